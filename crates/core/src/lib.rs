@@ -1,0 +1,1 @@
+//! The reconciler as values and state machines.

@@ -1,0 +1,1 @@
+//! The subcommands: what was typed, what it means, what is printed.

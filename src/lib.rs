@@ -1,0 +1,12 @@
+//! Reknit knits replicas that have drifted apart back together.
+
+pub use reknit_core as core;
+
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "node")]
+pub mod node;
+#[cfg(feature = "store")]
+pub mod store;
+#[cfg(feature = "node")]
+pub mod transport;

@@ -1,0 +1,3 @@
+//! The `reknit` program.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The running peer: drives sessions between stores and links.

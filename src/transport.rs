@@ -1,0 +1,1 @@
+//! QUIC links to known peers.
