@@ -7,12 +7,14 @@ pub mod canonical;
 pub mod dataset;
 pub mod digest;
 pub mod entry;
+pub mod message;
 pub mod policy;
 pub mod query;
 pub mod range;
 pub mod record;
 pub mod stamp;
 pub mod tree;
+pub mod wire;
 
 pub use canonical::DecodeError;
 pub use dataset::{Collection, CollectionId, DatasetId, Definition, Profile};
