@@ -5,6 +5,7 @@
 pub mod bounds;
 pub mod canonical;
 pub mod dataset;
+pub mod difference;
 pub mod digest;
 pub mod entry;
 pub mod message;
@@ -12,6 +13,7 @@ pub mod policy;
 pub mod query;
 pub mod range;
 pub mod record;
+pub mod session;
 pub mod stamp;
 pub mod tree;
 pub mod wire;
