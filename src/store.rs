@@ -1,1 +1,3 @@
 //! Where records live.
+
+pub mod engine;

@@ -1,0 +1,3 @@
+//! The embedded store over each of its engines: the contracts, histories against models, and what bad input gets.
+
+mod engines;
