@@ -1,1 +1,24 @@
-//! The reconciler as values and state machines.
+//! The reconciler as values and state machines: time is an argument, randomness a seed, data the answer to a question.
+//!
+//! Nothing in here reads a clock, opens a file or a socket, or starts a task.
+
+pub mod bounds;
+pub mod canonical;
+pub mod dataset;
+pub mod digest;
+pub mod entry;
+pub mod policy;
+pub mod query;
+pub mod range;
+pub mod record;
+pub mod stamp;
+pub mod tree;
+
+pub use canonical::DecodeError;
+pub use dataset::{Collection, CollectionId, DatasetId, Definition, Profile};
+pub use digest::{DatasetKey, Digest, Keys};
+pub use entry::Entry;
+pub use range::{Position, Range};
+pub use record::{Actor, Content, Record, Sibling, State, Vector, Version};
+pub use stamp::{Clock, Millis, Stamp};
+pub use tree::Summary;

@@ -1,0 +1,30 @@
+//! Every upper bound of the core, each with its reason.
+//!
+//! Limits of links (windows, streams, waits) are the transport's; these hold for values wherever they come from.
+
+/// Bytes of a key. Long enough for any path or composite key; short enough that a list of keys fits a frame.
+pub const KEY_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a value. A receiver assembles one value in memory before it is applied.
+pub const VALUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Versions in the state of one key. A set beyond it means writers that never see each other.
+pub const VERSIONS_MAX: usize = 32;
+/// Actors in one version vector: the greatest stamps are kept.
+pub const VECTOR_MAX: usize = 32;
+/// Collections of one dataset; their roots travel in one frame.
+pub const COLLECTIONS_MAX: usize = 256;
+/// Bytes of a collection's, dataset's or policy's name.
+pub const NAME_BYTES_MAX: usize = 255;
+/// Bytes of a message on the control lane, checked before it is read.
+pub const FRAME_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a frame of records before compression; larger values are cut into chunks of this size.
+pub const RECORD_FRAME_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes that a sender aims at for one message, so that framing never reaches the cap.
+pub const FRAME_BYTES_AIM: usize = 48 * 1024;
+/// Ranges that one message may speak of.
+pub const RANGES_PER_MESSAGE_MAX: usize = 8 * 1024;
+/// Levels that one range may be opened at once: 16^2 digests are 2 kB at 8 bytes each.
+pub const LEVELS_MAX: u8 = 2;
+/// Requests of an opener that may wait for their answer at once; bounds the memory of both sides.
+pub const REQUESTS_MAX: usize = 16;
+/// Times that a session looks again at what moved before it gives its verdict.
+pub const ROUNDS_MAX: u32 = 3;

@@ -1,0 +1,168 @@
+//! What a dataset is: an identity, a profile of digests, its collections and their policies.
+//!
+//! Both sides of a session must hold the same definition; the secret key travels apart ([`crate::digest::DatasetKey`]).
+
+use serde::{Deserialize, Serialize};
+
+use crate::bounds::{COLLECTIONS_MAX, NAME_BYTES_MAX};
+use crate::canonical::DecodeError;
+use crate::digest::Digest;
+
+const DEFINITION_FORMAT: u8 = 1;
+
+/// The identity of a dataset: 16 random bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DatasetId(pub [u8; 16]);
+
+impl std::fmt::Display for DatasetId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl std::fmt::Debug for DatasetId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "DatasetId({self})")
+    }
+}
+
+/// What an entry digest covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Profile {
+    /// Key, versions with content or tombstone, expiry: for stores of our own.
+    Versioned,
+    /// Key and content of live records only: for stores of different kinds.
+    Content,
+}
+
+/// A named part of a dataset with a tree of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Collection {
+    /// Its name, unique in the dataset.
+    pub name: String,
+    /// The policy that makes one value of concurrent versions, by id.
+    pub policy: String,
+}
+
+/// The place of a collection in [`Definition::collections`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CollectionId(pub u16);
+
+/// The definition of a dataset. Equal bytes on both sides, or no session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Definition {
+    /// Its identity.
+    pub id: DatasetId,
+    /// Its name, for people.
+    pub name: String,
+    /// What digests cover.
+    pub profile: Profile,
+    /// Its collections, in a fixed order.
+    pub collections: Vec<Collection>,
+    /// Whether stores keep an index by key, so that records can be listed in key order.
+    pub key_index: bool,
+}
+
+impl Definition {
+    /// A dataset of one collection named `default` under `newest`, versioned, with an index by key.
+    pub fn simple(id: DatasetId, name: &str) -> Definition {
+        let collections = vec![Collection { name: "default".into(), policy: crate::policy::NEWEST.into() }];
+        Definition { id, name: name.into(), profile: Profile::Versioned, collections, key_index: true }
+    }
+
+    /// The collection of this name.
+    pub fn collection(&self, name: &str) -> Option<CollectionId> {
+        let place = self.collections.iter().position(|c| c.name == name)?;
+        u16::try_from(place).ok().map(CollectionId)
+    }
+
+    /// Its canonical bytes: a format version, then MessagePack.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![DEFINITION_FORMAT];
+        // Strings, lists and unit variants cannot fail to serialise into memory.
+        out.extend(rmp_serde::to_vec(self).expect("a definition is plain data"));
+        out
+    }
+
+    /// Reads a definition back and checks its bounds.
+    pub fn decode(bytes: &[u8]) -> Result<Definition, DecodeError> {
+        let (format, body) = bytes.split_first().ok_or(DecodeError::Truncated)?;
+        if *format != DEFINITION_FORMAT {
+            return Err(DecodeError::Version(*format));
+        }
+        let definition: Definition =
+            rmp_serde::from_slice(body).map_err(|_| DecodeError::Malformed("definition of a dataset"))?;
+        definition.check()?;
+        if definition.encode() == bytes {
+            Ok(definition)
+        } else {
+            Err(DecodeError::Malformed("definition of a dataset"))
+        }
+    }
+
+    /// Checks names and counts against their bounds.
+    pub fn check(&self) -> Result<(), DecodeError> {
+        let bound = |what, found: usize, limit: usize| match found <= limit {
+            true => Ok(()),
+            false => Err(DecodeError::Bound { what, found: found as u64, limit: limit as u64 }),
+        };
+        bound("collections of a dataset", self.collections.len(), COLLECTIONS_MAX)?;
+        bound("bytes of a dataset's name", self.name.len(), NAME_BYTES_MAX)?;
+        for (i, collection) in self.collections.iter().enumerate() {
+            bound("bytes of a collection's name", collection.name.len(), NAME_BYTES_MAX)?;
+            bound("bytes of a policy's name", collection.policy.len(), NAME_BYTES_MAX)?;
+            if self.collections[..i].iter().any(|earlier| earlier.name == collection.name) {
+                return Err(DecodeError::Malformed("two collections of one name"));
+            }
+        }
+        if self.collections.is_empty() { Err(DecodeError::Malformed("dataset without a collection")) } else { Ok(()) }
+    }
+
+    /// What two sides compare to know that they mean the same dataset.
+    pub fn hash(&self) -> Digest {
+        let mut hasher = blake3::Hasher::new_derive_key("reknit 2026 v1 definition");
+        hasher.update(&self.encode());
+        Digest(*hasher.finalize().as_bytes())
+    }
+
+    /// The names of the fields in which `other` differs.
+    pub fn differences(&self, other: &Definition) -> Vec<&'static str> {
+        let fields = [
+            ("id", self.id != other.id),
+            ("name", self.name != other.name),
+            ("profile", self.profile != other.profile),
+            ("collections", self.collections != other.collections),
+            ("key_index", self.key_index != other.key_index),
+        ];
+        fields.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_definition_comes_back_and_its_hash_tells_every_field() {
+        let a = Definition::simple(DatasetId([7; 16]), "cities");
+        assert_eq!(Definition::decode(&a.encode()), Ok(a.clone()));
+        let others = [
+            Definition { id: DatasetId([8; 16]), ..a.clone() },
+            Definition { name: "towns".into(), ..a.clone() },
+            Definition { profile: Profile::Content, ..a.clone() },
+            Definition { key_index: false, ..a.clone() },
+            Definition { collections: vec![Collection { name: "x".into(), policy: "newest".into() }], ..a.clone() },
+        ];
+        for other in others {
+            assert_ne!(a.hash(), other.hash());
+            assert_eq!(a.differences(&other).len(), 1);
+        }
+    }
+
+    #[test]
+    fn two_collections_of_one_name_are_refused() {
+        let mut a = Definition::simple(DatasetId([7; 16]), "cities");
+        a.collections.push(a.collections[0].clone());
+        assert_eq!(Definition::decode(&a.encode()), Err(DecodeError::Malformed("two collections of one name")));
+    }
+}

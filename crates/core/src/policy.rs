@@ -1,0 +1,6 @@
+//! Policies: how concurrent versions of a key become the one value that readers see.
+//!
+//! A policy is named in the dataset's definition; joining states is [`crate::record::State::join`].
+
+/// The id of the policy that keeps the version of the greatest stamp. It may lose concurrent writes.
+pub const NEWEST: &str = "newest/1";

@@ -1,0 +1,167 @@
+//! The questions that a session asks of a store, and the answers, as plain values.
+//!
+//! Who answers them, and from where, is left to the driver and the store contract.
+
+use crate::dataset::CollectionId;
+use crate::digest::Digest;
+use crate::entry::Entry;
+use crate::range::{Position, Range};
+use crate::record::{Record, Version};
+use crate::stamp::Millis;
+use crate::tree::Summary;
+
+/// The state that a side compares at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The store's commit number: it rises with each commit and never falls.
+    pub commit: u64,
+    /// The root of each collection, in the definition's order.
+    pub roots: Vec<Summary>,
+}
+
+/// A range to be looked at, and how many levels below it (0 to [`crate::bounds::LEVELS_MAX`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// The range.
+    pub range: Range,
+    /// How many levels below it.
+    pub levels: u8,
+}
+
+/// What a side has in a range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// The range.
+    pub range: Range,
+    /// What it is worth.
+    pub summary: Summary,
+    /// How it looks inside.
+    pub shape: Shape,
+}
+
+/// How a range looks inside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// No entries.
+    Empty,
+    /// A leaf: all entries, sorted.
+    Leaf(Vec<Entry>),
+    /// An inner node: the summaries of its 16^levels parts, in order. A summary exists for every
+    /// range, also below a leaf: that of the entries that fall in it.
+    Inner(Vec<Summary>),
+}
+
+/// What a side knows of one record, without its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Where its key lies.
+    pub position: Position,
+    /// The key.
+    pub key: Vec<u8>,
+    /// The digest of its entry; none where the profile gives the record no entry.
+    pub digest: Option<Digest>,
+    /// Its versions, newest first.
+    pub versions: Vec<VersionInfo>,
+    /// The commit that last changed it.
+    pub commit: u64,
+}
+
+/// One version without its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionInfo {
+    /// Who wrote it, when, having seen what.
+    pub version: Version,
+    /// The digest of its content; none for a tombstone.
+    pub content: Option<Digest>,
+    /// Bytes of its content.
+    pub bytes: u64,
+    /// When it stops being visible, if it does.
+    pub expires: Option<Millis>,
+}
+
+/// Which records to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// All of a range.
+    Range(Range),
+    /// Those with these entries; one that has moved since is skipped and counted.
+    Entries(Vec<(Position, Digest)>),
+}
+
+/// A part of what was selected, in order of position and key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The records.
+    pub records: Vec<Record>,
+    /// Where to go on; none at the end.
+    pub next: Option<(Position, Vec<u8>)>,
+    /// Selected entries that had moved.
+    pub moved: u64,
+}
+
+/// When a record may be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// Always, by joining its versions with those that are there.
+    Join,
+    /// Only over the entry that was compared; none: only where there was no entry.
+    IfDigest(Option<Digest>),
+}
+
+/// A record that a session wants written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Incoming {
+    /// The record.
+    pub record: Record,
+    /// When it may be written.
+    pub guard: Guard,
+}
+
+/// What became of a batch. `applied + kept + moved + refused.len()` is the size of the batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Records that changed the store.
+    pub applied: u64,
+    /// Records that the store already had, or had newer.
+    pub kept: u64,
+    /// Records whose guard no longer held.
+    pub moved: u64,
+    /// Records that may not be stored, with the reason.
+    pub refused: Vec<(Vec<u8>, String)>,
+    /// The commit that holds them.
+    pub commit: u64,
+}
+
+/// What a session asks of its own store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// Its commit number and roots, read together; answered by [`Answer::Cut`].
+    Cut,
+    /// Views of ranges, from one snapshot; answered by [`Answer::Views`], one for each, in order.
+    Views(CollectionId, Vec<Ask>),
+    /// What it knows of the records at these positions; answered by [`Answer::Items`], in order of position and key.
+    Items(CollectionId, Vec<Position>),
+    /// All records of a range after a position and key, without content, some at a time; answered by [`Answer::Listed`].
+    List(CollectionId, Range, Option<(Position, Vec<u8>)>),
+    /// Write these records; answered by [`Answer::Applied`].
+    Apply(CollectionId, Vec<Incoming>),
+    /// Make all that was applied durable; answered by [`Answer::Synced`].
+    Sync,
+}
+
+/// What the store answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// To [`Query::Cut`].
+    Cut(Cut),
+    /// To [`Query::Views`].
+    Views(Vec<View>),
+    /// To [`Query::Items`].
+    Items(Vec<Item>),
+    /// To [`Query::List`]: some items, and where to go on.
+    Listed(Vec<Item>, Option<(Position, Vec<u8>)>),
+    /// To [`Query::Apply`].
+    Applied(Applied),
+    /// To [`Query::Sync`].
+    Synced,
+}

@@ -1,0 +1,267 @@
+//! Records: a key and the set of versions that no other version has seen.
+//!
+//! How a set becomes the one value that readers see is the policies' concern ([`crate::policy`]).
+
+use std::collections::BTreeMap;
+
+use crate::bounds::{KEY_BYTES_MAX, VALUE_BYTES_MAX, VECTOR_MAX, VERSIONS_MAX};
+use crate::canonical::{DecodeError, Reader, put_bytes, put_varint};
+use crate::stamp::{Millis, Stamp};
+
+const STATE_FORMAT: u8 = 1;
+const FLAG_LIVE: u8 = 1;
+const FLAG_EXPIRES: u8 = 2;
+
+/// One life of one store: random, drawn anew when a store is created, restored or copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Actor(pub u64);
+
+/// What a writer had seen of each actor: that actor's greatest stamp. Ordered by actor, bounded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Vector(BTreeMap<Actor, Stamp>);
+
+impl Vector {
+    /// Raises what was seen of `actor`; beyond [`VECTOR_MAX`] actors the smallest stamps are forgotten.
+    pub fn see(&mut self, actor: Actor, stamp: Stamp) {
+        let seen = self.0.entry(actor).or_insert(stamp);
+        *seen = stamp.max(*seen);
+        while self.0.len() > VECTOR_MAX {
+            if let Some(oldest) = self.0.iter().map(|(a, s)| (*s, *a)).min() {
+                self.0.remove(&oldest.1);
+            }
+        }
+    }
+
+    /// The greatest stamp seen of `actor`.
+    pub fn seen(&self, actor: Actor) -> Option<Stamp> {
+        self.0.get(&actor).copied()
+    }
+
+    /// What was seen, by actor.
+    pub fn iter(&self) -> impl Iterator<Item = (Actor, Stamp)> + '_ {
+        self.0.iter().map(|(actor, stamp)| (*actor, *stamp))
+    }
+}
+
+/// Who wrote when, and what that writer had seen of the key. A writer has always seen its own earlier stamps.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// When, in hybrid logical time.
+    pub stamp: Stamp,
+    /// Who.
+    pub actor: Actor,
+    /// What the writer had seen of other actors.
+    pub seen: Vector,
+}
+
+impl Version {
+    /// The version of a write that replaces `replaced`: it has seen all of them and all that they had seen.
+    pub fn after<'a>(stamp: Stamp, actor: Actor, replaced: impl IntoIterator<Item = &'a Version>) -> Version {
+        let mut seen = Vector::default();
+        for version in replaced {
+            let own = (version.actor, version.stamp);
+            for (other, stamp) in version.seen.iter().chain([own]) {
+                if other != actor {
+                    seen.see(other, stamp);
+                }
+            }
+        }
+        Version { stamp, actor, seen }
+    }
+
+    /// Whether this writer had seen `other` (or is it).
+    pub fn has_seen(&self, other: &Version) -> bool {
+        if self.actor == other.actor {
+            return self.stamp >= other.stamp;
+        }
+        self.seen.seen(other.actor).is_some_and(|stamp| stamp >= other.stamp)
+    }
+
+    /// Appends the version's canonical bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.stamp.0.to_be_bytes());
+        out.extend_from_slice(&self.actor.0.to_be_bytes());
+        put_varint(out, self.seen.0.len() as u64);
+        for (actor, stamp) in self.seen.iter() {
+            out.extend_from_slice(&actor.0.to_be_bytes());
+            out.extend_from_slice(&stamp.0.to_be_bytes());
+        }
+    }
+
+    /// Reads a version; its vector must be strictly ordered and bounded.
+    pub fn decode(reader: &mut Reader<'_>) -> Result<Version, DecodeError> {
+        let stamp = Stamp(reader.u64()?);
+        let actor = Actor(reader.u64()?);
+        let n = reader.varint("actors of a version vector", VECTOR_MAX as u64)?;
+        let mut seen = Vector::default();
+        for _ in 0..n {
+            let other = Actor(reader.u64()?);
+            if seen.0.last_key_value().is_some_and(|(last, _)| *last >= other) {
+                return Err(DecodeError::Malformed("version vector"));
+            }
+            seen.0.insert(other, Stamp(reader.u64()?));
+        }
+        Ok(Version { stamp, actor, seen })
+    }
+}
+
+/// What a version says of its key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Content {
+    /// It was deleted.
+    Tombstone,
+    /// It has this value.
+    Live(Vec<u8>),
+}
+
+/// One version of a key with what it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sibling {
+    /// Who wrote it, when, having seen what.
+    pub version: Version,
+    /// What was written.
+    pub content: Content,
+    /// When the content stops being visible, if it does.
+    pub expires: Option<Millis>,
+}
+
+impl Sibling {
+    /// The order that `newest` picks by: stamp, actor, then what was written.
+    fn rank(&self) -> (Stamp, Actor, &Content, Option<Millis>) {
+        (self.version.stamp, self.version.actor, &self.content, self.expires)
+    }
+}
+
+/// The state of one key: never empty, newest version first, one canonical form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State(Vec<Sibling>);
+
+impl State {
+    /// The state that one version makes.
+    pub fn single(sibling: Sibling) -> State {
+        State(vec![sibling])
+    }
+
+    /// Its versions, newest first.
+    pub fn versions(&self) -> &[Sibling] {
+        &self.0
+    }
+
+    /// The newest version.
+    pub fn winner(&self) -> &Sibling {
+        &self.0[0]
+    }
+
+    /// The value that readers see, whether or not it has expired.
+    pub fn value(&self) -> Option<&[u8]> {
+        match &self.winner().content {
+            Content::Live(value) => Some(value),
+            Content::Tombstone => None,
+        }
+    }
+
+    /// Whether the newest version has content.
+    pub fn is_live(&self) -> bool {
+        matches!(self.winner().content, Content::Live(_))
+    }
+
+    /// Joins two states under `newest`: the version of the greatest stamp, actor and content stays.
+    /// Commutative, associative and idempotent; a version that has seen another has the greater stamp.
+    pub fn join(&self, other: &State) -> State {
+        let winner = if self.winner().rank() >= other.winner().rank() { self.winner() } else { other.winner() };
+        State::single(winner.clone())
+    }
+
+    /// Appends the state's canonical bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(STATE_FORMAT);
+        put_varint(out, self.0.len() as u64);
+        for sibling in &self.0 {
+            sibling.version.encode(out);
+            put_flags(out, sibling);
+            if let Content::Live(value) = &sibling.content {
+                put_bytes(out, value);
+            }
+        }
+    }
+
+    /// Reads a state back; refuses anything but the canonical bytes of one.
+    pub fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let format = reader.u8()?;
+        if format != STATE_FORMAT {
+            return Err(DecodeError::Version(format));
+        }
+        let n = reader.varint("versions of a key", VERSIONS_MAX as u64)?;
+        let mut versions: Vec<Sibling> = Vec::new();
+        for _ in 0..n {
+            let version = Version::decode(&mut reader)?;
+            let (live, expires) = take_flags(&mut reader)?;
+            let content = match live {
+                true => Content::Live(reader.bytes("bytes of a value", VALUE_BYTES_MAX)?.to_vec()),
+                false => Content::Tombstone,
+            };
+            let sibling = Sibling { version, content, expires };
+            if versions.last().is_some_and(|last| last.rank() <= sibling.rank()) {
+                return Err(DecodeError::Malformed("order of versions"));
+            }
+            versions.push(sibling);
+        }
+        reader.end()?;
+        if versions.is_empty() { Err(DecodeError::Malformed("state without a version")) } else { Ok(State(versions)) }
+    }
+}
+
+/// A key with its state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The key: any bytes, at most [`KEY_BYTES_MAX`].
+    pub key: Vec<u8>,
+    /// What is known of it.
+    pub state: State,
+}
+
+impl Record {
+    /// The bytes that this record takes in a frame, about.
+    pub fn weight(&self) -> usize {
+        let content = |s: &Sibling| if let Content::Live(value) = &s.content { value.len() } else { 0 };
+        self.key.len() + self.state.0.iter().map(|s| 32 + content(s)).sum::<usize>()
+    }
+
+    /// Appends the record's canonical bytes: the key, then the state, each with its length.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        put_bytes(out, &self.key);
+        let mut state = Vec::new();
+        self.state.encode(&mut state);
+        put_bytes(out, &state);
+    }
+
+    /// Reads one record from the front of `reader`.
+    pub fn decode(reader: &mut Reader<'_>) -> Result<Record, DecodeError> {
+        let key = reader.bytes("bytes of a key", KEY_BYTES_MAX)?.to_vec();
+        let state_max = VERSIONS_MAX * (VALUE_BYTES_MAX + 1024);
+        let state = State::decode(reader.bytes("bytes of a state", state_max)?)?;
+        Ok(Record { key, state })
+    }
+}
+
+pub(crate) fn put_flags(out: &mut Vec<u8>, sibling: &Sibling) {
+    let live = if sibling.content == Content::Tombstone { 0 } else { FLAG_LIVE };
+    let expires = if sibling.expires.is_some() { FLAG_EXPIRES } else { 0 };
+    out.push(live | expires);
+    if let Some(millis) = sibling.expires {
+        out.extend_from_slice(&millis.to_be_bytes());
+    }
+}
+
+pub(crate) fn take_flags(reader: &mut Reader<'_>) -> Result<(bool, Option<Millis>), DecodeError> {
+    let flags = reader.u8()?;
+    if flags & !(FLAG_LIVE | FLAG_EXPIRES) != 0 {
+        return Err(DecodeError::Malformed("flags of a version"));
+    }
+    let expires = if flags & FLAG_EXPIRES != 0 { Some(reader.u64()?) } else { None };
+    Ok((flags & FLAG_LIVE != 0, expires))
+}
+
+#[cfg(test)]
+mod tests;

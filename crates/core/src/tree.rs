@@ -1,0 +1,119 @@
+//! The tree: a canonical 16-ary trie over positions, digested with ordered, keyed BLAKE3.
+//!
+//! Shape and digests depend on the set of entries alone, never on its history. A range of at most
+//! [`LEAF_ENTRIES_MAX`] entries, or of one position, is a leaf; any other is an inner node of sixteen.
+//! Where nodes and entries are kept is left to a store, which answers through [`Nodes`].
+
+mod update;
+
+pub use update::{Change, Nodes, Update, UpdateError, update};
+
+use serde::{Deserialize, Serialize};
+
+use crate::canonical::put_bytes;
+use crate::digest::{Digest, Keys, keyed};
+use crate::entry::Entry;
+use crate::range::{DEPTH_MAX, Range};
+
+/// Entries that a leaf may hold. A format constant: the shape of every tree depends on it.
+pub const LEAF_ENTRIES_MAX: usize = 32;
+
+/// What a range is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Summary {
+    /// Entries in the range, exactly.
+    pub count: u64,
+    /// The ordered digest of them; [`Digest::ZERO`] if there are none.
+    pub digest: Digest,
+}
+
+impl Summary {
+    /// Of a range without entries.
+    pub const EMPTY: Summary = Summary { count: 0, digest: Digest::ZERO };
+
+    /// Whether the range has no entries.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+impl Default for Summary {
+    fn default() -> Self {
+        Summary::EMPTY
+    }
+}
+
+/// Whether a range of this depth with so many entries is a leaf.
+pub fn is_leaf(range: Range, count: u64) -> bool {
+    count <= LEAF_ENTRIES_MAX as u64 || range.depth() == DEPTH_MAX
+}
+
+impl Keys {
+    /// The summary of a leaf; `entries` are all of the range, sorted.
+    pub fn leaf(&self, range: Range, entries: &[Entry]) -> Summary {
+        if entries.is_empty() {
+            return Summary::EMPTY;
+        }
+        let mut preimage = Vec::with_capacity(17 + 40 * entries.len());
+        let count = entries.len() as u64;
+        put_header(&mut preimage, range, count);
+        for entry in entries {
+            preimage.extend_from_slice(&entry.position.0.to_be_bytes());
+            preimage.extend_from_slice(&entry.digest.0);
+        }
+        Summary { count, digest: keyed(&self.leaf, &preimage) }
+    }
+
+    /// The summary of an inner node from its sixteen children.
+    pub fn inner(&self, range: Range, children: &[Summary; 16]) -> Summary {
+        let mut preimage = Vec::with_capacity(17 + 40 * 16);
+        let count = children.iter().map(|child| child.count).sum();
+        put_header(&mut preimage, range, count);
+        for child in children {
+            preimage.extend_from_slice(&child.count.to_be_bytes());
+            preimage.extend_from_slice(&child.digest.0);
+        }
+        Summary { count, digest: keyed(&self.inner, &preimage) }
+    }
+
+    /// The root of a dataset from the roots of its collections, each with its name.
+    pub fn root(&self, collections: &[(&str, Summary)]) -> Summary {
+        let mut preimage = Vec::with_capacity(64 * collections.len());
+        let count = collections.iter().map(|(_, root)| root.count).sum();
+        for (name, root) in collections {
+            put_bytes(&mut preimage, name.as_bytes());
+            preimage.extend_from_slice(&root.count.to_be_bytes());
+            preimage.extend_from_slice(&root.digest.0);
+        }
+        Summary { count, digest: keyed(&self.root, &preimage) }
+    }
+
+    /// The summary of any range from all of its entries, sorted; tells `emit` of every non-empty
+    /// range below it that is a child of an inner node.
+    pub fn build(&self, range: Range, entries: &[Entry], emit: &mut impl FnMut(Range, Summary)) -> Summary {
+        if is_leaf(range, entries.len() as u64) {
+            return self.leaf(range, entries);
+        }
+        let mut children = [Summary::EMPTY; 16];
+        let mut rest = entries;
+        for (digit, child) in children.iter_mut().enumerate() {
+            let part = range.child(digit as u8);
+            let (mine, others) = rest.split_at(rest.partition_point(|entry| part.contains(entry.position)));
+            rest = others;
+            if !mine.is_empty() {
+                *child = self.build(part, mine, emit);
+                emit(part, *child);
+            }
+        }
+        self.inner(range, &children)
+    }
+}
+
+fn put_header(out: &mut Vec<u8>, range: Range, count: u64) {
+    out.push(range.depth());
+    out.extend_from_slice(&range.bits().to_be_bytes());
+    out.extend_from_slice(&count.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests;
