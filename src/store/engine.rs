@@ -62,9 +62,7 @@ impl EngineKind {
     /// The engine of that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Fjall, Self::Redb]
-            .into_iter()
-            .find(|kind| kind.name() == name)
+        [Self::Fjall, Self::Redb].into_iter().find(|kind| kind.name() == name)
     }
 }
 
@@ -75,7 +73,7 @@ impl fmt::Display for EngineKind {
 }
 
 /// Why an engine could not do what it was asked. Each display says whether anything changed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {
     /// Another process, or another handle in this one, holds the files.
@@ -113,7 +111,7 @@ pub enum EngineError {
         /// The directory of the engine.
         dir: PathBuf,
         /// What the system said.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// Bytes on disk are not what the engine wrote.
     #[error(
@@ -141,7 +139,7 @@ pub enum EngineError {
         /// The directory of the engine.
         dir: PathBuf,
         /// What the system said.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
 }
 
@@ -151,14 +149,13 @@ impl EngineError {
     pub fn from_io(dir: &Path, source: io::Error) -> Self {
         let dir = dir.to_path_buf();
         match source.kind() {
-            io::ErrorKind::StorageFull
-            | io::ErrorKind::QuotaExceeded
-            | io::ErrorKind::FileTooLarge => Self::Full { dir, source },
-            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Self::Corrupt {
-                dir,
-                what: source.to_string(),
-            },
-            _ => Self::Io { dir, source },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Self::Full { dir, source: Arc::new(source) }
+            }
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+                Self::Corrupt { dir, what: source.to_string() }
+            }
+            _ => Self::Io { dir, source: Arc::new(source) },
         }
     }
 }
@@ -266,11 +263,7 @@ pub trait Engine: Send + Sync {
 ///
 /// # Errors
 /// [`EngineError::Locked`], [`EngineError::Corrupt`], [`EngineError::NotBuilt`], or what the system said.
-pub fn open(
-    kind: EngineKind,
-    dir: &Path,
-    cache_bytes: u64,
-) -> Result<Arc<dyn Engine>, EngineError> {
+pub fn open(kind: EngineKind, dir: &Path, cache_bytes: u64) -> Result<Arc<dyn Engine>, EngineError> {
     match kind {
         #[cfg(feature = "embedded-fjall")]
         EngineKind::Fjall => Ok(Arc::new(fjall::Fjall::open(dir, cache_bytes)?)),
@@ -279,10 +272,7 @@ pub fn open(
         #[cfg(not(all(feature = "embedded-fjall", feature = "embedded-redb")))]
         engine => {
             let _ = cache_bytes;
-            Err(EngineError::NotBuilt {
-                dir: dir.to_path_buf(),
-                engine,
-            })
+            Err(EngineError::NotBuilt { dir: dir.to_path_buf(), engine })
         }
     }
 }
@@ -291,11 +281,7 @@ pub fn open(
 ///
 /// # Errors
 /// What either engine met; `to` is then incomplete.
-pub fn copy_all(
-    from: &dyn Engine,
-    to: &dyn Engine,
-    progress: &mut dyn FnMut(u64),
-) -> Result<(), EngineError> {
+pub fn copy_all(from: &dyn Engine, to: &dyn Engine, progress: &mut dyn FnMut(u64)) -> Result<(), EngineError> {
     /// Large enough to be fast, small enough not to matter in memory.
     const COPY_BYTES_MAX: usize = 4 << 20;
     let snapshot = from.snapshot()?;
@@ -346,20 +332,14 @@ fn file_bytes(meta: &std::fs::Metadata) -> u64 {
 
 /// Runs a read of an engine; a panic inside it, which only damaged files cause, becomes [`EngineError::Corrupt`].
 #[cfg(any(feature = "embedded-fjall", feature = "embedded-redb"))]
-fn shielded<T>(
-    dir: &Path,
-    read: impl FnOnce() -> Result<T, EngineError>,
-) -> Result<T, EngineError> {
+fn shielded<T>(dir: &Path, read: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)).unwrap_or_else(|panic| {
         let said = panic
             .downcast_ref::<String>()
             .map(String::as_str)
             .or_else(|| panic.downcast_ref::<&str>().copied())
             .unwrap_or("the engine gave up without a word");
-        Err(EngineError::Corrupt {
-            dir: dir.to_path_buf(),
-            what: said.to_string(),
-        })
+        Err(EngineError::Corrupt { dir: dir.to_path_buf(), what: said.to_string() })
     })
 }
 
@@ -378,11 +358,7 @@ mod tests {
         batch.delete(b"c".to_vec());
         assert_eq!(
             batch.into_sorted(),
-            vec![
-                (b"a".to_vec(), Some(b"1".to_vec())),
-                (b"b".to_vec(), Some(b"2".to_vec())),
-                (b"c".to_vec(), None),
-            ]
+            vec![(b"a".to_vec(), Some(b"1".to_vec())), (b"b".to_vec(), Some(b"2".to_vec())), (b"c".to_vec(), None),]
         );
     }
 

@@ -41,11 +41,7 @@ fn an_engine_that_is_open_is_locked() {
         let dir = tempfile::tempdir().expect("a directory");
         let held = open(kind, dir.path());
         let second = engine::open(kind, dir.path(), CACHE_BYTES);
-        assert!(
-            matches!(second, Err(EngineError::Locked { .. })),
-            "{kind}: {:?}",
-            second.err()
-        );
+        assert!(matches!(second, Err(EngineError::Locked { .. })), "{kind}: {:?}", second.err());
         drop(held);
         open(kind, dir.path());
     }

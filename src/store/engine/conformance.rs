@@ -43,14 +43,8 @@ impl Draw {
 /// The rows that remain are left for [`histories`], which begins with whatever is there.
 fn edges(open: Open<'_>) {
     let engine = open();
-    let keys: Vec<Vec<u8>> = vec![
-        vec![0],
-        vec![0, 0],
-        vec![0, 0xff],
-        vec![1; 3],
-        vec![0xfe; super::ROW_KEY_BYTES_MAX],
-        vec![0xfe, 0xff],
-    ];
+    let keys: Vec<Vec<u8>> =
+        vec![vec![0], vec![0, 0], vec![0, 0xff], vec![1; 3], vec![0xfe; super::ROW_KEY_BYTES_MAX], vec![0xfe, 0xff]];
     let mut batch = Batch::new();
     for (nth, key) in keys.iter().enumerate() {
         batch.put(key.clone(), vec![7; nth * nth * 100]);
@@ -58,31 +52,22 @@ fn edges(open: Open<'_>) {
     engine.commit(batch, Durability::Synced).expect("commit");
     let snapshot = engine.snapshot().expect("snapshot");
     for (nth, key) in keys.iter().enumerate() {
-        assert_eq!(
-            snapshot.get(key).expect("get"),
-            Some(vec![7; nth * nth * 100])
-        );
+        assert_eq!(snapshot.get(key).expect("get"), Some(vec![7; nth * nth * 100]));
     }
     assert_eq!(snapshot.get(&[2]).expect("get"), None);
-    let found: Vec<Vec<u8>> = rows(snapshot.scan(&[0, 0], &[0xfe, 0xff]).expect("scan"))
-        .into_iter()
-        .map(|row| row.0)
-        .collect();
+    let found: Vec<Vec<u8>> =
+        rows(snapshot.scan(&[0, 0], &[0xfe, 0xff]).expect("scan")).into_iter().map(|row| row.0).collect();
     assert_eq!(found, keys[1..5], "from the start, to just before the end");
     assert!(rows(snapshot.scan(&[5], &[5]).expect("scan")).is_empty());
     assert!(rows(snapshot.scan(&[6], &[5]).expect("scan")).is_empty());
-    engine
-        .commit(Batch::new(), Durability::Synced)
-        .expect("an empty batch");
+    engine.commit(Batch::new(), Durability::Synced).expect("an empty batch");
 }
 
 /// Random batches through the engine and through an ordered map, with snapshots that must stand still, and reopening.
 fn histories(open: Open<'_>, seed: u64, steps: usize) {
     let mut draw = Draw(seed);
     let mut engine = open();
-    let mut model: BTreeMap<Vec<u8>, Vec<u8>> = rows(all(&*engine.snapshot().expect("snapshot")))
-        .into_iter()
-        .collect();
+    let mut model: BTreeMap<Vec<u8>, Vec<u8>> = rows(all(&*engine.snapshot().expect("snapshot"))).into_iter().collect();
     for step in 0..steps {
         let note = format!("seed {seed} step {step}");
         {
@@ -106,11 +91,7 @@ fn histories(open: Open<'_>, seed: u64, steps: usize) {
                     batch.put(key, value);
                 }
             }
-            let durability = if draw.below(2) == 0 {
-                Durability::Synced
-            } else {
-                Durability::Buffered
-            };
+            let durability = if draw.below(2) == 0 { Durability::Synced } else { Durability::Buffered };
             engine.commit(batch, durability).expect("commit");
             let found: BTreeMap<_, _> = rows(all(&*still)).into_iter().collect();
             assert_eq!(found, before, "{note}: a snapshot moved");
@@ -125,10 +106,7 @@ fn histories(open: Open<'_>, seed: u64, steps: usize) {
         if from < to {
             assert_eq!(
                 rows(snapshot.scan(&from, &to).expect("scan")),
-                model
-                    .range(from..to)
-                    .map(|(k, v)| (k.clone(), v.clone()))
-                    .collect::<Vec<Row>>(),
+                model.range(from..to).map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<Row>>(),
                 "{note}: a part"
             );
         }

@@ -3,9 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fjall::{
-    Database, Error, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot as Still,
-};
+use fjall::{Database, Error, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot as Still};
 
 use super::{Batch, Durability, Engine, EngineError, Rows, Snapshot, directory_bytes, shielded};
 
@@ -37,25 +35,16 @@ impl Fjall {
                 .open()
                 .map_err(|error| sorted(dir, error))?;
             let rows = database
-                .keyspace("rows", || {
-                    KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES)
-                })
+                .keyspace("rows", || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES))
                 .map_err(|error| sorted(dir, error))?;
-            Ok(Self {
-                rows,
-                database,
-                dir: dir.to_path_buf(),
-            })
+            Ok(Self { rows, database, dir: dir.to_path_buf() })
         })
     }
 }
 
 impl Engine for Fjall {
     fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, EngineError> {
-        Ok(Box::new(View {
-            still: self.database.snapshot(),
-            of: self,
-        }))
+        Ok(Box::new(View { still: self.database.snapshot(), of: self }))
     }
 
     fn commit(&self, batch: Batch, durability: Durability) -> Result<(), EngineError> {
@@ -71,8 +60,7 @@ impl Engine for Fjall {
                 Durability::Buffered => Ok(()),
             };
         }
-        let mut write = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), rows.len())
-            .durability(Some(mode));
+        let mut write = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), rows.len()).durability(Some(mode));
         for (key, value) in rows {
             match value {
                 Some(value) => write.insert(&self.rows, key, value),
@@ -83,9 +71,7 @@ impl Engine for Fjall {
     }
 
     fn sync(&self) -> Result<(), EngineError> {
-        self.database
-            .persist(PersistMode::SyncAll)
-            .map_err(|error| sorted(&self.dir, error))
+        self.database.persist(PersistMode::SyncAll).map_err(|error| sorted(&self.dir, error))
     }
 
     fn disk_bytes(&self) -> Result<u64, EngineError> {
@@ -102,10 +88,7 @@ impl Snapshot for View<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
         let dir = &self.of.dir;
         shielded(dir, || {
-            let value = self
-                .still
-                .get(&self.of.rows, key)
-                .map_err(|error| sorted(dir, error))?;
+            let value = self.still.get(&self.of.rows, key).map_err(|error| sorted(dir, error))?;
             Ok(value.map(|value| value.to_vec()))
         })
     }
@@ -115,11 +98,7 @@ impl Snapshot for View<'_> {
             return Ok(Box::new(std::iter::empty()));
         }
         let dir = &self.of.dir;
-        let mut rows = shielded(dir, || {
-            Ok(self
-                .still
-                .range(&self.of.rows, start.to_vec()..end.to_vec()))
-        })?;
+        let mut rows = shielded(dir, || Ok(self.still.range(&self.of.rows, start.to_vec()..end.to_vec())))?;
         Ok(Box::new(std::iter::from_fn(move || {
             shielded(dir, || {
                 let Some(row) = rows.next() else {
@@ -135,17 +114,10 @@ impl Snapshot for View<'_> {
 
 /// Tells apart what a caller can act on.
 fn sorted(dir: &Path, error: Error) -> EngineError {
-    let corrupt = |what: String| EngineError::Corrupt {
-        dir: dir.to_path_buf(),
-        what,
-    };
+    let corrupt = |what: String| EngineError::Corrupt { dir: dir.to_path_buf(), what };
     match error {
-        Error::Locked => EngineError::Locked {
-            dir: dir.to_path_buf(),
-        },
-        Error::Poisoned => EngineError::Poisoned {
-            dir: dir.to_path_buf(),
-        },
+        Error::Locked => EngineError::Locked { dir: dir.to_path_buf() },
+        Error::Poisoned => EngineError::Poisoned { dir: dir.to_path_buf() },
         Error::Io(source) | Error::Storage(fjall::LsmError::Io(source)) => {
             // A table or journal that a manifest names and that is gone was taken away from outside.
             if source.kind() == std::io::ErrorKind::NotFound {

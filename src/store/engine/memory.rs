@@ -61,10 +61,6 @@ impl Snapshot for Still {
         if start >= end {
             return Ok(Box::new(std::iter::empty()));
         }
-        Ok(Box::new(
-            self.0
-                .range(start.to_vec()..end.to_vec())
-                .map(|(key, value)| Ok((key.clone(), value.clone()))),
-        ))
+        Ok(Box::new(self.0.range(start.to_vec()..end.to_vec()).map(|(key, value)| Ok((key.clone(), value.clone())))))
     }
 }

@@ -3,9 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use redb::{
-    Builder, Database, DatabaseError, ReadOnlyTable, ReadableDatabase, TableDefinition, TableError,
-};
+use redb::{Builder, Database, DatabaseError, ReadOnlyTable, ReadableDatabase, TableDefinition, TableError};
 
 use super::{Batch, Durability, Engine, EngineError, Rows, Snapshot, directory_bytes, shielded};
 
@@ -28,24 +26,13 @@ impl Redb {
             let path = dir.join(FILE);
             // A file that was cut to nothing would otherwise be taken for a new one.
             if std::fs::metadata(&path).is_ok_and(|meta| meta.len() == 0) {
-                return Err(EngineError::Corrupt {
-                    dir: dir.to_path_buf(),
-                    what: format!("{FILE} is empty"),
-                });
+                return Err(EngineError::Corrupt { dir: dir.to_path_buf(), what: format!("{FILE} is empty") });
             }
-            let database = Builder::new()
-                .set_cache_size(cache_bytes)
-                .create(path)
-                .map_err(|error| match error {
-                    DatabaseError::DatabaseAlreadyOpen => EngineError::Locked {
-                        dir: dir.to_path_buf(),
-                    },
-                    other => sorted(dir, other.into()),
-                })?;
-            let engine = Self {
-                database,
-                dir: dir.to_path_buf(),
-            };
+            let database = Builder::new().set_cache_size(cache_bytes).create(path).map_err(|error| match error {
+                DatabaseError::DatabaseAlreadyOpen => EngineError::Locked { dir: dir.to_path_buf() },
+                other => sorted(dir, other.into()),
+            })?;
+            let engine = Self { database, dir: dir.to_path_buf() };
             // Readers need the table to exist.
             if engine.open_table()?.is_none() {
                 engine.commit(Batch::new(), Durability::Synced)?;
@@ -55,10 +42,7 @@ impl Redb {
     }
 
     fn open_table(&self) -> Result<Option<Table>, EngineError> {
-        let read = self
-            .database
-            .begin_read()
-            .map_err(|error| sorted(&self.dir, error.into()))?;
+        let read = self.database.begin_read().map_err(|error| sorted(&self.dir, error.into()))?;
         match read.open_table(ROWS) {
             Ok(table) => Ok(Some(table)),
             Err(TableError::TableDoesNotExist(_)) => Ok(None),
@@ -93,18 +77,12 @@ impl Engine for Redb {
                 dir: self.dir.clone(),
                 what: format!("{FILE} has lost its table"),
             })?;
-            Ok(Box::new(View {
-                table,
-                dir: &self.dir,
-            }) as Box<dyn Snapshot>)
+            Ok(Box::new(View { table, dir: &self.dir }) as Box<dyn Snapshot>)
         })
     }
 
     fn commit(&self, batch: Batch, durability: Durability) -> Result<(), EngineError> {
-        shielded(&self.dir, || {
-            self.write(batch, durability)
-                .map_err(|error| sorted(&self.dir, error))
-        })
+        shielded(&self.dir, || self.write(batch, durability).map_err(|error| sorted(&self.dir, error)))
     }
 
     fn sync(&self) -> Result<(), EngineError> {
@@ -125,10 +103,7 @@ struct View<'e> {
 impl Snapshot for View<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
         shielded(self.dir, || {
-            let value = self
-                .table
-                .get(key)
-                .map_err(|error| sorted(self.dir, error.into()))?;
+            let value = self.table.get(key).map_err(|error| sorted(self.dir, error.into()))?;
             Ok(value.map(|value| value.value().to_vec()))
         })
     }
@@ -138,11 +113,8 @@ impl Snapshot for View<'_> {
             return Ok(Box::new(std::iter::empty()));
         }
         let dir = self.dir;
-        let mut rows = shielded(dir, || {
-            self.table
-                .range::<&[u8]>(start..end)
-                .map_err(|error| sorted(dir, error.into()))
-        })?;
+        let mut rows =
+            shielded(dir, || self.table.range::<&[u8]>(start..end).map_err(|error| sorted(dir, error.into())))?;
         Ok(Box::new(std::iter::from_fn(move || {
             shielded(dir, || {
                 let Some(row) = rows.next() else {
@@ -160,17 +132,10 @@ impl Snapshot for View<'_> {
 fn sorted(dir: &Path, error: redb::Error) -> EngineError {
     match error {
         redb::Error::Io(source) => EngineError::from_io(dir, source),
-        redb::Error::DatabaseAlreadyOpen => EngineError::Locked {
-            dir: dir.to_path_buf(),
-        },
+        redb::Error::DatabaseAlreadyOpen => EngineError::Locked { dir: dir.to_path_buf() },
         redb::Error::PreviousIo | redb::Error::DatabaseClosed | redb::Error::LockPoisoned(_) => {
-            EngineError::Poisoned {
-                dir: dir.to_path_buf(),
-            }
+            EngineError::Poisoned { dir: dir.to_path_buf() }
         }
-        other => EngineError::Corrupt {
-            dir: dir.to_path_buf(),
-            what: other.to_string(),
-        },
+        other => EngineError::Corrupt { dir: dir.to_path_buf(), what: other.to_string() },
     }
 }
