@@ -26,6 +26,7 @@ const NODE_VERSION: u8 = 1;
 /// every engine, keeps its beginning there, followed by its hash, and its end in the value.
 const KEY_INLINE_MAX: usize = 65_000;
 const HASH_BYTES: usize = 32;
+const CHECKSUM_BYTES: usize = 8;
 const RECORD_HEAD: usize = 1 + 2 + 8;
 const INDEX_HEAD: usize = 1 + 2;
 
@@ -97,15 +98,26 @@ pub(super) fn record(collection: CollectionId, position: Position, key: &[u8]) -
     row
 }
 
-/// What the row of a record holds.
-pub(super) fn record_value(key: &[u8], commit: u64, state: &State) -> Vec<u8> {
+/// What the row of a record holds. It begins with a checksum, since not every engine checks what it reads, and a
+/// damaged record must be missing rather than wrong.
+pub(super) fn record_value(row: &[u8], key: &[u8], commit: u64, state: &State) -> Vec<u8> {
     let mut value = Vec::with_capacity(64 + state.value().map_or(0, <[u8]>::len));
+    value.extend_from_slice(&[0; CHECKSUM_BYTES]);
     put_varint(&mut value, commit);
     if key.len() > KEY_INLINE_MAX {
         put_bytes(&mut value, &key[KEY_INLINE_MAX..]);
     }
     state.encode(&mut value);
+    let checksum = checksum(row, &value[CHECKSUM_BYTES..]);
+    value[..CHECKSUM_BYTES].copy_from_slice(&checksum);
     value
+}
+
+fn checksum(row: &[u8], value: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(row).update(value);
+    let hash = hasher.finalize();
+    std::array::from_fn(|i| hash.as_bytes()[i])
 }
 
 /// Bounds of the rows of all records of a range.
@@ -142,6 +154,10 @@ pub(super) fn read_record(row: &[u8], value: &[u8]) -> Result<Stored, StoreError
     reader.take(3).map_err(broken)?;
     let position = Position(reader.u64().map_err(broken)?);
     let inline = reader.rest();
+    let (sum, value) = value.split_at_checked(CHECKSUM_BYTES).ok_or_else(|| broken(DecodeError::Truncated))?;
+    if sum != checksum(row, value) {
+        return Err(broken(DecodeError::Malformed("checksum")));
+    }
     let (commit, rest, state) = read_record_value(is_long(inline), value).map_err(broken)?;
     let key = whole(inline, rest).map_err(broken)?;
     Ok(Stored { position, key, commit, state })
@@ -333,7 +349,7 @@ mod tests {
             let key: Vec<u8> = (0..len).map(|i| i.to_le_bytes()[0]).collect();
             let row = record(collection, position, &key);
             assert!(row.len() <= ROW_KEY_BYTES_MAX);
-            let found = read_record(&row, &record_value(&key, 300, &state(b"v"))).expect("a record");
+            let found = read_record(&row, &record_value(&row, &key, 300, &state(b"v"))).expect("a record");
             assert_eq!((found.position, found.commit, found.state), (position, 300, state(b"v")));
             assert!(found.key == key, "{len}");
             let (row, value) = index(collection, &key);
@@ -345,7 +361,10 @@ mod tests {
     #[test]
     fn torn_rows_are_refused() {
         let row = record(CollectionId(0), Position(1), b"k");
-        let value = record_value(b"k", 1, &state(b"v"));
+        let value = record_value(&row, b"k", 1, &state(b"v"));
+        let mut flipped = value.clone();
+        flipped[12] ^= 1;
+        assert!(read_record(&row, &flipped).is_err());
         assert!(read_record(&row[..5], &value).is_err());
         assert!(read_record(&row, &value[..value.len() - 1]).is_err());
         assert!(read_entries(&entry(CollectionId(0), Position(1)), &[0; 33], &mut Vec::new()).is_err());

@@ -312,7 +312,8 @@ impl<'w> Plan<'w> {
         for slot in self.slots.iter().filter(|slot| slot.changed) {
             let Some(state) = &slot.now else { continue };
             let row = rows::record(slot.collection, slot.position, slot.key);
-            batch.put(row, rows::record_value(slot.key, commit, state));
+            let value = rows::record_value(&row, slot.key, commit, state);
+            batch.put(row, value);
             changed += 1;
             let was_live = slot.before.as_ref().is_some_and(State::is_live);
             if store.definition.key_index && was_live != state.is_live() {
