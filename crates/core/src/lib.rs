@@ -12,6 +12,7 @@ pub mod policy;
 pub mod query;
 pub mod range;
 pub mod record;
+pub mod row;
 pub mod stamp;
 pub mod tree;
 pub mod wire;
