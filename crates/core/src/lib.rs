@@ -13,6 +13,7 @@ pub mod policy;
 pub mod query;
 pub mod range;
 pub mod record;
+pub mod row;
 pub mod session;
 pub mod stamp;
 pub mod tree;
