@@ -372,8 +372,8 @@ fn receive(store: &Inner, clock: &mut Clock, now: Millis, slot: &Slot<'_>, incom
             Some(mine) => mine.join(state),
             None => state.clone(),
         },
-        Guard::IfDigest(compared) if compared == slot.now_digest => state.clone(),
-        Guard::IfDigest(_) => return Err(Fate::Moved),
+        Guard::IfShort(compared) if compared == slot.now_digest.map(|digest| digest.short()) => state.clone(),
+        Guard::IfShort(_) => return Err(Fate::Moved),
     };
     if slot.now.as_ref() == Some(&next) {
         return Err(Fate::Kept);
