@@ -1,1 +1,123 @@
-//! Where records live.
+//! Where records live: the contract between a session and a store, and the stores that keep it.
+//! What is asked when, and what follows from the answers, is left to the session.
+//!
+//! # The contract
+//!
+//! A store keeps the records of one dataset and, for each collection, the tree over them ([`crate::core::tree`]).
+//!
+//! - **One commit.** Records, tree, counts and the commit number change together or not at all. The commit number
+//!   rises with each commit that changes something and never falls.
+//! - **One picture an answer.** All answers of one call come from one snapshot, which ends with the call. Between
+//!   two calls anything may have changed; therefore answers carry what they answer for (range, digest, commit).
+//! - **Reads follow the question.** [`Side::items`] and [`Side::read`] by entries touch those records only; a
+//!   [`Side::view`] touches the nodes it shows, and entries only where it shows or digests a leaf.
+//! - **Guarded writes.** [`Side::apply`] writes a record only as its guard allows, and accounts for each:
+//!   `applied + kept + moved + refused` is the size of the batch. A record from beyond the clock's bound is refused
+//!   with a reason; the clock does not follow it.
+//! - **Acknowledged means synced**, where the caller asks for [`Durability::Synced`]; otherwise [`Side::sync`]
+//!   makes it so.
+//! - **Nothing from outside panics.** What cannot be stored is refused by name and bound.
+//!
+//! Whoever implements [`Side`] runs the suite in [`contract`].
+
+use std::sync::Arc;
+
+use reknit_core::query::{Applied, Ask, Cut, Incoming, Item, Page, Selection, View};
+use reknit_core::{Actor, CollectionId, Definition, Keys, Position, Range};
+
+#[doc(hidden)]
+pub mod contract;
+mod embedded;
+pub mod engine;
+mod error;
+
+pub use embedded::{
+    Collection, Cursor, Event, ImportError, ImportProgress, Imported, Lagged, Op, Options, Origin, Reads, Report, Scan,
+    ScanPositions, Stats, Store, Watcher,
+};
+pub use engine::{Durability, EngineError, EngineKind};
+pub use error::StoreError;
+
+/// A page of items without content, and where to go on.
+pub type Listed = (Vec<Item>, Option<(Position, Vec<u8>)>);
+
+/// Who a side is.
+#[derive(Clone, Debug)]
+pub struct SideInfo {
+    /// The dataset that it holds.
+    pub definition: Arc<Definition>,
+    /// The dataset's keys.
+    pub keys: Arc<Keys>,
+    /// This life of this store.
+    pub actor: Actor,
+    /// Drawn each time the store is opened, so that a peer notices when it was.
+    pub nonce: u64,
+    /// Whether records may be written at all.
+    pub writable: bool,
+}
+
+/// What a session needs of a store. Calls block; a driver keeps them off its asynchronous threads.
+pub trait Side: Send + Sync {
+    /// Who this side is.
+    fn describe(&self) -> SideInfo;
+
+    /// The commit number and the root of every collection, read together.
+    ///
+    /// # Errors
+    /// What the store met while reading.
+    fn cut(&self) -> Result<Cut, StoreError>;
+
+    /// What this side has in these ranges, one view for each, in order, all from one snapshot.
+    ///
+    /// # Errors
+    /// [`StoreError::Bound`] for more levels than [`reknit_core::bounds::LEVELS_MAX`], [`StoreError::NoCollection`],
+    /// or what the store met while reading.
+    fn view(&self, collection: CollectionId, asks: &[Ask]) -> Result<Vec<View>, StoreError>;
+
+    /// What is known of the records at these positions, in order of position and key; reads those records only.
+    ///
+    /// # Errors
+    /// [`StoreError::NoCollection`], or what the store met while reading.
+    fn items(&self, collection: CollectionId, positions: &[Position]) -> Result<Vec<Item>, StoreError>;
+
+    /// The records of a range without their content, at most `limit` (at least one), after a position and key.
+    ///
+    /// # Errors
+    /// As for [`Side::items`].
+    fn list(
+        &self,
+        collection: CollectionId,
+        range: Range,
+        after: Option<(Position, Vec<u8>)>,
+        limit: usize,
+    ) -> Result<Listed, StoreError>;
+
+    /// The selected records after a position and key, in that order, until about `max_bytes` (at least one record).
+    ///
+    /// # Errors
+    /// As for [`Side::items`].
+    fn read(
+        &self,
+        collection: CollectionId,
+        what: &Selection,
+        after: Option<(Position, Vec<u8>)>,
+        max_bytes: usize,
+    ) -> Result<Page, StoreError>;
+
+    /// Writes these records as far as their guards allow, in one commit.
+    ///
+    /// # Errors
+    /// What the store met; nothing of the batch is then written.
+    fn apply(
+        &self,
+        collection: CollectionId,
+        batch: Vec<Incoming>,
+        durability: Durability,
+    ) -> Result<Applied, StoreError>;
+
+    /// Makes everything that was applied durable.
+    ///
+    /// # Errors
+    /// What the store met.
+    fn sync(&self) -> Result<(), StoreError>;
+}

@@ -194,6 +194,9 @@ pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, FormatError> {
     Ok(Box::new(BufReader::with_capacity(READ_BYTES, file)))
 }
 
+/// The bytes of a record: its key, its value.
+pub type KeyValue = (Vec<u8>, Vec<u8>);
+
 /// The records of a file, one after the other: the bytes of key and value. Ends after the first error.
 ///
 /// Holds one record at a time, at most [`LINE_BYTES_MAX`] bytes of it.
@@ -265,12 +268,7 @@ impl Reader {
         self.lines.bytes()
     }
 
-    /// An error at the record that was read last, for what only the caller can know.
-    pub fn error_here(&self, reason: Reason) -> FormatError {
-        self.lines.error_at(self.line, reason)
-    }
-
-    fn read(&mut self) -> Result<Option<(Vec<u8>, Vec<u8>)>, FormatError> {
+    fn read(&mut self) -> Result<Option<KeyValue>, FormatError> {
         let first = self.lines.number() + 1;
         let record = match &mut self.source {
             Source::Csv(fields) => {
@@ -299,7 +297,7 @@ impl Reader {
 }
 
 impl Iterator for Reader {
-    type Item = Result<(Vec<u8>, Vec<u8>), FormatError>;
+    type Item = Result<KeyValue, FormatError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ended {
@@ -317,7 +315,7 @@ impl fmt::Debug for Reader {
     }
 }
 
-fn record(layout: &Layout, row: &Row) -> Result<(Vec<u8>, Vec<u8>), Reason> {
+fn record(layout: &Layout, row: &Row) -> Result<KeyValue, Reason> {
     Ok((layout.key_of(row)?, row::encode(row)))
 }
 

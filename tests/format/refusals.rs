@@ -121,18 +121,31 @@ fn bounds_hold_at_the_limit_and_one_beyond() {
     check(Format::Kv, "", value(cap + 1), 0, "in.file:1: a value of 67108865 bytes; at most 67108864 are allowed");
 }
 
+/// Long lines for ever: `x` all over, ending as told.
+struct Endless(u8);
+
+impl Read for Endless {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        buffer.fill(b'x');
+        buffer[buffer.len() - 1] = self.0;
+        Ok(buffer.len())
+    }
+}
+
 #[test]
 fn a_line_without_end_is_refused_before_memory_is() {
     let message =
         format!("in.file:2: a line of more than {LINE_BYTES_MAX} bytes; is the end of a quoted field missing?");
-    let endless = |start: &'static [u8], byte: u8| Box::new(BufReader::new(Cursor::new(start).chain(io::repeat(byte))));
-    for (format, key, start, byte) in [
+    let endless =
+        |start: &'static [u8], line_end| Box::new(BufReader::new(Cursor::new(start).chain(Endless(line_end))));
+    for (format, key, start, line_end) in [
         (Format::Csv, "id", &b"id\nx"[..], b'x'),
         (Format::Csv, "id", &b"id\n\"x"[..], b'\n'),
         (Format::Kv, "", &b"a\tb\nx"[..], b'x'),
     ] {
         let key: Vec<String> = key.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
-        let error = Reader::new("in.file", endless(start, byte), format, &key).unwrap().find_map(Result::err).unwrap();
+        let error =
+            Reader::new("in.file", endless(start, line_end), format, &key).unwrap().find_map(Result::err).unwrap();
         assert_eq!(error.to_string(), message);
     }
 }

@@ -5,6 +5,7 @@
 pub mod bounds;
 pub mod canonical;
 pub mod dataset;
+pub mod difference;
 pub mod digest;
 pub mod entry;
 pub mod message;
@@ -13,6 +14,7 @@ pub mod query;
 pub mod range;
 pub mod record;
 pub mod row;
+pub mod session;
 pub mod stamp;
 pub mod tree;
 pub mod wire;

@@ -195,33 +195,26 @@ pub struct List {
     pub positions: Vec<u64>,
 }
 
+/// Names a transfer of records: the opener's number for it, and the collection that it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Transfer(pub u16, pub CollectionId);
+
 /// Asks for records to be streamed to the opener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Want {
     /// Names the transfer.
-    pub transfer: u32,
-    /// In which collection.
-    pub collection: CollectionId,
+    pub transfer: Transfer,
     /// Packed ranges, all of whose records are meant.
     pub ranges: Blob,
     /// Positions and short digests of entries.
     pub entries: Vec<(u64, u64)>,
 }
 
-/// Announces records that the opener streams to the responder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Offer {
-    /// Names the transfer.
-    pub transfer: u32,
-    /// In which collection.
-    pub collection: CollectionId,
-}
-
 /// What became of a transfer to the responder, once it is durable there.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
     /// The transfer.
-    pub transfer: u32,
+    pub transfer: Transfer,
     /// Records that changed the responder's store.
     pub applied: u64,
     /// Records that it had, or had newer.
@@ -254,7 +247,6 @@ pub enum Message {
     Compared(Compared),
     List(List),
     Want(Want),
-    Offer(Offer),
     Written(Written),
     Bye(Bye),
 }
@@ -272,9 +264,8 @@ impl Message {
             Message::Compared(body) => pack(7, body),
             Message::List(body) => pack(8, body),
             Message::Want(body) => pack(9, body),
-            Message::Offer(body) => pack(10, body),
-            Message::Written(body) => pack(11, body),
-            Message::Bye(body) => pack(12, body),
+            Message::Written(body) => pack(10, body),
+            Message::Bye(body) => pack(11, body),
         }
     }
 
@@ -295,9 +286,8 @@ impl Message {
             7 => Message::Compared(unpack(body)?),
             8 => Message::List(unpack(body)?),
             9 => Message::Want(unpack(body)?),
-            10 => Message::Offer(unpack(body)?),
-            11 => Message::Written(unpack(body)?),
-            12 => Message::Bye(unpack(body)?),
+            10 => Message::Written(unpack(body)?),
+            11 => Message::Bye(unpack(body)?),
             _ => return Err(DecodeError::Malformed("kind of message")),
         })
     }

@@ -5,7 +5,9 @@
 
 use crate::bounds::{KEY_BYTES_MAX, LEVELS_MAX, RANGES_PER_MESSAGE_MAX, RECORD_FRAME_BYTES_MAX, VERSIONS_MAX};
 use crate::canonical::{DecodeError, Reader, put_bytes, put_varint};
+use crate::dataset::CollectionId;
 use crate::digest::Digest;
+use crate::message::Transfer;
 use crate::query::{Guard, Incoming, Item, VersionInfo};
 use crate::range::{DEPTH_MAX, Position, Range};
 use crate::record::{Record, Version};
@@ -275,14 +277,14 @@ pub enum RecordFrame {
     /// Some records of a transfer.
     Records {
         /// The transfer.
-        transfer: u32,
+        transfer: Transfer,
         /// Records, each with when it may be written.
         records: Vec<Incoming>,
     },
     /// A part of one record that is larger than a frame: its canonical bytes, cut.
     Chunk {
         /// The transfer.
-        transfer: u32,
+        transfer: Transfer,
         /// When the record may be written.
         guard: Guard,
         /// Bytes of the whole record.
@@ -293,7 +295,7 @@ pub enum RecordFrame {
     /// Nothing more comes in this transfer.
     End {
         /// The transfer.
-        transfer: u32,
+        transfer: Transfer,
         /// Records that were sent in it.
         records: u64,
         /// Records that were wanted and had moved.
@@ -308,7 +310,7 @@ impl RecordFrame {
         match self {
             RecordFrame::Records { transfer, records } => {
                 out.push(0);
-                put_varint(&mut out, u64::from(*transfer));
+                put_transfer(&mut out, *transfer);
                 for incoming in records {
                     put_guard(&mut out, incoming.guard);
                     incoming.record.encode(&mut out);
@@ -316,14 +318,14 @@ impl RecordFrame {
             }
             RecordFrame::Chunk { transfer, guard, total, bytes } => {
                 out.push(1);
-                put_varint(&mut out, u64::from(*transfer));
+                put_transfer(&mut out, *transfer);
                 put_guard(&mut out, *guard);
                 put_varint(&mut out, *total);
                 out.extend_from_slice(bytes);
             }
             RecordFrame::End { transfer, records, moved } => {
                 out.push(2);
-                put_varint(&mut out, u64::from(*transfer));
+                put_transfer(&mut out, *transfer);
                 put_varint(&mut out, *records);
                 put_varint(&mut out, *moved);
             }
@@ -340,7 +342,9 @@ impl RecordFrame {
         }
         let mut reader = Reader::new(frame);
         let kind = reader.u8()?;
-        let transfer = reader.varint("transfer", u64::from(u32::MAX))? as u32;
+        let number = |reader: &mut Reader<'_>, what| reader.varint(what, u64::from(u16::MAX)).map(|n| n as u16);
+        let seq = number(&mut reader, "number of a transfer")?;
+        let transfer = Transfer(seq, CollectionId(number(&mut reader, "collection of a transfer")?));
         match kind {
             0 => {
                 let mut records = Vec::new();
@@ -364,6 +368,11 @@ impl RecordFrame {
             _ => Err(DecodeError::Malformed("kind of record frame")),
         }
     }
+}
+
+fn put_transfer(out: &mut Vec<u8>, transfer: Transfer) {
+    put_varint(out, u64::from(transfer.0));
+    put_varint(out, u64::from(transfer.1.0));
 }
 
 fn put_guard(out: &mut Vec<u8>, guard: Guard) {

@@ -2,10 +2,10 @@
 //!
 //! Every record has exactly one spelling here, so a file and its re-export are the same bytes.
 
-use super::{Format, Reason};
+use super::{Format, KeyValue, Reason};
 
 /// Reads one line. Its line end may be missing at the end of the file.
-pub(super) fn read(line: &[u8], buffer: &mut Vec<u8>) -> Result<(Vec<u8>, Vec<u8>), Reason> {
+pub(super) fn read(line: &[u8], buffer: &mut Vec<u8>) -> Result<KeyValue, Reason> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let tab = line.iter().position(|byte| *byte == b'\t').ok_or_else(|| malformed("a line without a tab"))?;
     Ok((unescape(&line[..tab], buffer)?, unescape(&line[tab + 1..], buffer)?))

@@ -1,0 +1,228 @@
+//! What the embedded store costs: durable loads, group commit, imports, and the digests of the tree alone.
+//! Prints one table; `benches/README.md` says how the figures are taken.
+//!
+//! `cargo bench --bench store -- [--records N] [--only WORD]…`: rows whose name holds a word; all without one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use reknit::core::tree::{Change, Nodes, Summary, update};
+use reknit::core::{
+    Actor, Content, DatasetId, DatasetKey, Definition, Digest, Entry, Keys, Position, Profile, Range, Record, Sibling,
+    Stamp, State, Version,
+};
+use reknit::store::{Durability, EngineKind, Op, Options, Store};
+
+const BATCH: usize = 10_000;
+const VALUE_BYTES: usize = 100;
+
+fn main() {
+    let mut args = std::env::args().skip(1);
+    let (mut records, mut only) = (100_000_u64, Vec::new());
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--records" => records = args.next().and_then(|n| n.parse().ok()).unwrap_or(records),
+            "--only" => only.extend(args.next()),
+            _ => {}
+        }
+    }
+    println!("{records} records, keys of 16 B, values of {VALUE_BYTES} B, batches of {BATCH}");
+    println!("{:<34} {:>12} {:>9} {:>9} {:>9}", "what", "records/s", "seconds", "disk MB", "peak MB");
+    let wanted = |name: &str| only.is_empty() || only.iter().all(|word| name.contains(word.as_str()));
+    for engine in [EngineKind::Fjall, EngineKind::Redb] {
+        for (order, sorted) in [("random", false), ("sorted", true)] {
+            for (tree, no_tree) in [("tree", false), ("no tree", true)] {
+                let name = format!("load {engine} {order} {tree}");
+                if wanted(&name) {
+                    load(&name, engine, records, sorted, no_tree);
+                }
+            }
+        }
+        let name = format!("overwrite {engine} random");
+        if wanted(&name) {
+            overwrite(&name, engine, records);
+        }
+        let name = format!("import {engine}");
+        if wanted(&name) {
+            import(&name, engine, records);
+        }
+        for writers in [1, 16] {
+            let name = format!("writers {engine} {writers}");
+            if wanted(&name) {
+                write_together(&name, engine, writers);
+            }
+        }
+    }
+    for (batch, name) in [(1, "digest one put"), (BATCH, "digest a batch of puts")] {
+        if wanted(name) {
+            digest(name, records, batch);
+        }
+    }
+}
+
+fn row(name: &str, records: u64, took: Duration, store: Option<&Store>) {
+    let per_second = records as f64 / took.as_secs_f64();
+    let disk = store.and_then(|store| store.stats().ok()).map_or(0, |stats| stats.disk_bytes >> 20);
+    println!("{name:<34} {per_second:>12.0} {:>9.2} {disk:>9} {:>9}", took.as_secs_f64(), peak_mb());
+}
+
+/// The most memory that was resident so far, in MiB, where the system tells.
+fn peak_mb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|kb| kb.parse::<u64>().ok()).unwrap_or(0) >> 10
+}
+
+/// Numbers that look random and never repeat.
+fn mixed(n: u64) -> u64 {
+    let mut z = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn key(n: u64) -> Vec<u8> {
+    [mixed(n).to_be_bytes(), n.to_be_bytes()].concat()
+}
+
+fn value(n: u64) -> Vec<u8> {
+    (0..VALUE_BYTES as u64 / 4).flat_map(|i| mixed(n ^ i << 40).to_le_bytes()[..4].to_vec()).collect()
+}
+
+fn create(dir: &std::path::Path, engine: EngineKind, no_tree: bool) -> Store {
+    let definition = Definition::simple(DatasetId([7; 16]), "bench");
+    let options = Options { engine, no_tree, ..Options::default() };
+    Store::create(dir, definition, DatasetKey::from_bytes([9; 32]), &options).expect("a store")
+}
+
+fn load(name: &str, engine: EngineKind, records: u64, sorted: bool, no_tree: bool) {
+    let home = tempfile::tempdir().expect("a directory");
+    let store = create(&home.path().join("store"), engine, no_tree);
+    let mut order: Vec<u64> = (0..records).collect();
+    if sorted {
+        // In the order of positions, as an import writes.
+        order.sort_by_cached_key(|n| store.keys().position("default", &key(*n)));
+    }
+    let mut took = Duration::ZERO;
+    for some in order.chunks(BATCH) {
+        let ops = some.iter().map(|n| Op::put(key(*n), value(*n))).collect();
+        let began = Instant::now();
+        store.batch(ops, Durability::Synced).expect("a batch");
+        took += began.elapsed();
+    }
+    row(name, records, took, Some(&store));
+}
+
+fn overwrite(name: &str, engine: EngineKind, records: u64) {
+    let home = tempfile::tempdir().expect("a directory");
+    let store = create(&home.path().join("store"), engine, false);
+    let rows = (0..records).map(|n| Ok::<_, Infallible>((key(n), value(n))));
+    store.first().import(rows, &mut |_| ()).expect("an import");
+    let writes = records / 5;
+    let mut took = Duration::ZERO;
+    for batch in 0..writes.div_ceil(BATCH as u64) {
+        let some = (batch * BATCH as u64..).take(BATCH).map(|n| mixed(!n) % records);
+        let ops = some.map(|n| Op::put(key(n), value(n + batch))).collect();
+        let began = Instant::now();
+        store.batch(ops, Durability::Synced).expect("a batch");
+        took += began.elapsed();
+    }
+    row(name, writes.div_ceil(BATCH as u64) * BATCH as u64, took, Some(&store));
+}
+
+fn import(name: &str, engine: EngineKind, records: u64) {
+    let home = tempfile::tempdir().expect("a directory");
+    let store = create(&home.path().join("store"), engine, false);
+    let rows = (0..records).map(|n| Ok::<_, Infallible>((key(n), value(n))));
+    let began = Instant::now();
+    store.first().import(rows, &mut |_| ()).expect("an import");
+    row(name, records, began.elapsed(), Some(&store));
+}
+
+/// Writers that each wait until their put is on disk, for two seconds.
+fn write_together(name: &str, engine: EngineKind, writers: u64) {
+    let home = tempfile::tempdir().expect("a directory");
+    let store = create(&home.path().join("store"), engine, false);
+    let done = AtomicU64::new(0);
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        for writer in 0..writers {
+            let (store, done) = (&store, &done);
+            scope.spawn(move || {
+                for n in 0.. {
+                    if began.elapsed() > Duration::from_secs(2) {
+                        break;
+                    }
+                    store.put(&key(writer << 40 | n), &value(n)).expect("a put");
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    row(name, done.load(Ordering::Relaxed), began.elapsed(), Some(&store));
+}
+
+/// A tree in memory, so that nothing but the work of digests is timed.
+struct InMemory {
+    families: HashMap<Range, [Summary; 16]>,
+    entries: BTreeMap<Position, Digest>,
+}
+
+impl Nodes for InMemory {
+    type Error = Infallible;
+
+    fn children(&self, range: Range) -> Result<[Summary; 16], Infallible> {
+        Ok(self.families.get(&range).copied().unwrap_or([Summary::EMPTY; 16]))
+    }
+
+    fn entries(&self, range: Range) -> Result<Vec<Entry>, Infallible> {
+        let all = self.entries.range(range.first()..=range.last());
+        Ok(all.map(|(position, digest)| Entry { position: *position, digest: *digest }).collect())
+    }
+}
+
+fn digest(name: &str, records: u64, batch: usize) {
+    let keys = Keys::new(&DatasetKey::from_bytes([9; 32]));
+    let change = |n: u64, stamp: u64, before: Option<Digest>| {
+        let version = Version::after(Stamp(stamp), Actor(1), []);
+        let sibling = Sibling { version, content: Content::Live(value(n)), expires: None };
+        let record = Record { key: key(n), state: State::single(sibling) };
+        let after = keys.entry(Profile::Versioned, "default", &record);
+        Change { position: keys.position("default", &record.key), before, after }
+    };
+    let mut tree = InMemory { families: HashMap::new(), entries: BTreeMap::new() };
+    let mut root = Summary::EMPTY;
+    let mut took = Duration::ZERO;
+    let mut lay = |changes: &mut dyn FnMut(&InMemory) -> Vec<Change>| {
+        let began = Instant::now();
+        let changes = changes(&tree);
+        let laid = update(&keys, &tree, root, changes).expect("a tree");
+        let spent = began.elapsed();
+        root = laid.root;
+        for (range, summary) in laid.nodes {
+            let Some(parent) = range.parent() else { continue };
+            let family = tree.families.entry(parent).or_insert([Summary::EMPTY; 16]);
+            family[usize::from(parent.digit(range.first()))] = summary.unwrap_or(Summary::EMPTY);
+        }
+        for (position, digests) in laid.positions {
+            tree.entries.insert(position, digests[0]);
+        }
+        spent
+    };
+    lay(&mut |_| (0..records).map(|n| change(n, 1, None)).collect());
+    let writes = if batch == 1 { 20_000 } else { 20 * BATCH };
+    for nth in 0..writes / batch {
+        // Made outside of the clock: the keys alone. Position, content and entry digests belong to the work.
+        let mut some: Vec<u64> = (0..batch).map(|i| mixed((nth * batch + i) as u64) % records).collect();
+        some.sort_unstable();
+        some.dedup();
+        took += lay(&mut |tree| {
+            let stamp = 2 + nth as u64;
+            let before = |n: &u64| tree.entries.get(&keys.position("default", &key(*n))).copied();
+            some.iter().map(|n| change(*n, stamp, before(n))).collect()
+        });
+    }
+    row(name, writes as u64, took, None);
+}

@@ -1,0 +1,171 @@
+//! Parts of the trees kept in memory between commits, so that a write need not read what the last one wrote.
+//! It belongs to the writer and always shows the last commit; which parts are worth keeping is decided by use alone.
+
+use std::collections::HashMap;
+
+use reknit_core::tree::{Summary, Update, is_leaf};
+use reknit_core::{CollectionId, Entry, Range};
+
+/// A part of a tree as of the last commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    /// The children of an inner node.
+    Family(Box<[Summary; 16]>),
+    /// All entries of a leaf, sorted.
+    Leaf(Vec<Entry>),
+}
+
+impl Held {
+    fn bytes(&self) -> usize {
+        /// What a map and an allocation add, about.
+        const OVERHEAD: usize = 64;
+        OVERHEAD
+            + match self {
+                Self::Family(_) => size_of::<[Summary; 16]>(),
+                Self::Leaf(entries) => entries.capacity() * size_of::<Entry>(),
+            }
+    }
+}
+
+/// Parts that one batch touched, by range.
+pub(super) type Touched = HashMap<Range, Held>;
+
+type Map = HashMap<(CollectionId, Range), Held>;
+
+/// A bounded map of parts in two generations: what is used moves to the young one; when that is full, the old one,
+/// which holds what was not used since, is let go.
+pub(super) struct Cache {
+    young: Map,
+    old: Map,
+    young_bytes: usize,
+    generation_bytes_max: usize,
+}
+
+impl Cache {
+    /// A cache of at most about `bytes_max`.
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { young: Map::new(), old: Map::new(), young_bytes: 0, generation_bytes_max: bytes_max / 2 }
+    }
+
+    /// Takes a part out. Whoever changes it puts it back when the change is committed, so that it is never stale.
+    pub(super) fn take(&mut self, collection: CollectionId, range: Range) -> Option<Held> {
+        if let Some(held) = self.young.remove(&(collection, range)) {
+            self.young_bytes -= held.bytes().min(self.young_bytes);
+            return Some(held);
+        }
+        self.old.remove(&(collection, range))
+    }
+
+    pub(super) fn put(&mut self, collection: CollectionId, range: Range, held: Held) {
+        self.young_bytes += held.bytes();
+        self.young.insert((collection, range), held);
+        if self.young_bytes > self.generation_bytes_max {
+            self.old = std::mem::take(&mut self.young);
+            self.young_bytes = 0;
+        }
+    }
+
+    /// Puts back what a batch touched, as it is after the batch was committed, and forgets what is gone.
+    pub(super) fn absorb(&mut self, collection: CollectionId, mut touched: Touched, update: &Update) {
+        let leaves: Vec<Range> =
+            touched.iter().filter(|(_, held)| matches!(held, Held::Leaf(_))).map(|(range, _)| *range).collect();
+        for range in leaves {
+            if let Some(Held::Leaf(before)) = touched.remove(&range) {
+                put_leaves(&mut touched, range, merged(&before, in_range(update, range)));
+            }
+        }
+        // In order of depth: a parent is settled before its children are.
+        for (range, summary) in &update.nodes {
+            let Some(parent) = range.parent() else { continue };
+            let Some(summary) = summary else {
+                touched.remove(range);
+                self.take(collection, *range);
+                if let Some(Held::Family(family)) = touched.get_mut(&parent) {
+                    family[place(parent, *range)] = Summary::EMPTY;
+                }
+                continue;
+            };
+            let family = touched.entry(parent).or_insert_with(|| Held::Family(Box::new([Summary::EMPTY; 16])));
+            if let Held::Family(family) = family {
+                family[place(parent, *range)] = *summary;
+            }
+            if is_leaf(*range, summary.count) && !touched.contains_key(range) {
+                // It was vacant before, so all of its entries are new.
+                let entries = merged(&[], in_range(update, *range));
+                if entries.len() as u64 == summary.count {
+                    touched.insert(*range, Held::Leaf(entries));
+                }
+            }
+        }
+        for (range, held) in touched {
+            self.put(collection, range, held);
+        }
+    }
+}
+
+fn place(parent: Range, child: Range) -> usize {
+    usize::from(parent.digit(child.first()))
+}
+
+/// The changed positions of a range, each with all digests that are there now.
+fn in_range(update: &Update, range: Range) -> &[(reknit_core::Position, Vec<reknit_core::Digest>)] {
+    let all = &update.positions;
+    let start = all.partition_point(|(position, _)| *position < range.first());
+    let end = all.partition_point(|(position, _)| *position <= range.last());
+    &all[start..end]
+}
+
+/// `before` with all entries at the changed positions replaced.
+fn merged(before: &[Entry], changed: &[(reknit_core::Position, Vec<reknit_core::Digest>)]) -> Vec<Entry> {
+    let mut after = Vec::with_capacity(before.len() + changed.len());
+    let mut rest = before;
+    for (position, digests) in changed {
+        let (earlier, from) = rest.split_at(rest.partition_point(|entry| entry.position < *position));
+        after.extend_from_slice(earlier);
+        after.extend(digests.iter().map(|digest| Entry { position: *position, digest: *digest }));
+        rest = &from[from.partition_point(|entry| entry.position == *position)..];
+    }
+    after.extend_from_slice(rest);
+    after
+}
+
+/// Puts a range's entries in as the leaves that they make.
+fn put_leaves(touched: &mut Touched, range: Range, entries: Vec<Entry>) {
+    if is_leaf(range, entries.len() as u64) {
+        // A vacant range is never asked for, so a part kept for it would go stale.
+        if !entries.is_empty() {
+            touched.insert(range, Held::Leaf(entries));
+        }
+        return;
+    }
+    let mut rest = entries.as_slice();
+    for digit in 0..16 {
+        let part = range.child(digit);
+        let (mine, others) = rest.split_at(rest.partition_point(|entry| part.contains(entry.position)));
+        rest = others;
+        if !mine.is_empty() {
+            put_leaves(touched, part, mine.to_vec());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_used_stays_and_what_is_not_goes() {
+        let mut cache = Cache::new(20 * 800);
+        let (collection, used) = (CollectionId(0), Range::ALL);
+        let family = || Held::Family(Box::new([Summary::EMPTY; 16]));
+        cache.put(collection, used, family());
+        for nth in 0..1000_u64 {
+            let range = Range::of(reknit_core::Position(nth << 40), 6);
+            cache.put(collection, range, family());
+            let held = cache.take(collection, used).expect("in use all the time");
+            cache.put(collection, used, held);
+        }
+        assert!(cache.young.len() + cache.old.len() < 40);
+        assert_eq!(cache.take(collection, Range::of(reknit_core::Position(1 << 40), 6)), None);
+    }
+}

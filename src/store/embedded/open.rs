@@ -1,0 +1,298 @@
+//! Making a store and opening one: the marker beside the engine's files, and the facts that every store begins with.
+//! A store that was copied or restored gets a new life in [`super::backup`].
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, RwLock};
+
+use reknit_core::canonical::Reader;
+use reknit_core::query::Cut;
+use reknit_core::stamp::CLOCK_BOUND_MILLIS;
+use reknit_core::{Actor, Clock, CollectionId, DatasetKey, Definition, Keys, Millis, Stamp};
+
+use super::cache::Cache;
+use super::rows::{self, Counts};
+use super::tree::{ReadCounts, Tree};
+use super::watch::Watchers;
+use super::write::{Writer, put_head};
+use super::{Group, HEAD, Inner, Store, StoreError};
+use crate::store::engine::{self, Batch, Durability, Engine, EngineKind, Memory, Snapshot};
+
+/// The file that makes a directory a store: its format and its engine. Written last.
+const MARKER: &str = "reknit.store";
+const MARKER_FORMAT: &str = "reknit store 1";
+/// The engine's own directory.
+const ROWS: &str = "rows";
+/// What an import sorts, removed when the store is opened.
+pub(super) const TEMPORARY: &str = "tmp";
+
+const DEFINITION: &str = "definition";
+const KEY: &str = "key";
+const LIFE: &str = "life";
+const ROW_FORMAT: &str = "format";
+
+/// How a store is to be kept and run.
+#[derive(Clone)]
+pub struct Options {
+    /// The engine of a new store; one that exists stays with its own.
+    pub engine: EngineKind,
+    /// Bytes of memory for the engine's blocks.
+    pub block_cache_bytes: u64,
+    /// Bytes of memory for parts of the trees.
+    pub tree_cache_bytes: usize,
+    /// The wall clock, in milliseconds since the Unix epoch.
+    pub clock: Arc<dyn Fn() -> Millis + Send + Sync>,
+    /// How far a record's stamp may be ahead of the wall clock, in milliseconds.
+    pub clock_bound: Millis,
+    /// For tests: positions keep only so many bits, so that they collide.
+    #[doc(hidden)]
+    pub position_bits: Option<u32>,
+    /// For measurements: keeps no tree. Such a store is worth nothing.
+    #[doc(hidden)]
+    pub no_tree: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            engine: EngineKind::default(),
+            block_cache_bytes: 32 << 20,
+            tree_cache_bytes: 64 << 20,
+            clock: Arc::new(wall_clock),
+            clock_bound: CLOCK_BOUND_MILLIS,
+            position_bits: None,
+            no_tree: false,
+        }
+    }
+}
+
+/// The system's clock; a clock before the epoch counts as the epoch.
+fn wall_clock() -> Millis {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Store {
+    /// Makes a store of `definition` in `dir`, which must not exist or be empty.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`], [`StoreError::Definition`], or what the system said.
+    pub fn create(dir: &Path, definition: Definition, key: DatasetKey, options: &Options) -> Result<Self, StoreError> {
+        definition.check().map_err(StoreError::Definition)?;
+        let engine = claim(dir, options)?;
+        found(&*engine, &definition, &key)?;
+        mark(dir, options.engine)?;
+        Self::over_at(dir.to_path_buf(), engine, options)
+    }
+
+    /// Opens the store in `dir`.
+    ///
+    /// # Errors
+    /// [`StoreError::NotAStore`], [`StoreError::Format`], an engine that is locked, damaged or not built in, or
+    /// [`StoreError::Damaged`].
+    pub fn open(dir: &Path, options: &Options) -> Result<Self, StoreError> {
+        let kind = marked(dir)?;
+        let engine = open_rows(dir, kind, options)?;
+        // The engine's lock is ours, so what an interrupted import left behind is nobody's.
+        match fs::remove_dir_all(dir.join(TEMPORARY)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(StoreError::file(&dir.join(TEMPORARY), error));
+            }
+            _ => {}
+        }
+        Self::over_at(dir.to_path_buf(), engine, options)
+    }
+
+    /// A store in memory, for tests and simulations; it is gone with its last handle.
+    ///
+    /// # Errors
+    /// [`StoreError::Definition`].
+    pub fn in_memory(definition: Definition, key: DatasetKey, options: &Options) -> Result<Self, StoreError> {
+        definition.check().map_err(StoreError::Definition)?;
+        let engine = Arc::new(Memory::new());
+        found(&*engine, &definition, &key)?;
+        Self::over(engine, options)
+    }
+
+    /// Opens the store whose rows `engine` has.
+    #[doc(hidden)]
+    pub fn over(engine: Arc<dyn Engine>, options: &Options) -> Result<Self, StoreError> {
+        Self::over_at(PathBuf::from("memory"), engine, options)
+    }
+
+    /// Reads the facts, and draws the nonce of this opening.
+    fn over_at(dir: PathBuf, engine: Arc<dyn Engine>, options: &Options) -> Result<Self, StoreError> {
+        let snapshot = engine.snapshot()?;
+        let facts = Facts::read(&dir, &*snapshot)?;
+        let reads = ReadCounts::default();
+        let mut roots = Vec::new();
+        let mut counts = Vec::new();
+        for place in 0..facts.definition.collections.len() {
+            let collection = CollectionId(u16::try_from(place).unwrap_or(u16::MAX));
+            roots.push(Tree { snapshot: &*snapshot, collection, reads: &reads }.root()?);
+            counts.push(match snapshot.get(&rows::counts(collection))? {
+                Some(value) => Counts::decode(&value)
+                    .map_err(|error| StoreError::damaged(format!("the counts do not decode: {error}")))?,
+                None => Counts::default(),
+            });
+        }
+        drop(snapshot);
+        let nonce = random()?;
+        let mut batch = Batch::new();
+        put_life(facts.actor, nonce, &mut batch);
+        engine.commit(batch, Durability::Synced)?;
+        let mut keys = Keys::new(&facts.key);
+        if let Some(bits) = options.position_bits {
+            keys = keys.with_position_bits(bits);
+        }
+        let inner = Inner {
+            dir,
+            engine,
+            definition: Arc::new(facts.definition),
+            keys: Arc::new(keys),
+            dataset_key: facts.key,
+            actor: facts.actor,
+            nonce,
+            clock: Arc::clone(&options.clock),
+            clock_bound: options.clock_bound,
+            no_tree: options.no_tree,
+            group: Group::default(),
+            writer: Mutex::new(Writer {
+                clock: Clock::new(facts.stamp),
+                cache: Cache::new(options.tree_cache_bytes),
+                counts,
+                failed: false,
+            }),
+            watchers: Watchers::new(facts.commit),
+            head: RwLock::new(Arc::new(Cut { commit: facts.commit, roots })),
+            reads,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+}
+
+/// Opens the engine of the store in `dir`, of which the marker was read.
+pub(super) fn open_rows(dir: &Path, kind: EngineKind, options: &Options) -> Result<Arc<dyn Engine>, StoreError> {
+    let rows = dir.join(ROWS);
+    if !rows.is_dir() {
+        return Err(engine::EngineError::Missing { dir: rows }.into());
+    }
+    Ok(engine::open(kind, &rows, options.block_cache_bytes)?)
+}
+
+/// Makes the directory, readable by its owner only since it holds the dataset's secret, and an engine in it.
+pub(super) fn claim(dir: &Path, options: &Options) -> Result<Arc<dyn Engine>, StoreError> {
+    match fs::read_dir(dir) {
+        Ok(mut items) => {
+            if items.next().is_some() {
+                return Err(StoreError::Exists { dir: dir.to_path_buf() });
+            }
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(StoreError::file(dir, error)),
+    }
+    let rows = dir.join(ROWS);
+    fs::create_dir_all(&rows).map_err(|error| StoreError::file(&rows, error))?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let owner_only = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(dir, owner_only).map_err(|error| StoreError::file(dir, error))?;
+    }
+    Ok(engine::open(options.engine, &rows, options.block_cache_bytes)?)
+}
+
+/// Writes the facts that a store begins with.
+fn found(engine: &dyn Engine, definition: &Definition, key: &DatasetKey) -> Result<(), StoreError> {
+    let mut batch = Batch::new();
+    batch.put(rows::meta(ROW_FORMAT), vec![rows::FORMAT]);
+    batch.put(rows::meta(DEFINITION), definition.encode());
+    batch.put(rows::meta(KEY), key.as_bytes().to_vec());
+    put_life(Actor(random()?), 0, &mut batch);
+    put_head(0, &Clock::default(), &mut batch);
+    Ok(engine.commit(batch, Durability::Synced)?)
+}
+
+/// Gives the rows in `engine` a life of their own.
+pub(super) fn revive(engine: &dyn Engine) -> Result<(), StoreError> {
+    let mut batch = Batch::new();
+    put_life(Actor(random()?), 0, &mut batch);
+    Ok(engine.commit(batch, Durability::Synced)?)
+}
+
+fn put_life(actor: Actor, nonce: u64, batch: &mut Batch) {
+    let mut value = actor.0.to_be_bytes().to_vec();
+    value.extend_from_slice(&nonce.to_be_bytes());
+    batch.put(rows::meta(LIFE), value);
+}
+
+/// Makes the directory a store: all or nothing, and durable.
+pub(super) fn mark(dir: &Path, kind: EngineKind) -> Result<(), StoreError> {
+    let (path, draft) = (dir.join(MARKER), dir.join("reknit.store.new"));
+    let write = || {
+        let mut file = fs::File::create(&draft)?;
+        writeln!(file, "{MARKER_FORMAT}\nengine {kind}")?;
+        file.sync_all()?;
+        fs::rename(&draft, &path)?;
+        fs::File::open(dir)?.sync_all()
+    };
+    write().map_err(|error| StoreError::file(&path, error))
+}
+
+/// The engine of the store in `dir`.
+pub(super) fn marked(dir: &Path) -> Result<EngineKind, StoreError> {
+    let path = dir.join(MARKER);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            return Err(StoreError::NotAStore { dir: dir.to_path_buf() });
+        }
+        Err(error) => return Err(StoreError::file(&path, error)),
+    };
+    let mut lines = text.lines();
+    let format = lines.next().unwrap_or_default();
+    let kind = lines.next().and_then(|line| line.strip_prefix("engine ")).and_then(EngineKind::from_name);
+    match kind {
+        Some(kind) if format == MARKER_FORMAT => Ok(kind),
+        _ => Err(StoreError::Format { dir: dir.to_path_buf(), found: text.trim().chars().take(80).collect() }),
+    }
+}
+
+pub(super) fn random() -> Result<u64, StoreError> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| StoreError::Randomness(error.to_string()))?;
+    Ok(u64::from_be_bytes(bytes))
+}
+
+/// What a store says of itself.
+struct Facts {
+    definition: Definition,
+    key: DatasetKey,
+    actor: Actor,
+    commit: u64,
+    stamp: Stamp,
+}
+
+impl Facts {
+    fn read(dir: &Path, snapshot: &dyn Snapshot) -> Result<Self, StoreError> {
+        let fact = |name: &str| {
+            let value = snapshot.get(&rows::meta(name))?;
+            value.ok_or_else(|| StoreError::damaged(format!("the row {name:?} is missing")))
+        };
+        let malformed = |name: &str| StoreError::damaged(format!("the row {name:?} does not decode"));
+        let format = fact(ROW_FORMAT)?;
+        if format != [rows::FORMAT] {
+            return Err(StoreError::Format { dir: dir.to_path_buf(), found: format!("rows {format:?}") });
+        }
+        let definition = Definition::decode(&fact(DEFINITION)?).map_err(StoreError::Definition)?;
+        let key = <[u8; 32]>::try_from(fact(KEY)?).map_err(|_| malformed(KEY))?;
+        let life = fact(LIFE)?;
+        let actor = Reader::new(&life).u64().map_err(|_| malformed(LIFE))?;
+        let head = fact(HEAD)?;
+        let mut reader = Reader::new(&head);
+        let commit = reader.u64().map_err(|_| malformed(HEAD))?;
+        let stamp = reader.u64().map_err(|_| malformed(HEAD))?;
+        Ok(Self { definition, key: DatasetKey::from_bytes(key), actor: Actor(actor), commit, stamp: Stamp(stamp) })
+    }
+}

@@ -1,0 +1,274 @@
+//! Answers to a session: views of ranges, items, pages of records; and what it writes.
+//! Each answer comes from one snapshot that ends with it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use reknit_core::bounds::LEVELS_MAX;
+use reknit_core::query::{Applied, Ask, Cut, Incoming, Item, Page, Selection, Shape, VersionInfo, View};
+use reknit_core::range::DEPTH_MAX;
+use reknit_core::tree::is_leaf;
+use reknit_core::{CollectionId, Content, Digest, Position, Range, Record};
+
+use super::commit::submit;
+use super::rows::{self, Stored};
+use super::tree::Tree;
+use super::write::{Fate, Write, digested, read_state};
+use super::{Collection, Inner, Store, StoreError};
+use crate::store::engine::{Durability, Rows, Snapshot};
+use crate::store::{Listed, Side, SideInfo};
+
+impl Collection {
+    /// The value of `key`; none if it is absent, deleted or expired.
+    ///
+    /// # Errors
+    /// What the engine met, or [`StoreError::Damaged`].
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let inner = &self.store.inner;
+        let position = inner.keys.position(self.name(), key);
+        let snapshot = inner.engine.snapshot()?;
+        let Some(state) = read_state(inner, &*snapshot, self.id, position, key)? else { return Ok(None) };
+        let newest = state.winner();
+        if newest.expires.is_some_and(|expires| expires <= (inner.clock)()) {
+            return Ok(None);
+        }
+        match &newest.content {
+            Content::Live(value) => Ok(Some(value.clone())),
+            Content::Tombstone => Ok(None),
+        }
+    }
+}
+
+impl Side for Store {
+    fn describe(&self) -> SideInfo {
+        SideInfo {
+            definition: self.inner.definition.clone(),
+            keys: self.inner.keys.clone(),
+            actor: self.inner.actor,
+            nonce: self.inner.nonce,
+            writable: true,
+        }
+    }
+
+    fn cut(&self) -> Result<Cut, StoreError> {
+        Ok(self.inner.head())
+    }
+
+    fn view(&self, collection: CollectionId, asks: &[Ask]) -> Result<Vec<View>, StoreError> {
+        let inner = &*self.inner;
+        inner.check(collection)?;
+        let snapshot = inner.engine.snapshot()?;
+        let tree = Tree { snapshot: &*snapshot, collection, reads: &inner.reads };
+        asks.iter().map(|ask| view(inner, &tree, *ask)).collect()
+    }
+
+    fn items(&self, collection: CollectionId, positions: &[Position]) -> Result<Vec<Item>, StoreError> {
+        let inner = &*self.inner;
+        inner.check(collection)?;
+        let mut positions = positions.to_vec();
+        positions.sort_unstable();
+        positions.dedup();
+        let snapshot = inner.engine.snapshot()?;
+        let mut items = Vec::new();
+        for position in positions {
+            let (start, end) = rows::records_of(collection, Range::of(position, DEPTH_MAX));
+            for stored in records(inner, snapshot.scan(&start, &end)?) {
+                items.push(item(inner, collection, stored?));
+            }
+        }
+        Ok(items)
+    }
+
+    fn list(
+        &self,
+        collection: CollectionId,
+        range: Range,
+        after: Option<(Position, Vec<u8>)>,
+        limit: usize,
+    ) -> Result<Listed, StoreError> {
+        let inner = &*self.inner;
+        inner.check(collection)?;
+        let snapshot = inner.engine.snapshot()?;
+        let mut items: Vec<Item> = Vec::new();
+        for stored in records_after(inner, &*snapshot, collection, range, after.as_ref())? {
+            let stored = stored?;
+            if items.len() >= limit.max(1) {
+                let next = items.last().map(|item| (item.position, item.key.clone()));
+                return Ok((items, next));
+            }
+            items.push(item(inner, collection, stored));
+        }
+        Ok((items, None))
+    }
+
+    fn read(
+        &self,
+        collection: CollectionId,
+        what: &Selection,
+        after: Option<(Position, Vec<u8>)>,
+        max_bytes: usize,
+    ) -> Result<Page, StoreError> {
+        let inner = &*self.inner;
+        inner.check(collection)?;
+        let snapshot = inner.engine.snapshot()?;
+        let mut filling = Filling { page: Page::default(), bytes: 0, max_bytes, last: None };
+        match what {
+            Selection::Range(range) => {
+                for stored in records_after(inner, &*snapshot, collection, *range, after.as_ref())? {
+                    if filling.is_full() {
+                        return Ok(filling.cut_short());
+                    }
+                    filling.put(stored?);
+                }
+            }
+            Selection::Entries(entries) => {
+                let mut wanted: BTreeMap<Position, Vec<u64>> = BTreeMap::new();
+                for (position, short) in entries {
+                    wanted.entry(*position).or_default().push(*short);
+                }
+                let from = after.as_ref().map_or(Position(0), |(position, _)| *position);
+                for (position, mut shorts) in wanted.split_off(&from) {
+                    if filling.is_full() {
+                        return Ok(filling.cut_short());
+                    }
+                    let (start, end) = rows::records_of(collection, Range::of(position, DEPTH_MAX));
+                    let mut found = Vec::new();
+                    for stored in records(inner, snapshot.scan(&start, &end)?) {
+                        let stored = stored?;
+                        let (state, digest) = digested(inner, collection, &stored.key, stored.state);
+                        let short = digest.map(|digest| digest.short());
+                        if let Some(place) = shorts.iter().position(|wanted| Some(*wanted) == short) {
+                            shorts.swap_remove(place);
+                            found.push(Stored { state, ..stored });
+                        }
+                    }
+                    let begun = after.as_ref().filter(|(last, _)| *last == position);
+                    match begun.map(|(_, key)| rows::record(collection, position, key)) {
+                        // What had moved here was counted on the page before.
+                        Some(last) => found.retain(|stored| rows::record(collection, position, &stored.key) > last),
+                        None => filling.page.moved += shorts.len() as u64,
+                    }
+                    for stored in found {
+                        if filling.is_full() {
+                            return Ok(filling.cut_short());
+                        }
+                        filling.put(stored);
+                    }
+                }
+            }
+        }
+        Ok(filling.page)
+    }
+
+    fn apply(
+        &self,
+        collection: CollectionId,
+        batch: Vec<Incoming>,
+        durability: Durability,
+    ) -> Result<Applied, StoreError> {
+        self.inner.check(collection)?;
+        let keys: Vec<Vec<u8>> = batch.iter().map(|incoming| incoming.record.key.clone()).collect();
+        let writes = batch.into_iter().map(|incoming| Write::Incoming { collection, incoming }).collect();
+        let done = submit(&self.inner, writes, durability)?;
+        let mut applied = Applied { commit: done.commit, ..Applied::default() };
+        for (key, fate) in keys.into_iter().zip(done.fates) {
+            match fate {
+                Fate::Applied => applied.applied += 1,
+                Fate::Kept => applied.kept += 1,
+                Fate::Moved => applied.moved += 1,
+                Fate::Refused(reason) => applied.refused.push((key, reason)),
+            }
+        }
+        Ok(applied)
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        Store::sync(self)
+    }
+}
+
+fn view(inner: &Inner, tree: &Tree<'_>, ask: Ask) -> Result<View, StoreError> {
+    let Ask { range, levels } = ask;
+    if levels > LEVELS_MAX {
+        let (found, limit) = (u64::from(levels), u64::from(LEVELS_MAX));
+        return Err(StoreError::Bound { what: "levels below a range", found, limit });
+    }
+    let summary = tree.summary(&inner.keys, range)?;
+    let shape = if summary.is_empty() {
+        Shape::Empty
+    } else if is_leaf(range, summary.count) {
+        Shape::Leaf(tree.entries(range)?)
+    } else {
+        let mut parts = Vec::with_capacity(1 << (4 * levels));
+        tree.parts(&inner.keys, range, summary, levels.min(DEPTH_MAX - range.depth()), &mut parts)?;
+        Shape::Inner(parts)
+    };
+    Ok(View { range, summary, shape })
+}
+
+/// A page that is being filled.
+struct Filling {
+    page: Page,
+    bytes: usize,
+    max_bytes: usize,
+    last: Option<(Position, Vec<u8>)>,
+}
+
+impl Filling {
+    /// A page holds at least one record, so that reading always goes on.
+    fn is_full(&self) -> bool {
+        self.bytes >= self.max_bytes.max(1)
+    }
+
+    fn put(&mut self, stored: Stored) {
+        let record = Record { key: stored.key, state: stored.state };
+        self.bytes += record.weight().max(1);
+        self.last = Some((stored.position, record.key.clone()));
+        self.page.records.push(record);
+    }
+
+    fn cut_short(self) -> Page {
+        Page { next: self.last, ..self.page }
+    }
+}
+
+pub(super) fn item(inner: &Inner, collection: CollectionId, stored: Stored) -> Item {
+    let Stored { position, key, commit, state } = stored;
+    let (state, digest) = digested(inner, collection, &key, state);
+    let versions = state
+        .versions()
+        .iter()
+        .map(|sibling| {
+            let (content, bytes) = match &sibling.content {
+                Content::Live(value) => (Some(inner.keys.content(value)), value.len() as u64),
+                Content::Tombstone => (None, 0),
+            };
+            VersionInfo { version: sibling.version.clone(), content, bytes, expires: sibling.expires }
+        })
+        .collect();
+    Item { position, key, digest, versions, commit }
+}
+
+/// The records of a scan, counted as they are read.
+pub(super) fn records<'a>(inner: &'a Inner, scan: Rows<'a>) -> impl Iterator<Item = Result<Stored, StoreError>> + 'a {
+    scan.map(move |row| {
+        let (row, value) = row?;
+        inner.reads.records.fetch_add(1, Ordering::Relaxed);
+        rows::read_record(&row, &value)
+    })
+}
+
+/// The records of a range after a position and key.
+pub(super) fn records_after<'a>(
+    inner: &'a Inner,
+    snapshot: &'a dyn Snapshot,
+    collection: CollectionId,
+    range: Range,
+    after: Option<&(Position, Vec<u8>)>,
+) -> Result<impl Iterator<Item = Result<Stored, StoreError>> + 'a, StoreError> {
+    let (mut start, end) = rows::records_of(collection, range);
+    if let Some((position, key)) = after {
+        start = start.max(rows::after(rows::record(collection, *position, key)));
+    }
+    Ok(records(inner, snapshot.scan(&start, &end)?))
+}

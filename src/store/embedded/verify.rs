@@ -1,0 +1,360 @@
+//! Recomputing everything a store keeps about its records from the records, and saying in words what is wrong.
+//! It repairs nothing: a damaged store is filled anew from a backup or a peer.
+
+use std::iter::Peekable;
+
+use reknit_core::query::Cut;
+use reknit_core::range::DEPTH_MAX;
+use reknit_core::tree::{LEAF_ENTRIES_MAX, Summary, is_leaf};
+use reknit_core::{CollectionId, Digest, Entry, Position, Range, State};
+
+use super::read::records;
+use super::rows::{self, Counts};
+use super::write::digested;
+use super::{Inner, Store, StoreError};
+use crate::store::engine::{EngineError, Rows, Snapshot};
+use crate::store::error::shown;
+
+/// Findings that a report names; more are only counted.
+const NAMED_MAX: usize = 1_000;
+
+/// What `verify` found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Live records.
+    pub records: u64,
+    /// Tombstones.
+    pub tombstones: u64,
+    /// Nodes of the trees, roots included.
+    pub nodes: u64,
+    /// What is wrong, in words, with the key or range; the first thousand.
+    pub wrong: Vec<String>,
+    /// How much is wrong in all.
+    pub wrong_count: u64,
+}
+
+impl Report {
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.wrong_count == 0
+    }
+
+    fn wrong(&mut self, what: String) {
+        self.wrong_count += 1;
+        if self.wrong.len() < NAMED_MAX {
+            self.wrong.push(what);
+        }
+    }
+}
+
+impl Store {
+    /// Recomputes digests, entries, nodes, roots, counts and the index by key from the records of one snapshot.
+    /// `progress` hears the records so far.
+    ///
+    /// # Errors
+    /// What kept it from reading at all; what is merely wrong is in the report.
+    pub fn verify(&self, progress: &mut dyn FnMut(u64)) -> Result<Report, StoreError> {
+        let inner = &*self.inner;
+        let mut report = Report::default();
+        // Under the writer's lock head and snapshot belong together; the lock is not kept while verifying.
+        let (snapshot, head) = {
+            let _writer = inner.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            (inner.engine.snapshot()?, inner.head())
+        };
+        for place in 0..inner.definition.collections.len() {
+            let collection = CollectionId(u16::try_from(place).unwrap_or(u16::MAX));
+            let check = Check { inner, snapshot: &*snapshot, collection, name: inner.name_of(collection) };
+            check.run(&head, &mut report, progress)?;
+        }
+        Ok(report)
+    }
+}
+
+struct Check<'a> {
+    inner: &'a Inner,
+    snapshot: &'a dyn Snapshot,
+    collection: CollectionId,
+    name: &'a str,
+}
+
+impl Check<'_> {
+    fn run(&self, head: &Cut, report: &mut Report, progress: &mut dyn FnMut(u64)) -> Result<(), StoreError> {
+        let mut counts = Counts::default();
+        let mut depths = Vec::new();
+        for depth in 0..=DEPTH_MAX {
+            let (start, end) = rows::nodes_at(self.collection, depth);
+            depths.push(self.snapshot.scan(&start, &end)?.peekable());
+        }
+        let mut nodes = KeptNodes { depths, read: 0 };
+        let root = {
+            let mut entries = Lookahead::new(self.entries(head.commit, &mut counts, report, progress)?);
+            // Reports go through a list of their own: the entries already write into the other.
+            let mut wrong = Vec::new();
+            let root = self.build(Range::ALL, &mut entries, &mut nodes, &mut wrong)?;
+            nodes.compare(Range::ALL, root, &mut wrong);
+            if let Some(error) = entries.failed.take() {
+                return Err(error);
+            }
+            drop(entries);
+            wrong.into_iter().for_each(|what| report.wrong(self.in_collection(what)));
+            root
+        };
+        let mut wrong = Vec::new();
+        nodes.rest(&mut wrong);
+        wrong.into_iter().for_each(|what| report.wrong(self.in_collection(what)));
+        report.nodes += nodes.read;
+        if head.roots.get(usize::from(self.collection.0)) != Some(&root) {
+            report.wrong(self.in_collection("the root in use is not that of the records".into()));
+        }
+        self.counts(counts, report)?;
+        self.index(counts.live, report)?;
+        report.records += counts.live;
+        report.tombstones += counts.tombstones;
+        Ok(())
+    }
+
+    fn in_collection(&self, what: String) -> String {
+        if self.inner.definition.collections.len() == 1 { what } else { format!("{what} (collection {:?})", self.name) }
+    }
+
+    /// The entries that the records make, in order; compares them with the entry rows as it goes.
+    fn entries<'r>(
+        &'r self,
+        newest: u64,
+        counts: &'r mut Counts,
+        report: &'r mut Report,
+        progress: &'r mut dyn FnMut(u64),
+    ) -> Result<impl Iterator<Item = Result<Entry, StoreError>> + 'r, StoreError> {
+        let (start, end) = rows::records_of(self.collection, Range::ALL);
+        let mut stored = records(self.inner, self.snapshot.scan(&start, &end)?).peekable();
+        let (start, end) = rows::entries_of(self.collection, Range::ALL);
+        let mut kept = self.snapshot.scan(&start, &end)?.peekable();
+        let mut ready: std::vec::IntoIter<Entry> = Vec::new().into_iter();
+        let (mut seen, mut ended) = (0, false);
+        Ok(std::iter::from_fn(move || {
+            loop {
+                if let Some(entry) = ready.next() {
+                    return Some(Ok(entry));
+                }
+                // All records of one position make the entries of that position.
+                let mut position = None;
+                let mut digests: Vec<Digest> = Vec::new();
+                while let Some(next) = stored.next_if(|next| match next {
+                    Ok(record) => position.is_none_or(|position| position == record.position),
+                    Err(_) => true,
+                }) {
+                    let record = match next {
+                        Ok(record) => record,
+                        Err(StoreError::Damaged { what }) => {
+                            report.wrong(what);
+                            continue;
+                        }
+                        Err(error) => return Some(Err(error)),
+                    };
+                    position = Some(record.position);
+                    seen += 1;
+                    if seen % 10_000 == 0 {
+                        progress(seen);
+                    }
+                    if record.commit > newest {
+                        let (key, commit) = (shown(&record.key), record.commit);
+                        report.wrong(format!("the record of key {key} is of commit {commit}, the newest is {newest}"));
+                    }
+                    if self.inner.keys.position(self.name, &record.key) != record.position {
+                        report.wrong(format!("the record of key {} lies at a wrong position", shown(&record.key)));
+                    }
+                    counts.replace(None, Some(&record.state));
+                    self.indexed(&record.key, &record.state, report);
+                    let (_, digest) = digested(self.inner, self.collection, &record.key, record.state);
+                    digests.extend(digest);
+                }
+                digests.sort_unstable();
+                let Some(position) = position else {
+                    if std::mem::replace(&mut ended, true) {
+                        return None;
+                    }
+                    // Whatever entries are left belong to no record.
+                    return self.compare_entries(&mut kept, Position(u64::MAX), &[], report).err().map(Err);
+                };
+                if let Err(error) = self.compare_entries(&mut kept, position, &digests, report) {
+                    return Some(Err(error));
+                }
+                ready = digests.into_iter().map(|digest| Entry { position, digest }).collect::<Vec<_>>().into_iter();
+            }
+        }))
+    }
+
+    /// Compares the entry rows up to a position with what they should be: nothing, and there `digests`.
+    fn compare_entries(
+        &self,
+        kept: &mut Peekable<Rows<'_>>,
+        position: Position,
+        digests: &[Digest],
+        report: &mut Report,
+    ) -> Result<(), StoreError> {
+        let here = rows::entry(self.collection, position);
+        let mut found = None;
+        while let Some(row) = kept.next_if(|row| row.as_ref().map_or(true, |(row, _)| *row <= here)) {
+            let (row, value) = row?;
+            if row == here {
+                found = Some(value);
+            } else {
+                let at: String = row.iter().skip(3).map(|byte| format!("{byte:02x}")).collect();
+                report.wrong(self.in_collection(format!("entries at position {at} belong to no record")));
+            }
+        }
+        let should = (!digests.is_empty()).then(|| rows::entry_value(digests));
+        if found != should && !self.inner.no_tree {
+            let what = if found.is_none() { "are missing" } else { "are not those of its records" };
+            report.wrong(self.in_collection(format!("the entries at position {:016x} {what}", position.0)));
+        }
+        Ok(())
+    }
+
+    /// Recomputes the summary of a range from the entries to come, and compares all nodes below it with their rows.
+    fn build<I: Iterator<Item = Result<Entry, StoreError>>>(
+        &self,
+        range: Range,
+        entries: &mut Lookahead<I>,
+        nodes: &mut KeptNodes<'_>,
+        wrong: &mut Vec<String>,
+    ) -> Result<Summary, StoreError> {
+        if is_leaf(range, entries.count_up_to(range, LEAF_ENTRIES_MAX + 1) as u64) {
+            return Ok(self.inner.keys.leaf(range, &entries.take(range)));
+        }
+        let mut children = [Summary::EMPTY; 16];
+        for digit in 0..16 {
+            let part = range.child(digit);
+            let summary = self.build(part, entries, nodes, wrong)?;
+            nodes.compare(part, summary, wrong);
+            children[usize::from(digit)] = summary;
+        }
+        Ok(self.inner.keys.inner(range, &children))
+    }
+
+    fn indexed(&self, key: &[u8], state: &State, report: &mut Report) {
+        if !self.inner.definition.key_index || !state.is_live() {
+            return;
+        }
+        let (row, value) = rows::index(self.collection, key);
+        match self.snapshot.get(&row) {
+            Ok(Some(found)) if found == value => {}
+            _ => report.wrong(self.in_collection(format!("the index by key lacks {}", shown(key)))),
+        }
+    }
+
+    fn counts(&self, counts: Counts, report: &mut Report) -> Result<(), StoreError> {
+        let kept = match self.snapshot.get(&rows::counts(self.collection))? {
+            Some(value) => Counts::decode(&value).ok(),
+            None => Some(Counts::default()),
+        };
+        if kept != Some(counts) {
+            let Counts { live, tombstones } = counts;
+            let what = format!("the kept counts are wrong: there are {live} live records and {tombstones} tombstones");
+            report.wrong(self.in_collection(what));
+        }
+        Ok(())
+    }
+
+    /// Every live key was looked up in the index; equal counts then mean that it holds nothing else.
+    fn index(&self, live: u64, report: &mut Report) -> Result<(), StoreError> {
+        if !self.inner.definition.key_index {
+            return Ok(());
+        }
+        let (start, end) = rows::index_of(self.collection, &[]);
+        let mut held = 0;
+        for row in self.snapshot.scan(&start, &end)? {
+            row?;
+            held += 1;
+        }
+        if held != live {
+            let what = format!("the index by key holds {held} keys, there are {live} live records");
+            report.wrong(self.in_collection(what));
+        }
+        Ok(())
+    }
+}
+
+/// Entries to come, of which the next few can be looked at.
+struct Lookahead<I> {
+    entries: I,
+    ahead: std::collections::VecDeque<Entry>,
+    failed: Option<StoreError>,
+}
+
+impl<I: Iterator<Item = Result<Entry, StoreError>>> Lookahead<I> {
+    fn new(entries: I) -> Self {
+        Self { entries, ahead: std::collections::VecDeque::new(), failed: None }
+    }
+
+    /// How many of the next entries lie in `range`, counting no further than `most`.
+    fn count_up_to(&mut self, range: Range, most: usize) -> usize {
+        while self.ahead.len() < most && self.failed.is_none() {
+            match self.entries.next() {
+                Some(Ok(entry)) => self.ahead.push_back(entry),
+                Some(Err(error)) => self.failed = Some(error),
+                None => break,
+            }
+        }
+        self.ahead.iter().take(most).take_while(|entry| range.contains(entry.position)).count()
+    }
+
+    /// Takes all entries of a leaf.
+    fn take(&mut self, range: Range) -> Vec<Entry> {
+        let mut taken = Vec::new();
+        while self.count_up_to(range, 1) == 1 {
+            taken.extend(self.ahead.pop_front());
+        }
+        taken
+    }
+}
+
+/// The node rows, which are met in order at each depth.
+struct KeptNodes<'a> {
+    depths: Vec<Peekable<Rows<'a>>>,
+    read: u64,
+}
+
+impl KeptNodes<'_> {
+    /// Compares the row of a node with what it should be; the rows before it at its depth belong nowhere.
+    fn compare(&mut self, range: Range, should: Summary, wrong: &mut Vec<String>) {
+        let rows = &mut self.depths[usize::from(range.depth())];
+        let mut found = None;
+        while let Some(row) = rows.next_if(|row| before_or_at(row, range)) {
+            self.read += 1;
+            match row.map_err(StoreError::from).and_then(|(row, value)| rows::read_node(&row, &value)) {
+                Ok((at, summary)) if at == range => found = Some(summary),
+                Ok((at, _)) => wrong.push(format!("the node of range {at} belongs to no tree")),
+                Err(error) => wrong.push(error.to_string()),
+            }
+        }
+        let should = (!should.is_empty()).then_some(should);
+        // The root's row stays when the tree is empty.
+        let found = found.filter(|found| !(range == Range::ALL && found.is_empty()));
+        if found != should {
+            let what = if found.is_none() { "is missing" } else { "is not that of its entries" };
+            wrong.push(format!("the node of range {range} {what}"));
+        }
+    }
+
+    /// What is left belongs nowhere.
+    fn rest(&mut self, wrong: &mut Vec<String>) {
+        for rows in &mut self.depths {
+            for row in rows {
+                self.read += 1;
+                match row.map_err(StoreError::from).and_then(|(row, value)| rows::read_node(&row, &value)) {
+                    Ok((at, _)) => wrong.push(format!("the node of range {at} belongs to no tree")),
+                    Err(error) => wrong.push(error.to_string()),
+                }
+            }
+        }
+    }
+}
+
+fn before_or_at(row: &Result<(Vec<u8>, Vec<u8>), EngineError>, range: Range) -> bool {
+    match row {
+        Ok((row, _)) => row.get(4..12).is_none_or(|bits| bits <= range.bits().to_be_bytes().as_slice()),
+        Err(_) => true,
+    }
+}

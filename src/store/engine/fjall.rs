@@ -1,0 +1,131 @@
+//! The engine on `fjall`, a log-structured merge tree.
+//! All rows share one keyspace: a rarely written second one would keep old journal pieces alive and slow the start.
+
+use std::path::{Path, PathBuf};
+
+use fjall::{Database, Error, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot as Still};
+
+use super::{Batch, Durability, Engine, EngineError, Rows, Snapshot, directory_bytes, shielded};
+
+/// Rows held in memory before they are written out as a table: bounds memory, and the time a start takes.
+const MEMTABLE_BYTES: u64 = 16 << 20;
+/// All journals together; the smallest that the engine takes, and what a start has to read at most.
+const JOURNALS_BYTES: u64 = 64 << 20;
+/// One thread writes tables out while the other merges them.
+const WORKER_THREADS: usize = 2;
+
+/// An open database with its single keyspace.
+pub(super) struct Fjall {
+    // Dropped before the database, which waits for its workers.
+    rows: Keyspace,
+    database: Database,
+    dir: PathBuf,
+}
+
+impl Fjall {
+    /// Opens the files in `dir`, or creates them.
+    pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Self, EngineError> {
+        shielded(dir, || {
+            let database = Database::builder(dir)
+                .cache_size(cache_bytes)
+                .worker_threads(WORKER_THREADS)
+                .max_journaling_size(JOURNALS_BYTES)
+                // Every commit says itself how it is to be persisted.
+                .manual_journal_persist(true)
+                .open()
+                .map_err(|error| sorted(dir, error))?;
+            let rows = database
+                .keyspace("rows", || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES))
+                .map_err(|error| sorted(dir, error))?;
+            Ok(Self { rows, database, dir: dir.to_path_buf() })
+        })
+    }
+}
+
+impl Engine for Fjall {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, EngineError> {
+        Ok(Box::new(View { still: self.database.snapshot(), of: self }))
+    }
+
+    fn commit(&self, batch: Batch, durability: Durability) -> Result<(), EngineError> {
+        let mode = match durability {
+            Durability::Synced => PersistMode::SyncData,
+            // Handed to the system, so that a killed process loses nothing.
+            Durability::Buffered => PersistMode::Buffer,
+        };
+        let rows = batch.into_sorted();
+        if rows.is_empty() {
+            return match durability {
+                Durability::Synced => self.sync(),
+                Durability::Buffered => Ok(()),
+            };
+        }
+        let mut write = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), rows.len()).durability(Some(mode));
+        for (key, value) in rows {
+            match value {
+                Some(value) => write.insert(&self.rows, key, value),
+                None => write.remove(&self.rows, key),
+            }
+        }
+        write.commit().map_err(|error| sorted(&self.dir, error))
+    }
+
+    fn sync(&self) -> Result<(), EngineError> {
+        self.database.persist(PersistMode::SyncAll).map_err(|error| sorted(&self.dir, error))
+    }
+
+    fn disk_bytes(&self) -> Result<u64, EngineError> {
+        directory_bytes(&self.dir).map_err(|error| EngineError::from_io(&self.dir, error))
+    }
+}
+
+struct View<'e> {
+    still: Still,
+    of: &'e Fjall,
+}
+
+impl Snapshot for View<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
+        let dir = &self.of.dir;
+        shielded(dir, || {
+            let value = self.still.get(&self.of.rows, key).map_err(|error| sorted(dir, error))?;
+            Ok(value.map(|value| value.to_vec()))
+        })
+    }
+
+    fn scan<'a>(&'a self, start: &[u8], end: &[u8]) -> Result<Rows<'a>, EngineError> {
+        if start >= end {
+            return Ok(Box::new(std::iter::empty()));
+        }
+        let dir = &self.of.dir;
+        let mut rows = shielded(dir, || Ok(self.still.range(&self.of.rows, start.to_vec()..end.to_vec())))?;
+        Ok(Box::new(std::iter::from_fn(move || {
+            shielded(dir, || {
+                let Some(row) = rows.next() else {
+                    return Ok(None);
+                };
+                let (key, value) = row.into_inner().map_err(|error| sorted(dir, error))?;
+                Ok(Some((key.to_vec(), value.to_vec())))
+            })
+            .transpose()
+        })))
+    }
+}
+
+/// Tells apart what a caller can act on.
+fn sorted(dir: &Path, error: Error) -> EngineError {
+    let corrupt = |what: String| EngineError::Corrupt { dir: dir.to_path_buf(), what };
+    match error {
+        Error::Locked => EngineError::Locked { dir: dir.to_path_buf() },
+        Error::Poisoned => EngineError::Poisoned { dir: dir.to_path_buf() },
+        Error::Io(source) | Error::Storage(fjall::LsmError::Io(source)) => {
+            // A table or journal that a manifest names and that is gone was taken away from outside.
+            if source.kind() == std::io::ErrorKind::NotFound {
+                corrupt(format!("a file is missing: {source}"))
+            } else {
+                EngineError::from_io(dir, source)
+            }
+        }
+        other => corrupt(other.to_string()),
+    }
+}

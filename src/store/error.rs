@@ -1,0 +1,142 @@
+//! Why a store could not do what it was asked, and whether anything changed.
+//! What an engine met is told by [`EngineError`]; this adds what a store knows of records and datasets.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use reknit_core::DecodeError;
+
+use super::engine::EngineError;
+
+/// Why a store could not do what it was asked. It can be cloned: writers that were committed together share one.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The engine under the store failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The directory holds no store.
+    #[error("{} is not a store; nothing was changed; make one with `reknit init`, or check the path", dir.display())]
+    NotAStore {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A store was to be made where there is something already.
+    #[error("{} is not empty; nothing was changed; name a directory that does not exist yet", dir.display())]
+    Exists {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The store was written in a format that this release does not know.
+    #[error("{} has the format {found:?}, which this release does not read; nothing was changed; use the release that wrote it", dir.display())]
+    Format {
+        /// The directory.
+        dir: PathBuf,
+        /// What its marker says.
+        found: String,
+    },
+    /// Rows contradict each other or do not decode.
+    #[error("the store is damaged: {what}; nothing was changed; `reknit verify` lists all that is wrong")]
+    Damaged {
+        /// What is wrong, and where.
+        what: String,
+    },
+    /// A key is longer than any store takes.
+    #[error("a key has {bytes} bytes, at most {limit} are allowed; nothing was changed")]
+    KeyTooLong {
+        /// Bytes of the key.
+        bytes: usize,
+        /// The bound.
+        limit: usize,
+    },
+    /// A value is longer than any store takes.
+    #[error("the value of key {key} has {bytes} bytes, at most {limit} are allowed; nothing was changed")]
+    ValueTooLong {
+        /// The key, shown.
+        key: String,
+        /// Bytes of the value.
+        bytes: usize,
+        /// The bound.
+        limit: usize,
+    },
+    /// The dataset has no collection of that name or place.
+    #[error("the dataset has no collection {name:?} (it has {have}); nothing was changed")]
+    NoCollection {
+        /// What was asked for.
+        name: String,
+        /// The names that there are.
+        have: String,
+    },
+    /// Records are listed in key order through an index that this dataset does not keep.
+    #[error("this dataset keeps no index by key, so its records cannot be listed in key order; nothing was changed")]
+    NoKeyIndex,
+    /// An import names a key twice.
+    #[error("rows {first} and {second} have the same key {key}; nothing was imported; remove one of them")]
+    Duplicate {
+        /// The key, shown.
+        key: String,
+        /// Which row named it first, from 1.
+        first: u64,
+        /// Which row named it again.
+        second: u64,
+    },
+    /// The definition of the dataset is not one.
+    #[error("the definition of the dataset is not valid: {0}; nothing was changed")]
+    Definition(DecodeError),
+    /// A question is beyond a named bound.
+    #[error("{what} is {found}, at most {limit} is allowed; nothing was changed")]
+    Bound {
+        /// Which number.
+        what: &'static str,
+        /// What was asked for.
+        found: u64,
+        /// The bound.
+        limit: u64,
+    },
+    /// A file beside the engine's own could not be read or written.
+    #[error("{}: {source}; no record was changed", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+    /// The thread that was committing this write died; whether it was committed shows when the store is opened again.
+    #[error("the thread that committed this write died; open the store again to see whether it was committed")]
+    Abandoned,
+    /// The system gave no randomness.
+    #[error("the system gave no randomness: {0}; nothing was changed")]
+    Randomness(String),
+}
+
+impl StoreError {
+    /// A failure of a file beside the engine's own.
+    #[must_use]
+    pub fn file(path: &Path, source: io::Error) -> Self {
+        // A full disk is one fault, whichever file met it.
+        match EngineError::from_io(path, source) {
+            full @ EngineError::Full { .. } => Self::Engine(full),
+            EngineError::Io { dir, source } => Self::File { path: dir, source },
+            other => Self::Damaged { what: other.to_string() },
+        }
+    }
+
+    pub(crate) fn damaged(what: impl Into<String>) -> Self {
+        Self::Damaged { what: what.into() }
+    }
+}
+
+/// A key as people can read it: text where it is text, else hexadecimal; cut short where it is long.
+pub(crate) fn shown(key: &[u8]) -> String {
+    const SHOWN_MAX: usize = 80;
+    let cut = &key[..key.len().min(SHOWN_MAX)];
+    let more = if key.len() > SHOWN_MAX { "…" } else { "" };
+    match std::str::from_utf8(cut) {
+        Ok(text) if !text.chars().any(char::is_control) => format!("{text:?}{more}"),
+        _ => {
+            let hex: String = cut.iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("0x{hex}{more}")
+        }
+    }
+}

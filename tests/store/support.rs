@@ -1,0 +1,43 @@
+//! Stores for tests: a fixed clock, a fixed key, any engine.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use reknit::core::{Collection, DatasetId, DatasetKey, Definition, Profile};
+use reknit::store::{EngineKind, Options, Store};
+
+pub(crate) const ENGINES: [EngineKind; 2] = [EngineKind::Fjall, EngineKind::Redb];
+
+/// The time that all stores here have: some day in 2033.
+pub(crate) const NOW: u64 = 2_000_000_000_000;
+
+pub(crate) fn options(engine: EngineKind) -> Options {
+    Options { engine, clock: Arc::new(|| NOW), block_cache_bytes: 8 << 20, ..Options::default() }
+}
+
+pub(crate) fn definition() -> Definition {
+    let mut definition = Definition::simple(DatasetId([7; 16]), "test");
+    definition.collections.push(Collection { name: "second".into(), policy: "newest/1".into() });
+    definition
+}
+
+pub(crate) fn content_definition() -> Definition {
+    Definition { profile: Profile::Content, ..definition() }
+}
+
+pub(crate) fn key() -> DatasetKey {
+    DatasetKey::from_bytes([9; 32])
+}
+
+pub(crate) fn create(engine: EngineKind, dir: &Path) -> Store {
+    Store::create(dir, definition(), key(), &options(engine)).expect("create")
+}
+
+pub(crate) fn memory(options: &Options) -> Store {
+    Store::in_memory(definition(), key(), options).expect("create")
+}
+
+pub(crate) fn assert_sound(store: &Store, note: &str) {
+    let report = store.verify(&mut |_| ()).expect("verify");
+    assert!(report.is_sound(), "{note}: {:#?}", report.wrong);
+}
