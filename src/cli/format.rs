@@ -81,9 +81,10 @@ impl fmt::Display for Format {
     }
 }
 
-/// What is wrong with a file, and where. Records that were read before it are whole.
+/// What is wrong with a file, and where. Records that were read before it are whole. Its text is safe for a terminal,
+/// whatever the file has for names.
 #[derive(Debug, thiserror::Error)]
-#[error("{}{reason}", Place(.file, *.line))]
+#[error("{}", layout::escaped(&format!("{}{reason}", Place(.file, *.line))))]
 pub struct FormatError {
     /// The file, as it was named.
     pub file: String,
@@ -331,7 +332,7 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-/// Column names for people: in backquotes, without control characters, not endless.
+/// Column names for people: in backquotes, not endless.
 struct Columns<'a>(&'a [String]);
 
 impl fmt::Display for Columns<'_> {
@@ -341,7 +342,7 @@ impl fmt::Display for Columns<'_> {
             return f.write_str("the names in its lines");
         }
         for (i, name) in self.0.iter().take(SHOWN_MAX).enumerate() {
-            write!(f, "{}`{}`", if i > 0 { ", " } else { "" }, layout::escaped(name))?;
+            write!(f, "{}`{}`", if i > 0 { ", " } else { "" }, name)?;
         }
         if self.0.len() > SHOWN_MAX { write!(f, " and {} more", self.0.len() - SHOWN_MAX) } else { Ok(()) }
     }

@@ -159,6 +159,13 @@ fn names_from_a_file_cannot_move_the_cursor() {
         0,
         "in.file:1: there is no key column `id`; the columns are `\\u001b[2J`, `a\\u202eb`",
     );
+    check(
+        Format::Jsonl,
+        "id",
+        "{\"\\u001b[2J\":1,\"\\u001b[2J\":2}",
+        0,
+        "in.file:1: malformed jsonl: the name `\\u001b[2J` comes twice (at byte 30)",
+    );
 }
 
 #[test]

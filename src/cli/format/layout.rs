@@ -138,7 +138,7 @@ impl Layout {
             return Err(LayoutError::Formats { store: self.format, file: file.format });
         }
         if self.key != file.key {
-            return Err(LayoutError::Keys { store: self.key.join(","), file: file.key.join(",") });
+            return Err(LayoutError::Keys { store: escaped(&self.key.join(",")), file: escaped(&file.key.join(",")) });
         }
         let mut joined = self.clone();
         // JSON Lines can name every value that CSV can, so it wins.
@@ -217,14 +217,14 @@ impl Layout {
     /// The value that an argument means: raw bytes; or a whole row as a line of the store's format, whose key columns
     /// must say `key`.
     pub fn encode_value_argument(&self, key: &[u8], argument: &str) -> Result<Vec<u8>, ArgumentError> {
-        let malformed = |reason: Reason| ArgumentError::Malformed(reason.to_string());
+        let malformed = |reason: Reason| ArgumentError::Malformed(escaped(&reason.to_string()));
         let row = match self.format {
             Format::Kv => return Ok(argument.as_bytes().to_vec()),
             Format::Jsonl => jsonl::row(argument.as_bytes(), &mut jsonl::Names::default()).map_err(malformed)?,
             Format::Csv => {
                 let fields = csv_fields(argument)?;
                 if fields.len() != self.columns.len() {
-                    let expected = self.columns.join(",");
+                    let expected = escaped(&self.columns.join(","));
                     return Err(ArgumentError::FieldCount { found: fields.len(), expected });
                 }
                 csv::row(&fields, &self.columns).map_err(malformed)?
@@ -242,7 +242,7 @@ impl Layout {
         if self.format != Format::Kv
             && let Ok(row) = row::decode(value)
         {
-            return escaped_json(&jsonl::object(&row, &self.columns));
+            return escaped(&jsonl::object(&row, &self.columns));
         }
         match std::str::from_utf8(value) {
             Ok(text) if printable(text) && !text.starts_with("0x") => text.to_owned(),
@@ -262,7 +262,7 @@ impl Layout {
         }
         let fields = csv_fields(argument)?;
         if fields.len() != self.key.len() {
-            return Err(ArgumentError::FieldCount { found: fields.len(), expected: self.key.join(",") });
+            return Err(ArgumentError::FieldCount { found: fields.len(), expected: escaped(&self.key.join(",")) });
         }
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok(fields.iter().map(|(bytes, quoted)| self.key_field(&text(bytes), quoted)).collect())
@@ -299,12 +299,8 @@ impl Layout {
     }
 }
 
-/// The text with control characters and the like as `\u…` escapes, safe for a terminal.
+/// The text with control characters and the like as JSON's `\u…` escapes, safe for a terminal.
 pub(super) fn escaped(text: &str) -> String {
-    escaped_json(text)
-}
-
-fn escaped_json(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if harmless(c) {

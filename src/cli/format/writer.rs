@@ -4,6 +4,7 @@
 
 use std::io::{self, Write};
 
+use super::layout::escaped;
 use super::{Format, Layout, csv, jsonl, kv};
 use crate::core::DecodeError;
 use crate::core::row::{self, Row, Value};
@@ -119,11 +120,11 @@ impl<W: Write> Writer<W> {
             Ok(values) if values.len() == row.columns().len() => values,
             Ok(_) => {
                 let beyond = row.columns().find(|(name, _)| !columns.iter().any(|column| column == name));
-                let column = beyond.map(|(name, _)| name.to_owned()).unwrap_or_default();
+                let column = beyond.map(|(name, _)| escaped(name)).unwrap_or_default();
                 return Err(WriteError::Beyond { key: self.layout.show_key(key), column });
             }
             Err(column) => {
-                return Err(WriteError::Absent { key: self.layout.show_key(key), column: column.clone() });
+                return Err(WriteError::Absent { key: self.layout.show_key(key), column: escaped(column) });
             }
         };
         for (i, value) in values.into_iter().enumerate() {
