@@ -1,1 +1,3 @@
 //! The subcommands: what was typed, what it means, what is printed.
+
+pub mod format;
