@@ -54,7 +54,7 @@ mod tests {
     use reknit_core::CollectionId;
     use reknit_core::message::Transfer;
     use reknit_core::query::Guard;
-    use reknit_core::record::{Actor, Content, Record, Sibling, Stamp, State, Version};
+    use reknit_core::{Actor, Content, Record, Sibling, Stamp, State, Version};
 
     fn frame(value: Vec<u8>) -> RecordFrame {
         let version = Version::after(Stamp(1), Actor(2), []);
