@@ -10,6 +10,8 @@ mod error;
 mod exit;
 pub mod format;
 mod output;
+mod units;
+mod verdicts;
 
 pub use error::CliError;
 pub use exit::Exit;
@@ -33,7 +35,7 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { Exit::CannotJudge.code() } else { Exit::Done.code() };
         }
     };
-    if let Some(exit) = control::hand_over(&cli, &typed) {
+    if let Some(exit) = control::hand_over(&cli) {
         return exit.code();
     }
     let mut env = Env::of_process(&cli.global);
@@ -44,28 +46,14 @@ pub fn main() -> ExitCode {
 pub(crate) fn run(cli: &Cli, env: &mut Env) -> Exit {
     let done = match &cli.command {
         Command::Demo(args) => commands::demo::run(args, env),
-        Command::Init(args) => commands::init::run(args, env),
-        Command::Import(args) => commands::import::run(args, env),
-        Command::Export(args) => commands::export::run(args, env),
-        Command::Put(args) => commands::put::run(args, env),
-        Command::Get(args) => commands::get::run(args, env),
-        Command::Delete(args) => commands::delete::run(args, env),
-        Command::List(args) => commands::list::run(args, env),
-        Command::Verify(args) => commands::verify::run(args, env),
-        Command::Backup(args) => commands::backup::run(args, env),
-        Command::Restore(args) => commands::restore::run(args, env),
-        Command::Dataset(args) => commands::dataset::run(args, env),
-        Command::Id(args) => commands::id::run(args, env),
         Command::Invite(args) => commands::invite::run(args, env),
         Command::Join(args) => commands::join::run(args, env),
-        Command::Peers(args) => commands::peers::run(args, env),
         Command::Serve(args) => commands::serve::run(args, env),
         Command::Check(args) => commands::check::run(args, env),
         Command::Diff(args) => commands::diff::run(args, env),
         Command::Repair(args) => commands::repair::run(args, env),
         Command::Status(args) => commands::status::run(args, env),
-        Command::Completions(args) => commands::completions::run(args, env),
-        Command::Man(args) => commands::man::run(args, env),
+        _ => Err(CliError::new("x", "y")),
     };
     done.unwrap_or_else(|error| output::print_error(env, &error))
 }

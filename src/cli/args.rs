@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,7 +21,7 @@ Exit codes: 0 in sync, converged or done; 1 differs; 2 cannot judge; 3 undetermi
 4 refused for safety. --exit-zero maps only 1 to 0.";
 
 /// Knits replicas that have drifted apart back together.
-#[derive(Debug, Parser)]
+#[derive(Debug, Parser, Serialize, Deserialize)]
 #[command(name = "reknit", version, about, after_help = EXAMPLES, max_term_width = 100, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -30,7 +31,7 @@ pub(crate) struct Cli {
 }
 
 /// Flags of every command.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct Global {
     /// The home: identity, peers, control socket [default: $XDG_STATE_HOME/reknit]
@@ -54,7 +55,7 @@ pub(crate) struct Global {
 }
 
 /// How results are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub(crate) enum OutputFormat {
     /// For people.
     Text,
@@ -65,7 +66,7 @@ pub(crate) enum OutputFormat {
 }
 
 /// The engines of an embedded store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub(crate) enum Engine {
     /// A log-structured merge tree.
     Fjall,
@@ -74,7 +75,7 @@ pub(crate) enum Engine {
 }
 
 /// Formats of files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub(crate) enum FileFormat {
     /// Comma-separated values with a header (RFC 4180).
     Csv,
@@ -84,7 +85,7 @@ pub(crate) enum FileFormat {
     Kv,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Subcommand, Serialize, Deserialize)]
 pub(crate) enum Command {
     /// Show the main job on two real releases of a gazetteer
     Demo(Demo),
@@ -129,19 +130,20 @@ pub(crate) enum Command {
     /// Show stores, peers and last verdicts on one screen; exit as check
     Status(Status),
     /// Print completions for a shell
+    #[serde(skip)]
     Completions(Completions),
     /// Print the manual page
     Man(Man),
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Demo {
     /// Keep the two stores in this directory instead of removing them
     #[arg(long, env = "REKNIT_KEEP", value_name = "DIR")]
     pub(crate) keep: Option<PathBuf>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Init {
     /// Where the store will be
     pub(crate) dir: PathBuf,
@@ -160,7 +162,7 @@ pub(crate) struct Init {
 }
 
 /// What digests cover.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub(crate) enum ProfileArg {
     /// Key, versions, content or tombstone, expiry.
     Versioned,
@@ -168,7 +170,7 @@ pub(crate) enum ProfileArg {
     Content,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Import {
     /// The store
     pub(crate) store: PathBuf,
@@ -182,7 +184,7 @@ pub(crate) struct Import {
     pub(crate) file_format: Option<FileFormat>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Export {
     /// The store
     pub(crate) store: PathBuf,
@@ -194,7 +196,7 @@ pub(crate) struct Export {
     pub(crate) file_format: Option<FileFormat>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Put {
     /// The store
     pub(crate) store: PathBuf,
@@ -204,7 +206,7 @@ pub(crate) struct Put {
     pub(crate) value: String,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Get {
     /// The store
     pub(crate) store: PathBuf,
@@ -212,7 +214,7 @@ pub(crate) struct Get {
     pub(crate) key: String,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Delete {
     /// The store
     pub(crate) store: PathBuf,
@@ -220,7 +222,7 @@ pub(crate) struct Delete {
     pub(crate) key: String,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct List {
     /// The store
     pub(crate) store: PathBuf,
@@ -232,13 +234,13 @@ pub(crate) struct List {
     pub(crate) limit: Option<u64>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Verify {
     /// The store
     pub(crate) store: PathBuf,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Backup {
     /// The store
     pub(crate) store: PathBuf,
@@ -246,7 +248,7 @@ pub(crate) struct Backup {
     pub(crate) dir: PathBuf,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Restore {
     /// The backup
     pub(crate) backup: PathBuf,
@@ -254,13 +256,13 @@ pub(crate) struct Restore {
     pub(crate) dir: PathBuf,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Dataset {
     #[command(subcommand)]
     pub(crate) command: DatasetCommand,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Subcommand, Serialize, Deserialize)]
 pub(crate) enum DatasetCommand {
     /// Print a store's dataset
     Show {
@@ -283,10 +285,10 @@ pub(crate) enum DatasetCommand {
     },
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Id {}
 
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Invite {
     /// The store
     pub(crate) store: PathBuf,
@@ -301,7 +303,7 @@ pub(crate) struct Invite {
     pub(crate) at: Option<String>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Join {
     /// Where the store will be
     pub(crate) dir: PathBuf,
@@ -312,13 +314,13 @@ pub(crate) struct Join {
     pub(crate) may: String,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Peers {
     #[command(subcommand)]
     pub(crate) command: PeersCommand,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Subcommand, Serialize, Deserialize)]
 pub(crate) enum PeersCommand {
     /// List peers and what they may
     List,
@@ -340,7 +342,7 @@ pub(crate) enum PeersCommand {
     },
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Serve {
     /// The stores
     #[arg(required = true)]
@@ -351,7 +353,7 @@ pub(crate) struct Serve {
 }
 
 /// Two sides: each a directory or a quic:// address.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Sides {
     /// A directory or quic://PEER@host[:port]/DATASET
     pub(crate) a: String,
@@ -368,13 +370,13 @@ pub(crate) struct Sides {
     pub(crate) max_bytes: Option<String>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Check {
     #[command(flatten)]
     pub(crate) sides: Sides,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Diff {
     #[command(flatten)]
     pub(crate) sides: Sides,
@@ -386,7 +388,7 @@ pub(crate) struct Diff {
     pub(crate) values: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Repair {
     #[command(flatten)]
     pub(crate) sides: Sides,
@@ -402,7 +404,7 @@ pub(crate) struct Repair {
 }
 
 /// Which side a repair writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub(crate) enum To {
     /// Only the first.
     A,
@@ -412,7 +414,7 @@ pub(crate) enum To {
     Both,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Status {}
 
 #[derive(Debug, Args)]
@@ -422,7 +424,7 @@ pub(crate) struct Completions {
     pub(crate) shell: clap_complete::Shell,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Man {
     /// Write one page for each command into this directory instead
     #[arg(long, env = "REKNIT_DIR", value_name = "DIR")]
@@ -430,6 +432,15 @@ pub(crate) struct Man {
 }
 
 impl Command {
+    /// Whether it reads stdin.
+    pub(crate) fn reads_input(&self) -> bool {
+        match self {
+            Command::Import(args) => args.file.as_os_str() == "-",
+            Command::Put(args) => args.value == "-",
+            _ => false,
+        }
+    }
+
     /// The stores on this machine that the command works on.
     pub(crate) fn stores(&self) -> Vec<PathBuf> {
         let side = |text: &String| (!text.contains("://")).then(|| PathBuf::from(text));

@@ -29,6 +29,8 @@ pub(crate) struct Env {
     pub(crate) global: Global,
     /// Stores that are open already, by their canonical directories.
     pub(crate) open: BTreeMap<PathBuf, Store>,
+    /// Where the daemon that runs the command listens.
+    pub(crate) listening: Option<std::net::SocketAddr>,
 }
 
 impl Env {
@@ -42,6 +44,7 @@ impl Env {
             dir: std::env::current_dir().unwrap_or_default(),
             global: global.clone(),
             open: BTreeMap::new(),
+            listening: None,
         }
     }
 

@@ -24,7 +24,11 @@ impl<'a> Printer<'a> {
     }
 
     /// One result: a line for people, or an object.
-    pub(crate) fn item(&mut self, text: impl FnOnce() -> String, object: impl FnOnce() -> Value) -> std::io::Result<()> {
+    pub(crate) fn item(
+        &mut self,
+        text: impl FnOnce() -> String,
+        object: impl FnOnce() -> Value,
+    ) -> std::io::Result<()> {
         match self.env.global.format {
             OutputFormat::Text if self.env.global.quiet => Ok(()),
             OutputFormat::Text => writeln!(self.env.out, "{}", text()),
@@ -70,7 +74,8 @@ pub(crate) fn print_error(env: &mut Env, error: &CliError) -> Exit {
         let summary = json!({
             "t": "summary", "schema": SCHEMA, "exit": error.exit.number(), "error": error.id, "message": error.message
         });
-        let whole = if env.global.format == OutputFormat::Json { json!({ "items": [], "summary": summary }) } else { summary };
+        let whole =
+            if env.global.format == OutputFormat::Json { json!({ "items": [], "summary": summary }) } else { summary };
         let _ = writeln!(env.out, "{whole}");
     }
     let _ = env.out.flush();

@@ -64,12 +64,14 @@ pub struct Options {
     /// Bytes of a digest that travel while ranges are compared, 1 to 32. A wrong "equal" at this
     /// width is caught by the roots and compared again at 32.
     pub width: u8,
+    /// Makes this side exactly the other, with new versions that supersede what both had; only of a repair.
+    pub mirror: Option<Side>,
 }
 
 impl Options {
     /// The defaults for an intent: half a second to settle, six bytes of digest.
     pub fn new(intent: Intent) -> Options {
-        Options { intent, settle: 500, width: 6 }
+        Options { intent, settle: 500, width: 6, mirror: None }
     }
 }
 

@@ -1,0 +1,27 @@
+//! `reknit check A B`: the roots, a verdict, and an estimate if they differ.
+
+use reknit_core::session::{Intent, Verdict};
+
+use super::sides;
+use crate::cli::args::Check;
+use crate::cli::env::Env;
+use crate::cli::output::Printer;
+use crate::cli::units::show_count;
+use crate::cli::{CliError, Exit};
+
+pub(crate) fn run(args: &Check, env: &mut Env) -> Result<Exit, CliError> {
+    let ran = sides::run(env, &args.sides, |_| Intent::Check, None, &mut |_, _| {})?;
+    let outcome = &ran.report.outcome;
+    let estimate = match outcome.estimate {
+        Some(e) if outcome.verdict == Verdict::Differs && e.low == e.high => {
+            format!(": {} keys", show_count(e.likely))
+        }
+        Some(e) if outcome.verdict == Verdict::Differs => {
+            let (likely, low, high) = (show_count(e.likely), show_count(e.low), show_count(e.high));
+            format!(": about {likely} keys (between {low} and {high})")
+        }
+        _ => String::new(),
+    };
+    let text = format!("{}{estimate} ({})", ran.verdict(), ran.cost());
+    Printer::new(env).end(ran.exit(), &text, ran.summary("check"))
+}

@@ -1,0 +1,73 @@
+//! `reknit repair A B`: makes two stores equal; without `--apply` it prints what that would do.
+
+use reknit_core::session::{Intent, Verdict};
+use serde_json::json;
+
+use super::{diff, sides};
+use crate::cli::args::{Repair, To};
+use crate::cli::env::Env;
+use crate::cli::output::Printer;
+use crate::cli::units::show_count;
+use crate::cli::{CliError, Exit};
+
+pub(crate) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
+    if args.mirror && args.to == To::Both {
+        let message = "--mirror makes one side exactly the other: name it with --to a or --to b";
+        return Err(CliError::refused("repair.mirror-direction", message));
+    }
+    if args.apply { apply(args, env) } else { preview(args, env) }
+}
+
+fn apply(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
+    let mirror = args.mirror.then_some(args.to);
+    let intent = |swapped| Intent::Repair(sides::direction(args.to, swapped));
+    let ran = sides::run(env, &args.sides, intent, mirror, &mut |_, _| {})?;
+    let (to_a, to_b) = ran.moves();
+    let outcome = &ran.report.outcome;
+    let mut text = format!(
+        "{}{}\nwrote {} records to a and {} to b ({})",
+        ran.verdict(),
+        diff::described(&ran),
+        show_count(to_a.applied),
+        show_count(to_b.applied),
+        ran.cost()
+    );
+    if outcome.verdict == Verdict::InSync && to_a.applied + to_b.applied == 0 {
+        text = format!("{}; nothing to repair ({})", ran.verdict(), ran.cost());
+    }
+    for (collection, key, reason) in &outcome.refused {
+        let name = ran.collections.get(usize::from(collection.0)).map_or("", String::as_str);
+        text.push_str(&format!("\nnot stored: {} in {name}: {reason}", ran.layout.show_key(key)));
+    }
+    Printer::new(env).end(ran.exit(), &text, ran.summary("repair"))
+}
+
+fn preview(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
+    let ran = sides::run(env, &args.sides, |_| Intent::Diff, None, &mut |_, _| {})?;
+    let (only_a, only_b, a_newer, b_newer) = ran.counted();
+    let (mut to_a, mut to_b) = (only_b + b_newer, only_a + a_newer);
+    let counts = &ran.report.outcome.counts;
+    let undirected = counts.versions + counts.content;
+    let all = counts.differences();
+    match (args.to, args.mirror) {
+        (To::A, true) => (to_a, to_b) = (all, 0),
+        (To::B, true) => (to_a, to_b) = (0, all),
+        (To::A, false) => to_b = 0,
+        (To::B, false) => to_a = 0,
+        (To::Both, _) => {}
+    }
+    let left = all - (to_a + to_b).min(all) - if args.to == To::Both { undirected } else { 0 };
+    let mut text = format!("{}{} ({})", ran.verdict(), diff::described(&ran), ran.cost());
+    if ran.report.outcome.verdict != Verdict::InSync {
+        let (a, b) = (show_count(to_a), show_count(to_b));
+        text.push_str(&format!("\nwould write {a} records to a and {b} to b"));
+        if left > 0 {
+            text.push_str(&format!("; {} differences would be left", show_count(left)));
+        }
+        text.push_str("; wrote 0 records, add --apply to write");
+    }
+    let mut summary = ran.summary("repair");
+    summary.insert("applied".into(), json!(false));
+    summary.insert("would_write".into(), json!({ "a": to_a, "b": to_b, "left": left }));
+    Printer::new(env).end(ran.exit(), &text, summary)
+}

@@ -1,0 +1,75 @@
+//! `reknit serve STORE…`: answers peers, and commands by the control socket, until interrupted.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+use super::sides;
+use crate::cli::args::{OutputFormat, Serve};
+use crate::cli::control::Control;
+use crate::cli::env::Env;
+use crate::cli::{CliError, Exit};
+use crate::node::{Node, NodeOptions, Served};
+use crate::transport::Address;
+
+pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
+    let home = env.home()?;
+    let _held = home.hold()?;
+    log(env);
+    let mut stores = BTreeMap::new();
+    for typed in &args.stores {
+        let store = env.store(typed)?;
+        let path = env.path(typed);
+        let canonical = path.canonicalize().unwrap_or(path);
+        let id = store.definition().id;
+        if stores.values().any(|other: &crate::store::Store| other.definition().id == id) {
+            let message = format!("{} holds a dataset that another of these stores holds too", typed.display());
+            return Err(CliError::new("serve.same-dataset", message));
+        }
+        stores.insert(canonical, store);
+    }
+    let runtime = sides::runtime()?;
+    runtime.block_on(async {
+        let node = Node::bind(&home, NodeOptions { bind: args.listen, listen: true })?;
+        let at = node.local_addr()?;
+        let _control = Control::listen(home.socket(), &stores, at)?;
+        for store in stores.values() {
+            let definition = store.definition();
+            let (peer, host, port) = (node.peer(), at.ip().to_string(), at.port());
+            let address = Address { peer, host, port, dataset: definition.name.clone() };
+            let told = match env.global.format {
+                OutputFormat::Text => format!("serving {} at {address}", definition.name),
+                _ => json!({ "t": "serving", "dataset": definition.name, "address": address.to_string() }).to_string(),
+            };
+            writeln!(env.out, "{told}")?;
+        }
+        env.out.flush()?;
+        let (stop, stopped) = watch::channel(false);
+        let signal = tokio::spawn(sides::signalled(stop));
+        let served = stores.values().map(|store| Served { side: Arc::new(store.clone()) }).collect();
+        node.serve(served, stopped).await?;
+        // A daemon that was asked to end and did is done.
+        let _ = signal.await;
+        Ok(Exit::Done)
+    })
+}
+
+/// Log lines on stderr: `RUST_LOG`, or by how often `-v` was given.
+fn log(env: &Env) {
+    let level = match env.global.verbose {
+        0 => "info",
+        1 => "debug",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("reknit={level},warn")));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    // A second subscriber in one process would be a test's; the first stays.
+    let _ = match env.global.format {
+        OutputFormat::Text => builder.try_init(),
+        _ => builder.json().try_init(),
+    };
+}

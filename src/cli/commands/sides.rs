@@ -1,0 +1,415 @@
+//! Two sides and the session between them: what `check`, `diff` and `repair` share.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use reknit_core::difference::{Difference, Kind, Side as Seen};
+use reknit_core::query::VersionInfo;
+use reknit_core::session::{Counts, Direction, Intent, Moves, Options, Verdict};
+use serde_json::{Map, Value, json};
+use tokio::sync::watch;
+
+use crate::cli::args::{Sides, To};
+use crate::cli::env::Env;
+use crate::cli::format::Layout;
+use crate::cli::units::{parse_bytes, parse_duration, show_bytes, show_count};
+use crate::cli::verdicts::{self, Last};
+use crate::cli::{CliError, Exit};
+use crate::node::{Budget, Node, NodeOptions, Progress, SessionReport, between, open_session};
+use crate::store::{Side, Store};
+use crate::transport::Address;
+
+/// How often progress is told where no terminal shows a bar.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// One side of a session, as it was typed.
+enum Target {
+    Here(Store),
+    There(Address),
+}
+
+/// What a session between two sides did, with `a` and `b` as they were typed.
+pub(crate) struct Ran {
+    pub(crate) report: SessionReport,
+    /// Whether the opener is `b`.
+    pub(crate) swapped: bool,
+    /// How keys are shown.
+    pub(crate) layout: Layout,
+    /// The collections' names.
+    pub(crate) collections: Vec<String>,
+    /// The signal that ended it, if one did.
+    pub(crate) interrupted: Option<Exit>,
+    /// The sides that are stores here, in the order opener, responder.
+    pub(crate) stores: (Store, Option<Store>),
+}
+
+/// Runs a session between the sides that were typed.
+pub(crate) fn run(
+    env: &mut Env,
+    sides: &Sides,
+    intent: impl Fn(bool) -> Intent,
+    mirror: Option<To>,
+    found: &mut (dyn FnMut(&Difference, bool) + Send),
+) -> Result<Ran, CliError> {
+    let a = target(env, &sides.a)?;
+    if let (Target::Here(_), false) = (&a, sides.b.contains("://"))
+        && env.path(Path::new(&sides.a)).canonicalize().ok() == env.path(Path::new(&sides.b)).canonicalize().ok()
+    {
+        return Err(CliError::refused("session.one-store", "both sides are one store"));
+    }
+    let b = target(env, &sides.b)?;
+    let budget = Budget {
+        time: sides.max_time.as_deref().map(parse_duration).transpose()?,
+        bytes: sides.max_bytes.as_deref().map(parse_bytes).transpose()?,
+    };
+    let settle = parse_duration(&sides.settle)?;
+    let (opener, other, swapped) = match (a, b) {
+        (Target::Here(a), other) => (a, other, false),
+        (Target::There(a), Target::Here(b)) => (b, Target::There(a), true),
+        (Target::There(_), Target::There(_)) => {
+            return Err(CliError::new(
+                "usage.both-remote",
+                "both sides are remote; run this where one of them is, or on a node that holds a replica",
+            ));
+        }
+    };
+    if let Target::There(address) = &other {
+        let definition = opener.definition();
+        if address.dataset != definition.name && address.dataset != definition.id.to_string() {
+            let message =
+                format!("the address names the dataset {}, the store holds {}", address.dataset, definition.name);
+            return Err(CliError::refused("session.dataset", message));
+        }
+    }
+    let mut options = Options::new(intent(swapped));
+    options.settle = u64::try_from(settle.as_millis()).unwrap_or(u64::MAX);
+    options.mirror = mirror.map(|to| if (to == To::A) != swapped { Seen::Mine } else { Seen::Theirs });
+    let layout = env.layout(&opener)?;
+    let collections = opener.definition().collections.iter().map(|c| c.name.clone()).collect();
+    let mut meter = Meter::new(env);
+    let mut progress = |progress: Progress| match progress {
+        Progress::Found(difference) => found(&difference, swapped),
+        Progress::Counted(counts, coverage) => meter.tell(&counts, coverage),
+    };
+    let runtime = runtime()?;
+    let home = env.home();
+    let responder = match &other {
+        Target::Here(store) => Some(store.clone()),
+        Target::There(_) => None,
+    };
+    let side: Arc<dyn Side> = Arc::new(opener.clone());
+    let (report, interrupted) = runtime.block_on(async {
+        let (stop, stopped) = watch::channel(false);
+        let signal = tokio::spawn(signalled(stop));
+        let report = match other {
+            Target::Here(store) => between(side, Arc::new(store), options, budget, stopped, &mut progress).await,
+            Target::There(address) => {
+                let bind = if address.host.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
+                let bind =
+                    if address.host == "127.0.0.1" || address.host == "localhost" { "127.0.0.1:0" } else { bind };
+                let bind = bind.parse().map_err(|_| CliError::new("defect", "an address of our own"))?;
+                let node = Node::bind(&home?, NodeOptions { bind, listen: false })?;
+                let connection = node.connect(&address).await?;
+                let link = connection.open().await.map_err(crate::node::NodeError::Transport)?;
+                let report = open_session(side, link, options, budget, stopped, &mut progress).await;
+                node.shutdown().await;
+                report
+            }
+        };
+        let interrupted = if signal.is_finished() { signal.await.ok() } else { None };
+        Ok::<_, CliError>((report, interrupted))
+    })?;
+    meter.end();
+    let report = report?;
+    note(env, sides, &opener, intent(swapped), &report);
+    Ok(Ran { report, swapped, layout, collections, interrupted, stores: (opener, responder) })
+}
+
+/// Remembers the verdict for `status`; a home that cannot be written spoils no verdict.
+fn note(env: &mut Env, sides: &Sides, opener: &Store, intent: Intent, report: &SessionReport) {
+    let full = |typed: &str| match typed.contains("://") {
+        true => typed.to_string(),
+        false => env.path(Path::new(typed)).canonicalize().unwrap_or_else(|_| typed.into()).display().to_string(),
+    };
+    let command = match intent {
+        Intent::Check => "check",
+        Intent::Diff => "diff",
+        Intent::Repair(_) => "repair",
+    };
+    let last = Last {
+        a: full(&sides.a),
+        b: full(&sides.b),
+        dataset: opener.definition().name.clone(),
+        verdict: report.outcome.verdict.name().into(),
+        command: command.into(),
+        differences: i64::try_from(report.outcome.counts.differences()).unwrap_or(i64::MAX),
+        at: verdicts::now(),
+    };
+    if let Err(error) = env.home().and_then(|home| verdicts::note(&home, last)) {
+        let _ = writeln!(env.err, "reknit: the verdict is not remembered for `status`: {error}");
+    }
+}
+
+/// The runtime of one command.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    built.map_err(|error| CliError::new("node.runtime", format!("threads cannot be started: {error}")))
+}
+
+/// Waits for an interrupt and passes it on; gives the exit that it means.
+pub(crate) async fn signalled(stop: watch::Sender<bool>) -> Exit {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminated) => terminated.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let exit = tokio::select! {
+        _ = tokio::signal::ctrl_c() => Exit::Interrupted,
+        _ = terminated => Exit::Terminated,
+    };
+    let _ = stop.send(true);
+    exit
+}
+
+fn target(env: &Env, typed: &str) -> Result<Target, CliError> {
+    if typed.starts_with("quic://") {
+        return Ok(Target::There(typed.parse()?));
+    }
+    if let Some((scheme, _)) = typed.split_once("://") {
+        let message = format!("{scheme}:// is no side of this release; a directory or quic:// is");
+        return Err(CliError::new("usage.scheme", message));
+    }
+    Ok(Target::Here(env.store(Path::new(typed))?))
+}
+
+/// Which sides a repair writes, seen from the opener.
+pub(crate) fn direction(to: To, swapped: bool) -> Direction {
+    match to {
+        To::Both => Direction::Both,
+        To::A => Direction::To(if swapped { Seen::Theirs } else { Seen::Mine }),
+        To::B => Direction::To(if swapped { Seen::Mine } else { Seen::Theirs }),
+    }
+}
+
+impl Ran {
+    /// How the command ends: an interrupt first, then the verdict.
+    pub(crate) fn exit(&self) -> Exit {
+        self.interrupted.unwrap_or(Exit::of_verdict(self.report.outcome.verdict))
+    }
+
+    /// What was counted, with `a` first.
+    pub(crate) fn counted(&self) -> (u64, u64, u64, u64) {
+        let Counts { only_mine, only_theirs, mine_newer, theirs_newer, .. } = self.report.outcome.counts;
+        match self.swapped {
+            false => (only_mine, only_theirs, mine_newer, theirs_newer),
+            true => (only_theirs, only_mine, theirs_newer, mine_newer),
+        }
+    }
+
+    /// What became of records sent to `a`, and to `b`.
+    pub(crate) fn moves(&self) -> (Moves, Moves) {
+        let Counts { to_mine, to_theirs, .. } = self.report.outcome.counts;
+        if self.swapped { (to_theirs, to_mine) } else { (to_mine, to_theirs) }
+    }
+
+    /// One line on what the session cost.
+    pub(crate) fn cost(&self) -> String {
+        let traffic = self.report.traffic;
+        let trips = self.report.outcome.counts.flights.div_ceil(2);
+        let records = match traffic.records_sent + traffic.records_received {
+            0 => String::new(),
+            bytes => format!(" and {} of records", show_bytes(bytes)),
+        };
+        format!("{trips} round trip{}, {} of messages{records}", plural(trips), show_bytes(traffic.control()))
+    }
+
+    /// The summary object that every session ends with.
+    pub(crate) fn summary(&self, command: &str) -> Map<String, Value> {
+        let outcome = &self.report.outcome;
+        let counts = &outcome.counts;
+        let (only_a, only_b, a_newer, b_newer) = self.counted();
+        let (to_a, to_b) = self.moves();
+        let root =
+            |summary: reknit_core::Summary| json!({ "count": summary.count, "digest": summary.digest.to_string() });
+        let cuts = (json!(outcome.cut_mine.commit), json!(outcome.cut_theirs));
+        let roots = (root(outcome.root_mine), root(outcome.root_theirs));
+        let order = |(mine, theirs)| if self.swapped { (theirs, mine) } else { (mine, theirs) };
+        let ((cut_a, cut_b), (root_a, root_b)) = (order(cuts), order(roots));
+        let moved = |m: Moves| json!({ "offered": m.offered, "applied": m.applied, "kept": m.kept, "moved": m.moved, "refused": m.refused });
+        let traffic = self.report.traffic;
+        let fields = json!({
+            "command": command,
+            "verdict": outcome.verdict.name(),
+            "reason": outcome.reason,
+            "scope": self.collections,
+            "coverage": f64::from(outcome.coverage_millionths) / 1e6,
+            "cuts": { "a": cut_a, "b": cut_b },
+            "roots": { "a": root_a, "b": root_b },
+            "counts": {
+                "only_a": only_a, "only_b": only_b, "a_newer": a_newer, "b_newer": b_newer,
+                "concurrent": counts.concurrent, "versions": counts.versions, "content": counts.content,
+                "in_flight": counts.in_flight, "left": counts.left,
+            },
+            "estimate": outcome.estimate.map(|e| json!({ "likely": e.likely, "low": e.low, "high": e.high })),
+            "to_a": moved(to_a),
+            "to_b": moved(to_b),
+            "wrote": to_a.applied + to_b.applied,
+            "bytes": {
+                "control_sent": traffic.control_sent, "control_received": traffic.control_received,
+                "records_sent": traffic.records_sent, "records_received": traffic.records_received,
+            },
+            "round_trips": counts.flights.div_ceil(2),
+            "messages": counts.messages,
+            "rounds": counts.rounds,
+            "elapsed_ms": u64::try_from(self.report.elapsed.as_millis()).unwrap_or(u64::MAX),
+            "run": null,
+        });
+        match fields {
+            Value::Object(map) => map,
+            _ => Map::new(),
+        }
+    }
+
+    /// The verdict in words, for people.
+    pub(crate) fn verdict(&self) -> String {
+        let outcome = &self.report.outcome;
+        let root = &outcome.root_mine.digest.to_string()[..16];
+        let reason = if outcome.reason.is_empty() { String::new() } else { format!(": {}", outcome.reason) };
+        match outcome.verdict {
+            Verdict::InSync => {
+                format!("in sync: {} records on both sides, root {root}…", show_count(outcome.root_mine.count))
+            }
+            Verdict::Converged => format!("converged at the cut{reason}"),
+            Verdict::Differs => format!("differs{reason}"),
+            Verdict::Partial => {
+                let percent = f64::from(outcome.coverage_millionths) / 1e4;
+                format!("partial: {percent:.1} % of the dataset was compared{reason}")
+            }
+            Verdict::Refused => format!("refused{reason}; wrote 0 records"),
+            _ => format!("undetermined{reason}"),
+        }
+    }
+}
+
+/// One difference as an object, with `a` and `b` as they were typed.
+pub(crate) fn object(difference: &Difference, swapped: bool, layout: &Layout, collections: &[String]) -> Value {
+    let version = |info: &Option<VersionInfo>| {
+        info.as_ref().map(|info| {
+            json!({
+                "stamp_ms": info.version.stamp.millis(),
+                "actor": format!("{:016x}", info.version.actor.0),
+                "live": info.content.is_some(),
+                "bytes": info.bytes,
+                "content": info.content.map(|digest| digest.to_string()[..16].to_string()),
+            })
+        })
+    };
+    let (mine, theirs) = (version(&difference.mine), version(&difference.theirs));
+    let (a, b) = if swapped { (theirs, mine) } else { (mine, theirs) };
+    let hex: String = difference.key.iter().map(|byte| format!("{byte:02x}")).collect();
+    json!({
+        "t": "difference",
+        "op": op(difference.kind, swapped),
+        "collection": collections.get(usize::from(difference.collection.0)),
+        "key": layout.show_key(&difference.key),
+        "key_hex": hex,
+        "state": if difference.stable { "stable" } else { "in_flight" },
+        "a": a,
+        "b": b,
+    })
+}
+
+/// One difference as a line.
+pub(crate) fn line(difference: &Difference, swapped: bool, layout: &Layout) -> String {
+    let key = layout.show_key(&difference.key);
+    let tombstone = |info: &Option<VersionInfo>| info.as_ref().is_some_and(|info| info.content.is_none());
+    let deleted = if tombstone(&difference.mine) || tombstone(&difference.theirs) { ", deleted there" } else { "" };
+    let flight = if difference.stable { "" } else { " (in flight)" };
+    let (sign, words) = match op(difference.kind, swapped) {
+        "only_a" => ("-", "only in a".to_string()),
+        "only_b" => ("+", "only in b".to_string()),
+        "a_newer" => ("*", format!("newer in a{deleted}")),
+        "b_newer" => ("*", format!("newer in b{deleted}")),
+        "concurrent_a" => ("!", format!("concurrent, newest in a{deleted}")),
+        "concurrent_b" => ("!", format!("concurrent, newest in b{deleted}")),
+        "versions" => ("~", "same content under different versions".to_string()),
+        _ => ("*", "different content".to_string()),
+    };
+    format!("{sign} {key}\t{words}{flight}")
+}
+
+fn op(kind: Kind, swapped: bool) -> &'static str {
+    let a = |side: Seen| (side == Seen::Mine) != swapped;
+    match kind {
+        Kind::Only(side) => {
+            if a(side) {
+                "only_a"
+            } else {
+                "only_b"
+            }
+        }
+        Kind::Newer(side) => {
+            if a(side) {
+                "a_newer"
+            } else {
+                "b_newer"
+            }
+        }
+        Kind::Concurrent(side) => {
+            if a(side) {
+                "concurrent_a"
+            } else {
+                "concurrent_b"
+            }
+        }
+        Kind::Versions(_) => "versions",
+        Kind::Content => "content",
+    }
+}
+
+/// `s` where there is not exactly one.
+pub(crate) fn plural(n: u64) -> &'static str {
+    if n == 1 { "" } else { "s" }
+}
+
+/// A bar on a terminal, a plain line a minute otherwise.
+struct Meter {
+    bar: Option<ProgressBar>,
+    told: Instant,
+    quiet: bool,
+}
+
+impl Meter {
+    fn new(env: &Env) -> Meter {
+        let quiet = env.global.quiet;
+        let bar = (env.terminal && !quiet).then(|| {
+            let bar = ProgressBar::new(100);
+            let style = ProgressStyle::with_template("{bar:30} {pos:>3} % compared  {msg}");
+            bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        });
+        Meter { bar, told: Instant::now(), quiet }
+    }
+
+    fn tell(&mut self, counts: &Counts, coverage: u32) {
+        let moved = counts.to_mine.applied + counts.to_theirs.applied;
+        let message = || format!("{} differ, {} moved", show_count(counts.differences()), show_count(moved));
+        if let Some(bar) = &self.bar {
+            bar.set_position(u64::from(coverage / 10_000));
+            bar.set_message(message());
+        } else if !self.quiet && self.told.elapsed() >= TOLD_EVERY {
+            self.told = Instant::now();
+            eprintln!("reknit: {} % compared, {}", coverage / 10_000, message());
+        }
+    }
+
+    fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The control socket: while a daemon holds a store, commands on it run there, with the same output and exit.
+//!
+//! A command travels as it was understood; its streams travel as frames of one byte for the kind,
+//! four for the length, then so many.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use serde::{Deserialize, Serialize};
+
+use super::args::Cli;
+use super::env::Env;
+use super::{CliError, Exit};
+use crate::store::Store;
+
+/// In a store's directory, while a daemon holds it: where its socket is.
+const MARKER: &str = "served-by";
+/// Bytes of a frame on the socket.
+const FRAME_MAX: usize = 64 << 10;
+/// Bytes of a command.
+const COMMAND_MAX: usize = 1 << 20;
+
+const COMMAND: u8 = 0;
+const INPUT: u8 = 1;
+const OUT: u8 = 2;
+const ERR: u8 = 3;
+const EXIT: u8 = 4;
+
+#[derive(Serialize, Deserialize)]
+struct Request {
+    cli: Cli,
+    dir: PathBuf,
+    terminal: bool,
+}
+
+/// Lets the daemon that holds a store of this command run it; nothing if there is none.
+pub(crate) fn hand_over(cli: &Cli) -> Option<Exit> {
+    let marker = cli.command.stores().into_iter().find_map(|store| std::fs::read_to_string(store.join(MARKER)).ok())?;
+    // A marker that nobody answers to was left by a daemon that was killed.
+    let socket = UnixStream::connect(marker.trim()).ok()?;
+    Some(ask(cli, socket).unwrap_or_else(|error| {
+        eprintln!("reknit: the daemon that holds the store went away: {error}; try the command again [control.lost]");
+        Exit::Undetermined
+    }))
+}
+
+fn ask(cli: &Cli, mut socket: UnixStream) -> io::Result<Exit> {
+    use std::io::IsTerminal;
+    let request = Request {
+        cli: rmp_serde::from_slice(&rmp_serde::to_vec_named(cli).map_err(io::Error::other)?)
+            .map_err(io::Error::other)?,
+        dir: std::env::current_dir()?,
+        terminal: io::stderr().is_terminal(),
+    };
+    put_frame(&mut socket, COMMAND, &rmp_serde::to_vec_named(&request).map_err(io::Error::other)?)?;
+    if cli.command.reads_input() {
+        let mut socket = socket.try_clone()?;
+        std::thread::spawn(move || -> io::Result<()> {
+            let mut buffer = vec![0; FRAME_MAX];
+            loop {
+                let n = io::stdin().read(&mut buffer)?;
+                put_frame(&mut socket, INPUT, &buffer[..n])?;
+                if n == 0 {
+                    return Ok(());
+                }
+            }
+        });
+    }
+    loop {
+        match take_frame(&mut socket, FRAME_MAX)? {
+            (OUT, bytes) => {
+                let mut out = io::stdout().lock();
+                // Where nobody listens any more the command still runs to its end.
+                let _ = out.write_all(&bytes).and_then(|()| out.flush());
+            }
+            (ERR, bytes) => io::stderr().write_all(&bytes)?,
+            (EXIT, bytes) => return Ok(Exit::of_number(bytes.first().copied().unwrap_or(2))),
+            _ => return Err(io::Error::other("it speaks another language")),
+        }
+    }
+}
+
+/// A daemon's socket and the marks in the stores that it holds; both go when it is dropped.
+pub(crate) struct Control {
+    socket: PathBuf,
+    markers: Vec<PathBuf>,
+}
+
+impl Control {
+    /// Listens at `socket` for commands on `stores`.
+    pub(crate) fn listen(
+        socket: PathBuf,
+        stores: &BTreeMap<PathBuf, Store>,
+        listening: SocketAddr,
+    ) -> Result<Control, CliError> {
+        let failed = |error: io::Error| {
+            CliError::new("control.socket", format!("the control socket {} cannot be made: {error}", socket.display()))
+        };
+        // Whoever holds the home's lock owns the socket; one that is there is a dead daemon's.
+        let _ = std::fs::remove_file(&socket);
+        let listener = UnixListener::bind(&socket).map_err(failed)?;
+        std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        let mut control = Control { socket: socket.clone(), markers: Vec::new() };
+        for dir in stores.keys() {
+            let marker = dir.join(MARKER);
+            std::fs::write(&marker, socket.as_os_str().as_encoded_bytes()).map_err(failed)?;
+            control.markers.push(marker);
+        }
+        let stores = stores.clone();
+        std::thread::spawn(move || {
+            for connection in listener.incoming().flatten() {
+                let stores = stores.clone();
+                std::thread::spawn(move || answer(connection, stores, listening));
+            }
+        });
+        Ok(control)
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        for file in self.markers.iter().chain([&self.socket]) {
+            let _ = std::fs::remove_file(file);
+        }
+    }
+}
+
+fn answer(mut connection: UnixStream, stores: BTreeMap<PathBuf, Store>, listening: SocketAddr) {
+    let Ok((COMMAND, bytes)) = take_frame(&mut connection, COMMAND_MAX) else { return };
+    let (Ok(input), Ok(output)) = (connection.try_clone(), connection.try_clone()) else { return };
+    let output = Arc::new(Mutex::new(output));
+    let stream = |kind| Box::new(Frames { kind, to: output.clone() });
+    let exit = match rmp_serde::from_slice::<Request>(&bytes) {
+        Ok(request) => {
+            let mut env = Env {
+                out: stream(OUT),
+                err: stream(ERR),
+                input: Box::new(Input { from: input, buffer: Vec::new(), ended: false }),
+                terminal: false,
+                dir: request.dir,
+                global: request.cli.global.clone(),
+                open: stores,
+                listening: Some(listening),
+            };
+            tracing::debug!(terminal = request.terminal, "a command by the control socket");
+            super::run(&request.cli, &mut env)
+        }
+        Err(error) => {
+            let told = writeln!(
+                stream(ERR),
+                "reknit: the daemon is of another release: {error}; restart it [control.release]"
+            );
+            let _ = told;
+            Exit::CannotJudge
+        }
+    };
+    let mut output = output.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _ = put_frame(&mut *output, EXIT, &[exit.number()]);
+}
+
+/// A stream that leaves as frames of one kind.
+struct Frames {
+    kind: u8,
+    to: Arc<Mutex<UnixStream>>,
+}
+
+impl Write for Frames {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = bytes.len().min(FRAME_MAX);
+        let mut to = self.to.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        put_frame(&mut *to, self.kind, &bytes[..n])?;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What is piped into the command, as frames; an empty one is the end.
+struct Input {
+    from: UnixStream,
+    buffer: Vec<u8>,
+    ended: bool,
+}
+
+impl Read for Input {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.buffer.is_empty() && !self.ended {
+            match take_frame(&mut self.from, FRAME_MAX)? {
+                (INPUT, bytes) if bytes.is_empty() => self.ended = true,
+                (INPUT, bytes) => self.buffer = bytes,
+                _ => return Err(io::Error::other("input was expected")),
+            }
+        }
+        let n = into.len().min(self.buffer.len());
+        into[..n].copy_from_slice(&self.buffer[..n]);
+        self.buffer.drain(..n);
+        Ok(n)
+    }
+}
+
+fn put_frame(to: &mut impl Write, kind: u8, bytes: &[u8]) -> io::Result<()> {
+    let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+    to.write_all(&[&[kind][..], &length.to_be_bytes(), bytes].concat())
+}
+
+fn take_frame(from: &mut impl Read, limit: usize) -> io::Result<(u8, Vec<u8>)> {
+    let mut header = [0; 5];
+    from.read_exact(&mut header)?;
+    let [kind, length @ ..] = header;
+    let length = u32::from_be_bytes(length) as usize;
+    if length > limit.max(FRAME_MAX) {
+        return Err(io::Error::other("a frame above its limit"));
+    }
+    let mut bytes = vec![0; length];
+    from.read_exact(&mut bytes)?;
+    Ok((kind, bytes))
+}
+
+/// Whether a daemon answers at this socket.
+pub(crate) fn is_alive(socket: &Path) -> bool {
+    UnixStream::connect(socket).is_ok()
+}
