@@ -2,6 +2,7 @@
 //! It belongs to the writer and always shows the last commit; which parts are worth keeping is decided by use alone.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use reknit_core::tree::{Summary, Update, is_leaf};
 use reknit_core::{CollectionId, Entry, Range};
@@ -28,9 +29,37 @@ impl Held {
 }
 
 /// Parts that one batch touched, by range.
-pub(super) type Touched = HashMap<Range, Held>;
+pub(super) type Touched = HashMap<Range, Held, Placed>;
 
-type Map = HashMap<(CollectionId, Range), Held>;
+type Map = HashMap<(CollectionId, Range), Held, Placed>;
+
+/// Ranges lie where a keyed hash put their records, so nobody can choose them to collide, and mixing them is enough.
+type Placed = BuildHasherDefault<Mix>;
+
+#[derive(Default)]
+pub(super) struct Mix(u64);
+
+impl Hasher for Mix {
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u8(&mut self, part: u8) {
+        self.write_u64(u64::from(part));
+    }
+
+    fn write_u16(&mut self, part: u16) {
+        self.write_u64(u64::from(part));
+    }
+
+    fn write_u64(&mut self, part: u64) {
+        self.0 = (self.0 ^ part ^ (part >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    }
+}
 
 /// A bounded map of parts in two generations: what is used moves to the young one; when that is full, the old one,
 /// which holds what was not used since, is let go.
@@ -44,7 +73,7 @@ pub(super) struct Cache {
 impl Cache {
     /// A cache of at most about `bytes_max`.
     pub(super) fn new(bytes_max: usize) -> Self {
-        Self { young: Map::new(), old: Map::new(), young_bytes: 0, generation_bytes_max: bytes_max / 2 }
+        Self { young: Map::default(), old: Map::default(), young_bytes: 0, generation_bytes_max: bytes_max / 2 }
     }
 
     /// Takes a part out. Whoever changes it puts it back when the change is committed, so that it is never stale.
@@ -70,8 +99,9 @@ impl Cache {
         let leaves: Vec<Range> =
             touched.iter().filter(|(_, held)| matches!(held, Held::Leaf(_))).map(|(range, _)| *range).collect();
         for range in leaves {
-            if let Some(Held::Leaf(before)) = touched.remove(&range) {
-                put_leaves(&mut touched, range, merged(&before, in_range(update, range)));
+            if let Some(Held::Leaf(mut entries)) = touched.remove(&range) {
+                lay(&mut entries, in_range(update, range));
+                put_leaves(&mut touched, range, entries);
             }
         }
         // In order of depth: a parent is settled before its children are.
@@ -91,12 +121,18 @@ impl Cache {
             }
             if is_leaf(*range, summary.count) && !touched.contains_key(range) {
                 // It was vacant before, so all of its entries are new.
-                let entries = merged(&[], in_range(update, *range));
+                let mut entries = Vec::new();
+                lay(&mut entries, in_range(update, *range));
                 if entries.len() as u64 == summary.count {
                     touched.insert(*range, Held::Leaf(entries));
                 }
             }
         }
+        self.put_back(collection, touched);
+    }
+
+    /// Puts back what was taken and not changed.
+    pub(super) fn put_back(&mut self, collection: CollectionId, touched: Touched) {
         for (range, held) in touched {
             self.put(collection, range, held);
         }
@@ -115,18 +151,23 @@ fn in_range(update: &Update, range: Range) -> &[(reknit_core::Position, Vec<rekn
     &all[start..end]
 }
 
-/// `before` with all entries at the changed positions replaced.
-fn merged(before: &[Entry], changed: &[(reknit_core::Position, Vec<reknit_core::Digest>)]) -> Vec<Entry> {
-    let mut after = Vec::with_capacity(before.len() + changed.len());
-    let mut rest = before;
+/// Replaces all entries at the changed positions, in place: a leaf is small, and most changes are of one entry.
+fn lay(entries: &mut Vec<Entry>, changed: &[(reknit_core::Position, Vec<reknit_core::Digest>)]) {
+    /// Room that a leaf gets when it grows, so that it does not grow with every entry nor double.
+    const ROOM: usize = 4;
     for (position, digests) in changed {
-        let (earlier, from) = rest.split_at(rest.partition_point(|entry| entry.position < *position));
-        after.extend_from_slice(earlier);
-        after.extend(digests.iter().map(|digest| Entry { position: *position, digest: *digest }));
-        rest = &from[from.partition_point(|entry| entry.position == *position)..];
+        let start = entries.partition_point(|entry| entry.position < *position);
+        let end = start + entries[start..].partition_point(|entry| entry.position == *position);
+        let there = digests.iter().map(|digest| Entry { position: *position, digest: *digest });
+        if end - start == digests.len() {
+            entries[start..end].iter_mut().zip(there).for_each(|(old, new)| *old = new);
+            continue;
+        }
+        if entries.capacity() < entries.len() + digests.len() {
+            entries.reserve_exact(digests.len() + ROOM);
+        }
+        entries.splice(start..end, there);
     }
-    after.extend_from_slice(rest);
-    after
 }
 
 /// Puts a range's entries in as the leaves that they make.

@@ -64,7 +64,7 @@ pub(super) fn submit(store: &Inner, writes: Vec<Write>, durability: Durability) 
         queue = gather(group, queue);
         let requests = next_group(&mut queue);
         drop(queue);
-        let lead = Lead { group, requests };
+        let mut lead = Lead { group, requests };
         lead.commit(store);
         drop(lead);
         queue = group.lock();
@@ -107,16 +107,11 @@ struct Lead<'g> {
 }
 
 impl Lead<'_> {
-    fn commit(&self, store: &Inner) {
-        let mut synced = Durability::Buffered;
-        let mut parts = Vec::with_capacity(self.requests.len());
-        for request in &self.requests {
-            if request.durability == Durability::Synced {
-                synced = Durability::Synced;
-            }
-            parts.push(request.writes.as_slice());
-        }
-        let result = super::write::commit(store, &parts, synced);
+    fn commit(&mut self, store: &Inner) {
+        let synced = self.requests.iter().any(|request| request.durability == Durability::Synced);
+        let durability = if synced { Durability::Synced } else { Durability::Buffered };
+        let writes = self.requests.iter_mut().map(|request| std::mem::take(&mut request.writes)).collect();
+        let result = super::write::commit(store, writes, durability);
         let answers: Vec<Result<Done, StoreError>> = match result {
             Ok(done) => done.into_iter().map(Ok).collect(),
             Err(error) => self.requests.iter().map(|_| Err(error.clone())).collect(),

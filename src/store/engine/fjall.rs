@@ -11,8 +11,9 @@ use super::{Batch, Durability, Engine, EngineError, Rows, Snapshot, directory_by
 const MEMTABLE_BYTES: u64 = 16 << 20;
 /// All journals together; the smallest that the engine takes, and what a start has to read at most.
 const JOURNALS_BYTES: u64 = 64 << 20;
-/// One thread writes tables out while the other merges them.
-const WORKER_THREADS: usize = 2;
+/// One thread writes tables out and merges them. With more, the first of them spins for as long as another merges
+/// (fjall 3.1), which costs more than it brings.
+const WORKER_THREADS: usize = 1;
 
 /// An open database with its single keyspace.
 pub(super) struct Fjall {
@@ -47,19 +48,19 @@ impl Engine for Fjall {
         Ok(Box::new(View { still: self.database.snapshot(), of: self }))
     }
 
-    fn commit(&self, batch: Batch, durability: Durability) -> Result<(), EngineError> {
+    fn commit(&self, batch: &mut Batch, durability: Durability) -> Result<(), EngineError> {
         let mode = match durability {
             Durability::Synced => PersistMode::SyncData,
             // Handed to the system, so that a killed process loses nothing.
             Durability::Buffered => PersistMode::Buffer,
         };
-        let rows = batch.into_sorted();
-        if rows.is_empty() {
+        if batch.is_empty() {
             return match durability {
                 Durability::Synced => self.sync(),
                 Durability::Buffered => Ok(()),
             };
         }
+        let rows = batch.sorted();
         let mut write = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), rows.len()).durability(Some(mode));
         for (key, value) in rows {
             match value {
