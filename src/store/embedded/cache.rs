@@ -31,8 +31,6 @@ impl Held {
 /// Parts that one batch touched, by range.
 pub(super) type Touched = HashMap<Range, Held, Placed>;
 
-type Map = HashMap<(CollectionId, Range), Held, Placed>;
-
 /// Ranges lie where a keyed hash put their records, so nobody can choose them to collide, and mixing them is enough.
 type Placed = BuildHasherDefault<Mix>;
 
@@ -61,37 +59,51 @@ impl Hasher for Mix {
     }
 }
 
-/// A bounded map of parts in two generations: what is used moves to the young one; when that is full, the old one,
-/// which holds what was not used since, is let go.
+/// A bounded set of parts. When it is full, any part makes room: which ranges are written next is as good as random,
+/// so no order of use would tell.
 pub(super) struct Cache {
-    young: Map,
-    old: Map,
-    young_bytes: usize,
-    generation_bytes_max: usize,
+    parts: Vec<((CollectionId, Range), Held)>,
+    places: HashMap<(CollectionId, Range), usize, Placed>,
+    bytes: usize,
+    bytes_max: usize,
+    /// Picks what makes room.
+    draw: u64,
 }
 
 impl Cache {
     /// A cache of at most about `bytes_max`.
     pub(super) fn new(bytes_max: usize) -> Self {
-        Self { young: Map::default(), old: Map::default(), young_bytes: 0, generation_bytes_max: bytes_max / 2 }
+        Self { parts: Vec::new(), places: HashMap::default(), bytes: 0, bytes_max, draw: 1 }
     }
 
     /// Takes a part out. Whoever changes it puts it back when the change is committed, so that it is never stale.
     pub(super) fn take(&mut self, collection: CollectionId, range: Range) -> Option<Held> {
-        if let Some(held) = self.young.remove(&(collection, range)) {
-            self.young_bytes -= held.bytes().min(self.young_bytes);
-            return Some(held);
-        }
-        self.old.remove(&(collection, range))
+        let place = self.places.remove(&(collection, range))?;
+        Some(self.remove(place))
     }
 
     pub(super) fn put(&mut self, collection: CollectionId, range: Range, held: Held) {
-        self.young_bytes += held.bytes();
-        self.young.insert((collection, range), held);
-        if self.young_bytes > self.generation_bytes_max {
-            self.old = std::mem::take(&mut self.young);
-            self.young_bytes = 0;
+        self.take(collection, range);
+        self.bytes += held.bytes();
+        self.places.insert((collection, range), self.parts.len());
+        self.parts.push(((collection, range), held));
+        while self.bytes > self.bytes_max && !self.parts.is_empty() {
+            // A generator of full period; only its upper bits are used.
+            self.draw = self.draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let place = usize::try_from(self.draw >> 33).unwrap_or(0) % self.parts.len();
+            self.places.remove(&self.parts[place].0);
+            self.remove(place);
         }
+    }
+
+    /// Removes the part at a place that no range is known by any more; the last one moves there.
+    fn remove(&mut self, place: usize) -> Held {
+        let (_, held) = self.parts.swap_remove(place);
+        if let Some((moved, _)) = self.parts.get(place) {
+            self.places.insert(*moved, place);
+        }
+        self.bytes -= held.bytes().min(self.bytes);
+        held
     }
 
     /// Puts back what a batch touched, as it is after the batch was committed, and forgets what is gone.
@@ -195,18 +207,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_used_stays_and_what_is_not_goes() {
+    fn a_cache_stays_within_its_bound_and_gives_back_what_it_holds() {
         let mut cache = Cache::new(20 * 800);
-        let (collection, used) = (CollectionId(0), Range::ALL);
-        let family = || Held::Family(Box::new([Summary::EMPTY; 16]));
-        cache.put(collection, used, family());
-        for nth in 0..1000_u64 {
-            let range = Range::of(reknit_core::Position(nth << 40), 6);
-            cache.put(collection, range, family());
-            let held = cache.take(collection, used).expect("in use all the time");
-            cache.put(collection, used, held);
+        let (collection, family) =
+            (CollectionId(0), |n| Held::Family(Box::new([Summary { count: n, ..Summary::EMPTY }; 16])));
+        let range = |nth: u64| Range::of(reknit_core::Position(nth << 40), 6);
+        for nth in 0..1000 {
+            cache.put(collection, range(nth), family(nth));
+            assert!(cache.bytes <= 20 * 800 && cache.parts.len() == cache.places.len());
         }
-        assert!(cache.young.len() + cache.old.len() < 40);
-        assert_eq!(cache.take(collection, Range::of(reknit_core::Position(1 << 40), 6)), None);
+        let held: Vec<u64> =
+            (0..1000).filter(|nth| cache.take(collection, range(*nth)) == Some(family(*nth))).collect();
+        assert!(held.len() > 10, "{held:?}");
+        assert!(cache.bytes == 0 && cache.parts.is_empty() && cache.places.is_empty());
     }
 }
