@@ -130,6 +130,6 @@ fn verify_says_where_and_what() {
         format!("the entries at position {:016x} are not those of its records (collection \"default\")", position.0);
     assert_eq!((report.wrong, report.wrong_count), (vec![should], 1));
     // What the tree does not hold cannot be replaced in it: the write is refused rather than guessed.
-    let refused = store.put(b"bern", b"Berne").err().expect("refused");
+    let refused = store.put(b"bern", b"Berne").expect_err("refused");
     assert!(matches!(refused, StoreError::Damaged { .. }), "{refused}");
 }
