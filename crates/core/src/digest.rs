@@ -8,9 +8,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::range::Position;
 
-/// Bytes of a digest that travel while ranges are compared; a verdict always rests on all 32.
-pub const SHORT_BYTES: usize = 8;
-
 /// A 32-byte BLAKE3 digest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Digest(pub [u8; 32]);
@@ -18,6 +15,12 @@ pub struct Digest(pub [u8; 32]);
 impl Digest {
     /// Stands where there is nothing to digest; emptiness itself is told by a count.
     pub const ZERO: Digest = Digest([0; 32]);
+
+    /// The first `width` bytes, the rest zero: what is left of a digest that travelled at that width.
+    pub fn cut(mut self, width: usize) -> Digest {
+        self.0[width.min(32)..].fill(0);
+        self
+    }
 
     /// The first eight bytes, big-endian.
     pub fn short(&self) -> u64 {

@@ -5,14 +5,19 @@
 pub mod bounds;
 pub mod canonical;
 pub mod dataset;
+pub mod difference;
 pub mod digest;
 pub mod entry;
+pub mod message;
 pub mod policy;
 pub mod query;
 pub mod range;
 pub mod record;
+pub mod row;
+pub mod session;
 pub mod stamp;
 pub mod tree;
+pub mod wire;
 
 pub use canonical::DecodeError;
 pub use dataset::{Collection, CollectionId, DatasetId, Definition, Profile};

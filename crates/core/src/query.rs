@@ -84,8 +84,9 @@ pub struct VersionInfo {
 pub enum Selection {
     /// All of a range.
     Range(Range),
-    /// Those with these entries; one that has moved since is skipped and counted.
-    Entries(Vec<(Position, Digest)>),
+    /// Those at these positions whose entry digests begin so ([`Digest::short`]); one that has moved
+    /// since is skipped and counted.
+    Entries(Vec<(Position, u64)>),
 }
 
 /// A part of what was selected, in order of position and key.
@@ -104,8 +105,8 @@ pub struct Page {
 pub enum Guard {
     /// Always, by joining its versions with those that are there.
     Join,
-    /// Only over the entry that was compared; none: only where there was no entry.
-    IfDigest(Option<Digest>),
+    /// Only over the entry that was compared, told by [`Digest::short`]; none: only where there was no entry.
+    IfShort(Option<u64>),
 }
 
 /// A record that a session wants written.

@@ -122,12 +122,12 @@ impl Side for Store {
                 }
             }
             Selection::Entries(entries) => {
-                let mut wanted: BTreeMap<Position, Vec<Digest>> = BTreeMap::new();
-                for (position, digest) in entries {
-                    wanted.entry(*position).or_default().push(*digest);
+                let mut wanted: BTreeMap<Position, Vec<u64>> = BTreeMap::new();
+                for (position, short) in entries {
+                    wanted.entry(*position).or_default().push(*short);
                 }
                 let from = after.as_ref().map_or(Position(0), |(position, _)| *position);
-                for (position, mut digests) in wanted.split_off(&from) {
+                for (position, mut shorts) in wanted.split_off(&from) {
                     if filling.is_full() {
                         return Ok(filling.cut_short());
                     }
@@ -136,8 +136,9 @@ impl Side for Store {
                     for stored in records(inner, snapshot.scan(&start, &end)?) {
                         let stored = stored?;
                         let (state, digest) = digested(inner, collection, &stored.key, stored.state);
-                        if let Some(place) = digests.iter().position(|wanted| Some(*wanted) == digest) {
-                            digests.swap_remove(place);
+                        let short = digest.map(|digest| digest.short());
+                        if let Some(place) = shorts.iter().position(|wanted| Some(*wanted) == short) {
+                            shorts.swap_remove(place);
                             found.push(Stored { state, ..stored });
                         }
                     }
@@ -145,7 +146,7 @@ impl Side for Store {
                     match begun.map(|(_, key)| rows::record(collection, position, key)) {
                         // What had moved here was counted on the page before.
                         Some(last) => found.retain(|stored| rows::record(collection, position, &stored.key) > last),
-                        None => filling.page.moved += digests.len() as u64,
+                        None => filling.page.moved += shorts.len() as u64,
                     }
                     for stored in found {
                         if filling.is_full() {

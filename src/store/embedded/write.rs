@@ -397,8 +397,8 @@ fn receive(store: &Inner, clock: &mut Clock, now: Millis, slot: &Slot, incoming:
     let next = match (incoming.guard, &slot.now) {
         (Guard::Join, Some(mine)) => mine.join(&state),
         (Guard::Join, None) => state,
-        (Guard::IfDigest(compared), _) if compared == slot.now_digest => state,
-        (Guard::IfDigest(_), _) => return Err(Fate::Moved),
+        (Guard::IfShort(compared), _) if compared == slot.now_digest.map(|digest| digest.short()) => state,
+        (Guard::IfShort(_), _) => return Err(Fate::Moved),
     };
     if slot.now.as_ref() == Some(&next) {
         return Err(Fate::Kept);

@@ -26,7 +26,9 @@ impl Nodes for Kept {
 
     fn entries(&self, range: Range) -> Result<Vec<Entry>, Infallible> {
         self.reads.set(self.reads.get() + 1);
-        Ok(self.entries.iter().filter(|entry| range.contains(entry.position)).copied().collect())
+        let (first, last) = (range.first(), range.last());
+        let lowest = Entry { position: first, digest: Digest::ZERO };
+        Ok(self.entries.range(lowest..).take_while(|entry| entry.position <= last).copied().collect())
     }
 }
 
@@ -45,7 +47,11 @@ impl Kept {
             };
         }
         for (position, digests) in &update.positions {
-            self.entries.retain(|entry| entry.position != *position);
+            let lowest = Entry { position: *position, digest: Digest::ZERO };
+            let gone = self.entries.range(lowest..).take_while(|entry| entry.position == *position);
+            for entry in gone.copied().collect::<Vec<_>>() {
+                self.entries.remove(&entry);
+            }
             let there = digests.iter().map(|digest| Entry { position: *position, digest: *digest });
             self.entries.extend(there);
         }

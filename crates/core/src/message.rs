@@ -1,0 +1,307 @@
+//! What two sides of a session say to each other on the control lane.
+//!
+//! The bytes are pinned by `docs/protocol.md` and golden vectors; how ranges and items are packed
+//! is in [`crate::wire`]; who may say what, and when, is the sessions' concern ([`crate::session`]).
+
+use serde::{Deserialize, Serialize};
+
+use crate::bounds::FRAME_BYTES_MAX;
+use crate::canonical::{Blob, DecodeError};
+use crate::dataset::{CollectionId, DatasetId};
+use crate::digest::Digest;
+use crate::tree::Summary;
+
+/// The version of this protocol; told in the opening, checked by the responder.
+pub const PROTOCOL: u16 = 1;
+
+/// What a peer may do here. A set of bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rights(pub u8);
+
+impl Rights {
+    /// Digests, keys and versions.
+    pub const COMPARE: Rights = Rights(1);
+    /// Values.
+    pub const READ: Rights = Rights(2);
+    /// Writing records.
+    pub const WRITE: Rights = Rights(4);
+    /// Running the node: sessions with others, members.
+    pub const OPERATE: Rights = Rights(8);
+    /// All of them.
+    pub const ALL: Rights = Rights(15);
+
+    /// Both sets together.
+    pub fn and(self, other: Rights) -> Rights {
+        Rights(self.0 | other.0)
+    }
+
+    /// Whether all of `wanted` is granted.
+    pub fn allow(self, wanted: Rights) -> bool {
+        self.0 & wanted.0 == wanted.0
+    }
+
+    /// The names of the rights in the set.
+    pub fn names(self) -> Vec<&'static str> {
+        let all = [(1, "compare"), (2, "read"), (4, "write"), (8, "operate")];
+        all.into_iter().filter(|(bit, _)| self.0 & bit != 0).map(|(_, name)| name).collect()
+    }
+
+    /// The right of this name.
+    pub fn named(name: &str) -> Option<Rights> {
+        let all = [("compare", 1), ("read", 2), ("write", 4), ("operate", 8)];
+        all.into_iter().find(|(known, _)| *known == name).map(|(_, bit)| Rights(bit))
+    }
+}
+
+/// Which life of which store speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Life {
+    /// The actor that writes there now.
+    pub actor: u64,
+    /// Drawn at each opening of the store.
+    pub nonce: u64,
+}
+
+/// The opener's first message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// [`PROTOCOL`] of the opener.
+    pub protocol: u16,
+    /// The dataset that it means.
+    pub dataset: DatasetIdBytes,
+    /// [`crate::Definition::hash`] of its definition.
+    pub definition: Digest,
+    /// What it will need to be allowed.
+    pub wants: Rights,
+    /// Whether it will go down into ranges that differ; not for a check.
+    pub descend: bool,
+    /// The root of the dataset there.
+    pub root: Summary,
+    /// The opener's store.
+    pub life: Life,
+}
+
+/// A dataset's id as one binary string.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DatasetIdBytes(pub DatasetId);
+
+impl Serialize for DatasetIdBytes {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for DatasetIdBytes {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = Blob::deserialize(deserializer)?.0;
+        let exact = <[u8; 16]>::try_from(bytes.as_slice());
+        exact.map(|id| DatasetIdBytes(DatasetId(id))).map_err(|_| serde::de::Error::invalid_length(bytes.len(), &"16"))
+    }
+}
+
+/// The responder lets the session begin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accept {
+    /// What the opener may do.
+    pub rights: Rights,
+    /// The root of the dataset here.
+    pub root: Summary,
+    /// The commit number that it was read at: the responder's cut.
+    pub commit: u64,
+    /// The responder's store.
+    pub life: Life,
+}
+
+/// Why there is no session, or no more of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refuse {
+    /// What kind of refusal.
+    pub code: RefuseCode,
+    /// The number, name or field that it is about.
+    pub detail: String,
+    /// The responder's definition, when the two differ.
+    pub definition: Blob,
+}
+
+/// The kinds of refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum RefuseCode {
+    /// The responder speaks another protocol version.
+    Protocol,
+    /// No such dataset here.
+    Dataset,
+    /// The definitions of the dataset differ.
+    Definition,
+    /// A right is missing.
+    Rights,
+    /// Opener and responder are one store.
+    OneStore,
+    /// Too many sessions.
+    Busy,
+    /// A message that breaks the protocol.
+    Message,
+    /// The responder's store failed.
+    Store,
+}
+
+/// Live roots, asked for at any time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Roots {
+    /// The commit number that they were read at.
+    pub commit: u64,
+    /// Whether anyone but this session wrote since the cut.
+    pub moved: bool,
+    /// The root of each collection.
+    pub roots: Vec<Summary>,
+}
+
+/// The opener's view of some ranges, to be compared; answered by one or more [`Compared`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compare {
+    /// Names the request.
+    pub id: u32,
+    /// In which collection.
+    pub collection: CollectionId,
+    /// Packed [`crate::wire::RangeView`]s.
+    pub views: Blob,
+}
+
+/// Where the responder's ranges differ from what it was shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compared {
+    /// The request; 0 for the unasked first view of the root.
+    pub id: u32,
+    /// Whether this is the last of the answer.
+    pub last: bool,
+    /// Packed [`crate::wire::RangeView`]s: the responder's view, one step further down.
+    pub views: Blob,
+    /// Packed [`crate::wire::WireItem`]s: the responder's records where leaves differ, or those that were listed.
+    pub items: Blob,
+    /// Positions at which the opener has an entry and the responder has none.
+    pub lacking: Vec<u64>,
+}
+
+/// Asks for items without content; answered by one or more [`Compared`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct List {
+    /// Names the request.
+    pub id: u32,
+    /// In which collection.
+    pub collection: CollectionId,
+    /// Packed ranges, all of whose records are meant.
+    pub ranges: Blob,
+    /// Positions, all of whose records are meant.
+    pub positions: Vec<u64>,
+}
+
+/// Names a transfer of records: the opener's number for it, and the collection that it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Transfer(pub u16, pub CollectionId);
+
+/// Asks for records to be streamed to the opener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Want {
+    /// Names the transfer.
+    pub transfer: Transfer,
+    /// Packed ranges, all of whose records are meant.
+    pub ranges: Blob,
+    /// Positions and short digests of entries.
+    pub entries: Vec<(u64, u64)>,
+}
+
+/// What became of a transfer to the responder, once it is durable there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// The transfer.
+    pub transfer: Transfer,
+    /// Records that changed the responder's store.
+    pub applied: u64,
+    /// Records that it had, or had newer.
+    pub kept: u64,
+    /// Records whose guard no longer held.
+    pub moved: u64,
+    /// Records that it may not store.
+    pub refused: u64,
+    /// Some of their keys, with reasons.
+    pub samples: Vec<(Blob, String)>,
+}
+
+/// The opener's last message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bye {
+    /// The verdict, by its name.
+    pub verdict: String,
+}
+
+/// A message on the control lane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is documented as its struct")]
+pub enum Message {
+    Open(Open),
+    Accept(Accept),
+    Refuse(Refuse),
+    AskRoots,
+    Roots(Roots),
+    Compare(Compare),
+    Compared(Compared),
+    List(List),
+    Want(Want),
+    Written(Written),
+    Bye(Bye),
+}
+
+impl Message {
+    /// The bytes of a control frame: one byte for the kind, then MessagePack.
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Message::Open(body) => pack(1, body),
+            Message::Accept(body) => pack(2, body),
+            Message::Refuse(body) => pack(3, body),
+            Message::AskRoots => vec![4],
+            Message::Roots(body) => pack(5, body),
+            Message::Compare(body) => pack(6, body),
+            Message::Compared(body) => pack(7, body),
+            Message::List(body) => pack(8, body),
+            Message::Want(body) => pack(9, body),
+            Message::Written(body) => pack(10, body),
+            Message::Bye(body) => pack(11, body),
+        }
+    }
+
+    /// Reads a control frame.
+    pub fn decode(frame: &[u8]) -> Result<Message, DecodeError> {
+        if frame.len() > FRAME_BYTES_MAX {
+            let (found, limit) = (frame.len() as u64, FRAME_BYTES_MAX as u64);
+            return Err(DecodeError::Bound { what: "bytes of a control frame", found, limit });
+        }
+        let (kind, body) = frame.split_first().ok_or(DecodeError::Truncated)?;
+        Ok(match kind {
+            1 => Message::Open(unpack(body)?),
+            2 => Message::Accept(unpack(body)?),
+            3 => Message::Refuse(unpack(body)?),
+            4 if body.is_empty() => Message::AskRoots,
+            5 => Message::Roots(unpack(body)?),
+            6 => Message::Compare(unpack(body)?),
+            7 => Message::Compared(unpack(body)?),
+            8 => Message::List(unpack(body)?),
+            9 => Message::Want(unpack(body)?),
+            10 => Message::Written(unpack(body)?),
+            11 => Message::Bye(unpack(body)?),
+            _ => return Err(DecodeError::Malformed("kind of message")),
+        })
+    }
+}
+
+fn pack<T: Serialize>(kind: u8, body: &T) -> Vec<u8> {
+    let mut out = vec![kind];
+    // Writing plain data into memory cannot fail.
+    rmp_serde::encode::write(&mut out, body).expect("a message is plain data");
+    out
+}
+
+fn unpack<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, DecodeError> {
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(body);
+    deserializer.set_max_depth(8);
+    T::deserialize(&mut deserializer).map_err(|_| DecodeError::Malformed("message"))
+}

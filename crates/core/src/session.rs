@@ -1,0 +1,272 @@
+//! Sessions: one reconciliation between two peers, as two state machines.
+//!
+//! The [`Opener`] drives: it opens ranges, judges differences and gives the verdict. The
+//! [`Responder`] answers and remembers nothing between requests but its cut and open transfers.
+//! Neither calls a store, a socket or a clock: inputs go in, outputs come out, a driver does the rest.
+//!
+//! **Termination.** Every request either ends a range or opens ranges that lie strictly below it, and
+//! a range of one position has none below; a session looks again at most [`crate::bounds::ROUNDS_MAX`] times.
+//! **Cost.** One flight a level of the tree; nothing is read or sent for ranges that are equal.
+
+mod descent;
+mod opener;
+mod responder;
+mod rounds;
+#[cfg(test)]
+mod tests;
+mod transfers;
+
+pub use opener::Opener;
+pub use responder::{Grant, Responder};
+
+use crate::canonical::DecodeError;
+use crate::dataset::CollectionId;
+use crate::difference::{Difference, Side};
+use crate::message::{Message, Refuse, Transfer};
+use crate::query::{Answer, Cut, Incoming, Query, Selection};
+use crate::stamp::Millis;
+use crate::tree::Summary;
+
+/// What a session is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intent {
+    /// Roots only: a verdict, and an estimate if they differ.
+    Check,
+    /// Every difference, exact and classified; nothing is written.
+    Diff,
+    /// Makes the sides named equal to the winners.
+    Repair(Direction),
+}
+
+/// Which sides a repair may write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Both.
+    Both,
+    /// Only this one.
+    To(Side),
+}
+
+impl Direction {
+    /// Whether this side may be written.
+    pub fn writes(self, side: Side) -> bool {
+        self == Direction::Both || self == Direction::To(side)
+    }
+}
+
+/// How an opener goes about it. A local choice: nothing here is told to the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// What the session is for.
+    pub intent: Intent,
+    /// How long a difference must stand still before it counts, in milliseconds.
+    pub settle: Millis,
+    /// Bytes of a digest that travel while ranges are compared, 1 to 32. A wrong "equal" at this
+    /// width is caught by the roots and compared again at 32.
+    pub width: u8,
+}
+
+impl Options {
+    /// The defaults for an intent: half a second to settle, six bytes of digest.
+    pub fn new(intent: Intent) -> Options {
+        Options { intent, settle: 500, width: 6 }
+    }
+}
+
+/// What goes into a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is said in a line")]
+pub enum Input {
+    /// A message from the peer.
+    Message(Message),
+    /// The store's answer to the question that was asked last.
+    Answer(Answer),
+    /// Records of a transfer, in order.
+    Records { transfer: Transfer, records: Vec<Incoming> },
+    /// The end of a transfer, after its last records.
+    End { transfer: Transfer, records: u64, moved: u64 },
+    /// Nothing but the time.
+    Time,
+    /// Give the verdict now with what is known: a budget is used up or someone interrupts.
+    Stop,
+}
+
+/// What comes out of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is said in a line")]
+pub enum Output {
+    /// Send this on the control lane.
+    Send(Message),
+    /// Ask the store; one question is open at a time.
+    Ask(Query),
+    /// Stream these records to the peer, then the end of the transfer.
+    Stream { transfer: Transfer, selections: Vec<Selection>, guards: Guards },
+    /// A difference.
+    Found(Difference),
+    /// The session is over.
+    Done(Box<Outcome>),
+}
+
+/// How the records of a transfer are guarded where they arrive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Guards {
+    /// Versions are joined.
+    Join,
+    /// Each key only over the entry that was compared, told short; a key that is not named, over none.
+    Compared(std::collections::BTreeMap<Vec<u8>, Option<u64>>),
+}
+
+/// What a session concludes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// Both roots were the same while nothing moved.
+    InSync,
+    /// Every range was equal or resolved at the cut; what was written since is in flight.
+    Converged,
+    /// There are differences that stood still.
+    Differs,
+    /// Some ranges are unproven.
+    Partial,
+    /// Nothing can be said: interrupted, moving, or the peer could not answer.
+    Undetermined,
+    /// The peer let no session begin; nothing changed.
+    Refused,
+}
+
+impl Verdict {
+    /// Its name in output and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::InSync => "in_sync",
+            Verdict::Converged => "converged",
+            Verdict::Differs => "differs",
+            Verdict::Partial => "partial",
+            Verdict::Undetermined => "undetermined",
+            Verdict::Refused => "refused",
+        }
+    }
+}
+
+/// What became of records sent to one side. `offered = applied + kept + moved + refused`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moves {
+    /// Records that were sent.
+    pub offered: u64,
+    /// Records that changed the side.
+    pub applied: u64,
+    /// Records that the side had, or had newer.
+    pub kept: u64,
+    /// Records whose guard no longer held, or that moved before they were read.
+    pub moved: u64,
+    /// Records that the side may not store.
+    pub refused: u64,
+}
+
+/// What a session counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Keys that only the opener has.
+    pub only_mine: u64,
+    /// Keys that only the responder has.
+    pub only_theirs: u64,
+    /// Keys that the opener has newer, concurrent ones included.
+    pub mine_newer: u64,
+    /// Keys that the responder has newer, concurrent ones included.
+    pub theirs_newer: u64,
+    /// Keys whose versions had not seen each other.
+    pub concurrent: u64,
+    /// Keys with the same content under different versions.
+    pub versions: u64,
+    /// Keys with different content and no order.
+    pub content: u64,
+    /// Differences that did not stand still.
+    pub in_flight: u64,
+    /// Differences that the direction of the repair leaves as they are.
+    pub left: u64,
+    /// Records to the opener's store.
+    pub to_mine: Moves,
+    /// Records to the responder's store.
+    pub to_theirs: Moves,
+    /// Bursts of messages, one-way.
+    pub flights: u64,
+    /// Messages both ways.
+    pub messages: u64,
+    /// Times that the roots were looked at again.
+    pub rounds: u32,
+}
+
+impl Counts {
+    /// All keys found to differ.
+    pub fn differences(&self) -> u64 {
+        self.only_mine + self.only_theirs + self.mine_newer + self.theirs_newer + self.versions + self.content
+    }
+}
+
+/// About how many keys differ, from roots and the parts of a root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Estimate {
+    /// The likely number.
+    pub likely: u64,
+    /// At least so many (95 of 100 times).
+    pub low: u64,
+    /// At most so many (95 of 100 times).
+    pub high: u64,
+}
+
+/// How a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The conclusion.
+    pub verdict: Verdict,
+    /// Why, in words, where the verdict alone does not say it.
+    pub reason: String,
+    /// The state that the opener compared at.
+    pub cut_mine: Cut,
+    /// The commit number that the responder compared at.
+    pub cut_theirs: u64,
+    /// The opener's dataset root when the verdict was given.
+    pub root_mine: Summary,
+    /// The responder's.
+    pub root_theirs: Summary,
+    /// What was counted.
+    pub counts: Counts,
+    /// The share of the dataset's positions that was proven, 0 to 1 in millionths.
+    pub coverage_millionths: u32,
+    /// About how many keys differ; only of a check.
+    pub estimate: Option<Estimate>,
+    /// The refusal, if there was one.
+    pub refusal: Option<Refuse>,
+    /// Some records that a side may not store: collection, key, reason.
+    pub refused: Vec<(CollectionId, Vec<u8>, String)>,
+}
+
+/// A peer that breaks the protocol. Nothing more is to be sent to it; what was applied is valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// Bytes that are not understood.
+    Decode(DecodeError),
+    /// A message that has no place here.
+    Unexpected(&'static str),
+    /// The driver gave an answer that no question asked for.
+    Driver(&'static str),
+}
+
+impl std::fmt::Display for SessionError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            SessionError::Decode(error) => write!(f, "the peer sent bytes that are not understood: {error}"),
+            SessionError::Unexpected(what) => write!(f, "the peer broke the protocol: {what}"),
+            SessionError::Driver(what) => write!(f, "the driver broke its contract: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for SessionError {}
+
+impl From<DecodeError> for SessionError {
+    fn from(error: DecodeError) -> Self {
+        SessionError::Decode(error)
+    }
+}

@@ -1,0 +1,495 @@
+//! The side that drives a session: opens ranges, pairs items, judges, moves records, gives the verdict.
+//!
+//! What happens between rounds (roots, settling, verdicts) is in [`super::rounds`]; transfers are in
+//! [`super::transfers`].
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::descent::{self, Step};
+use super::rounds::Phase;
+use super::transfers::Transfers;
+use super::{Counts, Direction, Input, Intent, Options, Outcome, Output, SessionError};
+use crate::bounds::{FRAME_BYTES_AIM, RANGES_PER_MESSAGE_MAX, REQUESTS_MAX};
+use crate::canonical::Blob;
+use crate::dataset::{CollectionId, Definition, Profile};
+use crate::difference::{Difference, Kind, Side, judge};
+use crate::digest::Keys;
+use crate::message::{Compare, Compared, Life, List, Message};
+use crate::query::{Answer, Ask, Cut, Item, Query, Selection, VersionInfo, View};
+use crate::range::{Position, Range};
+use crate::stamp::Millis;
+use crate::wire::{self, RangeView, WireItem};
+
+/// Ranges that are looked at in one question to the store.
+const ASKS_MAX: usize = 512;
+/// Differences that are kept to be looked at again once they had time to settle.
+pub(super) const FOUND_MAX: usize = 65_536;
+
+/// The opener's state machine.
+pub struct Opener {
+    pub(super) keys: Arc<Keys>,
+    pub(super) definition: Arc<Definition>,
+    pub(super) life: Life,
+    pub(super) options: Options,
+    pub(super) now: Millis,
+    pub(super) phase: Phase,
+    pub(super) outputs: VecDeque<Output>,
+    queries: VecDeque<(Query, Purpose)>,
+    asked: Option<Purpose>,
+    pub(super) requests: BTreeMap<u32, Request>,
+    next_request: u32,
+    pub(super) open: BTreeMap<CollectionId, VecDeque<(Range, u64)>>,
+    list: BTreeMap<CollectionId, (Vec<Position>, Vec<Range>)>,
+    pub(super) transfers: Transfers,
+    pub(super) cut: Option<Cut>,
+    pub(super) width: u8,
+    pub(super) found: Vec<Difference>,
+    pub(super) counts: Counts,
+    /// Differences of this round that stood still and were not resolved.
+    pub(super) unresolved: u64,
+    /// Items of this round that were written since the cut.
+    pub(super) fresh: u64,
+    pub(super) outcome: Outcome,
+    last_sent: Option<bool>,
+}
+
+/// A request that waits for its answer.
+pub(super) struct Request {
+    pub(super) collection: CollectionId,
+    pub(super) ranges: Vec<Range>,
+    listing: bool,
+}
+
+/// What an answer of the store is for.
+pub(super) enum Purpose {
+    FirstCut,
+    CutBefore,
+    CutAfter,
+    OpenViews(CollectionId, Vec<Ask>),
+    CompareTheirs(CollectionId, Vec<RangeView>),
+    Pair(CollectionId, Vec<WireItem>),
+    MineOnly(CollectionId, Range),
+    Recheck(CollectionId, Vec<WireItem>),
+    Apply(crate::message::Transfer),
+    Sync,
+}
+
+impl Opener {
+    /// Starts a session; drain [`Opener::poll`] at once.
+    pub fn new(definition: Arc<Definition>, keys: Arc<Keys>, life: Life, options: Options, now: Millis) -> Opener {
+        let empty = Cut { commit: 0, roots: Vec::new() };
+        let mut opener = Opener {
+            keys,
+            definition,
+            life,
+            options,
+            now,
+            phase: Phase::Start,
+            outputs: VecDeque::new(),
+            queries: VecDeque::new(),
+            asked: None,
+            requests: BTreeMap::new(),
+            next_request: 1,
+            open: BTreeMap::new(),
+            list: BTreeMap::new(),
+            transfers: Transfers::default(),
+            cut: None,
+            width: options.width.clamp(1, 32),
+            found: Vec::new(),
+            counts: Counts::default(),
+            unresolved: 0,
+            fresh: 0,
+            outcome: Outcome {
+                verdict: super::Verdict::Undetermined,
+                reason: String::new(),
+                cut_mine: empty,
+                cut_theirs: 0,
+                root_mine: Default::default(),
+                root_theirs: Default::default(),
+                counts: Counts::default(),
+                coverage_millionths: 0,
+                estimate: None,
+                refusal: None,
+                refused: Vec::new(),
+            },
+            last_sent: None,
+        };
+        opener.ask(Query::Cut, Purpose::FirstCut);
+        opener.advance();
+        opener
+    }
+
+    /// Hands in what happened. Drain [`Opener::poll`] afterwards.
+    pub fn handle(&mut self, input: Input, now: Millis) -> Result<(), SessionError> {
+        self.now = now;
+        if matches!(self.phase, Phase::Over) {
+            return Ok(());
+        }
+        match input {
+            Input::Message(message) => {
+                self.note_message(false);
+                self.on_message(message)?;
+            }
+            Input::Answer(answer) => {
+                let purpose = self.asked.take().ok_or(SessionError::Driver("an answer without a question"))?;
+                self.on_answer(purpose, answer)?;
+            }
+            Input::Records { transfer, records } => self.on_records(transfer, records)?,
+            Input::End { transfer, records, moved } => self.on_end(transfer, records, moved)?,
+            Input::Time => {}
+            Input::Stop => self.stop(),
+        }
+        self.advance();
+        Ok(())
+    }
+
+    /// The next output, until there is none.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Input::Time`] is wanted, if nothing else comes before.
+    pub fn wake_at(&self) -> Option<Millis> {
+        match self.phase {
+            Phase::Settling(until) => Some(until),
+            _ => None,
+        }
+    }
+
+    /// Whether records may be handed in now; otherwise leave them on the lane.
+    pub fn wants_records(&self) -> bool {
+        self.queries.len() < 4
+    }
+
+    /// What was counted so far, and the share of positions proven, in millionths: for progress.
+    pub fn progress(&self) -> (&Counts, u32) {
+        (&self.counts, self.coverage())
+    }
+
+    pub(super) fn ask(&mut self, query: Query, purpose: Purpose) {
+        self.queries.push_back((query, purpose));
+    }
+
+    pub(super) fn send(&mut self, message: Message) {
+        self.note_message(true);
+        self.outputs.push_back(Output::Send(message));
+    }
+
+    fn note_message(&mut self, sent: bool) {
+        self.counts.messages += 1;
+        if self.last_sent != Some(sent) {
+            self.counts.flights += 1;
+            self.last_sent = Some(sent);
+        }
+    }
+
+    fn on_message(&mut self, message: Message) -> Result<(), SessionError> {
+        match message {
+            Message::Accept(accept) => self.on_accept(accept),
+            Message::Refuse(refuse) => {
+                self.refused(refuse);
+                Ok(())
+            }
+            Message::Roots(roots) => self.on_roots(roots),
+            Message::Compared(compared) => self.on_compared(compared),
+            Message::Written(written) => self.on_written(written),
+            _ => Err(SessionError::Unexpected("a message that only an opener sends")),
+        }
+    }
+
+    fn on_answer(&mut self, purpose: Purpose, answer: Answer) -> Result<(), SessionError> {
+        match (purpose, answer) {
+            (Purpose::FirstCut, Answer::Cut(cut)) => self.begin(cut),
+            (Purpose::CutBefore, Answer::Cut(cut)) => self.look_at_theirs(cut),
+            (Purpose::CutAfter, Answer::Cut(cut)) => self.judge_roots(cut),
+            (Purpose::OpenViews(collection, asks), Answer::Views(views)) => self.send_views(collection, &asks, &views),
+            (Purpose::CompareTheirs(collection, theirs), Answer::Views(views)) => {
+                let mut steps = Vec::new();
+                for (view, other) in views.iter().zip(&theirs) {
+                    descent::compare(&self.keys, view, other, &mut steps);
+                }
+                if self.options.intent == Intent::Check {
+                    self.estimate(&theirs, &steps);
+                } else {
+                    steps.into_iter().for_each(|step| self.take_step(collection, step));
+                }
+            }
+            (Purpose::Pair(collection, theirs), Answer::Items(mine)) => self.pair(collection, mine, theirs),
+            (Purpose::Recheck(collection, theirs), Answer::Items(mine)) => self.recheck(collection, &mine, &theirs),
+            (Purpose::MineOnly(collection, range), Answer::Listed(items, next)) => {
+                if next.is_some() {
+                    self.ask(Query::List(collection, range, next), Purpose::MineOnly(collection, range));
+                }
+                self.pair(collection, items, Vec::new());
+            }
+            (Purpose::Apply(transfer), Answer::Applied(applied)) => self.on_applied(transfer, applied),
+            (Purpose::Sync, Answer::Synced) => self.transfers.synced(),
+            _ => return Err(SessionError::Driver("the answer is not to the question")),
+        }
+        Ok(())
+    }
+
+    /// Puts the next questions and messages out, once what came in is digested.
+    fn advance(&mut self) {
+        loop {
+            if self.asked.is_some() || matches!(self.phase, Phase::Over) {
+                return;
+            }
+            if let Some((query, purpose)) = self.queries.pop_front() {
+                self.asked = Some(purpose);
+                self.outputs.push_back(Output::Ask(query));
+                return;
+            }
+            self.send_lists();
+            if self.requests.len() < REQUESTS_MAX && self.open_more() {
+                continue;
+            }
+            if self.flush_transfers() {
+                continue;
+            }
+            let idle = self.requests.is_empty() && self.transfers.idle();
+            if !(idle && self.next_phase()) {
+                return;
+            }
+        }
+    }
+
+    /// Looks at the next ranges that differ, to show them to the peer.
+    fn open_more(&mut self) -> bool {
+        let Some((collection, queue)) = self.open.iter_mut().find(|(_, queue)| !queue.is_empty()) else {
+            return false;
+        };
+        let n = queue.len().min(ASKS_MAX);
+        let few = queue.len();
+        let ask = |(range, count)| Ask { range, levels: descent::levels(range, count, few) };
+        let asks: Vec<Ask> = queue.drain(..n).map(ask).collect();
+        let collection = *collection;
+        self.ask(Query::Views(collection, asks.clone()), Purpose::OpenViews(collection, asks));
+        true
+    }
+
+    fn send_views(&mut self, collection: CollectionId, asks: &[Ask], views: &[View]) {
+        let (mut blob, mut ranges) = (Vec::new(), Vec::new());
+        for (ask, view) in asks.iter().zip(views) {
+            descent::view(view, ask.levels, self.width).encode(&mut blob);
+            ranges.push(ask.range);
+            if blob.len() >= FRAME_BYTES_AIM {
+                self.send_compare(collection, std::mem::take(&mut blob), std::mem::take(&mut ranges));
+            }
+        }
+        if !ranges.is_empty() {
+            self.send_compare(collection, blob, ranges);
+        }
+    }
+
+    fn send_compare(&mut self, collection: CollectionId, views: Vec<u8>, ranges: Vec<Range>) {
+        let id = self.request(collection, ranges, false);
+        self.send(Message::Compare(Compare { id, collection, views: Blob(views) }));
+    }
+
+    pub(super) fn request(&mut self, collection: CollectionId, ranges: Vec<Range>, listing: bool) -> u32 {
+        let id = self.next_request;
+        self.next_request = self.next_request.wrapping_add(1).max(1);
+        self.requests.insert(id, Request { collection, ranges, listing });
+        id
+    }
+
+    /// Expects the responder's first, unasked view of a root.
+    pub(super) fn expect_first(&mut self, collection: CollectionId) {
+        self.requests.insert(0, Request { collection, ranges: vec![Range::ALL], listing: false });
+    }
+
+    fn send_lists(&mut self) {
+        for (collection, (mut positions, ranges)) in std::mem::take(&mut self.list) {
+            positions.sort_unstable();
+            positions.dedup();
+            let mut ranges = ranges.chunks(RANGES_PER_MESSAGE_MAX / 2);
+            loop {
+                let some: Vec<Position> = positions.split_off(positions.len().saturating_sub(FRAME_BYTES_AIM / 10));
+                let parts = ranges.next().unwrap_or_default();
+                if some.is_empty() && parts.is_empty() {
+                    break;
+                }
+                let id = self.request(collection, parts.to_vec(), true);
+                let positions = some.into_iter().map(|position| position.0).collect();
+                self.send(Message::List(List { id, collection, ranges: Blob(wire::pack_ranges(parts)), positions }));
+            }
+        }
+    }
+
+    fn on_compared(&mut self, compared: Compared) -> Result<(), SessionError> {
+        let views = RangeView::unpack(&compared.views.0)?;
+        let items = WireItem::unpack(&compared.items.0)?;
+        let request =
+            self.requests.get_mut(&compared.id).ok_or(SessionError::Unexpected("an answer nobody asked for"))?;
+        let (collection, listing) = (request.collection, request.listing);
+        let below = |range: Range| request.ranges.iter().any(|asked| asked.covers(range));
+        if listing && !views.is_empty() || request.ranges.len() < 64 && views.iter().any(|view| !below(view.range)) {
+            return Err(SessionError::Unexpected("an answer about ranges that were not asked about"));
+        }
+        if compared.last {
+            self.requests.remove(&compared.id);
+        }
+        if !views.is_empty() {
+            let asks = views.iter().map(descent::ask_for).collect();
+            self.ask(Query::Views(collection, asks), Purpose::CompareTheirs(collection, views));
+        }
+        let positions = items.iter().map(|item| item.item.position);
+        let mut positions: Vec<Position> = positions.chain(compared.lacking.iter().map(|p| Position(*p))).collect();
+        positions.sort_unstable();
+        positions.dedup();
+        if !positions.is_empty() {
+            let rechecking = matches!(self.phase, Phase::Rechecking);
+            let purpose =
+                if rechecking { Purpose::Recheck(collection, items) } else { Purpose::Pair(collection, items) };
+            self.ask(Query::Items(collection, positions), purpose);
+        }
+        Ok(())
+    }
+
+    fn take_step(&mut self, collection: CollectionId, step: Step) {
+        let repair = match self.options.intent {
+            Intent::Repair(direction) => Some(direction),
+            _ => None,
+        };
+        match (step, repair) {
+            (Step::Open(range, count), _) => self.open.entry(collection).or_default().push_back((range, count)),
+            (Step::OnlyMine(range, count), Some(direction)) => {
+                self.counts.only_mine += count;
+                if direction.writes(Side::Theirs) {
+                    self.transfers.send(collection, Selection::Range(range));
+                } else {
+                    self.leave(count, false);
+                }
+            }
+            (Step::OnlyMine(range, _), None) => {
+                self.ask(Query::List(collection, range, None), Purpose::MineOnly(collection, range));
+            }
+            (Step::OnlyTheirs(range), Some(direction)) if direction.writes(Side::Mine) => {
+                self.transfers.want(collection, Selection::Range(range));
+            }
+            (Step::OnlyTheirs(range), _) => self.list.entry(collection).or_default().1.push(range),
+            (Step::Leaf { mine, theirs, both }, _) => {
+                if !mine.is_empty() {
+                    self.ask(Query::Items(collection, mine), Purpose::Pair(collection, Vec::new()));
+                }
+                let list = &mut self.list.entry(collection).or_default().0;
+                list.extend(theirs);
+                list.extend(both);
+            }
+        }
+    }
+
+    /// Pairs our items and the peer's by key, judges each pair and acts on it.
+    fn pair(&mut self, collection: CollectionId, mine: Vec<Item>, theirs: Vec<WireItem>) {
+        let mut pairs: BTreeMap<(Position, Vec<u8>), (Option<Item>, Option<WireItem>)> = BTreeMap::new();
+        for item in mine {
+            let pair = pairs.entry((item.position, item.key.clone())).or_default();
+            pair.0 = Some(item);
+        }
+        for item in theirs {
+            let pair = pairs.entry((item.item.position, item.item.key.clone())).or_default();
+            pair.1 = Some(item);
+        }
+        for ((position, key), (mine, theirs)) in pairs {
+            let profile = self.definition.profile;
+            let Some(kind) = judge(profile, mine.as_ref(), theirs.as_ref().map(|t| &t.item)) else { continue };
+            let written_here = |item: &Item| self.cut.as_ref().is_some_and(|cut| item.commit > cut.commit);
+            let fresh = theirs.as_ref().is_some_and(|t| t.fresh)
+                || mine.as_ref().is_some_and(|item| written_here(item) && !self.transfers.is_own(item.commit));
+            let newest = |item: Option<&Item>| item.and_then(|i| i.versions.first().cloned());
+            let difference = Difference {
+                collection,
+                position,
+                key,
+                kind,
+                mine: newest(mine.as_ref()),
+                theirs: newest(theirs.as_ref().map(|t| &t.item)),
+                stable: !fresh,
+            };
+            self.fresh += u64::from(fresh);
+            self.count(kind);
+            if let Intent::Repair(direction) = self.options.intent {
+                self.resolve(direction, &difference, mine.as_ref(), theirs.as_ref().map(|t| &t.item), fresh);
+                self.outputs.push_back(Output::Found(difference));
+            } else if self.found.len() < FOUND_MAX {
+                self.found.push(difference);
+            } else {
+                self.outputs.push_back(Output::Found(difference));
+            }
+        }
+    }
+
+    fn count(&mut self, kind: Kind) {
+        let counts = &mut self.counts;
+        *match kind {
+            Kind::Only(Side::Mine) => &mut counts.only_mine,
+            Kind::Only(Side::Theirs) => &mut counts.only_theirs,
+            Kind::Newer(Side::Mine) | Kind::Concurrent(Side::Mine) => &mut counts.mine_newer,
+            Kind::Newer(Side::Theirs) | Kind::Concurrent(Side::Theirs) => &mut counts.theirs_newer,
+            Kind::Versions(_) => &mut counts.versions,
+            Kind::Content => &mut counts.content,
+        } += 1;
+        counts.concurrent += u64::from(matches!(kind, Kind::Concurrent(_)));
+    }
+
+    fn resolve(
+        &mut self,
+        direction: Direction,
+        difference: &Difference,
+        mine: Option<&Item>,
+        theirs: Option<&Item>,
+        fresh: bool,
+    ) {
+        let (collection, position) = (difference.collection, difference.position);
+        let short = |item: Option<&Item>| item.and_then(|i| i.digest).map(|digest| digest.short());
+        let (send, want) = match (difference.kind, direction) {
+            (Kind::Only(side) | Kind::Newer(side) | Kind::Concurrent(side) | Kind::Versions(side), _) => {
+                (side == Side::Mine, side == Side::Theirs)
+            }
+            (Kind::Content, Direction::To(side)) => (side == Side::Theirs, side == Side::Mine),
+            // Versions without an order both travel, and each side keeps the greater; bare content has none.
+            (Kind::Content, Direction::Both) => {
+                let versioned = self.definition.profile == Profile::Versioned;
+                (versioned, versioned)
+            }
+        };
+        let mut done = false;
+        if let (true, true, Some(digest)) = (send, direction.writes(Side::Theirs), short(mine)) {
+            self.transfers.send_entry(collection, position, digest, &difference.key, short(theirs));
+            done = true;
+        }
+        if let (true, true, Some(digest)) = (want, direction.writes(Side::Mine), short(theirs)) {
+            self.transfers.want_entry(collection, position, digest, &difference.key, short(mine));
+            done = true;
+        }
+        if !done {
+            self.leave(1, fresh);
+        }
+    }
+
+    fn leave(&mut self, count: u64, fresh: bool) {
+        self.counts.left += count;
+        self.unresolved += if fresh { 0 } else { count };
+    }
+
+    /// Which of the differences that were found still stand as they were.
+    fn recheck(&mut self, collection: CollectionId, mine: &[Item], theirs: &[WireItem]) {
+        let version =
+            |info: &Option<VersionInfo>| info.as_ref().map(|i| (i.version.clone(), i.content.map(|d| d.short())));
+        let newest = |item: Option<&Item>| version(&item.and_then(|i| i.versions.first().cloned()));
+        for difference in self.found.iter_mut().filter(|d| d.collection == collection) {
+            let same = |item: &&Item| item.position == difference.position && item.key == difference.key;
+            let at = mine.partition_point(|item| item.position < difference.position);
+            let here = mine[at..].iter().take_while(|item| item.position == difference.position).find(same);
+            let at = theirs.partition_point(|item| item.item.position < difference.position);
+            let there = theirs[at..].iter().map(|item| &item.item);
+            let there = there.take_while(|item| item.position == difference.position).find(same);
+            if here.is_some() || there.is_some() {
+                let still = newest(here) == version(&difference.mine) && newest(there) == version(&difference.theirs);
+                difference.stable = still;
+            }
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! The side that answers: shows where its ranges differ, streams what is wanted, applies what it may.
+//!
+//! It judges nothing and remembers nothing between requests but its cut and open transfers.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use super::descent::{self, Step};
+use super::{Guards, Input, Output, SessionError};
+use crate::bounds::{FRAME_BYTES_AIM, REQUESTS_MAX};
+use crate::canonical::Blob;
+use crate::dataset::{CollectionId, Definition};
+use crate::digest::Keys;
+use crate::message::{
+    Accept, Compare, Compared, Life, List, Message, Open, PROTOCOL, Refuse, RefuseCode, Rights, Roots, Transfer, Want,
+    Written,
+};
+use crate::query::{Answer, Applied, Ask, Cut, Incoming, Item, Query, Selection, View};
+use crate::range::{Position, Range};
+use crate::wire::{self, Body, RangeView, WireItem};
+
+/// Refused records whose key and reason are told to the opener.
+const SAMPLES_MAX: usize = 16;
+/// Bytes of a sample's key and reason that are told.
+const SAMPLE_BYTES_MAX: usize = 256;
+/// Width of the digests in the first, unasked view.
+const FIRST_WIDTH: u8 = 6;
+
+/// What the opener is allowed here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Its rights.
+    pub rights: Rights,
+}
+
+/// The responder's state machine.
+pub struct Responder {
+    keys: Arc<Keys>,
+    definition: Arc<Definition>,
+    life: Life,
+    grant: Grant,
+    inbox: VecDeque<Work>,
+    asked: Option<Stage>,
+    outputs: VecDeque<Output>,
+    cut: Option<Cut>,
+    own_commits: BTreeSet<u64>,
+    transfers: BTreeMap<Transfer, Written>,
+    over: Option<String>,
+}
+
+enum Work {
+    Message(Message),
+    Records(Transfer, Vec<Incoming>),
+    End(Transfer),
+}
+
+/// Between a question to the store and its answer.
+enum Stage {
+    Opening(Open),
+    First(u8),
+    Roots,
+    Compare { id: u32, collection: CollectionId, theirs: Vec<RangeView> },
+    Opened { reply: Reply, collection: CollectionId, asks: Vec<Ask>, positions: Vec<Position>, width: u8 },
+    Items { reply: Reply, asked: Vec<Position> },
+    List { reply: Reply, collection: CollectionId, rest: Vec<Range>, positions: Vec<Position>, current: Range },
+    Apply(Transfer),
+    Sync(Transfer),
+}
+
+/// An answer that grows and is sent in frames.
+#[derive(Default)]
+struct Reply(Compared);
+
+impl Responder {
+    /// Waits for an opening.
+    pub fn new(definition: Arc<Definition>, keys: Arc<Keys>, life: Life, grant: Grant) -> Responder {
+        Responder {
+            keys,
+            definition,
+            life,
+            grant,
+            inbox: VecDeque::new(),
+            asked: None,
+            outputs: VecDeque::new(),
+            cut: None,
+            own_commits: BTreeSet::new(),
+            transfers: BTreeMap::new(),
+            over: None,
+        }
+    }
+
+    /// Hands in what happened. Drain [`Responder::poll`] afterwards.
+    pub fn handle(&mut self, input: Input) -> Result<(), SessionError> {
+        match input {
+            Input::Message(Message::Bye(bye)) => self.over = Some(bye.verdict),
+            Input::Message(message) => {
+                if self.inbox.len() > 2 * REQUESTS_MAX {
+                    return Err(SessionError::Unexpected("more requests at once than are allowed"));
+                }
+                self.inbox.push_back(Work::Message(message));
+            }
+            Input::Records { transfer, records } => self.inbox.push_back(Work::Records(transfer, records)),
+            Input::End { transfer, .. } => self.inbox.push_back(Work::End(transfer)),
+            Input::Answer(answer) => {
+                let stage = self.asked.take().ok_or(SessionError::Driver("an answer without a question"))?;
+                self.on_answer(stage, answer)?;
+            }
+            Input::Time => {}
+            Input::Stop => self.over = Some(String::new()),
+        }
+        while self.asked.is_none() && self.over.is_none() {
+            let Some(work) = self.inbox.pop_front() else { break };
+            self.start(work)?;
+        }
+        Ok(())
+    }
+
+    /// The next output, until there is none.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Whether records may be handed in now; otherwise leave them on the lane.
+    pub fn wants_records(&self) -> bool {
+        self.inbox.len() < 4
+    }
+
+    /// The verdict that the opener told, once the session is over.
+    pub fn verdict(&self) -> Option<&str> {
+        self.over.as_deref()
+    }
+
+    fn start(&mut self, work: Work) -> Result<(), SessionError> {
+        match work {
+            Work::Message(Message::Open(open)) if self.cut.is_none() => self.ask(Query::Cut, Stage::Opening(open)),
+            _ if self.cut.is_none() => return Err(SessionError::Unexpected("a message before the opening")),
+            Work::Message(Message::AskRoots) => self.ask(Query::Cut, Stage::Roots),
+            Work::Message(Message::Compare(compare)) => self.compare(compare)?,
+            Work::Message(Message::List(list)) => self.list(list)?,
+            Work::Message(Message::Want(want)) => self.want(want)?,
+            Work::Message(_) => return Err(SessionError::Unexpected("a message that only a responder sends")),
+            Work::Records(transfer, records) => {
+                if !self.grant.rights.allow(Rights::WRITE) {
+                    return Err(SessionError::Unexpected("records without the right to write"));
+                }
+                self.check(transfer.1)?;
+                self.transfer(transfer);
+                self.ask(Query::Apply(transfer.1, records), Stage::Apply(transfer));
+            }
+            Work::End(transfer) => {
+                self.transfer(transfer);
+                self.ask(Query::Sync, Stage::Sync(transfer));
+            }
+        }
+        Ok(())
+    }
+
+    fn on_answer(&mut self, stage: Stage, answer: Answer) -> Result<(), SessionError> {
+        match (stage, answer) {
+            (Stage::Opening(open), Answer::Cut(cut)) => self.open(open, cut),
+            (Stage::First(levels), Answer::Views(views)) => self.first(levels, &views),
+            (Stage::Roots, Answer::Cut(cut)) => self.send_roots(cut),
+            (Stage::Compare { id, collection, theirs }, Answer::Views(views)) => {
+                self.compared(id, collection, &theirs, &views)
+            }
+            (Stage::Opened { mut reply, collection, asks, positions, width }, Answer::Views(views)) => {
+                for (ask, view) in asks.iter().zip(&views) {
+                    self.put_view(&mut reply, &descent::view(view, ask.levels, width));
+                }
+                self.ask_items(reply, collection, positions);
+            }
+            (Stage::Items { mut reply, asked }, Answer::Items(items)) => {
+                let has = |p: &Position| items.binary_search_by(|item| item.position.cmp(p)).is_ok();
+                reply.0.lacking.extend(asked.iter().filter(|p| !has(p)).map(|p| p.0));
+                self.put_items(&mut reply, items);
+                self.send_last(reply);
+            }
+            (Stage::List { mut reply, collection, rest, positions, current }, Answer::Listed(items, next)) => {
+                self.put_items(&mut reply, items);
+                match next {
+                    Some(_) => {
+                        let stage = Stage::List { reply, collection, rest, positions, current };
+                        self.ask(Query::List(collection, current, next), stage);
+                    }
+                    None => self.list_on(reply, collection, rest, positions),
+                }
+            }
+            (Stage::Apply(transfer), Answer::Applied(applied)) => self.applied(transfer, applied),
+            (Stage::Sync(transfer), Answer::Synced) => {
+                if let Some(written) = self.transfers.remove(&transfer) {
+                    self.send(Message::Written(written));
+                }
+            }
+            _ => return Err(SessionError::Driver("the answer is not to the question")),
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, open: Open, cut: Cut) {
+        let refuse = |code, detail: String| Refuse { code, detail, definition: Blob::default() };
+        let missing = Rights(open.wants.0 & !self.grant.rights.0);
+        let refusal = if open.protocol != PROTOCOL {
+            Some(refuse(RefuseCode::Protocol, PROTOCOL.to_string()))
+        } else if open.dataset.0 != self.definition.id {
+            Some(refuse(RefuseCode::Dataset, String::new()))
+        } else if !self.grant.rights.allow(open.wants) || !open.wants.allow(Rights::COMPARE) {
+            Some(refuse(RefuseCode::Rights, missing.names().join(",")))
+        } else if open.definition != self.definition.hash() {
+            let definition = Blob(self.definition.encode());
+            Some(Refuse { definition, ..refuse(RefuseCode::Definition, String::new()) })
+        } else if open.life == self.life {
+            Some(refuse(RefuseCode::OneStore, String::new()))
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            self.over = Some("refused".into());
+            return self.send(Message::Refuse(refusal));
+        }
+        let names = self.definition.collections.iter().map(|c| c.name.as_str());
+        let root = self.keys.root(&names.zip(cut.roots.iter().copied()).collect::<Vec<_>>());
+        let (rights, life, commit) = (self.grant.rights, self.life, cut.commit);
+        self.send(Message::Accept(Accept { rights, root, commit, life }));
+        let count = cut.roots.first().map_or(0, |root| root.count);
+        self.cut = Some(cut.clone());
+        if root == open.root {
+            return;
+        }
+        if self.definition.collections.len() == 1 {
+            let levels = descent::levels(Range::ALL, count, 1);
+            self.ask(Query::Views(CollectionId(0), vec![Ask { range: Range::ALL, levels }]), Stage::First(levels));
+        } else if open.descend {
+            self.send_roots(cut);
+        }
+    }
+
+    fn first(&mut self, levels: u8, views: &[View]) {
+        let mut reply = Reply::default();
+        views.iter().for_each(|view| self.put_view(&mut reply, &descent::view(view, levels, FIRST_WIDTH)));
+        self.send_last(reply);
+    }
+
+    fn send_roots(&mut self, cut: Cut) {
+        let since = self.cut.as_ref().map_or(0, |first| cut.commit.saturating_sub(first.commit));
+        let moved = since != self.own_commits.len() as u64;
+        self.send(Message::Roots(Roots { commit: cut.commit, moved, roots: cut.roots }));
+    }
+
+    fn compare(&mut self, compare: Compare) -> Result<(), SessionError> {
+        self.check(compare.collection)?;
+        let theirs = RangeView::unpack(&compare.views.0)?;
+        let (id, collection) = (compare.id, compare.collection);
+        let asks = theirs.iter().map(descent::ask_for).collect();
+        self.ask(Query::Views(collection, asks), Stage::Compare { id, collection, theirs });
+        Ok(())
+    }
+
+    fn compared(&mut self, id: u32, collection: CollectionId, theirs: &[RangeView], views: &[View]) {
+        let mut steps = Vec::new();
+        for (view, other) in views.iter().zip(theirs) {
+            descent::compare(&self.keys, view, other, &mut steps);
+        }
+        let width = theirs.iter().find_map(|view| match view.body {
+            Body::Parts { width, .. } | Body::Entries { width, .. } => Some(width),
+            _ => None,
+        });
+        let mut reply = Reply(Compared { id, ..Compared::default() });
+        let (mut open, mut positions) = (Vec::new(), Vec::new());
+        for step in steps {
+            match step {
+                Step::OnlyMine(range, n) => self.put_view(&mut reply, &RangeView { range, body: Body::All(n) }),
+                Step::OnlyTheirs(range) => self.put_view(&mut reply, &RangeView { range, body: Body::None }),
+                Step::Open(range, count) => open.push((range, count)),
+                Step::Leaf { mine, theirs, both } => {
+                    reply.0.lacking.extend(theirs.iter().map(|position| position.0));
+                    positions.extend(mine);
+                    positions.extend(both);
+                }
+            }
+        }
+        let few = open.len();
+        let ask = |(range, count)| Ask { range, levels: descent::levels(range, count, few) };
+        let asks: Vec<Ask> = open.into_iter().map(ask).collect();
+        if asks.is_empty() {
+            return self.ask_items(reply, collection, positions);
+        }
+        let width = width.unwrap_or(FIRST_WIDTH);
+        let stage = Stage::Opened { reply, collection, asks: asks.clone(), positions, width };
+        self.ask(Query::Views(collection, asks), stage);
+    }
+
+    fn ask_items(&mut self, reply: Reply, collection: CollectionId, mut positions: Vec<Position>) {
+        if positions.is_empty() {
+            return self.send_last(reply);
+        }
+        positions.sort_unstable();
+        positions.dedup();
+        self.ask(Query::Items(collection, positions.clone()), Stage::Items { reply, asked: positions });
+    }
+
+    fn list(&mut self, list: List) -> Result<(), SessionError> {
+        self.check(list.collection)?;
+        let ranges = wire::unpack_ranges(&list.ranges.0)?;
+        let reply = Reply(Compared { id: list.id, ..Compared::default() });
+        let positions = list.positions.into_iter().map(Position).collect();
+        self.list_on(reply, list.collection, ranges, positions);
+        Ok(())
+    }
+
+    fn list_on(&mut self, reply: Reply, collection: CollectionId, mut rest: Vec<Range>, positions: Vec<Position>) {
+        match rest.pop() {
+            Some(current) => {
+                let stage = Stage::List { reply, collection, rest, positions, current };
+                self.ask(Query::List(collection, current, None), stage);
+            }
+            None => self.ask_items(reply, collection, positions),
+        }
+    }
+
+    fn want(&mut self, want: Want) -> Result<(), SessionError> {
+        if !self.grant.rights.allow(Rights::READ) {
+            return Err(SessionError::Unexpected("a wish for records without the right to read"));
+        }
+        self.check(want.transfer.1)?;
+        let mut selections: Vec<Selection> =
+            wire::unpack_ranges(&want.ranges.0)?.into_iter().map(Selection::Range).collect();
+        if !want.entries.is_empty() {
+            let entries = want.entries.into_iter().map(|(position, short)| (Position(position), short));
+            selections.push(Selection::Entries(entries.collect()));
+        }
+        self.outputs.push_back(Output::Stream { transfer: want.transfer, selections, guards: Guards::Join });
+        Ok(())
+    }
+
+    fn transfer(&mut self, transfer: Transfer) -> &mut Written {
+        self.transfers.entry(transfer).or_insert_with(|| Written {
+            transfer,
+            applied: 0,
+            kept: 0,
+            moved: 0,
+            refused: 0,
+            samples: Vec::new(),
+        })
+    }
+
+    fn applied(&mut self, transfer: Transfer, applied: Applied) {
+        if applied.applied > 0 {
+            self.own_commits.insert(applied.commit);
+        }
+        let written = self.transfer(transfer);
+        written.applied += applied.applied;
+        written.kept += applied.kept;
+        written.moved += applied.moved;
+        written.refused += applied.refused.len() as u64;
+        let room = SAMPLES_MAX - written.samples.len().min(SAMPLES_MAX);
+        for (mut key, reason) in applied.refused.into_iter().take(room) {
+            key.truncate(SAMPLE_BYTES_MAX);
+            let reason = reason.chars().take(SAMPLE_BYTES_MAX).collect();
+            written.samples.push((Blob(key), reason));
+        }
+    }
+
+    fn put_items(&mut self, reply: &mut Reply, items: Vec<Item>) {
+        for item in items {
+            let since = self.cut.as_ref().is_some_and(|cut| item.commit > cut.commit);
+            let fresh = since && !self.own_commits.contains(&item.commit);
+            WireItem { item, fresh }.encode(&mut reply.0.items.0);
+            self.send_if_full(reply);
+        }
+    }
+
+    fn put_view(&mut self, reply: &mut Reply, view: &RangeView) {
+        view.encode(&mut reply.0.views.0);
+        self.send_if_full(reply);
+    }
+
+    fn send_if_full(&mut self, reply: &mut Reply) {
+        let body = &reply.0;
+        if body.views.0.len() + body.items.0.len() + 9 * body.lacking.len() >= FRAME_BYTES_AIM {
+            let next = Reply(Compared { id: body.id, ..Compared::default() });
+            let full = std::mem::replace(reply, next);
+            self.send(Message::Compared(full.0));
+        }
+    }
+
+    fn send_last(&mut self, reply: Reply) {
+        self.send(Message::Compared(Compared { last: true, ..reply.0 }));
+    }
+
+    fn check(&self, collection: CollectionId) -> Result<(), SessionError> {
+        let known = usize::from(collection.0) < self.definition.collections.len();
+        if known { Ok(()) } else { Err(SessionError::Unexpected("a collection that the dataset does not have")) }
+    }
+
+    fn ask(&mut self, query: Query, stage: Stage) {
+        self.asked = Some(stage);
+        self.outputs.push_back(Output::Ask(query));
+    }
+
+    fn send(&mut self, message: Message) {
+        self.outputs.push_back(Output::Send(message));
+    }
+}

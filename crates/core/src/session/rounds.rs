@@ -1,0 +1,393 @@
+//! The opener between descents: the opening, settling, looking at live roots again, and the verdict.
+//!
+//! The rules of the verdicts are promise 1 of the design; each is cited where it is applied.
+
+use super::descent::Step;
+use super::opener::{Opener, Purpose};
+use super::{Estimate, Intent, Output, SessionError, Verdict};
+use crate::bounds::ROUNDS_MAX;
+use crate::dataset::CollectionId;
+use crate::difference::Side;
+use crate::message::{Accept, Bye, DatasetIdBytes, List, Message, Open, PROTOCOL, Refuse, RefuseCode, Rights, Roots};
+use crate::query::{Cut, Query};
+use crate::range::Range;
+use crate::stamp::Millis;
+use crate::tree::Summary;
+use crate::wire::{Body, RangeView};
+
+/// Where the opener stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The own cut is not known yet.
+    Start,
+    /// The opening is sent.
+    Opening,
+    /// A check waits for the responder's roots or parts.
+    Checking,
+    /// Ranges are compared and records move.
+    Descending,
+    /// Nothing is done until differences had time to settle.
+    Settling(Millis),
+    /// Differences are looked at again.
+    Rechecking,
+    /// The live roots are being looked at.
+    Looking(Look),
+    /// The verdict is given.
+    Over,
+}
+
+/// The live roots as far as they are known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Look {
+    before: Option<Cut>,
+    theirs: Option<Roots>,
+    /// Whether the differences were looked at again since something moved.
+    rechecked: bool,
+}
+
+impl Opener {
+    pub(super) fn begin(&mut self, cut: Cut) {
+        let root = self.root(&cut.roots);
+        self.outcome.cut_mine = cut.clone();
+        self.outcome.root_mine = root;
+        self.cut = Some(cut);
+        let wants = match self.options.intent {
+            Intent::Check | Intent::Diff => Rights::COMPARE,
+            Intent::Repair(direction) => {
+                let read = if direction.writes(Side::Mine) { Rights::READ } else { Rights::default() };
+                let write = if direction.writes(Side::Theirs) { Rights::WRITE } else { Rights::default() };
+                Rights::COMPARE.and(read).and(write)
+            }
+        };
+        self.phase = Phase::Opening;
+        self.send(Message::Open(Open {
+            protocol: PROTOCOL,
+            dataset: DatasetIdBytes(self.definition.id),
+            definition: self.definition.hash(),
+            wants,
+            descend: self.options.intent != Intent::Check,
+            root,
+            life: self.life,
+        }));
+    }
+
+    pub(super) fn on_accept(&mut self, accept: Accept) -> Result<(), SessionError> {
+        if self.phase != Phase::Opening {
+            return Err(SessionError::Unexpected("a second acceptance"));
+        }
+        self.outcome.cut_theirs = accept.commit;
+        self.outcome.root_theirs = accept.root;
+        if accept.root == self.outcome.root_mine {
+            // The peer's live root is in the acceptance: what is left is to see that ours stood still.
+            let before = self.cut.clone();
+            let roots = before.as_ref().map(|cut| cut.roots.clone()).unwrap_or_default();
+            let theirs = Some(Roots { commit: accept.commit, moved: false, roots });
+            self.phase = Phase::Looking(Look { before, theirs, rechecked: false });
+            self.ask(Query::Cut, Purpose::CutAfter);
+            return Ok(());
+        }
+        let check = self.options.intent == Intent::Check;
+        self.phase = if check { Phase::Checking } else { Phase::Descending };
+        if self.definition.collections.len() == 1 {
+            self.expect_first(CollectionId(0));
+        } else if !check {
+            self.phase = Phase::Looking(Look { before: self.cut.clone(), ..Look::default() });
+        }
+        Ok(())
+    }
+
+    pub(super) fn refused(&mut self, refuse: Refuse) {
+        let verdict = if refuse.code == RefuseCode::Store { Verdict::Undetermined } else { Verdict::Refused };
+        let reason = match refuse.code {
+            RefuseCode::Protocol => format!("the peer speaks protocol {}, this side {PROTOCOL}", refuse.detail),
+            RefuseCode::Dataset => "the peer has no such dataset".to_string(),
+            RefuseCode::Definition => self.explain_definition(&refuse),
+            RefuseCode::Rights => format!("the peer grants this node no right to {}", refuse.detail),
+            RefuseCode::OneStore => "both sides are one store".to_string(),
+            RefuseCode::Busy => format!("the peer has {} sessions, its limit", refuse.detail),
+            RefuseCode::Message => format!("the peer did not understand this side: {}", refuse.detail),
+            RefuseCode::Store => format!("the peer's store failed: {}", refuse.detail),
+        };
+        self.outcome.refusal = Some(refuse);
+        self.finish(verdict, reason);
+    }
+
+    fn explain_definition(&self, refuse: &Refuse) -> String {
+        match crate::dataset::Definition::decode(&refuse.definition.0) {
+            Ok(theirs) => {
+                format!("the definitions of the dataset differ in: {}", self.definition.differences(&theirs).join(", "))
+            }
+            Err(_) => "the definitions of the dataset differ".to_string(),
+        }
+    }
+
+    /// Called when nothing is under way; says whether there is more to put out at once.
+    pub(super) fn next_phase(&mut self) -> bool {
+        match self.phase.clone() {
+            Phase::Start | Phase::Opening | Phase::Looking(_) | Phase::Over => false,
+            Phase::Checking if self.definition.collections.len() == 1 && self.outcome.estimate.is_none() => false,
+            Phase::Descending if matches!(self.options.intent, Intent::Repair(_)) => {
+                self.look(false);
+                true
+            }
+            Phase::Checking | Phase::Descending => {
+                self.phase = Phase::Settling(self.now + self.options.settle);
+                self.options.settle == 0
+            }
+            Phase::Settling(until) if self.now < until => false,
+            Phase::Settling(_) => {
+                self.look(false);
+                true
+            }
+            Phase::Rechecking => {
+                self.look(true);
+                true
+            }
+        }
+    }
+
+    /// Starts to look at the live roots: ours, theirs, ours again.
+    fn look(&mut self, rechecked: bool) {
+        self.counts.rounds += 1;
+        self.phase = Phase::Looking(Look { rechecked, ..Look::default() });
+        self.ask(Query::Cut, Purpose::CutBefore);
+    }
+
+    pub(super) fn look_at_theirs(&mut self, cut: Cut) {
+        if let Phase::Looking(look) = &mut self.phase {
+            look.before = Some(cut);
+            self.send(Message::AskRoots);
+        }
+    }
+
+    pub(super) fn on_roots(&mut self, roots: Roots) -> Result<(), SessionError> {
+        if roots.roots.len() != self.definition.collections.len() {
+            return Err(SessionError::Unexpected("roots of another number of collections"));
+        }
+        match &mut self.phase {
+            Phase::Looking(look) if look.before.is_some() && look.theirs.is_none() => {
+                look.theirs = Some(roots);
+                self.ask(Query::Cut, Purpose::CutAfter);
+                Ok(())
+            }
+            _ => Err(SessionError::Unexpected("roots that were not asked for")),
+        }
+    }
+
+    /// All that a verdict needs is known: our root before and after theirs was read.
+    pub(super) fn judge_roots(&mut self, after: Cut) {
+        let Phase::Looking(Look { before: Some(before), theirs: Some(theirs), rechecked }) = self.phase.clone() else {
+            return;
+        };
+        self.outcome.root_mine = self.root(&after.roots);
+        self.outcome.root_theirs = self.root(&theirs.roots);
+        let still = before.commit == after.commit;
+        if before.roots == theirs.roots {
+            // In sync: the opener's root and commit number were the same before and after.
+            if still {
+                return self.finish(Verdict::InSync, String::new());
+            }
+            if self.counts.rounds < ROUNDS_MAX {
+                return self.look(false);
+            }
+            return self.finish(Verdict::Converged, "this side is being written".into());
+        }
+        if self.counts.rounds == 0 {
+            // The first roots of a dataset of several collections.
+            return self.descend(&after.roots, &theirs.roots);
+        }
+        let moved = self.moved(&after) || theirs.moved;
+        match self.options.intent {
+            Intent::Check => self.judge_check(after, theirs, moved),
+            Intent::Diff => self.judge_diff(after, theirs, moved, rechecked),
+            Intent::Repair(_) => self.judge_repair(after, theirs, moved),
+        }
+    }
+
+    /// Whether anyone but this session wrote to our store since the cut.
+    fn moved(&self, after: &Cut) -> bool {
+        let own = self.transfers.own_commits();
+        self.cut.as_ref().is_some_and(|cut| after.commit.saturating_sub(cut.commit) != own)
+    }
+
+    fn judge_check(&mut self, after: Cut, theirs: Roots, moved: bool) {
+        if !moved {
+            return self.finish(Verdict::Differs, String::new());
+        }
+        if self.counts.rounds >= ROUNDS_MAX {
+            return self.finish(Verdict::Undetermined, "the roots differ and keep moving; `diff` can tell more".into());
+        }
+        self.outcome.cut_theirs = theirs.commit;
+        self.cut = Some(after);
+        self.phase = Phase::Settling(self.now + self.options.settle);
+    }
+
+    fn judge_diff(&mut self, after: Cut, theirs: Roots, moved: bool, rechecked: bool) {
+        let roots = (after.roots.clone(), theirs.roots.clone());
+        if moved && !rechecked && !self.found.is_empty() {
+            return self.look_at_found_again();
+        }
+        if !moved {
+            self.found.iter_mut().for_each(|difference| difference.stable = true);
+        }
+        let stable = self.found.iter().filter(|difference| difference.stable).count() as u64;
+        let sums = self.counts.differences() > 0 && (moved || self.balance(&roots.0, &roots.1));
+        let again = self.counts.rounds < ROUNDS_MAX;
+        if stable > 0 && sums || !again && self.counts.differences() > 0 {
+            self.counts.in_flight = self.found.len() as u64 - stable;
+            let found = std::mem::take(&mut self.found);
+            self.outputs.extend(found.into_iter().map(Output::Found));
+            let verdict = if stable > 0 { Verdict::Differs } else { Verdict::Undetermined };
+            let reason = if stable > 0 { "" } else { "every difference that was found is still moving" };
+            return self.finish(verdict, reason.into());
+        }
+        if !again {
+            return self.finish(Verdict::Undetermined, "the roots differ and no range could be found that does".into());
+        }
+        // Nothing stood still, or what was found does not explain the roots: again, at full width.
+        self.forget_findings();
+        self.descend(&roots.0, &roots.1);
+    }
+
+    fn judge_repair(&mut self, after: Cut, theirs: Roots, moved: bool) {
+        if self.unresolved > 0 {
+            let reason = format!("{} differences are left as they are", self.unresolved);
+            return self.finish(Verdict::Differs, reason);
+        }
+        if self.counts.rounds < ROUNDS_MAX {
+            self.fresh = 0;
+            self.unresolved = 0;
+            return self.descend(&after.roots, &theirs.roots);
+        }
+        // Converged at the cut: every range was equal or resolved, and somebody is writing.
+        self.counts.in_flight = self.fresh;
+        if moved {
+            return self.finish(Verdict::Converged, "keys written since the cut are in flight".into());
+        }
+        self.finish(Verdict::Undetermined, "the roots differ though every range was resolved; run `verify`".into());
+    }
+
+    /// Whether the records only here and only there explain the difference of the counts.
+    fn balance(&self, mine: &[Summary], theirs: &[Summary]) -> bool {
+        let count = |roots: &[Summary]| roots.iter().map(|root| root.count).sum::<u64>();
+        count(mine) + self.counts.only_theirs == count(theirs) + self.counts.only_mine
+    }
+
+    fn forget_findings(&mut self) {
+        self.found.clear();
+        let counts = &mut self.counts;
+        counts.only_mine = 0;
+        counts.only_theirs = 0;
+        counts.mine_newer = 0;
+        counts.theirs_newer = 0;
+        counts.concurrent = 0;
+        counts.versions = 0;
+        counts.content = 0;
+    }
+
+    /// Goes down into the collections whose roots differ; from the second round on at full width.
+    fn descend(&mut self, mine: &[Summary], theirs: &[Summary]) {
+        if self.counts.rounds > 0 {
+            self.width = 32;
+        }
+        self.phase = Phase::Descending;
+        for (i, (ours, other)) in mine.iter().zip(theirs).enumerate() {
+            if ours != other {
+                let queue = self.open.entry(CollectionId(i as u16)).or_default();
+                queue.push_back((Range::ALL, ours.count.max(other.count)));
+            }
+        }
+    }
+
+    fn look_at_found_again(&mut self) {
+        self.phase = Phase::Rechecking;
+        let mut by_collection: std::collections::BTreeMap<CollectionId, Vec<u64>> = Default::default();
+        for difference in &mut self.found {
+            difference.stable = false;
+            by_collection.entry(difference.collection).or_default().push(difference.position.0);
+        }
+        for (collection, mut positions) in by_collection {
+            positions.sort_unstable();
+            positions.dedup();
+            for some in positions.chunks(crate::bounds::FRAME_BYTES_AIM / 10) {
+                let id = self.request(collection, Vec::new(), true);
+                let (ranges, positions) = (Default::default(), some.to_vec());
+                self.send(Message::List(List { id, collection, ranges, positions }));
+            }
+        }
+    }
+
+    /// Estimates the number of differences from how many of the root's parts differ.
+    ///
+    /// `d` differences thrown at `m` parts leave `k` of them touched; the likely `d` and its variance
+    /// are those of linear counting (Whang, Vander-Zanden, Taylor, 1990).
+    pub(super) fn estimate(&mut self, theirs: &[RangeView], steps: &[Step]) {
+        let (mine, other) = (self.outcome.root_mine.count, self.outcome.root_theirs.count);
+        let low = mine.abs_diff(other).max(1);
+        let high = (mine + other).max(low);
+        let parts = theirs.iter().find_map(|view| match &view.body {
+            Body::Parts { digests, .. } => Some(digests.len() as f64),
+            _ => None,
+        });
+        let exact = steps.iter().find_map(|step| match step {
+            Step::Leaf { mine, theirs, both } => Some((mine.len() + theirs.len() + both.len()) as u64),
+            _ => None,
+        });
+        let estimate = |likely: f64, margin: f64| {
+            let bound = |value: f64| (value.max(0.0) as u64).clamp(low, high);
+            Estimate { likely: bound(likely), low: bound(likely - margin), high: bound(likely + margin) }
+        };
+        let touched = steps.len() as f64;
+        self.outcome.estimate = Some(match (parts, exact) {
+            (None, Some(n)) => Estimate { likely: n, low: n, high: n },
+            (Some(m), _) if touched < m => {
+                let load = -(1.0 - touched / m).ln();
+                estimate(m * load, 1.96 * (m * (load.exp() - load - 1.0)).sqrt() + 1.0)
+            }
+            (Some(m), _) => {
+                Estimate { low: ((m * m.ln() / 2.0) as u64).clamp(low, high), ..estimate(m * m.ln(), high as f64) }
+            }
+            (None, None) => Estimate { likely: low, low, high },
+        });
+    }
+
+    /// Ranges not proven yet, as a share of all positions, taken from one.
+    pub(super) fn coverage(&self) -> u32 {
+        let share = |range: &Range| 16f64.powi(-i32::from(range.depth()));
+        let queued: f64 = self.open.values().flatten().map(|(range, _)| share(range)).sum();
+        let asked: f64 = self.requests.values().flat_map(|request| &request.ranges).map(share).sum();
+        let collections = self.definition.collections.len().max(1) as f64;
+        let begun = !matches!(self.phase, Phase::Start | Phase::Opening);
+        if begun { ((1.0 - (queued + asked) / collections).clamp(0.0, 1.0) * 1e6) as u32 } else { 0 }
+    }
+
+    pub(super) fn stop(&mut self) {
+        let coverage = self.coverage();
+        let verdict = if coverage > 0 { Verdict::Partial } else { Verdict::Undetermined };
+        let found = std::mem::take(&mut self.found);
+        self.outputs.extend(found.into_iter().map(Output::Found));
+        self.finish_at(verdict, "stopped before the end".into(), coverage);
+    }
+
+    fn root(&self, roots: &[Summary]) -> Summary {
+        let names = self.definition.collections.iter().map(|c| c.name.as_str());
+        self.keys.root(&names.zip(roots.iter().copied()).collect::<Vec<_>>())
+    }
+
+    pub(super) fn finish(&mut self, verdict: Verdict, reason: String) {
+        let proven = matches!(verdict, Verdict::InSync | Verdict::Converged | Verdict::Differs);
+        self.finish_at(verdict, reason, if proven { 1_000_000 } else { 0 });
+    }
+
+    fn finish_at(&mut self, verdict: Verdict, reason: String, coverage_millionths: u32) {
+        if self.options.intent != Intent::Check && verdict != Verdict::Refused {
+            self.send(Message::Bye(Bye { verdict: verdict.name().into() }));
+        }
+        self.phase = Phase::Over;
+        self.outcome.verdict = verdict;
+        self.outcome.reason = reason;
+        self.outcome.coverage_millionths = coverage_millionths;
+        self.outcome.counts = self.counts.clone();
+        self.outputs.push_back(Output::Done(Box::new(self.outcome.clone())));
+    }
+}

@@ -1,0 +1,330 @@
+//! A store as an ordered map, and a loop that carries messages between two sessions.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::dataset::{DatasetId, Definition, Profile};
+use crate::difference::Difference;
+use crate::digest::{DatasetKey, Keys};
+use crate::entry::Entry;
+use crate::message::{Life, Message, Rights};
+use crate::query::{Answer, Applied, Ask, Cut, Guard, Incoming, Item, Query, Selection, Shape, VersionInfo, View};
+use crate::range::{Position, Range};
+use crate::record::{Actor, Content, Record, Sibling, State, Version};
+use crate::session::{Grant, Guards, Input, Opener, Options, Outcome, Output, Responder};
+use crate::stamp::{Clock, Millis};
+use crate::tree::is_leaf;
+
+pub(super) struct Model {
+    definition: Definition,
+    keys: Keys,
+    pub(super) life: Life,
+    clock: Clock,
+    now: Millis,
+    commit: u64,
+    records: BTreeMap<Vec<u8>, State>,
+    commits: BTreeMap<Vec<u8>, u64>,
+    /// Sorted; kept current by every write.
+    entries: BTreeMap<Entry, Vec<u8>>,
+}
+
+impl Model {
+    pub(super) fn new(actor: u64, profile: Profile, position_bits: u32) -> Model {
+        let definition = Definition { profile, ..Definition::simple(DatasetId([1; 16]), "model") };
+        let keys = Keys::new(&DatasetKey::from_bytes([3; 32])).with_position_bits(position_bits);
+        let life = Life { actor, nonce: actor };
+        let (records, commits) = (BTreeMap::new(), BTreeMap::new());
+        let clock = Clock::default();
+        Model { definition, keys, life, clock, now: 1_000_000, commit: 0, records, commits, entries: BTreeMap::new() }
+    }
+
+    pub(super) fn records(&self) -> &BTreeMap<Vec<u8>, State> {
+        &self.records
+    }
+
+    pub(super) fn definition_mut(&mut self) -> &mut Definition {
+        &mut self.definition
+    }
+
+    /// What the profile makes of a key's record.
+    pub(super) fn worth(&self, key: &[u8]) -> Option<crate::Digest> {
+        let state = self.records.get(key)?.clone();
+        self.keys.entry(self.definition.profile, "default", &Record { key: key.to_vec(), state })
+    }
+
+    pub(super) fn fill(&mut self, n: u32) {
+        (0..n).for_each(|i| self.write(&i.to_be_bytes(), Some(i.to_le_bytes().to_vec())));
+    }
+
+    pub(super) fn write(&mut self, key: &[u8], value: Option<Vec<u8>>) {
+        self.now += 1;
+        let stamp = self.clock.next(self.now);
+        let seen = self.records.get(key).map(|state| state.winner().version.clone());
+        let version = Version::after(stamp, Actor(self.life.actor), seen.iter());
+        let content = value.map_or(Content::Tombstone, Content::Live);
+        self.set(key, State::single(Sibling { version, content, expires: None }));
+        self.commit += 1;
+        self.commits.insert(key.to_vec(), self.commit);
+    }
+
+    fn set(&mut self, key: &[u8], state: State) {
+        if let Some(entry) = self.entry(key) {
+            self.entries.remove(&entry);
+        }
+        self.records.insert(key.to_vec(), state);
+        if let Some(entry) = self.entry(key) {
+            self.entries.insert(entry, key.to_vec());
+        }
+    }
+
+    fn entry(&self, key: &[u8]) -> Option<Entry> {
+        Some(Entry { position: self.keys.position("default", key), digest: self.worth(key)? })
+    }
+
+    pub(super) fn copy_from(&mut self, other: &Model) {
+        self.records = other.records.clone();
+        self.commits = other.commits.clone();
+        self.commit = other.commit;
+        self.clock = other.clock;
+        self.now = other.now;
+        self.entries = other.entries.clone();
+    }
+
+    fn within(&self, range: Range) -> Vec<Entry> {
+        self.keyed(range).map(|(entry, _)| *entry).collect()
+    }
+
+    /// The entries of a range with their keys.
+    fn keyed(&self, range: Range) -> impl Iterator<Item = (&Entry, &Vec<u8>)> {
+        let lowest = Entry { position: range.first(), digest: crate::Digest::ZERO };
+        self.entries.range(lowest..).take_while(move |(entry, _)| entry.position <= range.last())
+    }
+
+    fn view(&self, ask: &Ask) -> View {
+        let entries = self.within(ask.range);
+        let summary = self.keys.build(ask.range, &entries, &mut |_, _| {});
+        let shape = if entries.is_empty() {
+            Shape::Empty
+        } else if is_leaf(ask.range, summary.count) {
+            Shape::Leaf(entries)
+        } else {
+            let part = |i| {
+                let below = ask.range.descendant(ask.levels, i);
+                self.keys.build(below, &self.within(below), &mut |_, _| {})
+            };
+            Shape::Inner((0..1usize << (4 * ask.levels)).map(part).collect())
+        };
+        View { range: ask.range, summary, shape }
+    }
+
+    fn item(&self, key: &[u8]) -> Item {
+        let info = |sibling: &Sibling| {
+            let value = match &sibling.content {
+                Content::Live(value) => Some(value),
+                Content::Tombstone => None,
+            };
+            VersionInfo {
+                version: sibling.version.clone(),
+                content: value.map(|value| self.keys.content(value)),
+                bytes: value.map_or(0, |value| value.len() as u64),
+                expires: sibling.expires,
+            }
+        };
+        Item {
+            position: self.keys.position("default", key),
+            key: key.to_vec(),
+            digest: self.worth(key),
+            versions: self.records[key].versions().iter().map(info).collect(),
+            commit: self.commits.get(key).copied().unwrap_or(0),
+        }
+    }
+
+    fn items(&self, range: Range) -> Vec<Item> {
+        let mut items: Vec<Item> = self.keyed(range).map(|(_, key)| self.item(key)).collect();
+        items.sort_by(|a, b| (a.position, &a.key).cmp(&(b.position, &b.key)));
+        items
+    }
+
+    fn answer(&mut self, query: Query) -> Answer {
+        match query {
+            Query::Cut => {
+                let root = self.keys.build(Range::ALL, &self.within(Range::ALL), &mut |_, _| {});
+                Answer::Cut(Cut { commit: self.commit, roots: vec![root] })
+            }
+            Query::Views(_, asks) => Answer::Views(asks.iter().map(|ask| self.view(ask)).collect()),
+            Query::Items(_, positions) => {
+                Answer::Items(positions.iter().flat_map(|p| self.items(Range::of(*p, 16))).collect())
+            }
+            Query::List(_, range, after) => {
+                let mut items = self.items(range);
+                items.retain(|item| after.as_ref().is_none_or(|a| (item.position, &item.key) > (a.0, &a.1)));
+                let more = items.len() > 50;
+                items.truncate(50);
+                let next = items.last().filter(|_| more).map(|item| (item.position, item.key.clone()));
+                Answer::Listed(items, next)
+            }
+            Query::Apply(_, batch) => Answer::Applied(self.apply(batch)),
+            Query::Sync => Answer::Synced,
+        }
+    }
+
+    fn apply(&mut self, batch: Vec<Incoming>) -> Applied {
+        let mut applied = Applied::default();
+        for Incoming { record, guard } in batch {
+            let old = self.records.get(&record.key).cloned();
+            let new = match guard {
+                Guard::Join => old.as_ref().map_or(record.state.clone(), |old| old.join(&record.state)),
+                Guard::IfShort(expected) if expected == self.worth(&record.key).map(|d| d.short()) => record.state,
+                Guard::IfShort(_) => {
+                    applied.moved += 1;
+                    continue;
+                }
+            };
+            if old.as_ref() == Some(&new) {
+                applied.kept += 1;
+                continue;
+            }
+            applied.applied += 1;
+            let _ = self.clock.observe(new.winner().version.stamp, self.now, Millis::MAX);
+            self.commits.insert(record.key.clone(), self.commit + 1);
+            self.set(&record.key, new);
+        }
+        if applied.applied > 0 {
+            self.commit += 1;
+        }
+        applied.commit = self.commit;
+        applied
+    }
+
+    /// The records of a stream, and how many had moved.
+    fn stream(&self, selections: &[Selection], guards: &Guards) -> (Vec<Incoming>, u64) {
+        let mut keys = Vec::new();
+        let mut moved = 0;
+        for selection in selections {
+            match selection {
+                Selection::Range(range) => {
+                    keys.extend(
+                        self.entries.iter().filter(|(e, _)| range.contains(e.position)).map(|(_, k)| k.clone()),
+                    );
+                }
+                Selection::Entries(entries) => {
+                    for (position, short) in entries {
+                        let same = |(entry, _): &(&Entry, &Vec<u8>)| entry.digest.short() == *short;
+                        match self.keyed(Range::of(*position, 16)).find(same) {
+                            Some((_, key)) => keys.push(key.clone()),
+                            None => moved += 1,
+                        }
+                    }
+                }
+            }
+        }
+        let incoming = |key: Vec<u8>| {
+            let guard = match guards {
+                Guards::Join => Guard::Join,
+                Guards::Compared(guards) => Guard::IfShort(guards.get(&key).copied().flatten()),
+            };
+            let state = self.records[&key].clone();
+            Incoming { record: Record { key, state }, guard }
+        };
+        (keys.into_iter().map(incoming).collect(), moved)
+    }
+
+    pub(super) fn opener(&self, options: Options) -> Opener {
+        Opener::new(Arc::new(self.definition.clone()), Arc::new(self.keys.clone()), self.life, options, 0)
+    }
+
+    pub(super) fn responder(&self, rights: Rights) -> Responder {
+        let (definition, keys) = (Arc::new(self.definition.clone()), Arc::new(self.keys.clone()));
+        Responder::new(definition, keys, self.life, Grant { rights })
+    }
+}
+
+/// What happens around a session.
+pub(super) struct World {
+    pub(super) rights: Rights,
+    pub(super) writers: Option<u64>,
+}
+
+impl World {
+    pub(super) fn quiet() -> World {
+        World { rights: Rights::ALL, writers: None }
+    }
+
+    /// Both sides are written while the session runs, from a seed.
+    pub(super) fn written(seed: u64) -> World {
+        World { rights: Rights::ALL, writers: Some(seed | 1) }
+    }
+}
+
+pub(super) struct Run {
+    pub(super) outcome: Outcome,
+    pub(super) found: Vec<Difference>,
+    pub(super) bytes: usize,
+}
+
+/// Carries a session through to its end.
+pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: World) -> Run {
+    let mut opener = a.opener(options);
+    let mut responder = b.responder(world.rights);
+    let (mut now, mut bytes, mut found) = (0, 0, Vec::new());
+    let (mut to_a, mut to_b): (VecDeque<Input>, VecDeque<Input>) = Default::default();
+    for _ in 0..1_000_000 {
+        if let Some(seed) = &mut world.writers {
+            *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let side = if *seed >> 40 & 1 == 0 { &mut *a } else { &mut *b };
+            if *seed >> 45 & 3 == 0 {
+                side.write(&((*seed >> 50) as u16 % 3000).to_be_bytes(), Some(vec![(*seed >> 33) as u8]));
+            }
+        }
+        if let Some(output) = opener.poll() {
+            match output {
+                Output::Send(message) => {
+                    let frame = message.encode();
+                    bytes += frame.len();
+                    assert!(frame.len() <= crate::bounds::FRAME_BYTES_MAX);
+                    to_b.push_back(Input::Message(Message::decode(&frame).expect("what was sent is understood")));
+                }
+                Output::Ask(query) => opener.handle(Input::Answer(a.answer(query)), now).expect("in order"),
+                Output::Stream { transfer, selections, guards } => {
+                    let (records, moved) = a.stream(&selections, &guards);
+                    let sent = records.len() as u64;
+                    for some in records.chunks(100) {
+                        to_b.push_back(Input::Records { transfer, records: some.to_vec() });
+                    }
+                    to_b.push_back(Input::End { transfer, records: sent, moved });
+                }
+                Output::Found(difference) => found.push(difference),
+                Output::Done(outcome) => return Run { outcome: *outcome, found, bytes },
+            }
+        } else if let Some(output) = responder.poll() {
+            match output {
+                Output::Send(message) => {
+                    let frame = message.encode();
+                    bytes += frame.len();
+                    assert!(frame.len() <= crate::bounds::FRAME_BYTES_MAX);
+                    to_a.push_back(Input::Message(Message::decode(&frame).expect("what was sent is understood")));
+                }
+                Output::Ask(query) => responder.handle(Input::Answer(b.answer(query))).expect("in order"),
+                Output::Stream { transfer, selections, guards } => {
+                    let (records, moved) = b.stream(&selections, &guards);
+                    let sent = records.len() as u64;
+                    for some in records.chunks(100) {
+                        to_a.push_back(Input::Records { transfer, records: some.to_vec() });
+                    }
+                    to_a.push_back(Input::End { transfer, records: sent, moved });
+                }
+                Output::Found(_) | Output::Done(_) => unreachable!("a responder judges nothing"),
+            }
+        } else if let Some(input) = to_b.pop_front() {
+            responder.handle(input).expect("an opener keeps to the protocol");
+        } else if let Some(input) = to_a.pop_front() {
+            opener.handle(input, now).expect("a responder keeps to the protocol");
+        } else if let Some(at) = opener.wake_at() {
+            now = at;
+            opener.handle(Input::Time, now).expect("time passes");
+        } else {
+            panic!("the session stands still: nothing to send, nothing to wait for");
+        }
+    }
+    panic!("the session does not end");
+}

@@ -1,0 +1,217 @@
+//! The opener's transfers: records gathered to be sent or wanted, streams under way, what became of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::opener::{Opener, Purpose};
+use super::rounds::Phase;
+use super::{Guards, Moves, Output, SessionError};
+use crate::bounds::RANGES_PER_MESSAGE_MAX;
+use crate::canonical::Blob;
+use crate::dataset::{CollectionId, Profile};
+use crate::message::{Message, Transfer, Want, Written};
+use crate::query::{Applied, Guard, Incoming, Query, Selection};
+use crate::range::Position;
+use crate::wire;
+
+/// Entries that one request for records names; about 20 bytes each.
+const ENTRIES_PER_WANT: usize = 2048;
+/// Refused records whose key and reason are kept for the report.
+const SAMPLES_MAX: usize = 16;
+
+#[derive(Default)]
+struct Gathered {
+    ranges: Vec<crate::range::Range>,
+    entries: Vec<(Position, u64)>,
+    guards: BTreeMap<Vec<u8>, Option<u64>>,
+}
+
+/// What is gathered, and what is under way.
+#[derive(Default)]
+pub(super) struct Transfers {
+    sending: BTreeMap<CollectionId, Gathered>,
+    wanting: BTreeMap<CollectionId, Gathered>,
+    next: u16,
+    sent: BTreeSet<Transfer>,
+    /// Transfers to us, with how many single entries were named in each.
+    wanted: BTreeMap<Transfer, u64>,
+    applying: u64,
+    own_commits: BTreeSet<u64>,
+    unsynced: bool,
+    guards: BTreeMap<(CollectionId, Vec<u8>), Option<u64>>,
+}
+
+impl Transfers {
+    pub(super) fn send(&mut self, collection: CollectionId, selection: Selection) {
+        gather(&mut self.sending, collection, selection);
+    }
+
+    pub(super) fn want(&mut self, collection: CollectionId, selection: Selection) {
+        gather(&mut self.wanting, collection, selection);
+    }
+
+    pub(super) fn send_entry(&mut self, c: CollectionId, at: Position, short: u64, key: &[u8], theirs: Option<u64>) {
+        let gathered = self.sending.entry(c).or_default();
+        gathered.entries.push((at, short));
+        gathered.guards.insert(key.to_vec(), theirs);
+    }
+
+    pub(super) fn want_entry(&mut self, c: CollectionId, at: Position, short: u64, key: &[u8], mine: Option<u64>) {
+        self.wanting.entry(c).or_default().entries.push((at, short));
+        self.guards.insert((c, key.to_vec()), mine);
+    }
+
+    /// Whether nothing is gathered, under way or not durable yet.
+    pub(super) fn idle(&self) -> bool {
+        let nothing = self.sending.is_empty() && self.wanting.is_empty() && self.applying == 0;
+        nothing && self.sent.is_empty() && self.wanted.is_empty() && !self.unsynced
+    }
+
+    /// Whether this session made the commit.
+    pub(super) fn is_own(&self, commit: u64) -> bool {
+        self.own_commits.contains(&commit)
+    }
+
+    /// How many commits of our store this session made.
+    pub(super) fn own_commits(&self) -> u64 {
+        self.own_commits.len() as u64
+    }
+
+    pub(super) fn synced(&mut self) {
+        self.unsynced = false;
+    }
+
+    fn number(&mut self, collection: CollectionId) -> Transfer {
+        let taken = |n: u16| {
+            let transfer = Transfer(n, collection);
+            self.sent.contains(&transfer) || self.wanted.contains_key(&transfer)
+        };
+        let mut n = self.next;
+        while taken(n) {
+            n = n.wrapping_add(1);
+        }
+        self.next = n.wrapping_add(1);
+        Transfer(n, collection)
+    }
+}
+
+fn gather(into: &mut BTreeMap<CollectionId, Gathered>, collection: CollectionId, selection: Selection) {
+    let gathered = into.entry(collection).or_default();
+    match selection {
+        Selection::Range(range) => gathered.ranges.push(range),
+        Selection::Entries(entries) => gathered.entries.extend(entries),
+    }
+}
+
+fn sorted(mut entries: Vec<(Position, u64)>) -> Vec<(Position, u64)> {
+    entries.sort_unstable();
+    entries.dedup();
+    entries
+}
+
+impl Opener {
+    /// Puts gathered records under way. They are gathered while a burst of answers is digested.
+    pub(super) fn flush_transfers(&mut self) -> bool {
+        let versioned = self.definition.profile == Profile::Versioned;
+        let mut any = false;
+        for (collection, gathered) in std::mem::take(&mut self.transfers.sending) {
+            any = true;
+            let transfer = self.transfers.number(collection);
+            self.transfers.sent.insert(transfer);
+            let mut selections: Vec<Selection> = gathered.ranges.into_iter().map(Selection::Range).collect();
+            if !gathered.entries.is_empty() {
+                selections.push(Selection::Entries(sorted(gathered.entries)));
+            }
+            let guards = if versioned { Guards::Join } else { Guards::Compared(gathered.guards) };
+            self.outputs.push_back(Output::Stream { transfer, selections, guards });
+        }
+        for (collection, gathered) in std::mem::take(&mut self.transfers.wanting) {
+            let entries = sorted(gathered.entries);
+            let mut ranges = gathered.ranges.chunks(RANGES_PER_MESSAGE_MAX / 2);
+            let mut entries = entries.chunks(ENTRIES_PER_WANT);
+            loop {
+                let (parts, some) = (ranges.next().unwrap_or_default(), entries.next().unwrap_or_default());
+                if parts.is_empty() && some.is_empty() {
+                    break;
+                }
+                any = true;
+                let transfer = self.transfers.number(collection);
+                self.transfers.wanted.insert(transfer, some.len() as u64);
+                let entries = some.iter().map(|(position, short)| (position.0, *short)).collect();
+                self.send(Message::Want(Want { transfer, ranges: Blob(wire::pack_ranges(parts)), entries }));
+            }
+        }
+        any
+    }
+
+    pub(super) fn on_records(&mut self, transfer: Transfer, mut records: Vec<Incoming>) -> Result<(), SessionError> {
+        if !self.transfers.wanted.contains_key(&transfer) {
+            return Err(SessionError::Unexpected("records that nobody wanted"));
+        }
+        if self.definition.profile == Profile::Content {
+            for incoming in &mut records {
+                let key = (transfer.1, incoming.record.key.clone());
+                incoming.guard = Guard::IfShort(self.transfers.guards.get(&key).copied().flatten());
+            }
+        }
+        self.counts.to_mine.offered += records.len() as u64;
+        self.transfers.applying += 1;
+        self.ask(Query::Apply(transfer.1, records), Purpose::Apply(transfer));
+        Ok(())
+    }
+
+    pub(super) fn on_applied(&mut self, transfer: Transfer, applied: Applied) {
+        self.transfers.applying -= 1;
+        self.transfers.unsynced = true;
+        if applied.applied > 0 {
+            self.transfers.own_commits.insert(applied.commit);
+        }
+        let refused = applied.refused.len() as u64;
+        add(&mut self.counts.to_mine, applied.applied, applied.kept, applied.moved, refused);
+        self.unresolved += refused;
+        for (key, reason) in applied.refused {
+            self.note_refused(transfer.1, key, reason);
+        }
+    }
+
+    pub(super) fn on_end(&mut self, transfer: Transfer, records: u64, moved: u64) -> Result<(), SessionError> {
+        let named = self.transfers.wanted.remove(&transfer);
+        let named = named.ok_or(SessionError::Unexpected("the end of a transfer that nobody wanted"))?;
+        self.counts.only_theirs += (records + moved).saturating_sub(named);
+        self.counts.to_mine.moved += moved;
+        self.counts.to_mine.offered += moved;
+        self.fresh += moved;
+        if self.transfers.wanted.is_empty() {
+            self.transfers.unsynced = true;
+            self.ask(Query::Sync, Purpose::Sync);
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_written(&mut self, written: Written) -> Result<(), SessionError> {
+        if !self.transfers.sent.remove(&written.transfer) {
+            return Err(SessionError::Unexpected("the outcome of a transfer that was not sent"));
+        }
+        let offered = written.applied + written.kept + written.moved + written.refused;
+        self.counts.to_theirs.offered += offered;
+        add(&mut self.counts.to_theirs, written.applied, written.kept, written.moved, written.refused);
+        self.fresh += written.moved;
+        self.unresolved += written.refused;
+        for (key, reason) in written.samples {
+            self.note_refused(written.transfer.1, key.0, reason);
+        }
+        Ok(())
+    }
+
+    fn note_refused(&mut self, collection: CollectionId, key: Vec<u8>, reason: String) {
+        if self.outcome.refused.len() < SAMPLES_MAX && !matches!(self.phase, Phase::Over) {
+            self.outcome.refused.push((collection, key, reason));
+        }
+    }
+}
+
+fn add(moves: &mut Moves, applied: u64, kept: u64, moved: u64, refused: u64) {
+    moves.applied += applied;
+    moves.kept += kept;
+    moves.moved += moved;
+    moves.refused += refused;
+}

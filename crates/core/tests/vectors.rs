@@ -1,0 +1,251 @@
+//! Golden vectors: every byte that the core writes, in text files that another language can read.
+//!
+//! Each line is a name, a tab, and hex. `REKNIT_BLESS=1` writes the files anew; a change to a committed
+//! line is a change of format.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use reknit_core::canonical::Blob;
+use reknit_core::message::*;
+use reknit_core::query::{Guard, Incoming, Item, VersionInfo};
+use reknit_core::wire::{Body, RangeView, RecordFrame, WireItem, pack_ranges};
+use reknit_core::*;
+
+const KEY: [u8; 32] = [0x42; 32];
+
+fn compare(file: &str, lines: &[(&str, Vec<u8>)]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(file);
+    let text = lines.iter().fold(String::new(), |mut text, (name, bytes)| {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let _ = writeln!(text, "{name}\t{hex}");
+        text
+    });
+    if std::env::var_os("REKNIT_BLESS").is_some() {
+        std::fs::write(&path, &text).expect("the vectors can be written");
+    }
+    let committed = std::fs::read_to_string(&path).expect("the vectors are committed");
+    for (now, then) in text.lines().zip(committed.lines()) {
+        assert_eq!(now, then, "a byte of {file} changed");
+    }
+    assert_eq!(text.lines().count(), committed.lines().count(), "{file} has other lines");
+}
+
+fn sibling(stamp: u64, value: Option<&[u8]>) -> Sibling {
+    let version = Version::after(Stamp(stamp), Actor(7), []);
+    Sibling { version, content: value.map_or(Content::Tombstone, |v| Content::Live(v.to_vec())), expires: None }
+}
+
+fn states() -> Vec<(&'static str, State)> {
+    let first = Version::after(Stamp(1 << 16), Actor(9), []);
+    let second = Version::after(Stamp(2 << 16), Actor(7), [&first]);
+    let seen = Sibling { version: second, content: Content::Live(b"v2".to_vec()), expires: Some(1_800_000_000_000) };
+    vec![
+        ("live", State::single(sibling(1 << 16, Some(b"value")))),
+        ("empty_value", State::single(sibling(1 << 16, Some(b"")))),
+        ("tombstone", State::single(sibling(1 << 16, None))),
+        ("seen_and_expiring", State::single(seen)),
+    ]
+}
+
+fn entries(n: u64) -> Vec<Entry> {
+    let entry = |i: u64| Entry { position: Position(i << 58 | i), digest: Digest([i as u8; 32]) };
+    (0..n).map(entry).collect()
+}
+
+#[test]
+fn digests() {
+    let keys = Keys::new(&DatasetKey::from_bytes(KEY));
+    let mut lines = Vec::new();
+    let place = |key: &[u8]| keys.position("default", key).0.to_be_bytes().to_vec();
+    lines.push(("position(default, \"\")", place(b"")));
+    lines.push(("position(default, key)", place(b"key")));
+    lines.push(("position(other, key)", keys.position("other", b"key").0.to_be_bytes().to_vec()));
+    lines.push(("content(value)", keys.content(b"value").0.to_vec()));
+    let record = |state: &State| Record { key: b"key".to_vec(), state: state.clone() };
+    let states = states();
+    let digest = |profile, at: usize| keys.entry(profile, "default", &record(&states[at].1)).map(|d| d.0.to_vec());
+    lines.push(("entry(versioned, live)", digest(Profile::Versioned, 0).unwrap_or_default()));
+    lines.push(("entry(versioned, empty_value)", digest(Profile::Versioned, 1).unwrap_or_default()));
+    lines.push(("entry(versioned, tombstone)", digest(Profile::Versioned, 2).unwrap_or_default()));
+    lines.push(("entry(versioned, seen_and_expiring)", digest(Profile::Versioned, 3).unwrap_or_default()));
+    lines.push(("entry(content, live)", digest(Profile::Content, 0).unwrap_or_default()));
+    lines.push(("entry(content, tombstone) is none", digest(Profile::Content, 2).unwrap_or_default()));
+    let summary = |s: Summary| [s.count.to_be_bytes().as_slice(), &s.digest.0].concat();
+    lines.push(("leaf(all, 0 entries)", summary(keys.leaf(Range::ALL, &[]))));
+    lines.push(("leaf(all, 3 entries)", summary(keys.leaf(Range::ALL, &entries(3)))));
+    lines.push(("leaf(0*, 3 entries)", summary(keys.leaf(Range::ALL.child(0), &entries(3)))));
+    let build = |n| keys.build(Range::ALL, &entries(n), &mut |_, _| {});
+    lines.push(("tree(32 entries), a leaf", summary(build(32))));
+    lines.push(("tree(33 entries), an inner node", summary(build(33))));
+    lines.push(("tree(60 entries)", summary(build(60))));
+    let root = keys.root(&[("default", build(33)), ("other", Summary::EMPTY)]);
+    lines.push(("root(default: 33 entries, other: none)", summary(root)));
+    compare("digests.tsv", &lines);
+}
+
+#[test]
+fn states_and_definitions() {
+    let mut lines = Vec::new();
+    for (name, state) in states() {
+        let mut bytes = Vec::new();
+        state.encode(&mut bytes);
+        assert_eq!(State::decode(&bytes), Ok(state));
+        lines.push((name, bytes));
+    }
+    let definition = Definition::simple(DatasetId([1; 16]), "cities");
+    lines.push(("definition", definition.encode()));
+    lines.push(("definition_hash", definition.hash().0.to_vec()));
+    compare("states.tsv", &lines);
+}
+
+fn messages() -> BTreeMap<&'static str, Message> {
+    let root = Summary { count: 3, digest: Digest([5; 32]) };
+    let life = Life { actor: 7, nonce: 8 };
+    let open = Open {
+        protocol: PROTOCOL,
+        dataset: DatasetIdBytes(DatasetId([1; 16])),
+        definition: Digest([2; 32]),
+        wants: Rights::COMPARE,
+        descend: true,
+        root,
+        life,
+    };
+    let transfer = Transfer(1, CollectionId(0));
+    BTreeMap::from([
+        ("01 open", Message::Open(open)),
+        ("02 accept", Message::Accept(Accept { rights: Rights::ALL, root, commit: 300, life })),
+        (
+            "03 refuse",
+            Message::Refuse(Refuse { code: RefuseCode::Rights, detail: "write".into(), definition: Blob(vec![1]) }),
+        ),
+        ("04 ask_roots", Message::AskRoots),
+        ("05 roots", Message::Roots(Roots { commit: 301, moved: true, roots: vec![root, Summary::EMPTY] })),
+        ("06 compare", Message::Compare(Compare { id: 1, collection: CollectionId(0), views: Blob(vec![1, 2]) })),
+        (
+            "07 compared",
+            Message::Compared(Compared {
+                id: 1,
+                last: true,
+                views: Blob(vec![1]),
+                items: Blob(vec![2]),
+                lacking: vec![3, 1 << 60],
+            }),
+        ),
+        (
+            "08 list",
+            Message::List(List {
+                id: 2,
+                collection: CollectionId(0),
+                ranges: Blob(pack_ranges(&[Range::ALL])),
+                positions: vec![5],
+            }),
+        ),
+        ("09 want", Message::Want(Want { transfer, ranges: Blob(vec![]), entries: vec![(5, 6)] })),
+        (
+            "10 written",
+            Message::Written(Written {
+                transfer,
+                applied: 1,
+                kept: 2,
+                moved: 3,
+                refused: 1,
+                samples: vec![(Blob(b"k".to_vec()), "why".into())],
+            }),
+        ),
+        ("11 bye", Message::Bye(Bye { verdict: "in_sync".into() })),
+    ])
+}
+
+#[test]
+fn frames() {
+    let mut lines = Vec::new();
+    for (name, message) in messages() {
+        let bytes = message.encode();
+        assert_eq!(Message::decode(&bytes), Ok(message));
+        lines.push((name, bytes));
+    }
+    let range = Range::ALL.child(10).child(11).child(12);
+    let mut digests = vec![None; 16];
+    digests[3] = Some(Digest([9; 32]).cut(6));
+    let entry = (Position(range.bits() | 5), Digest([8; 32]).cut(6));
+    let views = [
+        ("view none", Body::None),
+        ("view all", Body::All(300)),
+        ("view parts", Body::Parts { levels: 1, width: 6, digests }),
+        ("view entries", Body::Entries { width: 6, entries: vec![entry] }),
+    ];
+    for (name, body) in views {
+        let (view, mut bytes) = (RangeView { range, body }, Vec::new());
+        view.encode(&mut bytes);
+        assert_eq!(RangeView::unpack(&bytes), Ok(vec![view]));
+        lines.push((name, bytes));
+    }
+    let version = Version::after(Stamp(1 << 16), Actor(7), []);
+    let live = VersionInfo { version, content: Some(Digest([4; 32]).cut(8)), bytes: 5, expires: Some(9) };
+    let digest = Some(Digest([6; 32]).cut(8));
+    let item = Item { position: Position(5), key: b"key".to_vec(), digest, versions: vec![live], commit: 0 };
+    let (item, mut bytes) = (WireItem { item, fresh: true }, Vec::new());
+    item.encode(&mut bytes);
+    assert_eq!(WireItem::unpack(&bytes), Ok(vec![item]));
+    lines.push(("item", bytes));
+    let transfer = Transfer(1, CollectionId(0));
+    let record = Record { key: b"key".to_vec(), state: State::single(sibling(1 << 16, Some(b"value"))) };
+    let guards = [Guard::Join, Guard::IfShort(None), Guard::IfShort(Some(5))];
+    let records = guards.map(|guard| Incoming { record: record.clone(), guard }).to_vec();
+    let frames = [
+        ("records", RecordFrame::Records { transfer, records }),
+        ("chunk", RecordFrame::Chunk { transfer, guard: Guard::Join, total: 9, bytes: b"part".to_vec() }),
+        ("end", RecordFrame::End { transfer, records: 3, moved: 1 }),
+    ];
+    for (name, frame) in frames {
+        let bytes = frame.encode();
+        assert_eq!(RecordFrame::decode(&bytes), Ok(frame));
+        lines.push((name, bytes));
+    }
+    compare("frames.tsv", &lines);
+}
+
+/// Each committed line of `invalid.tsv` is refused: by which reader, and why, is in its name.
+#[test]
+fn what_is_not_understood_is_refused() {
+    let deep = [&[7u8][..], &[0x91; 2000]].concat();
+    let lines = [
+        ("message: empty", vec![]),
+        ("message: kind 0", vec![0]),
+        ("message: kind 12", vec![12, 0x90]),
+        ("message: ask_roots with a body", vec![4, 0]),
+        ("message: accept without fields", vec![2, 0x90]),
+        ("message: nested beyond reason", deep),
+        ("view: depth 17", vec![17, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        ("view: a digit beyond its depth", vec![1, 0xab]),
+        ("view: parts of no level", vec![2 << 5, 6, 0, 0]),
+        ("view: parts of width 0", vec![2 << 5, 1 << 6, 0, 0]),
+        ("view: entries out of order", [&[3 << 5, 1, 2][..], &[9; 8], &[1], &[8; 8], &[1]].concat()),
+        ("view: entries that end early", vec![3 << 5, 1, 200, 1]),
+        ("item: unknown flags", [&[0; 8][..], &[0, 8, 0]].concat()),
+        ("item: no version", [&[0; 8][..], &[0, 0, 0]].concat()),
+        ("item: key beyond its bound", [&[0; 8][..], &[0xff, 0xff, 0xff, 0x7f]].concat()),
+        ("frame: kind 3", vec![3, 1, 0]),
+        ("frame: end with more behind it", vec![2, 1, 0, 1, 0, 0]),
+        ("frame: unknown guard", vec![0, 1, 0, 9]),
+        ("state: version 2", vec![2, 1]),
+        ("state: no version of a key", vec![1, 0]),
+        ("state: unknown flags", [&[1, 1][..], &[0; 16], &[0, 4]].concat()),
+        ("definition: version 9", vec![9, 0x90]),
+        ("definition: not one", vec![1, 0x90]),
+    ];
+    for (name, bytes) in &lines {
+        let refused = match name.split(':').next() {
+            Some("message") => Message::decode(bytes).is_err(),
+            Some("view") => RangeView::unpack(bytes).is_err(),
+            Some("item") => WireItem::unpack(bytes).is_err(),
+            Some("frame") => RecordFrame::decode(bytes).is_err(),
+            Some("state") => State::decode(bytes).is_err(),
+            _ => Definition::decode(bytes).is_err(),
+        };
+        assert!(refused, "{name}");
+    }
+    compare("invalid.tsv", &lines);
+}

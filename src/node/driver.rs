@@ -1,0 +1,369 @@
+//! The driver of one session: carries messages, records and answers between a machine, a link and a store.
+//!
+//! One loop, one [`Event`] enum: everything that can wake a session is visible in one match. What
+//! is said, and what follows, is decided in the core.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use reknit_core::difference::Difference;
+use reknit_core::message::Message;
+use reknit_core::query::{Answer, Incoming, Query};
+use reknit_core::session::{Counts, Input, Opener, Outcome, Output, Responder, SessionError};
+use reknit_core::wire::RecordFrame;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use super::NodeError;
+use super::lanes::{self, Job, Traffic};
+use crate::store::{Durability, Side, StoreError};
+use crate::transport::{Link, TransportError};
+
+/// Items that one question lists.
+const LIST_ITEMS: usize = 256;
+/// Events that may wait; a lane is read no further while they do.
+const EVENTS_MAX: usize = 32;
+/// Record frames that may be under way between a lane and the store.
+const FRAMES_MAX: usize = 3;
+/// Bytes of messages that may wait for the link before a responder takes up more requests.
+const BACKLOG_BYTES_MAX: u64 = 4 << 20;
+
+/// What can wake a session.
+pub(super) enum Event {
+    /// A message came.
+    Message(Message),
+    /// Records came.
+    Records(RecordFrame),
+    /// The store answered.
+    Answer(Result<Answer, StoreError>),
+    /// Streaming records failed.
+    Stream(StreamError),
+    /// The peer closed its side of the control lane.
+    Ended,
+    /// The link broke.
+    Broken(TransportError),
+    /// Bytes were not understood.
+    Garbled(SessionError),
+    /// It is time.
+    Time,
+    /// A budget is used up, or someone interrupts.
+    Stop,
+}
+
+/// Why records could not be streamed.
+pub(super) enum StreamError {
+    /// The store could not read them.
+    Store(StoreError),
+    /// The link could not carry them.
+    Transport(TransportError),
+}
+
+/// What a session tells while it runs.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Progress {
+    /// A difference was found.
+    Found(Difference),
+    /// What was counted so far, and the share of positions proven, in millionths.
+    Counted(Box<Counts>, u32),
+}
+
+/// Bounds on one session beside those of the link.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Budget {
+    /// It gives its verdict after this long.
+    pub time: Option<Duration>,
+    /// It gives its verdict after so many bytes both ways.
+    pub bytes: Option<u64>,
+}
+
+/// What a session did, seen from one side.
+#[derive(Clone, Debug)]
+pub struct SessionReport {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it cost.
+    pub traffic: Traffic,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+enum Machine {
+    Opener(Box<Opener>),
+    Responder(Box<Responder>),
+}
+
+impl Machine {
+    fn handle(&mut self, input: Input, now: u64) -> Result<(), SessionError> {
+        match self {
+            Machine::Opener(opener) => opener.handle(input, now),
+            Machine::Responder(responder) => responder.handle(input),
+        }
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        match self {
+            Machine::Opener(opener) => opener.poll(),
+            Machine::Responder(responder) => responder.poll(),
+        }
+    }
+}
+
+/// Runs an opener to its outcome. Dropping the future ends the session; what was applied stays valid.
+pub(super) async fn open(
+    opener: Opener,
+    side: Arc<dyn Side>,
+    link: Link,
+    budget: Budget,
+    stop: tokio::sync::watch::Receiver<bool>,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<SessionReport, NodeError> {
+    let begun = Instant::now();
+    let mut driver = Driver::new(Machine::Opener(Box::new(opener)), side, link, budget, stop);
+    let outcome = driver.run(progress).await?;
+    let outcome = outcome.ok_or(NodeError::Session(SessionError::Driver("an opener ended without an outcome")))?;
+    driver.close().await;
+    Ok(SessionReport { outcome, traffic: driver.traffic(), elapsed: begun.elapsed() })
+}
+
+/// Answers an opener until it ends the session; gives the verdict that it told.
+pub(super) async fn answer(
+    responder: Responder,
+    first: Message,
+    side: Arc<dyn Side>,
+    link: Link,
+    stop: tokio::sync::watch::Receiver<bool>,
+) -> Result<String, NodeError> {
+    let mut driver = Driver::new(Machine::Responder(Box::new(responder)), side, link, Budget::default(), stop);
+    driver.machine.handle(Input::Message(first), 0).map_err(NodeError::Session)?;
+    driver.run(&mut |_| {}).await?;
+    driver.close().await;
+    match &driver.machine {
+        Machine::Responder(responder) => Ok(responder.verdict().unwrap_or_default().to_string()),
+        Machine::Opener(_) => Ok(String::new()),
+    }
+}
+
+struct Driver {
+    machine: Machine,
+    side: Arc<dyn Side>,
+    events: mpsc::Receiver<Event>,
+    sender: mpsc::Sender<Event>,
+    control: mpsc::UnboundedSender<Vec<u8>>,
+    jobs: mpsc::UnboundedSender<Job>,
+    frames: Arc<Semaphore>,
+    lanes: lanes::Lanes,
+    tasks: JoinSet<()>,
+    budget: Budget,
+    begun: Instant,
+    stop: tokio::sync::watch::Receiver<bool>,
+    stopped: bool,
+    applying: usize,
+    chunks: lanes::Chunks,
+    held: std::collections::VecDeque<Message>,
+}
+
+impl Driver {
+    fn new(
+        machine: Machine,
+        side: Arc<dyn Side>,
+        link: Link,
+        budget: Budget,
+        stop: tokio::sync::watch::Receiver<bool>,
+    ) -> Driver {
+        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        let frames = Arc::new(Semaphore::new(FRAMES_MAX));
+        let mut tasks = JoinSet::new();
+        let opens = matches!(machine, Machine::Opener(_));
+        let (lanes, control, jobs) = lanes::spawn(&mut tasks, link, &side, &sender, &frames, opens);
+        Driver {
+            machine,
+            side,
+            events,
+            sender,
+            control,
+            jobs,
+            frames,
+            lanes,
+            tasks,
+            budget,
+            begun: Instant::now(),
+            stop,
+            stopped: false,
+            applying: 0,
+            chunks: lanes::Chunks::default(),
+            held: Default::default(),
+        }
+    }
+
+    /// The loop: puts out what the machine has to say, then waits for the next event.
+    async fn run(&mut self, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<Option<Outcome>, NodeError> {
+        loop {
+            while let Some(output) = self.machine.poll() {
+                match output {
+                    Output::Send(message) => self.send(&message),
+                    Output::Ask(query) => self.ask(query),
+                    Output::Stream { transfer, selections, guards } => {
+                        // A closed queue means that the lane is gone, which its own event tells.
+                        let _ = self.jobs.send(Job { transfer, selections, guards });
+                    }
+                    Output::Found(difference) => progress(Progress::Found(difference)),
+                    Output::Done(outcome) => return Ok(Some(*outcome)),
+                }
+            }
+            match &mut self.machine {
+                Machine::Responder(responder) if responder.verdict().is_some() => return Ok(None),
+                Machine::Opener(opener) => {
+                    let (counts, coverage) = opener.progress();
+                    progress(Progress::Counted(Box::new(counts.clone()), coverage));
+                }
+                Machine::Responder(_) => {}
+            }
+            if self.lanes.backlog() < BACKLOG_BYTES_MAX
+                && let Some(message) = self.held.pop_front()
+            {
+                self.handle(Input::Message(message))?;
+                continue;
+            }
+            let event = self.next_event().await;
+            match event {
+                Event::Message(message) => self.held.push_back(message),
+                Event::Records(frame) => self.on_records(frame)?,
+                Event::Answer(Ok(answer)) => {
+                    if matches!(answer, Answer::Applied(_)) {
+                        self.applying -= 1;
+                        self.frames.add_permits(1);
+                    }
+                    self.handle(Input::Answer(answer))?;
+                }
+                Event::Answer(Err(error)) | Event::Stream(StreamError::Store(error)) => {
+                    self.tell_failure(&error);
+                    return Err(NodeError::Store(error));
+                }
+                Event::Ended if matches!(self.machine, Machine::Responder(_)) && self.applying == 0 => return Ok(None),
+                Event::Ended => return Err(NodeError::Cut),
+                Event::Broken(error) | Event::Stream(StreamError::Transport(error)) => {
+                    return Err(NodeError::Transport(error));
+                }
+                Event::Garbled(error) => return Err(NodeError::Session(error)),
+                Event::Time => self.handle(Input::Time)?,
+                Event::Stop => {
+                    self.stopped = true;
+                    self.handle(Input::Stop)?;
+                }
+            }
+        }
+    }
+
+    async fn next_event(&mut self) -> Event {
+        if !self.stopped && self.budget.bytes.is_some_and(|bytes| self.traffic().total() >= bytes) {
+            return Event::Stop;
+        }
+        let wake = match &self.machine {
+            Machine::Opener(opener) => opener.wake_at().map(Duration::from_millis),
+            Machine::Responder(_) => None,
+        };
+        let wake = wake.map(|at| at.saturating_sub(self.begun.elapsed()));
+        let limit = self.budget.time.filter(|_| !self.stopped).map(|time| time.saturating_sub(self.begun.elapsed()));
+        let stopped = self.stopped;
+        tokio::select! {
+            event = self.events.recv() => event.unwrap_or(Event::Ended),
+            () = sleep(wake) => Event::Time,
+            () = sleep(limit) => Event::Stop,
+            () = told(&mut self.stop), if !stopped => Event::Stop,
+        }
+    }
+
+    fn handle(&mut self, input: Input) -> Result<(), NodeError> {
+        let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.machine.handle(input, now).map_err(NodeError::Session)
+    }
+
+    fn on_records(&mut self, frame: RecordFrame) -> Result<(), NodeError> {
+        let input = match frame {
+            RecordFrame::Records { transfer, records } => Input::Records { transfer, records },
+            RecordFrame::Chunk { transfer, guard, total, bytes } => {
+                let whole = self.chunks.add(transfer, total, &bytes).map_err(NodeError::Session)?;
+                let Some(record) = whole else {
+                    self.frames.add_permits(1);
+                    return Ok(());
+                };
+                Input::Records { transfer, records: vec![Incoming { record, guard }] }
+            }
+            RecordFrame::End { transfer, records, moved } => {
+                self.frames.add_permits(1);
+                return self.handle(Input::End { transfer, records, moved });
+            }
+        };
+        self.applying += 1;
+        self.handle(input)
+    }
+
+    fn send(&mut self, message: &Message) {
+        let frame = message.encode();
+        self.lanes.queued(frame.len());
+        // A closed queue means that the lane is gone, which its own event tells.
+        let _ = self.control.send(frame);
+    }
+
+    fn ask(&mut self, query: Query) {
+        let (side, sender) = (self.side.clone(), self.sender.clone());
+        self.tasks.spawn(async move {
+            let answer = tokio::task::spawn_blocking(move || ask_side(&*side, query)).await;
+            let answer = answer.unwrap_or_else(|panic| Err(StoreError::Panicked(panic.to_string())));
+            let _ = sender.send(Event::Answer(answer)).await;
+        });
+    }
+
+    fn tell_failure(&mut self, error: &StoreError) {
+        if matches!(self.machine, Machine::Responder(_)) {
+            let code = reknit_core::message::RefuseCode::Store;
+            let refuse = reknit_core::message::Refuse { code, detail: error.to_string(), definition: Default::default() };
+            self.send(&Message::Refuse(refuse));
+        }
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.lanes.traffic()
+    }
+
+    /// Lets what was said leave, then ends the lanes.
+    async fn close(&mut self) {
+        let (nobody, _) = mpsc::unbounded_channel();
+        self.control = nobody;
+        let (nobody, _) = mpsc::unbounded_channel();
+        self.jobs = nobody;
+        self.lanes.finished().await;
+        self.tasks.abort_all();
+    }
+}
+
+async fn sleep(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => tokio::time::sleep(duration).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn told(stop: &mut tokio::sync::watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+fn ask_side(side: &dyn Side, query: Query) -> Result<Answer, StoreError> {
+    Ok(match query {
+        Query::Cut => Answer::Cut(side.cut()?),
+        Query::Views(collection, asks) => Answer::Views(side.view(collection, &asks)?),
+        Query::Items(collection, positions) => Answer::Items(side.items(collection, &positions)?),
+        Query::List(collection, range, after) => {
+            let (items, next) = side.list(collection, range, after, LIST_ITEMS)?;
+            Answer::Listed(items, next)
+        }
+        Query::Apply(collection, batch) => Answer::Applied(side.apply(collection, batch, Durability::Buffered)?),
+        Query::Sync => {
+            side.sync()?;
+            Answer::Synced
+        }
+    })
+}
