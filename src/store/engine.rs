@@ -210,6 +210,12 @@ impl Batch {
         self.rows.len()
     }
 
+    /// Bytes of all its keys and values.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
     /// Whether it holds none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -8,7 +8,7 @@ use reknit_core::bounds::LEVELS_MAX;
 use reknit_core::query::{Applied, Ask, Cut, Incoming, Item, Page, Selection, Shape, VersionInfo, View};
 use reknit_core::range::DEPTH_MAX;
 use reknit_core::tree::is_leaf;
-use reknit_core::{CollectionId, Content, Digest, Position, Range, Record};
+use reknit_core::{CollectionId, Content, Position, Range, Record};
 
 use super::commit::submit;
 use super::rows::{self, Stored};
