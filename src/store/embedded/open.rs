@@ -57,8 +57,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             engine: EngineKind::default(),
-            block_cache_bytes: 32 << 20,
-            tree_cache_bytes: 64 << 20,
+            block_cache_bytes: 16 << 20,
+            tree_cache_bytes: 56 << 20,
             clock: Arc::new(wall_clock),
             clock_bound: CLOCK_BOUND_MILLIS,
             position_bits: None,
