@@ -1,1 +1,71 @@
 //! The subcommands: what was typed, what it means, what is printed.
+//!
+//! One file for each subcommand; what they do is done by the modules below.
+
+mod args;
+mod commands;
+mod control;
+mod env;
+mod error;
+mod exit;
+pub mod format;
+mod output;
+
+pub use error::CliError;
+pub use exit::Exit;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use env::Env;
+
+/// Runs the program with the arguments and streams of this process.
+pub fn main() -> ExitCode {
+    let typed: Vec<OsString> = std::env::args_os().collect();
+    let cli = match Cli::try_parse_from(&typed) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers; anything else was typed wrongly.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::CannotJudge.code() } else { Exit::Done.code() };
+        }
+    };
+    if let Some(exit) = control::hand_over(&cli, &typed) {
+        return exit.code();
+    }
+    let mut env = Env::of_process(&cli.global);
+    run(&cli, &mut env).code()
+}
+
+/// Runs one command to its exit, errors printed.
+pub(crate) fn run(cli: &Cli, env: &mut Env) -> Exit {
+    let done = match &cli.command {
+        Command::Demo(args) => commands::demo::run(args, env),
+        Command::Init(args) => commands::init::run(args, env),
+        Command::Import(args) => commands::import::run(args, env),
+        Command::Export(args) => commands::export::run(args, env),
+        Command::Put(args) => commands::put::run(args, env),
+        Command::Get(args) => commands::get::run(args, env),
+        Command::Delete(args) => commands::delete::run(args, env),
+        Command::List(args) => commands::list::run(args, env),
+        Command::Verify(args) => commands::verify::run(args, env),
+        Command::Backup(args) => commands::backup::run(args, env),
+        Command::Restore(args) => commands::restore::run(args, env),
+        Command::Dataset(args) => commands::dataset::run(args, env),
+        Command::Id(args) => commands::id::run(args, env),
+        Command::Invite(args) => commands::invite::run(args, env),
+        Command::Join(args) => commands::join::run(args, env),
+        Command::Peers(args) => commands::peers::run(args, env),
+        Command::Serve(args) => commands::serve::run(args, env),
+        Command::Check(args) => commands::check::run(args, env),
+        Command::Diff(args) => commands::diff::run(args, env),
+        Command::Repair(args) => commands::repair::run(args, env),
+        Command::Status(args) => commands::status::run(args, env),
+        Command::Completions(args) => commands::completions::run(args, env),
+        Command::Man(args) => commands::man::run(args, env),
+    };
+    done.unwrap_or_else(|error| output::print_error(env, &error))
+}

@@ -1,3 +1,7 @@
-//! The `reknit` program.
+//! The `reknit` program: parse, run, exit.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    reknit::cli::main()
+}

@@ -1,1 +1,110 @@
-//! The running peer: drives sessions between stores and links.
+//! The running peer: its home, its sessions as opener and responder, and what it serves.
+//!
+//! Policy and protocol are the core's; how a command is typed and printed is the command line's.
+
+mod driver;
+mod home;
+mod lanes;
+mod packing;
+mod serve;
+
+use std::sync::Arc;
+
+use reknit_core::message::{Life, Message, Rights};
+use reknit_core::session::{Grant, Opener, Options, Responder, SessionError};
+
+pub use driver::{Budget, Progress, SessionReport};
+pub use home::{Home, HomeError, Invitation, KnownPeer, Ticket, TicketError};
+pub use lanes::Traffic;
+pub use serve::{Node, NodeOptions, Served, Serving};
+
+use crate::store::{Side, StoreError};
+use crate::transport::{Link, TransportError};
+
+/// Why a session has no outcome. Everything that was applied before is valid; the same command goes on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// A store failed; the session ended.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The link could not be had, or broke.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The peer broke the protocol; the session ended.
+    #[error("{0}; the session was ended")]
+    Session(SessionError),
+    /// The peer ended the session before its outcome.
+    #[error("the peer ended the session before its end; what was applied is valid, the same command goes on")]
+    Cut,
+    /// The home of the node failed.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+}
+
+/// Stops a session early, or all of them: send `true`.
+pub type Stop = tokio::sync::watch::Sender<bool>;
+
+/// Opens a session over `link` and runs it to its outcome.
+///
+/// Dropping the future ends the session at once; what was applied stays valid.
+///
+/// # Errors
+/// [`NodeError`]; the verdict is then unknown.
+pub async fn open_session(
+    side: Arc<dyn Side>,
+    link: Link,
+    options: Options,
+    budget: Budget,
+    stop: tokio::sync::watch::Receiver<bool>,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<SessionReport, NodeError> {
+    let info = side.describe();
+    let opener = Opener::new(info.definition.clone(), info.keys.clone(), life(&*side), options, 0);
+    driver::open(opener, side, link, budget, stop, progress).await
+}
+
+/// A session between two stores of this process; `a` opens it.
+///
+/// # Errors
+/// As for [`open_session`].
+pub async fn between(
+    a: Arc<dyn Side>,
+    b: Arc<dyn Side>,
+    options: Options,
+    budget: Budget,
+    stop: tokio::sync::watch::Receiver<bool>,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<SessionReport, NodeError> {
+    let (near, far) = Link::pair();
+    let answering = tokio::spawn(answer_session(b, far, Rights::ALL, None, stop.clone()));
+    let report = open_session(a, near, options, budget, stop, progress).await;
+    let answered = answering.await;
+    match (report, answered) {
+        // The other store's own failure says more than the end of the link.
+        (Err(_), Ok(Err(error @ NodeError::Store(_)))) => Err(error),
+        (report, _) => report,
+    }
+}
+
+/// Answers the opener at the other end of `link`, whose first message may have been read already; gives
+/// the verdict that it told.
+///
+/// # Errors
+/// As for [`open_session`].
+pub async fn answer_session(
+    side: Arc<dyn Side>,
+    link: Link,
+    rights: Rights,
+    first: Option<Message>,
+    stop: tokio::sync::watch::Receiver<bool>,
+) -> Result<String, NodeError> {
+    let info = side.describe();
+    let responder = Responder::new(info.definition.clone(), info.keys.clone(), life(&*side), Grant { rights });
+    driver::answer(responder, first, side, link, stop).await
+}
+
+fn life(side: &dyn Side) -> Life {
+    let info = side.describe();
+    Life { actor: info.actor.0, nonce: info.nonce }
+}

@@ -129,13 +129,13 @@ pub(super) async fn open(
 /// Answers an opener until it ends the session; gives the verdict that it told.
 pub(super) async fn answer(
     responder: Responder,
-    first: Message,
+    first: Option<Message>,
     side: Arc<dyn Side>,
     link: Link,
     stop: tokio::sync::watch::Receiver<bool>,
 ) -> Result<String, NodeError> {
     let mut driver = Driver::new(Machine::Responder(Box::new(responder)), side, link, Budget::default(), stop);
-    driver.machine.handle(Input::Message(first), 0).map_err(NodeError::Session)?;
+    driver.held.extend(first);
     driver.run(&mut |_| {}).await?;
     driver.close().await;
     match &driver.machine {
@@ -204,6 +204,7 @@ impl Driver {
                     Output::Send(message) => self.send(&message),
                     Output::Ask(query) => self.ask(query),
                     Output::Stream { transfer, selections, guards } => {
+                        self.lanes.need_records();
                         // A closed queue means that the lane is gone, which its own event tells.
                         let _ = self.jobs.send(Job { transfer, selections, guards });
                     }
@@ -300,6 +301,9 @@ impl Driver {
     }
 
     fn send(&mut self, message: &Message) {
+        if matches!(message, Message::Want(_)) {
+            self.lanes.need_records();
+        }
         let frame = message.encode();
         self.lanes.queued(frame.len());
         // A closed queue means that the lane is gone, which its own event tells.
@@ -318,7 +322,8 @@ impl Driver {
     fn tell_failure(&mut self, error: &StoreError) {
         if matches!(self.machine, Machine::Responder(_)) {
             let code = reknit_core::message::RefuseCode::Store;
-            let refuse = reknit_core::message::Refuse { code, detail: error.to_string(), definition: Default::default() };
+            let refuse =
+                reknit_core::message::Refuse { code, detail: error.to_string(), definition: Default::default() };
             self.send(&Message::Refuse(refuse));
         }
     }

@@ -51,16 +51,19 @@ pub(super) fn weight(incoming: &Incoming) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use reknit_core::CollectionId;
     use reknit_core::message::Transfer;
     use reknit_core::query::Guard;
-    use reknit_core::record::{Actor, Content, Record, Sibling, State, Stamp, Version};
-    use reknit_core::CollectionId;
+    use reknit_core::{Actor, Content, Record, Sibling, Stamp, State, Version};
 
     fn frame(value: Vec<u8>) -> RecordFrame {
         let version = Version::after(Stamp(1), Actor(2), []);
         let state = State::single(Sibling { version, content: Content::Live(value), expires: None });
         let record = Record { key: b"key".to_vec(), state };
-        RecordFrame::Records { transfer: Transfer(1, CollectionId(0)), records: vec![Incoming { record, guard: Guard::Join }] }
+        RecordFrame::Records {
+            transfer: Transfer(1, CollectionId(0)),
+            records: vec![Incoming { record, guard: Guard::Join }],
+        }
     }
 
     #[test]

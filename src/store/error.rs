@@ -108,6 +108,9 @@ pub enum StoreError {
     /// The system gave no randomness.
     #[error("the system gave no randomness: {0}; nothing was changed")]
     Randomness(String),
+    /// Code of ours broke its own promise while the store was asked. What was committed before is whole.
+    #[error("a defect of this program stopped the store's work: {0}; what was committed before is whole")]
+    Panicked(String),
 }
 
 impl StoreError {

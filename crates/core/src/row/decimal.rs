@@ -119,7 +119,7 @@ impl fmt::Display for Decimal {
             f.write_str("-")?;
         }
         let (exponent, magnitude) = (i64::from(self.exponent), self.magnitude());
-        if exponent >= 0 && exponent <= PRINTED_ZEROS_MAX {
+        if (0..=PRINTED_ZEROS_MAX).contains(&exponent) {
             return write!(f, "{}{}", self.digits, "0".repeat(exponent as usize));
         }
         if exponent < 0 && magnitude > 0 {

@@ -37,11 +37,12 @@ impl Json {
             columns.push((name, value));
             Ok(())
         })?;
+        let at = parser.at;
         parser.end()?;
         let mut names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
         names.sort_unstable();
         match names.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(JsonError { at: text.len(), reason: format!("the name `{}` comes twice", pair[0]) }),
+            Some(pair) => Err(JsonError { at, reason: format!("the name `{}` comes twice", pair[0]) }),
             None => Ok(columns),
         }
     }

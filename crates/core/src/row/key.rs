@@ -137,9 +137,10 @@ fn take_int(reader: &mut Reader<'_>) -> Result<i128, DecodeError> {
     let mut wide = [if negative { 0xff } else { 0 }; 16];
     wide[16 - count..].copy_from_slice(reader.take(count)?);
     let number = i128::from_be_bytes(wide);
-    let (mut again, start) = (Vec::with_capacity(17), 1);
+    let mut again = Vec::with_capacity(17);
     put_int(&mut again, number);
-    if again[0] == head && again.len() == start + count { Ok(number) } else { Err(malformed) }
+    // The head tells sign and length: if it is the same, the bytes were the shortest ones.
+    if again[0] == head { Ok(number) } else { Err(malformed) }
 }
 
 fn put_decimal(out: &mut Vec<u8>, number: &Decimal) {
@@ -173,11 +174,10 @@ fn take_decimal(reader: &mut Reader<'_>) -> Result<Decimal, DecodeError> {
             _ => return Err(DecodeError::Malformed("key: decimal")),
         }
     }
-    let malformed = DecodeError::Malformed("key: decimal");
     let exponent = magnitude.checked_sub(digits.len() as i64).and_then(|exponent| i32::try_from(exponent).ok());
     match exponent {
         Some(exponent) if !digits.is_empty() => Decimal::from_canonical(flip != 0, &digits, exponent),
-        _ => Err(malformed),
+        _ => Err(DecodeError::Malformed("key: decimal")),
     }
 }
 

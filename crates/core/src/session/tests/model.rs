@@ -9,7 +9,7 @@ use crate::digest::{DatasetKey, Keys};
 use crate::entry::Entry;
 use crate::message::{Life, Message, Rights};
 use crate::query::{Answer, Applied, Ask, Cut, Guard, Incoming, Item, Query, Selection, Shape, VersionInfo, View};
-use crate::range::{Position, Range};
+use crate::range::Range;
 use crate::record::{Actor, Content, Record, Sibling, State, Version};
 use crate::session::{Grant, Guards, Input, Opener, Options, Outcome, Output, Responder};
 use crate::stamp::{Clock, Millis};

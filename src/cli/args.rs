@@ -1,0 +1,476 @@
+//! What can be typed: every command and flag, each flag with its twin in the environment.
+//!
+//! Completions and man pages are made from this definition.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const EXAMPLES: &str = "\
+Examples:
+  reknit demo
+  reknit init a && reknit import a cities.csv --key geonameid
+  reknit init b --like a
+  reknit diff a b
+  reknit repair a b --apply
+  reknit serve a --listen 0.0.0.0:7473
+  reknit check b quic://PEER@host/cities
+
+Exit codes: 0 in sync, converged or done; 1 differs; 2 cannot judge; 3 undetermined or partial;
+4 refused for safety. --exit-zero maps only 1 to 0.";
+
+/// Knits replicas that have drifted apart back together.
+#[derive(Debug, Parser)]
+#[command(name = "reknit", version, about, after_help = EXAMPLES, max_term_width = 100, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags of every command.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
+pub(crate) struct Global {
+    /// The home: identity, peers, control socket [default: $XDG_STATE_HOME/reknit]
+    #[arg(long, global = true, env = "REKNIT_HOME", value_name = "DIR")]
+    pub(crate) home: Option<PathBuf>,
+    /// How results are printed
+    #[arg(long, global = true, env = "REKNIT_FORMAT", value_enum, default_value_t = OutputFormat::Text)]
+    pub(crate) format: OutputFormat,
+    /// Print nothing when the exit is 0
+    #[arg(long, short, global = true, env = "REKNIT_QUIET")]
+    pub(crate) quiet: bool,
+    /// Say more on stderr; twice for still more
+    #[arg(long, short, global = true, env = "REKNIT_VERBOSE", action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Exit 0 instead of 1
+    #[arg(long, global = true, env = "REKNIT_EXIT_ZERO")]
+    pub(crate) exit_zero: bool,
+    /// The engine of a store that is created
+    #[arg(long, global = true, env = "REKNIT_ENGINE", value_enum, hide = true)]
+    pub(crate) engine: Option<Engine>,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// For people.
+    Text,
+    /// One document.
+    Json,
+    /// One object a line, the last a summary.
+    Jsonl,
+}
+
+/// The engines of an embedded store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Engine {
+    /// A log-structured merge tree.
+    Fjall,
+    /// A copy-on-write B-tree in one file.
+    Redb,
+}
+
+/// Formats of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FileFormat {
+    /// Comma-separated values with a header (RFC 4180).
+    Csv,
+    /// One JSON object a line.
+    Jsonl,
+    /// key, tab, value; \t \n \r \\ escaped.
+    Kv,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show the main job on two real releases of a gazetteer
+    Demo(Demo),
+    /// Make a store
+    Init(Init),
+    /// Load a file into a store
+    Import(Import),
+    /// Write a store's records to a file or stdout, in key order
+    Export(Export),
+    /// Put one record
+    Put(Put),
+    /// Print one record's value; exit 1 if there is none
+    Get(Get),
+    /// Delete one record; exit 1 if there is none
+    Delete(Delete),
+    /// List keys in order
+    List(List),
+    /// Recompute everything from the records; exit 1 if something is damaged
+    Verify(Verify),
+    /// Copy an open store, consistently
+    Backup(Backup),
+    /// Make a store from a backup, with a new life of its own
+    Restore(Restore),
+    /// Show, export or import what a dataset is
+    Dataset(Dataset),
+    /// Print who this node is
+    Id(Id),
+    /// Print a ticket with which another node joins a store's dataset
+    Invite(Invite),
+    /// Make a store from a ticket
+    Join(Join),
+    /// List, add or remove the peers that may connect
+    Peers(Peers),
+    /// Serve stores to peers until interrupted
+    Serve(Serve),
+    /// Compare two stores by their roots
+    Check(Check),
+    /// List every difference between two stores
+    Diff(Diff),
+    /// Make two stores equal; without --apply, print what that would do
+    Repair(Repair),
+    /// Show stores, peers and last verdicts on one screen; exit as check
+    Status(Status),
+    /// Print completions for a shell
+    Completions(Completions),
+    /// Print the manual page
+    Man(Man),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Keep the two stores in this directory instead of removing them
+    #[arg(long, env = "REKNIT_KEEP", value_name = "DIR")]
+    pub(crate) keep: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// Where the store will be
+    pub(crate) dir: PathBuf,
+    /// Take part in the dataset of this store
+    #[arg(long, env = "REKNIT_LIKE", value_name = "DIR")]
+    pub(crate) like: Option<PathBuf>,
+    /// The dataset's name [default: the directory's]
+    #[arg(long, env = "REKNIT_NAME", conflicts_with = "like")]
+    pub(crate) name: Option<String>,
+    /// What digests cover
+    #[arg(long, env = "REKNIT_PROFILE", value_enum, default_value_t = ProfileArg::Versioned, conflicts_with = "like")]
+    pub(crate) profile: ProfileArg,
+    /// Keep no index by key: smaller and faster, but records cannot be listed in key order
+    #[arg(long, env = "REKNIT_NO_KEY_INDEX", conflicts_with = "like")]
+    pub(crate) no_key_index: bool,
+}
+
+/// What digests cover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProfileArg {
+    /// Key, versions, content or tombstone, expiry.
+    Versioned,
+    /// Key and content of live records.
+    Content,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// The store
+    pub(crate) store: PathBuf,
+    /// The file; - for stdin; .zst is unpacked
+    pub(crate) file: PathBuf,
+    /// The columns that make the key
+    #[arg(long, env = "REKNIT_KEY", value_name = "COL[,COL]", value_delimiter = ',')]
+    pub(crate) key: Vec<String>,
+    /// The file's format [default: by its ending]
+    #[arg(long = "as", env = "REKNIT_AS", value_enum, value_name = "FORMAT")]
+    pub(crate) file_format: Option<FileFormat>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The store
+    pub(crate) store: PathBuf,
+    /// Write to this file instead of stdout
+    #[arg(long, short, env = "REKNIT_OUTPUT", value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// The format [default: the one that was imported]
+    #[arg(long = "as", env = "REKNIT_AS", value_enum, value_name = "FORMAT")]
+    pub(crate) file_format: Option<FileFormat>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Put {
+    /// The store
+    pub(crate) store: PathBuf,
+    /// The key
+    pub(crate) key: String,
+    /// The value; - for stdin
+    pub(crate) value: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// The store
+    pub(crate) store: PathBuf,
+    /// The key
+    pub(crate) key: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    /// The store
+    pub(crate) store: PathBuf,
+    /// The key
+    pub(crate) key: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// The store
+    pub(crate) store: PathBuf,
+    /// Only keys that begin so
+    #[arg(long, env = "REKNIT_PREFIX", value_name = "P")]
+    pub(crate) prefix: Option<String>,
+    /// At most so many
+    #[arg(long, env = "REKNIT_LIMIT", value_name = "N")]
+    pub(crate) limit: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The store
+    pub(crate) store: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// The store
+    pub(crate) store: PathBuf,
+    /// Where the copy will be
+    pub(crate) dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// The backup
+    pub(crate) backup: PathBuf,
+    /// Where the store will be
+    pub(crate) dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Dataset {
+    #[command(subcommand)]
+    pub(crate) command: DatasetCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DatasetCommand {
+    /// Print a store's dataset
+    Show {
+        /// The store
+        store: PathBuf,
+    },
+    /// Write a dataset's definition and secret key to a file (0600)
+    Export {
+        /// The store
+        store: PathBuf,
+        /// The file
+        file: PathBuf,
+    },
+    /// Make an empty store of a dataset from such a file
+    Import {
+        /// The file
+        file: PathBuf,
+        /// Where the store will be
+        dir: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Id {}
+
+#[derive(Debug, Args)]
+pub(crate) struct Invite {
+    /// The store
+    pub(crate) store: PathBuf,
+    /// What whoever joins may do here
+    #[arg(long, env = "REKNIT_MAY", value_name = "RIGHTS", default_value = "compare,read,write")]
+    pub(crate) may: String,
+    /// When the invitation ends
+    #[arg(long, env = "REKNIT_EXPIRES", value_name = "TIME", default_value = "1h")]
+    pub(crate) expires: String,
+    /// Where this node is served, as the other reaches it: host[:port]
+    #[arg(long, env = "REKNIT_AT", value_name = "HOST")]
+    pub(crate) at: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Join {
+    /// Where the store will be
+    pub(crate) dir: PathBuf,
+    /// The ticket
+    pub(crate) ticket: String,
+    /// What the inviting node may do here
+    #[arg(long, env = "REKNIT_MAY", value_name = "RIGHTS", default_value = "compare,read,write")]
+    pub(crate) may: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Peers {
+    #[command(subcommand)]
+    pub(crate) command: PeersCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PeersCommand {
+    /// List peers and what they may
+    List,
+    /// Add a peer, or change what it may
+    Add {
+        /// The peer, as `reknit id` prints it there
+        peer: String,
+        /// compare, read, write, operate
+        #[arg(long, env = "REKNIT_MAY", value_name = "RIGHTS", default_value = "compare")]
+        may: String,
+        /// A name for people
+        #[arg(long, env = "REKNIT_NAME")]
+        name: Option<String>,
+    },
+    /// Remove a peer
+    Remove {
+        /// The peer
+        peer: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// The stores
+    #[arg(required = true)]
+    pub(crate) stores: Vec<PathBuf>,
+    /// The UDP address
+    #[arg(long, env = "REKNIT_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:7473")]
+    pub(crate) listen: std::net::SocketAddr,
+}
+
+/// Two sides: each a directory or a quic:// address.
+#[derive(Debug, Args)]
+pub(crate) struct Sides {
+    /// A directory or quic://PEER@host[:port]/DATASET
+    pub(crate) a: String,
+    /// A directory or quic://PEER@host[:port]/DATASET
+    pub(crate) b: String,
+    /// How long a difference must stand still before it counts
+    #[arg(long, env = "REKNIT_SETTLE", value_name = "TIME", default_value = "500ms")]
+    pub(crate) settle: String,
+    /// End after this long with what is known then
+    #[arg(long, env = "REKNIT_MAX_TIME", value_name = "TIME")]
+    pub(crate) max_time: Option<String>,
+    /// End after so many bytes with what is known then
+    #[arg(long, env = "REKNIT_MAX_BYTES", value_name = "BYTES")]
+    pub(crate) max_bytes: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    pub(crate) sides: Sides,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    #[command(flatten)]
+    pub(crate) sides: Sides,
+    /// Print at most so many differences; all are counted
+    #[arg(long, env = "REKNIT_LIMIT", value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    /// Print the values too, of sides that are directories
+    #[arg(long, env = "REKNIT_VALUES")]
+    pub(crate) values: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Repair {
+    #[command(flatten)]
+    pub(crate) sides: Sides,
+    /// Which side is written
+    #[arg(long, env = "REKNIT_TO", value_enum, default_value_t = To::Both)]
+    pub(crate) to: To,
+    /// Make that side exactly the other: overwrites and deletes, as new versions
+    #[arg(long, env = "REKNIT_MIRROR")]
+    pub(crate) mirror: bool,
+    /// Write; without it nothing is written
+    #[arg(long, env = "REKNIT_APPLY")]
+    pub(crate) apply: bool,
+}
+
+/// Which side a repair writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum To {
+    /// Only the first.
+    A,
+    /// Only the second.
+    B,
+    /// Both.
+    Both,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Man {
+    /// Write one page for each command into this directory instead
+    #[arg(long, env = "REKNIT_DIR", value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+impl Command {
+    /// The stores on this machine that the command works on.
+    pub(crate) fn stores(&self) -> Vec<PathBuf> {
+        let side = |text: &String| (!text.contains("://")).then(|| PathBuf::from(text));
+        match self {
+            Command::Import(args) => vec![args.store.clone()],
+            Command::Export(args) => vec![args.store.clone()],
+            Command::Put(args) => vec![args.store.clone()],
+            Command::Get(args) => vec![args.store.clone()],
+            Command::Delete(args) => vec![args.store.clone()],
+            Command::List(args) => vec![args.store.clone()],
+            Command::Verify(args) => vec![args.store.clone()],
+            Command::Backup(args) => vec![args.store.clone()],
+            Command::Invite(args) => vec![args.store.clone()],
+            Command::Init(args) => args.like.clone().into_iter().collect(),
+            Command::Dataset(args) => match &args.command {
+                DatasetCommand::Show { store } | DatasetCommand::Export { store, .. } => vec![store.clone()],
+                DatasetCommand::Import { .. } => Vec::new(),
+            },
+            Command::Check(args) => [&args.sides.a, &args.sides.b].into_iter().filter_map(side).collect(),
+            Command::Diff(args) => [&args.sides.a, &args.sides.b].into_iter().filter_map(side).collect(),
+            Command::Repair(args) => [&args.sides.a, &args.sides.b].into_iter().filter_map(side).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_holds_and_every_flag_has_a_twin_in_the_environment() {
+        Cli::command().debug_assert();
+        fn walk(command: &clap::Command) {
+            for arg in command.get_arguments().filter(|arg| !arg.is_positional()) {
+                let own = ["help", "version"].contains(&arg.get_id().as_str());
+                assert!(own || arg.get_env().is_some(), "--{} of {}", arg.get_id(), command.get_name());
+            }
+            command.get_subcommands().for_each(walk);
+        }
+        walk(&Cli::command());
+    }
+}

@@ -1,0 +1,98 @@
+//! The surroundings of a command: its streams, its home, its directory, the stores that are open.
+//!
+//! The same command runs in a process of its own or within a daemon that holds the stores; only
+//! this differs.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::CliError;
+use super::args::{Engine, Global, OutputFormat};
+use super::format::Layout;
+use crate::node::Home;
+use crate::store::{EngineKind, Options, Store};
+
+/// What a command works with.
+pub(crate) struct Env {
+    /// Where results go.
+    pub(crate) out: Box<dyn Write + Send>,
+    /// Where everything else goes.
+    pub(crate) err: Box<dyn Write + Send>,
+    /// What is typed or piped in.
+    pub(crate) input: Box<dyn Read + Send>,
+    /// Whether a person looks at stderr.
+    pub(crate) terminal: bool,
+    /// Relative paths begin here.
+    pub(crate) dir: PathBuf,
+    /// The flags of every command.
+    pub(crate) global: Global,
+    /// Stores that are open already, by their canonical directories.
+    pub(crate) open: BTreeMap<PathBuf, Store>,
+}
+
+impl Env {
+    /// The streams and the directory of this process.
+    pub(crate) fn of_process(global: &Global) -> Env {
+        Env {
+            out: Box::new(std::io::stdout()),
+            err: Box::new(std::io::stderr()),
+            input: Box::new(std::io::stdin()),
+            terminal: std::io::stderr().is_terminal(),
+            dir: std::env::current_dir().unwrap_or_default(),
+            global: global.clone(),
+            open: BTreeMap::new(),
+        }
+    }
+
+    /// Whether results are for people.
+    pub(crate) fn text(&self) -> bool {
+        self.global.format == OutputFormat::Text
+    }
+
+    /// A path as it was typed, from the directory of the command.
+    pub(crate) fn path(&self, typed: &Path) -> PathBuf {
+        self.dir.join(typed)
+    }
+
+    /// The home.
+    pub(crate) fn home(&self) -> Result<Home, CliError> {
+        Ok(Home::open(&home_dir(&self.global)?)?)
+    }
+
+    /// A store of this machine.
+    pub(crate) fn store(&self, typed: &Path) -> Result<Store, CliError> {
+        let path = self.path(typed);
+        if let Some(open) = path.canonicalize().ok().and_then(|path| self.open.get(&path)) {
+            return Ok(open.clone());
+        }
+        Ok(Store::open(&path, &self.store_options())?)
+    }
+
+    /// How stores are made and opened here.
+    pub(crate) fn store_options(&self) -> Options {
+        let engine = match self.global.engine {
+            Some(Engine::Fjall) => EngineKind::Fjall,
+            Some(Engine::Redb) => EngineKind::Redb,
+            None => EngineKind::default(),
+        };
+        Options { engine, ..Options::default() }
+    }
+
+    /// How the rows of a store's first collection are laid out.
+    pub(crate) fn layout(&self, store: &Store) -> Result<Layout, CliError> {
+        let bytes = store.first().layout()?.unwrap_or_default();
+        Layout::from_bytes(&bytes).map_err(|error| CliError::new("store.layout", error.to_string()))
+    }
+}
+
+/// Where the home is: the flag, its environment twin, the system's place for state.
+pub(crate) fn home_dir(global: &Global) -> Result<PathBuf, CliError> {
+    if let Some(dir) = &global.home {
+        return Ok(dir.clone());
+    }
+    let var = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let state = var("XDG_STATE_HOME").or_else(|| var("HOME").map(|home| home.join(".local/state")));
+    let state = state.ok_or_else(|| CliError::new("home.none", "there is no home; name one with --home DIR"))?;
+    Ok(state.join("reknit"))
+}

@@ -1,0 +1,127 @@
+//! Errors of commands: a stable id, a sentence, an exit. Each id has its paragraph in `docs/errors.md`.
+
+use reknit_core::session::SessionError;
+
+use super::Exit;
+use super::format::FormatError;
+use crate::node::{HomeError, NodeError, TicketError};
+use crate::store::{EngineError, StoreError};
+use crate::transport::{AddressError, TransportError};
+
+/// Why a command could not do what was asked.
+#[derive(Debug)]
+pub struct CliError {
+    /// Stable, for scripts and the documentation.
+    pub id: &'static str,
+    /// What happened, what changed, what to do.
+    pub message: String,
+    /// How the program ends.
+    pub exit: Exit,
+}
+
+impl CliError {
+    /// An error that stops a command before it changed anything.
+    pub fn new(id: &'static str, message: impl Into<String>) -> CliError {
+        CliError { id, message: message.into(), exit: Exit::CannotJudge }
+    }
+
+    /// A refusal for safety; says that nothing was written.
+    pub fn refused(id: &'static str, message: impl std::fmt::Display) -> CliError {
+        CliError { id, message: format!("{message}; wrote 0 records"), exit: Exit::Refused }
+    }
+}
+
+impl std::fmt::Display for CliError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<StoreError> for CliError {
+    fn from(error: StoreError) -> Self {
+        let id = match &error {
+            StoreError::Engine(EngineError::Locked { .. }) => "store.in-use",
+            StoreError::Engine(EngineError::Full { .. }) => "store.disk-full",
+            StoreError::Engine(EngineError::Corrupt { .. }) | StoreError::Damaged { .. } => "store.damaged",
+            StoreError::NotAStore { .. } => "store.none",
+            StoreError::Exists { .. } => "store.exists",
+            StoreError::Format { .. } => "store.format",
+            StoreError::KeyTooLong { .. } => "record.key-too-long",
+            StoreError::ValueTooLong { .. } => "record.value-too-long",
+            StoreError::NoCollection { .. } => "store.no-collection",
+            StoreError::NoKeyIndex => "store.no-key-index",
+            StoreError::Duplicate { .. } => "import.duplicate-key",
+            StoreError::Panicked(_) => "defect",
+            _ => "store.failed",
+        };
+        CliError::new(id, error.to_string())
+    }
+}
+
+impl From<NodeError> for CliError {
+    fn from(error: NodeError) -> Self {
+        match error {
+            NodeError::Store(error) => error.into(),
+            NodeError::Transport(error) => error.into(),
+            NodeError::Home(error) => error.into(),
+            NodeError::Cut => {
+                CliError { exit: Exit::Undetermined, ..CliError::new("session.cut", NodeError::Cut.to_string()) }
+            }
+            NodeError::Session(SessionError::Driver(_)) => CliError::new("defect", error.to_string()),
+            error => CliError { exit: Exit::Undetermined, ..CliError::new("session.protocol", error.to_string()) },
+        }
+    }
+}
+
+impl From<TransportError> for CliError {
+    fn from(error: TransportError) -> Self {
+        let (id, exit) = match &error {
+            TransportError::Unreachable { .. } => ("peer.unreachable", Exit::CannotJudge),
+            TransportError::Impostor { .. } => ("peer.impostor", Exit::Refused),
+            TransportError::NotAdmitted { .. } => ("peer.not-admitted", Exit::CannotJudge),
+            TransportError::Version { .. } => ("peer.version", Exit::CannotJudge),
+            TransportError::Busy => ("peer.busy", Exit::Undetermined),
+            TransportError::Lost(_) => ("session.lost", Exit::Undetermined),
+            TransportError::FrameTooLarge { .. } => ("session.protocol", Exit::Undetermined),
+            TransportError::Io { .. } => ("node.address", Exit::CannotJudge),
+            _ => ("node.failed", Exit::CannotJudge),
+        };
+        CliError { exit, ..CliError::new(id, error.to_string()) }
+    }
+}
+
+impl From<HomeError> for CliError {
+    fn from(error: HomeError) -> Self {
+        let id = match &error {
+            HomeError::Io { .. } => "home.file",
+            HomeError::Identity(_) => "home.identity",
+            HomeError::Malformed { .. } => "home.malformed",
+            HomeError::InUse(_) => "home.in-use",
+        };
+        CliError::new(id, error.to_string())
+    }
+}
+
+impl From<FormatError> for CliError {
+    fn from(error: FormatError) -> Self {
+        CliError::new("import.malformed", error.to_string())
+    }
+}
+
+impl From<AddressError> for CliError {
+    fn from(error: AddressError) -> Self {
+        CliError::new("usage.address", error.to_string())
+    }
+}
+
+impl From<TicketError> for CliError {
+    fn from(error: TicketError) -> Self {
+        CliError::new("usage.ticket", error.to_string())
+    }
+}
+
+impl From<std::io::Error> for CliError {
+    fn from(error: std::io::Error) -> Self {
+        CliError::new("output", format!("the output cannot be written: {error}"))
+    }
+}

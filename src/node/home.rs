@@ -1,0 +1,396 @@
+//! The home of a node: its identity, the peers that it knows and what they may, open invitations.
+//!
+//! Files that people may read and edit; every change is written whole and renamed into place.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use reknit_core::message::Rights;
+use reknit_core::{DatasetKey, Definition, Millis};
+use serde::{Deserialize, Serialize};
+
+use crate::transport::{Identity, IdentityError, PeerId};
+
+const IDENTITY: &str = "identity.key";
+const PEERS: &str = "peers.toml";
+const SOCKET: &str = "control.sock";
+const LOCK: &str = "lock";
+const TICKET_FORMAT: u8 = 1;
+const TICKET_PREFIX: &str = "reknit-";
+/// Bytes of a ticket; a definition of many collections is the largest part.
+const TICKET_BYTES_MAX: usize = 64 << 10;
+
+/// Why a home cannot be used. Nothing was changed unless it is said.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HomeError {
+    /// A file of the home cannot be read or written.
+    #[error("{path} in the home cannot be used: {cause}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        cause: std::io::Error,
+    },
+    /// The identity cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// A file of the home is not understood.
+    #[error("{path}: {reason}; mend the file or remove the entry")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// Another node runs in this home.
+    #[error("another node runs in the home {0}; stop it, or name another home with --home")]
+    InUse(PathBuf),
+}
+
+/// A peer as the home knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownPeer {
+    /// Who it is.
+    pub peer: PeerId,
+    /// What it may do here.
+    pub may: Rights,
+    /// A name for people.
+    pub name: Option<String>,
+}
+
+/// An invitation that was not taken up yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invitation {
+    /// The hash of its token.
+    pub token_hash: [u8; 32],
+    /// What whoever takes it up may do here.
+    pub may: Rights,
+    /// When it ends.
+    pub expires: Millis,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    peer: Vec<PeerEntry>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    invitation: Vec<InvitationEntry>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PeerEntry {
+    id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    may: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InvitationEntry {
+    token_hash: String,
+    may: Vec<String>,
+    expires_ms: i64,
+}
+
+/// The directory of a node.
+#[derive(Clone, Debug)]
+pub struct Home {
+    dir: PathBuf,
+}
+
+impl Home {
+    /// The home at `dir`, created (0700) if it is not there.
+    ///
+    /// # Errors
+    /// [`HomeError::Io`].
+    pub fn open(dir: &Path) -> Result<Home, HomeError> {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.map_err(|cause| HomeError::Io { path: dir.into(), cause })?;
+        Ok(Home { dir: dir.into() })
+    }
+
+    /// Where it is.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where commands reach the node that holds this home.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join(SOCKET)
+    }
+
+    /// The identity of this home, made at its first use.
+    ///
+    /// # Errors
+    /// [`HomeError::Identity`].
+    pub fn identity(&self) -> Result<Identity, HomeError> {
+        Ok(Identity::load_or_create(&self.dir.join(IDENTITY))?)
+    }
+
+    /// Holds the home for one node, until the file is dropped.
+    ///
+    /// # Errors
+    /// [`HomeError::InUse`].
+    pub fn hold(&self) -> Result<fs::File, HomeError> {
+        let path = self.dir.join(LOCK);
+        let file = fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let file = file.map_err(|cause| HomeError::Io { path, cause })?;
+        file.try_lock().map_err(|_| HomeError::InUse(self.dir.clone()))?;
+        Ok(file)
+    }
+
+    /// The peers that are known, in the order in which they were added.
+    ///
+    /// # Errors
+    /// [`HomeError::Malformed`] names the entry.
+    pub fn peers(&self) -> Result<Vec<KnownPeer>, HomeError> {
+        let file = self.read()?;
+        file.peer.iter().map(|entry| self.peer(entry)).collect()
+    }
+
+    /// What a peer may do here; nobody may anything until added.
+    ///
+    /// # Errors
+    /// As for [`Home::peers`].
+    pub fn rights(&self, peer: PeerId) -> Result<Option<Rights>, HomeError> {
+        Ok(self.peers()?.into_iter().find(|known| known.peer == peer).map(|known| known.may))
+    }
+
+    /// Adds a peer, or changes what it may.
+    ///
+    /// # Errors
+    /// As for [`Home::peers`], or the file could not be written.
+    pub fn add_peer(&self, peer: &KnownPeer) -> Result<(), HomeError> {
+        self.change(|file| {
+            file.peer.retain(|entry| entry.id.parse() != Ok(peer.peer));
+            let may = peer.may.names().into_iter().map(String::from).collect();
+            file.peer.push(PeerEntry { id: peer.peer.to_string(), name: peer.name.clone(), may });
+        })
+    }
+
+    /// Removes a peer; says whether it was known.
+    ///
+    /// # Errors
+    /// As for [`Home::add_peer`].
+    pub fn remove_peer(&self, peer: PeerId) -> Result<bool, HomeError> {
+        let known = self.rights(peer)?.is_some();
+        self.change(|file| file.peer.retain(|entry| entry.id.parse() != Ok(peer)))?;
+        Ok(known)
+    }
+
+    /// Keeps an invitation until it is taken up or ends.
+    ///
+    /// # Errors
+    /// As for [`Home::add_peer`].
+    pub fn invite(&self, invitation: &Invitation) -> Result<(), HomeError> {
+        self.change(|file| {
+            file.invitation.push(InvitationEntry {
+                token_hash: hex(&invitation.token_hash),
+                may: invitation.may.names().into_iter().map(String::from).collect(),
+                expires_ms: invitation.expires as i64,
+            });
+        })
+    }
+
+    /// Whether an invitation is open at `now`.
+    ///
+    /// # Errors
+    /// As for [`Home::peers`].
+    pub fn awaits_anyone(&self, now: Millis) -> Result<bool, HomeError> {
+        Ok(self.read()?.invitation.iter().any(|entry| entry.expires_ms as u64 > now))
+    }
+
+    /// Lets a peer take up the invitation of this token: it is added, and the invitation is used up.
+    ///
+    /// # Errors
+    /// As for [`Home::add_peer`].
+    pub fn take_up(&self, token: &[u8], peer: PeerId, now: Millis) -> Result<Option<Rights>, HomeError> {
+        let hash = hex(blake3::hash(token).as_bytes());
+        let file = self.read()?;
+        let open = file.invitation.iter().find(|entry| entry.token_hash == hash && entry.expires_ms as u64 > now);
+        let Some(entry) = open else { return Ok(None) };
+        let may = self.rights_named(&entry.may)?;
+        self.add_peer(&KnownPeer { peer, may, name: None })?;
+        self.change(|file| file.invitation.retain(|entry| entry.token_hash != hash && entry.expires_ms as u64 > now))?;
+        Ok(Some(may))
+    }
+
+    fn peer(&self, entry: &PeerEntry) -> Result<KnownPeer, HomeError> {
+        let peer = entry.id.parse().map_err(|error| self.malformed(format!("peer `{}`: {error}", entry.id)))?;
+        Ok(KnownPeer { peer, may: self.rights_named(&entry.may)?, name: entry.name.clone() })
+    }
+
+    fn rights_named(&self, names: &[String]) -> Result<Rights, HomeError> {
+        names.iter().try_fold(Rights::default(), |rights, name| {
+            let right = Rights::named(name).ok_or_else(|| self.malformed(format!("`{name}` is no right")))?;
+            Ok(rights.and(right))
+        })
+    }
+
+    fn malformed(&self, reason: String) -> HomeError {
+        HomeError::Malformed { path: self.dir.join(PEERS), reason }
+    }
+
+    fn read(&self) -> Result<File, HomeError> {
+        let path = self.dir.join(PEERS);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(File::default()),
+            Err(cause) => return Err(HomeError::Io { path, cause }),
+        };
+        toml::from_str(&text).map_err(|error| self.malformed(error.to_string()))
+    }
+
+    /// Changes the file of peers; one process at a time.
+    fn change(&self, change: impl FnOnce(&mut File)) -> Result<(), HomeError> {
+        let path = self.dir.join(PEERS);
+        let io = |cause| HomeError::Io { path: path.clone(), cause };
+        let guard = self.dir.join("peers.lock");
+        let guard = fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(guard);
+        let guard = guard.map_err(io)?;
+        guard.lock().map_err(io)?;
+        let mut file = self.read()?;
+        change(&mut file);
+        let text = toml::to_string_pretty(&file).map_err(|error| self.malformed(error.to_string()))?;
+        let new = self.dir.join("peers.toml.new");
+        let write = || {
+            let mut out = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+            out.write_all(text.as_bytes())?;
+            out.sync_all()?;
+            fs::rename(&new, &path)
+        };
+        write().map_err(io)
+    }
+}
+
+/// All that someone needs to join a dataset: its definition and key, where it is served, a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// The dataset.
+    pub definition: Definition,
+    /// Its secret.
+    pub key: DatasetKey,
+    /// Where the inviting node serves it.
+    pub address: String,
+    /// Shown to the inviting node, once.
+    pub token: Vec<u8>,
+    /// How rows are laid out in each collection, if they are rows.
+    pub layouts: Vec<Option<Vec<u8>>>,
+}
+
+/// Why a text is not a ticket.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this is not a whole ticket; copy all of it, from `reknit-` to its end")]
+pub struct TicketError;
+
+#[derive(Serialize, Deserialize)]
+struct TicketBody(
+    serde_bytes::ByteBuf,
+    serde_bytes::ByteBuf,
+    String,
+    serde_bytes::ByteBuf,
+    Vec<Option<serde_bytes::ByteBuf>>,
+);
+
+impl std::fmt::Display for Ticket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let layouts = self.layouts.iter().map(|l| l.clone().map(serde_bytes::ByteBuf::from)).collect();
+        let (definition, key) = (self.definition.encode().into(), self.key.as_bytes().to_vec().into());
+        let body = TicketBody(definition, key, self.address.clone(), self.token.clone().into(), layouts);
+        let mut bytes = vec![TICKET_FORMAT];
+        rmp_serde::encode::write(&mut bytes, &body).map_err(|_| std::fmt::Error)?;
+        let check = blake3::hash(&bytes);
+        bytes.extend_from_slice(&check.as_bytes()[..4]);
+        write!(f, "{TICKET_PREFIX}{}", hex(&bytes))
+    }
+}
+
+impl std::str::FromStr for Ticket {
+    type Err = TicketError;
+
+    fn from_str(text: &str) -> Result<Self, TicketError> {
+        let digits = text.trim().strip_prefix(TICKET_PREFIX).ok_or(TicketError)?;
+        let bytes = unhex(digits).ok_or(TicketError)?;
+        let (bytes, check) = bytes.split_at_checked(bytes.len().saturating_sub(4)).ok_or(TicketError)?;
+        if blake3::hash(bytes).as_bytes()[..4] != *check {
+            return Err(TicketError);
+        }
+        let body = bytes.strip_prefix(&[TICKET_FORMAT]).ok_or(TicketError)?;
+        let TicketBody(definition, key, address, token, layouts) =
+            rmp_serde::from_slice(body).map_err(|_| TicketError)?;
+        let key = <[u8; 32]>::try_from(key.as_slice()).map_err(|_| TicketError)?;
+        Ok(Ticket {
+            definition: Definition::decode(&definition).map_err(|_| TicketError)?,
+            key: DatasetKey::from_bytes(key),
+            address,
+            token: token.into_vec(),
+            layouts: layouts.into_iter().map(|layout| layout.map(serde_bytes::ByteBuf::into_vec)).collect(),
+        })
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    if !digits.len().is_multiple_of(2) || digits.len() > 2 * TICKET_BYTES_MAX {
+        return None;
+    }
+    let nibble = |digit: u8| char::from(digit).to_digit(16);
+    digits.chunks(2).map(|pair| Some((nibble(pair[0])? << 4 | nibble(pair[1])?) as u8)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reknit_core::DatasetId;
+
+    #[test]
+    fn nobody_may_anything_until_added_and_an_invitation_is_used_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let home = Home::open(dir.path()).expect("opened");
+        let (alice, bob) = (PeerId([1; 32]), PeerId([2; 32]));
+        assert_eq!(home.rights(alice).expect("read"), None);
+        home.add_peer(&KnownPeer { peer: alice, may: Rights::COMPARE, name: Some("alice".into()) }).expect("added");
+        home.add_peer(&KnownPeer { peer: alice, may: Rights::ALL, name: None }).expect("changed");
+        assert_eq!(home.peers().expect("read").len(), 1);
+        assert_eq!(home.rights(alice).expect("read"), Some(Rights::ALL));
+        let token_hash = *blake3::hash(b"token").as_bytes();
+        home.invite(&Invitation { token_hash, may: Rights::READ, expires: 100 }).expect("invited");
+        assert_eq!(home.take_up(b"other", bob, 50).expect("read"), None);
+        assert_eq!(home.take_up(b"token", bob, 150).expect("read"), None, "too late");
+        assert_eq!(home.take_up(b"token", bob, 50).expect("read"), Some(Rights::READ));
+        assert_eq!(home.take_up(b"token", PeerId([3; 32]), 50).expect("read"), None, "used up");
+        assert_eq!(home.rights(bob).expect("read"), Some(Rights::READ));
+        assert!(home.remove_peer(alice).expect("removed") && !home.remove_peer(alice).expect("removed"));
+        let held = home.hold().expect("held");
+        assert!(matches!(home.hold(), Err(HomeError::InUse(_))));
+        drop(held);
+        fs::write(dir.path().join(PEERS), "[[peer]]\nid = \"abc\"\nmay = []\n").expect("written");
+        assert!(matches!(home.peers(), Err(HomeError::Malformed { .. })));
+    }
+
+    #[test]
+    fn a_ticket_is_read_back_whole_or_not_at_all() {
+        let ticket = Ticket {
+            definition: Definition::simple(DatasetId([5; 16]), "cities"),
+            key: DatasetKey::from_bytes([6; 32]),
+            address: "quic://somebody".into(),
+            token: vec![1, 2, 3],
+            layouts: vec![Some(vec![9])],
+        };
+        let text = ticket.to_string();
+        assert_eq!(text.parse(), Ok(ticket));
+        assert_eq!(text[..text.len() - 2].parse::<Ticket>(), Err(TicketError));
+        assert_eq!(text.replacen('0', "1", 1).parse::<Ticket>(), Err(TicketError));
+        assert_eq!("reknit-".parse::<Ticket>(), Err(TicketError));
+    }
+}

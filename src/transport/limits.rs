@@ -1,0 +1,68 @@
+//! Every limit of a link, each with its reason, and quinn's settings made of them.
+//!
+//! Limits of what frames hold are the core's ([`crate::core::bounds`]).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::{IdleTimeout, TransportConfig, VarInt};
+use reknit_core::bounds::{FRAME_BYTES_MAX, KEY_BYTES_MAX, RECORD_FRAME_BYTES_MAX};
+
+/// Bytes that a peer may send on a connection before we read: quinn's own default has no bound.
+pub const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// Bytes that a peer may send on one stream before we read: enough for 40 MB/s at 100 ms.
+pub const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+/// Bytes that we hold for a peer that does not acknowledge.
+pub const SEND_WINDOW_BYTES: u64 = 8 << 20;
+/// Streams that a peer may open at once: two for each of its sessions, and room to close old ones.
+pub const BIDI_STREAMS_MAX: u32 = 8;
+/// A protocol of frames needs no one-way streams.
+pub const UNI_STREAMS_MAX: u32 = 0;
+/// Connections that wait for their handshake: a flood of first packets stops here.
+pub const INCOMING_MAX: usize = 256;
+/// Bytes buffered for one of them.
+pub const INCOMING_BYTES_MAX: u64 = 64 << 10;
+/// Bytes buffered for all of them.
+pub const INCOMING_BYTES_TOTAL_MAX: u64 = 8 << 20;
+/// Bytes of handshake data out of order: a handshake of ours has a few hundred.
+pub const CRYPTO_BUFFER_BYTES: usize = 16 << 10;
+/// A handshake that takes longer is given up.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A link that is silent for longer is given up.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a silent link is shown to be alive.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Sessions that one peer may hold at once.
+pub const SESSIONS_PER_PEER_MAX: usize = 2;
+/// Sessions that a node answers at once.
+pub const SESSIONS_MAX: usize = 64;
+/// Bytes of a frame on the control lane.
+pub const CONTROL_FRAME_BYTES_MAX: usize = FRAME_BYTES_MAX;
+/// Bytes of a frame of records, packed.
+pub const RECORD_LANE_FRAME_BYTES_MAX: usize = RECORD_FRAME_BYTES_MAX + KEY_BYTES_MAX + 16;
+
+/// quinn's settings for a connection.
+pub(super) fn transport() -> Arc<TransportConfig> {
+    let mut config = TransportConfig::default();
+    config
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .send_window(SEND_WINDOW_BYTES)
+        .max_concurrent_bidi_streams(VarInt::from_u32(BIDI_STREAMS_MAX))
+        .max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS_MAX))
+        .crypto_buffer_size(CRYPTO_BUFFER_BYTES)
+        .datagram_receive_buffer_size(None)
+        .max_idle_timeout(IdleTimeout::try_from(IDLE_TIMEOUT).ok())
+        .keep_alive_interval(Some(KEEP_ALIVE));
+    Arc::new(config)
+}
+
+/// Sets what a server takes in before it knows who asks.
+pub(super) fn server(config: &mut quinn::ServerConfig) {
+    config
+        .transport_config(transport())
+        .migration(false)
+        .max_incoming(INCOMING_MAX)
+        .incoming_buffer_size(INCOMING_BYTES_MAX)
+        .incoming_buffer_size_total(INCOMING_BYTES_TOTAL_MAX);
+}
