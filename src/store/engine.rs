@@ -166,10 +166,22 @@ pub type Row = (Vec<u8>, Vec<u8>);
 /// Rows of a scan, in key order. It reads as it goes.
 pub type Rows<'a> = Box<dyn Iterator<Item = Result<Row, EngineError>> + 'a>;
 
-/// Writes that become visible, and durable, together.
+/// One write of a batch: a key and its new value; none removes the row.
+pub type RowWrite<'a> = (&'a [u8], Option<&'a [u8]>);
+
+/// Writes that become visible, and durable, together. All bytes lie in one buffer: a large batch is many small rows.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
-    rows: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    bytes: Vec<u8>,
+    rows: Vec<RowAt>,
+}
+
+/// Where a row's key begins in the buffer, and how long key and value are.
+#[derive(Clone, Copy, Debug)]
+struct RowAt {
+    start: usize,
+    key: usize,
+    value: Option<usize>,
 }
 
 impl Batch {
@@ -180,19 +192,28 @@ impl Batch {
     }
 
     /// Sets a row. Of several writes to one key the last counts.
-    pub fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
-        self.rows.push((key, Some(value)));
+    pub fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.rows.push(RowAt { start: self.bytes.len(), key: key.len(), value: Some(value.len()) });
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(value);
     }
 
     /// Removes a row, if it is there.
-    pub fn delete(&mut self, key: Vec<u8>) {
-        self.rows.push((key, None));
+    pub fn delete(&mut self, key: &[u8]) {
+        self.rows.push(RowAt { start: self.bytes.len(), key: key.len(), value: None });
+        self.bytes.extend_from_slice(key);
     }
 
     /// How many writes it holds.
     #[must_use]
     pub fn len(&self) -> usize {
         self.rows.len()
+    }
+
+    /// Bytes of all its keys and values.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.len() as u64
     }
 
     /// Whether it holds none.
@@ -202,18 +223,22 @@ impl Batch {
     }
 
     /// The writes in key order, one a key: ordered writes are what every engine takes fastest.
-    #[must_use]
-    pub fn into_sorted(mut self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
-        self.rows.sort_by(|a, b| a.0.cmp(&b.0));
+    pub fn sorted(&mut self) -> impl ExactSizeIterator<Item = RowWrite<'_>> {
+        let bytes = &self.bytes;
+        let key = |row: &RowAt| &bytes[row.start..row.start + row.key];
+        self.rows.sort_by(|a, b| key(a).cmp(key(b)));
         // The sort is stable, so of equal keys the last one is the newest: it replaces the one that is kept.
         self.rows.dedup_by(|later, kept| {
-            let same = later.0 == kept.0;
+            let same = key(later) == key(kept);
             if same {
-                kept.1 = later.1.take();
+                *kept = *later;
             }
             same
         });
-        self.rows
+        self.rows.iter().map(|row| {
+            let (key, rest) = self.bytes[row.start..].split_at(row.key);
+            (key, row.value.map(|len| &rest[..len]))
+        })
     }
 }
 
@@ -244,7 +269,7 @@ pub trait Engine: Send + Sync {
     ///
     /// # Errors
     /// [`EngineError::Full`], [`EngineError::Poisoned`] or what else the engine met; the batch is then not visible.
-    fn commit(&self, batch: Batch, durability: Durability) -> Result<(), EngineError>;
+    fn commit(&self, batch: &mut Batch, durability: Durability) -> Result<(), EngineError>;
 
     /// Makes everything that was committed durable.
     ///
@@ -289,15 +314,16 @@ pub fn copy_all(from: &dyn Engine, to: &dyn Engine, progress: &mut dyn FnMut(u64
     for row in snapshot.scan(&[], &[0xff; 16])? {
         let (key, value) = row?;
         bytes += key.len() + value.len();
-        batch.put(key, value);
+        batch.put(&key, &value);
         rows += 1;
         if bytes >= COPY_BYTES_MAX {
-            to.commit(std::mem::take(&mut batch), Durability::Buffered)?;
+            to.commit(&mut batch, Durability::Buffered)?;
+            batch = Batch::new();
             bytes = 0;
             progress(rows);
         }
     }
-    to.commit(batch, Durability::Synced)?;
+    to.commit(&mut batch, Durability::Synced)?;
     progress(rows);
     to.sync()
 }
@@ -350,16 +376,14 @@ mod tests {
     #[test]
     fn of_several_writes_to_one_key_the_last_counts() {
         let mut batch = Batch::new();
-        batch.put(b"b".to_vec(), b"1".to_vec());
-        batch.put(b"a".to_vec(), b"1".to_vec());
-        batch.delete(b"b".to_vec());
-        batch.put(b"b".to_vec(), b"2".to_vec());
-        batch.put(b"c".to_vec(), b"1".to_vec());
-        batch.delete(b"c".to_vec());
-        assert_eq!(
-            batch.into_sorted(),
-            vec![(b"a".to_vec(), Some(b"1".to_vec())), (b"b".to_vec(), Some(b"2".to_vec())), (b"c".to_vec(), None),]
-        );
+        batch.put(b"b", b"1");
+        batch.put(b"a", b"1");
+        batch.delete(b"b");
+        batch.put(b"b", b"2");
+        batch.put(b"c", b"1");
+        batch.delete(b"c");
+        let rows: Vec<RowWrite<'_>> = batch.sorted().collect();
+        assert_eq!(rows, [(&b"a"[..], Some(&b"1"[..])), (b"b", Some(b"2")), (b"c", None)]);
     }
 
     #[test]

@@ -1,6 +1,12 @@
 //! The embedded store over each of its engines: the contracts, histories against models, and what bad input gets.
 
+mod copies;
 mod engines;
+mod faults;
 mod histories;
+mod imports;
+mod limits;
+mod reads;
 mod sides;
 mod support;
+mod watching;

@@ -22,6 +22,12 @@ impl Store {
         mark(dir, options.engine)
     }
 
+    /// Copies all rows into another engine, for tests that hurt them there.
+    #[doc(hidden)]
+    pub fn copy_rows(&self, to: &dyn engine::Engine) -> Result<(), StoreError> {
+        Ok(engine::copy_all(&*self.inner.engine, to, &mut |_| ())?)
+    }
+
     /// Makes a store in `dir`, which must not exist or be empty, from the copy in `backup`. It gets a life (an actor)
     /// of its own, so that what it writes is never taken for what the first store wrote since.
     ///

@@ -2,6 +2,7 @@
 //! It belongs to the writer and always shows the last commit; which parts are worth keeping is decided by use alone.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use reknit_core::tree::{Summary, Update, is_leaf};
 use reknit_core::{CollectionId, Entry, Range};
@@ -28,41 +29,81 @@ impl Held {
 }
 
 /// Parts that one batch touched, by range.
-pub(super) type Touched = HashMap<Range, Held>;
+pub(super) type Touched = HashMap<Range, Held, Placed>;
 
-type Map = HashMap<(CollectionId, Range), Held>;
+/// Ranges lie where a keyed hash put their records, so nobody can choose them to collide, and mixing them is enough.
+type Placed = BuildHasherDefault<Mix>;
 
-/// A bounded map of parts in two generations: what is used moves to the young one; when that is full, the old one,
-/// which holds what was not used since, is let go.
+#[derive(Default)]
+pub(super) struct Mix(u64);
+
+impl Hasher for Mix {
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u8(&mut self, part: u8) {
+        self.write_u64(u64::from(part));
+    }
+
+    fn write_u16(&mut self, part: u16) {
+        self.write_u64(u64::from(part));
+    }
+
+    fn write_u64(&mut self, part: u64) {
+        self.0 = (self.0 ^ part ^ (part >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    }
+}
+
+/// A bounded set of parts. When it is full, any part makes room: which ranges are written next is as good as random,
+/// so no order of use would tell.
 pub(super) struct Cache {
-    young: Map,
-    old: Map,
-    young_bytes: usize,
-    generation_bytes_max: usize,
+    parts: Vec<((CollectionId, Range), Held)>,
+    places: HashMap<(CollectionId, Range), usize, Placed>,
+    bytes: usize,
+    bytes_max: usize,
+    /// Picks what makes room.
+    draw: u64,
 }
 
 impl Cache {
     /// A cache of at most about `bytes_max`.
     pub(super) fn new(bytes_max: usize) -> Self {
-        Self { young: Map::new(), old: Map::new(), young_bytes: 0, generation_bytes_max: bytes_max / 2 }
+        Self { parts: Vec::new(), places: HashMap::default(), bytes: 0, bytes_max, draw: 1 }
     }
 
     /// Takes a part out. Whoever changes it puts it back when the change is committed, so that it is never stale.
     pub(super) fn take(&mut self, collection: CollectionId, range: Range) -> Option<Held> {
-        if let Some(held) = self.young.remove(&(collection, range)) {
-            self.young_bytes -= held.bytes().min(self.young_bytes);
-            return Some(held);
-        }
-        self.old.remove(&(collection, range))
+        let place = self.places.remove(&(collection, range))?;
+        Some(self.remove(place))
     }
 
     pub(super) fn put(&mut self, collection: CollectionId, range: Range, held: Held) {
-        self.young_bytes += held.bytes();
-        self.young.insert((collection, range), held);
-        if self.young_bytes > self.generation_bytes_max {
-            self.old = std::mem::take(&mut self.young);
-            self.young_bytes = 0;
+        self.take(collection, range);
+        self.bytes += held.bytes();
+        self.places.insert((collection, range), self.parts.len());
+        self.parts.push(((collection, range), held));
+        while self.bytes > self.bytes_max && !self.parts.is_empty() {
+            // A generator of full period; only its upper bits are used.
+            self.draw = self.draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let place = usize::try_from(self.draw >> 33).unwrap_or(0) % self.parts.len();
+            self.places.remove(&self.parts[place].0);
+            self.remove(place);
         }
+    }
+
+    /// Removes the part at a place that no range is known by any more; the last one moves there.
+    fn remove(&mut self, place: usize) -> Held {
+        let (_, held) = self.parts.swap_remove(place);
+        if let Some((moved, _)) = self.parts.get(place) {
+            self.places.insert(*moved, place);
+        }
+        self.bytes -= held.bytes().min(self.bytes);
+        held
     }
 
     /// Puts back what a batch touched, as it is after the batch was committed, and forgets what is gone.
@@ -70,8 +111,9 @@ impl Cache {
         let leaves: Vec<Range> =
             touched.iter().filter(|(_, held)| matches!(held, Held::Leaf(_))).map(|(range, _)| *range).collect();
         for range in leaves {
-            if let Some(Held::Leaf(before)) = touched.remove(&range) {
-                put_leaves(&mut touched, range, merged(&before, in_range(update, range)));
+            if let Some(Held::Leaf(mut entries)) = touched.remove(&range) {
+                lay(&mut entries, in_range(update, range));
+                put_leaves(&mut touched, range, entries);
             }
         }
         // In order of depth: a parent is settled before its children are.
@@ -91,12 +133,18 @@ impl Cache {
             }
             if is_leaf(*range, summary.count) && !touched.contains_key(range) {
                 // It was vacant before, so all of its entries are new.
-                let entries = merged(&[], in_range(update, *range));
+                let mut entries = Vec::new();
+                lay(&mut entries, in_range(update, *range));
                 if entries.len() as u64 == summary.count {
                     touched.insert(*range, Held::Leaf(entries));
                 }
             }
         }
+        self.put_back(collection, touched);
+    }
+
+    /// Puts back what was taken and not changed.
+    pub(super) fn put_back(&mut self, collection: CollectionId, touched: Touched) {
         for (range, held) in touched {
             self.put(collection, range, held);
         }
@@ -115,18 +163,23 @@ fn in_range(update: &Update, range: Range) -> &[(reknit_core::Position, Vec<rekn
     &all[start..end]
 }
 
-/// `before` with all entries at the changed positions replaced.
-fn merged(before: &[Entry], changed: &[(reknit_core::Position, Vec<reknit_core::Digest>)]) -> Vec<Entry> {
-    let mut after = Vec::with_capacity(before.len() + changed.len());
-    let mut rest = before;
+/// Replaces all entries at the changed positions, in place: a leaf is small, and most changes are of one entry.
+fn lay(entries: &mut Vec<Entry>, changed: &[(reknit_core::Position, Vec<reknit_core::Digest>)]) {
+    /// Room that a leaf gets when it grows, so that it does not grow with every entry nor double.
+    const ROOM: usize = 4;
     for (position, digests) in changed {
-        let (earlier, from) = rest.split_at(rest.partition_point(|entry| entry.position < *position));
-        after.extend_from_slice(earlier);
-        after.extend(digests.iter().map(|digest| Entry { position: *position, digest: *digest }));
-        rest = &from[from.partition_point(|entry| entry.position == *position)..];
+        let start = entries.partition_point(|entry| entry.position < *position);
+        let end = start + entries[start..].partition_point(|entry| entry.position == *position);
+        let there = digests.iter().map(|digest| Entry { position: *position, digest: *digest });
+        if end - start == digests.len() {
+            entries[start..end].iter_mut().zip(there).for_each(|(old, new)| *old = new);
+            continue;
+        }
+        if entries.capacity() < entries.len() + digests.len() {
+            entries.reserve_exact(digests.len() + ROOM);
+        }
+        entries.splice(start..end, there);
     }
-    after.extend_from_slice(rest);
-    after
 }
 
 /// Puts a range's entries in as the leaves that they make.
@@ -154,18 +207,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_used_stays_and_what_is_not_goes() {
+    fn a_cache_stays_within_its_bound_and_gives_back_what_it_holds() {
         let mut cache = Cache::new(20 * 800);
-        let (collection, used) = (CollectionId(0), Range::ALL);
-        let family = || Held::Family(Box::new([Summary::EMPTY; 16]));
-        cache.put(collection, used, family());
-        for nth in 0..1000_u64 {
-            let range = Range::of(reknit_core::Position(nth << 40), 6);
-            cache.put(collection, range, family());
-            let held = cache.take(collection, used).expect("in use all the time");
-            cache.put(collection, used, held);
+        let (collection, family) =
+            (CollectionId(0), |n| Held::Family(Box::new([Summary { count: n, ..Summary::EMPTY }; 16])));
+        let range = |nth: u64| Range::of(reknit_core::Position(nth << 40), 6);
+        for nth in 0..1000 {
+            cache.put(collection, range(nth), family(nth));
+            assert!(cache.bytes <= 20 * 800 && cache.parts.len() == cache.places.len());
         }
-        assert!(cache.young.len() + cache.old.len() < 40);
-        assert_eq!(cache.take(collection, Range::of(reknit_core::Position(1 << 40), 6)), None);
+        let held: Vec<u64> =
+            (0..1000).filter(|nth| cache.take(collection, range(*nth)) == Some(family(*nth))).collect();
+        assert!(held.len() > 10, "{held:?}");
+        assert!(cache.bytes == 0 && cache.parts.is_empty() && cache.places.is_empty());
     }
 }

@@ -1,8 +1,10 @@
 //! Writing: many threads hand in what they want written, one of them commits it for all, each waits for its own.
-//! Records, entries, nodes, counts, commit number and clock change in one commit of the engine.
+//! What a commit holds, and how it is laid over records and trees, is the concern of [`super::write`].
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use super::write::{Done, Write};
@@ -18,127 +20,144 @@ const GATHER_MAX: Duration = Duration::from_micros(300);
 struct Request {
     writes: Vec<Write>,
     durability: Durability,
-    slot: Arc<Mutex<Option<Result<Done, StoreError>>>>,
+    caller: Arc<Caller>,
+}
+
+/// A caller that waits. It sleeps on its own, so that waking one wakes no other.
+struct Caller {
+    thread: Thread,
+    answer: Mutex<Option<Result<Done, StoreError>>>,
+    /// It was given the lead.
+    leads: AtomicBool,
+}
+
+impl Caller {
+    fn tell(&self, answer: Result<Done, StoreError>) {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(answer);
+    }
+
+    fn answer(&self) -> Option<Result<Done, StoreError>> {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Request>,
+    /// Someone has the lead, or was given it.
     led: bool,
     /// Callers that took part lately: as many are worth a short wait.
     lately: usize,
+    /// The leader that waits for so many callers.
+    gathering: Option<(Thread, usize)>,
 }
 
 /// The callers of one store.
 #[derive(Default)]
 pub(super) struct Group {
     queue: Mutex<Queue>,
-    /// A commit ended: results are there, and the lead is free.
-    turn: Condvar,
-    /// A request came in.
-    arrived: Condvar,
 }
 
 impl Group {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Waits shortly for those who were in the last group: they are on their way, and share this commit's sync.
+    fn gather(&self) -> Vec<Request> {
+        let mut queue = self.lock();
+        let wanted = queue.lately;
+        let deadline = Instant::now() + GATHER_MAX;
+        while queue.waiting.len() < wanted {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            queue.gathering = Some((std::thread::current(), wanted));
+            drop(queue);
+            std::thread::park_timeout(left);
+            queue = self.lock();
+        }
+        queue.gathering = None;
+        let (mut requests, mut writes) = (Vec::new(), 0);
+        while let Some(request) = queue.waiting.front() {
+            writes += request.writes.len();
+            if writes > GROUP_WRITES_MAX && !requests.is_empty() {
+                break;
+            }
+            requests.extend(queue.waiting.pop_front());
+        }
+        queue.lately = requests.len();
+        requests
+    }
 }
 
 /// Hands in `writes` and waits until they are committed, and synced if so asked.
 pub(super) fn submit(store: &Inner, writes: Vec<Write>, durability: Durability) -> Result<Done, StoreError> {
-    let group = &store.group;
-    let slot = Arc::new(Mutex::new(None));
-    let mut queue = group.lock();
-    queue.waiting.push_back(Request { writes, durability, slot: Arc::clone(&slot) });
-    group.arrived.notify_one();
+    let caller =
+        Arc::new(Caller { thread: std::thread::current(), answer: Mutex::new(None), leads: AtomicBool::new(false) });
+    {
+        let mut queue = store.group.lock();
+        queue.waiting.push_back(Request { writes, durability, caller: Arc::clone(&caller) });
+        if !queue.led {
+            queue.led = true;
+            caller.leads.store(true, Ordering::Release);
+        } else if queue.gathering.as_ref().is_some_and(|(_, wanted)| queue.waiting.len() >= *wanted)
+            && let Some((leader, _)) = queue.gathering.take()
+        {
+            leader.unpark();
+        }
+    }
     loop {
-        if let Some(result) = slot.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            return result;
+        if let Some(answer) = caller.answer() {
+            return answer;
         }
-        if queue.led {
-            queue = group.turn.wait(queue).unwrap_or_else(PoisonError::into_inner);
-            continue;
+        if caller.leads.swap(false, Ordering::Acquire) {
+            // Whoever leads waits too, at the front, so the group that it commits holds its own writes.
+            let mut lead = Lead { group: &store.group, requests: store.group.gather() };
+            lead.commit(store);
+        } else {
+            std::thread::park();
         }
-        queue.led = true;
-        queue = gather(group, queue);
-        let requests = next_group(&mut queue);
-        drop(queue);
-        let lead = Lead { group, requests };
-        lead.commit(store);
-        drop(lead);
-        queue = group.lock();
     }
 }
 
-/// Waits shortly for those who were in the last group: they are on their way, and share this commit's sync.
-fn gather<'g>(group: &'g Group, mut queue: MutexGuard<'g, Queue>) -> MutexGuard<'g, Queue> {
-    if queue.lately <= 1 {
-        return queue;
-    }
-    let deadline = Instant::now() + GATHER_MAX;
-    while queue.waiting.len() < queue.lately {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            break;
-        }
-        queue = group.arrived.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
-    }
-    queue
-}
-
-fn next_group(queue: &mut Queue) -> Vec<Request> {
-    let (mut requests, mut writes) = (Vec::new(), 0);
-    while let Some(request) = queue.waiting.front() {
-        writes += request.writes.len();
-        if writes > GROUP_WRITES_MAX && !requests.is_empty() {
-            break;
-        }
-        requests.extend(queue.waiting.pop_front());
-    }
-    queue.lately = requests.len();
-    requests
-}
-
-/// The lead of a group. Letting it go, even by a panic, answers everyone and frees the lead.
+/// The lead of a group. Letting it go, even by a panic, answers everyone and hands the lead on.
 struct Lead<'g> {
     group: &'g Group,
     requests: Vec<Request>,
 }
 
 impl Lead<'_> {
-    fn commit(&self, store: &Inner) {
-        let mut synced = Durability::Buffered;
-        let mut parts = Vec::with_capacity(self.requests.len());
-        for request in &self.requests {
-            if request.durability == Durability::Synced {
-                synced = Durability::Synced;
-            }
-            parts.push(request.writes.as_slice());
-        }
-        let result = super::write::commit(store, &parts, synced);
-        let answers: Vec<Result<Done, StoreError>> = match result {
-            Ok(done) => done.into_iter().map(Ok).collect(),
-            Err(error) => self.requests.iter().map(|_| Err(error.clone())).collect(),
-        };
-        for (request, answer) in self.requests.iter().zip(answers) {
-            *request.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+    fn commit(&mut self, store: &Inner) {
+        let synced = self.requests.iter().any(|request| request.durability == Durability::Synced);
+        let durability = if synced { Durability::Synced } else { Durability::Buffered };
+        let writes = self.requests.iter_mut().map(|request| std::mem::take(&mut request.writes)).collect();
+        match super::write::commit(store, writes, durability) {
+            Ok(done) => self.requests.iter().zip(done).for_each(|(request, done)| request.caller.tell(Ok(done))),
+            Err(error) => self.requests.iter().for_each(|request| request.caller.tell(Err(error.clone()))),
         }
     }
 }
 
 impl Drop for Lead<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            for request in &self.requests {
-                let mut slot = request.slot.lock().unwrap_or_else(PoisonError::into_inner);
-                slot.get_or_insert(Err(StoreError::Abandoned));
-            }
-        }
         let mut queue = self.group.lock();
-        // Those who came meanwhile will be joined by those who were served.
+        // Those who came meanwhile will be joined by those who are served now.
         queue.lately += queue.waiting.len();
-        queue.led = false;
-        self.group.turn.notify_all();
+        let next = queue.waiting.front().map(|request| Arc::clone(&request.caller));
+        queue.led = next.is_some();
+        drop(queue);
+        for request in self.requests.drain(..) {
+            // Kept only where a panic left a caller without its answer.
+            if std::thread::panicking() {
+                request.caller.tell(Err(StoreError::Abandoned));
+            }
+            request.caller.thread.unpark();
+        }
+        if let Some(next) = next {
+            next.leads.store(true, Ordering::Release);
+            next.thread.unpark();
+        }
     }
 }

@@ -23,7 +23,7 @@ const BATCH_RECORDS: usize = 10_000;
 /// Bytes of keys and values that one commit of an import holds, so that large values do not pile up in memory.
 const BATCH_BYTES: usize = 16 << 20;
 /// Bytes of rows that are sorted in memory; more are sorted in runs on disk.
-const SORT_BYTES: usize = 32 << 20;
+const SORT_BYTES: usize = 16 << 20;
 /// Runs merged at once; each holds a file and a buffer.
 const RUNS_MAX: usize = 256;
 

@@ -57,8 +57,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             engine: EngineKind::default(),
-            block_cache_bytes: 32 << 20,
-            tree_cache_bytes: 64 << 20,
+            block_cache_bytes: 16 << 20,
+            tree_cache_bytes: 56 << 20,
             clock: Arc::new(wall_clock),
             clock_bound: CLOCK_BOUND_MILLIS,
             position_bits: None,
@@ -141,7 +141,7 @@ impl Store {
         let nonce = random()?;
         let mut batch = Batch::new();
         put_life(facts.actor, nonce, &mut batch);
-        engine.commit(batch, Durability::Synced)?;
+        engine.commit(&mut batch, Durability::Synced)?;
         let mut keys = Keys::new(&facts.key);
         if let Some(bits) = options.position_bits {
             keys = keys.with_position_bits(bits);
@@ -206,25 +206,25 @@ pub(super) fn claim(dir: &Path, options: &Options) -> Result<Arc<dyn Engine>, St
 /// Writes the facts that a store begins with.
 fn found(engine: &dyn Engine, definition: &Definition, key: &DatasetKey) -> Result<(), StoreError> {
     let mut batch = Batch::new();
-    batch.put(rows::meta(ROW_FORMAT), vec![rows::FORMAT]);
-    batch.put(rows::meta(DEFINITION), definition.encode());
-    batch.put(rows::meta(KEY), key.as_bytes().to_vec());
+    batch.put(&rows::meta(ROW_FORMAT), &[rows::FORMAT]);
+    batch.put(&rows::meta(DEFINITION), &definition.encode());
+    batch.put(&rows::meta(KEY), key.as_bytes());
     put_life(Actor(random()?), 0, &mut batch);
     put_head(0, &Clock::default(), &mut batch);
-    Ok(engine.commit(batch, Durability::Synced)?)
+    Ok(engine.commit(&mut batch, Durability::Synced)?)
 }
 
 /// Gives the rows in `engine` a life of their own.
 pub(super) fn revive(engine: &dyn Engine) -> Result<(), StoreError> {
     let mut batch = Batch::new();
     put_life(Actor(random()?), 0, &mut batch);
-    Ok(engine.commit(batch, Durability::Synced)?)
+    Ok(engine.commit(&mut batch, Durability::Synced)?)
 }
 
 fn put_life(actor: Actor, nonce: u64, batch: &mut Batch) {
     let mut value = actor.0.to_be_bytes().to_vec();
     value.extend_from_slice(&nonce.to_be_bytes());
-    batch.put(rows::meta(LIFE), value);
+    batch.put(&rows::meta(LIFE), &value);
 }
 
 /// Makes the directory a store: all or nothing, and durable.

@@ -98,19 +98,18 @@ pub(super) fn record(collection: CollectionId, position: Position, key: &[u8]) -
     row
 }
 
-/// What the row of a record holds. It begins with a checksum, since not every engine checks what it reads, and a
+/// Makes `value` what the row of a record holds. It begins with a checksum, since not every engine checks what it reads, and a
 /// damaged record must be missing rather than wrong.
-pub(super) fn record_value(row: &[u8], key: &[u8], commit: u64, state: &State) -> Vec<u8> {
-    let mut value = Vec::with_capacity(64 + state.value().map_or(0, <[u8]>::len));
+pub(super) fn put_record_value(value: &mut Vec<u8>, row: &[u8], key: &[u8], commit: u64, state: &State) {
+    value.clear();
     value.extend_from_slice(&[0; CHECKSUM_BYTES]);
-    put_varint(&mut value, commit);
+    put_varint(value, commit);
     if key.len() > KEY_INLINE_MAX {
-        put_bytes(&mut value, &key[KEY_INLINE_MAX..]);
+        put_bytes(value, &key[KEY_INLINE_MAX..]);
     }
-    state.encode(&mut value);
+    state.encode(value);
     let checksum = checksum(row, &value[CHECKSUM_BYTES..]);
     value[..CHECKSUM_BYTES].copy_from_slice(&checksum);
-    value
 }
 
 fn checksum(row: &[u8], value: &[u8]) -> [u8; CHECKSUM_BYTES] {
@@ -180,8 +179,12 @@ fn whole(inline: &[u8], rest: &[u8]) -> Result<Vec<u8>, DecodeError> {
 }
 
 /// The row of the entries at a position.
-pub(super) fn entry(collection: CollectionId, position: Position) -> Vec<u8> {
-    placed(ENTRY, collection, position, 0)
+pub(super) fn entry(collection: CollectionId, position: Position) -> [u8; 11] {
+    let mut row = [0; 11];
+    row[0] = ENTRY;
+    row[1..3].copy_from_slice(&collection.0.to_be_bytes());
+    row[3..].copy_from_slice(&position.0.to_be_bytes());
+    row
 }
 
 /// The digests at a position, as their row holds them.
@@ -210,16 +213,18 @@ pub(super) fn read_entries(row: &[u8], value: &[u8], out: &mut Vec<Entry>) -> Re
 }
 
 /// The row of a node.
-pub(super) fn node(collection: CollectionId, range: Range) -> Vec<u8> {
-    let mut row = head(NODE, collection, 9);
-    row.push(range.depth());
-    row.extend_from_slice(&range.bits().to_be_bytes());
+pub(super) fn node(collection: CollectionId, range: Range) -> [u8; 12] {
+    let mut row = [0; 12];
+    row[0] = NODE;
+    row[1..3].copy_from_slice(&collection.0.to_be_bytes());
+    row[3] = range.depth();
+    row[4..].copy_from_slice(&range.bits().to_be_bytes());
     row
 }
 
 /// Bounds of the rows of the sixteen children of a range that is not of depth 16.
 pub(super) fn family(collection: CollectionId, range: Range) -> (Vec<u8>, Vec<u8>) {
-    (node(collection, range.child(0)), after(node(collection, range.child(15))))
+    (node(collection, range.child(0)).to_vec(), after(node(collection, range.child(15)).to_vec()))
 }
 
 /// Bounds of the rows of all nodes of a depth.
@@ -317,15 +322,17 @@ impl Counts {
         Ok(Self { live, tombstones })
     }
 
-    /// Takes the record that was there out of the counts and puts the one that is there now in.
-    pub(super) fn replace(&mut self, before: Option<&State>, after: Option<&State>) {
-        if let Some(state) = before {
-            let count = if state.is_live() { &mut self.live } else { &mut self.tombstones };
-            *count = count.saturating_sub(1);
+    /// Counts a record that is live or is not, where before there was such a one or none.
+    pub(super) fn replace(&mut self, before_live: Option<bool>, live: bool) {
+        match before_live {
+            Some(true) => self.live = self.live.saturating_sub(1),
+            Some(false) => self.tombstones = self.tombstones.saturating_sub(1),
+            None => {}
         }
-        if let Some(state) = after {
-            let count = if state.is_live() { &mut self.live } else { &mut self.tombstones };
-            *count += 1;
+        if live {
+            self.live += 1;
+        } else {
+            self.tombstones += 1;
         }
     }
 }
@@ -336,6 +343,12 @@ mod tests {
 
     use super::*;
     use crate::store::engine::ROW_KEY_BYTES_MAX;
+
+    fn record_value(row: &[u8], key: &[u8], commit: u64, state: &State) -> Vec<u8> {
+        let mut value = Vec::new();
+        put_record_value(&mut value, row, key, commit, state);
+        value
+    }
 
     fn state(value: &[u8]) -> State {
         let version = Version::after(Stamp(5), Actor(6), []);

@@ -134,21 +134,26 @@ impl<'a> Batched<'a> {
         self.touched.into_inner()
     }
 
-    /// Reads the leaves that `positions` (sorted) fall in, all at once and on both hands where there are many.
-    pub(super) fn prefetch(&self, root: Summary, positions: &[Position]) -> Result<(), StoreError> {
-        let mut missing = Vec::new();
-        let mut last: Option<Range> = None;
+    /// Reads the leaves that `positions` (sorted) fall in, all at once and on both hands where there are many; gives
+    /// the leaf of each, none where it is vacant.
+    pub(super) fn prefetch(&self, root: Summary, positions: &[Position]) -> Result<Vec<Option<Range>>, StoreError> {
+        let (mut leaves, mut missing) = (Vec::with_capacity(positions.len()), Vec::new());
+        let mut last: Option<(Range, bool)> = None;
         for position in positions {
-            if last.is_some_and(|leaf| leaf.contains(*position)) {
+            if let Some((leaf, vacant)) = last
+                && leaf.contains(*position)
+            {
+                leaves.push((!vacant).then_some(leaf));
                 continue;
             }
             let (mut range, mut summary) = (Range::ALL, root);
             while !is_leaf(range, summary.count) {
                 let digit = range.digit(*position);
-                summary = self.children(range)?[usize::from(digit)];
+                summary = self.child(range, digit)?;
                 range = range.child(digit);
             }
-            last = Some(range);
+            last = Some((range, summary.is_empty()));
+            leaves.push((!summary.is_empty()).then_some(range));
             if !summary.is_empty() && !self.hold(range) {
                 missing.push(range);
             }
@@ -159,24 +164,23 @@ impl<'a> Batched<'a> {
         for (range, entries) in missing.into_iter().zip(read) {
             touched.insert(range, Held::Leaf(entries));
         }
-        Ok(())
+        Ok(leaves)
     }
 
-    /// Whether no entry is at `position`; its leaf was prefetched.
-    pub(super) fn is_vacant(&self, root: Summary, position: Position) -> Result<bool, StoreError> {
-        let (mut range, mut summary) = (Range::ALL, root);
-        while !is_leaf(range, summary.count) {
-            let digit = range.digit(position);
-            summary = self.children(range)?[usize::from(digit)];
-            range = range.child(digit);
-        }
-        if summary.is_empty() {
-            return Ok(true);
-        }
+    /// Whether no entry is at `position`, which lies in this prefetched leaf.
+    pub(super) fn is_vacant(&self, leaf: Option<Range>, position: Position) -> bool {
+        let Some(leaf) = leaf else { return true };
         let touched = self.touched.borrow();
-        let Some(Held::Leaf(entries)) = touched.get(&range) else { return Ok(false) };
+        let Some(Held::Leaf(entries)) = touched.get(&leaf) else { return false };
         let place = entries.partition_point(|entry| entry.position < position);
-        Ok(entries.get(place).is_none_or(|entry| entry.position != position))
+        entries.get(place).is_none_or(|entry| entry.position != position)
+    }
+
+    fn child(&self, range: Range, digit: u8) -> Result<Summary, StoreError> {
+        if let Some(Held::Family(family)) = self.touched.borrow().get(&range) {
+            return Ok(family[usize::from(digit)]);
+        }
+        Ok(self.children(range)?[usize::from(digit)])
     }
 
     /// Whether the leaf of this range is at hand, in the cache or touched already.

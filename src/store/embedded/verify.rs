@@ -164,7 +164,7 @@ impl Check<'_> {
                     if self.inner.keys.position(self.name, &record.key) != record.position {
                         report.wrong(format!("the record of key {} lies at a wrong position", shown(&record.key)));
                     }
-                    counts.replace(None, Some(&record.state));
+                    counts.replace(None, record.state.is_live());
                     self.indexed(&record.key, &record.state, report);
                     let (_, digest) = digested(self.inner, self.collection, &record.key, record.state);
                     digests.extend(digest);
@@ -195,9 +195,11 @@ impl Check<'_> {
     ) -> Result<(), StoreError> {
         let here = rows::entry(self.collection, position);
         let mut found = None;
-        while let Some(row) = kept.next_if(|row| row.as_ref().map_or(true, |(row, _)| *row <= here)) {
+        while let Some(row) =
+            kept.next_if(|row| row.as_ref().map_or(true, |(row, _)| row.as_slice() <= here.as_slice()))
+        {
             let (row, value) = row?;
-            if row == here {
+            if *row == here {
                 found = Some(value);
             } else {
                 let at: String = row.iter().skip(3).map(|byte| format!("{byte:02x}")).collect();

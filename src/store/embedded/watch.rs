@@ -2,6 +2,7 @@
 //! It keeps no history across an opening of the store; who falls behind is told so and starts over from a listing.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,9 @@ use reknit_core::CollectionId;
 const RING_EVENTS_MAX: usize = 65_536;
 /// Bytes of keys and values that the ring holds.
 const RING_BYTES_MAX: usize = 16 << 20;
+
+/// Changes of one commit that are held though nobody watches; larger commits are loads, which nobody follows so.
+const UNWATCHED_EVENTS_MAX: usize = 4_096;
 
 /// Who changed a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +63,7 @@ pub struct Lagged {
     pub now: Cursor,
 }
 
+#[derive(Default)]
 struct Ring {
     commits: VecDeque<(u64, Arc<[Event]>)>,
     events: usize,
@@ -72,23 +77,34 @@ struct Ring {
 pub(super) struct Watchers {
     ring: Mutex<Ring>,
     grew: Condvar,
+    watching: AtomicUsize,
 }
 
 impl Watchers {
     pub(super) fn new(commit: u64) -> Self {
         let ring = Ring { commits: VecDeque::new(), events: 0, bytes: 0, forgotten: commit, newest: commit };
-        Self { ring: Mutex::new(ring), grew: Condvar::new() }
+        Self { ring: Mutex::new(ring), grew: Condvar::new(), watching: AtomicUsize::new(0) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Ring> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds the changes of a commit.
-    pub(super) fn push(&self, commit: u64, mut events: Vec<Event>) {
-        events.iter_mut().for_each(|event| event.commit = commit);
+    /// Whether a commit of so many changes is to be told: a large one with nobody watching is not.
+    pub(super) fn listens(&self, changes: usize) -> bool {
+        changes <= UNWATCHED_EVENTS_MAX || self.watching.load(Ordering::Relaxed) > 0
+    }
+
+    /// Adds the changes of a commit; none where they are not to be told.
+    pub(super) fn push(&self, commit: u64, events: Option<Vec<Event>>) {
         let mut ring = self.lock();
         ring.newest = commit;
+        let Some(mut events) = events else {
+            *ring = Ring { forgotten: commit, newest: commit, ..Ring::default() };
+            self.grew.notify_all();
+            return;
+        };
+        events.iter_mut().for_each(|event| event.commit = commit);
         ring.events += events.len();
         ring.bytes += events.iter().map(Event::bytes).sum::<usize>();
         ring.commits.push_back((commit, events.into()));
@@ -102,7 +118,7 @@ impl Watchers {
     }
 }
 
-/// Follows a store from a cursor on. Dropping it costs the store nothing.
+/// Follows a store from a cursor on.
 pub struct Watcher {
     of: Arc<super::Inner>,
     cursor: Cursor,
@@ -112,6 +128,7 @@ pub struct Watcher {
 
 impl Watcher {
     pub(super) fn new(of: Arc<super::Inner>, cursor: Cursor) -> Self {
+        of.watchers.watching.fetch_add(1, Ordering::Relaxed);
         Self { of, cursor, telling: None }
     }
 
@@ -168,5 +185,11 @@ impl Watcher {
             self.telling = None;
         }
         Some(event)
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.of.watchers.watching.fetch_sub(1, Ordering::Relaxed);
     }
 }

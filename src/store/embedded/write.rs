@@ -38,6 +38,15 @@ impl Write {
             Self::Layout { .. } => None,
         }
     }
+
+    /// The key, moved out.
+    fn take_key(&mut self) -> Vec<u8> {
+        match self {
+            Self::Local { key, .. } => std::mem::take(key),
+            Self::Incoming { incoming, .. } => std::mem::take(&mut incoming.record.key),
+            Self::Layout { .. } => Vec::new(),
+        }
+    }
 }
 
 /// What became of one write.
@@ -65,12 +74,12 @@ pub(super) struct Writer {
     pub(super) failed: bool,
 }
 
-/// A key that the group touches, with its state before the group and as decided so far.
-struct Slot<'w> {
+/// A key that the group touches, with what there was of it before the group, and its state as decided so far.
+struct Slot {
     collection: CollectionId,
     position: Position,
-    key: &'w [u8],
-    before: Option<State>,
+    key: Vec<u8>,
+    before_live: Option<bool>,
     before_digest: Option<Digest>,
     now: Option<State>,
     now_digest: Option<Digest>,
@@ -78,28 +87,31 @@ struct Slot<'w> {
 }
 
 /// Decides and commits the writes of a group; answers each caller.
-pub(super) fn commit(store: &Inner, callers: &[&[Write]], durability: Durability) -> Result<Vec<Done>, StoreError> {
+pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durability) -> Result<Vec<Done>, StoreError> {
     let mut writer = store.writer.lock().unwrap_or_else(PoisonError::into_inner);
     if writer.failed {
         return Err(EngineError::Poisoned { dir: store.dir.clone() }.into());
     }
+    let sizes: Vec<usize> = callers.iter().map(Vec::len).collect();
     let snapshot = store.engine.snapshot()?;
     let now = (store.clock)();
-    let mut plan = Plan::read(store, &mut writer, &*snapshot, callers)?;
+    let mut batch = Batch::new();
+    let mut plan = Plan::read(store, &mut writer, &*snapshot, callers.into_iter().flatten().collect())?;
     let mut clock = writer.clock;
-    let fates = plan.decide(store, &mut clock, now, callers);
+    let fates = plan.decide(store, &mut clock, now, &mut batch);
 
     let head = store.head();
-    let mut batch = Batch::new();
-    let changed = plan.put_records(store, head.commit + 1, &mut batch);
-    let layouts = put_layouts(callers, &mut batch);
-    let commit = if changed + layouts == 0 { head.commit } else { head.commit + 1 };
-    let mut roots = head.roots.clone();
-    let mut trees: Vec<(CollectionId, Touched, Update)> = Vec::new();
+    let mut roots = head.roots;
     let mut counts = writer.counts.clone();
+    plan.put_records(store, head.commit + 1, &mut batch);
     plan.count(&mut counts, &mut batch);
+    let mut trees: Vec<(CollectionId, Touched, Update)> = Vec::new();
     if !store.no_tree {
         for (collection, (touched, changes)) in plan.changes() {
+            if changes.is_empty() {
+                writer.cache.put_back(collection, touched);
+                continue;
+            }
             let tree = Tree { snapshot: &*snapshot, collection, reads: &store.reads };
             let old = roots[usize::from(collection.0)];
             let batched = Batched::resume(tree, &mut writer.cache, touched);
@@ -110,13 +122,14 @@ pub(super) fn commit(store: &Inner, callers: &[&[Write]], durability: Durability
             trees.push((collection, batched.into_touched(), laid));
         }
     }
-    let events = std::mem::take(&mut plan.events);
-    drop(plan);
-    drop(snapshot);
-    if commit > head.commit {
+    let changed = plan.layouts > 0 || plan.slots.iter().any(|slot| slot.changed);
+    let commit = head.commit + u64::from(changed);
+    if changed {
         put_head(commit, &clock, &mut batch);
     }
-    if let Err(error) = store.engine.commit(batch, durability) {
+    let events = plan.events.take();
+    drop((plan, snapshot));
+    if let Err(error) = store.engine.commit(&mut batch, durability) {
         writer.failed = true;
         return Err(error.into());
     }
@@ -125,97 +138,91 @@ pub(super) fn commit(store: &Inner, callers: &[&[Write]], durability: Durability
     }
     writer.clock = clock;
     writer.counts = counts;
-    if commit > head.commit {
+    if changed {
         store.publish(commit, roots);
         store.watchers.push(commit, events);
     }
-    Ok(fates.into_iter().map(|fates| Done { commit, fates }).collect())
+    let mut fates = fates.into_iter();
+    Ok(sizes.into_iter().map(|size| Done { commit, fates: fates.by_ref().take(size).collect() }).collect())
 }
 
 /// The facts that every commit writes.
 pub(super) fn put_head(commit: u64, clock: &Clock, batch: &mut Batch) {
     let mut value = commit.to_be_bytes().to_vec();
     value.extend_from_slice(&clock.last().0.to_be_bytes());
-    batch.put(rows::meta(super::HEAD), value);
-}
-
-fn put_layouts(callers: &[&[Write]], batch: &mut Batch) -> usize {
-    let mut put = 0;
-    for write in callers.iter().copied().flatten() {
-        if let Write::Layout { collection, bytes } = write {
-            match bytes {
-                Some(bytes) => batch.put(rows::layout(*collection), bytes.clone()),
-                None => batch.delete(rows::layout(*collection)),
-            }
-            put += 1;
-        }
-    }
-    put
+    batch.put(&rows::meta(super::HEAD), &value);
 }
 
 fn put_tree(collection: CollectionId, laid: &Update, batch: &mut Batch) {
     for (range, summary) in &laid.nodes {
         match summary {
-            Some(summary) => batch.put(rows::node(collection, *range), rows::node_value(summary)),
-            None => batch.delete(rows::node(collection, *range)),
+            Some(summary) => batch.put(&rows::node(collection, *range), &rows::node_value(summary)),
+            None => batch.delete(&rows::node(collection, *range)),
         }
     }
     for (position, digests) in &laid.positions {
         match digests.as_slice() {
-            [] => batch.delete(rows::entry(collection, *position)),
-            digests => batch.put(rows::entry(collection, *position), rows::entry_value(digests)),
+            [] => batch.delete(&rows::entry(collection, *position)),
+            [digest] => batch.put(&rows::entry(collection, *position), &digest.0),
+            digests => batch.put(&rows::entry(collection, *position), &rows::entry_value(digests)),
         }
     }
-    batch.put(rows::node(collection, Range::ALL), rows::node_value(&laid.root));
+    batch.put(&rows::node(collection, Range::ALL), &rows::node_value(&laid.root));
 }
 
-/// All keys of a group in the order of their rows, and which of them each write means.
-struct Plan<'w> {
-    slots: Vec<Slot<'w>>,
-    /// For each caller and each of its writes, the slot; none for a write that means no key.
-    slot_of: Vec<Vec<Option<usize>>>,
+/// The writes of a group in the order in which they came, and the keys that they touch in the order of their rows.
+struct Plan {
+    writes: Vec<Write>,
+    slots: Vec<Slot>,
+    /// For each write its slot; none for a write that means no key.
+    slot_of: Vec<Option<usize>>,
+    /// Parts of the trees that are at hand.
     touched: BTreeMap<CollectionId, Touched>,
-    events: Vec<Event>,
+    /// What watchers will be told; none where nobody is to be told.
+    events: Option<Vec<Event>>,
+    layouts: usize,
 }
 
-impl<'w> Plan<'w> {
+impl Plan {
     /// Finds the keys and reads what is there of them, in order of position.
     fn read(
         store: &Inner,
         writer: &mut Writer,
         snapshot: &dyn Snapshot,
-        callers: &[&'w [Write]],
+        mut writes: Vec<Write>,
     ) -> Result<Self, StoreError> {
-        let mut wanted = Vec::new();
-        let mut slot_of: Vec<Vec<Option<usize>>> = Vec::new();
-        for (caller, writes) in callers.iter().enumerate() {
-            slot_of.push(vec![None; writes.len()]);
-            for (nth, write) in writes.iter().enumerate() {
-                if let Some((collection, key)) = write.place() {
-                    let position = store.keys.position(store.name_of(collection), key);
-                    wanted.push((collection, position, key, caller, nth));
-                }
+        let mut wanted = Vec::with_capacity(writes.len());
+        for (nth, write) in writes.iter().enumerate() {
+            if let Some((collection, key)) = write.place() {
+                wanted.push((collection, store.keys.position(store.name_of(collection), key), nth));
             }
         }
-        wanted.sort_unstable();
-        let mut slots: Vec<Slot<'w>> = Vec::with_capacity(wanted.len());
-        for (collection, position, key, caller, nth) in wanted {
-            let same = |last: &Slot<'_>| (last.collection, last.position, last.key) == (collection, position, key);
-            if !slots.last().is_some_and(same) {
-                slots.push(Slot {
-                    collection,
-                    position,
-                    key,
-                    before: None,
-                    before_digest: None,
-                    now: None,
-                    now_digest: None,
-                    changed: false,
-                });
+        let key = |nth: usize| writes[nth].place().map(|(_, key)| key);
+        wanted.sort_unstable_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| (key(a.2), a.2).cmp(&(key(b.2), b.2))));
+        let mut slot_of = vec![None; writes.len()];
+        let mut firsts = Vec::with_capacity(wanted.len());
+        for (collection, position, nth) in wanted {
+            let same = |last: &(CollectionId, Position, usize)| {
+                (last.0, last.1) == (collection, position) && key(last.2) == key(nth)
+            };
+            if !firsts.last().is_some_and(same) {
+                firsts.push((collection, position, nth));
             }
-            slot_of[caller][nth] = Some(slots.len() - 1);
+            slot_of[nth] = Some(firsts.len() - 1);
         }
-        let mut plan = Self { slots, slot_of, touched: BTreeMap::new(), events: Vec::new() };
+        let slot = |(collection, position, nth): (CollectionId, Position, usize)| Slot {
+            collection,
+            position,
+            key: writes[nth].take_key(),
+            before_live: None,
+            before_digest: None,
+            now: None,
+            now_digest: None,
+            changed: false,
+        };
+        let slots = firsts.into_iter().map(slot).collect();
+        let events = store.watchers.listens(writes.len()).then(Vec::new);
+        let mut plan = Self { writes, slots, slot_of, touched: BTreeMap::new(), events, layouts: 0 };
         plan.load(store, writer, snapshot)?;
         Ok(plan)
     }
@@ -231,14 +238,14 @@ impl<'w> Plan<'w> {
                 nth += same.len();
                 continue;
             }
-            let root = roots[usize::from(collection.0)];
-            let batched = Batched::new(Tree { snapshot, collection, reads: &store.reads }, &mut writer.cache);
+            let tree = Tree { snapshot, collection, reads: &store.reads };
+            let batched = Batched::new(tree, &mut writer.cache);
             let positions: Vec<Position> = same.iter().map(|slot| slot.position).collect();
-            batched.prefetch(root, &positions)?;
-            for slot in same {
-                // Where each record has an entry, a vacant position tells that there is none to read.
-                let told = store.definition.profile == Profile::Versioned;
-                if !(told && batched.is_vacant(root, slot.position)?) {
+            let leaves = batched.prefetch(roots[usize::from(collection.0)], &positions)?;
+            // Where each record has an entry, a vacant position tells that there is no record to read.
+            let told = store.definition.profile == Profile::Versioned;
+            for (leaf, position) in leaves.into_iter().zip(positions) {
+                if !(told && batched.is_vacant(leaf, position)) {
                     there.push(nth);
                 }
                 nth += 1;
@@ -248,96 +255,106 @@ impl<'w> Plan<'w> {
         let slots = &self.slots;
         let found = in_two(&there, |nth| {
             let slot = &slots[*nth];
-            read_state(store, snapshot, slot.collection, slot.position, slot.key)
+            read_state(store, snapshot, slot.collection, slot.position, &slot.key)
         })?;
         for (nth, state) in there.into_iter().zip(found) {
             let slot = &mut self.slots[nth];
-            let Some(state) = state else { continue };
-            let (state, digest) = digested(store, slot.collection, slot.key, state);
-            (slot.before_digest, slot.now_digest) = (digest, digest);
-            slot.before = Some(state.clone());
-            slot.now = Some(state);
+            if let Some(state) = state {
+                slot.before_live = Some(state.is_live());
+                slot.set(store, state);
+                slot.before_digest = slot.now_digest;
+            }
         }
         Ok(())
     }
 
-    /// Decides each write in the order in which the callers came.
-    fn decide(&mut self, store: &Inner, clock: &mut Clock, now: Millis, callers: &[&[Write]]) -> Vec<Vec<Fate>> {
-        let mut all = Vec::with_capacity(callers.len());
-        for (caller, writes) in callers.iter().enumerate() {
-            let mut fates = Vec::with_capacity(writes.len());
-            for (nth, write) in writes.iter().enumerate() {
-                fates.push(match self.slot_of[caller][nth] {
-                    Some(slot) => self.decide_one(store, clock, now, slot, write),
-                    None => Fate::Applied,
-                });
-            }
-            all.push(fates);
-        }
-        all
+    /// Decides each write, in the order in which the callers came.
+    fn decide(&mut self, store: &Inner, clock: &mut Clock, now: Millis, batch: &mut Batch) -> Vec<Fate> {
+        let writes = std::mem::take(&mut self.writes);
+        let decided = writes.into_iter().zip(std::mem::take(&mut self.slot_of));
+        decided.map(|(write, slot)| self.decide_one(store, clock, now, batch, slot, write)).collect()
     }
 
-    fn decide_one(&mut self, store: &Inner, clock: &mut Clock, now: Millis, slot: usize, write: &Write) -> Fate {
-        let slot = &mut self.slots[slot];
-        let (next, origin) = match write {
-            Write::Local { content, expires, .. } => {
-                if *content == Content::Tombstone && !slot.now.as_ref().is_some_and(State::is_live) {
+    fn decide_one(
+        &mut self,
+        store: &Inner,
+        clock: &mut Clock,
+        now: Millis,
+        batch: &mut Batch,
+        slot: Option<usize>,
+        write: Write,
+    ) -> Fate {
+        let slot = slot.and_then(|slot| self.slots.get_mut(slot));
+        let (slot, next, origin) = match (write, slot) {
+            (Write::Local { content, expires, .. }, Some(slot)) => {
+                if content == Content::Tombstone && !slot.now.as_ref().is_some_and(State::is_live) {
                     return Fate::Kept;
                 }
                 let replaced = slot.now.iter().flat_map(State::versions).map(|sibling| &sibling.version);
                 let version = Version::after(clock.next(now), store.actor, replaced);
-                let sibling = Sibling { version, content: content.clone(), expires: *expires };
-                (State::single(sibling), Origin::Local)
+                (slot, State::single(Sibling { version, content, expires }), Origin::Local)
             }
-            Write::Incoming { incoming, .. } => match receive(store, clock, now, slot, incoming) {
-                Ok(state) => (state, Origin::Session),
+            (Write::Incoming { incoming, .. }, Some(slot)) => match receive(store, clock, now, slot, incoming) {
+                Ok(state) => (slot, state, Origin::Session),
                 Err(fate) => return fate,
             },
-            Write::Layout { .. } => return Fate::Applied,
+            (Write::Layout { collection, bytes }, _) => {
+                match bytes {
+                    Some(bytes) => batch.put(&rows::layout(collection), &bytes),
+                    None => batch.delete(&rows::layout(collection)),
+                }
+                self.layouts += 1;
+                return Fate::Applied;
+            }
+            // Only a layout means no key.
+            (_, None) => return Fate::Kept,
         };
-        let old = slot.now.as_ref().and_then(State::value).map(<[u8]>::to_vec);
-        let new = next.value().map(<[u8]>::to_vec);
-        let collection = slot.collection;
-        self.events.push(Event { collection, key: slot.key.to_vec(), old, new, origin, commit: 0 });
-        let (next, digest) = digested(store, slot.collection, slot.key, next);
-        slot.now_digest = digest;
-        slot.now = Some(next);
+        if let Some(events) = &mut self.events {
+            let old = slot.now.as_ref().and_then(State::value).map(<[u8]>::to_vec);
+            let new = next.value().map(<[u8]>::to_vec);
+            let (collection, key) = (slot.collection, slot.key.clone());
+            events.push(Event { collection, key, old, new, origin, commit: 0 });
+        }
+        slot.set(store, next);
         slot.changed = true;
         Fate::Applied
     }
 
-    /// Puts the rows of changed records and of the index by key; returns how many records changed.
-    fn put_records(&self, store: &Inner, commit: u64, batch: &mut Batch) -> usize {
-        let mut changed = 0;
-        for slot in self.slots.iter().filter(|slot| slot.changed) {
-            let Some(state) = &slot.now else { continue };
-            let row = rows::record(slot.collection, slot.position, slot.key);
-            let value = rows::record_value(&row, slot.key, commit, state);
-            batch.put(row, value);
-            changed += 1;
-            let was_live = slot.before.as_ref().is_some_and(State::is_live);
-            if store.definition.key_index && was_live != state.is_live() {
-                let (row, value) = rows::index(slot.collection, slot.key);
+    fn changed(&self) -> impl Iterator<Item = (&Slot, &State)> {
+        self.slots.iter().filter(|slot| slot.changed).filter_map(|slot| Some((slot, slot.now.as_ref()?)))
+    }
+
+    /// Puts the rows of changed records, then those of the index by key, so that each kind comes in one run.
+    fn put_records(&self, store: &Inner, commit: u64, batch: &mut Batch) {
+        let mut value = Vec::new();
+        for (slot, state) in self.changed() {
+            let row = rows::record(slot.collection, slot.position, &slot.key);
+            rows::put_record_value(&mut value, &row, &slot.key, commit, state);
+            batch.put(&row, &value);
+        }
+        if !store.definition.key_index {
+            return;
+        }
+        for (slot, state) in self.changed() {
+            if slot.before_live.unwrap_or(false) != state.is_live() {
+                let (row, value) = rows::index(slot.collection, &slot.key);
                 if state.is_live() {
-                    batch.put(row, value);
+                    batch.put(&row, &value);
                 } else {
-                    batch.delete(row);
+                    batch.delete(&row);
                 }
             }
         }
-        changed
     }
 
     fn count(&self, counts: &mut [Counts], batch: &mut Batch) {
+        for (slot, state) in self.changed() {
+            counts[usize::from(slot.collection.0)].replace(slot.before_live, state.is_live());
+        }
         for same in self.slots.chunk_by(|a, b| a.collection == b.collection) {
             let collection = same[0].collection;
-            let count = &mut counts[usize::from(collection.0)];
-            let before = *count;
-            for slot in same.iter().filter(|slot| slot.changed) {
-                count.replace(slot.before.as_ref(), slot.now.as_ref());
-            }
-            if *count != before {
-                batch.put(rows::counts(collection), count.encode());
+            if same.iter().any(|slot| slot.changed) {
+                batch.put(&rows::counts(collection), &counts[usize::from(collection.0)].encode());
             }
         }
     }
@@ -347,7 +364,7 @@ impl<'w> Plan<'w> {
         let mut all = BTreeMap::new();
         for same in self.slots.chunk_by(|a, b| a.collection == b.collection) {
             let collection = same[0].collection;
-            let changes = same
+            let changes: Vec<Change> = same
                 .iter()
                 .filter(|slot| slot.changed)
                 .map(|slot| Change { position: slot.position, before: slot.before_digest, after: slot.now_digest })
@@ -358,37 +375,44 @@ impl<'w> Plan<'w> {
     }
 }
 
+impl Slot {
+    /// Gives the key a state, and digests it.
+    fn set(&mut self, store: &Inner, state: State) {
+        let record = Record { key: std::mem::take(&mut self.key), state };
+        self.now_digest = store.keys.entry(store.definition.profile, store.name_of(self.collection), &record);
+        (self.key, self.now) = (record.key, Some(record.state));
+    }
+}
+
 /// What a peer's record makes of a key, or why it stays as it is.
-fn receive(store: &Inner, clock: &mut Clock, now: Millis, slot: &Slot<'_>, incoming: &Incoming) -> Result<State, Fate> {
-    let state = &incoming.record.state;
-    if let Err(reason) = storable(&incoming.record) {
+fn receive(store: &Inner, clock: &mut Clock, now: Millis, slot: &Slot, incoming: Incoming) -> Result<State, Fate> {
+    let state = incoming.record.state;
+    if let Err(reason) = storable(&slot.key, &state) {
         return Err(Fate::Refused(reason));
     }
-    if slot.now.as_ref() == Some(state) {
+    if slot.now.as_ref() == Some(&state) {
         return Err(Fate::Kept);
     }
-    let next = match incoming.guard {
-        Guard::Join => match &slot.now {
-            Some(mine) => mine.join(state),
-            None => state.clone(),
-        },
-        Guard::IfShort(compared) if compared == slot.now_digest.map(|digest| digest.short()) => state.clone(),
-        Guard::IfShort(_) => return Err(Fate::Moved),
+    let newest = state.versions().iter().map(|sibling| sibling.version.stamp).max().unwrap_or_default();
+    let next = match (incoming.guard, &slot.now) {
+        (Guard::Join, Some(mine)) => mine.join(&state),
+        (Guard::Join, None) => state,
+        (Guard::IfShort(compared), _) if compared == slot.now_digest.map(|digest| digest.short()) => state,
+        (Guard::IfShort(_), _) => return Err(Fate::Moved),
     };
     if slot.now.as_ref() == Some(&next) {
         return Err(Fate::Kept);
     }
-    let newest = state.versions().iter().map(|sibling| sibling.version.stamp).max().unwrap_or_default();
     clock.observe(newest, now, store.clock_bound).map_err(|too_far| Fate::Refused(too_far.to_string()))?;
     Ok(next)
 }
 
 /// Whether a record is within the bounds of a store, or why not.
-fn storable(record: &Record) -> Result<(), String> {
-    if record.key.len() > KEY_BYTES_MAX {
-        return Err(format!("its key has {} bytes, at most {KEY_BYTES_MAX} are allowed", record.key.len()));
+fn storable(key: &[u8], state: &State) -> Result<(), String> {
+    if key.len() > KEY_BYTES_MAX {
+        return Err(format!("its key has {} bytes, at most {KEY_BYTES_MAX} are allowed", key.len()));
     }
-    for sibling in record.state.versions() {
+    for sibling in state.versions() {
         match &sibling.content {
             Content::Live(value) if value.len() > VALUE_BYTES_MAX => {
                 return Err(format!("its value has {} bytes, at most {VALUE_BYTES_MAX} are allowed", value.len()));

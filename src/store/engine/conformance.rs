@@ -47,9 +47,9 @@ fn edges(open: Open<'_>) {
         vec![vec![0], vec![0, 0], vec![0, 0xff], vec![1; 3], vec![0xfe; super::ROW_KEY_BYTES_MAX], vec![0xfe, 0xff]];
     let mut batch = Batch::new();
     for (nth, key) in keys.iter().enumerate() {
-        batch.put(key.clone(), vec![7; nth * nth * 100]);
+        batch.put(key, &vec![7; nth * nth * 100]);
     }
-    engine.commit(batch, Durability::Synced).expect("commit");
+    engine.commit(&mut batch, Durability::Synced).expect("commit");
     let snapshot = engine.snapshot().expect("snapshot");
     for (nth, key) in keys.iter().enumerate() {
         assert_eq!(snapshot.get(key).expect("get"), Some(vec![7; nth * nth * 100]));
@@ -60,7 +60,7 @@ fn edges(open: Open<'_>) {
     assert_eq!(found, keys[1..5], "from the start, to just before the end");
     assert!(rows(snapshot.scan(&[5], &[5]).expect("scan")).is_empty());
     assert!(rows(snapshot.scan(&[6], &[5]).expect("scan")).is_empty());
-    engine.commit(Batch::new(), Durability::Synced).expect("an empty batch");
+    engine.commit(&mut Batch::new(), Durability::Synced).expect("an empty batch");
 }
 
 /// Random batches through the engine and through an ordered map, with snapshots that must stand still, and reopening.
@@ -83,16 +83,16 @@ fn histories(open: Open<'_>, seed: u64, steps: usize) {
                 };
                 if draw.below(3) == 0 {
                     model.remove(&key);
-                    batch.delete(key);
+                    batch.delete(&key);
                 } else {
                     let len = draw.below(50);
                     let value = draw.bytes(len);
-                    model.insert(key.clone(), value.clone());
-                    batch.put(key, value);
+                    batch.put(&key, &value);
+                    model.insert(key, value);
                 }
             }
             let durability = if draw.below(2) == 0 { Durability::Synced } else { Durability::Buffered };
-            engine.commit(batch, durability).expect("commit");
+            engine.commit(&mut batch, durability).expect("commit");
             let found: BTreeMap<_, _> = rows(all(&*still)).into_iter().collect();
             assert_eq!(found, before, "{note}: a snapshot moved");
         }

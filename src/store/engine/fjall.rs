@@ -2,17 +2,25 @@
 //! All rows share one keyspace: a rarely written second one would keep old journal pieces alive and slow the start.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use fjall::{Database, Error, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot as Still};
 
 use super::{Batch, Durability, Engine, EngineError, Rows, Snapshot, directory_bytes, shielded};
 
 /// Rows held in memory before they are written out as a table: bounds memory, and the time a start takes.
-const MEMTABLE_BYTES: u64 = 16 << 20;
+const MEMTABLE_BYTES: u64 = 12 << 20;
+/// Rows in memory that are not written out yet, of all memtables; beyond it writers wait. The engine itself bounds
+/// only their number, and that not while its worker merges.
+const UNWRITTEN_BYTES_MAX: u64 = 36 << 20;
+/// How often a writer that waits looks again.
+const WAIT: Duration = Duration::from_millis(2);
 /// All journals together; the smallest that the engine takes, and what a start has to read at most.
 const JOURNALS_BYTES: u64 = 64 << 20;
-/// One thread writes tables out while the other merges them.
-const WORKER_THREADS: usize = 2;
+/// One thread writes tables out and merges them. With more, the first of them spins for as long as another merges
+/// (fjall 3.1), which costs more than it brings.
+const WORKER_THREADS: usize = 1;
 
 /// An open database with its single keyspace.
 pub(super) struct Fjall {
@@ -20,9 +28,27 @@ pub(super) struct Fjall {
     rows: Keyspace,
     database: Database,
     dir: PathBuf,
+    /// Bytes committed since the memtable was last rotated.
+    in_memtable: AtomicU64,
 }
 
 impl Fjall {
+    /// Rotates a memtable that is full and waits while too much is unwritten. The engine leaves rotation to its
+    /// worker, so that a memtable would grow without bound for as long as the worker merges.
+    fn bound_memory(&self, committed: u64) -> Result<(), EngineError> {
+        let filled = self.in_memtable.fetch_add(committed, Ordering::Relaxed) + committed;
+        if filled >= MEMTABLE_BYTES {
+            self.in_memtable.store(0, Ordering::Relaxed);
+            self.rows.rotate_memtable().map_err(|error| sorted(&self.dir, error))?;
+        }
+        while self.database.write_buffer_size() > UNWRITTEN_BYTES_MAX {
+            // A worker that failed writes nothing out any more; the engine then refuses this.
+            self.database.persist(PersistMode::Buffer).map_err(|error| sorted(&self.dir, error))?;
+            std::thread::sleep(WAIT);
+        }
+        Ok(())
+    }
+
     /// Opens the files in `dir`, or creates them.
     pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Self, EngineError> {
         shielded(dir, || {
@@ -37,7 +63,7 @@ impl Fjall {
             let rows = database
                 .keyspace("rows", || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES))
                 .map_err(|error| sorted(dir, error))?;
-            Ok(Self { rows, database, dir: dir.to_path_buf() })
+            Ok(Self { rows, database, dir: dir.to_path_buf(), in_memtable: AtomicU64::new(0) })
         })
     }
 }
@@ -47,19 +73,20 @@ impl Engine for Fjall {
         Ok(Box::new(View { still: self.database.snapshot(), of: self }))
     }
 
-    fn commit(&self, batch: Batch, durability: Durability) -> Result<(), EngineError> {
+    fn commit(&self, batch: &mut Batch, durability: Durability) -> Result<(), EngineError> {
         let mode = match durability {
             Durability::Synced => PersistMode::SyncData,
             // Handed to the system, so that a killed process loses nothing.
             Durability::Buffered => PersistMode::Buffer,
         };
-        let rows = batch.into_sorted();
-        if rows.is_empty() {
+        if batch.is_empty() {
             return match durability {
                 Durability::Synced => self.sync(),
                 Durability::Buffered => Ok(()),
             };
         }
+        let bytes = batch.bytes();
+        let rows = batch.sorted();
         let mut write = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), rows.len()).durability(Some(mode));
         for (key, value) in rows {
             match value {
@@ -67,7 +94,8 @@ impl Engine for Fjall {
                 None => write.remove(&self.rows, key),
             }
         }
-        write.commit().map_err(|error| sorted(&self.dir, error))
+        write.commit().map_err(|error| sorted(&self.dir, error))?;
+        self.bound_memory(bytes)
     }
 
     fn sync(&self) -> Result<(), EngineError> {

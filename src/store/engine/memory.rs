@@ -28,14 +28,14 @@ impl Engine for Memory {
         Ok(Box::new(Still(Arc::clone(&rows))))
     }
 
-    fn commit(&self, batch: Batch, _durability: Durability) -> Result<(), EngineError> {
+    fn commit(&self, batch: &mut Batch, _durability: Durability) -> Result<(), EngineError> {
         let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
         // Copied only while a snapshot still looks at it.
         let rows = Arc::make_mut(&mut rows);
-        for (key, value) in batch.into_sorted() {
+        for (key, value) in batch.sorted() {
             match value {
-                Some(value) => rows.insert(key, value),
-                None => rows.remove(&key),
+                Some(value) => rows.insert(key.to_vec(), value.to_vec()),
+                None => rows.remove(key),
             };
         }
         Ok(())

@@ -35,7 +35,7 @@ impl Redb {
             let engine = Self { database, dir: dir.to_path_buf() };
             // Readers need the table to exist.
             if engine.open_table()?.is_none() {
-                engine.commit(Batch::new(), Durability::Synced)?;
+                engine.commit(&mut Batch::new(), Durability::Synced)?;
             }
             Ok(engine)
         })
@@ -50,7 +50,7 @@ impl Redb {
         }
     }
 
-    fn write(&self, batch: Batch, durability: Durability) -> Result<(), redb::Error> {
+    fn write(&self, batch: &mut Batch, durability: Durability) -> Result<(), redb::Error> {
         let mut write = self.database.begin_write()?;
         match durability {
             Durability::Synced => write.set_two_phase_commit(true),
@@ -58,10 +58,10 @@ impl Redb {
         }
         {
             let mut table = write.open_table(ROWS)?;
-            for (key, value) in batch.into_sorted() {
+            for (key, value) in batch.sorted() {
                 match value {
-                    Some(value) => drop(table.insert(key.as_slice(), value.as_slice())?),
-                    None => drop(table.remove(key.as_slice())?),
+                    Some(value) => drop(table.insert(key, value)?),
+                    None => drop(table.remove(key)?),
                 }
             }
         }
@@ -81,13 +81,13 @@ impl Engine for Redb {
         })
     }
 
-    fn commit(&self, batch: Batch, durability: Durability) -> Result<(), EngineError> {
+    fn commit(&self, batch: &mut Batch, durability: Durability) -> Result<(), EngineError> {
         shielded(&self.dir, || self.write(batch, durability).map_err(|error| sorted(&self.dir, error)))
     }
 
     fn sync(&self) -> Result<(), EngineError> {
         // A durable commit carries every buffered one before it.
-        self.commit(Batch::new(), Durability::Synced)
+        self.commit(&mut Batch::new(), Durability::Synced)
     }
 
     fn disk_bytes(&self) -> Result<u64, EngineError> {
