@@ -22,7 +22,7 @@
 
 use std::sync::Arc;
 
-use reknit_core::query::{Applied, Ask, Cut, Incoming, Item, Page, Selection, View};
+use reknit_core::query::{Applied, Ask, Cut, Incoming, Item, Overwrite, Page, Selection, View};
 use reknit_core::{Actor, CollectionId, Definition, Keys, Position, Range};
 
 #[doc(hidden)]
@@ -112,6 +112,17 @@ pub trait Side: Send + Sync {
         &self,
         collection: CollectionId,
         batch: Vec<Incoming>,
+        durability: Durability,
+    ) -> Result<Applied, StoreError>;
+
+    /// Writes these under new versions of this store's, as far as what was compared still stands, in one commit.
+    ///
+    /// # Errors
+    /// What the store met; nothing of the batch is then written.
+    fn overwrite(
+        &self,
+        collection: CollectionId,
+        overwrites: Vec<Overwrite>,
         durability: Durability,
     ) -> Result<Applied, StoreError>;
 

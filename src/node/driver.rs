@@ -366,6 +366,9 @@ fn ask_side(side: &dyn Side, query: Query) -> Result<Answer, StoreError> {
             Answer::Listed(items, next)
         }
         Query::Apply(collection, batch) => Answer::Applied(side.apply(collection, batch, Durability::Buffered)?),
+        Query::Overwrite(collection, batch) => {
+            Answer::Applied(side.overwrite(collection, batch, Durability::Buffered)?)
+        }
         Query::Sync => {
             side.sync()?;
             Answer::Synced

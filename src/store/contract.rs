@@ -116,7 +116,7 @@ fn histories(side: &dyn Side, seed: u64, batches: usize) {
         for _ in 0..size {
             let record = drawn(&mut draw);
             let next = match model.get(&record.key) {
-                Some(mine) => mine.join(&record.state),
+                Some(mine) => mine.join(&record.state, &side.describe().keys),
                 None => record.state.clone(),
             };
             if model.get(&record.key) != Some(&next) {

@@ -68,15 +68,17 @@ pub fn judge(profile: Profile, mine: Option<&Item>, theirs: Option<&Item>) -> Op
         return Some(Kind::Content);
     }
     let rank = |info: &VersionInfo| (info.version.stamp, info.version.actor);
-    let winner = match rank(a).cmp(&rank(b)) {
+    let cut = |info: &VersionInfo| (info.content.as_ref().map(Digest::short), info.expires);
+    let winner = match (rank(a), cut(a)).cmp(&(rank(b), cut(b))) {
         std::cmp::Ordering::Greater => Side::Mine,
         std::cmp::Ordering::Less => Side::Theirs,
+        // The same to eight bytes of digest, and yet different.
         std::cmp::Ordering::Equal => return Some(Kind::Content),
     };
-    let cut = |info: &VersionInfo| (info.content.as_ref().map(Digest::short), info.expires);
     if cut(a) == cut(b) {
         return Some(Kind::Versions(winner));
     }
     let (newer, older) = if winner == Side::Mine { (a, b) } else { (b, a) };
-    Some(if newer.version.has_seen(&older.version) { Kind::Newer(winner) } else { Kind::Concurrent(winner) })
+    let seen = rank(a) != rank(b) && newer.version.has_seen(&older.version);
+    Some(if seen { Kind::Newer(winner) } else { Kind::Concurrent(winner) })
 }

@@ -133,6 +133,30 @@ pub struct Applied {
     pub commit: u64,
 }
 
+/// What a key is to hold under a new version of this store's, which has seen all that was there and more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overwrite {
+    /// The key.
+    pub key: Vec<u8>,
+    /// Only over the entry that was compared, told by [`Digest::short`]; none: only where there was no entry.
+    pub expected: Option<u64>,
+    /// What it is to hold.
+    pub content: Replacement,
+    /// Versions elsewhere that the new one supersedes too.
+    pub seen: Vec<Version>,
+}
+
+/// What a key is to hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Replacement {
+    /// What it holds now.
+    Keep,
+    /// Nothing: a tombstone.
+    Delete,
+    /// This value.
+    Take(Vec<u8>, Option<Millis>),
+}
+
 /// What a session asks of its own store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query {
@@ -146,6 +170,8 @@ pub enum Query {
     List(CollectionId, Range, Option<(Position, Vec<u8>)>),
     /// Write these records; answered by [`Answer::Applied`].
     Apply(CollectionId, Vec<Incoming>),
+    /// Write these under new versions; answered by [`Answer::Applied`].
+    Overwrite(CollectionId, Vec<Overwrite>),
     /// Make all that was applied durable; answered by [`Answer::Synced`].
     Sync,
 }
@@ -161,7 +187,7 @@ pub enum Answer {
     Items(Vec<Item>),
     /// To [`Query::List`]: some items, and where to go on.
     Listed(Vec<Item>, Option<(Position, Vec<u8>)>),
-    /// To [`Query::Apply`].
+    /// To [`Query::Apply`] and [`Query::Overwrite`].
     Applied(Applied),
     /// To [`Query::Sync`].
     Synced,

@@ -2,10 +2,12 @@
 //!
 //! How a set becomes the one value that readers see is the policies' concern ([`crate::policy`]).
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use crate::bounds::{KEY_BYTES_MAX, VALUE_BYTES_MAX, VECTOR_MAX, VERSIONS_MAX};
 use crate::canonical::{DecodeError, Reader, put_bytes, put_varint};
+use crate::digest::{Digest, Keys};
 use crate::stamp::{Millis, Stamp};
 
 const STATE_FORMAT: u8 = 1;
@@ -126,9 +128,18 @@ pub struct Sibling {
 }
 
 impl Sibling {
-    /// The order that `newest` picks by: stamp, actor, then what was written.
+    /// The order that siblings stand in: stamp, actor, then what was written.
     fn rank(&self) -> (Stamp, Actor, &Content, Option<Millis>) {
         (self.version.stamp, self.version.actor, &self.content, self.expires)
+    }
+
+    /// The order that `newest` picks by: stamp, actor, the digest of what was written, then when it expires.
+    fn newest_rank(&self, keys: &Keys) -> (Stamp, Actor, Option<Digest>, Option<Millis>) {
+        let content = match &self.content {
+            Content::Live(value) => Some(keys.content(value)),
+            Content::Tombstone => None,
+        };
+        (self.version.stamp, self.version.actor, content, self.expires)
     }
 }
 
@@ -165,11 +176,17 @@ impl State {
         matches!(self.winner().content, Content::Live(_))
     }
 
-    /// Joins two states under `newest`: the version of the greatest stamp, actor and content stays.
+    /// Joins two states under `newest`: the version of the greatest stamp, actor and content digest stays.
     /// Commutative, associative and idempotent; a version that has seen another has the greater stamp.
-    pub fn join(&self, other: &State) -> State {
-        let winner = if self.winner().rank() >= other.winner().rank() { self.winner() } else { other.winner() };
-        State::single(winner.clone())
+    pub fn join(&self, other: &State, keys: &Keys) -> State {
+        let (mine, theirs) = (self.winner(), other.winner());
+        let dots = |s: &Sibling| (s.version.stamp, s.version.actor);
+        let ahead = match dots(mine).cmp(&dots(theirs)) {
+            // Digests are worked out only where nothing else decides.
+            Ordering::Equal => mine.newest_rank(keys) >= theirs.newest_rank(keys),
+            order => order == Ordering::Greater,
+        };
+        State::single(if ahead { mine.clone() } else { theirs.clone() })
     }
 
     /// Appends the state's canonical bytes.

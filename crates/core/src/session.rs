@@ -9,6 +9,7 @@
 //! **Cost.** One flight a level of the tree; nothing is read or sent for ranges that are equal.
 
 mod descent;
+mod mirror;
 mod opener;
 mod responder;
 mod rounds;

@@ -1,21 +1,24 @@
 //! `reknit demo`: the main job on real data. Two releases of the GeoNames gazetteer in two stores, one
 //! of them served over QUIC on loopback by a second process: what differs, what a repair moves, one root.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
 use reknit_core::message::Rights;
-use reknit_core::session::{Direction, Intent, Verdict};
+use reknit_core::session::{Direction, Intent, Options};
+use reknit_core::{DatasetId, DatasetKey, Definition};
 
-use super::sides::{self, Ran};
+use super::sides;
 use crate::cli::args::{Demo, Sides};
 use crate::cli::env::Env;
 use crate::cli::format::{self, Format};
 use crate::cli::units::{show_bytes, show_count};
 use crate::cli::{CliError, Exit};
-use crate::node::{Home, KnownPeer};
-use crate::store::Store;
+use crate::node::{Budget, Home, KnownPeer, between};
+use crate::store::{Durability, Op, Store};
 
 const RELEASES: [(&str, &[u8]); 2] = [
     ("1.6.0", include_bytes!("../../../data/geonames/cities15000-1.6.0.csv.zst")),
@@ -38,107 +41,112 @@ pub(crate) fn run(args: &Demo, env: &mut Env) -> Result<Exit, CliError> {
     env.global.home = Some(homes[0].clone());
 
     writeln!(env.out, "\n$ reknit diff a quic://…")?;
-    let pair = Sides {
-        a: a.display().to_string(),
-        b: server.address.clone(),
-        settle: "100ms".into(),
-        max_time: None,
-        max_bytes: None,
-    };
-    let mut shown = Vec::new();
-    let found = sides::run(env, &pair, |_| Intent::Diff, None, &mut |difference, swapped| {
-        if shown.len() < SHOWN {
-            shown.push((difference.clone(), swapped));
-        }
-    })?;
-    for (difference, swapped) in &shown {
-        writeln!(env.out, "{}", sides::line(difference, *swapped, &found.layout))?;
-    }
-    let differences = found.report.outcome.counts.differences();
-    writeln!(
-        env.out,
-        "… {} keys differ{} ({})",
-        show_count(differences),
-        super::diff::described(&found),
-        found.cost()
-    )?;
+    let (b, settle) = (server.address.clone(), "100ms".to_string());
+    let pair = Sides { a: a.display().to_string(), b, settle, max_time: None, max_bytes: None };
+    show_diff(env, &pair)?;
 
     writeln!(env.out, "\n$ reknit repair a quic://… --apply")?;
-    let repaired = sides::run(env, &pair, |_| Intent::Repair(Direction::Both), None, &mut |_, _| {})?;
-    tell_repair(env, &repaired, copied)?;
+    show_repair(env, &pair, copied)?;
 
     writeln!(env.out, "\n$ reknit check a quic://…")?;
     let checked = sides::run(env, &pair, |_| Intent::Check, None, &mut |_, _| {})?;
     writeln!(env.out, "{} ({})", checked.verdict(), checked.cost())?;
     writeln!(env.out, "root of a {}", checked.report.outcome.root_mine.digest)?;
     writeln!(env.out, "root of b {}", checked.report.outcome.root_theirs.digest)?;
-    if let (Some(dir), false) = (&args.keep, checked.report.outcome.verdict != Verdict::InSync) {
+    if let Some(dir) = &args.keep {
         writeln!(env.out, "\nThe stores are kept in {}.", dir.display())?;
     }
     Ok(checked.exit())
 }
 
-/// Loads the releases; gives the bytes of a plain copy of the second.
+/// Fills both stores: `a` holds the first release; `b` is filled from `a`, then follows to the second,
+/// of which `a` hears nothing. Gives the bytes of a plain copy of `b`.
 fn load(env: &mut Env, a: &Path, b: &Path) -> Result<u64, CliError> {
-    let mut copied = 0;
-    let mut like: Option<Store> = None;
-    for (dir, (release, packed)) in [a, b].into_iter().zip(RELEASES) {
-        let options = env.store_options();
-        let store = match &like {
-            None => {
-                let random = |bytes: &mut [u8]| {
-                    getrandom::fill(bytes).map_err(|error| CliError::new("randomness", error.to_string()))
-                };
-                let (mut id, mut key) = ([0; 16], [0; 32]);
-                random(&mut id)?;
-                random(&mut key)?;
-                let definition = reknit_core::Definition::simple(reknit_core::DatasetId(id), "cities");
-                Store::create(dir, definition, reknit_core::DatasetKey::from_bytes(key), &options)?
-            }
-            Some(first) => {
-                let definition = (**first.definition()).clone();
-                Store::create(dir, definition, first.dataset_key().clone(), &options)?
-            }
-        };
-        let plain = zstd::decode_all(packed).map_err(|error| CliError::new("defect", error.to_string()))?;
-        let name = format!("cities15000-{release}.csv");
-        let key = ["geonameid".to_string()];
-        let mut reader = format::Reader::new(&name, Box::new(std::io::Cursor::new(plain)), Format::Csv, &key)?;
-        let mut bytes = 0u64;
-        let begun = std::time::Instant::now();
-        let rows = reader.by_ref().map(|row| {
-            let (key, value) = row?;
-            bytes += (key.len() + value.len()) as u64;
-            Ok::<_, format::FormatError>((key, value))
-        });
-        let imported = store.first().import(rows, &mut |_| {});
-        imported.map_err(|error| CliError::new("defect", format!("the demo's own data: {error:?}")))?;
-        store.first().set_layout(Some(reader.layout().to_bytes()))?;
-        copied = bytes;
-        let side = if like.is_none() { "a" } else { "b" };
-        let ms = begun.elapsed().as_millis();
-        let records = show_count(store.root().count);
-        writeln!(env.out, "  {side}: release {release}, {records} records, loaded in {ms} ms")?;
-        like = Some(store);
-    }
-    Ok(copied)
+    let random = |bytes: &mut [u8]| getrandom::fill(bytes).map_err(|e| CliError::new("randomness", e.to_string()));
+    let (mut id, mut key) = ([0; 16], [0; 32]);
+    random(&mut id)?;
+    random(&mut key)?;
+    let definition = Definition::simple(DatasetId(id), "cities");
+    let options = env.store_options();
+    let [first, second] =
+        [a, b].map(|dir| Store::create(dir, definition.clone(), DatasetKey::from_bytes(key), &options));
+    let (first, second) = (first?, second?);
+    import(&first, 0)?;
+    let (_stop, stopped) = tokio::sync::watch::channel(false);
+    let fill = Options::new(Intent::Repair(Direction::Both));
+    let (from, to) = (Arc::new(first.clone()), Arc::new(second.clone()));
+    let filled = sides::runtime()?.block_on(between(from, to, fill, Budget::default(), stopped, &mut |_| {}))?;
+    let bytes = import(&second, 1)?;
+    writeln!(env.out, "  a: release {}, {} records", RELEASES[0].0, show_count(first.root().count))?;
+    writeln!(
+        env.out,
+        "  b: filled from a ({} records in {} ms), then brought to release {} while a was away",
+        show_count(filled.outcome.counts.to_theirs.applied),
+        filled.elapsed.as_millis(),
+        RELEASES[1].0
+    )?;
+    Ok(bytes)
 }
 
-fn tell_repair(env: &mut Env, ran: &Ran, copied: u64) -> Result<(), CliError> {
+/// Makes the store hold exactly a release: changed rows are put, rows that it lacks are deleted.
+fn import(store: &Store, release: usize) -> Result<u64, CliError> {
+    let (name, packed) = RELEASES[release];
+    let plain = zstd::decode_all(packed).map_err(|error| CliError::new("defect", error.to_string()))?;
+    let name = format!("cities15000-{name}.csv");
+    let key = ["geonameid".to_string()];
+    let mut reader = format::Reader::new(&name, Box::new(std::io::Cursor::new(plain)), Format::Csv, &key)?;
+    let (mut bytes, mut keys) = (0u64, BTreeSet::new());
+    let rows = reader.by_ref().map(|row| {
+        let (key, value) = row?;
+        bytes += (key.len() + value.len()) as u64;
+        keys.insert(key.clone());
+        Ok::<_, format::FormatError>((key, value))
+    });
+    let imported = store.first().import(rows, &mut |_| {});
+    imported.map_err(|error| CliError::new("defect", format!("the demo's own data: {error:?}")))?;
+    store.first().set_layout(Some(reader.layout().to_bytes()))?;
+    let mut gone = Vec::new();
+    for record in store.scan(b"")? {
+        let (key, _) = record?;
+        if !keys.contains(&key) {
+            gone.push(Op::delete(key));
+        }
+    }
+    store.batch(gone, Durability::Synced)?;
+    Ok(bytes)
+}
+
+fn show_diff(env: &mut Env, pair: &Sides) -> Result<(), CliError> {
+    let mut shown = Vec::new();
+    let ran = sides::run(env, pair, |_| Intent::Diff, None, &mut |difference, swapped| {
+        if shown.len() < SHOWN {
+            shown.push((difference.clone(), swapped));
+        }
+    })?;
+    for (difference, swapped) in &shown {
+        writeln!(env.out, "{}", sides::line(difference, *swapped, &ran.layout))?;
+    }
+    let differences = show_count(ran.report.outcome.counts.differences());
+    writeln!(env.out, "… {differences} keys differ{} ({})", super::diff::described(&ran), ran.cost())?;
+    Ok(())
+}
+
+fn show_repair(env: &mut Env, pair: &Sides, copied: u64) -> Result<(), CliError> {
+    let ran = sides::run(env, pair, |_| Intent::Repair(Direction::Both), None, &mut |_, _| {})?;
     let (to_a, to_b) = ran.moves();
-    let traffic = ran.report.traffic;
-    let moved = traffic.total();
+    let moved = ran.report.traffic.total();
     let ratio = copied as f64 / moved.max(1) as f64;
     writeln!(env.out, "{}", ran.verdict())?;
     writeln!(
         env.out,
-        "moved {} records to a and {} to b in {}: {} in all, {ratio:.0} times less than copying everything ({})",
+        "wrote {} records to a and {} to b in {} ({} ms)",
         show_count(to_a.applied),
         show_count(to_b.applied),
         ran.cost(),
-        show_bytes(moved),
-        show_bytes(copied)
+        ran.report.elapsed.as_millis()
     )?;
+    let (moved, copied) = (show_bytes(moved), show_bytes(copied));
+    writeln!(env.out, "{moved} in all, {ratio:.0} times less than a copy of everything ({copied})")?;
     Ok(())
 }
 

@@ -39,8 +39,10 @@ pub struct ImportProgress {
 /// What an import did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
-    /// Records written.
+    /// Rows read.
     pub records: u64,
+    /// Rows that changed the store; the rest was there already.
+    pub changed: u64,
     /// The commit that holds the last of them.
     pub commit: u64,
 }
@@ -96,15 +98,15 @@ impl Collection {
         let sorted = sorter.finish()?;
         sorted.refuse_duplicates()?;
         let mut writes = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut changed) = (0, 0);
         for row in sorted.rows()? {
             let row = row?;
             bytes += row.key.len() + row.value.len();
-            let content = Content::Live(row.value);
-            writes.push(Write::Local { collection: self.id, key: row.key, content, expires: None });
+            writes.push(Write::Row { collection: self.id, key: row.key, value: row.value });
             if writes.len() >= BATCH_RECORDS || bytes >= BATCH_BYTES {
                 so_far.written += writes.len() as u64;
-                submit(&self.store.inner, std::mem::take(&mut writes), Durability::Buffered)?;
+                let done = submit(&self.store.inner, std::mem::take(&mut writes), Durability::Buffered)?;
+                changed += done.changed();
                 bytes = 0;
                 progress(so_far);
             }
@@ -113,7 +115,7 @@ impl Collection {
         let done = submit(&self.store.inner, writes, Durability::Synced)?;
         self.store.sync()?;
         progress(so_far);
-        Ok(Imported { records: so_far.written, commit: done.commit })
+        Ok(Imported { records: so_far.written, changed: changed + done.changed(), commit: done.commit })
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use reknit_core::bounds::LEVELS_MAX;
-use reknit_core::query::{Applied, Ask, Cut, Incoming, Item, Page, Selection, Shape, VersionInfo, View};
+use reknit_core::query::{Applied, Ask, Cut, Incoming, Item, Overwrite, Page, Selection, Shape, VersionInfo, View};
 use reknit_core::range::DEPTH_MAX;
 use reknit_core::tree::is_leaf;
 use reknit_core::{CollectionId, Content, Position, Range, Record};
@@ -13,7 +13,7 @@ use reknit_core::{CollectionId, Content, Position, Range, Record};
 use super::commit::submit;
 use super::rows::{self, Stored};
 use super::tree::Tree;
-use super::write::{Fate, Write, digested, read_state};
+use super::write::{Done, Fate, Write, digested, read_state};
 use super::{Collection, Inner, Store, StoreError};
 use crate::store::engine::{Durability, Rows, Snapshot};
 use crate::store::{Listed, Side, SideInfo};
@@ -170,21 +170,39 @@ impl Side for Store {
         let keys: Vec<Vec<u8>> = batch.iter().map(|incoming| incoming.record.key.clone()).collect();
         let writes = batch.into_iter().map(|incoming| Write::Incoming { collection, incoming }).collect();
         let done = submit(&self.inner, writes, durability)?;
-        let mut applied = Applied { commit: done.commit, ..Applied::default() };
-        for (key, fate) in keys.into_iter().zip(done.fates) {
-            match fate {
-                Fate::Applied => applied.applied += 1,
-                Fate::Kept => applied.kept += 1,
-                Fate::Moved => applied.moved += 1,
-                Fate::Refused(reason) => applied.refused.push((key, reason)),
-            }
-        }
-        Ok(applied)
+        Ok(accounted(keys, done))
+    }
+
+    fn overwrite(
+        &self,
+        collection: CollectionId,
+        overwrites: Vec<Overwrite>,
+        durability: Durability,
+    ) -> Result<Applied, StoreError> {
+        self.inner.check(collection)?;
+        let keys: Vec<Vec<u8>> = overwrites.iter().map(|overwrite| overwrite.key.clone()).collect();
+        let write = |overwrite| Write::Overwrite { collection, overwrite };
+        let done = submit(&self.inner, overwrites.into_iter().map(write).collect(), durability)?;
+        Ok(accounted(keys, done))
     }
 
     fn sync(&self) -> Result<(), StoreError> {
         Store::sync(self)
     }
+}
+
+/// Accounts for each write of a batch.
+fn accounted(keys: Vec<Vec<u8>>, done: Done) -> Applied {
+    let mut applied = Applied { commit: done.commit, ..Applied::default() };
+    for (key, fate) in keys.into_iter().zip(done.fates) {
+        match fate {
+            Fate::Applied => applied.applied += 1,
+            Fate::Kept => applied.kept += 1,
+            Fate::Moved => applied.moved += 1,
+            Fate::Refused(reason) => applied.refused.push((key, reason)),
+        }
+    }
+    applied
 }
 
 fn view(inner: &Inner, tree: &Tree<'_>, ask: Ask) -> Result<View, StoreError> {

@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use reknit_core::bounds::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use reknit_core::query::{Guard, Incoming};
+use reknit_core::query::{Guard, Incoming, Overwrite, Replacement};
 use reknit_core::tree::{Change, Update, update};
 use reknit_core::{
     Clock, CollectionId, Content, Digest, Millis, Position, Profile, Range, Record, Sibling, State, Version,
@@ -24,6 +24,10 @@ use crate::store::engine::{Batch, Durability, EngineError, Snapshot};
 pub(super) enum Write {
     /// A caller's own put or delete.
     Local { collection: CollectionId, key: Vec<u8>, content: Content, expires: Option<Millis> },
+    /// A row of a file: a put, unless the key has this value already.
+    Row { collection: CollectionId, key: Vec<u8>, value: Vec<u8> },
+    /// A new version that a session wants over what it compared.
+    Overwrite { collection: CollectionId, overwrite: Overwrite },
     /// A record of a peer.
     Incoming { collection: CollectionId, incoming: Incoming },
     /// The opaque bytes that a collection's rows are laid out by.
@@ -33,7 +37,8 @@ pub(super) enum Write {
 impl Write {
     fn place(&self) -> Option<(CollectionId, &[u8])> {
         match self {
-            Self::Local { collection, key, .. } => Some((*collection, key)),
+            Self::Local { collection, key, .. } | Self::Row { collection, key, .. } => Some((*collection, key)),
+            Self::Overwrite { collection, overwrite } => Some((*collection, &overwrite.key)),
             Self::Incoming { collection, incoming } => Some((*collection, &incoming.record.key)),
             Self::Layout { .. } => None,
         }
@@ -42,7 +47,8 @@ impl Write {
     /// The key, moved out.
     fn take_key(&mut self) -> Vec<u8> {
         match self {
-            Self::Local { key, .. } => std::mem::take(key),
+            Self::Local { key, .. } | Self::Row { key, .. } => std::mem::take(key),
+            Self::Overwrite { overwrite, .. } => std::mem::take(&mut overwrite.key),
             Self::Incoming { incoming, .. } => std::mem::take(&mut incoming.record.key),
             Self::Layout { .. } => Vec::new(),
         }
@@ -63,6 +69,13 @@ pub(super) enum Fate {
 pub(super) struct Done {
     pub(super) commit: u64,
     pub(super) fates: Vec<Fate>,
+}
+
+impl Done {
+    /// How many of the writes changed the store.
+    pub(super) fn changed(&self) -> u64 {
+        self.fates.iter().filter(|fate| **fate == Fate::Applied).count() as u64
+    }
 }
 
 /// What only the leader of a group touches.
@@ -294,6 +307,18 @@ impl Plan {
                 let version = Version::after(clock.next(now), store.actor, replaced);
                 (slot, State::single(Sibling { version, content, expires }), Origin::Local)
             }
+            (Write::Row { value, .. }, Some(slot)) => {
+                if slot.now.as_ref().and_then(State::value) == Some(value.as_slice()) {
+                    return Fate::Kept;
+                }
+                let replaced = slot.now.iter().flat_map(State::versions).map(|sibling| &sibling.version);
+                let version = Version::after(clock.next(now), store.actor, replaced);
+                (slot, State::single(Sibling { version, content: Content::Live(value), expires: None }), Origin::Local)
+            }
+            (Write::Overwrite { overwrite, .. }, Some(slot)) => match supersede(store, clock, now, slot, overwrite) {
+                Ok(state) => (slot, state, Origin::Session),
+                Err(fate) => return fate,
+            },
             (Write::Incoming { incoming, .. }, Some(slot)) => match receive(store, clock, now, slot, incoming) {
                 Ok(state) => (slot, state, Origin::Session),
                 Err(fate) => return fate,
@@ -395,7 +420,7 @@ fn receive(store: &Inner, clock: &mut Clock, now: Millis, slot: &Slot, incoming:
     }
     let newest = state.versions().iter().map(|sibling| sibling.version.stamp).max().unwrap_or_default();
     let next = match (incoming.guard, &slot.now) {
-        (Guard::Join, Some(mine)) => mine.join(&state),
+        (Guard::Join, Some(mine)) => mine.join(&state, &store.keys),
         (Guard::Join, None) => state,
         (Guard::IfShort(compared), _) if compared == slot.now_digest.map(|digest| digest.short()) => state,
         (Guard::IfShort(_), _) => return Err(Fate::Moved),
@@ -405,6 +430,27 @@ fn receive(store: &Inner, clock: &mut Clock, now: Millis, slot: &Slot, incoming:
     }
     clock.observe(newest, now, store.clock_bound).map_err(|too_far| Fate::Refused(too_far.to_string()))?;
     Ok(next)
+}
+
+/// The new version that supersedes what a key has and what was seen elsewhere, or why there is none.
+fn supersede(store: &Inner, clock: &mut Clock, now: Millis, slot: &Slot, overwrite: Overwrite) -> Result<State, Fate> {
+    if overwrite.expected != slot.now_digest.map(|digest| digest.short()) {
+        return Err(Fate::Moved);
+    }
+    let held = slot.now.as_ref().map(State::winner);
+    let (content, expires) = match overwrite.content {
+        Replacement::Keep => held.map_or((Content::Tombstone, None), |held| (held.content.clone(), held.expires)),
+        Replacement::Delete => (Content::Tombstone, None),
+        Replacement::Take(value, expires) => (Content::Live(value), expires),
+    };
+    for version in &overwrite.seen {
+        clock.observe(version.stamp, now, store.clock_bound).map_err(|too_far| Fate::Refused(too_far.to_string()))?;
+    }
+    let own = slot.now.iter().flat_map(State::versions).map(|sibling| &sibling.version);
+    let version = Version::after(clock.next(now), store.actor, own.chain(&overwrite.seen));
+    let state = State::single(Sibling { version, content, expires });
+    storable(&slot.key, &state).map_err(Fate::Refused)?;
+    Ok(state)
 }
 
 /// Whether a record is within the bounds of a store, or why not.

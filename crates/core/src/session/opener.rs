@@ -16,7 +16,7 @@ use crate::dataset::{CollectionId, Definition, Profile};
 use crate::difference::{Difference, Kind, Side, judge};
 use crate::digest::Keys;
 use crate::message::{Compare, Compared, Life, List, Message};
-use crate::query::{Answer, Ask, Cut, Item, Query, Selection, VersionInfo, View};
+use crate::query::{Answer, Ask, Cut, Item, Overwrite, Query, Selection, VersionInfo, View};
 use crate::range::{Position, Range};
 use crate::stamp::Millis;
 use crate::wire::{self, RangeView, WireItem};
@@ -42,6 +42,8 @@ pub struct Opener {
     pub(super) open: BTreeMap<CollectionId, VecDeque<(Range, u64)>>,
     list: BTreeMap<CollectionId, (Vec<Position>, Vec<Range>)>,
     pub(super) transfers: Transfers,
+    /// New versions to be written for a mirror.
+    pub(super) overwrites: BTreeMap<CollectionId, Vec<Overwrite>>,
     pub(super) cut: Option<Cut>,
     pub(super) width: u8,
     pub(super) found: Vec<Difference>,
@@ -71,7 +73,7 @@ pub(super) enum Purpose {
     Pair(CollectionId, Vec<WireItem>),
     MineOnly(CollectionId, Range),
     Recheck(CollectionId, Vec<WireItem>),
-    Apply(crate::message::Transfer),
+    Apply(CollectionId),
     Sync,
 }
 
@@ -94,6 +96,7 @@ impl Opener {
             open: BTreeMap::new(),
             list: BTreeMap::new(),
             transfers: Transfers::default(),
+            overwrites: BTreeMap::new(),
             cut: None,
             width: options.width.clamp(1, 32),
             found: Vec::new(),
@@ -157,11 +160,6 @@ impl Opener {
         }
     }
 
-    /// Whether records may be handed in now; otherwise leave them on the lane.
-    pub fn wants_records(&self) -> bool {
-        self.queries.len() < 4
-    }
-
     /// What was counted so far, and the share of positions proven, in millionths: for progress.
     pub fn progress(&self) -> (&Counts, u32) {
         (&self.counts, self.coverage())
@@ -223,7 +221,7 @@ impl Opener {
                 }
                 self.pair(collection, items, Vec::new());
             }
-            (Purpose::Apply(transfer), Answer::Applied(applied)) => self.on_applied(transfer, applied),
+            (Purpose::Apply(collection), Answer::Applied(applied)) => self.on_applied(collection, applied),
             (Purpose::Sync, Answer::Synced) => self.transfers.synced(),
             _ => return Err(SessionError::Driver("the answer is not to the question")),
         }
@@ -349,8 +347,11 @@ impl Opener {
     }
 
     fn take_step(&mut self, collection: CollectionId, step: Step) {
-        let repair = match self.options.intent {
-            Intent::Repair(direction) => Some(direction),
+        let repair = match (self.options.intent, &step) {
+            // What only the mirrored side has is to go, key by key.
+            (_, Step::OnlyMine(..)) if self.mirroring() == Some(Side::Mine) => None,
+            (Intent::Repair(_), Step::OnlyTheirs(_)) if self.mirroring() == Some(Side::Theirs) => None,
+            (Intent::Repair(direction), _) => Some(direction),
             _ => None,
         };
         match (step, repair) {
@@ -410,14 +411,20 @@ impl Opener {
             };
             self.fresh += u64::from(fresh);
             self.count(kind);
-            if let Intent::Repair(direction) = self.options.intent {
-                self.resolve(direction, &difference, mine.as_ref(), theirs.as_ref().map(|t| &t.item), fresh);
+            let (own, other) = (mine.as_ref(), theirs.as_ref().map(|t| &t.item));
+            if self.mirror(&difference, own, other) {
+                self.outputs.push_back(Output::Found(difference));
+            } else if let Intent::Repair(direction) = self.options.intent {
+                self.resolve(direction, &difference, own, other, fresh);
                 self.outputs.push_back(Output::Found(difference));
             } else if self.found.len() < FOUND_MAX {
                 self.found.push(difference);
             } else {
                 self.outputs.push_back(Output::Found(difference));
             }
+        }
+        for (collection, overwrites) in std::mem::take(&mut self.overwrites) {
+            self.overwrite(collection, overwrites);
         }
     }
 

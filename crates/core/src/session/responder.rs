@@ -120,11 +120,6 @@ impl Responder {
         self.outputs.pop_front()
     }
 
-    /// Whether records may be handed in now; otherwise leave them on the lane.
-    pub fn wants_records(&self) -> bool {
-        self.inbox.len() < 4
-    }
-
     /// The verdict that the opener told, once the session is over.
     pub fn verdict(&self) -> Option<&str> {
         self.over.as_deref()

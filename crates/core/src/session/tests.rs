@@ -84,9 +84,10 @@ proptest! {
     fn a_repair_makes_both_sides_equal_and_moves_only_what_differs(drift in drift()) {
         let (mut a, mut b) = two(&drift, Profile::Versioned);
         let expected = brute(&a, &b);
+        let keys = a.keys().clone();
         let mut joined = a.records().clone();
         for (key, state) in b.records() {
-            joined.entry(key.clone()).and_modify(|mine| *mine = mine.join(state)).or_insert_with(|| state.clone());
+            joined.entry(key.clone()).and_modify(|mine| *mine = mine.join(state, &keys)).or_insert_with(|| state.clone());
         }
         let all = options(Intent::Repair(Direction::Both), &drift);
         let Run { outcome, .. } = run(&mut a, &mut b, all, World::quiet());
@@ -117,6 +118,21 @@ proptest! {
     }
 
     #[test]
+    fn a_mirror_is_exactly_the_other_side_and_both_have_one_root(drift in drift(), theirs: bool) {
+        let (mut a, mut b) = two(&drift, Profile::Versioned);
+        let side = if theirs { Side::Theirs } else { Side::Mine };
+        let values = |m: &Model| m.records().iter().filter_map(|(k, s)| Some((k.clone(), s.value()?.to_vec()))).collect::<BTreeMap<_, _>>();
+        let source = if theirs { values(&a) } else { values(&b) };
+        let mut all = options(Intent::Repair(Direction::Both), &drift);
+        all.mirror = Some(side);
+        let Run { outcome, .. } = run(&mut a, &mut b, all, World::quiet());
+        prop_assert_eq!(outcome.verdict, Verdict::InSync, "{:?}", outcome);
+        prop_assert_eq!(values(&a), source.clone());
+        prop_assert_eq!(values(&b), source);
+        prop_assert_eq!(a.records(), b.records());
+    }
+
+    #[test]
     fn writers_on_both_sides_never_make_a_verdict_false(drift in drift(), seed: u64) {
         let (mut a, mut b) = two(&drift, Profile::Versioned);
         let (cut_a, cut_b) = (a.records().clone(), b.records().clone());
@@ -126,7 +142,7 @@ proptest! {
             for (cut, other) in [(&cut_a, &b), (&cut_b, &a)] {
                 if let Some(state) = cut.get(key) {
                     let now = &other.records()[key];
-                    prop_assert_eq!(&now.join(state), now, "what stood at the cut is everywhere, or something newer is");
+                    prop_assert_eq!(&now.join(state, a.keys()), now, "what stood at the cut is everywhere, or something newer is");
                 }
             }
         }

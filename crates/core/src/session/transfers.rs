@@ -9,8 +9,9 @@ use crate::bounds::RANGES_PER_MESSAGE_MAX;
 use crate::canonical::Blob;
 use crate::dataset::{CollectionId, Profile};
 use crate::message::{Message, Transfer, Want, Written};
-use crate::query::{Applied, Guard, Incoming, Query, Selection};
+use crate::query::{Applied, Guard, Incoming, Overwrite, Query, Replacement, Selection};
 use crate::range::Position;
+use crate::record::Content;
 use crate::wire;
 
 /// Entries that one request for records names; about 20 bytes each.
@@ -38,6 +39,8 @@ pub(super) struct Transfers {
     own_commits: BTreeSet<u64>,
     unsynced: bool,
     guards: BTreeMap<(CollectionId, Vec<u8>), Option<u64>>,
+    /// Keys whose content is wanted only to be written under a new version.
+    taking: BTreeMap<(CollectionId, Vec<u8>), Option<u64>>,
 }
 
 impl Transfers {
@@ -58,6 +61,23 @@ impl Transfers {
     pub(super) fn want_entry(&mut self, c: CollectionId, at: Position, short: u64, key: &[u8], mine: Option<u64>) {
         self.wanting.entry(c).or_default().entries.push((at, short));
         self.guards.insert((c, key.to_vec()), mine);
+    }
+
+    /// Wants the content of an entry, to be written here under a new version.
+    pub(super) fn take_entry(&mut self, c: CollectionId, at: Position, short: u64, key: &[u8], mine: Option<u64>) {
+        self.wanting.entry(c).or_default().entries.push((at, short));
+        self.taking.insert((c, key.to_vec()), mine);
+    }
+
+    /// Whether this record's content is to be taken; tells the guard by the way.
+    fn taking(&mut self, collection: CollectionId, incoming: &mut Incoming) -> bool {
+        match self.taking.remove(&(collection, incoming.record.key.clone())) {
+            Some(mine) => {
+                incoming.guard = Guard::IfShort(mine);
+                true
+            }
+            None => false,
+        }
     }
 
     /// Whether nothing is gathered, under way or not durable yet.
@@ -154,12 +174,25 @@ impl Opener {
             }
         }
         self.counts.to_mine.offered += records.len() as u64;
-        self.transfers.applying += 1;
-        self.ask(Query::Apply(transfer.1, records), Purpose::Apply(transfer));
+        let taken: Vec<Overwrite> =
+            records.extract_if(.., |r| self.transfers.taking(transfer.1, r)).map(take).collect();
+        self.overwrite(transfer.1, taken);
+        if !records.is_empty() {
+            self.transfers.applying += 1;
+            self.ask(Query::Apply(transfer.1, records), Purpose::Apply(transfer.1));
+        }
         Ok(())
     }
 
-    pub(super) fn on_applied(&mut self, transfer: Transfer, applied: Applied) {
+    pub(super) fn overwrite(&mut self, collection: CollectionId, overwrites: Vec<Overwrite>) {
+        if !overwrites.is_empty() {
+            self.transfers.applying += 1;
+            self.transfers.unsynced = true;
+            self.ask(Query::Overwrite(collection, overwrites), Purpose::Apply(collection));
+        }
+    }
+
+    pub(super) fn on_applied(&mut self, collection: CollectionId, applied: Applied) {
         self.transfers.applying -= 1;
         self.transfers.unsynced = true;
         if applied.applied > 0 {
@@ -169,7 +202,10 @@ impl Opener {
         add(&mut self.counts.to_mine, applied.applied, applied.kept, applied.moved, refused);
         self.unresolved += refused;
         for (key, reason) in applied.refused {
-            self.note_refused(transfer.1, key, reason);
+            self.note_refused(collection, key, reason);
+        }
+        if self.transfers.applying == 0 && self.transfers.wanted.is_empty() {
+            self.ask(Query::Sync, Purpose::Sync);
         }
     }
 
@@ -207,6 +243,21 @@ impl Opener {
             self.outcome.refused.push((collection, key, reason));
         }
     }
+}
+
+/// A record that came, to be written under a new version.
+fn take(incoming: Incoming) -> Overwrite {
+    let state = incoming.record.state;
+    let content = match &state.winner().content {
+        Content::Live(value) => Replacement::Take(value.clone(), state.winner().expires),
+        Content::Tombstone => Replacement::Delete,
+    };
+    let expected = match incoming.guard {
+        Guard::IfShort(expected) => expected,
+        Guard::Join => None,
+    };
+    let seen = state.versions().iter().map(|sibling| sibling.version.clone()).collect();
+    Overwrite { key: incoming.record.key, expected, content, seen }
 }
 
 fn add(moves: &mut Moves, applied: u64, kept: u64, moved: u64, refused: u64) {

@@ -8,7 +8,10 @@ use crate::difference::Difference;
 use crate::digest::{DatasetKey, Keys};
 use crate::entry::Entry;
 use crate::message::{Life, Message, Rights};
-use crate::query::{Answer, Applied, Ask, Cut, Guard, Incoming, Item, Query, Selection, Shape, VersionInfo, View};
+use crate::query::{
+    Answer, Applied, Ask, Cut, Guard, Incoming, Item, Overwrite, Query, Replacement, Selection, Shape, VersionInfo,
+    View,
+};
 use crate::range::Range;
 use crate::record::{Actor, Content, Record, Sibling, State, Version};
 use crate::session::{Grant, Guards, Input, Opener, Options, Outcome, Output, Responder};
@@ -40,6 +43,10 @@ impl Model {
 
     pub(super) fn records(&self) -> &BTreeMap<Vec<u8>, State> {
         &self.records
+    }
+
+    pub(super) fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     pub(super) fn definition_mut(&mut self) -> &mut Definition {
@@ -164,6 +171,7 @@ impl Model {
                 Answer::Listed(items, next)
             }
             Query::Apply(_, batch) => Answer::Applied(self.apply(batch)),
+            Query::Overwrite(_, overwrites) => Answer::Applied(self.overwrite(overwrites)),
             Query::Sync => Answer::Synced,
         }
     }
@@ -173,7 +181,7 @@ impl Model {
         for Incoming { record, guard } in batch {
             let old = self.records.get(&record.key).cloned();
             let new = match guard {
-                Guard::Join => old.as_ref().map_or(record.state.clone(), |old| old.join(&record.state)),
+                Guard::Join => old.as_ref().map_or(record.state.clone(), |old| old.join(&record.state, &self.keys)),
                 Guard::IfShort(expected) if expected == self.worth(&record.key).map(|d| d.short()) => record.state,
                 Guard::IfShort(_) => {
                     applied.moved += 1;
@@ -192,6 +200,35 @@ impl Model {
         if applied.applied > 0 {
             self.commit += 1;
         }
+        applied.commit = self.commit;
+        applied
+    }
+
+    fn overwrite(&mut self, overwrites: Vec<Overwrite>) -> Applied {
+        let mut applied = Applied::default();
+        for Overwrite { key, expected, content, seen } in overwrites {
+            if expected != self.worth(&key).map(|digest| digest.short()) {
+                applied.moved += 1;
+                continue;
+            }
+            let own = self.records.get(&key).map(|state| state.winner().clone());
+            let (content, expires) = match content {
+                Replacement::Keep => {
+                    own.as_ref().map_or((Content::Tombstone, None), |o| (o.content.clone(), o.expires))
+                }
+                Replacement::Delete => (Content::Tombstone, None),
+                Replacement::Take(value, expires) => (Content::Live(value), expires),
+            };
+            for version in &seen {
+                let _ = self.clock.observe(version.stamp, self.now, Millis::MAX);
+            }
+            let replaced = own.iter().map(|sibling| &sibling.version).chain(&seen);
+            let version = Version::after(self.clock.next(self.now), Actor(self.life.actor), replaced);
+            self.set(&key, State::single(Sibling { version, content, expires }));
+            self.commits.insert(key, self.commit + 1);
+            applied.applied += 1;
+        }
+        self.commit += u64::from(applied.applied > 0);
         applied.commit = self.commit;
         applied
     }
