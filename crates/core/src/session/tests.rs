@@ -221,3 +221,14 @@ fn what_does_not_fit_is_refused_by_name_and_changes_nothing() {
     check(&|_, _| (), Rights::default(), "no right to compare,read,write");
     check(&|a, b| b.life = a.life, Rights::ALL, "one store");
 }
+
+/// An opener that listed leaf by leaf once had more requests under way than a responder takes.
+#[test]
+fn many_scattered_differences_never_ask_more_at_once_than_is_allowed() {
+    let (mut a, mut b) = (Model::new(1, Profile::Versioned, 64), Model::new(2, Profile::Versioned, 64));
+    a.fill(60_000);
+    b.copy_from(&a);
+    (0..300u32).for_each(|n| b.write(&(n * 199).to_be_bytes(), Some(vec![9])));
+    let Run { outcome, .. } = run(&mut a, &mut b, Options::new(Intent::Repair(Direction::Both)), World::quiet());
+    assert_eq!((outcome.verdict, outcome.counts.to_mine.applied), (Verdict::InSync, 300));
+}
