@@ -298,7 +298,11 @@ impl Opener {
         self.requests.insert(0, Request { collection, ranges: vec![Range::ALL], listing: false });
     }
 
+    /// Asks for the items that were gathered, unless many requests wait already: then more are gathered first.
     fn send_lists(&mut self) {
+        if self.requests.len() >= REQUESTS_MAX {
+            return;
+        }
         for (collection, (mut positions, ranges)) in std::mem::take(&mut self.list) {
             positions.sort_unstable();
             positions.dedup();
