@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::env::Env;
 use super::units::show_count;
@@ -16,28 +16,28 @@ const LINE_EVERY: Duration = Duration::from_secs(60);
 /// Tells how far a command is, on stderr. What a bar drew goes when it is dropped.
 pub(crate) struct Progress<'a> {
     err: &'a mut (dyn Write + Send),
-    /// What is being done, as a verb.
+    /// What is being done, and to what.
     what: &'static str,
     show: Show,
 }
 
 enum Show {
     Nothing,
-    Bar(ProgressBar),
+    Bar { bar: ProgressBar, known: bool },
     Lines { began: Instant, told: Duration },
 }
 
 impl<'a> Progress<'a> {
-    /// Begins to tell of `what`, a verb.
+    /// Begins to tell of `what`: a verb and what is counted.
     pub(crate) fn new(env: &'a mut Env, what: &'static str) -> Progress<'a> {
         let show = if env.global.quiet {
             Show::Nothing
         } else if env.terminal && env.text() {
-            Show::Bar(ProgressBar::no_length())
+            Show::Bar { bar: ProgressBar::no_length(), known: false }
         } else {
             Show::Lines { began: Instant::now(), told: Duration::ZERO }
         };
-        let mut progress = Progress { err: &mut *env.err, what, show };
+        let progress = Progress { err: &mut *env.err, what, show };
         progress.describe();
         progress
     }
@@ -50,16 +50,19 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// So many records are done, of so many if that is known.
+    /// So many are done, of so many if that is known.
     pub(crate) fn at(&mut self, done: u64, total: Option<u64>) {
         match &mut self.show {
             Show::Nothing => {}
-            Show::Bar(bar) => {
-                match total {
-                    Some(total) => bar.set_length(total.max(done)),
-                    None => bar.unset_length(),
+            Show::Bar { bar, known } => {
+                if let Some(total) = total {
+                    bar.set_length(total.max(done));
                 }
                 bar.set_position(done);
+                if bar.length().is_some() != *known {
+                    *known = !*known;
+                    self.describe();
+                }
             }
             Show::Lines { began, told } => {
                 let now = began.elapsed();
@@ -68,17 +71,25 @@ impl<'a> Progress<'a> {
                     let of = total.map(|total| format!(" of {}", show_count(total))).unwrap_or_default();
                     let (what, done) = (self.what, show_count(done));
                     // Whoever does not listen to progress may still want the result.
-                    let _ = writeln!(self.err, "reknit: {what}: {done}{of} records after {} s", now.as_secs());
+                    let _ = writeln!(self.err, "reknit: {what}: {done}{of} after {} s", now.as_secs());
                 }
             }
         }
     }
 
-    fn describe(&mut self) {
-        if let Show::Bar(bar) = &self.show {
-            let template = "{msg} [{bar:30}] {human_pos}/{human_len} records, {per_sec}, {eta} left";
+    fn describe(&self) {
+        if let Show::Bar { bar, known } = &self.show {
+            let template = if *known {
+                "{msg} [{wide_bar}] {human_pos} of {human_len}, {rate}, {eta} left"
+            } else {
+                "{msg} {human_pos}, {rate}"
+            };
             if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style.progress_chars("=> "));
+                let rate = |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+                    // Only a text in memory is written to.
+                    let _ = write!(text, "{}/s", show_count(state.per_sec() as u64));
+                };
+                bar.set_style(style.progress_chars("=> ").with_key("rate", rate));
             }
             bar.set_message(self.what);
         }
@@ -87,7 +98,7 @@ impl<'a> Progress<'a> {
 
 impl Drop for Progress<'_> {
     fn drop(&mut self) {
-        if let Show::Bar(bar) = &self.show {
+        if let Show::Bar { bar, .. } = &self.show {
             bar.finish_and_clear();
         }
     }

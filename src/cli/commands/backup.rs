@@ -18,7 +18,7 @@ pub(crate) fn run(args: &Backup, env: &mut Env) -> Result<Exit, CliError> {
     let began = Instant::now();
     let mut rows = 0;
     {
-        let mut progress = Progress::new(env, "copying");
+        let mut progress = Progress::new(env, "copying rows");
         store.backup(&dir, &options, &mut |so_far| {
             rows = so_far;
             progress.at(so_far, None);

@@ -86,7 +86,7 @@ struct Work {
 
 impl Work {
     fn run<W: Write>(self, out: W, env: &mut Env) -> Result<(u64, W), Failure> {
-        let mut progress = Progress::new(env, "exporting");
+        let mut progress = Progress::new(env, "exporting records");
         let mut writer = Writer::new(out, self.format, self.layout).map_err(Failure::Write)?;
         let mut records = 0;
         for row in self.rows {

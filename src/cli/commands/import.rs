@@ -26,7 +26,7 @@ pub(crate) fn run(args: &Import, env: &mut Env) -> Result<Exit, CliError> {
     let kept = store.first().layout()?;
     let mut saved = None;
     let imported = {
-        let mut progress = Progress::new(env, "reading");
+        let mut progress = Progress::new(env, "reading records");
         let mut ended = false;
         // The layout is saved once every line was read and understood and before the first record is written. A kill
         // in between leaves a layout that speaks of records to come, which the same import brings. The other order
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &Import, env: &mut Env) -> Result<Exit, CliError> {
         });
         store.first().import(rows, &mut |so_far| {
             if so_far.written > 0 {
-                progress.turn_to("writing");
+                progress.turn_to("writing records");
                 progress.at(so_far.written, Some(so_far.read));
             } else {
                 progress.at(so_far.read, None);

@@ -9,7 +9,7 @@ use crate::store::Store;
 pub(crate) fn run(args: &Restore, env: &mut Env) -> Result<Exit, CliError> {
     let (backup, dir, options) = (env.path(&args.backup), env.path(&args.dir), env.store_options());
     let store = {
-        let mut progress = Progress::new(env, "copying");
+        let mut progress = Progress::new(env, "copying rows");
         Store::restore(&backup, &dir, &options, &mut |rows| progress.at(rows, None))?
     };
     super::init::made("restore", &store, &args.dir, env)

@@ -13,7 +13,7 @@ pub(crate) fn run(args: &Verify, env: &mut Env) -> Result<Exit, CliError> {
     let store = env.store(&args.store)?;
     let stats = store.stats()?;
     let report = {
-        let mut progress = Progress::new(env, "verifying");
+        let mut progress = Progress::new(env, "verifying records");
         store.verify(&mut |records| progress.at(records, Some(stats.records + stats.tombstones)))?
     };
     let mut printer = Printer::new(env);
