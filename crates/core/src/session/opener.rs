@@ -63,6 +63,9 @@ pub(super) struct Request {
     listing: bool,
 }
 
+/// What both sides know of one key.
+type Pair = (Option<Item>, Option<WireItem>);
+
 /// What an answer of the store is for.
 pub(super) enum Purpose {
     FirstCut,
@@ -388,7 +391,7 @@ impl Opener {
 
     /// Pairs our items and the peer's by key, judges each pair and acts on it.
     fn pair(&mut self, collection: CollectionId, mine: Vec<Item>, theirs: Vec<WireItem>) {
-        let mut pairs: BTreeMap<(Position, Vec<u8>), (Option<Item>, Option<WireItem>)> = BTreeMap::new();
+        let mut pairs: BTreeMap<(Position, Vec<u8>), Pair> = BTreeMap::new();
         for item in mine {
             let pair = pairs.entry((item.position, item.key.clone())).or_default();
             pair.0 = Some(item);
