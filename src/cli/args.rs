@@ -340,7 +340,7 @@ pub(crate) enum PeersCommand {
     Add {
         /// The peer, as `reknit id` prints it there
         peer: String,
-        /// compare, read, write, operate
+        /// compare, read, write, operate; each alone, or as DATASET=RIGHT or DATASET/COLLECTION=RIGHT
         #[arg(long, env = "REKNIT_MAY", value_name = "RIGHTS", default_value = "compare")]
         may: String,
         /// A name for people
@@ -371,6 +371,9 @@ pub(crate) struct Sides {
     pub(crate) a: String,
     /// A directory or quic://PEER@host[:port]/DATASET
     pub(crate) b: String,
+    /// Only these collections of the dataset
+    #[arg(long = "collection", env = "REKNIT_COLLECTION", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) collections: Vec<String>,
     /// How long a difference must stand still before it counts
     #[arg(long, env = "REKNIT_SETTLE", value_name = "TIME", default_value = "500ms")]
     pub(crate) settle: String,

@@ -11,6 +11,7 @@ use reknit_core::query::{Guard, Incoming, Page, Selection};
 use reknit_core::session::{Guards, SessionError};
 use reknit_core::wire::RecordFrame;
 use reknit_core::{Position, Record};
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -34,7 +35,7 @@ pub(super) struct Job {
 }
 
 /// What a session cost on its lanes, in frames and bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
     /// Bytes of messages sent.
     pub control_sent: u64,

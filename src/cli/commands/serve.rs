@@ -25,9 +25,16 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
         let store = env.store(typed)?;
         let path = env.path(typed);
         let canonical = path.canonicalize().unwrap_or(path);
-        let id = store.definition().id;
-        if stores.values().any(|other: &crate::store::Store| other.definition().id == id) {
-            let message = format!("{} holds a dataset that another of these stores holds too", typed.display());
+        // Addresses and rights tell datasets by name, sessions by identity.
+        let mine = store.definition();
+        let same =
+            |other: &crate::store::Store| other.definition().id == mine.id || other.definition().name == mine.name;
+        if stores.values().any(same) {
+            let message = format!(
+                "{} holds the dataset {} or one of that name, as another of these stores does",
+                typed.display(),
+                mine.name
+            );
             return Err(CliError::new("serve.same-dataset", message));
         }
         stores.insert(canonical, store);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::descent::{self, Step};
 use super::rounds::Phase;
+use super::scope::Scope;
 use super::transfers::Transfers;
 use super::{Counts, Direction, Input, Intent, Options, Outcome, Output, SessionError};
 use crate::bounds::{FRAME_BYTES_AIM, RANGES_PER_MESSAGE_MAX, REQUESTS_MAX};
@@ -32,6 +33,7 @@ pub struct Opener {
     pub(super) definition: Arc<Definition>,
     pub(super) life: Life,
     pub(super) options: Options,
+    pub(super) scope: Scope,
     pub(super) now: Millis,
     pub(super) phase: Phase,
     pub(super) outputs: VecDeque<Output>,
@@ -84,11 +86,15 @@ impl Opener {
     /// Starts a session; drain [`Opener::poll`] at once.
     pub fn new(definition: Arc<Definition>, keys: Arc<Keys>, life: Life, options: Options, now: Millis) -> Opener {
         let empty = Cut { commit: 0, roots: Vec::new() };
+        // A collection that the dataset has not got is nothing to compare; the peer would refuse it.
+        let scope = Scope::new(&definition, &options.scope).unwrap_or_default();
         let mut opener = Opener {
             keys,
             definition,
             life,
+            width: options.width.clamp(1, 32),
             options,
+            scope,
             now,
             phase: Phase::Start,
             outputs: VecDeque::new(),
@@ -101,7 +107,6 @@ impl Opener {
             transfers: Transfers::default(),
             overwrites: BTreeMap::new(),
             cut: None,
-            width: options.width.clamp(1, 32),
             found: Vec::new(),
             counts: Counts::default(),
             unresolved: 0,

@@ -272,7 +272,7 @@ impl Model {
 
     pub(super) fn responder(&self, rights: Rights) -> Responder {
         let (definition, keys) = (Arc::new(self.definition.clone()), Arc::new(self.keys.clone()));
-        Responder::new(definition, keys, self.life, Grant { rights })
+        Responder::new(definition, keys, self.life, Grant::everywhere(rights))
     }
 }
 
