@@ -20,6 +20,7 @@ pub use exit::Exit;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Parser;
 
@@ -40,8 +41,23 @@ pub fn main() -> ExitCode {
     if let Some(exit) = control::hand_over(&cli) {
         return exit.code();
     }
+    let began = Instant::now();
     let mut env = Env::of_process(&cli.global);
-    run(&cli, &mut env).code()
+    let exit = run(&cli, &mut env);
+    if cli.global.verbose > 0 {
+        tell_cost(began);
+    }
+    exit.code()
+}
+
+/// What the command took, on stderr.
+fn tell_cost(began: Instant) {
+    // The most that was resident, in kB, where the system tells.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().split(' ').next()?.parse::<u64>().ok());
+    let peak = peak.map(|kb| format!(", at most {} in memory", units::show_bytes(kb << 10))).unwrap_or_default();
+    eprintln!("reknit: took {:.1} s{peak}", began.elapsed().as_secs_f64());
 }
 
 /// Runs one command to its exit, errors printed.
