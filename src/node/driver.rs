@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use super::NodeError;
 use super::lanes::{self, Job, Traffic};
 use crate::store::{Durability, Side, StoreError};
+use crate::transport::limits::SILENCE_MAX;
 use crate::transport::{Link, TransportError};
 
 /// Items that one question lists.
@@ -267,12 +268,18 @@ impl Driver {
         };
         let wake = wake.map(|at| at.saturating_sub(self.begun.elapsed()));
         let limit = self.budget.time.filter(|_| !self.stopped).map(|time| time.saturating_sub(self.begun.elapsed()));
+        // Whoever waits for its own time waits for nobody.
+        let silence = wake.is_none().then_some(SILENCE_MAX);
         let stopped = self.stopped;
         tokio::select! {
             event = self.events.recv() => event.unwrap_or(Event::Ended),
             () = sleep(wake) => Event::Time,
             () = sleep(limit) => Event::Stop,
             () = told(&mut self.stop), if !stopped => Event::Stop,
+            () = sleep(silence) => {
+                let silent = format!("the peer said nothing for {} minutes", SILENCE_MAX.as_secs() / 60);
+                Event::Broken(TransportError::Lost(silent))
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
 use super::serve::{Node, Serving};
-use super::{Budget, NodeError, Progress, SessionReport, Traffic, open_session};
+use super::{Budget, NodeError, Progress, SessionReport, Traffic};
 use crate::transport::{Address, CloseCode, FrameWriter, Link, PeerId, TransportError};
 
 /// The first byte of a frame that asks for a session with a third node.
@@ -185,8 +185,6 @@ impl Serving {
         let layout = side.layout(reknit_core::CollectionId(0)).map_err(|error| not_begun(error.to_string()))?;
         let collections = definition.collections.iter().map(|collection| collection.name.clone()).collect();
         let _ = tell.send(Told::Store(HeldStore { collections, layout }));
-        let connection = self.node().connect(&address).await.map_err(|error| classed(&error))?;
-        let link = connection.open().await.map_err(|error| classed(&error.into()))?;
         let budget = Budget { time: request.max_ms.map(Duration::from_millis), bytes: request.max_bytes };
         let mut told = 0;
         let mut progress = |progress: Progress| {
@@ -198,8 +196,7 @@ impl Serving {
             told += u64::from(matches!(event, Told::Found(_)));
             let _ = tell.send(event);
         };
-        let report = open_session(side, link, options, budget, stopped, &mut progress).await;
-        connection.close(CloseCode::Done);
+        let report = self.node().session(&address, side, options, budget, stopped, &mut progress).await;
         report.map_err(|error| classed(&error))
     }
 }

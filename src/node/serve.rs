@@ -6,15 +6,18 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use reknit_core::message::{Message, Refuse, RefuseCode, Rights};
+use reknit_core::session::Options;
 use reknit_core::{DatasetId, Definition};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::held::FRAME_HOLD;
-use super::{Grants, Home, HomeError, NodeError, Ticket, answer_session};
+use super::{
+    Budget, Grants, Home, HomeError, NodeError, Progress, SessionReport, Ticket, answer_session, open_session,
+};
 use crate::store::Side;
 use crate::transport::{
-    Address, CloseCode, Connection, Endpoint, EndpointOptions, Link, PeerId, TransportError, limits,
+    Address, Arriving, CloseCode, Connection, Endpoint, EndpointOptions, Link, PeerId, TransportError, limits,
 };
 
 /// The first byte of a frame that shows an invitation's token.
@@ -38,7 +41,48 @@ pub struct NodeOptions {
     pub listen: bool,
 }
 
-/// A node: an identity on a UDP socket.
+/// A node: an identity on a UDP socket. Its futures may be dropped at any point; store calls run off the async threads.
+///
+/// ```
+/// use std::sync::Arc;
+/// use reknit::core::message::Rights;
+/// use reknit::core::session::{Direction, Intent, Options as SessionOptions, Verdict};
+/// use reknit::core::{DatasetId, DatasetKey, Definition};
+/// use reknit::node::{Budget, Home, KnownPeer, Node, NodeOptions, Served};
+/// use reknit::store::{Options, Store};
+/// use reknit::transport::Address;
+///
+/// # let dir = tempfile::tempdir()?;
+/// let definition = Definition::simple(DatasetId([1; 16]), "notes");
+/// let store = || Store::in_memory(definition.clone(), DatasetKey::from_bytes([2; 32]), &Options::default());
+/// let (desk, phone) = (store()?, store()?);
+/// desk.put(b"milk", b"two bottles")?;
+///
+/// tokio::runtime::Runtime::new()?.block_on(async {
+///     let homes = [Home::open(&dir.path().join("desk"))?, Home::open(&dir.path().join("phone"))?];
+///     let bind = "127.0.0.1:0".parse()?;
+///     let server = Node::bind(&homes[0], NodeOptions { bind, listen: true })?;
+///     let client = Node::bind(&homes[1], NodeOptions { bind, listen: false })?;
+///     // Nobody may anything until added.
+///     homes[0].add_peer(&KnownPeer { peer: client.peer(), may: Rights::ALL.into(), name: None })?;
+///     let at = server.local_addr()?;
+///     let address = Address { peer: server.peer(), host: at.ip().to_string(), port: at.port(), dataset: "notes".into() };
+///     let (stop, stopped) = tokio::sync::watch::channel(false);
+///     let served = Served { side: Arc::new(desk.clone()) };
+///     let serving = tokio::spawn(async move { server.serve(vec![served], stopped).await });
+///
+///     let options = SessionOptions::new(Intent::Repair(Direction::Both));
+///     let (_never, going) = tokio::sync::watch::channel(false);
+///     let side = Arc::new(phone.clone());
+///     let report = client.session(&address, side, options, Budget::default(), going, &mut |_| {}).await?;
+///     assert_eq!(report.outcome.verdict, Verdict::InSync);
+///     assert_eq!(phone.get(b"milk")?, Some(b"two bottles".to_vec()));
+///     stop.send(true)?;
+///     serving.await??;
+///     # Ok::<(), Box<dyn std::error::Error>>(())
+/// })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Node {
     home: Home,
@@ -91,6 +135,27 @@ impl Node {
         Ok(self.endpoint.connect(address).await?)
     }
 
+    /// Runs a session of a store of ours with the dataset at `address`, to its outcome.
+    ///
+    /// Dropping the future ends the session at once; what was applied stays valid.
+    ///
+    /// # Errors
+    /// As for [`super::open_session`], or the peer could not be reached.
+    pub async fn session(
+        &self,
+        address: &Address,
+        side: Arc<dyn Side>,
+        options: Options,
+        budget: Budget,
+        stop: watch::Receiver<bool>,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<SessionReport, NodeError> {
+        let connection = self.connect(address).await?;
+        let report = open_session(side, connection.open().await?, options, budget, stop, progress).await;
+        connection.close(CloseCode::Done);
+        report
+    }
+
     /// Shows the token of a ticket to the node that issued it, which then knows this node.
     ///
     /// # Errors
@@ -123,9 +188,9 @@ impl Node {
         let mut stopped = stop;
         loop {
             tokio::select! {
-                connection = self.endpoint.accept() => match connection {
-                    Some(connection) => {
-                        connections.spawn(serving.clone().connection(connection));
+                arriving = self.endpoint.accept(), if connections.len() < limits::CONNECTIONS_MAX => match arriving {
+                    Some(arriving) => {
+                        connections.spawn(serving.clone().arrived(arriving));
                     }
                     None => break,
                 },
@@ -156,6 +221,12 @@ pub struct Serving {
 }
 
 impl Serving {
+    async fn arrived(self, arriving: Arriving) {
+        if let Some(connection) = arriving.connection().await {
+            self.connection(connection).await;
+        }
+    }
+
     async fn connection(self, connection: Connection) {
         let peer = connection.peer();
         match self.admit(peer) {

@@ -114,6 +114,21 @@ fn a_lane_of_records_may_arrive_after_the_wish_for_records() {
     });
 }
 
+#[test]
+fn a_peer_that_says_nothing_does_not_hold_a_session_for_ever() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    runtime.expect("a runtime").block_on(async {
+        let (near, far) = Link::pair();
+        let (_stop, stopped) = tokio::sync::watch::channel(false);
+        let grant = Grant::everywhere(Rights::ALL);
+        let began = tokio::time::Instant::now();
+        let ended = answer_session(Arc::new(store(1)), far, grant, None, stopped).await;
+        assert!(matches!(ended, Err(NodeError::Transport(TransportError::Lost(_)))), "{ended:?}");
+        assert_eq!(began.elapsed().as_secs(), crate::transport::limits::SILENCE_MAX.as_secs());
+        drop(near);
+    });
+}
+
 struct Served {
     home: Home,
     node: Node,
@@ -187,5 +202,24 @@ fn a_session_of_two_other_nodes_is_held_for_whoever_may_operate() {
         assert!(failure(held).1.contains("no collection nothing"));
         me.node.shutdown().await;
         first.node.connect(&address(&second)).await.expect("still there").close(CloseCode::Done);
+    });
+}
+
+#[test]
+fn sessions_one_after_another_leave_nothing_behind() {
+    run(async {
+        let (a, b) = (store(300), store(0));
+        let (me, second) = (serve(&a, false), serve(&b, true));
+        admit(&second, &me, "compare,read,write");
+        let port = second.node.local_addr().expect("bound").port();
+        let address = Address { peer: second.node.peer(), host: "127.0.0.1".into(), port, dataset: "shop".into() };
+        let (_never, stop) = tokio::sync::watch::channel(false);
+        for n in 0..2 * crate::transport::limits::SESSIONS_MAX {
+            a.collection("users").expect("there").put(&n.to_be_bytes(), b"x").expect("put");
+            let side = Arc::new(a.clone());
+            let (options, budget) = (options(REPAIR, &[]), Budget::default());
+            let ran = me.node.session(&address, side, options, budget, stop.clone(), &mut |_| {}).await;
+            assert_eq!(ran.unwrap_or_else(|error| panic!("{n}: {error}")).outcome.verdict, Verdict::InSync);
+        }
     });
 }

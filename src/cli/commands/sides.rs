@@ -6,6 +6,7 @@ mod shown;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use reknit_core::difference::{Difference, Side as Seen};
 use reknit_core::session::{Counts, Direction, Intent, Moves, Options, Verdict};
@@ -21,9 +22,12 @@ use crate::cli::format::Layout;
 use crate::cli::units::{parse_bytes, parse_duration, show_bytes, show_count};
 use crate::cli::verdicts::{self, Last};
 use crate::cli::{CliError, Exit};
-use crate::node::{Budget, HeldStore, HoldRequest, Node, NodeError, Progress, SessionReport, between, open_session};
+use crate::node::{Budget, HeldStore, HoldRequest, Node, Progress, SessionReport, between};
 use crate::store::Store;
 use crate::transport::Address;
+
+/// How long differences may be given to settle; a peer that hears nothing for twice as long gives up.
+const SETTLE_MAX: Duration = Duration::from_secs(300);
 
 /// One side of a session, as it was typed.
 enum Target {
@@ -66,6 +70,10 @@ pub(crate) fn run(
 ) -> Result<Ran, CliError> {
     let (pair, swapped) = pair(env, sides)?;
     let settle = parse_duration(&sides.settle)?;
+    if settle > SETTLE_MAX {
+        let message = format!("differences settle for at most {} s, not {}", SETTLE_MAX.as_secs(), sides.settle);
+        return Err(CliError::new("usage.duration", message));
+    }
     let budget = Budget {
         time: sides.max_time.as_deref().map(parse_duration).transpose()?,
         bytes: sides.max_bytes.as_deref().map(parse_bytes).transpose()?,
@@ -100,8 +108,7 @@ pub(crate) fn run(
             }
             Pair::Own(opener, Target::There(address)) => {
                 let node = Node::client(&home, &address)?;
-                let link = node.connect(&address).await?.open().await.map_err(NodeError::Transport)?;
-                let report = open_session(Arc::new(opener), link, options, budget, stopped, &mut progress).await;
+                let report = node.session(&address, Arc::new(opener), options, budget, stopped, &mut progress).await;
                 node.shutdown().await;
                 report.map(|report| (None, report))
             }
