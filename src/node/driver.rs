@@ -25,7 +25,7 @@ const LIST_ITEMS: usize = 256;
 /// Events that may wait; a lane is read no further while they do.
 const EVENTS_MAX: usize = 32;
 /// Record frames that may be under way between a lane and the store.
-const FRAMES_MAX: usize = 3;
+const FRAMES_MAX: usize = 2;
 /// Bytes of messages that may wait for the link before a responder takes up more requests.
 const BACKLOG_BYTES_MAX: u64 = 4 << 20;
 
