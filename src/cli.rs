@@ -22,15 +22,13 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::Parser;
-
 use args::{Cli, Command};
 use env::Env;
 
 /// Runs the program with the arguments and streams of this process.
 pub fn main() -> ExitCode {
     let typed: Vec<OsString> = std::env::args_os().collect();
-    let cli = match Cli::try_parse_from(&typed) {
+    let cli = match Cli::parse_typed(&typed) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are answers; anything else was typed wrongly.

@@ -18,6 +18,8 @@ use crate::transport::{Address, CloseCode, FrameWriter, Link, PeerId, TransportE
 pub(super) const FRAME_HOLD: u8 = 66;
 /// The first byte of a frame that tells of it.
 const FRAME_TOLD: u8 = 67;
+/// Bytes of a layout that is told.
+const LAYOUT_BYTES_MAX: usize = 64 << 10;
 /// Differences that are told; more are counted.
 const TOLD_MAX: u64 = 1_000_000;
 
@@ -183,6 +185,8 @@ impl Serving {
         }
         let address: Address = request.with.parse().map_err(|error| not_begun(format!("{}: {error}", request.with)))?;
         let layout = side.layout(reknit_core::CollectionId(0)).map_err(|error| not_begun(error.to_string()))?;
+        // A layout too long for a frame is left out: keys are then shown as they are kept.
+        let layout = layout.filter(|layout| layout.len() <= LAYOUT_BYTES_MAX);
         let collections = definition.collections.iter().map(|collection| collection.name.clone()).collect();
         let _ = tell.send(Told::Store(HeldStore { collections, layout }));
         let budget = Budget { time: request.max_ms.map(Duration::from_millis), bytes: request.max_bytes };

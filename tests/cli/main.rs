@@ -1,4 +1,4 @@
-//! The real binary: every documented outcome of the commands on one store, with its exit code and error id.
+//! The real binary: every documented outcome of the commands, with its exit code and error id.
 
 mod datasets;
 mod documents;
@@ -7,4 +7,5 @@ mod harness;
 mod imports;
 mod peers;
 mod records;
+mod sessions;
 mod stores;

@@ -63,6 +63,8 @@ pub(super) struct Request {
     pub(super) collection: CollectionId,
     pub(super) ranges: Vec<Range>,
     listing: bool,
+    /// How many positions were asked about.
+    pub(super) positions: usize,
 }
 
 /// What both sides know of one key.
@@ -297,13 +299,13 @@ impl Opener {
     pub(super) fn request(&mut self, collection: CollectionId, ranges: Vec<Range>, listing: bool) -> u32 {
         let id = self.next_request;
         self.next_request = self.next_request.wrapping_add(1).max(1);
-        self.requests.insert(id, Request { collection, ranges, listing });
+        self.requests.insert(id, Request { collection, ranges, listing, positions: 0 });
         id
     }
 
     /// Expects the responder's first, unasked view of a root.
     pub(super) fn expect_first(&mut self, collection: CollectionId) {
-        self.requests.insert(0, Request { collection, ranges: vec![Range::ALL], listing: false });
+        self.requests.insert(0, Request { collection, ranges: vec![Range::ALL], listing: false, positions: 0 });
     }
 
     /// Asks for the items that were gathered, unless many requests wait already: then more are gathered first.
@@ -322,7 +324,10 @@ impl Opener {
                     break;
                 }
                 let id = self.request(collection, parts.to_vec(), true);
-                let positions = some.into_iter().map(|position| position.0).collect();
+                let positions: Vec<u64> = some.into_iter().map(|position| position.0).collect();
+                if let Some(request) = self.requests.get_mut(&id) {
+                    request.positions = positions.len();
+                }
                 self.send(Message::List(List { id, collection, ranges: Blob(wire::pack_ranges(parts)), positions }));
             }
         }
@@ -356,6 +361,30 @@ impl Opener {
             self.ask(Query::Items(collection, positions), purpose);
         }
         Ok(())
+    }
+
+    /// What is known to be unproven: ranges, and positions that differ and were not looked at yet.
+    pub(super) fn unproven(&self) -> (Vec<Range>, usize) {
+        let (mut ranges, mut positions) = (Vec::new(), 0);
+        ranges.extend(self.open.values().flatten().map(|(range, _)| *range));
+        for request in self.requests.values() {
+            ranges.extend(&request.ranges);
+            positions += request.positions;
+        }
+        for (listed, parts) in self.list.values() {
+            positions += listed.len();
+            ranges.extend(parts);
+        }
+        for purpose in self.queries.iter().map(|(_, purpose)| purpose).chain(&self.asked) {
+            match purpose {
+                Purpose::OpenViews(_, asks) => ranges.extend(asks.iter().map(|ask| ask.range)),
+                Purpose::CompareTheirs(_, views) => ranges.extend(views.iter().map(|view| view.range)),
+                Purpose::Pair(_, items) => positions += items.len(),
+                Purpose::MineOnly(_, range) => ranges.push(*range),
+                _ => {}
+            }
+        }
+        (ranges, positions)
     }
 
     fn take_step(&mut self, collection: CollectionId, step: Step) {

@@ -355,14 +355,16 @@ impl Opener {
         });
     }
 
-    /// Ranges not proven yet, as a share of all positions, taken from one.
+    /// The share of all positions that is proven, in millionths: ranges count by their size, single positions by how
+    /// many there are. The whole is only reached with a verdict.
     pub(super) fn coverage(&self) -> u32 {
-        let share = |range: &Range| 16f64.powi(-i32::from(range.depth()));
-        let queued: f64 = self.open.values().flatten().map(|(range, _)| share(range)).sum();
-        let asked: f64 = self.requests.values().flat_map(|request| &request.ranges).map(share).sum();
+        let (ranges, positions) = self.unproven();
         let collections = self.scope.len().max(1) as f64;
+        let ranges: f64 = ranges.iter().map(|range| 16f64.powi(-i32::from(range.depth()))).sum();
+        let entries = self.outcome.root_mine.count.max(self.outcome.root_theirs.count).max(1);
+        let unproven = ranges / collections + positions as f64 / entries as f64;
         let begun = !matches!(self.phase, Phase::Start | Phase::Opening);
-        if begun { ((1.0 - (queued + asked) / collections).clamp(0.0, 1.0) * 1e6) as u32 } else { 0 }
+        if begun { ((1.0 - unproven).clamp(0.0, 0.999_999) * 1e6) as u32 } else { 0 }
     }
 
     pub(super) fn stop(&mut self) {
