@@ -204,10 +204,10 @@ impl Driver {
                 match output {
                     Output::Send(message) => self.send(&message),
                     Output::Ask(query) => self.ask(query),
-                    Output::Stream { transfer, selections, guards } => {
+                    Output::Stream { transfer, selections, given, guards } => {
                         self.lanes.need_records();
                         // A closed queue means that the lane is gone, which its own event tells.
-                        let _ = self.jobs.send(Job { transfer, selections, guards });
+                        let _ = self.jobs.send(Job { transfer, selections, given, guards });
                     }
                     Output::Found(difference) => progress(Progress::Found(Box::new(difference))),
                     Output::Done(outcome) => return Ok(Some(*outcome)),

@@ -1,8 +1,10 @@
 //! The real binary: every documented outcome of the commands, with its exit code and error id.
 
+mod daemon;
 mod datasets;
 mod documents;
 mod exports;
+mod geonames;
 mod harness;
 mod imports;
 mod peers;

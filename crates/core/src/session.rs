@@ -28,6 +28,7 @@ use crate::dataset::CollectionId;
 use crate::difference::{Difference, Side};
 use crate::message::{Message, Refuse, Transfer};
 use crate::query::{Answer, Cut, Incoming, Query, Selection};
+use crate::record::Record;
 use crate::stamp::Millis;
 use crate::tree::Summary;
 
@@ -107,8 +108,8 @@ pub enum Output {
     Send(Message),
     /// Ask the store; one question is open at a time.
     Ask(Query),
-    /// Stream these records to the peer, then the end of the transfer.
-    Stream { transfer: Transfer, selections: Vec<Selection>, guards: Guards },
+    /// Stream these records of the store to the peer, and the given ones, then the end of the transfer.
+    Stream { transfer: Transfer, selections: Vec<Selection>, given: Vec<Record>, guards: Guards },
     /// A difference.
     Found(Difference),
     /// The session is over.

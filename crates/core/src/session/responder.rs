@@ -363,7 +363,12 @@ impl Responder {
             let entries = want.entries.into_iter().map(|(position, short)| (Position(position), short));
             selections.push(Selection::Entries(entries.collect()));
         }
-        self.outputs.push_back(Output::Stream { transfer: want.transfer, selections, guards: Guards::Join });
+        self.outputs.push_back(Output::Stream {
+            transfer: want.transfer,
+            selections,
+            given: Vec::new(),
+            guards: Guards::Join,
+        });
         Ok(())
     }
 
