@@ -9,5 +9,6 @@ mod harness;
 mod imports;
 mod peers;
 mod records;
+mod schema;
 mod sessions;
 mod stores;
