@@ -52,6 +52,9 @@ pub enum TransportError {
     /// The peer is busy. Worth another try later.
     #[error("the peer has as many sessions as it allows; try again later")]
     Busy,
+    /// The peer closed the connection: for it all is said.
+    #[error("the peer closed the connection; what was applied is valid, the same command goes on")]
+    Closed,
     /// The link broke. Whatever was applied is valid; the same command goes on.
     #[error("the link to the peer broke: {0}")]
     Lost(String),

@@ -89,7 +89,7 @@ impl From<TransportError> for CliError {
             TransportError::NotAdmitted { .. } => ("peer.not-admitted", Exit::CannotJudge),
             TransportError::Version { .. } => ("peer.version", Exit::CannotJudge),
             TransportError::Busy => ("peer.busy", Exit::Undetermined),
-            TransportError::Lost(_) => ("session.lost", Exit::Undetermined),
+            TransportError::Lost(_) | TransportError::Closed => ("session.lost", Exit::Undetermined),
             TransportError::FrameTooLarge { .. } => ("session.protocol", Exit::Undetermined),
             TransportError::Io { .. } => ("node.address", Exit::CannotJudge),
             _ => ("node.failed", Exit::CannotJudge),

@@ -175,6 +175,12 @@ impl Opener {
         (&self.counts, self.coverage())
     }
 
+    /// Whether the session is over and the peer was told how it ended.
+    pub fn said_bye(&self) -> bool {
+        let told = self.options.intent != Intent::Check && self.outcome.verdict != super::Verdict::Refused;
+        matches!(self.phase, Phase::Over) && told
+    }
+
     pub(super) fn ask(&mut self, query: Query, purpose: Purpose) {
         self.queries.push_back((query, purpose));
     }
