@@ -251,7 +251,8 @@ fn a_peer_that_dies_in_the_middle_leaves_an_undetermined_verdict_and_valid_recor
 }
 
 fn walk(dir: &std::path::Path) -> u64 {
-    let entries = std::fs::read_dir(dir).map(|entries| entries.flatten().collect()).unwrap_or(Vec::new());
+    let entries: Vec<std::fs::DirEntry> =
+        std::fs::read_dir(dir).map(|entries| entries.flatten().collect()).unwrap_or_default();
     let size = |path: std::path::PathBuf| match path.is_dir() {
         true => walk(&path),
         false => path.metadata().map_or(0, |meta| meta.len()),
