@@ -20,7 +20,7 @@ async fn relay(two: &Two, shape: Shape) -> (Relay, Address) {
 }
 
 fn bytes(relay: &Relay) -> u64 {
-    relay.from_client().bytes + relay.from_server().bytes
+    relay.by_client().bytes + relay.by_server().bytes
 }
 
 /// What the frames cost is known; around them are the handshake, acknowledgements, and QUIC's own headers.

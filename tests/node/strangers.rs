@@ -148,7 +148,7 @@ fn a_handshake_that_dawdles_holds_up_nobody() {
             let other = peer(false);
             let node = other.node.clone();
             dawdling.push((tokio::spawn(async move { node.connect(&address).await.is_ok() }), other));
-            while relay.from_server().datagrams < 2 {
+            while relay.by_server().datagrams < 2 {
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             }
             drop(relay);

@@ -77,12 +77,12 @@ impl Relay {
     }
 
     /// What the client sent.
-    pub(crate) fn from_client(&self) -> Sent {
+    pub(crate) fn by_client(&self) -> Sent {
         self.counts[0].read()
     }
 
     /// What the server sent.
-    pub(crate) fn from_server(&self) -> Sent {
+    pub(crate) fn by_server(&self) -> Sent {
         self.counts[1].read()
     }
 }
