@@ -93,12 +93,14 @@ impl Drop for Relay {
     }
 }
 
+/// When, in which order, which way, what.
+type Due = (Instant, u64, usize, Vec<u8>);
+
 struct Ways {
     shape: Shape,
     seed: u64,
     counts: Arc<[Counts; 2]>,
-    /// When, in which order, which way, what.
-    due: BinaryHeap<Reverse<(Instant, u64, usize, Vec<u8>)>>,
+    due: BinaryHeap<Reverse<Due>>,
     nth: u64,
     /// Until when each way is taken by what was sent before.
     busy: [Instant; 2],
