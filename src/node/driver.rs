@@ -250,6 +250,7 @@ impl Driver {
                 Event::Broken(error) | Event::Stream(StreamError::Transport(error)) => {
                     return Err(NodeError::Transport(error));
                 }
+                // M11.
                 Event::Garbled(error) => return Err(NodeError::Session(error)),
                 Event::Time => self.handle(Input::Time)?,
                 Event::Stop => {

@@ -368,7 +368,7 @@ fn server_config(
     Ok(config)
 }
 
-/// Accepts the pinned key and no other.
+/// Accepts the pinned key and no other (M1).
 #[derive(Debug)]
 struct Pinned {
     pinned: PeerId,
