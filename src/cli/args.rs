@@ -2,6 +2,8 @@
 //!
 //! Completions and man pages are made from this definition.
 
+mod facts;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -536,42 +538,6 @@ impl AnyFormat {
             AnyFormat::Jsonl => Ok(FileFormat::Jsonl),
             AnyFormat::Kv => Ok(FileFormat::Kv),
             other => Err(format!("a file is csv, jsonl or kv; {} is a format of results", other.name())),
-        }
-    }
-}
-
-impl Command {
-    /// Whether it reads stdin.
-    pub(crate) fn reads_input(&self) -> bool {
-        match self {
-            Command::Import(args) => args.file.as_os_str() == "-",
-            Command::Put(args) => args.value == "-",
-            _ => false,
-        }
-    }
-
-    /// The stores on this machine that the command works on.
-    pub(crate) fn stores(&self) -> Vec<PathBuf> {
-        let side = |text: &String| (!text.contains("://")).then(|| PathBuf::from(text));
-        match self {
-            Command::Import(args) => vec![args.store.clone()],
-            Command::Export(args) => vec![args.store.clone()],
-            Command::Put(args) => vec![args.store.clone()],
-            Command::Get(args) => vec![args.store.clone()],
-            Command::Delete(args) => vec![args.store.clone()],
-            Command::List(args) => vec![args.store.clone()],
-            Command::Verify(args) => vec![args.store.clone()],
-            Command::Backup(args) => vec![args.store.clone()],
-            Command::Invite(args) => vec![args.store.clone()],
-            Command::Init(args) => args.like.clone().into_iter().collect(),
-            Command::Dataset(args) => match &args.command {
-                DatasetCommand::Show { store } | DatasetCommand::Export { store, .. } => vec![store.clone()],
-                DatasetCommand::Import { .. } => Vec::new(),
-            },
-            Command::Check(args) => [&args.sides.a, &args.sides.b].into_iter().filter_map(side).collect(),
-            Command::Diff(args) => [&args.sides.a, &args.sides.b].into_iter().filter_map(side).collect(),
-            Command::Repair(args) => [&args.sides.a, &args.sides.b].into_iter().filter_map(side).collect(),
-            _ => Vec::new(),
         }
     }
 }

@@ -139,11 +139,13 @@ fn answer(mut connection: UnixStream, stores: BTreeMap<PathBuf, Store>, listenin
         Ok(request) => {
             let mut env = Env {
                 out: stream(OUT),
+                out_is_data: false,
                 err: stream(ERR),
                 input: Box::new(Input { from: input, buffer: Vec::new(), ended: false }),
                 terminal: false,
                 dir: request.dir,
                 global: request.cli.global.clone(),
+                command: request.cli.command.name(),
                 open: stores,
                 listening: Some(listening),
             };

@@ -149,7 +149,9 @@ fn a_budget_ends_with_what_is_known_then() {
     assert!(summary["verdict"] == "partial" && coverage > 0.1 && coverage < 1.0, "{summary}");
     place.run("diff a b --max-bytes 4kB").exits(3).says(&["partial", "%"]);
     let summary = place.json("check a b --max-time 0s").exits(3).summary();
-    assert_eq!((&summary["verdict"], &summary["wrote"]), (&json!("undetermined"), &json!(0)));
+    // How far it came in no time is the scheduler's choice; that it proved nothing is not.
+    assert!(summary["verdict"] == "undetermined" || summary["verdict"] == "partial", "{summary}");
+    assert_eq!(summary["wrote"], 0);
     place.run("repair a b --apply").ok();
     for line in ["check a b --max-bytes x", "check a b --max-time never", "check a b --settle 1h"] {
         place.run(line).exits(2).says(&["usage."]);

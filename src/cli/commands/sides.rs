@@ -136,6 +136,9 @@ pub(crate) fn run(
     let layout = Layout::from_bytes(&layout.unwrap_or_default());
     let layout = layout.map_err(|error| CliError::new("store.layout", error.to_string()))?;
     note(env, sides, dataset, intent(swapped), &report);
+    if let Some(refuse) = &report.outcome.refusal {
+        return Err(CliError::refusal(refuse.code, &report.outcome.reason));
+    }
     let scope = if sides.collections.is_empty() { collections.clone() } else { sides.collections.clone() };
     Ok(Ran { report, swapped, layout, collections, scope, interrupted, stores })
 }
@@ -275,7 +278,7 @@ impl Ran {
     }
 
     /// The summary object that every session ends with.
-    pub(crate) fn summary(&self, command: &str) -> Map<String, Value> {
+    pub(crate) fn summary(&self) -> Map<String, Value> {
         let outcome = &self.report.outcome;
         let counts = &outcome.counts;
         let (only_a, only_b, a_newer, b_newer) = self.counted();
@@ -289,7 +292,6 @@ impl Ran {
         let moved = |m: Moves| json!({ "offered": m.offered, "applied": m.applied, "kept": m.kept, "moved": m.moved, "refused": m.refused });
         let traffic = self.report.traffic;
         let fields = json!({
-            "command": command,
             "verdict": outcome.verdict.name(),
             "reason": outcome.reason,
             "scope": self.scope,

@@ -37,7 +37,6 @@ pub(crate) fn run(_: &Status, env: &mut Env) -> Result<Exit, CliError> {
         lines.push(format!("pair   {a} and {b}: {verdict}{differ} ({command} {ago} ago)"));
     }
     let summary = json!({
-        "command": "status",
         "node": peer.to_string(),
         "home": home.dir(),
         "serving": serving,
