@@ -9,6 +9,7 @@ mod env;
 mod error;
 mod exit;
 pub mod format;
+mod interrupt;
 mod output;
 mod progress;
 mod records;

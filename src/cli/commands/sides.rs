@@ -19,6 +19,7 @@ pub(crate) use self::shown::{line, object, plural};
 use crate::cli::args::{Sides, To};
 use crate::cli::env::Env;
 use crate::cli::format::Layout;
+use crate::cli::interrupt::Interrupt;
 use crate::cli::units::{parse_bytes, parse_duration, show_bytes, show_count};
 use crate::cli::verdicts::{self, Last};
 use crate::cli::{CliError, Exit};
@@ -100,7 +101,7 @@ pub(crate) fn run(
     };
     let (ran, interrupted) = runtime()?.block_on(async {
         let (stop, stopped) = watch::channel(false);
-        let signal = tokio::spawn(signalled(stop));
+        let interrupt = Interrupt::listen(stop);
         let ran = match pair {
             Pair::Own(opener, Target::Here(store)) => {
                 let report = between(Arc::new(opener), Arc::new(store), options, budget, stopped, &mut progress).await;
@@ -127,8 +128,7 @@ pub(crate) fn run(
                 held.map(|(store, report)| (Some(store), report))
             }
         };
-        let interrupted = if signal.is_finished() { signal.await.ok() } else { None };
-        Ok::<_, CliError>((ran, interrupted))
+        Ok::<_, CliError>((ran, interrupt.exit()))
     })?;
     meter.end();
     let (held, report) = ran?;
@@ -206,23 +206,6 @@ fn note(env: &mut Env, sides: &Sides, dataset: String, intent: Intent, report: &
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
     let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     built.map_err(|error| CliError::new("node.runtime", format!("threads cannot be started: {error}")))
-}
-
-/// Waits for an interrupt and passes it on; gives the exit that it means.
-pub(crate) async fn signalled(stop: watch::Sender<bool>) -> Exit {
-    use tokio::signal::unix::{SignalKind, signal};
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut terminated) => terminated.recv().await,
-            Err(_) => std::future::pending().await,
-        }
-    };
-    let exit = tokio::select! {
-        _ = tokio::signal::ctrl_c() => Exit::Interrupted,
-        _ = terminated => Exit::Terminated,
-    };
-    let _ = stop.send(true);
-    exit
 }
 
 fn target(env: &Env, typed: &str) -> Result<Target, CliError> {
