@@ -129,7 +129,7 @@ fn export(store: &Path, typed: &Path, env: &mut Env) -> Result<Exit, CliError> {
     let summary = json!({
         "dataset": definition.name,
         "dataset_id": definition.id.to_string(),
-        "file": path,
+        "file": path.display().to_string(),
     });
     Printer::new(env).end(Exit::Done, &text, fields(summary))
 }

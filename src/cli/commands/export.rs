@@ -37,7 +37,8 @@ pub(crate) fn run(args: &Export, env: &mut Env) -> Result<Exit, CliError> {
     let records = written.and_then(|records| target.keep().map(|()| records).map_err(|error| failed(typed, &error)));
     let records = records.inspect_err(|_| target.discard())?;
     let text = format!("exported {} records to {}", show_count(records), typed.display());
-    let summary = json!({ "records": records, "file": env.path(typed), "as": format.to_string() });
+    let summary =
+        json!({ "records": records, "file": env.path(typed).display().to_string(), "as": format.to_string() });
     Printer::new(env).end(Exit::Done, &text, fields(summary))
 }
 

@@ -54,7 +54,7 @@ pub(super) fn made(store: &Store, typed: &Path, env: &mut Env) -> Result<Exit, C
     let summary = json!({
         "dataset": definition.name,
         "dataset_id": definition.id.to_string(),
-        "store": env.path(typed),
+        "store": env.path(typed).display().to_string(),
         "actor": actor,
         "records": store.stats()?.records,
     });

@@ -38,7 +38,7 @@ pub(crate) fn run(_: &Status, env: &mut Env) -> Result<Exit, CliError> {
     }
     let summary = json!({
         "node": peer.to_string(),
-        "home": home.dir(),
+        "home": home.dir().display().to_string(),
         "serving": serving,
         "peers": peers.iter().map(|p| json!({ "peer": p.peer.to_string(), "may": p.may.names(), "name": p.name })).collect::<Vec<_>>(),
         "pairs": lasts,
