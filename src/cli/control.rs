@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::args::Cli;
 use super::env::Env;
-use super::{CliError, Exit};
+use super::{CliError, Exit, output};
 use crate::store::Store;
 
 /// In a store's directory, while a daemon holds it: where its socket is.
@@ -44,8 +44,9 @@ pub(crate) fn hand_over(cli: &Cli) -> Option<Exit> {
     // A marker that nobody answers to was left by a daemon that was killed.
     let socket = UnixStream::connect(marker.trim()).ok()?;
     Some(ask(cli, socket).unwrap_or_else(|error| {
-        eprintln!("reknit: the daemon that holds the store went away: {error}; try the command again [control.lost]");
-        Exit::Undetermined
+        let message = format!("the daemon that holds the store went away: {error}; try the command again");
+        let lost = CliError { exit: Exit::Undetermined, ..CliError::new("control.lost", message) };
+        output::print_error(&mut Env::of_process(cli), &lost)
     }))
 }
 
@@ -139,11 +140,13 @@ fn answer(mut connection: UnixStream, stores: BTreeMap<PathBuf, Store>, listenin
         Ok(request) => {
             let mut env = Env {
                 out: stream(OUT),
+                out_is_data: false,
                 err: stream(ERR),
                 input: Box::new(Input { from: input, buffer: Vec::new(), ended: false }),
                 terminal: false,
                 dir: request.dir,
                 global: request.cli.global.clone(),
+                command: request.cli.command.name(),
                 open: stores,
                 listening: Some(listening),
             };

@@ -37,9 +37,8 @@ pub(crate) fn run(_: &Status, env: &mut Env) -> Result<Exit, CliError> {
         lines.push(format!("pair   {a} and {b}: {verdict}{differ} ({command} {ago} ago)"));
     }
     let summary = json!({
-        "command": "status",
         "node": peer.to_string(),
-        "home": home.dir(),
+        "home": home.dir().display().to_string(),
         "serving": serving,
         "peers": peers.iter().map(|p| json!({ "peer": p.peer.to_string(), "may": p.may.names(), "name": p.name })).collect::<Vec<_>>(),
         "pairs": lasts,
