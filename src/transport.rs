@@ -29,6 +29,12 @@ pub enum TransportError {
         /// What stood in the way.
         cause: String,
     },
+    /// The address is this node's own. Its stores are named by their directories here.
+    #[error("{address} is this node itself; name the store by its directory")]
+    Oneself {
+        /// The address.
+        address: String,
+    },
     /// Somebody else holds the address. Do not try again before the peer's identity is cleared up.
     #[error("an impostor at {address}: expected peer {expected}, the key there is another")]
     Impostor {

@@ -85,8 +85,12 @@ impl Endpoint {
     /// Connects to a peer; nobody but the pinned peer is accepted.
     ///
     /// # Errors
-    /// [`TransportError::Unreachable`], [`TransportError::Impostor`], [`TransportError::Version`], [`TransportError::Tls`].
+    /// [`TransportError::Unreachable`], [`TransportError::Oneself`], [`TransportError::Impostor`],
+    /// [`TransportError::Version`], [`TransportError::Tls`].
     pub async fn connect(&self, address: &Address) -> Result<Connection, TransportError> {
+        if address.peer == self.me {
+            return Err(TransportError::Oneself { address: address.to_string() });
+        }
         let unreachable = |cause: String| TransportError::Unreachable { address: address.to_string(), cause };
         let local = self.local_addr()?;
         let found = tokio::net::lookup_host((address.host.as_str(), address.port)).await;
