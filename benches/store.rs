@@ -33,10 +33,10 @@ fn main() {
     let wanted = |name: &str| only.is_empty() || only.iter().all(|word| name.contains(word.as_str()));
     for engine in [EngineKind::Fjall, EngineKind::Redb] {
         for (order, sorted) in [("random", false), ("sorted", true)] {
-            for (tree, no_tree) in [("tree", false), ("no tree", true)] {
-                let name = format!("load {engine} {order} {tree}");
+            for (what, kind) in [("tree", Kind::Whole), ("no tree", Kind::NoTree), ("no key index", Kind::NoKeyIndex)] {
+                let name = format!("load {engine} {order} {what}");
                 if wanted(&name) {
-                    load(&name, engine, records, sorted, no_tree);
+                    load(&name, engine, records, sorted, kind);
                 }
             }
         }
@@ -91,15 +91,27 @@ fn value(n: u64) -> Vec<u8> {
     (0..VALUE_BYTES as u64 / 4).flat_map(|i| mixed(n ^ i << 40).to_le_bytes()[..4].to_vec()).collect()
 }
 
-fn create(dir: &std::path::Path, engine: EngineKind, no_tree: bool) -> Store {
-    let definition = Definition::simple(DatasetId([7; 16]), "bench");
-    let options = Options { engine, no_tree, ..Options::default() };
+/// What a store keeps beside its records.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Tree and index by key.
+    Whole,
+    /// The index by key alone.
+    NoTree,
+    /// The tree alone.
+    NoKeyIndex,
+}
+
+fn create(dir: &std::path::Path, engine: EngineKind, kind: Kind) -> Store {
+    let key_index = kind != Kind::NoKeyIndex;
+    let definition = Definition { key_index, ..Definition::simple(DatasetId([7; 16]), "bench") };
+    let options = Options { engine, no_tree: kind == Kind::NoTree, ..Options::default() };
     Store::create(dir, definition, DatasetKey::from_bytes([9; 32]), &options).expect("a store")
 }
 
-fn load(name: &str, engine: EngineKind, records: u64, sorted: bool, no_tree: bool) {
+fn load(name: &str, engine: EngineKind, records: u64, sorted: bool, kind: Kind) {
     let home = tempfile::tempdir().expect("a directory");
-    let store = create(&home.path().join("store"), engine, no_tree);
+    let store = create(&home.path().join("store"), engine, kind);
     let mut order = Vec::new();
     if sorted {
         // In the order of positions, as an import writes.
@@ -120,7 +132,7 @@ fn load(name: &str, engine: EngineKind, records: u64, sorted: bool, no_tree: boo
 
 fn overwrite(name: &str, engine: EngineKind, records: u64) {
     let home = tempfile::tempdir().expect("a directory");
-    let store = create(&home.path().join("store"), engine, false);
+    let store = create(&home.path().join("store"), engine, Kind::Whole);
     let rows = (0..records).map(|n| Ok::<_, Infallible>((key(n), value(n))));
     store.first().import(rows, &mut |_| ()).expect("an import");
     let writes = records / 5;
@@ -137,7 +149,7 @@ fn overwrite(name: &str, engine: EngineKind, records: u64) {
 
 fn import(name: &str, engine: EngineKind, records: u64) {
     let home = tempfile::tempdir().expect("a directory");
-    let store = create(&home.path().join("store"), engine, false);
+    let store = create(&home.path().join("store"), engine, Kind::Whole);
     let rows = (0..records).map(|n| Ok::<_, Infallible>((key(n), value(n))));
     let began = Instant::now();
     store.first().import(rows, &mut |_| ()).expect("an import");
@@ -147,7 +159,7 @@ fn import(name: &str, engine: EngineKind, records: u64) {
 /// Writers that each wait until their put is on disk, for two seconds.
 fn write_together(name: &str, engine: EngineKind, writers: u64) {
     let home = tempfile::tempdir().expect("a directory");
-    let store = create(&home.path().join("store"), engine, false);
+    let store = create(&home.path().join("store"), engine, Kind::Whole);
     let done = AtomicU64::new(0);
     let began = Instant::now();
     std::thread::scope(|scope| {
@@ -164,7 +176,9 @@ fn write_together(name: &str, engine: EngineKind, writers: u64) {
             });
         }
     });
-    row(name, done.load(Ordering::Relaxed), began.elapsed(), Some(&store));
+    let (puts, commits) = (done.load(Ordering::Relaxed), store.cut().commit);
+    row(name, puts, began.elapsed(), Some(&store));
+    println!("  {:.1} puts share a sync", puts as f64 / commits.max(1) as f64);
 }
 
 /// A tree in memory, so that nothing but the work of digests is timed.

@@ -202,6 +202,9 @@ pub(crate) enum ProfileArg {
 }
 
 #[derive(Debug, Args, Serialize, Deserialize)]
+#[command(
+    after_help = "Examples:\n  reknit import a cities.csv --key geonameid\n  psql -c \"copy t to stdout csv header\" | reknit import a - --key id --format csv\n  reknit import a pairs.kv"
+)]
 pub(crate) struct Import {
     /// The store
     pub(crate) store: PathBuf,
@@ -216,6 +219,7 @@ pub(crate) struct Import {
 }
 
 #[derive(Debug, Args, Serialize, Deserialize)]
+#[command(after_help = "Examples:\n  reknit export a > cities.csv\n  reknit export a -o cities.jsonl")]
 pub(crate) struct Export {
     /// The store
     pub(crate) store: PathBuf,
@@ -320,6 +324,9 @@ pub(crate) enum DatasetCommand {
 pub(crate) struct Id {}
 
 #[derive(Debug, Args, Serialize, Deserialize)]
+#[command(
+    after_help = "Examples:\n  reknit invite a --may compare,read --expires 1d\n  reknit invite a --at node.example:7473"
+)]
 pub(crate) struct Invite {
     /// The store
     pub(crate) store: PathBuf,
@@ -374,6 +381,7 @@ pub(crate) enum PeersCommand {
 }
 
 #[derive(Debug, Args, Serialize, Deserialize)]
+#[command(after_help = "Examples:\n  reknit serve a b --listen 0.0.0.0:7473")]
 pub(crate) struct Serve {
     /// The stores
     #[arg(required = true)]
@@ -405,12 +413,18 @@ pub(crate) struct Sides {
 }
 
 #[derive(Debug, Args, Serialize, Deserialize)]
+#[command(
+    after_help = "Examples:\n  reknit check a b\n  reknit check a quic://PEER@host/a --format json\n  reknit check quic://PEER@one/a quic://PEER@two/a     one compares with two, for who may operate one"
+)]
 pub(crate) struct Check {
     #[command(flatten)]
     pub(crate) sides: Sides,
 }
 
 #[derive(Debug, Args, Serialize, Deserialize)]
+#[command(
+    after_help = "Examples:\n  reknit diff a b --limit 20 --values\n  reknit diff a quic://PEER@host/a --format jsonl"
+)]
 pub(crate) struct Diff {
     #[command(flatten)]
     pub(crate) sides: Sides,
@@ -423,6 +437,9 @@ pub(crate) struct Diff {
 }
 
 #[derive(Debug, Args, Serialize, Deserialize)]
+#[command(
+    after_help = "Examples:\n  reknit repair a b                      what it would do\n  reknit repair a b --apply\n  reknit repair a b --to b --apply       only b is written\n  reknit repair a b --to b --mirror --apply   b becomes exactly a"
+)]
 pub(crate) struct Repair {
     #[command(flatten)]
     pub(crate) sides: Sides,

@@ -27,6 +27,8 @@ use crate::node::{Budget, HeldStore, HoldRequest, Node, Progress, SessionReport,
 use crate::store::Store;
 use crate::transport::Address;
 
+/// Threads on which stores are asked; each keeps what memory it once needed.
+const BLOCKING_THREADS: usize = 4;
 /// How long differences may be given to settle; a peer that hears nothing for twice as long gives up.
 const SETTLE_MAX: Duration = Duration::from_secs(300);
 
@@ -204,7 +206,11 @@ fn note(env: &mut Env, sides: &Sides, dataset: String, intent: Intent, report: &
 
 /// The runtime of one command.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
-    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let built = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build();
     built.map_err(|error| CliError::new("node.runtime", format!("threads cannot be started: {error}")))
 }
 
