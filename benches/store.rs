@@ -188,19 +188,23 @@ impl Nodes for InMemory {
 
 fn digest(name: &str, records: u64, batch: usize) {
     let keys = Keys::new(&DatasetKey::from_bytes([9; 32]));
-    let change = |n: u64, stamp: u64, before: Option<Digest>| {
+    let record = |n: u64, stamp: u64| {
         let version = Version::after(Stamp(stamp), Actor(1), []);
         let sibling = Sibling { version, content: Content::Live(value(n)), expires: None };
-        let record = Record { key: key(n), state: State::single(sibling) };
-        let after = keys.entry(Profile::Versioned, "default", &record);
-        Change { position: keys.position("default", &record.key), before, after }
+        Record { key: key(n), state: State::single(sibling) }
+    };
+    let change = |record: &Record, tree: &InMemory| {
+        let position = keys.position("default", &record.key);
+        let after = keys.entry(Profile::Versioned, "default", record);
+        Change { position, before: tree.entries.get(&position).copied(), after }
     };
     let mut tree = InMemory { families: HashMap::new(), entries: BTreeMap::new() };
     let mut root = Summary::EMPTY;
     let mut took = Duration::ZERO;
-    let mut lay = |changes: &mut dyn FnMut(&InMemory) -> Vec<Change>| {
+    // Position, content and entry digests belong to the work; making the records does not.
+    let mut lay = |records: Vec<Record>| {
         let began = Instant::now();
-        let changes = changes(&tree);
+        let changes = records.iter().map(|record| change(record, &tree)).collect();
         let laid = update(&keys, &tree, root, changes).expect("a tree");
         let spent = began.elapsed();
         root = laid.root;
@@ -214,18 +218,15 @@ fn digest(name: &str, records: u64, batch: usize) {
         }
         spent
     };
-    lay(&mut |_| (0..records).map(|n| change(n, 1, None)).collect());
+    for first in (0..records).step_by(BATCH) {
+        lay((first..records.min(first + BATCH as u64)).map(|n| record(n, 1)).collect());
+    }
     let writes = if batch == 1 { 20_000 } else { 20 * BATCH };
     for nth in 0..writes / batch {
-        // Made outside of the clock: the keys alone. Position, content and entry digests belong to the work.
         let mut some: Vec<u64> = (0..batch).map(|i| mixed((nth * batch + i) as u64) % records).collect();
         some.sort_unstable();
         some.dedup();
-        took += lay(&mut |tree| {
-            let stamp = 2 + nth as u64;
-            let before = |n: &u64| tree.entries.get(&keys.position("default", &key(*n))).copied();
-            some.iter().map(|n| change(*n, stamp, before(n))).collect()
-        });
+        took += lay(some.into_iter().map(|n| record(n, 2 + nth as u64)).collect());
     }
     row(name, writes as u64, took, None);
 }

@@ -10,6 +10,8 @@ mod error;
 mod exit;
 pub mod format;
 mod output;
+mod progress;
+mod records;
 mod units;
 mod verdicts;
 
@@ -53,7 +55,21 @@ pub(crate) fn run(cli: &Cli, env: &mut Env) -> Exit {
         Command::Diff(args) => commands::diff::run(args, env),
         Command::Repair(args) => commands::repair::run(args, env),
         Command::Status(args) => commands::status::run(args, env),
-        _ => Err(CliError::new("x", "y")),
+        Command::Init(args) => commands::init::run(args, env),
+        Command::Import(args) => commands::import::run(args, env),
+        Command::Export(args) => commands::export::run(args, env),
+        Command::Put(args) => commands::put::run(args, env),
+        Command::Get(args) => commands::get::run(args, env),
+        Command::Delete(args) => commands::delete::run(args, env),
+        Command::List(args) => commands::list::run(args, env),
+        Command::Verify(args) => commands::verify::run(args, env),
+        Command::Backup(args) => commands::backup::run(args, env),
+        Command::Restore(args) => commands::restore::run(args, env),
+        Command::Dataset(args) => commands::dataset::run(args, env),
+        Command::Id(args) => commands::id::run(args, env),
+        Command::Peers(args) => commands::peers::run(args, env),
+        Command::Completions(args) => commands::completions::run(args, env),
+        Command::Man(args) => commands::man::run(args, env),
     };
     done.unwrap_or_else(|error| output::print_error(env, &error))
 }

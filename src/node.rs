@@ -108,3 +108,44 @@ fn life(side: &dyn Side) -> Life {
     let info = side.describe();
     Life { actor: info.actor.0, nonce: info.nonce }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Op, Options as StoreOptions, Store};
+    use reknit_core::session::{Direction, Intent, Verdict};
+    use reknit_core::{DatasetId, DatasetKey, Definition};
+
+    fn store(records: u32) -> Store {
+        let definition = Definition::simple(DatasetId([1; 16]), "test");
+        let store = Store::in_memory(definition, DatasetKey::from_bytes([2; 32]), &StoreOptions::default());
+        let store = store.expect("a store");
+        let ops = (0..records).map(|n| Op::put(n.to_be_bytes(), b"value".as_slice())).collect();
+        store.batch(ops, crate::store::Durability::Synced).expect("written");
+        store
+    }
+
+    /// A responder that was asked for records before the lane for them had arrived once ended its lanes.
+    #[test]
+    fn a_lane_of_records_may_arrive_after_the_wish_for_records() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let (a, b) = (Arc::new(store(0)), Arc::new(store(500)));
+            let (near, mut far) = Link::pair();
+            let lane = far.records;
+            far.records = Box::pin(async move {
+                for _ in 0..20_000 {
+                    tokio::task::yield_now().await;
+                }
+                lane.await
+            });
+            let (_stop, stopped) = tokio::sync::watch::channel(false);
+            let answering = tokio::spawn(answer_session(b, far, Rights::ALL, None, stopped.clone()));
+            let options = Options::new(Intent::Repair(Direction::Both));
+            let report = open_session(a, near, options, Budget::default(), stopped, &mut |_| {}).await;
+            let outcome = report.expect("an outcome").outcome;
+            assert_eq!((outcome.verdict, outcome.counts.to_mine.applied), (Verdict::InSync, 500));
+            answering.await.expect("it ends").expect("answered");
+        });
+    }
+}

@@ -176,3 +176,19 @@ fn links_between_documents_lead_somewhere_and_every_document_is_in_the_index() {
         assert!(known, "{} is not in docs/README.md", path.display());
     }
 }
+
+#[test]
+fn every_error_id_has_its_row_in_the_documents() {
+    let documented = fs::read_to_string(root().join("docs/errors.md")).expect("docs/errors.md");
+    let mut found = 0;
+    for path in files(&root().join("src/cli"), ".rs") {
+        let text = fs::read_to_string(&path).expect("a source");
+        for part in text.split("CliError::new(").chain(text.split("CliError::refused(")).skip(1) {
+            let Some(rest) = part.trim_start().strip_prefix('"') else { continue };
+            let id = rest.split('"').next().unwrap_or_default();
+            found += 1;
+            assert!(documented.contains(&format!("`{id}`")), "{id} of {} is not in docs/errors.md", path.display());
+        }
+    }
+    assert!(found > 20, "the search for ids found {found}");
+}

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use super::format::Format;
+
 const EXAMPLES: &str = "\
 Examples:
   reknit demo
@@ -83,6 +85,16 @@ pub(crate) enum FileFormat {
     Jsonl,
     /// key, tab, value; \t \n \r \\ escaped.
     Kv,
+}
+
+impl From<FileFormat> for Format {
+    fn from(format: FileFormat) -> Format {
+        match format {
+            FileFormat::Csv => Format::Csv,
+            FileFormat::Jsonl => Format::Jsonl,
+            FileFormat::Kv => Format::Kv,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand, Serialize, Deserialize)]
@@ -191,7 +203,7 @@ pub(crate) struct Export {
     /// Write to this file instead of stdout
     #[arg(long, short, env = "REKNIT_OUTPUT", value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// The format [default: the one that was imported]
+    /// The format [default: by the file's ending, else the one that was imported]
     #[arg(long = "as", env = "REKNIT_AS", value_enum, value_name = "FORMAT")]
     pub(crate) file_format: Option<FileFormat>,
 }

@@ -3,7 +3,7 @@
 use reknit_core::session::SessionError;
 
 use super::Exit;
-use super::format::FormatError;
+use super::format::{ArgumentError, FormatError, LayoutError, Reason};
 use crate::node::{HomeError, NodeError, TicketError};
 use crate::store::{EngineError, StoreError};
 use crate::transport::{AddressError, TransportError};
@@ -104,7 +104,37 @@ impl From<HomeError> for CliError {
 
 impl From<FormatError> for CliError {
     fn from(error: FormatError) -> Self {
-        CliError::new("import.malformed", error.to_string())
+        let id = match &error.reason {
+            Reason::Io(_) => "import.file",
+            Reason::NoKeyColumns { .. }
+            | Reason::RepeatedKeyColumn { .. }
+            | Reason::UnknownKeyColumn { .. }
+            | Reason::KeyColumnsOfKv => "import.key-column",
+            Reason::KeyTooLong { .. } => "record.key-too-long",
+            Reason::ValueTooLong { .. } => "record.value-too-long",
+            _ => "import.malformed",
+        };
+        CliError::new(id, format!("{error}; nothing was imported"))
+    }
+}
+
+impl From<LayoutError> for CliError {
+    fn from(error: LayoutError) -> Self {
+        let id = match &error {
+            LayoutError::Formats { .. } | LayoutError::Keys { .. } => "import.other-layout",
+            _ => "store.layout",
+        };
+        CliError::new(id, error.to_string())
+    }
+}
+
+impl From<ArgumentError> for CliError {
+    fn from(error: ArgumentError) -> Self {
+        let id = match &error {
+            ArgumentError::KeyTooLong(_) => "record.key-too-long",
+            _ => "usage.record",
+        };
+        CliError::new(id, format!("{error}; nothing was changed"))
     }
 }
 
@@ -122,6 +152,7 @@ impl From<TicketError> for CliError {
 
 impl From<std::io::Error> for CliError {
     fn from(error: std::io::Error) -> Self {
-        CliError::new("output", format!("the output cannot be written: {error}"))
+        let id = if error.kind() == std::io::ErrorKind::BrokenPipe { "output.closed" } else { "output" };
+        CliError::new(id, format!("the output cannot be written: {error}"))
     }
 }

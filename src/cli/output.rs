@@ -66,6 +66,14 @@ impl<'a> Printer<'a> {
     }
 }
 
+/// The fields of an object, for a summary.
+pub(crate) fn fields(object: Value) -> Map<String, Value> {
+    match object {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    }
+}
+
 /// Prints an error: a sentence with its id for people, a summary with its id otherwise.
 pub(crate) fn print_error(env: &mut Env, error: &CliError) -> Exit {
     // Where nobody listens any more there is nobody to tell.

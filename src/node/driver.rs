@@ -63,7 +63,7 @@ pub(super) enum StreamError {
 #[non_exhaustive]
 pub enum Progress {
     /// A difference was found.
-    Found(Difference),
+    Found(Box<Difference>),
     /// What was counted so far, and the share of positions proven, in millionths.
     Counted(Box<Counts>, u32),
 }
@@ -208,7 +208,7 @@ impl Driver {
                         // A closed queue means that the lane is gone, which its own event tells.
                         let _ = self.jobs.send(Job { transfer, selections, guards });
                     }
-                    Output::Found(difference) => progress(Progress::Found(difference)),
+                    Output::Found(difference) => progress(Progress::Found(Box::new(difference))),
                     Output::Done(outcome) => return Ok(Some(*outcome)),
                 }
             }
@@ -231,7 +231,8 @@ impl Driver {
                 Event::Message(message) => self.held.push_back(message),
                 Event::Records(frame) => self.on_records(frame)?,
                 Event::Answer(Ok(answer)) => {
-                    if matches!(answer, Answer::Applied(_)) {
+                    // New versions of a mirror are applied too, without a frame that brought them.
+                    if matches!(answer, Answer::Applied(_)) && self.applying > 0 {
                         self.applying -= 1;
                         self.frames.add_permits(1);
                     }

@@ -135,9 +135,14 @@ pub(super) fn spawn(
                 Err(_) => return,
             }
         } else {
+            tokio::pin!(records);
             tokio::select! {
-                lane = records => lane,
-                _ = wanted => return,
+                lane = &mut records => lane,
+                needed = wanted => match needed {
+                    // There is something to stream before the opener's lane has arrived: it is on its way.
+                    Ok(()) => records.await,
+                    Err(_) => return,
+                },
             }
         };
         let lane = match lane {

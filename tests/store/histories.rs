@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use reknit::core::CollectionId;
 use reknit::core::query::{Guard, Incoming};
 use reknit::store::contract::record;
+use reknit::store::engine::conformance::Draw;
 use reknit::store::{Durability, EngineKind, Op, Options, Side, Store};
 
 use crate::support::{self, ENGINES, assert_sound, options};
@@ -120,5 +121,31 @@ fn a_tree_grows_and_shrinks_through_the_cache() {
         }
         assert_sound(&store, "deleted");
         assert_eq!(store.stats().expect("stats").tombstones, 6_000);
+    }
+}
+
+/// A leaf that becomes a part of its parent and comes back later is another one: what a cache held of it is stale.
+/// Only under the content profile does a tree shrink, since elsewhere a tombstone is an entry too.
+#[test]
+fn a_range_that_was_part_of_a_leaf_meanwhile_is_read_anew() {
+    let store = Store::in_memory(support::content_definition(), support::key(), &options(EngineKind::Fjall));
+    let store = store.expect("create");
+    let mut draw = Draw(3);
+    for wave in 0..40_u8 {
+        let put = |keys: std::ops::Range<u8>, value: u8| keys.map(|key| Op::put([key], [value])).collect();
+        store.batch(put(0..70, wave), Durability::Synced).expect("grown");
+        // One key at a time, so that the batch that makes the root a leaf touches one of its sixteen parts only.
+        for key in 25..70_u8 {
+            store.batch(vec![Op::delete([key])], Durability::Synced).expect("shrunk");
+        }
+        assert_sound(&store, &format!("wave {wave}, shrunk"));
+        let some = u8::try_from(draw.below(20)).expect("few");
+        store.batch(put(some..some + 5, !wave), Durability::Synced).expect("changed");
+        for key in 25..70_u8 {
+            if draw.below(2) == 0 {
+                store.batch(vec![Op::put([key], [wave])], Durability::Synced).expect("grown again");
+            }
+        }
+        assert_sound(&store, &format!("wave {wave}, grown again"));
     }
 }

@@ -16,6 +16,9 @@ const MEMTABLE_BYTES: u64 = 12 << 20;
 const UNWRITTEN_BYTES_MAX: u64 = 36 << 20;
 /// How often a writer that waits looks again.
 const WAIT: Duration = Duration::from_millis(2);
+/// How often a writer finds no less unwritten before it goes on all the same: the engine's own count of what is
+/// unwritten was seen to stay where it was.
+const STILL_MAX: u32 = 500;
 /// All journals together; the smallest that the engine takes, and what a start has to read at most.
 const JOURNALS_BYTES: u64 = 64 << 20;
 /// One thread writes tables out and merges them. With more, the first of them spins for as long as another merges
@@ -41,7 +44,14 @@ impl Fjall {
             self.in_memtable.store(0, Ordering::Relaxed);
             self.rows.rotate_memtable().map_err(|error| sorted(&self.dir, error))?;
         }
-        while self.database.write_buffer_size() > UNWRITTEN_BYTES_MAX {
+        let (mut last, mut still) = (u64::MAX, 0);
+        loop {
+            let unwritten = self.database.write_buffer_size();
+            if unwritten <= UNWRITTEN_BYTES_MAX || still >= STILL_MAX {
+                break;
+            }
+            still = if unwritten < last { 0 } else { still + 1 };
+            last = unwritten;
             // A worker that failed writes nothing out any more; the engine then refuses this.
             self.database.persist(PersistMode::Buffer).map_err(|error| sorted(&self.dir, error))?;
             std::thread::sleep(WAIT);

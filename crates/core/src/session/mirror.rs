@@ -1,7 +1,7 @@
 //! Mirroring: one side becomes exactly the other, as new versions that supersede what both had.
 //!
-//! The first round writes new versions on the opener's store wherever the mirrored side would have
-//! won; the rounds after it are a plain repair, in which those versions win everywhere.
+//! New versions are written on the opener's store wherever the mirrored side would have won; the next
+//! round is then a plain repair, in which those versions win everywhere.
 
 use super::Intent;
 use super::opener::Opener;
@@ -9,10 +9,9 @@ use crate::difference::{Difference, Kind, Side};
 use crate::query::{Item, Overwrite, Replacement};
 
 impl Opener {
-    /// The side that is being made the other's mirror, while new versions are being written.
+    /// The side that is being made the other's mirror.
     pub(super) fn mirroring(&self) -> Option<Side> {
-        let repair = matches!(self.options.intent, Intent::Repair(_));
-        self.options.mirror.filter(|_| repair && self.counts.rounds == 0)
+        self.options.mirror.filter(|_| matches!(self.options.intent, Intent::Repair(_)))
     }
 
     /// Writes a new version where the mirrored side would win; says whether it did.

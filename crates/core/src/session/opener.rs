@@ -63,6 +63,9 @@ pub(super) struct Request {
     listing: bool,
 }
 
+/// What both sides know of one key.
+type Pair = (Option<Item>, Option<WireItem>);
+
 /// What an answer of the store is for.
 pub(super) enum Purpose {
     FirstCut,
@@ -298,7 +301,11 @@ impl Opener {
         self.requests.insert(0, Request { collection, ranges: vec![Range::ALL], listing: false });
     }
 
+    /// Asks for the items that were gathered, unless many requests wait already: then more are gathered first.
     fn send_lists(&mut self) {
+        if self.requests.len() >= REQUESTS_MAX {
+            return;
+        }
         for (collection, (mut positions, ranges)) in std::mem::take(&mut self.list) {
             positions.sort_unstable();
             positions.dedup();
@@ -384,7 +391,7 @@ impl Opener {
 
     /// Pairs our items and the peer's by key, judges each pair and acts on it.
     fn pair(&mut self, collection: CollectionId, mine: Vec<Item>, theirs: Vec<WireItem>) {
-        let mut pairs: BTreeMap<(Position, Vec<u8>), (Option<Item>, Option<WireItem>)> = BTreeMap::new();
+        let mut pairs: BTreeMap<(Position, Vec<u8>), Pair> = BTreeMap::new();
         for item in mine {
             let pair = pairs.entry((item.position, item.key.clone())).or_default();
             pair.0 = Some(item);

@@ -16,6 +16,8 @@ use crate::wire;
 
 /// Entries that one request for records names; about 20 bytes each.
 const ENTRIES_PER_WANT: usize = 2048;
+/// Transfers that may be under way each way before more records are gathered.
+const TRANSFERS_MAX: usize = 4;
 /// Refused records whose key and reason are kept for the report.
 const SAMPLES_MAX: usize = 16;
 
@@ -133,7 +135,9 @@ impl Opener {
     pub(super) fn flush_transfers(&mut self) -> bool {
         let versioned = self.definition.profile == Profile::Versioned;
         let mut any = false;
-        for (collection, gathered) in std::mem::take(&mut self.transfers.sending) {
+        let room = |under_way: usize| under_way < TRANSFERS_MAX;
+        let sending = room(self.transfers.sent.len()).then(|| std::mem::take(&mut self.transfers.sending));
+        for (collection, gathered) in sending.unwrap_or_default() {
             any = true;
             let transfer = self.transfers.number(collection);
             self.transfers.sent.insert(transfer);
@@ -144,7 +148,8 @@ impl Opener {
             let guards = if versioned { Guards::Join } else { Guards::Compared(gathered.guards) };
             self.outputs.push_back(Output::Stream { transfer, selections, guards });
         }
-        for (collection, gathered) in std::mem::take(&mut self.transfers.wanting) {
+        let wanting = room(self.transfers.wanted.len()).then(|| std::mem::take(&mut self.transfers.wanting));
+        for (collection, gathered) in wanting.unwrap_or_default() {
             let entries = sorted(gathered.entries);
             let mut ranges = gathered.ranges.chunks(RANGES_PER_MESSAGE_MAX / 2);
             let mut entries = entries.chunks(ENTRIES_PER_WANT);

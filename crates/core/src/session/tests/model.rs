@@ -352,10 +352,13 @@ pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: Wor
                 }
                 Output::Found(_) | Output::Done(_) => unreachable!("a responder judges nothing"),
             }
-        } else if let Some(input) = to_b.pop_front() {
-            responder.handle(input).expect("an opener keeps to the protocol");
         } else if let Some(input) = to_a.pop_front() {
             opener.handle(input, now).expect("a responder keeps to the protocol");
+        } else if !to_b.is_empty() {
+            // All that came at once is handed in at once, as a busy responder finds it.
+            for input in to_b.drain(..) {
+                responder.handle(input).expect("an opener keeps to the protocol");
+            }
         } else if let Some(at) = opener.wake_at() {
             now = at;
             opener.handle(Input::Time, now).expect("time passes");

@@ -1,0 +1,54 @@
+//! `reknit peers`: who may connect, and what they may.
+
+use serde_json::json;
+
+use super::invite::rights;
+use crate::cli::args::{Peers, PeersCommand};
+use crate::cli::env::Env;
+use crate::cli::output::{Printer, fields};
+use crate::cli::{CliError, Exit};
+use crate::node::KnownPeer;
+use crate::transport::PeerId;
+
+pub(crate) fn run(args: &Peers, env: &mut Env) -> Result<Exit, CliError> {
+    match &args.command {
+        PeersCommand::List => list(env),
+        PeersCommand::Add { peer, may, name } => {
+            let known = KnownPeer { peer: parsed(peer)?, may: rights(may)?, name: name.clone() };
+            env.home()?.add_peer(&known)?;
+            let may = known.may.names();
+            let text = format!("{} may {} here", known.peer.short(), may.join(", "));
+            let summary = json!({ "command": "peers add", "peer": known.peer.to_string(), "may": may, "name": name });
+            Printer::new(env).end(Exit::Done, &text, fields(summary))
+        }
+        PeersCommand::Remove { peer } => {
+            let peer = parsed(peer)?;
+            let found = env.home()?.remove_peer(peer)?;
+            let (exit, text) = match found {
+                true => (Exit::Done, format!("removed {}: it may nothing here", peer.short())),
+                false => (Exit::Differs, format!("{} was not known; nothing was changed", peer.short())),
+            };
+            let summary = json!({ "command": "peers remove", "peer": peer.to_string(), "found": found });
+            Printer::new(env).end(exit, &text, fields(summary))
+        }
+    }
+}
+
+fn list(env: &mut Env) -> Result<Exit, CliError> {
+    let peers = env.home()?.peers()?;
+    let mut printer = Printer::new(env);
+    for KnownPeer { peer, may, name } in &peers {
+        let may = may.names();
+        let shown = name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
+        printer.item(
+            || format!("{peer}{shown} may {}", may.join(", ")),
+            || json!({ "t": "peer", "peer": peer.to_string(), "may": may, "name": name }),
+        )?;
+    }
+    let text = if peers.is_empty() { "no peer may connect; add one with: reknit peers add PEER" } else { "" };
+    printer.end(Exit::Done, text, fields(json!({ "command": "peers list", "peers": peers.len() })))
+}
+
+fn parsed(text: &str) -> Result<PeerId, CliError> {
+    text.parse().map_err(|error| CliError::new("usage.peer", format!("{error}; nothing was changed")))
+}

@@ -1,0 +1,122 @@
+//! Help, manual pages and completions: made from one definition, and complete.
+
+use crate::harness::Place;
+
+/// The commands that a help names.
+fn commands(help: &str) -> Vec<String> {
+    let list = help.split("Commands:\n").nth(1).unwrap_or_default();
+    list.lines()
+        .take_while(|line| !line.trim().is_empty())
+        .filter_map(|line| line.split_whitespace().next())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Every command, with those below it.
+fn all(place: &Place, of: &str, found: &mut Vec<String>) {
+    for command in commands(&place.run(&format!("{of} --help")).ok().out) {
+        let whole = format!("{of} {command}").trim().to_string();
+        found.push(whole.clone());
+        all(place, &whole, found);
+    }
+}
+
+#[test]
+fn every_command_and_flag_is_explained() {
+    let place = Place::new();
+    let mut found = Vec::new();
+    all(&place, "", &mut found);
+    for name in
+        ["demo", "init", "import", "export", "put", "get", "delete", "list", "verify", "backup", "restore", "id"]
+    {
+        assert!(found.iter().any(|command| command == name), "{name}");
+    }
+    for name in ["peers add", "peers remove", "dataset export", "check", "diff", "repair", "serve", "status", "man"] {
+        assert!(found.iter().any(|command| command == name), "{name}");
+    }
+    for command in &found {
+        let help = place.run(&format!("{command} --help")).ok().out;
+        assert!(help.lines().next().is_some_and(|line| line.len() > 10 && !line.starts_with("Usage")), "{command}");
+        // A flag and what is said of it, down to the next.
+        let mut flags: Vec<String> = Vec::new();
+        for line in help.lines() {
+            let margin = line.len() - line.trim_start().len();
+            if (2..=6).contains(&margin) && line.trim_start().starts_with('-') {
+                flags.push(line.trim().to_string());
+            } else if line.starts_with("   ")
+                && let Some(flag) = flags.last_mut()
+            {
+                flag.push(' ');
+                flag.push_str(line.trim());
+            }
+        }
+        assert!(flags.len() >= 5, "{command}: {flags:?}");
+        for flag in flags.iter().filter(|flag| !flag.contains("--help") && !flag.contains("--version")) {
+            assert!(flag.contains("[env: REKNIT_"), "{command}: {flag} has no twin in the environment");
+            let words = flag.split("[env").next().unwrap_or_default().split_whitespace();
+            assert!(
+                words.filter(|word| !word.starts_with(['-', '<'])).count() >= 2,
+                "{command}: {flag} is not explained"
+            );
+        }
+    }
+    place.run("--help").ok().says(&["Examples:", "Exit codes:"]);
+    place.run("--version").ok().says(&["reknit "]);
+}
+
+#[test]
+fn what_is_typed_wrongly_exits_2() {
+    let place = Place::with_store();
+    for line in
+        ["", "nonsense", "init", "put s a", "list s --limit x", "list s --no-such-flag", "id --format xml", "man x"]
+    {
+        let ran = place.run(line).exits(2);
+        assert_eq!(ran.out, "", "{line}");
+        assert!(ran.err.contains("Usage") || ran.err.contains("help"), "{line}: {ran:?}");
+    }
+}
+
+#[test]
+fn flags_have_twins_in_the_environment() {
+    let mut place = Place::with_file("a.kv", "a\tb\nc\td\n", "");
+    place.vars = vec![("REKNIT_LIMIT", "1".into()), ("REKNIT_FORMAT", "jsonl".into())];
+    assert_eq!(place.run("list s").ok().objects().len(), 2);
+    place.run("list s --limit 2 --format text").ok().prints("a\nc\n");
+    place.vars = vec![("REKNIT_AS", "jsonl".into()), ("REKNIT_KEY", "id".into())];
+    place.run("init t").ok();
+    place.feed("import t -", b"{\"id\":1}\n").ok();
+    place.run("get t 1").ok().prints("{\"id\":1}\n");
+}
+
+#[test]
+fn no_colour_is_printed_where_nobody_looks_or_wants_it() {
+    let mut place = Place::with_file("a.kv", "a\tb\n", "");
+    let plain = [place.run("verify s").ok(), place.run("--help").ok(), place.run("nonsense").exits(2)];
+    place.vars = vec![("NO_COLOR", "1".into()), ("CLICOLOR_FORCE", "0".into())];
+    let without = [place.run("verify s").ok(), place.run("--help").ok(), place.run("nonsense").exits(2)];
+    for (plain, without) in plain.iter().zip(&without) {
+        assert_eq!((&plain.out, &plain.err), (&without.out, &without.err));
+        assert!(!plain.out.contains('\u{1b}') && !plain.err.contains('\u{1b}'));
+    }
+}
+
+#[test]
+fn completions_and_manual_pages_are_made() {
+    let mut place = Place::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        place.run(&format!("completions {shell}")).ok().says(&["reknit", "verify", "prefix"]);
+    }
+    place.run("completions tcsh").exits(2).says(&["bash"]);
+    place.run("man").ok().says(&[".TH reknit 1", "verify"]);
+    place.run("man --dir pages").ok().says(&["pages"]);
+    let pages = place.names(&place.path("pages"));
+    for page in ["reknit.1", "reknit-import.1", "reknit-peers-add.1", "reknit-dataset-show.1"] {
+        assert!(pages.iter().any(|name| name == page), "{page} in {pages:?}");
+    }
+    place.file("file", "");
+    place.run("man --dir file").fails("output");
+    // They are documents, whatever is said of reports.
+    place.vars = vec![("REKNIT_FORMAT", "json".into()), ("REKNIT_QUIET", "true".into())];
+    place.run("man").ok().says(&[".TH reknit 1"]);
+    place.run("completions bash").ok().says(&["complete -F"]);
+}

@@ -1,0 +1,48 @@
+//! id and peers: who this node is, who may connect and what they may.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::harness::Place;
+
+#[test]
+fn a_node_is_the_same_each_time_and_keeps_its_secret_to_itself() {
+    let place = Place::new();
+    let first = place.run("id").ok().says(&["home"]);
+    let peer = first.out.trim_end();
+    assert_eq!(peer.replace('-', "").len(), 56);
+    place.run("id").ok().prints(&first.out);
+    let told = place.run("id --format jsonl").ok().summary();
+    assert_eq!((&told["peer"], &told["home"]), (&peer.into(), &place.path("home").to_str().into()));
+    let secret = place.path("home/identity.key");
+    assert_eq!(fs::metadata(&secret).expect("the identity").permissions().mode() & 0o777, 0o600);
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).expect("permissions");
+    place.run("id").fails("home.identity").says(&["read by others"]);
+    place.run("id --home elsewhere").ok();
+    assert!(place.path("elsewhere/identity.key").exists());
+    fs::write(place.path("file"), "").expect("a file");
+    place.run("id --home file").fails("home.file");
+}
+
+#[test]
+fn peers_are_added_changed_and_removed() {
+    let place = Place::new();
+    let peer = place.run("id --home other").ok().out.trim_end().to_string();
+    place.run("peers list").ok().says(&["no peer may connect"]);
+    place.run(&format!("peers add {peer}")).ok().says(&["may compare here"]);
+    place.run(&format!("peers add {peer} --may read,write --name bern")).ok();
+    place.run("peers list").ok().prints(&format!("{peer} (bern) may read, write\n"));
+    let listed = place.run("peers list --format jsonl").ok();
+    assert_eq!((&listed.objects()[0]["peer"], &listed.summary()["peers"]), (&peer.as_str().into(), &1.into()));
+    let ran = place.run(&format!("peers add {peer} --may compare,reed")).fails("usage.right");
+    ran.says(&["`reed`", "compare", "read", "write", "operate"]);
+    place.run("peers add abc").fails("usage.peer").says(&["56"]);
+    let slip = peer.replacen(&peer[..1], if peer.starts_with('a') { "b" } else { "a" }, 1);
+    place.run(&format!("peers add {slip}")).fails("usage.peer").says(&["mistyped"]);
+    place.run("peers list").ok().prints(&format!("{peer} (bern) may read, write\n"));
+    place.run(&format!("peers remove {peer}")).ok();
+    place.run(&format!("peers remove {peer}")).exits(1).says(&["was not known"]);
+    place.run(&format!("peers remove {peer} --exit-zero")).ok();
+    fs::write(place.path("home/peers.toml"), "[[peer]]\nid = 7\n").expect("written");
+    place.run("peers list").fails("home.malformed").says(&["peers.toml"]);
+}

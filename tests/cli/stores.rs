@@ -1,0 +1,174 @@
+//! init, verify, backup, restore, and stores that cannot be used.
+
+use std::fs;
+use std::io::Write;
+use std::process::Stdio;
+
+use reknit::store::engine::{self, Batch};
+use reknit::store::{Durability, EngineKind};
+
+use crate::harness::Place;
+
+#[test]
+fn a_store_is_made_once() {
+    let place = Place::new();
+    let made = place.run("init cities --format jsonl").ok().summary();
+    assert_eq!((&made["command"], &made["dataset"], &made["records"]), (&"init".into(), &"cities".into(), &0.into()));
+    assert_eq!(made["dataset_id"].as_str().map(str::len), Some(32));
+    place.run("init cities").fails("store.exists").says(&["cities", "nothing was changed"]);
+    fs::create_dir(place.path("full")).expect("a directory");
+    place.file("full/x", "x");
+    place.run("init full").fails("store.exists");
+    assert_eq!(place.names(&place.path("full")), ["x"]);
+    fs::create_dir(place.path("empty")).expect("a directory");
+    place.run("init empty").ok();
+}
+
+#[test]
+fn a_store_is_named_profiled_and_indexed_as_asked() {
+    let place = Place::new();
+    place.run("init a --name towns --profile content --no-key-index").ok();
+    let shown = place.run("dataset show a --format jsonl").ok().summary();
+    assert_eq!((&shown["dataset"], &shown["profile"]), (&"towns".into(), &"content".into()));
+    assert_eq!(shown["key_index"], false);
+    place.run("list a").fails("store.no-key-index");
+    place.run("export a").fails("store.no-key-index");
+    place.run_args(&["init", "b", "--name", "a/b"]).fails("usage.name");
+    assert!(!place.path("b").exists());
+}
+
+#[test]
+fn a_store_like_another_shares_its_dataset_but_not_its_life() {
+    let place = Place::with_file("a.csv", "id,x\n1,a\n", "--key id");
+    let one = place.run("dataset show s --format jsonl").ok().summary();
+    let made = place.run("init t --like s --format jsonl").ok().summary();
+    let two = place.run("dataset show t --format jsonl").ok().summary();
+    assert_eq!((&one["definition"], &one["collections"]), (&two["definition"], &two["collections"]));
+    assert_eq!(two["entries"], 0);
+    let again = place.run("init u --like s --format jsonl").ok().summary();
+    assert_ne!(made["actor"], again["actor"]);
+    place.run("import t a.csv").ok();
+    place.run("export t").ok().prints("id,x\n1,a\n");
+    place.run("init v --like s --name other").exits(2);
+    place.run("init v --like nowhere").fails("store.none");
+    assert!(!place.path("v").exists());
+}
+
+#[test]
+fn what_is_no_store_is_said_by_every_command() {
+    let place = Place::new();
+    place.file("a.kv", "a\tb\n");
+    place.file("file", "");
+    fs::create_dir(place.path("dir")).expect("a directory");
+    for store in ["nowhere", "dir", "file"] {
+        for command in [
+            "import STORE a.kv",
+            "export STORE",
+            "put STORE a b",
+            "get STORE a",
+            "delete STORE a",
+            "list STORE",
+            "verify STORE",
+            "backup STORE copy",
+            "restore STORE copy",
+            "dataset show STORE",
+            "dataset export STORE out",
+        ] {
+            place.run(&command.replace("STORE", store)).fails("store.none").says(&[store]);
+        }
+    }
+    assert!(!place.path("nowhere").exists() && !place.path("copy").exists() && !place.path("out").exists());
+}
+
+#[test]
+fn a_store_of_a_later_release_is_left_alone() {
+    let place = Place::with_store();
+    place.file("s/reknit.store", "reknit store 99\nengine fjall\n");
+    place.run("verify s").fails("store.format").says(&["reknit store 99"]);
+}
+
+#[test]
+fn a_store_that_another_process_holds_is_in_use() {
+    let place = Place::with_store();
+    let mut holder = place.command(&["import", "s", "-", "--as", "kv"]);
+    let mut holder = holder.stdin(Stdio::piped()).spawn().expect("the binary");
+    // More than a pipe holds: once it is written, the store was opened and is being filled.
+    let lines: String = (0..100_000).map(|n| format!("key {n}\tvalue\n")).collect();
+    let stdin = holder.stdin.as_mut().expect("its stdin");
+    stdin.write_all(lines.as_bytes()).expect("read");
+    for command in ["verify s", "get s a", "put s a b", "list s", "export s", "init t --like s"] {
+        place.run(command).fails("store.in-use").says(&["in use by another process"]);
+    }
+    holder.kill().expect("killed");
+    holder.wait().expect("its end");
+    // Killed before the end of its input, the import has changed nothing.
+    place.run("list s").ok().prints("");
+    place.run("verify s").ok();
+}
+
+#[test]
+fn verify_names_what_is_damaged() {
+    let place = Place::with_file("a.csv", "id,x\n1,a\n2,b\n3,c\n", "--key id");
+    place.run("verify s").ok().says(&["sound: 3 records"]);
+    let rows = {
+        let engine = engine::open(EngineKind::default(), &place.path("s/rows"), 1 << 20).expect("the engine");
+        let snapshot = engine.snapshot().expect("a snapshot");
+        let rows: Vec<Vec<u8>> =
+            snapshot.scan(&[], &[0xff; 8]).expect("rows").map(|row| row.expect("a row").0).collect();
+        rows
+    };
+    // The tag of entries, as docs/formats.md has it.
+    let entry = rows.iter().find(|row| row.starts_with(&[2])).expect("an entry").clone();
+    let damage = |row: &[u8]| {
+        let engine = engine::open(EngineKind::default(), &place.path("s/rows"), 1 << 20).expect("the engine");
+        let mut batch = Batch::new();
+        batch.delete(row);
+        engine.commit(&mut batch, Durability::Synced).expect("committed");
+    };
+    damage(&entry);
+    let ran = place.run("verify s").exits(1).says(&["damaged: "]);
+    assert!(ran.out.lines().count() >= 2, "a line for each fault, then the summary: {ran:?}");
+    let ran = place.run("verify s --format jsonl").exits(1);
+    let summary = ran.summary();
+    assert_eq!((&summary["sound"], &summary["exit"]), (&false.into(), &1.into()));
+    assert_eq!(ran.objects().iter().filter(|o| o["t"] == "fault").count() as u64, summary["faults"].as_u64().unwrap());
+    place.run("verify s --exit-zero").ok();
+    place.run("verify s --quiet").exits(1).says(&["damaged: "]);
+    let definition = rows.iter().find(|row| row.ends_with(b"definition")).expect("the row of the definition").clone();
+    damage(&definition);
+    place.run("verify s").fails("store.damaged").says(&["definition"]);
+    place.run("get s 1").fails("store.damaged");
+}
+
+#[test]
+fn a_backup_becomes_a_store_with_a_life_of_its_own() {
+    let place = Place::with_file("a.csv", "id,x\n1,a\n2,b\n", "--key id");
+    let copied = place.run("backup s copy --format jsonl").ok().summary();
+    assert!(copied["rows"].as_u64().unwrap_or(0) >= 2);
+    place.run("backup s copy").fails("store.exists");
+    place.run("put s 3 3,c").ok();
+    let one = place.run("restore copy r --format jsonl").ok().summary();
+    let two = place.run("restore copy q --format jsonl").ok().summary();
+    assert_eq!(one["records"], 2);
+    assert_ne!(one["actor"], two["actor"]);
+    place.run("restore copy r").fails("store.exists");
+    place.run("export r").ok().prints("id,x\n1,a\n2,b\n");
+    place.run("verify r").ok();
+    assert_eq!(place.root("r"), place.root("q"));
+}
+
+#[test]
+fn both_engines_serve_the_same_commands() {
+    for (engine, other) in [("fjall", "redb"), ("redb", "fjall")] {
+        let place = Place::new();
+        place.run(&format!("init s --engine {engine}")).ok();
+        assert!(place.read("s/reknit.store").contains(engine));
+        place.file("a.csv", "id,x\n1,a\n2,b\n");
+        place.run("import s a.csv --key id").ok();
+        place.run(&format!("backup s copy --engine {other}")).ok();
+        place.run("restore copy r").ok();
+        place.run("export r").ok().prints("id,x\n1,a\n2,b\n");
+        place.run("verify s").ok();
+        assert_eq!(place.root("s"), place.root("r"));
+    }
+}
