@@ -126,7 +126,7 @@ impl Net {
         let bind = "127.0.0.1:0".parse().expect("an address");
         let near = Node::bind(&homes[0], NodeOptions { bind, listen: false }).expect("bound");
         let far = Node::bind(&homes[1], NodeOptions { bind, listen: true }).expect("bound");
-        homes[1].add_peer(&KnownPeer { peer: near.peer(), may: Rights::ALL, name: None }).expect("added");
+        homes[1].add_peer(&KnownPeer { peer: near.peer(), may: Rights::ALL.into(), name: None }).expect("added");
         let port = far.local_addr().expect("bound").port();
         let address = Address { peer: far.peer(), host: "127.0.0.1".into(), port, dataset: "bench".into() };
         let (stop, stopped) = tokio::sync::watch::channel(false);

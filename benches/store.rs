@@ -3,7 +3,7 @@
 //!
 //! `cargo bench --bench store -- [--records N] [--only WORD]…`: rows whose name holds a word; all without one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -170,7 +170,28 @@ fn write_together(name: &str, engine: EngineKind, writers: u64) {
 /// A tree in memory, so that nothing but the work of digests is timed.
 struct InMemory {
     families: HashMap<Range, [Summary; 16]>,
-    entries: BTreeMap<Position, Digest>,
+    /// By the first four hex digits of their positions; sorted.
+    entries: Vec<Vec<Entry>>,
+}
+
+impl InMemory {
+    fn bucket(position: Position) -> usize {
+        (position.0 >> 48) as usize
+    }
+
+    fn digest(&self, position: Position) -> Option<Digest> {
+        let bucket = &self.entries[InMemory::bucket(position)];
+        let place = bucket.binary_search_by_key(&position, |entry| entry.position).ok()?;
+        Some(bucket[place].digest)
+    }
+
+    fn set(&mut self, position: Position, digest: Digest) {
+        let bucket = &mut self.entries[InMemory::bucket(position)];
+        match bucket.binary_search_by_key(&position, |entry| entry.position) {
+            Ok(place) => bucket[place].digest = digest,
+            Err(place) => bucket.insert(place, Entry { position, digest }),
+        }
+    }
 }
 
 impl Nodes for InMemory {
@@ -181,8 +202,8 @@ impl Nodes for InMemory {
     }
 
     fn entries(&self, range: Range) -> Result<Vec<Entry>, Infallible> {
-        let all = self.entries.range(range.first()..=range.last());
-        Ok(all.map(|(position, digest)| Entry { position: *position, digest: *digest }).collect())
+        let buckets = &self.entries[InMemory::bucket(range.first())..=InMemory::bucket(range.last())];
+        Ok(buckets.iter().flatten().filter(|entry| range.contains(entry.position)).copied().collect())
     }
 }
 
@@ -193,18 +214,20 @@ fn digest(name: &str, records: u64, batch: usize) {
         let sibling = Sibling { version, content: Content::Live(value(n)), expires: None };
         Record { key: key(n), state: State::single(sibling) }
     };
-    let change = |record: &Record, tree: &InMemory| {
+    let change = |record: &Record, before: Option<Digest>| {
         let position = keys.position("default", &record.key);
         let after = keys.entry(Profile::Versioned, "default", record);
-        Change { position, before: tree.entries.get(&position).copied(), after }
+        Change { position, before, after }
     };
-    let mut tree = InMemory { families: HashMap::new(), entries: BTreeMap::new() };
+    let mut tree = InMemory { families: HashMap::new(), entries: vec![Vec::new(); 1 << 16] };
     let mut root = Summary::EMPTY;
     let mut took = Duration::ZERO;
-    // Position, content and entry digests belong to the work; making the records does not.
+    // Position, content and entry digests belong to the work; making records and finding what there was does not.
     let mut lay = |records: Vec<Record>| {
+        let before = |record: &Record| tree.digest(keys.position("default", &record.key));
+        let before: Vec<Option<Digest>> = records.iter().map(before).collect();
         let began = Instant::now();
-        let changes = records.iter().map(|record| change(record, &tree)).collect();
+        let changes = records.iter().zip(before).map(|(record, before)| change(record, before)).collect();
         let laid = update(&keys, &tree, root, changes).expect("a tree");
         let spent = began.elapsed();
         root = laid.root;
@@ -214,7 +237,7 @@ fn digest(name: &str, records: u64, batch: usize) {
             family[usize::from(parent.digit(range.first()))] = summary.unwrap_or(Summary::EMPTY);
         }
         for (position, digests) in laid.positions {
-            tree.entries.insert(position, digests[0]);
+            tree.set(position, digests[0]);
         }
         spent
     };

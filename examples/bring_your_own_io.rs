@@ -80,7 +80,7 @@ fn main() {
     let life = |n| Life { actor: n, nonce: n };
     let mut now = 0;
     let mut opener = Opener::new(definition.clone(), keys.clone(), life(1), Options::new(Intent::Diff), now);
-    let mut responder = Responder::new(definition, keys, life(2), Grant { rights: Rights::COMPARE });
+    let mut responder = Responder::new(definition, keys, life(2), Grant::everywhere(Rights::COMPARE));
     let (mut to_opener, mut to_responder) = (VecDeque::new(), VecDeque::new());
     loop {
         match opener.poll() {

@@ -20,8 +20,7 @@ pub use exit::Exit;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
-
-use clap::Parser;
+use std::time::Instant;
 
 use args::{Cli, Command};
 use env::Env;
@@ -29,7 +28,7 @@ use env::Env;
 /// Runs the program with the arguments and streams of this process.
 pub fn main() -> ExitCode {
     let typed: Vec<OsString> = std::env::args_os().collect();
-    let cli = match Cli::try_parse_from(&typed) {
+    let cli = match Cli::parse_typed(&typed) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are answers; anything else was typed wrongly.
@@ -40,8 +39,23 @@ pub fn main() -> ExitCode {
     if let Some(exit) = control::hand_over(&cli) {
         return exit.code();
     }
+    let began = Instant::now();
     let mut env = Env::of_process(&cli.global);
-    run(&cli, &mut env).code()
+    let exit = run(&cli, &mut env);
+    if cli.global.verbose > 0 {
+        tell_cost(began);
+    }
+    exit.code()
+}
+
+/// What the command took, on stderr.
+fn tell_cost(began: Instant) {
+    // The most that was resident, in kB, where the system tells.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().split(' ').next()?.parse::<u64>().ok());
+    let peak = peak.map(|kb| format!(", at most {} in memory", units::show_bytes(kb << 10))).unwrap_or_default();
+    eprintln!("reknit: took {:.1} s{peak}", began.elapsed().as_secs_f64());
 }
 
 /// Runs one command to its exit, errors printed.

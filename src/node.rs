@@ -3,6 +3,8 @@
 //! Policy and protocol are the core's; how a command is typed and printed is the command line's.
 
 mod driver;
+mod grants;
+mod held;
 mod home;
 mod lanes;
 mod packing;
@@ -14,6 +16,8 @@ use reknit_core::message::{Life, Message, Rights};
 use reknit_core::session::{Grant, Opener, Options, Responder, SessionError};
 
 pub use driver::{Budget, Progress, SessionReport};
+pub use grants::{Grants, GrantsError};
+pub use held::{HeldFailure, HeldStore, HoldRequest};
 pub use home::{Home, HomeError, Invitation, KnownPeer, Ticket, TicketError};
 pub use lanes::Traffic;
 pub use serve::{Node, NodeOptions, Served, Serving};
@@ -37,6 +41,14 @@ pub enum NodeError {
     /// The peer ended the session before its outcome.
     #[error("the peer ended the session before its end; what was applied is valid, the same command goes on")]
     Cut,
+    /// The node that was asked to hold the session says that it has no outcome.
+    #[error("the node that holds the session says: {message}")]
+    Held {
+        /// How bad it is.
+        failure: HeldFailure,
+        /// What it says.
+        message: String,
+    },
     /// The home of the node failed.
     #[error(transparent)]
     Home(#[from] HomeError),
@@ -77,7 +89,7 @@ pub async fn between(
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<SessionReport, NodeError> {
     let (near, far) = Link::pair();
-    let answering = tokio::spawn(answer_session(b, far, Rights::ALL, None, stop.clone()));
+    let answering = tokio::spawn(answer_session(b, far, Grant::everywhere(Rights::ALL), None, stop.clone()));
     let report = open_session(a, near, options, budget, stop, progress).await;
     let answered = answering.await;
     match (report, answered) {
@@ -95,12 +107,12 @@ pub async fn between(
 pub async fn answer_session(
     side: Arc<dyn Side>,
     link: Link,
-    rights: Rights,
+    grant: Grant,
     first: Option<Message>,
     stop: tokio::sync::watch::Receiver<bool>,
 ) -> Result<String, NodeError> {
     let info = side.describe();
-    let responder = Responder::new(info.definition.clone(), info.keys.clone(), life(&*side), Grant { rights });
+    let responder = Responder::new(info.definition.clone(), info.keys.clone(), life(&*side), grant);
     driver::answer(responder, first, side, link, stop).await
 }
 
@@ -110,42 +122,4 @@ fn life(side: &dyn Side) -> Life {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::{Op, Options as StoreOptions, Store};
-    use reknit_core::session::{Direction, Intent, Verdict};
-    use reknit_core::{DatasetId, DatasetKey, Definition};
-
-    fn store(records: u32) -> Store {
-        let definition = Definition::simple(DatasetId([1; 16]), "test");
-        let store = Store::in_memory(definition, DatasetKey::from_bytes([2; 32]), &StoreOptions::default());
-        let store = store.expect("a store");
-        let ops = (0..records).map(|n| Op::put(n.to_be_bytes(), b"value".as_slice())).collect();
-        store.batch(ops, crate::store::Durability::Synced).expect("written");
-        store
-    }
-
-    /// A responder that was asked for records before the lane for them had arrived once ended its lanes.
-    #[test]
-    fn a_lane_of_records_may_arrive_after_the_wish_for_records() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            let (a, b) = (Arc::new(store(0)), Arc::new(store(500)));
-            let (near, mut far) = Link::pair();
-            let lane = far.records;
-            far.records = Box::pin(async move {
-                for _ in 0..20_000 {
-                    tokio::task::yield_now().await;
-                }
-                lane.await
-            });
-            let (_stop, stopped) = tokio::sync::watch::channel(false);
-            let answering = tokio::spawn(answer_session(b, far, Rights::ALL, None, stopped.clone()));
-            let options = Options::new(Intent::Repair(Direction::Both));
-            let report = open_session(a, near, options, Budget::default(), stopped, &mut |_| {}).await;
-            let outcome = report.expect("an outcome").outcome;
-            assert_eq!((outcome.verdict, outcome.counts.to_mine.applied), (Verdict::InSync, 500));
-            answering.await.expect("it ends").expect("answered");
-        });
-    }
-}
+mod tests;

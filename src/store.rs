@@ -126,6 +126,15 @@ pub trait Side: Send + Sync {
         durability: Durability,
     ) -> Result<Applied, StoreError>;
 
+    /// The opaque bytes that say how a collection's rows are laid out, for whoever shows them.
+    ///
+    /// # Errors
+    /// What the store met.
+    fn layout(&self, collection: CollectionId) -> Result<Option<Vec<u8>>, StoreError> {
+        let _ = collection;
+        Ok(None)
+    }
+
     /// Makes everything that was applied durable.
     ///
     /// # Errors

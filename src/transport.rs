@@ -14,7 +14,7 @@ pub use address::{Address, AddressError, PORT};
 pub use frames::{FrameReader, FrameWriter, LaneCounts};
 pub use identity::{Identity, IdentityError, PeerId, PeerIdError};
 pub use link::{Lane, LaneKind, Link};
-pub use quic::{CloseCode, Connection, Endpoint, EndpointOptions};
+pub use quic::{Arriving, CloseCode, Connection, Endpoint, EndpointOptions};
 
 /// Why a link could not be had or did not last. Nothing is written by a transport; whether to try
 /// again is said in each variant.

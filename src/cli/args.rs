@@ -2,9 +2,11 @@
 //!
 //! Completions and man pages are made from this definition.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::format::Format;
@@ -39,9 +41,13 @@ pub(crate) struct Global {
     /// The home: identity, peers, control socket [default: $XDG_STATE_HOME/reknit]
     #[arg(long, global = true, env = "REKNIT_HOME", value_name = "DIR")]
     pub(crate) home: Option<PathBuf>,
-    /// How results are printed
-    #[arg(long, global = true, env = "REKNIT_FORMAT", value_enum, default_value_t = OutputFormat::Text)]
-    pub(crate) format: OutputFormat,
+    /// How results are printed: text, json or jsonl. After import and export the file's format: csv, jsonl or kv (also
+    /// REKNIT_FILE_FORMAT); what those two print then follows REKNIT_FORMAT
+    #[arg(long, global = true, env = "REKNIT_FORMAT", value_enum, default_value_t = AnyFormat::Text, hide_possible_values = true)]
+    format: AnyFormat,
+    /// How results are printed, once [`Cli::settle`] has told it from a file's format.
+    #[arg(skip)]
+    pub(crate) output: OutputFormat,
     /// Print nothing when the exit is 0
     #[arg(long, short, global = true, env = "REKNIT_QUIET")]
     pub(crate) quiet: bool,
@@ -56,10 +62,21 @@ pub(crate) struct Global {
     pub(crate) engine: Option<Engine>,
 }
 
-/// How results are printed.
+/// A format of results or of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+enum AnyFormat {
+    Text,
+    Json,
+    Jsonl,
+    Csv,
+    Kv,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum OutputFormat {
     /// For people.
+    #[default]
     Text,
     /// One document.
     Json,
@@ -77,7 +94,7 @@ pub(crate) enum Engine {
 }
 
 /// Formats of files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum FileFormat {
     /// Comma-separated values with a header (RFC 4180).
     Csv,
@@ -159,17 +176,17 @@ pub(crate) struct Demo {
 pub(crate) struct Init {
     /// Where the store will be
     pub(crate) dir: PathBuf,
-    /// Take part in the dataset of this store
+    /// Take part in the dataset of this store, which says all else
     #[arg(long, env = "REKNIT_LIKE", value_name = "DIR")]
     pub(crate) like: Option<PathBuf>,
     /// The dataset's name [default: the directory's]
-    #[arg(long, env = "REKNIT_NAME", conflicts_with = "like")]
+    #[arg(long, env = "REKNIT_NAME")]
     pub(crate) name: Option<String>,
     /// What digests cover
-    #[arg(long, env = "REKNIT_PROFILE", value_enum, default_value_t = ProfileArg::Versioned, conflicts_with = "like")]
+    #[arg(long, env = "REKNIT_PROFILE", value_enum, default_value_t = ProfileArg::Versioned)]
     pub(crate) profile: ProfileArg,
     /// Keep no index by key: smaller and faster, but records cannot be listed in key order
-    #[arg(long, env = "REKNIT_NO_KEY_INDEX", conflicts_with = "like")]
+    #[arg(long, env = "REKNIT_NO_KEY_INDEX")]
     pub(crate) no_key_index: bool,
 }
 
@@ -192,7 +209,7 @@ pub(crate) struct Import {
     #[arg(long, env = "REKNIT_KEY", value_name = "COL[,COL]", value_delimiter = ',')]
     pub(crate) key: Vec<String>,
     /// The file's format [default: by its ending]
-    #[arg(long = "as", env = "REKNIT_AS", value_enum, value_name = "FORMAT")]
+    #[arg(skip)]
     pub(crate) file_format: Option<FileFormat>,
 }
 
@@ -204,7 +221,7 @@ pub(crate) struct Export {
     #[arg(long, short, env = "REKNIT_OUTPUT", value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// The format [default: by the file's ending, else the one that was imported]
-    #[arg(long = "as", env = "REKNIT_AS", value_enum, value_name = "FORMAT")]
+    #[arg(skip)]
     pub(crate) file_format: Option<FileFormat>,
 }
 
@@ -340,11 +357,11 @@ pub(crate) enum PeersCommand {
     Add {
         /// The peer, as `reknit id` prints it there
         peer: String,
-        /// compare, read, write, operate
+        /// compare, read, write, operate; each alone, or as DATASET=RIGHT or DATASET/COLLECTION=RIGHT
         #[arg(long, env = "REKNIT_MAY", value_name = "RIGHTS", default_value = "compare")]
         may: String,
         /// A name for people
-        #[arg(long, env = "REKNIT_NAME")]
+        #[arg(long, env = "REKNIT_PEER_NAME")]
         name: Option<String>,
     },
     /// Remove a peer
@@ -371,6 +388,9 @@ pub(crate) struct Sides {
     pub(crate) a: String,
     /// A directory or quic://PEER@host[:port]/DATASET
     pub(crate) b: String,
+    /// Only these collections of the dataset
+    #[arg(long = "collection", env = "REKNIT_COLLECTION", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) collections: Vec<String>,
     /// How long a difference must stand still before it counts
     #[arg(long, env = "REKNIT_SETTLE", value_name = "TIME", default_value = "500ms")]
     pub(crate) settle: String,
@@ -441,6 +461,83 @@ pub(crate) struct Man {
     /// Write one page for each command into this directory instead
     #[arg(long, env = "REKNIT_DIR", value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
+}
+
+impl Cli {
+    /// The command that was typed, or how it is to be understood.
+    ///
+    /// # Errors
+    /// What was typed wrongly, or an answer: help, version.
+    pub(crate) fn parse_typed(typed: &[OsString]) -> Result<Cli, clap::Error> {
+        let matches = Cli::command().try_get_matches_from(typed)?;
+        let mut cli = Cli::from_arg_matches(&matches)?;
+        let typed = matches.value_source("format") == Some(ValueSource::CommandLine);
+        let refused = |message: String| Cli::command().error(clap::error::ErrorKind::InvalidValue, message);
+        // What the environment says of every new store does not contradict a store that is to be like another.
+        if let Some(init) = matches.subcommand_matches("init")
+            && init.get_one::<PathBuf>("like").is_some()
+            && let Some(flag) = ["name", "profile", "no_key_index"]
+                .into_iter()
+                .find(|flag| init.value_source(flag) == Some(ValueSource::CommandLine))
+        {
+            let flag = flag.replace('_', "-");
+            return Err(refused(format!(
+                "--like takes everything from the other store; --{flag} cannot be used with it"
+            )));
+        }
+        cli.settle(typed, |name| std::env::var(name).ok()).map_err(refused)?;
+        Ok(cli)
+    }
+
+    /// Tells the format of results from that of a file, for which one flag is typed.
+    fn settle(&mut self, typed: bool, var: impl Fn(&str) -> Option<String>) -> Result<(), String> {
+        let any = |name: &str| match var(name).filter(|value| !value.is_empty()) {
+            Some(value) => AnyFormat::from_str(&value, true).map(Some).map_err(|error| format!("{name}: {error}")),
+            None => Ok(None),
+        };
+        let mut result = self.global.format;
+        let of_file = match &mut self.command {
+            Command::Import(Import { file_format, .. }) | Command::Export(Export { file_format, .. }) => file_format,
+            _ => {
+                self.global.output = result.of_results()?;
+                return Ok(());
+            }
+        };
+        let file = if typed {
+            let file = Some(result);
+            result = any("REKNIT_FORMAT")?.unwrap_or(AnyFormat::Text);
+            file
+        } else {
+            any("REKNIT_FILE_FORMAT")?
+        };
+        *of_file = file.map(AnyFormat::of_file).transpose()?;
+        self.global.output = result.of_results()?;
+        Ok(())
+    }
+}
+
+impl AnyFormat {
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_string()).unwrap_or_default()
+    }
+
+    fn of_results(self) -> Result<OutputFormat, String> {
+        match self {
+            AnyFormat::Text => Ok(OutputFormat::Text),
+            AnyFormat::Json => Ok(OutputFormat::Json),
+            AnyFormat::Jsonl => Ok(OutputFormat::Jsonl),
+            other => Err(format!("results are printed as text, json or jsonl; {} is a format of files", other.name())),
+        }
+    }
+
+    fn of_file(self) -> Result<FileFormat, String> {
+        match self {
+            AnyFormat::Csv => Ok(FileFormat::Csv),
+            AnyFormat::Jsonl => Ok(FileFormat::Jsonl),
+            AnyFormat::Kv => Ok(FileFormat::Kv),
+            other => Err(format!("a file is csv, jsonl or kv; {} is a format of results", other.name())),
+        }
+    }
 }
 
 impl Command {

@@ -50,7 +50,7 @@ impl Env {
 
     /// Whether results are for people.
     pub(crate) fn text(&self) -> bool {
-        self.global.format == OutputFormat::Text
+        self.global.output == OutputFormat::Text
     }
 
     /// A path as it was typed, from the directory of the command.

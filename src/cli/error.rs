@@ -4,7 +4,7 @@ use reknit_core::session::SessionError;
 
 use super::Exit;
 use super::format::{ArgumentError, FormatError, LayoutError, Reason};
-use crate::node::{HomeError, NodeError, TicketError};
+use crate::node::{HeldFailure, HomeError, NodeError, TicketError};
 use crate::store::{EngineError, StoreError};
 use crate::transport::{AddressError, TransportError};
 
@@ -66,6 +66,14 @@ impl From<NodeError> for CliError {
             NodeError::Home(error) => error.into(),
             NodeError::Cut => {
                 CliError { exit: Exit::Undetermined, ..CliError::new("session.cut", NodeError::Cut.to_string()) }
+            }
+            NodeError::Held { failure, .. } => {
+                let exit = match failure {
+                    HeldFailure::NotBegun => Exit::CannotJudge,
+                    HeldFailure::Refused => Exit::Refused,
+                    HeldFailure::Undetermined => Exit::Undetermined,
+                };
+                CliError { exit, ..CliError::new("session.held", error.to_string()) }
             }
             NodeError::Session(SessionError::Driver(_)) => CliError::new("defect", error.to_string()),
             error => CliError { exit: Exit::Undetermined, ..CliError::new("session.protocol", error.to_string()) },

@@ -29,7 +29,7 @@ impl<'a> Printer<'a> {
         text: impl FnOnce() -> String,
         object: impl FnOnce() -> Value,
     ) -> std::io::Result<()> {
-        match self.env.global.format {
+        match self.env.global.output {
             OutputFormat::Text if self.env.global.quiet => Ok(()),
             OutputFormat::Text => writeln!(self.env.out, "{}", text()),
             OutputFormat::Jsonl => writeln!(self.env.out, "{}", object()),
@@ -52,7 +52,7 @@ impl<'a> Printer<'a> {
             ("exit".to_string(), json!(exit.number())),
         ]);
         whole.extend(summary);
-        match self.env.global.format {
+        match self.env.global.output {
             OutputFormat::Text if text.is_empty() => {}
             OutputFormat::Text => writeln!(self.env.out, "{text}")?,
             OutputFormat::Jsonl => writeln!(self.env.out, "{}", Value::Object(whole))?,
@@ -83,7 +83,7 @@ pub(crate) fn print_error(env: &mut Env, error: &CliError) -> Exit {
             "t": "summary", "schema": SCHEMA, "exit": error.exit.number(), "error": error.id, "message": error.message
         });
         let whole =
-            if env.global.format == OutputFormat::Json { json!({ "items": [], "summary": summary }) } else { summary };
+            if env.global.output == OutputFormat::Json { json!({ "items": [], "summary": summary }) } else { summary };
         let _ = writeln!(env.out, "{whole}");
     }
     let _ = env.out.flush();

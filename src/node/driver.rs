@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use super::NodeError;
 use super::lanes::{self, Job, Traffic};
 use crate::store::{Durability, Side, StoreError};
+use crate::transport::limits::SILENCE_MAX;
 use crate::transport::{Link, TransportError};
 
 /// Items that one question lists.
@@ -24,7 +25,7 @@ const LIST_ITEMS: usize = 256;
 /// Events that may wait; a lane is read no further while they do.
 const EVENTS_MAX: usize = 32;
 /// Record frames that may be under way between a lane and the store.
-const FRAMES_MAX: usize = 3;
+const FRAMES_MAX: usize = 2;
 /// Bytes of messages that may wait for the link before a responder takes up more requests.
 const BACKLOG_BYTES_MAX: u64 = 4 << 20;
 
@@ -203,10 +204,10 @@ impl Driver {
                 match output {
                     Output::Send(message) => self.send(&message),
                     Output::Ask(query) => self.ask(query),
-                    Output::Stream { transfer, selections, guards } => {
+                    Output::Stream { transfer, selections, given, guards } => {
                         self.lanes.need_records();
                         // A closed queue means that the lane is gone, which its own event tells.
-                        let _ = self.jobs.send(Job { transfer, selections, guards });
+                        let _ = self.jobs.send(Job { transfer, selections, given, guards });
                     }
                     Output::Found(difference) => progress(Progress::Found(Box::new(difference))),
                     Output::Done(outcome) => return Ok(Some(*outcome)),
@@ -267,12 +268,18 @@ impl Driver {
         };
         let wake = wake.map(|at| at.saturating_sub(self.begun.elapsed()));
         let limit = self.budget.time.filter(|_| !self.stopped).map(|time| time.saturating_sub(self.begun.elapsed()));
+        // Whoever waits for its own time waits for nobody.
+        let silence = wake.is_none().then_some(SILENCE_MAX);
         let stopped = self.stopped;
         tokio::select! {
             event = self.events.recv() => event.unwrap_or(Event::Ended),
             () = sleep(wake) => Event::Time,
             () = sleep(limit) => Event::Stop,
             () = told(&mut self.stop), if !stopped => Event::Stop,
+            () = sleep(silence) => {
+                let silent = format!("the peer said nothing for {} minutes", SILENCE_MAX.as_secs() / 60);
+                Event::Broken(TransportError::Lost(silent))
+            }
         }
     }
 

@@ -7,10 +7,10 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use reknit_core::message::Rights;
 use reknit_core::{DatasetKey, Definition, Millis};
 use serde::{Deserialize, Serialize};
 
+use super::{Grants, GrantsError};
 use crate::transport::{Identity, IdentityError, PeerId};
 
 const IDENTITY: &str = "identity.key";
@@ -56,7 +56,7 @@ pub struct KnownPeer {
     /// Who it is.
     pub peer: PeerId,
     /// What it may do here.
-    pub may: Rights,
+    pub may: Grants,
     /// A name for people.
     pub name: Option<String>,
 }
@@ -67,7 +67,7 @@ pub struct Invitation {
     /// The hash of its token.
     pub token_hash: [u8; 32],
     /// What whoever takes it up may do here.
-    pub may: Rights,
+    pub may: Grants,
     /// When it ends.
     pub expires: Millis,
 }
@@ -158,7 +158,7 @@ impl Home {
     ///
     /// # Errors
     /// As for [`Home::peers`].
-    pub fn rights(&self, peer: PeerId) -> Result<Option<Rights>, HomeError> {
+    pub fn grants(&self, peer: PeerId) -> Result<Option<Grants>, HomeError> {
         Ok(self.peers()?.into_iter().find(|known| known.peer == peer).map(|known| known.may))
     }
 
@@ -169,9 +169,19 @@ impl Home {
     pub fn add_peer(&self, peer: &KnownPeer) -> Result<(), HomeError> {
         self.change(|file| {
             file.peer.retain(|entry| entry.id.parse() != Ok(peer.peer));
-            let may = peer.may.names().into_iter().map(String::from).collect();
+            let may = peer.may.names();
             file.peer.push(PeerEntry { id: peer.peer.to_string(), name: peer.name.clone(), may });
         })
+    }
+
+    /// Lets a peer do more than it may already.
+    ///
+    /// # Errors
+    /// As for [`Home::add_peer`].
+    pub fn grant(&self, peer: PeerId, more: &Grants) -> Result<(), HomeError> {
+        let known = self.peers()?.into_iter().find(|known| known.peer == peer);
+        let known = known.unwrap_or(KnownPeer { peer, may: Grants::default(), name: None });
+        self.add_peer(&KnownPeer { may: known.may.and(more), ..known })
     }
 
     /// Removes a peer; says whether it was known.
@@ -179,7 +189,7 @@ impl Home {
     /// # Errors
     /// As for [`Home::add_peer`].
     pub fn remove_peer(&self, peer: PeerId) -> Result<bool, HomeError> {
-        let known = self.rights(peer)?.is_some();
+        let known = self.grants(peer)?.is_some();
         self.change(|file| file.peer.retain(|entry| entry.id.parse() != Ok(peer)))?;
         Ok(known)
     }
@@ -192,7 +202,7 @@ impl Home {
         self.change(|file| {
             file.invitation.push(InvitationEntry {
                 token_hash: hex(&invitation.token_hash),
-                may: invitation.may.names().into_iter().map(String::from).collect(),
+                may: invitation.may.names(),
                 expires_ms: invitation.expires as i64,
             });
         })
@@ -210,13 +220,13 @@ impl Home {
     ///
     /// # Errors
     /// As for [`Home::add_peer`].
-    pub fn take_up(&self, token: &[u8], peer: PeerId, now: Millis) -> Result<Option<Rights>, HomeError> {
+    pub fn take_up(&self, token: &[u8], peer: PeerId, now: Millis) -> Result<Option<Grants>, HomeError> {
         let hash = hex(blake3::hash(token).as_bytes());
         let file = self.read()?;
         let open = file.invitation.iter().find(|entry| entry.token_hash == hash && entry.expires_ms as u64 > now);
         let Some(entry) = open else { return Ok(None) };
         let may = self.rights_named(&entry.may)?;
-        self.add_peer(&KnownPeer { peer, may, name: None })?;
+        self.grant(peer, &may)?;
         self.change(|file| file.invitation.retain(|entry| entry.token_hash != hash && entry.expires_ms as u64 > now))?;
         Ok(Some(may))
     }
@@ -226,11 +236,8 @@ impl Home {
         Ok(KnownPeer { peer, may: self.rights_named(&entry.may)?, name: entry.name.clone() })
     }
 
-    fn rights_named(&self, names: &[String]) -> Result<Rights, HomeError> {
-        names.iter().try_fold(Rights::default(), |rights, name| {
-            let right = Rights::named(name).ok_or_else(|| self.malformed(format!("`{name}` is no right")))?;
-            Ok(rights.and(right))
-        })
+    fn rights_named(&self, names: &[String]) -> Result<Grants, HomeError> {
+        names.join(",").parse().map_err(|error: GrantsError| self.malformed(error.to_string()))
     }
 
     fn malformed(&self, reason: String) -> HomeError {
@@ -352,24 +359,26 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
     use reknit_core::DatasetId;
+    use reknit_core::message::Rights;
 
     #[test]
     fn nobody_may_anything_until_added_and_an_invitation_is_used_once() {
         let dir = tempfile::tempdir().expect("a directory");
         let home = Home::open(dir.path()).expect("opened");
         let (alice, bob) = (PeerId([1; 32]), PeerId([2; 32]));
-        assert_eq!(home.rights(alice).expect("read"), None);
-        home.add_peer(&KnownPeer { peer: alice, may: Rights::COMPARE, name: Some("alice".into()) }).expect("added");
-        home.add_peer(&KnownPeer { peer: alice, may: Rights::ALL, name: None }).expect("changed");
+        assert_eq!(home.grants(alice).expect("read"), None);
+        home.add_peer(&KnownPeer { peer: alice, may: Rights::COMPARE.into(), name: Some("alice".into()) })
+            .expect("added");
+        home.add_peer(&KnownPeer { peer: alice, may: Rights::ALL.into(), name: None }).expect("changed");
         assert_eq!(home.peers().expect("read").len(), 1);
-        assert_eq!(home.rights(alice).expect("read"), Some(Rights::ALL));
+        assert_eq!(home.grants(alice).expect("read"), Some(Rights::ALL.into()));
         let token_hash = *blake3::hash(b"token").as_bytes();
-        home.invite(&Invitation { token_hash, may: Rights::READ, expires: 100 }).expect("invited");
+        home.invite(&Invitation { token_hash, may: Rights::READ.into(), expires: 100 }).expect("invited");
         assert_eq!(home.take_up(b"other", bob, 50).expect("read"), None);
         assert_eq!(home.take_up(b"token", bob, 150).expect("read"), None, "too late");
-        assert_eq!(home.take_up(b"token", bob, 50).expect("read"), Some(Rights::READ));
+        assert_eq!(home.take_up(b"token", bob, 50).expect("read"), Some(Rights::READ.into()));
         assert_eq!(home.take_up(b"token", PeerId([3; 32]), 50).expect("read"), None, "used up");
-        assert_eq!(home.rights(bob).expect("read"), Some(Rights::READ));
+        assert_eq!(home.grants(bob).expect("read"), Some(Rights::READ.into()));
         assert!(home.remove_peer(alice).expect("removed") && !home.remove_peer(alice).expect("removed"));
         let held = home.hold().expect("held");
         assert!(matches!(home.hold(), Err(HomeError::InUse(_))));

@@ -11,6 +11,7 @@ use reknit_core::query::{Guard, Incoming, Page, Selection};
 use reknit_core::session::{Guards, SessionError};
 use reknit_core::wire::RecordFrame;
 use reknit_core::{Position, Record};
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -30,11 +31,12 @@ const CHUNKED_MAX: usize = 2;
 pub(super) struct Job {
     pub(super) transfer: Transfer,
     pub(super) selections: Vec<Selection>,
+    pub(super) given: Vec<Record>,
     pub(super) guards: Guards,
 }
 
 /// What a session cost on its lanes, in frames and bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
     /// Bytes of messages sent.
     pub control_sent: u64,
@@ -252,13 +254,9 @@ async fn write_records(
 
 /// Streams one job: pages from the store, frames to the lane, no faster than the lane takes them.
 async fn stream(writer: &mut FrameWriter, job: Job, side: &Arc<dyn Side>) -> Result<(), StreamError> {
-    let Job { transfer, selections, guards } = job;
-    let guard = |record: &Record| match &guards {
-        Guards::Join => Guard::Join,
-        Guards::Compared(guards) => Guard::IfShort(guards.get(&record.key).copied().flatten()),
-    };
-    let (mut sent, mut moved) = (0, 0);
-    let (mut records, mut bytes) = (Vec::new(), 0);
+    let Job { transfer, selections, given, guards } = job;
+    let mut filling = Filling { writer, transfer, guards, records: Vec::new(), bytes: 0, sent: 0 };
+    let mut moved = 0;
     for selection in selections {
         let selection = Arc::new(selection);
         let mut after: Option<(Position, Vec<u8>)> = None;
@@ -266,19 +264,7 @@ async fn stream(writer: &mut FrameWriter, job: Job, side: &Arc<dyn Side>) -> Res
             let page = read_page(side, transfer, &selection, after).await.map_err(StreamError::Store)?;
             moved += page.moved;
             for record in page.records {
-                sent += 1;
-                let incoming = Incoming { guard: guard(&record), record };
-                if packing::weight(&incoming) > WHOLE_BYTES_MAX {
-                    send_chunks(writer, transfer, &incoming).await?;
-                    continue;
-                }
-                bytes += packing::weight(&incoming);
-                records.push(incoming);
-                if bytes >= PAGE_BYTES {
-                    bytes = 0;
-                    let records = std::mem::take(&mut records);
-                    send(writer, &RecordFrame::Records { transfer, records }).await?;
-                }
+                filling.put(record).await?;
             }
             after = page.next;
             if after.is_none() {
@@ -286,10 +272,49 @@ async fn stream(writer: &mut FrameWriter, job: Job, side: &Arc<dyn Side>) -> Res
             }
         }
     }
-    if !records.is_empty() {
-        send(writer, &RecordFrame::Records { transfer, records }).await?;
+    for record in given {
+        filling.put(record).await?;
     }
-    send(writer, &RecordFrame::End { transfer, records: sent, moved }).await
+    filling.flush().await?;
+    let records = filling.sent;
+    send(writer, &RecordFrame::End { transfer, records, moved }).await
+}
+
+/// Records on their way into frames.
+struct Filling<'w> {
+    writer: &'w mut FrameWriter,
+    transfer: Transfer,
+    guards: Guards,
+    records: Vec<Incoming>,
+    bytes: usize,
+    sent: u64,
+}
+
+impl Filling<'_> {
+    async fn put(&mut self, record: Record) -> Result<(), StreamError> {
+        let guard = match &self.guards {
+            Guards::Join => Guard::Join,
+            Guards::Compared(guards) => Guard::IfShort(guards.get(&record.key).copied().flatten()),
+        };
+        let incoming = Incoming { guard, record };
+        self.sent += 1;
+        let weight = packing::weight(&incoming);
+        if weight > WHOLE_BYTES_MAX {
+            return send_chunks(self.writer, self.transfer, &incoming).await;
+        }
+        self.bytes += weight;
+        self.records.push(incoming);
+        if self.bytes >= PAGE_BYTES { self.flush().await } else { Ok(()) }
+    }
+
+    async fn flush(&mut self) -> Result<(), StreamError> {
+        self.bytes = 0;
+        let records = std::mem::take(&mut self.records);
+        if records.is_empty() {
+            return Ok(());
+        }
+        send(self.writer, &RecordFrame::Records { transfer: self.transfer, records }).await
+    }
 }
 
 async fn read_page(

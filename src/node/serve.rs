@@ -5,20 +5,24 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use reknit_core::DatasetId;
 use reknit_core::message::{Message, Refuse, RefuseCode, Rights};
+use reknit_core::session::Options;
+use reknit_core::{DatasetId, Definition};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::{Home, HomeError, NodeError, Ticket, answer_session};
+use super::held::FRAME_HOLD;
+use super::{
+    Budget, Grants, Home, HomeError, NodeError, Progress, SessionReport, Ticket, answer_session, open_session,
+};
 use crate::store::Side;
 use crate::transport::{
-    Address, CloseCode, Connection, Endpoint, EndpointOptions, Link, PeerId, TransportError, limits,
+    Address, Arriving, CloseCode, Connection, Endpoint, EndpointOptions, Link, PeerId, TransportError, limits,
 };
 
 /// The first byte of a frame that shows an invitation's token.
 const FRAME_JOIN: u8 = 64;
-/// The first byte of the answer: the rights that were granted follow.
+/// The first byte of the answer: what was granted follows, as [`Grants`] are written.
 const FRAME_WELCOME: u8 = 65;
 
 /// A store that a node serves.
@@ -37,7 +41,48 @@ pub struct NodeOptions {
     pub listen: bool,
 }
 
-/// A node: an identity on a UDP socket.
+/// A node: an identity on a UDP socket. Its futures may be dropped at any point; store calls run off the async threads.
+///
+/// ```
+/// use std::sync::Arc;
+/// use reknit::core::message::Rights;
+/// use reknit::core::session::{Direction, Intent, Options as SessionOptions, Verdict};
+/// use reknit::core::{DatasetId, DatasetKey, Definition};
+/// use reknit::node::{Budget, Home, KnownPeer, Node, NodeOptions, Served};
+/// use reknit::store::{Options, Store};
+/// use reknit::transport::Address;
+///
+/// # let dir = tempfile::tempdir()?;
+/// let definition = Definition::simple(DatasetId([1; 16]), "notes");
+/// let store = || Store::in_memory(definition.clone(), DatasetKey::from_bytes([2; 32]), &Options::default());
+/// let (desk, phone) = (store()?, store()?);
+/// desk.put(b"milk", b"two bottles")?;
+///
+/// tokio::runtime::Runtime::new()?.block_on(async {
+///     let homes = [Home::open(&dir.path().join("desk"))?, Home::open(&dir.path().join("phone"))?];
+///     let bind = "127.0.0.1:0".parse()?;
+///     let server = Node::bind(&homes[0], NodeOptions { bind, listen: true })?;
+///     let client = Node::bind(&homes[1], NodeOptions { bind, listen: false })?;
+///     // Nobody may anything until added.
+///     homes[0].add_peer(&KnownPeer { peer: client.peer(), may: Rights::ALL.into(), name: None })?;
+///     let at = server.local_addr()?;
+///     let address = Address { peer: server.peer(), host: at.ip().to_string(), port: at.port(), dataset: "notes".into() };
+///     let (stop, stopped) = tokio::sync::watch::channel(false);
+///     let served = Served { side: Arc::new(desk.clone()) };
+///     let serving = tokio::spawn(async move { server.serve(vec![served], stopped).await });
+///
+///     let options = SessionOptions::new(Intent::Repair(Direction::Both));
+///     let (_never, going) = tokio::sync::watch::channel(false);
+///     let side = Arc::new(phone.clone());
+///     let report = client.session(&address, side, options, Budget::default(), going, &mut |_| {}).await?;
+///     assert_eq!(report.outcome.verdict, Verdict::InSync);
+///     assert_eq!(phone.get(b"milk")?, Some(b"two bottles".to_vec()));
+///     stop.send(true)?;
+///     serving.await??;
+///     # Ok::<(), Box<dyn std::error::Error>>(())
+/// })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Node {
     home: Home,
@@ -54,6 +99,19 @@ impl Node {
         let identity = home.identity()?;
         let endpoint = Endpoint::bind(options.bind, &identity, &EndpointOptions { listen: options.listen })?;
         Ok(Node { home: home.clone(), endpoint, me: identity.peer() })
+    }
+
+    /// Binds a node of this home that connects, from wherever such an address can be reached.
+    ///
+    /// # Errors
+    /// As for [`Node::bind`].
+    pub fn client(home: &Home, to: &Address) -> Result<Node, NodeError> {
+        let any: std::net::IpAddr = match to.host.as_str() {
+            "127.0.0.1" | "localhost" => std::net::Ipv4Addr::LOCALHOST.into(),
+            host if host.contains(':') => std::net::Ipv6Addr::UNSPECIFIED.into(),
+            _ => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        };
+        Node::bind(home, NodeOptions { bind: SocketAddr::new(any, 0), listen: false })
     }
 
     /// Who this node is.
@@ -77,21 +135,40 @@ impl Node {
         Ok(self.endpoint.connect(address).await?)
     }
 
+    /// Runs a session of a store of ours with the dataset at `address`, to its outcome.
+    ///
+    /// Dropping the future ends the session at once; what was applied stays valid.
+    ///
+    /// # Errors
+    /// As for [`super::open_session`], or the peer could not be reached.
+    pub async fn session(
+        &self,
+        address: &Address,
+        side: Arc<dyn Side>,
+        options: Options,
+        budget: Budget,
+        stop: watch::Receiver<bool>,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<SessionReport, NodeError> {
+        let connection = self.connect(address).await?;
+        let report = open_session(side, connection.open().await?, options, budget, stop, progress).await;
+        connection.close(CloseCode::Done);
+        report
+    }
+
     /// Shows the token of a ticket to the node that issued it, which then knows this node.
     ///
     /// # Errors
     /// [`TransportError::NotAdmitted`] if the invitation has ended or was used.
-    pub async fn take_up(&self, ticket: &Ticket, address: &Address) -> Result<Rights, NodeError> {
+    pub async fn take_up(&self, ticket: &Ticket, address: &Address) -> Result<Grants, NodeError> {
         let connection = self.connect(address).await?;
         let mut link = connection.open().await?;
         let not_admitted = || NodeError::Transport(TransportError::NotAdmitted { me: self.me });
         link.control.writer.write(&[&[FRAME_JOIN], ticket.token.as_slice()].concat()).await?;
         let answer = link.control.reader.read().await.ok().flatten().ok_or_else(not_admitted)?;
         connection.close(CloseCode::Done);
-        match answer.as_slice() {
-            [FRAME_WELCOME, rights] => Ok(Rights(*rights)),
-            _ => Err(not_admitted()),
-        }
+        let names = answer.strip_prefix(&[FRAME_WELCOME]).and_then(|names| std::str::from_utf8(names).ok());
+        names.and_then(|names| names.parse().ok()).ok_or_else(not_admitted)
     }
 
     /// Answers peers until `stop` says so, then lets running sessions end for a moment and closes.
@@ -102,7 +179,7 @@ impl Node {
         self.home.peers()?;
         let by_dataset = stores.into_iter().map(|served| (served.side.describe().definition.id, served)).collect();
         let serving = Serving {
-            home: self.home.clone(),
+            node: self.clone(),
             stores: Arc::new(by_dataset),
             sessions: Arc::new(Semaphore::new(limits::SESSIONS_MAX)),
             stop: stop.clone(),
@@ -111,9 +188,9 @@ impl Node {
         let mut stopped = stop;
         loop {
             tokio::select! {
-                connection = self.endpoint.accept() => match connection {
-                    Some(connection) => {
-                        connections.spawn(serving.clone().connection(connection));
+                arriving = self.endpoint.accept(), if connections.len() < limits::CONNECTIONS_MAX => match arriving {
+                    Some(arriving) => {
+                        connections.spawn(serving.clone().arrived(arriving));
                     }
                     None => break,
                 },
@@ -137,17 +214,23 @@ impl Node {
 /// What a serving node knows while it answers.
 #[derive(Clone)]
 pub struct Serving {
-    home: Home,
+    node: Node,
     stores: Arc<BTreeMap<DatasetId, Served>>,
     sessions: Arc<Semaphore>,
-    stop: watch::Receiver<bool>,
+    pub(super) stop: watch::Receiver<bool>,
 }
 
 impl Serving {
+    async fn arrived(self, arriving: Arriving) {
+        if let Some(connection) = arriving.connection().await {
+            self.connection(connection).await;
+        }
+    }
+
     async fn connection(self, connection: Connection) {
         let peer = connection.peer();
-        let rights = match self.admit(peer) {
-            Ok(Some(rights)) => rights,
+        match self.admit(peer) {
+            Ok(Some(_)) => {}
             Ok(None) => {
                 tracing::info!(peer = %peer.short(), from = %connection.remote_addr(), "not admitted");
                 return connection.close(CloseCode::NotAdmitted);
@@ -156,14 +239,14 @@ impl Serving {
                 tracing::error!(%error, "the file of peers cannot be read; nobody is admitted");
                 return connection.close(CloseCode::NotAdmitted);
             }
-        };
+        }
         let mut sessions = JoinSet::new();
         let mut stop = self.stop.clone();
         loop {
             tokio::select! {
                 link = connection.accept() => match link {
                     Some(link) => {
-                        sessions.spawn(self.clone().session(connection.clone(), link, peer, rights));
+                        sessions.spawn(self.clone().session(connection.clone(), link, peer));
                     }
                     None => break,
                 },
@@ -174,16 +257,36 @@ impl Serving {
         while sessions.join_next().await.is_some() {}
     }
 
+    /// This node, to connect to others.
+    pub(super) fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// The store of a dataset that is told by name or id.
+    pub(super) fn side_named(&self, dataset: &str) -> Option<Arc<dyn Side>> {
+        let named = |served: &&Served| {
+            let definition = served.side.describe().definition;
+            definition.name == dataset || definition.id.to_string() == dataset
+        };
+        self.stores.values().find(named).map(|served| served.side.clone())
+    }
+
+    /// Whether a peer may have this node hold sessions for a dataset.
+    pub(super) fn may_operate(&self, peer: PeerId, definition: &Definition) -> bool {
+        let grants = self.admit(peer).ok().flatten().unwrap_or_default();
+        grants.on(definition).rights.allow(Rights::OPERATE)
+    }
+
     /// What a peer may do; no rights but entry while it may come with an invitation.
-    fn admit(&self, peer: PeerId) -> Result<Option<Rights>, HomeError> {
-        match self.home.rights(peer)? {
-            Some(rights) => Ok(Some(rights)),
-            None if self.home.awaits_anyone(now())? => Ok(Some(Rights::default())),
+    fn admit(&self, peer: PeerId) -> Result<Option<Grants>, HomeError> {
+        match self.node.home.grants(peer)? {
+            Some(grants) => Ok(Some(grants)),
+            None if self.node.home.awaits_anyone(now())? => Ok(Some(Grants::default())),
             None => Ok(None),
         }
     }
 
-    async fn session(self, connection: Connection, mut link: Link, peer: PeerId, rights: Rights) {
+    async fn session(self, connection: Connection, mut link: Link, peer: PeerId) {
         let Ok(_session) = self.sessions.clone().try_acquire_owned() else {
             return connection.close(CloseCode::Busy);
         };
@@ -194,8 +297,13 @@ impl Serving {
         if let Some(token) = frame.strip_prefix(&[FRAME_JOIN]) {
             return self.join(connection, link, peer, token).await;
         }
-        if rights == Rights::default() {
+        // Read again at each session: what was taken away since the connection began is gone.
+        let grants = self.admit(peer).ok().flatten().unwrap_or_default();
+        if grants.is_empty() {
             return connection.close(CloseCode::NotAdmitted);
+        }
+        if let Some(request) = frame.strip_prefix(&[FRAME_HOLD]) {
+            return self.clone().hold(link, peer, request).await;
         }
         let Ok(Message::Open(open)) = Message::decode(&frame) else {
             return connection.close(CloseCode::Protocol);
@@ -207,8 +315,9 @@ impl Serving {
             return;
         };
         let (side, stop) = (served.side.clone(), self.stop.clone());
+        let grant = grants.on(&side.describe().definition);
         let began = std::time::Instant::now();
-        let ended = answer_session(side, link, rights, Some(Message::Open(open)), stop).await;
+        let ended = answer_session(side, link, grant, Some(Message::Open(open)), stop).await;
         let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         match ended {
             Ok(verdict) => tracing::info!(peer = %peer.short(), verdict, elapsed_ms, "session"),
@@ -222,10 +331,11 @@ impl Serving {
     }
 
     async fn join(self, connection: Connection, mut link: Link, peer: PeerId, token: &[u8]) {
-        match self.home.take_up(token, peer, now()) {
-            Ok(Some(rights)) => {
-                tracing::info!(%peer, may = %rights.names().join(","), "joined by invitation");
-                let _ = link.control.writer.write(&[FRAME_WELCOME, rights.0]).await;
+        match self.node.home.take_up(token, peer, now()) {
+            Ok(Some(grants)) => {
+                let names = grants.names().join(",");
+                tracing::info!(%peer, may = names, "joined by invitation");
+                let _ = link.control.writer.write(&[&[FRAME_WELCOME], names.as_bytes()].concat()).await;
                 let _ = link.control.writer.finish().await;
                 connection.closed().await;
             }

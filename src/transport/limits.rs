@@ -32,6 +32,11 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a silent link is shown to be alive.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// A session in which nothing happens for so long is given up, though the link lives: a peer must not hold a place for
+/// nothing. Twice the longest time that differences are given to settle.
+pub const SILENCE_MAX: Duration = Duration::from_secs(600);
+/// Connections at once, those in their handshake with them: more wait, and then are dropped unseen.
+pub const CONNECTIONS_MAX: usize = 512;
 /// Sessions that one peer may hold at once.
 pub const SESSIONS_PER_PEER_MAX: usize = 2;
 /// Sessions that a node answers at once.

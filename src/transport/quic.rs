@@ -115,11 +115,11 @@ impl Endpoint {
         Ok(Connection::new(connection, address.peer, self.me))
     }
 
-    /// The next connection that came in, after its handshake; none once the endpoint is closed.
+    /// The next connection that comes in, before its handshake; none once the endpoint is closed.
     ///
     /// A first packet from an address that was not validated is answered with a retry, so that
-    /// nothing is kept for spoofed senders; a handshake that fails or dawdles is dropped.
-    pub async fn accept(&self) -> Option<Connection> {
+    /// nothing is kept for spoofed senders.
+    pub async fn accept(&self) -> Option<Arriving> {
         loop {
             let incoming = self.inner.accept().await?;
             if !incoming.remote_address_validated() {
@@ -128,17 +128,9 @@ impl Endpoint {
                 }
                 continue;
             }
-            let Ok(connecting) = incoming.accept() else { continue };
-            let Ok(Ok(connection)) = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, connecting).await else {
-                continue;
-            };
-            let identity =
-                connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
-            let Some(peer) = identity.and_then(|chain| peer_of(chain.first()?)) else {
-                connection.close(VarInt::from_u32(CloseCode::Protocol as u32), b"");
-                continue;
-            };
-            return Some(Connection::new(connection, peer, self.me));
+            if let Ok(connecting) = incoming.accept() {
+                return Some(Arriving { connecting, me: self.me });
+            }
         }
     }
 
@@ -146,6 +138,26 @@ impl Endpoint {
     pub async fn shutdown(&self, code: CloseCode) {
         self.inner.close(VarInt::from_u32(code as u32), b"");
         self.inner.wait_idle().await;
+    }
+}
+
+/// A connection that came in and has its handshake before it. Many may be under way at once: one that dawdles holds up
+/// no other.
+pub struct Arriving {
+    connecting: quinn::Connecting,
+    me: PeerId,
+}
+
+impl Arriving {
+    /// The connection, after its handshake; none if that fails or dawdles.
+    pub async fn connection(self) -> Option<Connection> {
+        let connection = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, self.connecting).await.ok()?.ok()?;
+        let identity = connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+        let Some(peer) = identity.and_then(|chain| peer_of(chain.first()?)) else {
+            connection.close(VarInt::from_u32(CloseCode::Protocol as u32), b"");
+            return None;
+        };
+        Some(Connection::new(connection, peer, self.me))
     }
 }
 
@@ -226,10 +238,14 @@ fn explainer(inner: quinn::Connection, me: PeerId) -> Arc<dyn Fn() -> Option<Tra
             code if code == CloseCode::NotAdmitted as u64 => Some(TransportError::NotAdmitted { me }),
             code if code == CloseCode::Busy as u64 => Some(TransportError::Busy),
             code if code == CloseCode::Shutdown as u64 => Some(TransportError::Lost("the peer shut down".into())),
-            _ => None,
+            code if code == CloseCode::Protocol as u64 => {
+                Some(TransportError::Lost("the peer says that this side broke the protocol".into()))
+            }
+            _ => Some(TransportError::Lost("the peer closed the connection".into())),
         },
         ConnectionError::TimedOut => Some(TransportError::Lost("the peer fell silent".into())),
-        _ => None,
+        ConnectionError::LocallyClosed => None,
+        other => Some(TransportError::Lost(other.to_string())),
     })
 }
 

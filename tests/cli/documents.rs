@@ -82,10 +82,17 @@ fn flags_have_twins_in_the_environment() {
     place.vars = vec![("REKNIT_LIMIT", "1".into()), ("REKNIT_FORMAT", "jsonl".into())];
     assert_eq!(place.run("list s").ok().objects().len(), 2);
     place.run("list s --limit 2 --format text").ok().prints("a\nc\n");
-    place.vars = vec![("REKNIT_AS", "jsonl".into()), ("REKNIT_KEY", "id".into())];
+    place.vars = vec![("REKNIT_FILE_FORMAT", "jsonl".into()), ("REKNIT_KEY", "id".into())];
     place.run("init t").ok();
     place.feed("import t -", b"{\"id\":1}\n").ok();
     place.run("get t 1").ok().prints("{\"id\":1}\n");
+    // What the environment says of new stores contradicts nothing that is typed.
+    place.vars = vec![("REKNIT_NAME", "n".into()), ("REKNIT_NO_KEY_INDEX", "true".into())];
+    place.run("init u --like t").ok().says(&["dataset t"]);
+    place.run("init v").ok().says(&["dataset n"]);
+    place.run("init w --like t --profile content").exits(2).says(&["--like", "--profile"]);
+    place.vars = vec![("REKNIT_FORMAT", "csv".into())];
+    place.run("list s").exits(2).says(&["text, json or jsonl"]);
 }
 
 #[test]

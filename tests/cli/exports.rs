@@ -48,7 +48,7 @@ fn the_gazetteer_comes_back() {
 fn the_format_is_as_asked_by_the_ending_or_as_imported() {
     let place = Place::with_file("a.csv", "id,name\n1,Bern\n", "--key id");
     let json = "{\"id\":\"1\",\"name\":\"Bern\"}\n";
-    place.run("export s --as jsonl").ok().prints(json);
+    place.run("export s --format jsonl").ok().prints(json);
     place.run("export s -o out.jsonl").ok();
     place.run("export s -o out.csv.zst").ok();
     place.run("export s -o out.data").ok();
@@ -58,13 +58,13 @@ fn the_format_is_as_asked_by_the_ending_or_as_imported() {
     place.run("init raw").ok();
     place.run("put raw a b").ok();
     place.run("export raw").ok().prints("a\tb\n");
-    place.run("export raw --as csv").fails("export.row").says(&["kv"]);
+    place.run("export raw --format csv").fails("export.row").says(&["kv"]);
 }
 
 #[test]
 fn a_report_of_an_export_to_stdout_goes_to_stderr() {
     let place = Place::with_file("a.kv", "a\tb\n", "");
-    let ran = place.run("export s --format jsonl").ok().prints("a\tb\n");
+    let ran = place.json("export s").ok().prints("a\tb\n");
     let summary: serde_json::Value = serde_json::from_str(&ran.err).expect("a summary");
     assert_eq!((&summary["command"], &summary["records"]), (&"export".into(), &1.into()));
 }
@@ -83,7 +83,7 @@ fn a_file_that_cannot_be_written_leaves_what_was_there() {
     assert_eq!(place.read("out.csv"), "{\"id\":1,\"x\":1}\n{\"id\":2}\n");
     assert!(place.path("link.jsonl").is_symlink());
     if Path::new("/dev/full").exists() {
-        place.run("export s --as jsonl -o /dev/full").fails("output");
-        place.run("export s --as jsonl -o /dev/null").ok();
+        place.run("export s --format jsonl -o /dev/full").fails("output");
+        place.run("export s --format jsonl -o /dev/null").ok();
     }
 }

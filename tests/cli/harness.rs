@@ -73,9 +73,25 @@ impl Place {
         Ran::of(self.command(args).output().expect("the binary"))
     }
 
+    /// Runs a command that prints JSON Lines.
+    pub(crate) fn json(&self, line: &str) -> Ran {
+        let mut command = self.command(&line.split_whitespace().collect::<Vec<_>>());
+        Ran::of(command.env("REKNIT_FORMAT", "jsonl").output().expect("the binary"))
+    }
+
     /// Runs a command with this on stdin.
     pub(crate) fn feed(&self, line: &str, input: &[u8]) -> Ran {
-        let mut child = self.command(&line.split_whitespace().collect::<Vec<_>>());
+        self.feed_to(self.command(&line.split_whitespace().collect::<Vec<_>>()), input)
+    }
+
+    /// Runs a command that prints JSON Lines with this on stdin.
+    pub(crate) fn feed_json(&self, line: &str, input: &[u8]) -> Ran {
+        let mut command = self.command(&line.split_whitespace().collect::<Vec<_>>());
+        command.env("REKNIT_FORMAT", "jsonl");
+        self.feed_to(command, input)
+    }
+
+    fn feed_to(&self, mut child: Command, input: &[u8]) -> Ran {
         let mut child = child.stdin(Stdio::piped()).spawn().expect("the binary");
         let mut stdin = child.stdin.take().expect("its stdin");
         std::thread::scope(|scope| {

@@ -11,14 +11,14 @@ const CSV: &str = "id,name\n1,Bern\n2,Ulm\n";
 fn a_file_is_loaded_once() {
     let place = Place::with_store();
     place.file("a.csv", CSV);
-    let first = place.run("import s a.csv --key id --format jsonl").ok().summary();
+    let first = place.json("import s a.csv --key id").ok().summary();
     assert_eq!((&first["read"], &first["wrote"], &first["records"]), (&2.into(), &2.into(), &2.into()));
     let root = place.root("s");
-    let again = place.run("import s a.csv --key id --format jsonl").ok().summary();
+    let again = place.json("import s a.csv --key id").ok().summary();
     assert_eq!((&again["read"], &again["wrote"], &again["unchanged"]), (&2.into(), &0.into(), &2.into()));
     assert_eq!(place.root("s"), root, "what is there already gets no new version");
     place.file("b.csv", "id,name\n2,Ulm\n3,Jena\n1,Berne\n");
-    let other = place.run("import s b.csv --format jsonl").ok().summary();
+    let other = place.json("import s b.csv").ok().summary();
     assert_eq!((&other["wrote"], &other["unchanged"], &other["records"]), (&2.into(), &1.into(), &3.into()));
     place.run("export s").ok().prints("id,name\n1,Berne\n2,Ulm\n3,Jena\n");
     place.run("import s a.csv").ok().says(&["read 2 records, wrote 1, 1 were there already", "records/s"]);
@@ -37,13 +37,13 @@ fn every_format_is_read_from_files_packed_files_and_stdin() {
         place.file(&format!("f.{ending}.zst"), zstd::encode_all(content.as_bytes(), 0).expect("packed"));
         place.run(&format!("import plain f.{ending} {key}")).ok();
         place.run(&format!("import packed f.{ending}.zst {key}")).ok();
-        place.run(&format!("import told f.data --as {ending} {key}")).ok();
-        place.feed(&format!("import piped - --as {ending} {key}"), content.as_bytes()).ok();
+        place.run(&format!("import told f.data --format {ending} {key}")).ok();
+        place.feed(&format!("import piped - --format {ending} {key}"), content.as_bytes()).ok();
         for store in ["plain", "packed", "piped", "told"] {
             place.run(&format!("export {store}")).ok().prints(content);
         }
         // The store knows by now how stdin is to be read.
-        let again = place.feed("import piped - --format jsonl", content.as_bytes()).ok().summary();
+        let again = place.feed_json("import piped -", content.as_bytes()).ok().summary();
         assert_eq!((&again["read"], &again["wrote"]), (&2.into(), &0.into()));
     }
 }
@@ -105,7 +105,7 @@ fn a_key_that_comes_twice_is_named_with_both_lines() {
     refused("a.csv", twice.as_bytes(), "--key id", "import.duplicate-key").says(&["a.csv: lines 4 and 6", "key 2;"]);
     refused("a.kv", b"x\t1\ny\t2\nx\t1\n", "", "import.duplicate-key").says(&["a.kv: lines 1 and 3", "key x;"]);
     let place = Place::with_store();
-    let ran = place.feed("import s - --as csv --key id", twice.as_bytes());
+    let ran = place.feed("import s - --format csv --key id", twice.as_bytes());
     ran.fails("import.duplicate-key").says(&["stdin: records 2 and 4", "nothing was imported"]);
     place.run("dataset show s").ok().says(&["raw records"]);
 }
@@ -123,7 +123,7 @@ fn keys_and_values_beyond_their_bounds_are_named_with_them() {
     ]);
     let mut value = vec![b'v'; 64 * 1024 * 1024 + 3];
     value[..2].copy_from_slice(b"k\t");
-    let ran = place.feed("import s - --as kv", &value).fails("record.value-too-long");
+    let ran = place.feed("import s - --format kv", &value).fails("record.value-too-long");
     ran.says(&["stdin:1: ", "67108865 bytes", "67108864"]);
 }
 
@@ -132,18 +132,18 @@ fn a_file_that_cannot_be_read_or_understood_is_named() {
     let place = Place::with_store();
     place.run("import s nowhere.csv --key id").fails("import.file").says(&["nowhere.csv"]);
     place.file("a.txt", "a\tb\n");
-    place.run("import s a.txt").fails("usage.format").says(&["a.txt", "--as"]);
+    place.run("import s a.txt").fails("usage.format").says(&["a.txt", "--format"]);
     place.feed("import s -", b"a\tb\n").fails("usage.format").says(&["stdin"]);
     place.file("a.csv.zst", "not packed at all");
     place.run("import s a.csv.zst --key id").fails("import.file").says(&["a.csv.zst"]);
-    place.run("import s a.txt --as tsv").exits(2).says(&["tsv", "csv", "jsonl", "kv"]);
+    place.run("import s a.txt --format tsv").exits(2).says(&["tsv", "csv", "jsonl", "kv"]);
 }
 
 #[test]
 fn an_import_that_is_killed_is_finished_by_the_same_import() {
     let place = Place::with_file("a.csv", "id,name\n1,Bern\n", "--key id");
     let root = place.root("s");
-    let mut child = place.command(&["import", "s", "-", "--as", "csv"]);
+    let mut child = place.command(&["import", "s", "-", "--format", "csv"]);
     let mut child = child.stdin(Stdio::piped()).spawn().expect("the binary");
     let lines: String = (0..100_000).map(|n| format!("{n},name {n}\n")).collect();
     let whole = format!("id,name\n{lines}");
@@ -151,7 +151,7 @@ fn an_import_that_is_killed_is_finished_by_the_same_import() {
     child.kill().expect("killed");
     child.wait().expect("its end");
     assert_eq!(place.root("s"), root);
-    let finished = place.feed("import s - --as csv --format jsonl", whole.as_bytes()).ok().summary();
+    let finished = place.feed_json("import s - --format csv", whole.as_bytes()).ok().summary();
     assert_eq!((&finished["wrote"], &finished["records"]), (&100_000.into(), &100_000.into()));
     place.run("verify s").ok().says(&["100,000 records"]);
 }

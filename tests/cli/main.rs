@@ -1,10 +1,14 @@
-//! The real binary: every documented outcome of the commands on one store, with its exit code and error id.
+//! The real binary: every documented outcome of the commands, with its exit code and error id.
 
+mod daemon;
 mod datasets;
 mod documents;
 mod exports;
+mod geonames;
 mod harness;
 mod imports;
 mod peers;
 mod records;
+mod schema;
+mod sessions;
 mod stores;

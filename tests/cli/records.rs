@@ -83,7 +83,7 @@ fn keys_are_listed_in_order_by_prefix_and_limit() {
 
 #[test]
 fn json_is_one_document_that_ends_with_a_summary() {
-    let place = Place::with_file("a.csv", "id,name\n1,Bern\n", "--key id");
+    let mut place = Place::with_file("a.csv", "id,name\n1,Bern\n", "--key id");
     for (command, exit, name) in [
         ("put s 2 2,Ulm", 0, "put"),
         ("get s 1", 0, "get"),
@@ -102,7 +102,9 @@ fn json_is_one_document_that_ends_with_a_summary() {
         ("init new", 0, "init"),
         ("init new", 2, ""),
     ] {
-        let ran = place.run(&format!("{command} --format json")).exits(exit);
+        place.vars = vec![("REKNIT_FORMAT", "json".into())];
+        let ran = place.run(command).exits(exit);
+        place.vars.clear();
         let document: serde_json::Value = serde_json::from_str(&ran.out).expect("a document");
         let summary = &document["summary"];
         assert_eq!((&summary["t"], &summary["exit"]), (&"summary".into(), &exit.into()), "{command}");

@@ -90,7 +90,7 @@ fn a_store_of_a_later_release_is_left_alone() {
 #[test]
 fn a_store_that_another_process_holds_is_in_use() {
     let place = Place::with_store();
-    let mut holder = place.command(&["import", "s", "-", "--as", "kv"]);
+    let mut holder = place.command(&["import", "s", "-", "--format", "kv"]);
     let mut holder = holder.stdin(Stdio::piped()).spawn().expect("the binary");
     // More than a pipe holds: once it is written, the store was opened and is being filled.
     let lines: String = (0..100_000).map(|n| format!("key {n}\tvalue\n")).collect();

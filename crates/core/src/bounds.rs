@@ -14,8 +14,8 @@ pub const VECTOR_MAX: usize = 32;
 pub const COLLECTIONS_MAX: usize = 256;
 /// Bytes of a collection's, dataset's or policy's name.
 pub const NAME_BYTES_MAX: usize = 255;
-/// Bytes of a message on the control lane, checked before it is read.
-pub const FRAME_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a message on the control lane, checked before it is read. One item of the longest key and the most versions fits.
+pub const FRAME_BYTES_MAX: usize = 128 * 1024;
 /// Bytes of a frame of records before compression; larger values are cut into chunks of this size.
 pub const RECORD_FRAME_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes that a sender aims at for one message, so that framing never reaches the cap.

@@ -163,6 +163,20 @@ impl<'de> Deserialize<'de> for Blob {
     }
 }
 
+/// Bytes in a struct as one binary string: `#[serde(with = "blob")]`.
+pub(crate) mod blob {
+    use super::Blob;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        Blob::deserialize(deserializer).map(|blob| blob.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

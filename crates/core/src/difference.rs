@@ -2,13 +2,15 @@
 //!
 //! Judged from items alone, without content. What is done about it is the sessions' concern.
 
+use serde::{Deserialize, Serialize};
+
 use crate::dataset::{CollectionId, Profile};
 use crate::digest::Digest;
 use crate::query::{Item, VersionInfo};
 use crate::range::Position;
 
 /// Which side is meant, seen from the opener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Side {
     /// The opener's.
     Mine,
@@ -17,7 +19,7 @@ pub enum Side {
 }
 
 /// How a key differs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Kind {
     /// Only this side has a record of the key.
     Only(Side),
@@ -32,13 +34,14 @@ pub enum Kind {
 }
 
 /// One key that differs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
     /// In which collection.
     pub collection: CollectionId,
     /// Where the key lies.
     pub position: Position,
     /// The key.
+    #[serde(with = "crate::canonical::blob")]
     pub key: Vec<u8>,
     /// How it differs.
     pub kind: Kind,

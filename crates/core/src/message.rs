@@ -35,6 +35,11 @@ impl Rights {
         Rights(self.0 | other.0)
     }
 
+    /// What is in both sets.
+    pub fn both(self, other: Rights) -> Rights {
+        Rights(self.0 & other.0)
+    }
+
     /// Whether all of `wanted` is granted.
     pub fn allow(self, wanted: Rights) -> bool {
         self.0 & wanted.0 == wanted.0
@@ -75,10 +80,12 @@ pub struct Open {
     pub wants: Rights,
     /// Whether it will go down into ranges that differ; not for a check.
     pub descend: bool,
-    /// The root of the dataset there.
+    /// The root of the collections in scope there.
     pub root: Summary,
     /// The opener's store.
     pub life: Life,
+    /// The collections that the session is about; none named: all.
+    pub scope: Vec<CollectionId>,
 }
 
 /// A dataset's id as one binary string.
@@ -104,7 +111,7 @@ impl<'de> Deserialize<'de> for DatasetIdBytes {
 pub struct Accept {
     /// What the opener may do.
     pub rights: Rights,
-    /// The root of the dataset here.
+    /// The root of the collections in scope here.
     pub root: Summary,
     /// The commit number that it was read at: the responder's cut.
     pub commit: u64,
@@ -152,7 +159,7 @@ pub struct Roots {
     pub commit: u64,
     /// Whether anyone but this session wrote since the cut.
     pub moved: bool,
-    /// The root of each collection.
+    /// The root of each collection in scope.
     pub roots: Vec<Summary>,
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Who answers them, and from where, is left to the driver and the store contract.
 
+use serde::{Deserialize, Serialize};
+
 use crate::dataset::CollectionId;
 use crate::digest::Digest;
 use crate::entry::Entry;
@@ -11,7 +13,7 @@ use crate::stamp::Millis;
 use crate::tree::Summary;
 
 /// The state that a side compares at.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cut {
     /// The store's commit number: it rises with each commit and never falls.
     pub commit: u64,
@@ -67,7 +69,7 @@ pub struct Item {
 }
 
 /// One version without its content.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VersionInfo {
     /// Who wrote it, when, having seen what.
     pub version: Version,

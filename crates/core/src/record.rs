@@ -5,6 +5,8 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::bounds::{KEY_BYTES_MAX, VALUE_BYTES_MAX, VECTOR_MAX, VERSIONS_MAX};
 use crate::canonical::{DecodeError, Reader, put_bytes, put_varint};
 use crate::digest::{Digest, Keys};
@@ -15,11 +17,11 @@ const FLAG_LIVE: u8 = 1;
 const FLAG_EXPIRES: u8 = 2;
 
 /// One life of one store: random, drawn anew when a store is created, restored or copied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Actor(pub u64);
 
 /// What a writer had seen of each actor: that actor's greatest stamp. Ordered by actor, bounded.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Vector(BTreeMap<Actor, Stamp>);
 
 impl Vector {
@@ -46,7 +48,7 @@ impl Vector {
 }
 
 /// Who wrote when, and what that writer had seen of the key. A writer has always seen its own earlier stamps.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Version {
     /// When, in hybrid logical time.
     pub stamp: Stamp,

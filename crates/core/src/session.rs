@@ -13,6 +13,7 @@ mod mirror;
 mod opener;
 mod responder;
 mod rounds;
+mod scope;
 #[cfg(test)]
 mod tests;
 mod transfers;
@@ -20,16 +21,19 @@ mod transfers;
 pub use opener::Opener;
 pub use responder::{Grant, Responder};
 
+use serde::{Deserialize, Serialize};
+
 use crate::canonical::DecodeError;
 use crate::dataset::CollectionId;
 use crate::difference::{Difference, Side};
 use crate::message::{Message, Refuse, Transfer};
 use crate::query::{Answer, Cut, Incoming, Query, Selection};
+use crate::record::Record;
 use crate::stamp::Millis;
 use crate::tree::Summary;
 
 /// What a session is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Intent {
     /// Roots only: a verdict, and an estimate if they differ.
     Check,
@@ -40,7 +44,7 @@ pub enum Intent {
 }
 
 /// Which sides a repair may write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Direction {
     /// Both.
     Both,
@@ -55,8 +59,8 @@ impl Direction {
     }
 }
 
-/// How an opener goes about it. A local choice: nothing here is told to the peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How an opener goes about it. A local choice: only the scope is told to the peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Options {
     /// What the session is for.
     pub intent: Intent,
@@ -67,12 +71,14 @@ pub struct Options {
     pub width: u8,
     /// Makes this side exactly the other, with new versions that supersede what both had; only of a repair.
     pub mirror: Option<Side>,
+    /// The collections that the session is about; none named: all of the dataset.
+    pub scope: Vec<CollectionId>,
 }
 
 impl Options {
     /// The defaults for an intent: half a second to settle, six bytes of digest.
     pub fn new(intent: Intent) -> Options {
-        Options { intent, settle: 500, width: 6, mirror: None }
+        Options { intent, settle: 500, width: 6, mirror: None, scope: Vec::new() }
     }
 }
 
@@ -102,8 +108,8 @@ pub enum Output {
     Send(Message),
     /// Ask the store; one question is open at a time.
     Ask(Query),
-    /// Stream these records to the peer, then the end of the transfer.
-    Stream { transfer: Transfer, selections: Vec<Selection>, guards: Guards },
+    /// Stream these records of the store to the peer, and the given ones, then the end of the transfer.
+    Stream { transfer: Transfer, selections: Vec<Selection>, given: Vec<Record>, guards: Guards },
     /// A difference.
     Found(Difference),
     /// The session is over.
@@ -120,7 +126,7 @@ pub enum Guards {
 }
 
 /// What a session concludes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Verdict {
     /// Both roots were the same while nothing moved.
@@ -152,7 +158,7 @@ impl Verdict {
 }
 
 /// What became of records sent to one side. `offered = applied + kept + moved + refused`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moves {
     /// Records that were sent.
     pub offered: u64,
@@ -167,7 +173,7 @@ pub struct Moves {
 }
 
 /// What a session counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Keys that only the opener has.
     pub only_mine: u64,
@@ -207,7 +213,7 @@ impl Counts {
 }
 
 /// About how many keys differ, from roots and the parts of a root.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Estimate {
     /// The likely number.
     pub likely: u64,
@@ -218,7 +224,7 @@ pub struct Estimate {
 }
 
 /// How a session ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// The conclusion.
     pub verdict: Verdict,
@@ -228,7 +234,7 @@ pub struct Outcome {
     pub cut_mine: Cut,
     /// The commit number that the responder compared at.
     pub cut_theirs: u64,
-    /// The opener's dataset root when the verdict was given.
+    /// The root of the opener's collections in scope when the verdict was given.
     pub root_mine: Summary,
     /// The responder's.
     pub root_theirs: Summary,

@@ -111,6 +111,7 @@ fn messages() -> BTreeMap<&'static str, Message> {
         descend: true,
         root,
         life,
+        scope: vec![CollectionId(1)],
     };
     let transfer = Transfer(1, CollectionId(0));
     BTreeMap::from([

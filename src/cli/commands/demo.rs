@@ -42,7 +42,8 @@ pub(crate) fn run(args: &Demo, env: &mut Env) -> Result<Exit, CliError> {
 
     writeln!(env.out, "\n$ reknit diff a quic://…")?;
     let (b, settle) = (server.address.clone(), "100ms".to_string());
-    let pair = Sides { a: a.display().to_string(), b, settle, max_time: None, max_bytes: None };
+    let pair =
+        Sides { a: a.display().to_string(), b, settle, max_time: None, max_bytes: None, collections: Vec::new() };
     show_diff(env, &pair)?;
 
     writeln!(env.out, "\n$ reknit repair a quic://… --apply")?;
@@ -155,7 +156,7 @@ fn introduce(dir: &Path) -> Result<[PathBuf; 2], CliError> {
     let homes = [dir.join("home-a"), dir.join("home-b")];
     let open = [Home::open(&homes[0])?, Home::open(&homes[1])?];
     let peer = open[0].identity()?.peer();
-    open[1].add_peer(&KnownPeer { peer, may: Rights::ALL, name: Some("a".into()) })?;
+    open[1].add_peer(&KnownPeer { peer, may: Rights::ALL.into(), name: Some("a".into()) })?;
     Ok(homes)
 }
 
@@ -174,8 +175,9 @@ impl Server {
         let mut child = Command::new(program)
             .arg("serve")
             .arg(store)
-            .args(["--listen", "127.0.0.1:0", "--home"])
+            .args(["--listen", "127.0.0.1:0", "--format", "text", "--home"])
             .arg(home)
+            .env_remove("REKNIT_QUIET")
             .env("RUST_LOG", "error")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -32,7 +32,7 @@ pub(crate) fn run(args: &Diff, env: &mut Env) -> Result<Exit, CliError> {
             value.ok().flatten().map(|value| ran.layout.show_value(&value))
         };
         let values = args.values.then(|| {
-            let (mine, theirs) = (value(opener), responder.as_ref().and_then(value));
+            let (mine, theirs) = (opener.as_ref().and_then(value), responder.as_ref().and_then(value));
             if ran.swapped { (theirs, mine) } else { (mine, theirs) }
         });
         printer.item(

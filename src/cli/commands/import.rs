@@ -125,7 +125,7 @@ impl<'a> Source<'a> {
         let of_store = || stdin.then(|| known.map(Layout::format)).flatten();
         let format = args.file_format.map(Format::from).or_else(|| Format::of_path(&args.file)).or_else(of_store);
         let format = format.ok_or_else(|| {
-            let message = format!("what is {name}? Say --as csv, jsonl or kv; nothing was imported");
+            let message = format!("what is {name}? Say --format csv, jsonl or kv; nothing was imported");
             CliError::new("usage.format", message)
         })?;
         let key = match known {

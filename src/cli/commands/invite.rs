@@ -8,12 +8,11 @@ use crate::cli::output::Printer;
 use crate::cli::units::parse_duration;
 use crate::cli::verdicts::now;
 use crate::cli::{CliError, Exit};
-use crate::node::{Invitation, Ticket};
+use crate::node::{Grants, GrantsError, Invitation, Ticket};
 use crate::transport::{Address, PORT};
-use reknit_core::message::Rights;
 
 pub(crate) fn run(args: &Invite, env: &mut Env) -> Result<Exit, CliError> {
-    let may = rights(&args.may)?;
+    let may = grants(&args.may)?;
     let lasts = parse_duration(&args.expires)?;
     let store = env.store(&args.store)?;
     let home = env.home()?;
@@ -21,11 +20,12 @@ pub(crate) fn run(args: &Invite, env: &mut Env) -> Result<Exit, CliError> {
     let mut token = vec![0; 16];
     getrandom::fill(&mut token).map_err(|error| CliError::new("randomness", error.to_string()))?;
     let definition = (**store.definition()).clone();
+    let may = may.within(&definition.name);
     let names = definition.collections.iter().map(|c| c.name.clone());
     let layouts = names.map(|name| store.collection(&name)?.layout()).collect::<Result<_, _>>()?;
     let ticket = Ticket { definition, key: store.dataset_key().clone(), address, token: token.clone(), layouts };
     let expires = u64::try_from(now()).unwrap_or(0) * 1000 + u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX / 2);
-    home.invite(&Invitation { token_hash: *blake3::hash(&token).as_bytes(), may, expires })?;
+    home.invite(&Invitation { token_hash: *blake3::hash(&token).as_bytes(), may: may.clone(), expires })?;
     let (address, ticket) = (ticket.address.clone(), ticket.to_string());
     let summary = json!({ "command": "invite", "ticket": ticket, "address": address, "may": may.names() });
     // A ticket holds the dataset's secret; whoever has it can join once, and guess records from digests.
@@ -50,11 +50,7 @@ fn address(args: &Invite, env: &Env, dataset: &str, peer: crate::transport::Peer
     Ok(Address { peer, host, port, dataset: dataset.into() }.to_string())
 }
 
-/// The rights named in a list.
-pub(crate) fn rights(names: &str) -> Result<Rights, CliError> {
-    names.split(',').map(str::trim).filter(|name| !name.is_empty()).try_fold(Rights::default(), |rights, name| {
-        let known = Rights::named(name);
-        let unknown = || format!("`{name}` is no right; compare, read, write and operate are");
-        Ok(rights.and(known.ok_or_else(|| CliError::new("usage.right", unknown()))?))
-    })
+/// What is granted, as it was typed.
+pub(crate) fn grants(typed: &str) -> Result<Grants, CliError> {
+    typed.parse().map_err(|error: GrantsError| CliError::new("usage.right", format!("{error}; nothing was changed")))
 }

@@ -7,25 +7,22 @@ use crate::cli::args::Join;
 use crate::cli::env::Env;
 use crate::cli::output::Printer;
 use crate::cli::{CliError, Exit};
-use crate::node::{KnownPeer, Node, NodeOptions, Ticket};
+use crate::node::{Node, Ticket};
 use crate::store::Store;
 use crate::transport::Address;
 
 pub(crate) fn run(args: &Join, env: &mut Env) -> Result<Exit, CliError> {
     let ticket: Ticket = args.ticket.parse()?;
     let address: Address = ticket.address.parse()?;
-    let may = invite::rights(&args.may)?;
+    let may = invite::grants(&args.may)?.within(&ticket.definition.name);
     let dir = env.path(&args.dir);
     if dir.exists() && dir.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
         let message = format!("{} is there already; name a directory that is not", dir.display());
         return Err(CliError::new("store.exists", message));
     }
     let home = env.home()?;
-    let bind = if address.host.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
-    let bind = if address.host == "127.0.0.1" { "127.0.0.1:0" } else { bind };
-    let bind = bind.parse().map_err(|_| CliError::new("defect", "an address of our own"))?;
     let granted = sides::runtime()?.block_on(async {
-        let node = Node::bind(&home, NodeOptions { bind, listen: false })?;
+        let node = Node::client(&home, &address)?;
         let granted = node.take_up(&ticket, &address).await;
         node.shutdown().await;
         granted
@@ -35,7 +32,7 @@ pub(crate) fn run(args: &Join, env: &mut Env) -> Result<Exit, CliError> {
     for (collection, layout) in ticket.definition.collections.iter().zip(&ticket.layouts) {
         store.collection(&collection.name)?.set_layout(layout.clone())?;
     }
-    home.add_peer(&KnownPeer { peer: address.peer, may, name: None })?;
+    home.grant(address.peer, &may)?;
     let granted = granted.names().join(", ");
     let text = format!(
         "joined {}: this node may {granted} there\nfill it with: reknit repair {} {address} --apply",

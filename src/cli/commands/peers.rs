@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::invite::rights;
+use super::invite::grants;
 use crate::cli::args::{Peers, PeersCommand};
 use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
@@ -14,7 +14,7 @@ pub(crate) fn run(args: &Peers, env: &mut Env) -> Result<Exit, CliError> {
     match &args.command {
         PeersCommand::List => list(env),
         PeersCommand::Add { peer, may, name } => {
-            let known = KnownPeer { peer: parsed(peer)?, may: rights(may)?, name: name.clone() };
+            let known = KnownPeer { peer: parsed(peer)?, may: grants(may)?, name: name.clone() };
             env.home()?.add_peer(&known)?;
             let may = known.may.names();
             let text = format!("{} may {} here", known.peer.short(), may.join(", "));

@@ -20,7 +20,9 @@ pub(crate) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
 
 fn apply(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     let mirror = args.mirror.then_some(args.to);
-    let intent = |swapped| Intent::Repair(sides::direction(args.to, swapped));
+    // A mirror's new versions must reach the other side too, whose content they leave as it is.
+    let to = if args.mirror { To::Both } else { args.to };
+    let intent = |swapped| Intent::Repair(sides::direction(to, swapped));
     let ran = sides::run(env, &args.sides, intent, mirror, &mut |_, _| {})?;
     let (to_a, to_b) = ran.moves();
     let outcome = &ran.report.outcome;

@@ -25,9 +25,16 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
         let store = env.store(typed)?;
         let path = env.path(typed);
         let canonical = path.canonicalize().unwrap_or(path);
-        let id = store.definition().id;
-        if stores.values().any(|other: &crate::store::Store| other.definition().id == id) {
-            let message = format!("{} holds a dataset that another of these stores holds too", typed.display());
+        // Addresses and rights tell datasets by name, sessions by identity.
+        let mine = store.definition();
+        let same =
+            |other: &crate::store::Store| other.definition().id == mine.id || other.definition().name == mine.name;
+        if stores.values().any(same) {
+            let message = format!(
+                "{} holds the dataset {} or one of that name, as another of these stores does",
+                typed.display(),
+                mine.name
+            );
             return Err(CliError::new("serve.same-dataset", message));
         }
         stores.insert(canonical, store);
@@ -41,7 +48,7 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
             let definition = store.definition();
             let (peer, host, port) = (node.peer(), at.ip().to_string(), at.port());
             let address = Address { peer, host, port, dataset: definition.name.clone() };
-            let told = match env.global.format {
+            let told = match env.global.output {
                 OutputFormat::Text => format!("serving {} at {address}", definition.name),
                 _ => json!({ "t": "serving", "dataset": definition.name, "address": address.to_string() }).to_string(),
             };
@@ -68,7 +75,7 @@ fn log(env: &Env) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("reknit={level},warn")));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
     // A second subscriber in one process would be a test's; the first stays.
-    let _ = match env.global.format {
+    let _ = match env.global.output {
         OutputFormat::Text => builder.try_init(),
         _ => builder.json().try_init(),
     };

@@ -1,34 +1,46 @@
 //! Two sides and the session between them: what `check`, `diff` and `repair` share.
 
+mod meter;
+mod shown;
+
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
-use reknit_core::difference::{Difference, Kind, Side as Seen};
-use reknit_core::query::VersionInfo;
+use reknit_core::difference::{Difference, Side as Seen};
 use reknit_core::session::{Counts, Direction, Intent, Moves, Options, Verdict};
+use reknit_core::{CollectionId, Definition};
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
+use self::meter::Meter;
+pub(crate) use self::shown::{line, object, plural};
 use crate::cli::args::{Sides, To};
 use crate::cli::env::Env;
 use crate::cli::format::Layout;
 use crate::cli::units::{parse_bytes, parse_duration, show_bytes, show_count};
 use crate::cli::verdicts::{self, Last};
 use crate::cli::{CliError, Exit};
-use crate::node::{Budget, Node, NodeOptions, Progress, SessionReport, between, open_session};
-use crate::store::{Side, Store};
+use crate::node::{Budget, HeldStore, HoldRequest, Node, Progress, SessionReport, between};
+use crate::store::Store;
 use crate::transport::Address;
 
-/// How often progress is told where no terminal shows a bar.
-const TOLD_EVERY: Duration = Duration::from_secs(60);
+/// How long differences may be given to settle; a peer that hears nothing for twice as long gives up.
+const SETTLE_MAX: Duration = Duration::from_secs(300);
 
 /// One side of a session, as it was typed.
 enum Target {
     Here(Store),
     There(Address),
+}
+
+/// Who opens the session, and with whom.
+enum Pair {
+    /// A store here, with the other side.
+    Own(Store, Target),
+    /// The node of the first address, with that of the second.
+    Held(Address, Address),
 }
 
 /// What a session between two sides did, with `a` and `b` as they were typed.
@@ -40,10 +52,12 @@ pub(crate) struct Ran {
     pub(crate) layout: Layout,
     /// The collections' names.
     pub(crate) collections: Vec<String>,
+    /// The names of those that the session is about.
+    pub(crate) scope: Vec<String>,
     /// The signal that ended it, if one did.
     pub(crate) interrupted: Option<Exit>,
     /// The sides that are stores here, in the order opener, responder.
-    pub(crate) stores: (Store, Option<Store>),
+    pub(crate) stores: (Option<Store>, Option<Store>),
 }
 
 /// Runs a session between the sides that were typed.
@@ -54,27 +68,90 @@ pub(crate) fn run(
     mirror: Option<To>,
     found: &mut (dyn FnMut(&Difference, bool) + Send),
 ) -> Result<Ran, CliError> {
+    let (pair, swapped) = pair(env, sides)?;
+    let settle = parse_duration(&sides.settle)?;
+    if settle > SETTLE_MAX {
+        let message = format!("differences settle for at most {} s, not {}", SETTLE_MAX.as_secs(), sides.settle);
+        return Err(CliError::new("usage.duration", message));
+    }
+    let budget = Budget {
+        time: sides.max_time.as_deref().map(parse_duration).transpose()?,
+        bytes: sides.max_bytes.as_deref().map(parse_bytes).transpose()?,
+    };
+    let mut options = Options::new(intent(swapped));
+    options.settle = u64::try_from(settle.as_millis()).unwrap_or(u64::MAX);
+    options.mirror = mirror.map(|to| if (to == To::A) != swapped { Seen::Mine } else { Seen::Theirs });
+    let home = env.home()?;
+    let mut meter = Meter::new(env);
+    let mut progress = |progress: Progress| match progress {
+        Progress::Found(difference) => found(&difference, swapped),
+        Progress::Counted(counts, coverage) => meter.tell(&counts, coverage),
+    };
+    let (own, dataset, stores) = match &pair {
+        Pair::Own(opener, other) => {
+            options.scope = scope(opener.definition(), &sides.collections)?;
+            let collections = opener.definition().collections.iter().map(|c| c.name.clone()).collect();
+            let own = HeldStore { collections, layout: opener.first().layout()? };
+            let responder = if let Target::Here(store) = other { Some(store.clone()) } else { None };
+            let stores = (Some(opener.clone()), responder);
+            (Some(own), opener.definition().name.clone(), stores)
+        }
+        Pair::Held(a, _) => (None, a.dataset.clone(), (None, None)),
+    };
+    let (ran, interrupted) = runtime()?.block_on(async {
+        let (stop, stopped) = watch::channel(false);
+        let signal = tokio::spawn(signalled(stop));
+        let ran = match pair {
+            Pair::Own(opener, Target::Here(store)) => {
+                let report = between(Arc::new(opener), Arc::new(store), options, budget, stopped, &mut progress).await;
+                report.map(|report| (None, report))
+            }
+            Pair::Own(opener, Target::There(address)) => {
+                let node = Node::client(&home, &address)?;
+                let report = node.session(&address, Arc::new(opener), options, budget, stopped, &mut progress).await;
+                node.shutdown().await;
+                report.map(|report| (None, report))
+            }
+            Pair::Held(a, b) => {
+                let node = Node::client(&home, &a)?;
+                let request = HoldRequest {
+                    dataset: a.dataset.clone(),
+                    with: b.to_string(),
+                    options,
+                    collections: sides.collections.clone(),
+                    max_ms: budget.time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+                    max_bytes: budget.bytes,
+                };
+                let held = node.hold(&a, &request, stopped, &mut progress).await;
+                node.shutdown().await;
+                held.map(|(store, report)| (Some(store), report))
+            }
+        };
+        let interrupted = if signal.is_finished() { signal.await.ok() } else { None };
+        Ok::<_, CliError>((ran, interrupted))
+    })?;
+    meter.end();
+    let (held, report) = ran?;
+    let HeldStore { collections, layout } = held.or(own).unwrap_or(HeldStore { collections: Vec::new(), layout: None });
+    let layout = Layout::from_bytes(&layout.unwrap_or_default());
+    let layout = layout.map_err(|error| CliError::new("store.layout", error.to_string()))?;
+    note(env, sides, dataset, intent(swapped), &report);
+    let scope = if sides.collections.is_empty() { collections.clone() } else { sides.collections.clone() };
+    Ok(Ran { report, swapped, layout, collections, scope, interrupted, stores })
+}
+
+/// The two sides as they were typed, and whether the second opens.
+fn pair(env: &Env, sides: &Sides) -> Result<(Pair, bool), CliError> {
     let a = target(env, &sides.a)?;
     if let (Target::Here(_), false) = (&a, sides.b.contains("://"))
         && env.path(Path::new(&sides.a)).canonicalize().ok() == env.path(Path::new(&sides.b)).canonicalize().ok()
     {
         return Err(CliError::refused("session.one-store", "both sides are one store"));
     }
-    let b = target(env, &sides.b)?;
-    let budget = Budget {
-        time: sides.max_time.as_deref().map(parse_duration).transpose()?,
-        bytes: sides.max_bytes.as_deref().map(parse_bytes).transpose()?,
-    };
-    let settle = parse_duration(&sides.settle)?;
-    let (opener, other, swapped) = match (a, b) {
+    let (opener, other, swapped) = match (a, target(env, &sides.b)?) {
         (Target::Here(a), other) => (a, other, false),
         (Target::There(a), Target::Here(b)) => (b, Target::There(a), true),
-        (Target::There(_), Target::There(_)) => {
-            return Err(CliError::new(
-                "usage.both-remote",
-                "both sides are remote; run this where one of them is, or on a node that holds a replica",
-            ));
-        }
+        (Target::There(a), Target::There(b)) => return Ok((Pair::Held(a, b), false)),
     };
     if let Target::There(address) = &other {
         let definition = opener.definition();
@@ -84,52 +161,21 @@ pub(crate) fn run(
             return Err(CliError::refused("session.dataset", message));
         }
     }
-    let mut options = Options::new(intent(swapped));
-    options.settle = u64::try_from(settle.as_millis()).unwrap_or(u64::MAX);
-    options.mirror = mirror.map(|to| if (to == To::A) != swapped { Seen::Mine } else { Seen::Theirs });
-    let layout = env.layout(&opener)?;
-    let collections = opener.definition().collections.iter().map(|c| c.name.clone()).collect();
-    let mut meter = Meter::new(env);
-    let mut progress = |progress: Progress| match progress {
-        Progress::Found(difference) => found(&difference, swapped),
-        Progress::Counted(counts, coverage) => meter.tell(&counts, coverage),
+    Ok((Pair::Own(opener, other), swapped))
+}
+
+/// The collections of these names.
+fn scope(definition: &Definition, names: &[String]) -> Result<Vec<CollectionId>, CliError> {
+    let one = |name: &String| {
+        let known = || definition.collections.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
+        let unknown = || format!("the dataset has no collection {name}; it has: {}", known());
+        definition.collection(name).ok_or_else(|| CliError::new("store.no-collection", unknown()))
     };
-    let runtime = runtime()?;
-    let home = env.home();
-    let responder = match &other {
-        Target::Here(store) => Some(store.clone()),
-        Target::There(_) => None,
-    };
-    let side: Arc<dyn Side> = Arc::new(opener.clone());
-    let (report, interrupted) = runtime.block_on(async {
-        let (stop, stopped) = watch::channel(false);
-        let signal = tokio::spawn(signalled(stop));
-        let report = match other {
-            Target::Here(store) => between(side, Arc::new(store), options, budget, stopped, &mut progress).await,
-            Target::There(address) => {
-                let bind = if address.host.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
-                let bind =
-                    if address.host == "127.0.0.1" || address.host == "localhost" { "127.0.0.1:0" } else { bind };
-                let bind = bind.parse().map_err(|_| CliError::new("defect", "an address of our own"))?;
-                let node = Node::bind(&home?, NodeOptions { bind, listen: false })?;
-                let connection = node.connect(&address).await?;
-                let link = connection.open().await.map_err(crate::node::NodeError::Transport)?;
-                let report = open_session(side, link, options, budget, stopped, &mut progress).await;
-                node.shutdown().await;
-                report
-            }
-        };
-        let interrupted = if signal.is_finished() { signal.await.ok() } else { None };
-        Ok::<_, CliError>((report, interrupted))
-    })?;
-    meter.end();
-    let report = report?;
-    note(env, sides, &opener, intent(swapped), &report);
-    Ok(Ran { report, swapped, layout, collections, interrupted, stores: (opener, responder) })
+    names.iter().map(one).collect()
 }
 
 /// Remembers the verdict for `status`; a home that cannot be written spoils no verdict.
-fn note(env: &mut Env, sides: &Sides, opener: &Store, intent: Intent, report: &SessionReport) {
+fn note(env: &mut Env, sides: &Sides, dataset: String, intent: Intent, report: &SessionReport) {
     let full = |typed: &str| match typed.contains("://") {
         true => typed.to_string(),
         false => env.path(Path::new(typed)).canonicalize().unwrap_or_else(|_| typed.into()).display().to_string(),
@@ -142,7 +188,7 @@ fn note(env: &mut Env, sides: &Sides, opener: &Store, intent: Intent, report: &S
     let last = Last {
         a: full(&sides.a),
         b: full(&sides.b),
-        dataset: opener.definition().name.clone(),
+        dataset,
         verdict: report.outcome.verdict.name().into(),
         command: command.into(),
         differences: i64::try_from(report.outcome.counts.differences()).unwrap_or(i64::MAX),
@@ -246,7 +292,7 @@ impl Ran {
             "command": command,
             "verdict": outcome.verdict.name(),
             "reason": outcome.reason,
-            "scope": self.collections,
+            "scope": self.scope,
             "coverage": f64::from(outcome.coverage_millionths) / 1e6,
             "cuts": { "a": cut_a, "b": cut_b },
             "roots": { "a": root_a, "b": root_b },
@@ -292,124 +338,6 @@ impl Ran {
             }
             Verdict::Refused => format!("refused{reason}; wrote 0 records"),
             _ => format!("undetermined{reason}"),
-        }
-    }
-}
-
-/// One difference as an object, with `a` and `b` as they were typed.
-pub(crate) fn object(difference: &Difference, swapped: bool, layout: &Layout, collections: &[String]) -> Value {
-    let version = |info: &Option<VersionInfo>| {
-        info.as_ref().map(|info| {
-            json!({
-                "stamp_ms": info.version.stamp.millis(),
-                "actor": format!("{:016x}", info.version.actor.0),
-                "live": info.content.is_some(),
-                "bytes": info.bytes,
-                "content": info.content.map(|digest| digest.to_string()[..16].to_string()),
-            })
-        })
-    };
-    let (mine, theirs) = (version(&difference.mine), version(&difference.theirs));
-    let (a, b) = if swapped { (theirs, mine) } else { (mine, theirs) };
-    let hex: String = difference.key.iter().map(|byte| format!("{byte:02x}")).collect();
-    json!({
-        "t": "difference",
-        "op": op(difference.kind, swapped),
-        "collection": collections.get(usize::from(difference.collection.0)),
-        "key": layout.show_key(&difference.key),
-        "key_hex": hex,
-        "state": if difference.stable { "stable" } else { "in_flight" },
-        "a": a,
-        "b": b,
-    })
-}
-
-/// One difference as a line.
-pub(crate) fn line(difference: &Difference, swapped: bool, layout: &Layout) -> String {
-    let key = layout.show_key(&difference.key);
-    let tombstone = |info: &Option<VersionInfo>| info.as_ref().is_some_and(|info| info.content.is_none());
-    let deleted = if tombstone(&difference.mine) || tombstone(&difference.theirs) { ", deleted there" } else { "" };
-    let flight = if difference.stable { "" } else { " (in flight)" };
-    let (sign, words) = match op(difference.kind, swapped) {
-        "only_a" => ("-", "only in a".to_string()),
-        "only_b" => ("+", "only in b".to_string()),
-        "a_newer" => ("*", format!("newer in a{deleted}")),
-        "b_newer" => ("*", format!("newer in b{deleted}")),
-        "concurrent_a" => ("!", format!("concurrent, newest in a{deleted}")),
-        "concurrent_b" => ("!", format!("concurrent, newest in b{deleted}")),
-        "versions" => ("~", "same content under different versions".to_string()),
-        _ => ("*", "different content".to_string()),
-    };
-    format!("{sign} {key}\t{words}{flight}")
-}
-
-fn op(kind: Kind, swapped: bool) -> &'static str {
-    let a = |side: Seen| (side == Seen::Mine) != swapped;
-    match kind {
-        Kind::Only(side) => {
-            if a(side) {
-                "only_a"
-            } else {
-                "only_b"
-            }
-        }
-        Kind::Newer(side) => {
-            if a(side) {
-                "a_newer"
-            } else {
-                "b_newer"
-            }
-        }
-        Kind::Concurrent(side) => {
-            if a(side) {
-                "concurrent_a"
-            } else {
-                "concurrent_b"
-            }
-        }
-        Kind::Versions(_) => "versions",
-        Kind::Content => "content",
-    }
-}
-
-/// `s` where there is not exactly one.
-pub(crate) fn plural(n: u64) -> &'static str {
-    if n == 1 { "" } else { "s" }
-}
-
-/// A bar on a terminal, a plain line a minute otherwise.
-struct Meter {
-    bar: Option<ProgressBar>,
-    told: Instant,
-    quiet: bool,
-}
-
-impl Meter {
-    fn new(env: &Env) -> Meter {
-        let quiet = env.global.quiet;
-        let bar = (env.terminal && !quiet).then(|| {
-            let bar = ProgressBar::new(100);
-            let style = ProgressStyle::with_template("{bar:30} {pos:>3} % compared  {msg}");
-            bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-        });
-        Meter { bar, told: Instant::now(), quiet }
-    }
-
-    fn tell(&mut self, counts: &Counts, coverage: u32) {
-        let moved = counts.to_mine.applied + counts.to_theirs.applied;
-        let message = || format!("{} differ, {} moved", show_count(counts.differences()), show_count(moved));
-        if let Some(bar) = &self.bar {
-            bar.set_position(u64::from(coverage / 10_000));
-            bar.set_message(message());
-        } else if !self.quiet && self.told.elapsed() >= TOLD_EVERY {
-            self.told = Instant::now();
-            eprintln!("reknit: {} % compared, {}", coverage / 10_000, message());
-        }
-    }
-
-    fn end(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
         }
     }
 }

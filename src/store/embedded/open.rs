@@ -58,7 +58,7 @@ impl Default for Options {
         Self {
             engine: EngineKind::default(),
             block_cache_bytes: 16 << 20,
-            tree_cache_bytes: 56 << 20,
+            tree_cache_bytes: 48 << 20,
             clock: Arc::new(wall_clock),
             clock_bound: CLOCK_BOUND_MILLIS,
             position_bits: None,

@@ -186,6 +186,11 @@ impl Side for Store {
         Ok(accounted(keys, done))
     }
 
+    fn layout(&self, collection: CollectionId) -> Result<Option<Vec<u8>>, StoreError> {
+        self.inner.check(collection)?;
+        Ok(self.inner.engine.snapshot()?.get(&rows::layout(collection))?)
+    }
+
     fn sync(&self) -> Result<(), StoreError> {
         Store::sync(self)
     }

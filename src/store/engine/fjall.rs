@@ -13,7 +13,7 @@ use super::{Batch, Durability, Engine, EngineError, Rows, Snapshot, directory_by
 const MEMTABLE_BYTES: u64 = 12 << 20;
 /// Rows in memory that are not written out yet, of all memtables; beyond it writers wait. The engine itself bounds
 /// only their number, and that not while its worker merges.
-const UNWRITTEN_BYTES_MAX: u64 = 36 << 20;
+const UNWRITTEN_BYTES_MAX: u64 = 26 << 20;
 /// How often a writer that waits looks again.
 const WAIT: Duration = Duration::from_millis(2);
 /// How often a writer finds no less unwritten before it goes on all the same: the engine's own count of what is

@@ -5,8 +5,11 @@
 
 use super::Intent;
 use super::opener::Opener;
+use crate::dataset::Profile;
 use crate::difference::{Difference, Kind, Side};
 use crate::query::{Item, Overwrite, Replacement};
+use crate::record::{Actor, Content, Record, Sibling, State, Version};
+use crate::stamp::Stamp;
 
 impl Opener {
     /// The side that is being made the other's mirror.
@@ -17,6 +20,10 @@ impl Opener {
     /// Writes a new version where the mirrored side would win; says whether it did.
     pub(super) fn mirror(&mut self, difference: &Difference, mine: Option<&Item>, theirs: Option<&Item>) -> bool {
         let Some(mirrored) = self.mirroring() else { return false };
+        if self.definition.profile == Profile::Content {
+            self.mirror_content(mirrored, difference, mine, theirs);
+            return true;
+        }
         let wins = match difference.kind {
             Kind::Only(side) | Kind::Newer(side) | Kind::Concurrent(side) => side == mirrored,
             // The same content needs no new version; bare content has no order, so the source always wins.
@@ -48,5 +55,32 @@ impl Opener {
         let overwrite = Overwrite { key, expected: short(mine), content, seen };
         self.overwrites.entry(collection).or_default().push(overwrite);
         true
+    }
+
+    /// Bare content has no order and no tombstones: what the source has is sent or wanted over what was compared, and
+    /// what it lacks is deleted where it is.
+    fn mirror_content(&mut self, mirrored: Side, d: &Difference, mine: Option<&Item>, theirs: Option<&Item>) {
+        let short = |item: Option<&Item>| item.and_then(|i| i.digest).map(|digest| digest.short());
+        match (mirrored, short(mine), short(theirs)) {
+            (Side::Theirs, Some(digest), there) => {
+                self.transfers.send_entry(d.collection, d.position, digest, &d.key, there);
+            }
+            (Side::Theirs, None, there) => {
+                let seen = theirs.iter().flat_map(|item| &item.versions).map(|info| &info.version);
+                let last = seen.clone().map(|version| version.stamp).max().unwrap_or_default();
+                let version = Version::after(Stamp(last.0.saturating_add(1)), Actor(self.life.actor), seen);
+                let gone = State::single(Sibling { version, content: Content::Tombstone, expires: None });
+                self.transfers.send_given(d.collection, Record { key: d.key.clone(), state: gone }, there);
+            }
+            (Side::Mine, here, Some(digest)) => {
+                self.transfers.want_entry(d.collection, d.position, digest, &d.key, here);
+            }
+            (Side::Mine, here, None) => {
+                self.counts.to_mine.offered += 1;
+                let (key, content, seen) = (d.key.clone(), Replacement::Delete, Vec::new());
+                let overwrite = Overwrite { key, expected: here, content, seen };
+                self.overwrites.entry(d.collection).or_default().push(overwrite);
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::descent::{self, Step};
 use super::rounds::Phase;
+use super::scope::Scope;
 use super::transfers::Transfers;
 use super::{Counts, Direction, Input, Intent, Options, Outcome, Output, SessionError};
 use crate::bounds::{FRAME_BYTES_AIM, RANGES_PER_MESSAGE_MAX, REQUESTS_MAX};
@@ -32,6 +33,7 @@ pub struct Opener {
     pub(super) definition: Arc<Definition>,
     pub(super) life: Life,
     pub(super) options: Options,
+    pub(super) scope: Scope,
     pub(super) now: Millis,
     pub(super) phase: Phase,
     pub(super) outputs: VecDeque<Output>,
@@ -61,6 +63,8 @@ pub(super) struct Request {
     pub(super) collection: CollectionId,
     pub(super) ranges: Vec<Range>,
     listing: bool,
+    /// How many positions were asked about.
+    pub(super) positions: usize,
 }
 
 /// What both sides know of one key.
@@ -84,11 +88,15 @@ impl Opener {
     /// Starts a session; drain [`Opener::poll`] at once.
     pub fn new(definition: Arc<Definition>, keys: Arc<Keys>, life: Life, options: Options, now: Millis) -> Opener {
         let empty = Cut { commit: 0, roots: Vec::new() };
+        // A collection that the dataset has not got is nothing to compare; the peer would refuse it.
+        let scope = Scope::new(&definition, &options.scope).unwrap_or_default();
         let mut opener = Opener {
             keys,
             definition,
             life,
+            width: options.width.clamp(1, 32),
             options,
+            scope,
             now,
             phase: Phase::Start,
             outputs: VecDeque::new(),
@@ -101,7 +109,6 @@ impl Opener {
             transfers: Transfers::default(),
             overwrites: BTreeMap::new(),
             cut: None,
-            width: options.width.clamp(1, 32),
             found: Vec::new(),
             counts: Counts::default(),
             unresolved: 0,
@@ -292,13 +299,13 @@ impl Opener {
     pub(super) fn request(&mut self, collection: CollectionId, ranges: Vec<Range>, listing: bool) -> u32 {
         let id = self.next_request;
         self.next_request = self.next_request.wrapping_add(1).max(1);
-        self.requests.insert(id, Request { collection, ranges, listing });
+        self.requests.insert(id, Request { collection, ranges, listing, positions: 0 });
         id
     }
 
     /// Expects the responder's first, unasked view of a root.
     pub(super) fn expect_first(&mut self, collection: CollectionId) {
-        self.requests.insert(0, Request { collection, ranges: vec![Range::ALL], listing: false });
+        self.requests.insert(0, Request { collection, ranges: vec![Range::ALL], listing: false, positions: 0 });
     }
 
     /// Asks for the items that were gathered, unless many requests wait already: then more are gathered first.
@@ -317,7 +324,10 @@ impl Opener {
                     break;
                 }
                 let id = self.request(collection, parts.to_vec(), true);
-                let positions = some.into_iter().map(|position| position.0).collect();
+                let positions: Vec<u64> = some.into_iter().map(|position| position.0).collect();
+                if let Some(request) = self.requests.get_mut(&id) {
+                    request.positions = positions.len();
+                }
                 self.send(Message::List(List { id, collection, ranges: Blob(wire::pack_ranges(parts)), positions }));
             }
         }
@@ -351,6 +361,30 @@ impl Opener {
             self.ask(Query::Items(collection, positions), purpose);
         }
         Ok(())
+    }
+
+    /// What is known to be unproven: ranges, and positions that differ and were not looked at yet.
+    pub(super) fn unproven(&self) -> (Vec<Range>, usize) {
+        let (mut ranges, mut positions) = (Vec::new(), 0);
+        ranges.extend(self.open.values().flatten().map(|(range, _)| *range));
+        for request in self.requests.values() {
+            ranges.extend(&request.ranges);
+            positions += request.positions;
+        }
+        for (listed, parts) in self.list.values() {
+            positions += listed.len();
+            ranges.extend(parts);
+        }
+        for purpose in self.queries.iter().map(|(_, purpose)| purpose).chain(&self.asked) {
+            match purpose {
+                Purpose::OpenViews(_, asks) => ranges.extend(asks.iter().map(|ask| ask.range)),
+                Purpose::CompareTheirs(_, views) => ranges.extend(views.iter().map(|view| view.range)),
+                Purpose::Pair(_, items) => positions += items.len(),
+                Purpose::MineOnly(_, range) => ranges.push(*range),
+                _ => {}
+            }
+        }
+        (ranges, positions)
     }
 
     fn take_step(&mut self, collection: CollectionId, step: Step) {

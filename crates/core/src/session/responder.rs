@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::descent::{self, Step};
+use super::scope::Scope;
 use super::{Guards, Input, Output, SessionError};
 use crate::bounds::{FRAME_BYTES_AIM, REQUESTS_MAX};
 use crate::canonical::Blob;
@@ -27,10 +28,29 @@ const SAMPLE_BYTES_MAX: usize = 256;
 const FIRST_WIDTH: u8 = 6;
 
 /// What the opener is allowed here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grant {
-    /// Its rights.
+    /// Its rights on every collection.
     pub rights: Rights,
+    /// Its further rights on some.
+    pub collections: BTreeMap<CollectionId, Rights>,
+}
+
+impl Grant {
+    /// The same rights on every collection.
+    pub fn everywhere(rights: Rights) -> Grant {
+        Grant { rights, collections: BTreeMap::new() }
+    }
+
+    /// What may be done with a collection.
+    pub fn on(&self, collection: CollectionId) -> Rights {
+        self.rights.and(self.collections.get(&collection).copied().unwrap_or_default())
+    }
+
+    /// What may be done with at least one of the collections.
+    pub fn anywhere(&self) -> Rights {
+        self.collections.values().fold(self.rights, |all, some| all.and(*some))
+    }
 }
 
 /// The responder's state machine.
@@ -42,6 +62,7 @@ pub struct Responder {
     inbox: VecDeque<Work>,
     asked: Option<Stage>,
     outputs: VecDeque<Output>,
+    scope: Option<Scope>,
     cut: Option<Cut>,
     own_commits: BTreeSet<u64>,
     transfers: BTreeMap<Transfer, Written>,
@@ -82,6 +103,7 @@ impl Responder {
             inbox: VecDeque::new(),
             asked: None,
             outputs: VecDeque::new(),
+            scope: None,
             cut: None,
             own_commits: BTreeSet::new(),
             transfers: BTreeMap::new(),
@@ -135,10 +157,7 @@ impl Responder {
             Work::Message(Message::Want(want)) => self.want(want)?,
             Work::Message(_) => return Err(SessionError::Unexpected("a message that only a responder sends")),
             Work::Records(transfer, records) => {
-                if !self.grant.rights.allow(Rights::WRITE) {
-                    return Err(SessionError::Unexpected("records without the right to write"));
-                }
-                self.check(transfer.1)?;
+                self.check(transfer.1, Rights::WRITE, "records without the right to write")?;
                 self.transfer(transfer);
                 self.ask(Query::Apply(transfer.1, records), Stage::Apply(transfer));
             }
@@ -192,41 +211,64 @@ impl Responder {
     }
 
     fn open(&mut self, open: Open, cut: Cut) {
-        let refuse = |code, detail: String| Refuse { code, detail, definition: Blob::default() };
-        let missing = Rights(open.wants.0 & !self.grant.rights.0);
-        let refusal = if open.protocol != PROTOCOL {
-            Some(refuse(RefuseCode::Protocol, PROTOCOL.to_string()))
-        } else if open.dataset.0 != self.definition.id {
-            Some(refuse(RefuseCode::Dataset, String::new()))
-        } else if !self.grant.rights.allow(open.wants) || !open.wants.allow(Rights::COMPARE) {
-            Some(refuse(RefuseCode::Rights, missing.names().join(",")))
-        } else if open.definition != self.definition.hash() {
-            let definition = Blob(self.definition.encode());
-            Some(Refuse { definition, ..refuse(RefuseCode::Definition, String::new()) })
-        } else if open.life == self.life {
-            Some(refuse(RefuseCode::OneStore, String::new()))
-        } else {
-            None
+        let scope = match self.admit(&open) {
+            Ok(scope) => scope,
+            Err(refusal) => {
+                self.over = Some("refused".into());
+                return self.send(Message::Refuse(refusal));
+            }
         };
-        if let Some(refusal) = refusal {
-            self.over = Some("refused".into());
-            return self.send(Message::Refuse(refusal));
-        }
-        let names = self.definition.collections.iter().map(|c| c.name.as_str());
-        let root = self.keys.root(&names.zip(cut.roots.iter().copied()).collect::<Vec<_>>());
-        let (rights, life, commit) = (self.grant.rights, self.life, cut.commit);
+        let roots = scope.roots(&cut);
+        let root = scope.root(&self.keys, &self.definition, &roots);
+        let rights = scope.iter().fold(Rights::ALL, |all, collection| all.both(self.grant.on(collection)));
+        let (life, commit, only) = (self.life, cut.commit, scope.only());
         self.send(Message::Accept(Accept { rights, root, commit, life }));
-        let count = cut.roots.first().map_or(0, |root| root.count);
+        self.scope = Some(scope);
         self.cut = Some(cut.clone());
         if root == open.root {
             return;
         }
-        if self.definition.collections.len() == 1 {
-            let levels = descent::levels(Range::ALL, count, 1);
-            self.ask(Query::Views(CollectionId(0), vec![Ask { range: Range::ALL, levels }]), Stage::First(levels));
+        if let Some(only) = only {
+            let levels = descent::levels(Range::ALL, roots.first().map_or(0, |root| root.count), 1);
+            self.ask(Query::Views(only, vec![Ask { range: Range::ALL, levels }]), Stage::First(levels));
         } else if open.descend {
             self.send_roots(cut);
         }
+    }
+
+    /// What the session is about, if it may begin. Who may nothing here is told nothing but that.
+    fn admit(&self, open: &Open) -> Result<Scope, Refuse> {
+        let refuse = |code, detail: String| Refuse { code, detail, definition: Blob::default() };
+        let missing = |granted: Rights| Rights(open.wants.and(Rights::COMPARE).0 & !granted.0);
+        if open.protocol != PROTOCOL {
+            return Err(refuse(RefuseCode::Protocol, PROTOCOL.to_string()));
+        }
+        if open.dataset.0 != self.definition.id {
+            return Err(refuse(RefuseCode::Dataset, String::new()));
+        }
+        let nowhere = missing(self.grant.anywhere());
+        if nowhere != Rights::default() {
+            return Err(refuse(RefuseCode::Rights, nowhere.names().join(",")));
+        }
+        let scope = Scope::new(&self.definition, &open.scope);
+        let (Some(scope), true) = (scope, open.definition == self.definition.hash()) else {
+            let definition = Blob(self.definition.encode());
+            return Err(Refuse { definition, ..refuse(RefuseCode::Definition, String::new()) });
+        };
+        for collection in scope.iter() {
+            let missing = missing(self.grant.on(collection));
+            if missing != Rights::default() {
+                let name = &self.definition.collections[usize::from(collection.0)].name;
+                return Err(refuse(
+                    RefuseCode::Rights,
+                    format!("{} in the collection {name}", missing.names().join(",")),
+                ));
+            }
+        }
+        if open.life == self.life {
+            return Err(refuse(RefuseCode::OneStore, String::new()));
+        }
+        Ok(scope)
     }
 
     fn first(&mut self, levels: u8, views: &[View]) {
@@ -238,11 +280,12 @@ impl Responder {
     fn send_roots(&mut self, cut: Cut) {
         let since = self.cut.as_ref().map_or(0, |first| cut.commit.saturating_sub(first.commit));
         let moved = since != self.own_commits.len() as u64;
-        self.send(Message::Roots(Roots { commit: cut.commit, moved, roots: cut.roots }));
+        let roots = self.scope.as_ref().map(|scope| scope.roots(&cut)).unwrap_or_default();
+        self.send(Message::Roots(Roots { commit: cut.commit, moved, roots }));
     }
 
     fn compare(&mut self, compare: Compare) -> Result<(), SessionError> {
-        self.check(compare.collection)?;
+        self.check(compare.collection, Rights::COMPARE, "a comparison without the right to compare")?;
         let theirs = RangeView::unpack(&compare.views.0)?;
         let (id, collection) = (compare.id, compare.collection);
         let asks = theirs.iter().map(descent::ask_for).collect();
@@ -294,7 +337,7 @@ impl Responder {
     }
 
     fn list(&mut self, list: List) -> Result<(), SessionError> {
-        self.check(list.collection)?;
+        self.check(list.collection, Rights::COMPARE, "a wish for keys without the right to compare")?;
         let ranges = wire::unpack_ranges(&list.ranges.0)?;
         let reply = Reply(Compared { id: list.id, ..Compared::default() });
         let positions = list.positions.into_iter().map(Position).collect();
@@ -313,17 +356,19 @@ impl Responder {
     }
 
     fn want(&mut self, want: Want) -> Result<(), SessionError> {
-        if !self.grant.rights.allow(Rights::READ) {
-            return Err(SessionError::Unexpected("a wish for records without the right to read"));
-        }
-        self.check(want.transfer.1)?;
+        self.check(want.transfer.1, Rights::READ, "a wish for records without the right to read")?;
         let mut selections: Vec<Selection> =
             wire::unpack_ranges(&want.ranges.0)?.into_iter().map(Selection::Range).collect();
         if !want.entries.is_empty() {
             let entries = want.entries.into_iter().map(|(position, short)| (Position(position), short));
             selections.push(Selection::Entries(entries.collect()));
         }
-        self.outputs.push_back(Output::Stream { transfer: want.transfer, selections, guards: Guards::Join });
+        self.outputs.push_back(Output::Stream {
+            transfer: want.transfer,
+            selections,
+            given: Vec::new(),
+            guards: Guards::Join,
+        });
         Ok(())
     }
 
@@ -359,19 +404,23 @@ impl Responder {
         for item in items {
             let since = self.cut.as_ref().is_some_and(|cut| item.commit > cut.commit);
             let fresh = since && !self.own_commits.contains(&item.commit);
+            // A long key goes in a frame of its own rather than in one above the cap.
+            self.send_if_full(reply, item.key.len());
             WireItem { item, fresh }.encode(&mut reply.0.items.0);
-            self.send_if_full(reply);
+            self.send_if_full(reply, 0);
         }
     }
 
     fn put_view(&mut self, reply: &mut Reply, view: &RangeView) {
         view.encode(&mut reply.0.views.0);
-        self.send_if_full(reply);
+        self.send_if_full(reply, 0);
     }
 
-    fn send_if_full(&mut self, reply: &mut Reply) {
+    /// Sends what is there if `more` bytes would fill it.
+    fn send_if_full(&mut self, reply: &mut Reply, more: usize) {
         let body = &reply.0;
-        if body.views.0.len() + body.items.0.len() + 9 * body.lacking.len() >= FRAME_BYTES_AIM {
+        let size = body.views.0.len() + body.items.0.len() + 9 * body.lacking.len();
+        if size > 0 && size + more >= FRAME_BYTES_AIM {
             let next = Reply(Compared { id: body.id, ..Compared::default() });
             let full = std::mem::replace(reply, next);
             self.send(Message::Compared(full.0));
@@ -382,9 +431,12 @@ impl Responder {
         self.send(Message::Compared(Compared { last: true, ..reply.0 }));
     }
 
-    fn check(&self, collection: CollectionId) -> Result<(), SessionError> {
-        let known = usize::from(collection.0) < self.definition.collections.len();
-        if known { Ok(()) } else { Err(SessionError::Unexpected("a collection that the dataset does not have")) }
+    /// Whether a request about a collection has a place here: in scope, and with the right.
+    fn check(&self, collection: CollectionId, right: Rights, without: &'static str) -> Result<(), SessionError> {
+        if !self.scope.as_ref().is_some_and(|scope| scope.contains(collection)) {
+            return Err(SessionError::Unexpected("a collection that the session is not about"));
+        }
+        if self.grant.on(collection).allow(right) { Ok(()) } else { Err(SessionError::Unexpected(without)) }
     }
 
     fn ask(&mut self, query: Query, stage: Stage) {

@@ -47,7 +47,7 @@ pub(super) struct Look {
 
 impl Opener {
     pub(super) fn begin(&mut self, cut: Cut) {
-        let root = self.root(&cut.roots);
+        let root = self.root(&self.scope.roots(&cut));
         self.outcome.cut_mine = cut.clone();
         self.outcome.root_mine = root;
         self.cut = Some(cut);
@@ -68,6 +68,7 @@ impl Opener {
             descend: self.options.intent != Intent::Check,
             root,
             life: self.life,
+            scope: self.options.scope.clone(),
         }));
     }
 
@@ -80,7 +81,7 @@ impl Opener {
         if accept.root == self.outcome.root_mine {
             // The peer's live root is in the acceptance: what is left is to see that ours stood still.
             let before = self.cut.clone();
-            let roots = before.as_ref().map(|cut| cut.roots.clone()).unwrap_or_default();
+            let roots = before.as_ref().map(|cut| self.scope.roots(cut)).unwrap_or_default();
             let theirs = Some(Roots { commit: accept.commit, moved: false, roots });
             self.phase = Phase::Looking(Look { before, theirs, rechecked: false });
             self.ask(Query::Cut, Purpose::CutAfter);
@@ -88,8 +89,8 @@ impl Opener {
         }
         let check = self.options.intent == Intent::Check;
         self.phase = if check { Phase::Checking } else { Phase::Descending };
-        if self.definition.collections.len() == 1 {
-            self.expect_first(CollectionId(0));
+        if let Some(only) = self.scope.only() {
+            self.expect_first(only);
         } else if !check {
             self.phase = Phase::Looking(Look { before: self.cut.clone(), ..Look::default() });
         }
@@ -114,6 +115,9 @@ impl Opener {
 
     fn explain_definition(&self, refuse: &Refuse) -> String {
         match crate::dataset::Definition::decode(&refuse.definition.0) {
+            Ok(theirs) if theirs == *self.definition => {
+                "the dataset has not got all collections that were named".into()
+            }
             Ok(theirs) => {
                 format!("the definitions of the dataset differ in: {}", self.definition.differences(&theirs).join(", "))
             }
@@ -125,7 +129,7 @@ impl Opener {
     pub(super) fn next_phase(&mut self) -> bool {
         match self.phase.clone() {
             Phase::Start | Phase::Opening | Phase::Looking(_) | Phase::Over => false,
-            Phase::Checking if self.definition.collections.len() == 1 && self.outcome.estimate.is_none() => false,
+            Phase::Checking if self.scope.only().is_some() && self.outcome.estimate.is_none() => false,
             Phase::Descending if matches!(self.options.intent, Intent::Repair(_)) => {
                 self.look(false);
                 true
@@ -161,7 +165,7 @@ impl Opener {
     }
 
     pub(super) fn on_roots(&mut self, roots: Roots) -> Result<(), SessionError> {
-        if roots.roots.len() != self.definition.collections.len() {
+        if roots.roots.len() != self.scope.len() {
             return Err(SessionError::Unexpected("roots of another number of collections"));
         }
         match &mut self.phase {
@@ -179,10 +183,11 @@ impl Opener {
         let Phase::Looking(Look { before: Some(before), theirs: Some(theirs), rechecked }) = self.phase.clone() else {
             return;
         };
-        self.outcome.root_mine = self.root(&after.roots);
+        let (roots_before, roots_after) = (self.scope.roots(&before), self.scope.roots(&after));
+        self.outcome.root_mine = self.root(&roots_after);
         self.outcome.root_theirs = self.root(&theirs.roots);
         let still = before.commit == after.commit;
-        if before.roots == theirs.roots {
+        if roots_before == theirs.roots {
             // In sync: the opener's root and commit number were the same before and after.
             if still {
                 return self.finish(Verdict::InSync, String::new());
@@ -194,13 +199,13 @@ impl Opener {
         }
         if self.counts.rounds == 0 {
             // The first roots of a dataset of several collections.
-            return self.descend(&after.roots, &theirs.roots);
+            return self.descend(&roots_after, &theirs.roots);
         }
         let moved = self.moved(&after) || theirs.moved;
         match self.options.intent {
             Intent::Check => self.judge_check(after, theirs, moved),
-            Intent::Diff => self.judge_diff(after, theirs, moved, rechecked),
-            Intent::Repair(_) => self.judge_repair(after, theirs, moved),
+            Intent::Diff => self.judge_diff((roots_after, theirs.roots), moved, rechecked),
+            Intent::Repair(_) => self.judge_repair((roots_after, theirs.roots), moved),
         }
     }
 
@@ -222,8 +227,7 @@ impl Opener {
         self.phase = Phase::Settling(self.now + self.options.settle);
     }
 
-    fn judge_diff(&mut self, after: Cut, theirs: Roots, moved: bool, rechecked: bool) {
-        let roots = (after.roots.clone(), theirs.roots.clone());
+    fn judge_diff(&mut self, roots: (Vec<Summary>, Vec<Summary>), moved: bool, rechecked: bool) {
         if moved && !rechecked && !self.found.is_empty() {
             return self.look_at_found_again();
         }
@@ -249,7 +253,7 @@ impl Opener {
         self.descend(&roots.0, &roots.1);
     }
 
-    fn judge_repair(&mut self, after: Cut, theirs: Roots, moved: bool) {
+    fn judge_repair(&mut self, roots: (Vec<Summary>, Vec<Summary>), moved: bool) {
         if self.unresolved > 0 {
             let reason = format!("{} differences are left as they are", self.unresolved);
             return self.finish(Verdict::Differs, reason);
@@ -257,7 +261,7 @@ impl Opener {
         if self.counts.rounds < ROUNDS_MAX {
             self.fresh = 0;
             self.unresolved = 0;
-            return self.descend(&after.roots, &theirs.roots);
+            return self.descend(&roots.0, &roots.1);
         }
         // Converged at the cut: every range was equal or resolved, and somebody is writing.
         self.counts.in_flight = self.fresh;
@@ -291,9 +295,9 @@ impl Opener {
             self.width = 32;
         }
         self.phase = Phase::Descending;
-        for (i, (ours, other)) in mine.iter().zip(theirs).enumerate() {
+        for (collection, (ours, other)) in self.scope.iter().zip(mine.iter().zip(theirs)) {
             if ours != other {
-                let queue = self.open.entry(CollectionId(i as u16)).or_default();
+                let queue = self.open.entry(collection).or_default();
                 queue.push_back((Range::ALL, ours.count.max(other.count)));
             }
         }
@@ -351,14 +355,16 @@ impl Opener {
         });
     }
 
-    /// Ranges not proven yet, as a share of all positions, taken from one.
+    /// The share of all positions that is proven, in millionths: ranges count by their size, single positions by how
+    /// many there are. The whole is only reached with a verdict.
     pub(super) fn coverage(&self) -> u32 {
-        let share = |range: &Range| 16f64.powi(-i32::from(range.depth()));
-        let queued: f64 = self.open.values().flatten().map(|(range, _)| share(range)).sum();
-        let asked: f64 = self.requests.values().flat_map(|request| &request.ranges).map(share).sum();
-        let collections = self.definition.collections.len().max(1) as f64;
+        let (ranges, positions) = self.unproven();
+        let collections = self.scope.len().max(1) as f64;
+        let ranges: f64 = ranges.iter().map(|range| 16f64.powi(-i32::from(range.depth()))).sum();
+        let entries = self.outcome.root_mine.count.max(self.outcome.root_theirs.count).max(1);
+        let unproven = ranges / collections + positions as f64 / entries as f64;
         let begun = !matches!(self.phase, Phase::Start | Phase::Opening);
-        if begun { ((1.0 - (queued + asked) / collections).clamp(0.0, 1.0) * 1e6) as u32 } else { 0 }
+        if begun { ((1.0 - unproven).clamp(0.0, 0.999_999) * 1e6) as u32 } else { 0 }
     }
 
     pub(super) fn stop(&mut self) {
@@ -370,8 +376,7 @@ impl Opener {
     }
 
     fn root(&self, roots: &[Summary]) -> Summary {
-        let names = self.definition.collections.iter().map(|c| c.name.as_str());
-        self.keys.root(&names.zip(roots.iter().copied()).collect::<Vec<_>>())
+        self.scope.root(&self.keys, &self.definition, roots)
     }
 
     pub(super) fn finish(&mut self, verdict: Verdict, reason: String) {

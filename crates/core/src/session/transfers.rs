@@ -11,7 +11,7 @@ use crate::dataset::{CollectionId, Profile};
 use crate::message::{Message, Transfer, Want, Written};
 use crate::query::{Applied, Guard, Incoming, Overwrite, Query, Replacement, Selection};
 use crate::range::Position;
-use crate::record::Content;
+use crate::record::{Content, Record};
 use crate::wire;
 
 /// Entries that one request for records names; about 20 bytes each.
@@ -26,6 +26,7 @@ struct Gathered {
     ranges: Vec<crate::range::Range>,
     entries: Vec<(Position, u64)>,
     guards: BTreeMap<Vec<u8>, Option<u64>>,
+    given: Vec<Record>,
 }
 
 /// What is gathered, and what is under way.
@@ -58,6 +59,13 @@ impl Transfers {
         let gathered = self.sending.entry(c).or_default();
         gathered.entries.push((at, short));
         gathered.guards.insert(key.to_vec(), theirs);
+    }
+
+    /// Sends a record that the session made, over the entry that was compared.
+    pub(super) fn send_given(&mut self, c: CollectionId, record: Record, theirs: Option<u64>) {
+        let gathered = self.sending.entry(c).or_default();
+        gathered.guards.insert(record.key.clone(), theirs);
+        gathered.given.push(record);
     }
 
     pub(super) fn want_entry(&mut self, c: CollectionId, at: Position, short: u64, key: &[u8], mine: Option<u64>) {
@@ -146,7 +154,8 @@ impl Opener {
                 selections.push(Selection::Entries(sorted(gathered.entries)));
             }
             let guards = if versioned { Guards::Join } else { Guards::Compared(gathered.guards) };
-            self.outputs.push_back(Output::Stream { transfer, selections, guards });
+            let given = gathered.given;
+            self.outputs.push_back(Output::Stream { transfer, selections, given, guards });
         }
         let wanting = room(self.transfers.wanted.len()).then(|| std::mem::take(&mut self.transfers.wanting));
         for (collection, gathered) in wanting.unwrap_or_default() {

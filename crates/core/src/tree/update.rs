@@ -2,8 +2,6 @@
 //!
 //! Reads the tree as it was through [`Nodes`] and returns what to write; writing is left to the store.
 
-use std::collections::BTreeMap;
-
 use super::{Summary, is_leaf};
 use crate::digest::{Digest, Keys};
 use crate::entry::Entry;
@@ -78,15 +76,18 @@ pub fn update<N: Nodes>(
 ) -> Result<Update, UpdateError<N::Error>> {
     changes.retain(|change| change.before != change.after);
     changes.sort_unstable();
-    let mut run = Run { keys, nodes, written: BTreeMap::new(), positions: Vec::new(), digested: 0 };
+    let positions = Vec::with_capacity(changes.len());
+    let mut run = Run { keys, nodes, written: Vec::new(), positions, digested: 0 };
     let root = run.range(Range::ALL, root, &changes)?;
-    Ok(Update { root, nodes: run.written.into_iter().collect(), positions: run.positions, digested: run.digested })
+    run.written.sort_unstable_by_key(|(range, _)| *range);
+    Ok(Update { root, nodes: run.written, positions: run.positions, digested: run.digested })
 }
 
 struct Run<'a, N> {
     keys: &'a Keys,
     nodes: &'a N,
-    written: BTreeMap<Range, Option<Summary>>,
+    /// Each range at most once.
+    written: Vec<(Range, Option<Summary>)>,
     positions: Vec<(Position, Vec<Digest>)>,
     digested: u64,
 }
@@ -98,12 +99,13 @@ impl<N: Nodes> Run<'_, N> {
         }
         if is_leaf(range, old.count) {
             let before = if old.is_empty() { Vec::new() } else { self.read(range)? };
-            let after = apply(&before, changes)?;
+            let after = apply(before, changes)?;
             self.note_positions(&after, changes);
             return Ok(self.build(range, &after));
         }
         let old_children = self.nodes.children(range).map_err(UpdateError::Store)?;
         let mut children = old_children;
+        let mark = self.written.len();
         let mut rest = changes;
         for (digit, child) in children.iter_mut().enumerate() {
             let part = range.child(digit as u8);
@@ -111,7 +113,7 @@ impl<N: Nodes> Run<'_, N> {
             rest = others;
             let new = self.range(part, *child, mine)?;
             if new != *child {
-                self.written.insert(part, (!new.is_empty()).then_some(new));
+                self.written.push((part, (!new.is_empty()).then_some(new)));
                 *child = new;
             }
         }
@@ -120,15 +122,12 @@ impl<N: Nodes> Run<'_, N> {
             self.digested += 1;
             return Ok(self.keys.inner(range, &children));
         }
-        for (digit, child) in old_children.iter().enumerate() {
-            let part = range.child(digit as u8);
-            if child.is_empty() {
-                self.written.remove(&part);
-            } else {
-                self.written.insert(part, None);
-            }
-        }
-        let after = apply(&self.read(range)?, changes)?;
+        // The range becomes a leaf: its children go, whatever was written of them; what was below them is gone already.
+        let below = self.written.split_off(mark);
+        self.written.extend(below.into_iter().filter(|(part, _)| part.depth() > range.depth() + 1));
+        let gone = (0..16).filter(|digit| !old_children[usize::from(*digit)].is_empty());
+        self.written.extend(gone.map(|digit| (range.child(digit), None)));
+        let after = apply(self.read(range)?, changes)?;
         Ok(self.build(range, &after))
     }
 
@@ -141,7 +140,7 @@ impl<N: Nodes> Run<'_, N> {
         *digested += 1;
         self.keys.build(range, entries, &mut |part, summary| {
             *digested += 1;
-            written.insert(part, Some(summary));
+            written.push((part, Some(summary)));
         })
     }
 
@@ -155,38 +154,23 @@ impl<N: Nodes> Run<'_, N> {
     }
 }
 
-/// The entries after the changes: one merge of two sorted lists.
-fn apply<E>(before: &[Entry], changes: &[Change]) -> Result<Vec<Entry>, UpdateError<E>> {
-    let side = |pick: fn(&Change) -> Option<Digest>| {
-        let entry = move |c: &Change| pick(c).map(|digest| Entry { position: c.position, digest });
-        let mut list: Vec<Entry> = changes.iter().filter_map(entry).collect();
-        list.sort_unstable();
-        list
-    };
-    let mut removed = side(|change| change.before).into_iter().peekable();
-    let mut added = side(|change| change.after).into_iter().peekable();
-    let mut after = Vec::with_capacity(before.len() + added.len());
-    for entry in before {
-        if let Some(missing) = removed.next_if(|gone| gone < entry) {
+/// The entries after the changes: what is replaced goes, then what is new comes.
+fn apply<E>(mut entries: Vec<Entry>, changes: &[Change]) -> Result<Vec<Entry>, UpdateError<E>> {
+    let entry =
+        |change: &Change, digest: Option<Digest>| digest.map(|digest| Entry { position: change.position, digest });
+    let mut removed: Vec<Entry> = changes.iter().filter_map(|change| entry(change, change.before)).collect();
+    if !removed.is_empty() {
+        removed.sort_unstable();
+        let mut removed = removed.into_iter().peekable();
+        entries.retain(|entry| removed.next_if_eq(entry).is_none());
+        if let Some(missing) = removed.next() {
             return Err(UpdateError::Missing(missing.position));
         }
-        while let Some(new) = added.next_if(|new| new < entry) {
-            after.push(new);
-        }
-        if removed.next_if_eq(entry).is_some() {
-            continue;
-        }
-        if added.peek() == Some(entry) {
-            return Err(UpdateError::Duplicate(entry.position));
-        }
-        after.push(*entry);
     }
-    if let Some(missing) = removed.next() {
-        return Err(UpdateError::Missing(missing.position));
-    }
-    after.extend(added);
-    match after.windows(2).find(|pair| pair[0] == pair[1]) {
+    entries.extend(changes.iter().filter_map(|change| entry(change, change.after)));
+    entries.sort_unstable();
+    match entries.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(UpdateError::Duplicate(pair[0].position)),
-        None => Ok(after),
+        None => Ok(entries),
     }
 }

@@ -234,7 +234,7 @@ impl Model {
     }
 
     /// The records of a stream, and how many had moved.
-    fn stream(&self, selections: &[Selection], guards: &Guards) -> (Vec<Incoming>, u64) {
+    fn stream(&self, selections: &[Selection], given: Vec<Record>, guards: &Guards) -> (Vec<Incoming>, u64) {
         let mut keys = Vec::new();
         let mut moved = 0;
         for selection in selections {
@@ -255,15 +255,15 @@ impl Model {
                 }
             }
         }
-        let incoming = |key: Vec<u8>| {
+        let guarded = |record: Record| {
             let guard = match guards {
                 Guards::Join => Guard::Join,
-                Guards::Compared(guards) => Guard::IfShort(guards.get(&key).copied().flatten()),
+                Guards::Compared(guards) => Guard::IfShort(guards.get(&record.key).copied().flatten()),
             };
-            let state = self.records[&key].clone();
-            Incoming { record: Record { key, state }, guard }
+            Incoming { record, guard }
         };
-        (keys.into_iter().map(incoming).collect(), moved)
+        let record = |key: Vec<u8>| Record { state: self.records[&key].clone(), key };
+        (keys.into_iter().map(record).chain(given).map(guarded).collect(), moved)
     }
 
     pub(super) fn opener(&self, options: Options) -> Opener {
@@ -272,7 +272,7 @@ impl Model {
 
     pub(super) fn responder(&self, rights: Rights) -> Responder {
         let (definition, keys) = (Arc::new(self.definition.clone()), Arc::new(self.keys.clone()));
-        Responder::new(definition, keys, self.life, Grant { rights })
+        Responder::new(definition, keys, self.life, Grant::everywhere(rights))
     }
 }
 
@@ -322,8 +322,8 @@ pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: Wor
                     to_b.push_back(Input::Message(Message::decode(&frame).expect("what was sent is understood")));
                 }
                 Output::Ask(query) => opener.handle(Input::Answer(a.answer(query)), now).expect("in order"),
-                Output::Stream { transfer, selections, guards } => {
-                    let (records, moved) = a.stream(&selections, &guards);
+                Output::Stream { transfer, selections, given, guards } => {
+                    let (records, moved) = a.stream(&selections, given, &guards);
                     let sent = records.len() as u64;
                     for some in records.chunks(100) {
                         to_b.push_back(Input::Records { transfer, records: some.to_vec() });
@@ -342,8 +342,8 @@ pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: Wor
                     to_a.push_back(Input::Message(Message::decode(&frame).expect("what was sent is understood")));
                 }
                 Output::Ask(query) => responder.handle(Input::Answer(b.answer(query))).expect("in order"),
-                Output::Stream { transfer, selections, guards } => {
-                    let (records, moved) = b.stream(&selections, &guards);
+                Output::Stream { transfer, selections, given, guards } => {
+                    let (records, moved) = b.stream(&selections, given, &guards);
                     let sent = records.len() as u64;
                     for some in records.chunks(100) {
                         to_a.push_back(Input::Records { transfer, records: some.to_vec() });

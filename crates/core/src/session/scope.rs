@@ -1,0 +1,71 @@
+//! Which collections a session is about, and what their roots are worth together.
+
+use crate::dataset::{CollectionId, Definition};
+use crate::digest::Keys;
+use crate::query::Cut;
+use crate::tree::Summary;
+
+/// Some or all collections of a dataset, in its order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Scope(Vec<CollectionId>);
+
+impl Scope {
+    /// The collections that are named, or all if none is; nothing if the dataset has not got one of them.
+    pub(super) fn new(definition: &Definition, named: &[CollectionId]) -> Option<Scope> {
+        let all = (0..definition.collections.len()).filter_map(|i| u16::try_from(i).ok()).map(CollectionId);
+        let all: Vec<CollectionId> = all.collect();
+        if named.iter().any(|collection| !all.contains(collection)) {
+            return None;
+        }
+        Some(Scope(all.into_iter().filter(|collection| named.is_empty() || named.contains(collection)).collect()))
+    }
+
+    /// The one collection, if it is one.
+    pub(super) fn only(&self) -> Option<CollectionId> {
+        if let [only] = self.0.as_slice() { Some(*only) } else { None }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = CollectionId> {
+        self.0.iter().copied()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn contains(&self, collection: CollectionId) -> bool {
+        self.0.contains(&collection)
+    }
+
+    /// The roots of its collections.
+    pub(super) fn roots(&self, cut: &Cut) -> Vec<Summary> {
+        self.0.iter().map(|collection| cut.roots.get(usize::from(collection.0)).copied().unwrap_or_default()).collect()
+    }
+
+    /// What these roots, one for each of its collections, are worth together. Names are digested with
+    /// them, so that one scope's root is never taken for another's.
+    pub(super) fn root(&self, keys: &Keys, definition: &Definition, roots: &[Summary]) -> Summary {
+        let name = |collection: &CollectionId| definition.collections[usize::from(collection.0)].name.as_str();
+        keys.root(&self.0.iter().map(name).zip(roots.iter().copied()).collect::<Vec<_>>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::{Collection, DatasetId};
+
+    #[test]
+    fn a_scope_names_collections_of_the_dataset_in_its_order() {
+        let collections = ["a", "b", "c"].map(|name| Collection { name: name.into(), policy: "newest".into() });
+        let definition = Definition { collections: collections.into(), ..Definition::simple(DatasetId([1; 16]), "x") };
+        let scope = |named: &[u16]| {
+            let named: Vec<CollectionId> = named.iter().copied().map(CollectionId).collect();
+            Scope::new(&definition, &named).map(|scope| scope.iter().map(|c| c.0).collect::<Vec<_>>())
+        };
+        assert_eq!(scope(&[]), Some(vec![0, 1, 2]));
+        assert_eq!(scope(&[2, 0]), Some(vec![0, 2]));
+        assert_eq!(scope(&[1, 1]), Some(vec![1]));
+        assert_eq!(scope(&[3]), None);
+    }
+}

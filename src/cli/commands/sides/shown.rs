@@ -1,0 +1,88 @@
+//! One difference as people and machines see it, with `a` and `b` as they were typed.
+
+use reknit_core::difference::{Difference, Kind, Side as Seen};
+use reknit_core::query::VersionInfo;
+use serde_json::{Value, json};
+
+use crate::cli::format::Layout;
+
+/// One difference as an object, with `a` and `b` as they were typed.
+pub(crate) fn object(difference: &Difference, swapped: bool, layout: &Layout, collections: &[String]) -> Value {
+    let version = |info: &Option<VersionInfo>| {
+        info.as_ref().map(|info| {
+            json!({
+                "stamp_ms": info.version.stamp.millis(),
+                "actor": format!("{:016x}", info.version.actor.0),
+                "live": info.content.is_some(),
+                "bytes": info.bytes,
+                "content": info.content.map(|digest| digest.to_string()[..16].to_string()),
+            })
+        })
+    };
+    let (mine, theirs) = (version(&difference.mine), version(&difference.theirs));
+    let (a, b) = if swapped { (theirs, mine) } else { (mine, theirs) };
+    let hex: String = difference.key.iter().map(|byte| format!("{byte:02x}")).collect();
+    json!({
+        "t": "difference",
+        "op": op(difference.kind, swapped),
+        "collection": collections.get(usize::from(difference.collection.0)),
+        "key": layout.show_key(&difference.key),
+        "key_hex": hex,
+        "state": if difference.stable { "stable" } else { "in_flight" },
+        "a": a,
+        "b": b,
+    })
+}
+
+/// One difference as a line.
+pub(crate) fn line(difference: &Difference, swapped: bool, layout: &Layout) -> String {
+    let key = layout.show_key(&difference.key);
+    let tombstone = |info: &Option<VersionInfo>| info.as_ref().is_some_and(|info| info.content.is_none());
+    let deleted = if tombstone(&difference.mine) || tombstone(&difference.theirs) { ", deleted there" } else { "" };
+    let flight = if difference.stable { "" } else { " (in flight)" };
+    let (sign, words) = match op(difference.kind, swapped) {
+        "only_a" => ("-", "only in a".to_string()),
+        "only_b" => ("+", "only in b".to_string()),
+        "a_newer" => ("*", format!("newer in a{deleted}")),
+        "b_newer" => ("*", format!("newer in b{deleted}")),
+        "concurrent_a" => ("!", format!("concurrent, newest in a{deleted}")),
+        "concurrent_b" => ("!", format!("concurrent, newest in b{deleted}")),
+        "versions" => ("~", "same content under different versions".to_string()),
+        _ => ("*", "different content".to_string()),
+    };
+    format!("{sign} {key}\t{words}{flight}")
+}
+
+fn op(kind: Kind, swapped: bool) -> &'static str {
+    let a = |side: Seen| (side == Seen::Mine) != swapped;
+    match kind {
+        Kind::Only(side) => {
+            if a(side) {
+                "only_a"
+            } else {
+                "only_b"
+            }
+        }
+        Kind::Newer(side) => {
+            if a(side) {
+                "a_newer"
+            } else {
+                "b_newer"
+            }
+        }
+        Kind::Concurrent(side) => {
+            if a(side) {
+                "concurrent_a"
+            } else {
+                "concurrent_b"
+            }
+        }
+        Kind::Versions(_) => "versions",
+        Kind::Content => "content",
+    }
+}
+
+/// `s` where there is not exactly one.
+pub(crate) fn plural(n: u64) -> &'static str {
+    if n == 1 { "" } else { "s" }
+}

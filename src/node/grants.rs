@@ -1,0 +1,110 @@
+//! What a peer may do here: rights everywhere, on a dataset, or on one collection of it.
+//!
+//! Written as `[DATASET[/COLLECTION]=]RIGHT`, the same in the file of peers and on the command line.
+
+use std::collections::BTreeMap;
+
+use reknit_core::Definition;
+use reknit_core::message::Rights;
+use reknit_core::session::Grant;
+
+/// A set of rights, each somewhere. Datasets and collections are told by their names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grants(BTreeMap<String, Rights>);
+
+/// Text that names no right.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is no right; compare, read, write and operate are, alone or as DATASET=RIGHT or DATASET/COLLECTION=RIGHT"
+)]
+pub struct GrantsError(String);
+
+impl Grants {
+    /// The same rights, and those of `other`.
+    pub fn and(mut self, other: &Grants) -> Grants {
+        for (place, rights) in &other.0 {
+            let here = self.0.entry(place.clone()).or_default();
+            *here = here.and(*rights);
+        }
+        self
+    }
+
+    /// Those that name no place are meant for this dataset alone.
+    pub fn within(self, dataset: &str) -> Grants {
+        self.0.into_iter().fold(Grants::default(), |all, (place, rights)| {
+            let place = if place.is_empty() { dataset.to_string() } else { place };
+            all.and(&Grants(BTreeMap::from([(place, rights)])))
+        })
+    }
+
+    /// What they allow on a dataset.
+    pub fn on(&self, definition: &Definition) -> Grant {
+        let at = |place: &str| self.0.get(place).copied().unwrap_or_default();
+        let mut grant = Grant::everywhere(at("").and(at(&definition.name)));
+        for collection in &definition.collections {
+            let rights = at(&format!("{}/{}", definition.name, collection.name));
+            if let (Some(id), true) = (definition.collection(&collection.name), rights != Rights::default()) {
+                grant.collections.insert(id, rights);
+            }
+        }
+        grant
+    }
+
+    /// Whether nothing is allowed anywhere.
+    pub fn is_empty(&self) -> bool {
+        self.0.values().all(|rights| *rights == Rights::default())
+    }
+
+    /// Each as it is written.
+    pub fn names(&self) -> Vec<String> {
+        let at = |place: &String, right: &str| if place.is_empty() { right.into() } else { format!("{place}={right}") };
+        self.0
+            .iter()
+            .flat_map(|(place, rights)| rights.names().into_iter().map(move |right| at(place, right)))
+            .collect()
+    }
+}
+
+impl From<Rights> for Grants {
+    fn from(rights: Rights) -> Grants {
+        Grants(BTreeMap::from([(String::new(), rights)]))
+    }
+}
+
+impl std::str::FromStr for Grants {
+    type Err = GrantsError;
+
+    /// Several, with commas between them.
+    fn from_str(text: &str) -> Result<Grants, GrantsError> {
+        text.split(',').map(str::trim).filter(|name| !name.is_empty()).try_fold(Grants::default(), |all, name| {
+            let (place, right) = name.rsplit_once('=').unwrap_or(("", name));
+            let right = Rights::named(right).ok_or_else(|| GrantsError(name.into()))?;
+            Ok(all.and(&Grants(BTreeMap::from([(place.into(), right)]))))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reknit_core::dataset::Collection;
+    use reknit_core::{CollectionId, DatasetId};
+
+    #[test]
+    fn a_right_holds_where_it_was_granted_and_nowhere_else() {
+        let collections = ["users", "orders"].map(|name| Collection { name: name.into(), policy: "newest".into() });
+        let shop = Definition { collections: collections.into(), ..Definition::simple(DatasetId([1; 16]), "shop") };
+        let other = Definition::simple(DatasetId([2; 16]), "other");
+        let grants: Grants = "compare, shop=read,shop/orders=write,shop/orders=read".parse().expect("understood");
+        assert_eq!(grants.names(), ["compare", "shop=read", "shop/orders=read", "shop/orders=write"]);
+        assert_eq!(grants.names().join(",").parse(), Ok(grants.clone()));
+        assert_eq!(grants.on(&shop).on(CollectionId(0)), Rights::COMPARE.and(Rights::READ));
+        assert_eq!(grants.on(&shop).on(CollectionId(1)), Rights::COMPARE.and(Rights::READ).and(Rights::WRITE));
+        assert_eq!(grants.on(&other).anywhere(), Rights::COMPARE);
+        let invited = "read".parse::<Grants>().expect("understood").within("shop");
+        assert_eq!(invited.on(&other).anywhere(), Rights::default());
+        assert_eq!(invited.on(&shop).anywhere(), Rights::READ);
+        assert!("".parse::<Grants>().expect("nothing").is_empty());
+        assert_eq!("shop=fly".parse::<Grants>(), Err(GrantsError("shop=fly".into())));
+    }
+}

@@ -1,0 +1,235 @@
+//! Sessions that another node holds for this one: its store with a third node's, and no record passes here.
+//!
+//! The asking side needs the right `operate` there. What a session is and how it ends is not told
+//! apart from one that was opened here: the same options go in, the same events and report come out.
+
+use std::time::Duration;
+
+use reknit_core::difference::Difference;
+use reknit_core::session::{Counts, Options, Outcome};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, watch};
+
+use super::serve::{Node, Serving};
+use super::{Budget, NodeError, Progress, SessionReport, Traffic};
+use crate::transport::{Address, CloseCode, FrameWriter, Link, PeerId, TransportError};
+
+/// The first byte of a frame that asks for a session with a third node.
+pub(super) const FRAME_HOLD: u8 = 66;
+/// The first byte of a frame that tells of it.
+const FRAME_TOLD: u8 = 67;
+/// Bytes of a layout that is told.
+const LAYOUT_BYTES_MAX: usize = 64 << 10;
+/// Differences that are told; more are counted.
+const TOLD_MAX: u64 = 1_000_000;
+
+/// A session that a node is asked to hold.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HoldRequest {
+    /// The dataset there, by name or id.
+    pub dataset: String,
+    /// The third node, as an address.
+    pub with: String,
+    /// How to go about it; collections are told by name in `collections`.
+    pub options: Options,
+    /// The collections that it is about; none named: all.
+    pub collections: Vec<String>,
+    /// After how many milliseconds it ends with what is known then.
+    pub max_ms: Option<u64>,
+    /// After how many bytes it ends with what is known then.
+    pub max_bytes: Option<u64>,
+}
+
+/// What a node says about the store that it holds a session for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldStore {
+    /// The dataset's collections.
+    pub collections: Vec<String>,
+    /// How the rows of the first are laid out, if that is known.
+    #[serde(with = "serde_bytes")]
+    pub layout: Option<Vec<u8>>,
+}
+
+/// How bad it is that a held session has no outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HeldFailure {
+    /// It could not begin.
+    NotBegun,
+    /// It ended without an outcome; what was applied is valid.
+    Undetermined,
+    /// It was refused for safety.
+    Refused,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Told {
+    Store(HeldStore),
+    Found(Box<Difference>),
+    Counted(Box<Counts>, u32),
+    Ended { outcome: Box<Outcome>, traffic: Traffic, elapsed_ms: u64 },
+    Failed(HeldFailure, String),
+}
+
+impl Node {
+    /// Has the node at `address` hold a session, tells how it goes, and gives its report.
+    ///
+    /// Dropping the future ends the session there at once.
+    ///
+    /// # Errors
+    /// [`NodeError::Held`] with what that node says, or as for [`open_session`].
+    pub async fn hold(
+        &self,
+        address: &Address,
+        request: &HoldRequest,
+        mut stop: watch::Receiver<bool>,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<(HeldStore, SessionReport), NodeError> {
+        let connection = self.connect(address).await?;
+        let mut link = connection.open().await?;
+        link.control.writer.write(&frame(FRAME_HOLD, request)).await?;
+        let mut store = HeldStore { collections: Vec::new(), layout: None };
+        let mut asked_to_stop = false;
+        let report = loop {
+            let read = tokio::select! {
+                read = link.control.reader.read() => read,
+                // The end of our side asks for the verdict with what is known.
+                Ok(_) = stop.wait_for(|stop| *stop), if !asked_to_stop => {
+                    asked_to_stop = true;
+                    link.control.writer.finish().await?;
+                    continue;
+                }
+            };
+            // A connection that was closed for a reason says more than the end of its lane.
+            let lost = |error| (link.closed)().unwrap_or(error);
+            let told = read.map_err(lost)?.ok_or_else(|| (link.closed)().map_or(NodeError::Cut, NodeError::from))?;
+            match told.split_first() {
+                Some((&FRAME_TOLD, body)) => match rmp_serde::from_slice(body).map_err(|_| NodeError::Cut)? {
+                    Told::Store(held) => store = held,
+                    Told::Found(difference) => progress(Progress::Found(difference)),
+                    Told::Counted(counts, coverage) => progress(Progress::Counted(counts, coverage)),
+                    Told::Ended { outcome, traffic, elapsed_ms } => {
+                        break SessionReport { outcome: *outcome, traffic, elapsed: Duration::from_millis(elapsed_ms) };
+                    }
+                    Told::Failed(failure, message) => return Err(NodeError::Held { failure, message }),
+                },
+                _ => return Err(NodeError::Cut),
+            }
+        };
+        connection.close(CloseCode::Done);
+        Ok((store, report))
+    }
+}
+
+impl Serving {
+    /// Holds the session that `peer` asks for, and tells it how that goes.
+    pub(super) async fn hold(self, link: Link, peer: PeerId, request: &[u8]) {
+        let Link { control, .. } = link;
+        let (mut reader, writer) = (control.reader, control.writer);
+        let (tell, told) = mpsc::unbounded_channel();
+        let telling = tokio::spawn(write(told, writer));
+        let (stop, stopped) = watch::channel(false);
+        let ended = {
+            let holding = self.held(peer, request, stopped, &tell);
+            tokio::pin!(holding);
+            let mut listening = true;
+            let mut all = self.stop.clone();
+            loop {
+                tokio::select! {
+                    ended = &mut holding => break ended,
+                    // Nothing more is said by whoever asked: a clean end asks for the verdict, a broken link for nothing.
+                    heard = reader.read(), if listening => match heard {
+                        Ok(_) => { listening = false; let _ = stop.send(true); }
+                        Err(_) => return,
+                    },
+                    Ok(_) = all.wait_for(|stop| *stop), if listening => { listening = false; let _ = stop.send(true); }
+                }
+            }
+        };
+        let last = match ended {
+            Ok(SessionReport { outcome, traffic, elapsed }) => {
+                tracing::info!(peer = %peer.short(), verdict = outcome.verdict.name(), "session held");
+                let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+                Told::Ended { outcome: Box::new(outcome), traffic, elapsed_ms }
+            }
+            Err((failure, message)) => {
+                tracing::warn!(peer = %peer.short(), message, "session held without an outcome");
+                Told::Failed(failure, message)
+            }
+        };
+        let _ = tell.send(last);
+        drop(tell);
+        let _ = telling.await;
+    }
+
+    async fn held(
+        &self,
+        peer: PeerId,
+        request: &[u8],
+        stopped: watch::Receiver<bool>,
+        tell: &mpsc::UnboundedSender<Told>,
+    ) -> Result<SessionReport, (HeldFailure, String)> {
+        let not_begun = |message: String| (HeldFailure::NotBegun, message);
+        let request: HoldRequest = rmp_serde::from_slice(request)
+            .map_err(|_| not_begun("the request is not understood; this node is of another release".into()))?;
+        let refused = || (HeldFailure::Refused, format!("no right to operate {} there", request.dataset));
+        let side = self.side_named(&request.dataset).ok_or_else(refused)?;
+        let definition = side.describe().definition;
+        if !self.may_operate(peer, &definition) {
+            return Err(refused());
+        }
+        let mut options = request.options;
+        options.scope = Vec::new();
+        for name in &request.collections {
+            let unknown = || not_begun(format!("the dataset has no collection {name}"));
+            options.scope.push(definition.collection(name).ok_or_else(unknown)?);
+        }
+        let address: Address = request.with.parse().map_err(|error| not_begun(format!("{}: {error}", request.with)))?;
+        let layout = side.layout(reknit_core::CollectionId(0)).map_err(|error| not_begun(error.to_string()))?;
+        // A layout too long for a frame is left out: keys are then shown as they are kept.
+        let layout = layout.filter(|layout| layout.len() <= LAYOUT_BYTES_MAX);
+        let collections = definition.collections.iter().map(|collection| collection.name.clone()).collect();
+        let _ = tell.send(Told::Store(HeldStore { collections, layout }));
+        let budget = Budget { time: request.max_ms.map(Duration::from_millis), bytes: request.max_bytes };
+        let mut told = 0;
+        let mut progress = |progress: Progress| {
+            let event = match progress {
+                Progress::Found(_) if told == TOLD_MAX => return,
+                Progress::Found(difference) => Told::Found(difference),
+                Progress::Counted(counts, coverage) => Told::Counted(counts, coverage),
+            };
+            told += u64::from(matches!(event, Told::Found(_)));
+            let _ = tell.send(event);
+        };
+        let report = self.node().session(&address, side, options, budget, stopped, &mut progress).await;
+        report.map_err(|error| classed(&error))
+    }
+}
+
+fn classed(error: &NodeError) -> (HeldFailure, String) {
+    use TransportError::{Impostor, Io, NotAdmitted, Tls, Unreachable, Version};
+    let failure = match error {
+        NodeError::Transport(Impostor { .. }) => HeldFailure::Refused,
+        NodeError::Transport(Unreachable { .. } | NotAdmitted { .. } | Version { .. } | Io { .. } | Tls(_)) => {
+            HeldFailure::NotBegun
+        }
+        NodeError::Store(_) | NodeError::Home(_) => HeldFailure::NotBegun,
+        _ => HeldFailure::Undetermined,
+    };
+    (failure, error.to_string())
+}
+
+async fn write(mut told: mpsc::UnboundedReceiver<Told>, mut writer: FrameWriter) {
+    while let Some(event) = told.recv().await {
+        if writer.write(&frame(FRAME_TOLD, &event)).await.is_err() {
+            return;
+        }
+    }
+    let _ = writer.finish().await;
+}
+
+fn frame<T: Serialize>(kind: u8, body: &T) -> Vec<u8> {
+    let mut bytes = vec![kind];
+    // Values of ours always have a form; an empty frame would be refused by name.
+    let _ = rmp_serde::encode::write(&mut bytes, body);
+    bytes
+}

@@ -1,0 +1,112 @@
+//! Real data with real, exactly known drift: two releases of the GeoNames gazetteer, and the demo that shows them.
+//!
+//! The numbers are those of the data's own README, counted there by other means.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+
+use crate::harness::{Place, Ran};
+
+/// Records in a and in b; only in a, only in b, other content.
+type Known = [u64; 5];
+const SMALL: Known = [26_457, 26_463, 2, 8, 256];
+const LARGE: Known = [53_276, 65_849, 104, 12_677, 9_733];
+
+fn data(name: &str) -> String {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/geonames").join(name).display().to_string()
+}
+
+/// Compares stores `a` and `b`, of the content profile, both ways, then makes `b` exactly `a`.
+fn compare(place: &Place, known: Known) {
+    let [in_a, in_b, only_a, only_b, other] = known;
+    let diff = place.json("diff a b --settle 0ms").exits(1);
+    let summary = diff.summary();
+    let counts = &summary["counts"];
+    assert_eq!(
+        [&counts["only_a"], &counts["only_b"], &counts["content"]],
+        [&json!(only_a), &json!(only_b), &json!(other)]
+    );
+    assert_eq!([&summary["roots"]["a"]["count"], &summary["roots"]["b"]["count"]], [&json!(in_a), &json!(in_b)]);
+    let found = diff.objects().iter().filter(|object| object["t"] == "difference").count() as u64;
+    assert_eq!(found, only_a + only_b + other);
+    let back = place.json("diff b a --settle 0ms --limit 0").exits(1).summary();
+    assert_eq!([&back["counts"]["only_a"], &back["counts"]["only_b"]], [&json!(only_b), &json!(only_a)]);
+    let done = place.json("repair a b --to b --mirror --apply").ok().summary();
+    assert_eq!((&done["verdict"], &done["roots"]["b"]["count"]), (&json!("in_sync"), &json!(in_a)));
+    assert_eq!(place.run("export b").ok().bytes, place.run("export a").ok().bytes);
+}
+
+#[test]
+fn the_small_pair_differs_as_published() {
+    let place = Place::new();
+    place.run("init a --profile content").ok();
+    place.run("init b --like a").ok();
+    for (store, release) in [("a", "1.6.0"), ("b", "2.0.0")] {
+        let file = data(&format!("cities15000-{release}.csv.zst"));
+        place.run(&format!("import {store} {file} --key geonameid")).ok();
+    }
+    compare(&place, SMALL);
+}
+
+/// The larger pair is read where `REKNIT_GEONAMES` names the directory that has it.
+#[test]
+fn the_larger_pair_differs_as_published() {
+    let Some(dir) = std::env::var_os("REKNIT_GEONAMES").map(PathBuf::from) else {
+        println!("REKNIT_GEONAMES names no directory: the larger pair was not read");
+        return;
+    };
+    let place = Place::new();
+    place.run("init a --profile content").ok();
+    place.run("init b --like a").ok();
+    for (store, release) in [("a", "2.0.0"), ("b", "3.0.0")] {
+        let file = dir.join(format!("cities5000-{release}.csv.gz"));
+        let mut unpacked = Command::new("gzip").arg("-dc").arg(file).stdout(Stdio::piped()).spawn().expect("gzip");
+        let mut import = place.command(&["import", store, "-", "--format", "csv", "--key", "geonameid"]);
+        let ran = import.stdin(unpacked.stdout.take().expect("piped")).output().expect("the binary");
+        assert!(unpacked.wait().expect("its end").success());
+        Ran::of(ran).ok();
+    }
+    compare(&place, LARGE);
+}
+
+#[test]
+fn an_export_gives_the_file_back_byte_for_byte() {
+    let place = Place::with_store();
+    let file = data("cities15000-2.0.0.csv.zst");
+    place.run(&format!("import s {file} --key geonameid")).ok().says(&["26,463 records"]);
+    let packed = std::fs::read(file).expect("the data");
+    let plain = zstd::decode_all(packed.as_slice()).expect("zstd");
+    assert!(place.run("export s").ok().bytes == plain);
+}
+
+#[test]
+fn the_demo_shows_drift_repair_and_equal_roots() {
+    let mut place = Place::new();
+    // What the environment says of reports is not for the second process.
+    place.vars = vec![("REKNIT_FORMAT", "json".into()), ("REKNIT_QUIET", "true".into()), ("TMPDIR", tmp(&place))];
+    let ran = place.run("demo --format text").ok();
+    ran.says(&["GeoNames", "266 keys differ", "8 only in b, 258 newer in b", "wrote 266 records to a and 0 to b"]);
+    let ran = place.run("demo --format text --keep kept").ok();
+    let root = |side: &str| {
+        let line = ran.out.lines().find(|line| line.starts_with(&format!("root of {side} "))).expect("a root");
+        line.rsplit(' ').next().expect("a digest").to_string()
+    };
+    assert_eq!(root("a"), root("b"));
+    let plain = ran.out.lines().find(|line| line.contains("times less than a copy")).expect("a ratio");
+    assert!(
+        plain.split(" times").next().and_then(|head| head.rsplit(' ').next()?.parse::<u64>().ok()) >= Some(20),
+        "{plain}"
+    );
+    place.vars.clear();
+    place.run("verify kept/a").ok().says(&["26,463 records, 2 tombstones"]);
+    place.run("get kept/a 2950159").ok().says(&["Berlin"]);
+    assert_eq!(place.names(&place.path("tmp")), Vec::<String>::new(), "nothing is left behind");
+}
+
+fn tmp(place: &Place) -> String {
+    let dir = place.path("tmp");
+    std::fs::create_dir(&dir).expect("a directory");
+    dir.display().to_string()
+}

@@ -1,0 +1,135 @@
+//! What is printed for machines is what the committed schema says: no field less, none that it does not know.
+
+use serde_json::Value;
+
+use crate::harness::Place;
+
+fn schema() -> Value {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schema/output-1.json");
+    serde_json::from_str(&std::fs::read_to_string(path).expect("the schema")).expect("JSON")
+}
+
+/// What is wrong with a value, as far as the schema's words are used there.
+fn wrong(schema: &Value, rule: &Value, value: &Value, at: &str) -> Vec<String> {
+    if let Some(name) = rule["$ref"].as_str() {
+        let found = schema.pointer(name.trim_start_matches('#')).expect("a definition");
+        return wrong(schema, found, value, at);
+    }
+    if let Some(choices) = rule["enum"].as_array() {
+        return if choices.contains(value) { Vec::new() } else { vec![format!("{at} is {value}")] };
+    }
+    let types: Vec<&str> = match &rule["type"] {
+        Value::String(one) => vec![one],
+        several => several.as_array().expect("types").iter().filter_map(Value::as_str).collect(),
+    };
+    let is = |name: &&str| match *name {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "null" => value.is_null(),
+        other => panic!("a type {other}"),
+    };
+    if !types.iter().any(is) {
+        return vec![format!("{at} is {value}, not {types:?}")];
+    }
+    let mut all = Vec::new();
+    if rule["minimum"].as_i64().is_some_and(|least| value.as_i64().is_some_and(|found| found < least)) {
+        all.push(format!("{at} is {value}"));
+    }
+    for (nth, item) in value.as_array().into_iter().flatten().enumerate() {
+        if rule["items"].is_object() {
+            all.extend(wrong(schema, &rule["items"], item, &format!("{at}[{nth}]")));
+        }
+    }
+    for name in rule["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        if value.is_object() && value.get(name).is_none() {
+            all.push(format!("{at} lacks {name}"));
+        }
+    }
+    for (name, field) in value.as_object().into_iter().flatten() {
+        match rule["properties"].get(name) {
+            Some(rule) => all.extend(wrong(schema, rule, field, &format!("{at}.{name}"))),
+            None if rule["additionalProperties"] == false => all.push(format!("{at}.{name} is not in the schema")),
+            None => {}
+        }
+    }
+    all
+}
+
+#[test]
+fn every_object_that_is_printed_is_in_the_schema() {
+    let schema = schema();
+    let place = Place::new();
+    place.file("all.csv", "id,name\n1,Bern\n2,Ulm\n");
+    let me = place.run("id").ok().out.trim().to_string();
+    let commands = [
+        "init a",
+        "init a",
+        "import a all.csv --key id",
+        "import a none.csv --key id",
+        "init b --like a",
+        "check a b --settle 0ms",
+        "diff a b --settle 0ms",
+        "diff a b --settle 0ms --values",
+        "repair a b --settle 0ms",
+        "repair a b --apply",
+        "check a b",
+        "check a a",
+        "repair a b --max-time 0s",
+        "put a 3 3,Basel",
+        "get a 3",
+        "get a 9",
+        "delete a 3",
+        "delete a 9",
+        "list a",
+        "verify a",
+        "export a -o out.csv",
+        "backup a saved",
+        "restore saved again",
+        "dataset show a",
+        "dataset export a dataset.file",
+        "dataset import dataset.file made",
+        "id",
+        "peers list",
+        &format!("peers add {me} --may compare --name me"),
+        "peers list",
+        &format!("peers remove {me}"),
+        "peers remove nobody",
+        "invite a --at host",
+        "join x nonsense",
+        "status",
+        "man --dir pages",
+        "repair a b --mirror --apply",
+        "serve nowhere",
+    ];
+    let mut kinds = std::collections::BTreeSet::new();
+    for command in commands {
+        let objects = place.json(command).objects();
+        let last = objects.last().unwrap_or_else(|| panic!("{command}: nothing was printed"));
+        assert_eq!(last["t"], "summary", "{command}");
+        for object in &objects {
+            let kind = object["t"].as_str().expect("a kind");
+            let rule = schema["$defs"].get(kind).unwrap_or_else(|| panic!("{command}: no {kind} in the schema"));
+            let wrong = wrong(&schema, rule, object, kind);
+            assert!(wrong.is_empty(), "{command}: {wrong:?} in {object}");
+            kinds.insert(kind.to_string());
+        }
+        let session = ["check", "diff", "repair"].iter().any(|name| last["command"] == *name);
+        for field in ["verdict", "scope", "coverage", "cuts", "roots", "counts", "wrote", "bytes", "run"] {
+            assert!(!session || last.get(field).is_some(), "{command} lacks {field}: {last}");
+        }
+        assert_eq!(
+            last.get("error").is_some(),
+            last["exit"] == 2 || last.get("command").is_none(),
+            "{command}: {last}"
+        );
+    }
+    assert!(kinds.len() >= 4, "{kinds:?}");
+    let mut bad = place.json("check a b").objects().pop().expect("a summary");
+    bad["news"] = Value::from(1);
+    bad["wrote"] = Value::from("one");
+    assert_eq!(wrong(&schema, &schema["$defs"]["summary"], &bad, "summary").len(), 2, "the check would notice");
+}
