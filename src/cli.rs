@@ -9,6 +9,7 @@ mod env;
 mod error;
 mod exit;
 pub mod format;
+mod interrupt;
 mod output;
 mod progress;
 mod records;
@@ -40,7 +41,7 @@ pub fn main() -> ExitCode {
         return exit.code();
     }
     let began = Instant::now();
-    let mut env = Env::of_process(&cli.global);
+    let mut env = Env::of_process(&cli);
     let exit = run(&cli, &mut env);
     if cli.global.verbose > 0 {
         tell_cost(began);

@@ -2,6 +2,8 @@
 //!
 //! Completions and man pages are made from this definition.
 
+mod facts;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -473,17 +475,19 @@ impl Cli {
         let mut cli = Cli::from_arg_matches(&matches)?;
         let typed = matches.value_source("format") == Some(ValueSource::CommandLine);
         let refused = |message: String| Cli::command().error(clap::error::ErrorKind::InvalidValue, message);
-        // What the environment says of every new store does not contradict a store that is to be like another.
-        if let Some(init) = matches.subcommand_matches("init")
-            && init.get_one::<PathBuf>("like").is_some()
-            && let Some(flag) = ["name", "profile", "no_key_index"]
-                .into_iter()
-                .find(|flag| init.value_source(flag) == Some(ValueSource::CommandLine))
-        {
-            let flag = flag.replace('_', "-");
-            return Err(refused(format!(
-                "--like takes everything from the other store; --{flag} cannot be used with it"
-            )));
+        // What the environment says of new stores contradicts nothing that is typed.
+        if let (Command::Init(init), Some(matches)) = (&mut cli.command, matches.subcommand_matches("init")) {
+            let typed = |flag: &&str| matches.value_source(flag) == Some(ValueSource::CommandLine);
+            match (typed(&"like"), ["name", "profile", "no_key_index"].into_iter().find(typed)) {
+                (true, Some(flag)) => {
+                    let flag = flag.replace('_', "-");
+                    let message =
+                        format!("--like takes everything from the other store; --{flag} cannot be used with it");
+                    return Err(refused(message));
+                }
+                (false, Some(_)) => init.like = None,
+                _ => {}
+            }
         }
         cli.settle(typed, |name| std::env::var(name).ok()).map_err(refused)?;
         Ok(cli)
@@ -540,57 +544,34 @@ impl AnyFormat {
     }
 }
 
-impl Command {
-    /// Whether it reads stdin.
-    pub(crate) fn reads_input(&self) -> bool {
-        match self {
-            Command::Import(args) => args.file.as_os_str() == "-",
-            Command::Put(args) => args.value == "-",
-            _ => false,
-        }
-    }
-
-    /// The stores on this machine that the command works on.
-    pub(crate) fn stores(&self) -> Vec<PathBuf> {
-        let side = |text: &String| (!text.contains("://")).then(|| PathBuf::from(text));
-        match self {
-            Command::Import(args) => vec![args.store.clone()],
-            Command::Export(args) => vec![args.store.clone()],
-            Command::Put(args) => vec![args.store.clone()],
-            Command::Get(args) => vec![args.store.clone()],
-            Command::Delete(args) => vec![args.store.clone()],
-            Command::List(args) => vec![args.store.clone()],
-            Command::Verify(args) => vec![args.store.clone()],
-            Command::Backup(args) => vec![args.store.clone()],
-            Command::Invite(args) => vec![args.store.clone()],
-            Command::Init(args) => args.like.clone().into_iter().collect(),
-            Command::Dataset(args) => match &args.command {
-                DatasetCommand::Show { store } | DatasetCommand::Export { store, .. } => vec![store.clone()],
-                DatasetCommand::Import { .. } => Vec::new(),
-            },
-            Command::Check(args) => [&args.sides.a, &args.sides.b].into_iter().filter_map(side).collect(),
-            Command::Diff(args) => [&args.sides.a, &args.sides.b].into_iter().filter_map(side).collect(),
-            Command::Repair(args) => [&args.sides.a, &args.sides.b].into_iter().filter_map(side).collect(),
-            _ => Vec::new(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::CommandFactory;
 
-    #[test]
-    fn the_definition_holds_and_every_flag_has_a_twin_in_the_environment() {
-        Cli::command().debug_assert();
-        fn walk(command: &clap::Command) {
-            for arg in command.get_arguments().filter(|arg| !arg.is_positional()) {
-                let own = ["help", "version"].contains(&arg.get_id().as_str());
-                assert!(own || arg.get_env().is_some(), "--{} of {}", arg.get_id(), command.get_name());
+    /// The name and the variable of every flag, here and below.
+    fn flags(command: &clap::Command, found: &mut Vec<(String, String)>) {
+        for arg in command.get_arguments().filter(|arg| !["help", "version"].contains(&arg.get_id().as_str())) {
+            let name = format!("{} {}", command.get_name(), arg.get_id());
+            assert!(
+                command.get_arg_conflicts_with(arg).is_empty(),
+                "{name}: to clap a variable is a flag that is typed"
+            );
+            match (arg.get_long(), arg.get_env()) {
+                (Some(long), Some(env)) => found.push((long.to_owned(), env.to_string_lossy().into_owned())),
+                _ => assert!(arg.is_positional(), "{name} has no twin in the environment"),
             }
-            command.get_subcommands().for_each(walk);
         }
-        walk(&Cli::command());
+        command.get_subcommands().for_each(|below| flags(below, found));
+    }
+
+    #[test]
+    fn the_definition_holds_and_every_flag_has_a_twin_of_its_own_in_the_environment() {
+        Cli::command().debug_assert();
+        let mut found = Vec::new();
+        flags(&Cli::command(), &mut found);
+        for (long, env) in &found {
+            assert!(found.iter().all(|(other, twin)| twin != env || other == long), "--{long} shares {env}");
+        }
     }
 }

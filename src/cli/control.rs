@@ -13,9 +13,10 @@ use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
-use super::args::Cli;
-use super::env::Env;
-use super::{CliError, Exit};
+use super::args::{Cli, Command};
+use super::env::{Env, home_dir};
+use super::{CliError, Exit, output};
+use crate::node::Home;
 use crate::store::Store;
 
 /// In a store's directory, while a daemon holds it: where its socket is.
@@ -38,14 +39,19 @@ struct Request {
     terminal: bool,
 }
 
-/// Lets the daemon that holds a store of this command run it; nothing if there is none.
+/// Lets the daemon that holds a store of this command, or the home that it asks about, run it; nothing if there is none.
 pub(crate) fn hand_over(cli: &Cli) -> Option<Exit> {
-    let marker = cli.command.stores().into_iter().find_map(|store| std::fs::read_to_string(store.join(MARKER)).ok())?;
-    // A marker that nobody answers to was left by a daemon that was killed.
-    let socket = UnixStream::connect(marker.trim()).ok()?;
+    let marker = || cli.command.stores().into_iter().find_map(|store| std::fs::read_to_string(store.join(MARKER)).ok());
+    let socket = match cli.command {
+        Command::Status(_) => Home::open(&home_dir(&cli.global).ok()?).ok()?.socket(),
+        _ => PathBuf::from(marker()?.trim()),
+    };
+    // A marker or a socket that nobody answers at was left by a daemon that was killed.
+    let socket = UnixStream::connect(socket).ok()?;
     Some(ask(cli, socket).unwrap_or_else(|error| {
-        eprintln!("reknit: the daemon that holds the store went away: {error}; try the command again [control.lost]");
-        Exit::Undetermined
+        let message = format!("the daemon that holds the store went away: {error}; try the command again");
+        let lost = CliError { exit: Exit::Undetermined, ..CliError::new("control.lost", message) };
+        output::print_error(&mut Env::of_process(cli), &lost)
     }))
 }
 
@@ -139,11 +145,13 @@ fn answer(mut connection: UnixStream, stores: BTreeMap<PathBuf, Store>, listenin
         Ok(request) => {
             let mut env = Env {
                 out: stream(OUT),
+                out_is_data: false,
                 err: stream(ERR),
                 input: Box::new(Input { from: input, buffer: Vec::new(), ended: false }),
                 terminal: false,
                 dir: request.dir,
                 global: request.cli.global.clone(),
+                command: request.cli.command.name(),
                 open: stores,
                 listening: Some(listening),
             };

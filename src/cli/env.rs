@@ -8,7 +8,7 @@ use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::CliError;
-use super::args::{Engine, Global, OutputFormat};
+use super::args::{Cli, Engine, Global, OutputFormat};
 use super::format::Layout;
 use crate::node::Home;
 use crate::store::{EngineKind, Options, Store};
@@ -17,6 +17,8 @@ use crate::store::{EngineKind, Options, Store};
 pub(crate) struct Env {
     /// Where results go.
     pub(crate) out: Box<dyn Write + Send>,
+    /// Whether what goes there are the records of a store, so that a report goes elsewhere.
+    pub(crate) out_is_data: bool,
     /// Where everything else goes.
     pub(crate) err: Box<dyn Write + Send>,
     /// What is typed or piped in.
@@ -27,6 +29,8 @@ pub(crate) struct Env {
     pub(crate) dir: PathBuf,
     /// The flags of every command.
     pub(crate) global: Global,
+    /// What the command is called in results.
+    pub(crate) command: &'static str,
     /// Stores that are open already, by their canonical directories.
     pub(crate) open: BTreeMap<PathBuf, Store>,
     /// Where the daemon that runs the command listens.
@@ -35,14 +39,16 @@ pub(crate) struct Env {
 
 impl Env {
     /// The streams and the directory of this process.
-    pub(crate) fn of_process(global: &Global) -> Env {
+    pub(crate) fn of_process(cli: &Cli) -> Env {
         Env {
             out: Box::new(std::io::stdout()),
+            out_is_data: false,
             err: Box::new(std::io::stderr()),
             input: Box::new(std::io::stdin()),
             terminal: std::io::stderr().is_terminal(),
             dir: std::env::current_dir().unwrap_or_default(),
-            global: global.clone(),
+            global: cli.global.clone(),
+            command: cli.command.name(),
             open: BTreeMap::new(),
             listening: None,
         }
@@ -51,6 +57,11 @@ impl Env {
     /// Whether results are for people.
     pub(crate) fn text(&self) -> bool {
         self.global.output == OutputFormat::Text
+    }
+
+    /// Where results and summaries go: not between the records of an export.
+    pub(crate) fn results(&mut self) -> &mut (dyn Write + Send) {
+        if self.out_is_data { &mut *self.err } else { &mut *self.out }
     }
 
     /// A path as it was typed, from the directory of the command.

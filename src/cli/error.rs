@@ -1,5 +1,6 @@
 //! Errors of commands: a stable id, a sentence, an exit. Each id has its paragraph in `docs/errors.md`.
 
+use reknit_core::message::RefuseCode;
 use reknit_core::session::SessionError;
 
 use super::Exit;
@@ -28,6 +29,28 @@ impl CliError {
     /// A refusal for safety; says that nothing was written.
     pub fn refused(id: &'static str, message: impl std::fmt::Display) -> CliError {
         CliError { id, message: format!("{message}; wrote 0 records"), exit: Exit::Refused }
+    }
+}
+
+impl CliError {
+    /// Why the other side let no session begin, or could not go on with it.
+    pub fn refusal(code: RefuseCode, reason: &str) -> CliError {
+        let id = match code {
+            RefuseCode::Protocol => "peer.version",
+            RefuseCode::Dataset => "session.dataset",
+            RefuseCode::Definition => "session.definition",
+            RefuseCode::Rights => "peer.rights",
+            RefuseCode::OneStore => "session.one-store",
+            RefuseCode::Busy => "peer.busy",
+            RefuseCode::Store => "peer.store",
+            _ => "session.protocol",
+        };
+        match code {
+            RefuseCode::Busy => CliError { exit: Exit::Undetermined, ..CliError::refused(id, reason) },
+            // It failed in the middle: what was applied before stays, and is valid.
+            RefuseCode::Store => CliError { exit: Exit::Undetermined, ..CliError::new(id, reason) },
+            _ => CliError::refused(id, reason),
+        }
     }
 }
 
@@ -86,14 +109,18 @@ impl From<TransportError> for CliError {
         let (id, exit) = match &error {
             TransportError::Unreachable { .. } => ("peer.unreachable", Exit::CannotJudge),
             TransportError::Impostor { .. } => ("peer.impostor", Exit::Refused),
+            TransportError::Oneself { .. } => ("peer.oneself", Exit::Refused),
             TransportError::NotAdmitted { .. } => ("peer.not-admitted", Exit::CannotJudge),
             TransportError::Version { .. } => ("peer.version", Exit::CannotJudge),
             TransportError::Busy => ("peer.busy", Exit::Undetermined),
-            TransportError::Lost(_) => ("session.lost", Exit::Undetermined),
+            TransportError::Lost(_) | TransportError::Closed => ("session.lost", Exit::Undetermined),
             TransportError::FrameTooLarge { .. } => ("session.protocol", Exit::Undetermined),
             TransportError::Io { .. } => ("node.address", Exit::CannotJudge),
             _ => ("node.failed", Exit::CannotJudge),
         };
+        if exit == Exit::Refused {
+            return CliError::refused(id, error.to_string());
+        }
         CliError { exit, ..CliError::new(id, error.to_string()) }
     }
 }

@@ -31,8 +31,8 @@ impl<'a> Printer<'a> {
     ) -> std::io::Result<()> {
         match self.env.global.output {
             OutputFormat::Text if self.env.global.quiet => Ok(()),
-            OutputFormat::Text => writeln!(self.env.out, "{}", text()),
-            OutputFormat::Jsonl => writeln!(self.env.out, "{}", object()),
+            OutputFormat::Text => writeln!(self.env.results(), "{}", text()),
+            OutputFormat::Jsonl => writeln!(self.env.results(), "{}", object()),
             OutputFormat::Json => {
                 self.items.push(object());
                 Ok(())
@@ -46,24 +46,26 @@ impl<'a> Printer<'a> {
         if self.env.global.quiet && exit == Exit::Done {
             return Ok(exit);
         }
-        let mut whole = Map::from_iter([
-            ("t".to_string(), json!("summary")),
-            ("schema".to_string(), json!(SCHEMA)),
-            ("exit".to_string(), json!(exit.number())),
-        ]);
-        whole.extend(summary);
+        let whole = whole(self.env, exit, summary);
         match self.env.global.output {
             OutputFormat::Text if text.is_empty() => {}
-            OutputFormat::Text => writeln!(self.env.out, "{text}")?,
-            OutputFormat::Jsonl => writeln!(self.env.out, "{}", Value::Object(whole))?,
+            OutputFormat::Text => writeln!(self.env.results(), "{text}")?,
+            OutputFormat::Jsonl => writeln!(self.env.results(), "{}", Value::Object(whole))?,
             OutputFormat::Json => {
                 let document = json!({ "items": self.items, "summary": whole });
-                writeln!(self.env.out, "{document:#}")?;
+                writeln!(self.env.results(), "{document:#}")?;
             }
         }
-        self.env.out.flush()?;
+        self.env.results().flush()?;
         Ok(exit)
     }
+}
+
+/// A summary: what every one of them holds, then what this one adds.
+fn whole(env: &Env, exit: Exit, summary: Map<String, Value>) -> Map<String, Value> {
+    let mut whole = fields(json!({ "t": "summary", "schema": SCHEMA, "command": env.command, "exit": exit.number() }));
+    whole.extend(summary);
+    whole
 }
 
 /// The fields of an object, for a summary.
@@ -79,13 +81,20 @@ pub(crate) fn print_error(env: &mut Env, error: &CliError) -> Exit {
     // Where nobody listens any more there is nobody to tell.
     let _ = writeln!(env.err, "reknit: {error} [{}]", error.id);
     if !env.text() {
-        let summary = json!({
-            "t": "summary", "schema": SCHEMA, "exit": error.exit.number(), "error": error.id, "message": error.message
-        });
-        let whole =
-            if env.global.output == OutputFormat::Json { json!({ "items": [], "summary": summary }) } else { summary };
-        let _ = writeln!(env.out, "{whole}");
+        let mut summary = fields(json!({ "error": error.id, "message": error.message }));
+        match error.exit {
+            Exit::Refused => summary.extend(fields(json!({ "verdict": "refused", "wrote": 0 }))),
+            // What was written before is not known here.
+            Exit::Undetermined => summary.extend(fields(json!({ "verdict": "undetermined" }))),
+            _ => {}
+        }
+        let summary = whole(env, error.exit, summary);
+        let whole = match env.global.output {
+            OutputFormat::Json => json!({ "items": [], "summary": summary }),
+            _ => Value::Object(summary),
+        };
+        let _ = writeln!(env.results(), "{whole}");
     }
-    let _ = env.out.flush();
+    let _ = env.results().flush();
     error.exit
 }

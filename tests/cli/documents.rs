@@ -91,8 +91,51 @@ fn flags_have_twins_in_the_environment() {
     place.run("init u --like t").ok().says(&["dataset t"]);
     place.run("init v").ok().says(&["dataset n"]);
     place.run("init w --like t --profile content").exits(2).says(&["--like", "--profile"]);
+    let peer = place.run("id --home other").ok().out.trim_end().to_string();
+    place.run(&format!("peers add {peer}")).ok();
+    assert_eq!(place.json("peers list").ok().objects()[0]["name"], serde_json::Value::Null, "no name of a dataset");
+    place.vars = vec![("REKNIT_LIKE", "t".into()), ("REKNIT_PEER_NAME", "bern".into())];
+    place.run("init x").ok().says(&["dataset t"]);
+    place.run("init y --name own").ok().says(&["dataset own"]);
+    place.run(&format!("peers add {peer}")).ok();
+    assert_eq!(place.json("peers list").ok().objects()[0]["name"], "bern");
     place.vars = vec![("REKNIT_FORMAT", "csv".into())];
     place.run("list s").exits(2).says(&["text, json or jsonl"]);
+}
+
+/// What stands in double quotes in the sources of the command line.
+fn quoted(dir: &std::path::Path, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            quoted(&path, found);
+        } else {
+            let text = std::fs::read_to_string(&path).expect("a source");
+            found.extend(text.split('"').map(str::to_owned));
+        }
+    }
+}
+
+#[test]
+fn every_error_is_in_the_documentation_and_the_other_way_round() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("docs/errors.md")).expect("the errors");
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split('|').next());
+    let documented: Vec<&str> = rows.flat_map(|row| row.split(['`', ',', ' '])).filter(|id| !id.is_empty()).collect();
+    assert!(documented.len() > 50, "{documented:?}");
+    let mut sources = Vec::new();
+    quoted(&root.join("src/cli"), &mut sources);
+    // One is told by a daemon that did not understand the command, in its sentence alone.
+    let is_told = |id: &&str| sources.iter().any(|source| source == id || source.contains(&format!("[{id}]")));
+    let unknown: Vec<_> = documented.iter().filter(|id| !is_told(id)).collect();
+    assert!(unknown.is_empty(), "no error has the id {unknown:?}");
+    let family = |id: &str| documented.iter().filter_map(|known| known.split_once('.')).any(|(name, _)| id == name);
+    let is_id = |text: &&String| {
+        let plain = text.bytes().all(|byte| byte.is_ascii_lowercase() || b".-".contains(&byte));
+        plain && text.split_once('.').is_some_and(|(name, rest)| family(name) && !rest.is_empty() && rest != "rs")
+    };
+    let ids: Vec<_> = sources.iter().filter(is_id).filter(|id| !documented.contains(&id.as_str())).collect();
+    assert!(ids.is_empty(), "{ids:?} are not in docs/errors.md");
 }
 
 #[test]

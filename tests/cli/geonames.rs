@@ -86,8 +86,14 @@ fn the_demo_shows_drift_repair_and_equal_roots() {
     let mut place = Place::new();
     // What the environment says of reports is not for the second process.
     place.vars = vec![("REKNIT_FORMAT", "json".into()), ("REKNIT_QUIET", "true".into()), ("TMPDIR", tmp(&place))];
-    let ran = place.run("demo --format text").ok();
-    ran.says(&["GeoNames", "266 keys differ", "8 only in b, 258 newer in b", "wrote 266 records to a and 0 to b"]);
+    let story = ["GeoNames", "266 keys differ", "8 only in b, 258 newer in b", "wrote 266 records to a and 0 to b"];
+    place.run("demo --format text").ok().says(&story);
+    // Machines get one summary; the story is beside it.
+    place.vars.retain(|(name, _)| *name != "REKNIT_QUIET");
+    let ran = place.run("demo --format jsonl").ok().says(&story);
+    let summary = ran.summary();
+    assert_eq!((ran.objects().len(), &summary["command"], &summary["wrote"]), (1, &json!("demo"), &json!(266)));
+    assert_eq!((&summary["verdict"], &summary["roots"]["a"]), (&json!("in_sync"), &summary["roots"]["b"]));
     let ran = place.run("demo --format text --keep kept").ok();
     let root = |side: &str| {
         let line = ran.out.lines().find(|line| line.starts_with(&format!("root of {side} "))).expect("a root");

@@ -100,7 +100,7 @@ fn json_is_one_document_that_ends_with_a_summary() {
         ("id", 0, "id"),
         ("peers list", 0, "peers list"),
         ("init new", 0, "init"),
-        ("init new", 2, ""),
+        ("init new", 2, "init"),
     ] {
         place.vars = vec![("REKNIT_FORMAT", "json".into())];
         let ran = place.run(command).exits(exit);

@@ -78,6 +78,8 @@ fn every_object_that_is_printed_is_in_the_schema() {
         "repair a b --apply",
         "check a b",
         "check a a",
+        "init other",
+        "check a other",
         "repair a b --max-time 0s",
         "put a 3 3,Basel",
         "get a 3",
@@ -106,6 +108,7 @@ fn every_object_that_is_printed_is_in_the_schema() {
         "serve nowhere",
     ];
     let mut kinds = std::collections::BTreeSet::new();
+    let mut named = std::collections::BTreeSet::new();
     for command in commands {
         let objects = place.json(command).objects();
         let last = objects.last().unwrap_or_else(|| panic!("{command}: nothing was printed"));
@@ -117,17 +120,26 @@ fn every_object_that_is_printed_is_in_the_schema() {
             assert!(wrong.is_empty(), "{command}: {wrong:?} in {object}");
             kinds.insert(kind.to_string());
         }
-        let session = ["check", "diff", "repair"].iter().any(|name| last["command"] == *name);
+        let name = last["command"].as_str().expect("a command");
+        assert!(command.starts_with(name), "{command}: {last}");
+        named.insert(name.to_string());
+        let failed = last.get("error").is_some();
+        let session = ["check", "diff", "repair"].contains(&name) && !failed;
         for field in ["verdict", "scope", "coverage", "cuts", "roots", "counts", "wrote", "bytes", "run"] {
             assert!(!session || last.get(field).is_some(), "{command} lacks {field}: {last}");
         }
-        assert_eq!(
-            last.get("error").is_some(),
-            last["exit"] == 2 || last.get("command").is_none(),
-            "{command}: {last}"
-        );
+        // `status` exits as the pairs that it shows, of which one was refused.
+        let unfit = last["exit"] == 2 || last["exit"] == 4 && name != "status";
+        assert_eq!((failed, last.get("message").is_some()), (unfit, unfit), "{command}: {last}");
+        if last["exit"] == 4 && failed {
+            assert_eq!((&last["verdict"], &last["wrote"]), (&"refused".into(), &0.into()), "{command}");
+        }
     }
     assert!(kinds.len() >= 4, "{kinds:?}");
+    // The demo has a test of its own, and completions are a document.
+    let known = schema["$defs"]["summary"]["properties"]["command"]["enum"].as_array().expect("the commands");
+    let known = known.iter().filter_map(Value::as_str).filter(|name| !["demo", "completions"].contains(name));
+    assert_eq!(known.filter(|name| !named.contains(*name)).collect::<Vec<_>>(), Vec::<&str>::new());
     let mut bad = place.json("check a b").objects().pop().expect("a summary");
     bad["news"] = Value::from(1);
     bad["wrote"] = Value::from("one");

@@ -172,3 +172,32 @@ fn both_engines_serve_the_same_commands() {
         assert_eq!(place.root("s"), place.root("r"));
     }
 }
+
+/// The names of directories are bytes; what is not UTF-8 is shown as well as it can be.
+#[test]
+#[cfg(target_os = "linux")]
+fn any_directory_will_do() {
+    use std::ffi::{OsStr, OsString};
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let mut place = Place::new();
+    place.vars = vec![("REKNIT_FORMAT", "jsonl".into())];
+    place.file("a.kv", "a\tb\n");
+    let odd = |name: &str| OsString::from_vec([name.as_bytes(), b"\xff"].concat());
+    let home = [OsStr::from_bytes(b"--home").to_owned(), odd("home")];
+    let commands: [&[&OsStr]; 9] = [
+        &["init".as_ref(), &odd("s")],
+        &["import".as_ref(), &odd("s"), "a.kv".as_ref()],
+        &["export".as_ref(), &odd("s"), "-o".as_ref(), &odd("out")],
+        &["backup".as_ref(), &odd("s"), &odd("copy")],
+        &["restore".as_ref(), &odd("copy"), &odd("again")],
+        &["dataset".as_ref(), "export".as_ref(), &odd("s"), &odd("file")],
+        &["id".as_ref()],
+        &["status".as_ref()],
+        &["man".as_ref(), "--dir".as_ref(), &odd("pages")],
+    ];
+    for command in commands {
+        let args: Vec<&OsStr> = command.iter().copied().chain(home.iter().map(OsString::as_os_str)).collect();
+        let ran = crate::harness::Ran::of(place.command(&args).output().expect("the binary")).ok();
+        assert_eq!(ran.summary()["exit"], 0, "{ran:?}");
+    }
+}

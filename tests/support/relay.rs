@@ -18,26 +18,26 @@ const DATAGRAM_BYTES_MAX: usize = 65_536;
 
 /// What the relay does to each way.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// How long a datagram takes, one way.
-    pub delay: Duration,
+    pub(crate) delay: Duration,
     /// Datagrams lost, of a thousand.
-    pub lost: u64,
+    pub(crate) lost: u64,
     /// Datagrams that come twice, of a thousand.
-    pub doubled: u64,
+    pub(crate) doubled: u64,
     /// Datagrams that later ones overtake, of a thousand.
-    pub reordered: u64,
+    pub(crate) reordered: u64,
     /// Bytes a second; none for no cap.
-    pub bytes_per_second: Option<u64>,
+    pub(crate) bytes_per_second: Option<u64>,
 }
 
 /// What one of the two sent to the other, before anything was lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sent {
+pub(crate) struct Sent {
     /// Datagrams.
-    pub datagrams: u64,
+    pub(crate) datagrams: u64,
     /// Bytes of UDP payload.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 #[derive(Default)]
@@ -53,7 +53,7 @@ impl Counts {
 }
 
 /// A running relay; it ends when it is dropped.
-pub struct Relay {
+pub(crate) struct Relay {
     address: SocketAddr,
     counts: Arc<[Counts; 2]>,
     task: JoinHandle<()>,
@@ -61,7 +61,7 @@ pub struct Relay {
 
 impl Relay {
     /// Starts a relay to `server` on a port of its own.
-    pub async fn start(server: SocketAddr, shape: Shape, seed: u64) -> std::io::Result<Relay> {
+    pub(crate) async fn start(server: SocketAddr, shape: Shape, seed: u64) -> std::io::Result<Relay> {
         let sockets = [UdpSocket::bind("127.0.0.1:0").await?, UdpSocket::bind("127.0.0.1:0").await?];
         let address = sockets[0].local_addr()?;
         let counts: Arc<[Counts; 2]> = Arc::default();
@@ -72,17 +72,17 @@ impl Relay {
     }
 
     /// Where the client finds it.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// What the client sent.
-    pub fn from_client(&self) -> Sent {
+    pub(crate) fn by_client(&self) -> Sent {
         self.counts[0].read()
     }
 
     /// What the server sent.
-    pub fn from_server(&self) -> Sent {
+    pub(crate) fn by_server(&self) -> Sent {
         self.counts[1].read()
     }
 }
@@ -93,12 +93,14 @@ impl Drop for Relay {
     }
 }
 
+/// When, in which order, which way, what.
+type Due = (Instant, u64, usize, Vec<u8>);
+
 struct Ways {
     shape: Shape,
     seed: u64,
     counts: Arc<[Counts; 2]>,
-    /// When, in which order, which way, what.
-    due: BinaryHeap<Reverse<(Instant, u64, usize, Vec<u8>)>>,
+    due: BinaryHeap<Reverse<Due>>,
     nth: u64,
     /// Until when each way is taken by what was sent before.
     busy: [Instant; 2],

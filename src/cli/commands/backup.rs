@@ -33,6 +33,6 @@ pub(crate) fn run(args: &Backup, env: &mut Env) -> Result<Exit, CliError> {
         show_duration(took),
         args.dir.display()
     );
-    let summary = json!({ "command": "backup", "rows": rows, "backup": dir, "seconds": took.as_secs_f64() });
+    let summary = json!({ "rows": rows, "backup": dir.display().to_string(), "seconds": took.as_secs_f64() });
     Printer::new(env).end(Exit::Done, &text, fields(summary))
 }

@@ -23,5 +23,5 @@ pub(crate) fn run(args: &Check, env: &mut Env) -> Result<Exit, CliError> {
         _ => String::new(),
     };
     let text = format!("{}{estimate} ({})", ran.verdict(), ran.cost());
-    Printer::new(env).end(ran.exit(), &text, ran.summary("check"))
+    Printer::new(env).end(ran.exit(), &text, ran.summary())
 }

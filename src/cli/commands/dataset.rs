@@ -85,7 +85,6 @@ fn show(typed: &Path, env: &mut Env) -> Result<Exit, CliError> {
         }));
     }
     let summary = json!({
-        "command": "dataset show",
         "dataset": definition.name,
         "dataset_id": definition.id.to_string(),
         "profile": profile,
@@ -128,10 +127,9 @@ fn export(store: &Path, typed: &Path, env: &mut Env) -> Result<Exit, CliError> {
     })?;
     let text = format!("wrote the dataset {} with its secret to {}; keep it safe", definition.name, typed.display());
     let summary = json!({
-        "command": "dataset export",
         "dataset": definition.name,
         "dataset_id": definition.id.to_string(),
-        "file": path,
+        "file": path.display().to_string(),
     });
     Printer::new(env).end(Exit::Done, &text, fields(summary))
 }
@@ -171,7 +169,7 @@ fn import(typed: &Path, dir: &Path, env: &mut Env) -> Result<Exit, CliError> {
     for (collection, layout) in layouts {
         store.collection(collection)?.set_layout(Some(layout))?;
     }
-    super::init::made("dataset import", &store, dir, env)
+    super::init::made(&store, dir, env)
 }
 
 fn unhex(digits: &str) -> Option<Vec<u8>> {

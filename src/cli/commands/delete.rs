@@ -18,7 +18,7 @@ pub(crate) fn run(args: &Delete, env: &mut Env) -> Result<Exit, CliError> {
         true => (Exit::Done, format!("deleted {shown}")),
         false => (Exit::Differs, format!("{shown} has no value; nothing was changed")),
     };
-    let mut summary = fields(json!({ "command": "delete", "found": found, "wrote": u8::from(found) }));
+    let mut summary = fields(json!({ "found": found, "wrote": u8::from(found) }));
     summary.extend(key_fields(&layout, &key));
     Printer::new(env).end(exit, &text, summary)
 }

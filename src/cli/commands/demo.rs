@@ -10,11 +10,13 @@ use std::sync::Arc;
 use reknit_core::message::Rights;
 use reknit_core::session::{Direction, Intent, Options};
 use reknit_core::{DatasetId, DatasetKey, Definition};
+use serde_json::{Map, Value};
 
 use super::sides;
 use crate::cli::args::{Demo, Sides};
 use crate::cli::env::Env;
 use crate::cli::format::{self, Format};
+use crate::cli::output::Printer;
 use crate::cli::units::{show_bytes, show_count};
 use crate::cli::{CliError, Exit};
 use crate::node::{Budget, Home, KnownPeer, between};
@@ -28,6 +30,19 @@ const RELEASES: [(&str, &[u8]); 2] = [
 const SHOWN: usize = 6;
 
 pub(crate) fn run(args: &Demo, env: &mut Env) -> Result<Exit, CliError> {
+    if env.text() {
+        return Ok(tell(args, env)?.0);
+    }
+    // The story is for people; whoever asks for objects gets the summary.
+    std::mem::swap(&mut env.out, &mut env.err);
+    let told = tell(args, env);
+    std::mem::swap(&mut env.out, &mut env.err);
+    let (exit, summary) = told?;
+    Printer::new(env).end(exit, "", summary)
+}
+
+/// Tells the story; gives how its last check ended, with what the repair before it wrote.
+fn tell(args: &Demo, env: &mut Env) -> Result<(Exit, Map<String, Value>), CliError> {
     let scratch = match &args.keep {
         Some(dir) => Scratch { dir: env.path(dir), keep: true },
         None => Scratch::new()?,
@@ -47,7 +62,7 @@ pub(crate) fn run(args: &Demo, env: &mut Env) -> Result<Exit, CliError> {
     show_diff(env, &pair)?;
 
     writeln!(env.out, "\n$ reknit repair a quic://… --apply")?;
-    show_repair(env, &pair, copied)?;
+    let repaired = show_repair(env, &pair, copied)?;
 
     writeln!(env.out, "\n$ reknit check a quic://…")?;
     let checked = sides::run(env, &pair, |_| Intent::Check, None, &mut |_, _| {})?;
@@ -57,7 +72,11 @@ pub(crate) fn run(args: &Demo, env: &mut Env) -> Result<Exit, CliError> {
     if let Some(dir) = &args.keep {
         writeln!(env.out, "\nThe stores are kept in {}.", dir.display())?;
     }
-    Ok(checked.exit())
+    let mut summary = checked.summary();
+    for name in ["wrote", "to_a", "to_b"] {
+        summary.insert(name.into(), repaired[name].clone());
+    }
+    Ok((checked.exit(), summary))
 }
 
 /// Fills both stores: `a` holds the first release; `b` is filled from `a`, then follows to the second,
@@ -132,7 +151,7 @@ fn show_diff(env: &mut Env, pair: &Sides) -> Result<(), CliError> {
     Ok(())
 }
 
-fn show_repair(env: &mut Env, pair: &Sides, copied: u64) -> Result<(), CliError> {
+fn show_repair(env: &mut Env, pair: &Sides, copied: u64) -> Result<Map<String, Value>, CliError> {
     let ran = sides::run(env, pair, |_| Intent::Repair(Direction::Both), None, &mut |_, _| {})?;
     let (to_a, to_b) = ran.moves();
     let moved = ran.report.traffic.total();
@@ -148,7 +167,7 @@ fn show_repair(env: &mut Env, pair: &Sides, copied: u64) -> Result<(), CliError>
     )?;
     let (moved, copied) = (show_bytes(moved), show_bytes(copied));
     writeln!(env.out, "{moved} in all, {ratio:.0} times less than a copy of everything ({copied})")?;
-    Ok(())
+    Ok(ran.summary())
 }
 
 /// Two homes; the second admits the first.

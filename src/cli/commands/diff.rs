@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Diff, env: &mut Env) -> Result<Exit, CliError> {
         )?;
     }
     let text = format!("{}{} ({})", ran.verdict(), described(&ran), ran.cost());
-    let mut summary = ran.summary("diff");
+    let mut summary = ran.summary();
     summary.insert("printed".into(), json!(held.len()));
     printer.end(ran.exit(), &text, summary)
 }

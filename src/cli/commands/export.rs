@@ -37,11 +37,13 @@ pub(crate) fn run(args: &Export, env: &mut Env) -> Result<Exit, CliError> {
     let records = written.and_then(|records| target.keep().map(|()| records).map_err(|error| failed(typed, &error)));
     let records = records.inspect_err(|_| target.discard())?;
     let text = format!("exported {} records to {}", show_count(records), typed.display());
-    let summary = json!({ "command": "export", "records": records, "file": env.path(typed), "as": format.to_string() });
+    let summary =
+        json!({ "records": records, "file": env.path(typed).display().to_string(), "as": format.to_string() });
     Printer::new(env).end(Exit::Done, &text, fields(summary))
 }
 
 fn to_stdout(export: Work, env: &mut Env) -> Result<Exit, CliError> {
+    env.out_is_data = true;
     let mut out = std::mem::replace(&mut env.out, Box::new(io::sink()));
     let format = export.format.to_string();
     let written = export.run(BufWriter::with_capacity(WRITE_BYTES, &mut out), env).map(|(records, _)| records);
@@ -51,9 +53,7 @@ fn to_stdout(export: Work, env: &mut Env) -> Result<Exit, CliError> {
         Err(Failure::Write(error)) if error.is_broken_pipe() => return Ok(Exit::Done),
         written => written.map_err(|failure| failure.told("stdout"))?,
     };
-    // The report goes where it does not mix with the records.
-    std::mem::swap(&mut env.out, &mut env.err);
-    Printer::new(env).end(Exit::Done, "", fields(json!({ "command": "export", "records": records, "as": format })))
+    Printer::new(env).end(Exit::Done, "", fields(json!({ "records": records, "as": format })))
 }
 
 fn to_file(export: Work, file: fs::File, packed: bool, env: &mut Env) -> Result<u64, CliError> {

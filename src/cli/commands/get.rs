@@ -26,7 +26,7 @@ pub(crate) fn run(args: &Get, env: &mut Env) -> Result<Exit, CliError> {
         env.out.flush()?;
     }
     let exit = if value.is_some() { Exit::Done } else { Exit::Differs };
-    let mut summary = fields(json!({ "command": "get", "found": value.is_some() }));
+    let mut summary = fields(json!({ "found": value.is_some() }));
     summary.extend(key_fields(&layout, &key));
     summary.extend(value.map(|value| value_fields(&layout, &value)).unwrap_or_default());
     Printer::new(env).end(exit, "", summary)

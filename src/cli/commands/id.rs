@@ -15,6 +15,6 @@ pub(crate) fn run(_: &Id, env: &mut Env) -> Result<Exit, CliError> {
     if env.text() && !env.global.quiet {
         writeln!(env.err, "home {}", home.dir().display())?;
     }
-    let summary = json!({ "command": "id", "peer": peer, "home": home.dir() });
+    let summary = json!({ "peer": peer, "home": home.dir().display().to_string() });
     Printer::new(env).end(Exit::Done, &peer, fields(summary))
 }

@@ -71,7 +71,6 @@ pub(crate) fn run(args: &Import, env: &mut Env) -> Result<Exit, CliError> {
         show_count(rate)
     );
     let summary = json!({
-        "command": "import",
         "read": imported.records,
         "wrote": imported.changed,
         "unchanged": unchanged,

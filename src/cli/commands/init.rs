@@ -30,7 +30,7 @@ pub(crate) fn run(args: &Init, env: &mut Env) -> Result<Exit, CliError> {
             Store::create(&dir, definition, DatasetKey::from_bytes(key), &env.store_options())?
         }
     };
-    made("init", &store, &args.dir, env)
+    made(&store, &args.dir, env)
 }
 
 /// An empty store of the dataset of another, with a life of its own.
@@ -46,16 +46,15 @@ fn like(other: &Store, dir: &Path, env: &Env) -> Result<Store, CliError> {
 }
 
 /// Says which store was made.
-pub(super) fn made(command: &str, store: &Store, typed: &Path, env: &mut Env) -> Result<Exit, CliError> {
+pub(super) fn made(store: &Store, typed: &Path, env: &mut Env) -> Result<Exit, CliError> {
     let definition = store.definition();
     let actor = format!("{:016x}", store.actor().0);
     let text =
         format!("made the store {}\ndataset {} {}\nactor   {actor}", typed.display(), definition.name, definition.id);
     let summary = json!({
-        "command": command,
         "dataset": definition.name,
         "dataset_id": definition.id.to_string(),
-        "store": env.path(typed),
+        "store": env.path(typed).display().to_string(),
         "actor": actor,
         "records": store.stats()?.records,
     });

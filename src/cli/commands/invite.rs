@@ -27,7 +27,7 @@ pub(crate) fn run(args: &Invite, env: &mut Env) -> Result<Exit, CliError> {
     let expires = u64::try_from(now()).unwrap_or(0) * 1000 + u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX / 2);
     home.invite(&Invitation { token_hash: *blake3::hash(&token).as_bytes(), may: may.clone(), expires })?;
     let (address, ticket) = (ticket.address.clone(), ticket.to_string());
-    let summary = json!({ "command": "invite", "ticket": ticket, "address": address, "may": may.names() });
+    let summary = json!({ "ticket": ticket, "address": address, "may": may.names() });
     // A ticket holds the dataset's secret; whoever has it can join once, and guess records from digests.
     Printer::new(env).end(Exit::Done, &ticket, summary.as_object().cloned().unwrap_or_else(Map::new))
 }

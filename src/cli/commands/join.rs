@@ -39,6 +39,6 @@ pub(crate) fn run(args: &Join, env: &mut Env) -> Result<Exit, CliError> {
         ticket.definition.name,
         args.dir.display()
     );
-    let summary = json!({ "command": "join", "dataset": ticket.definition.name, "address": address.to_string() });
+    let summary = json!({ "dataset": ticket.definition.name, "address": address.to_string() });
     Printer::new(env).end(Exit::Done, &text, summary.as_object().cloned().unwrap_or_else(Map::new))
 }

@@ -47,7 +47,7 @@ fn list(args: &List, env: &mut Env) -> Result<Exit, CliError> {
         };
         printer.item(|| layout.show_key(&key), object)?;
     }
-    printer.end(Exit::Done, "", fields(json!({ "command": "list", "keys": listed, "more": more })))
+    printer.end(Exit::Done, "", fields(json!({ "keys": listed, "more": more })))
 }
 
 /// The first bytes of the keys that are meant.

@@ -21,7 +21,7 @@ pub(crate) fn run(args: &Man, env: &mut Env) -> Result<Exit, CliError> {
     let pages =
         pages.map_err(|error| CliError::new("output", format!("{} cannot be written: {error}", typed.display())))?;
     let text = format!("wrote {pages} pages to {}", typed.display());
-    Printer::new(env).end(Exit::Done, &text, fields(json!({ "command": "man", "pages": pages, "dir": dir })))
+    Printer::new(env).end(Exit::Done, &text, fields(json!({ "pages": pages, "dir": dir.display().to_string() })))
 }
 
 fn write(command: &clap::Command, dir: &std::path::Path) -> std::io::Result<u64> {

@@ -18,7 +18,7 @@ pub(crate) fn run(args: &Peers, env: &mut Env) -> Result<Exit, CliError> {
             env.home()?.add_peer(&known)?;
             let may = known.may.names();
             let text = format!("{} may {} here", known.peer.short(), may.join(", "));
-            let summary = json!({ "command": "peers add", "peer": known.peer.to_string(), "may": may, "name": name });
+            let summary = json!({ "peer": known.peer.to_string(), "may": may, "name": name });
             Printer::new(env).end(Exit::Done, &text, fields(summary))
         }
         PeersCommand::Remove { peer } => {
@@ -28,7 +28,7 @@ pub(crate) fn run(args: &Peers, env: &mut Env) -> Result<Exit, CliError> {
                 true => (Exit::Done, format!("removed {}: it may nothing here", peer.short())),
                 false => (Exit::Differs, format!("{} was not known; nothing was changed", peer.short())),
             };
-            let summary = json!({ "command": "peers remove", "peer": peer.to_string(), "found": found });
+            let summary = json!({ "peer": peer.to_string(), "found": found });
             Printer::new(env).end(exit, &text, fields(summary))
         }
     }
@@ -46,7 +46,7 @@ fn list(env: &mut Env) -> Result<Exit, CliError> {
         )?;
     }
     let text = if peers.is_empty() { "no peer may connect; add one with: reknit peers add PEER" } else { "" };
-    printer.end(Exit::Done, text, fields(json!({ "command": "peers list", "peers": peers.len() })))
+    printer.end(Exit::Done, text, fields(json!({ "peers": peers.len() })))
 }
 
 fn parsed(text: &str) -> Result<PeerId, CliError> {

@@ -14,7 +14,7 @@ pub(crate) fn run(args: &Put, env: &mut Env) -> Result<Exit, CliError> {
     let key = layout.encode_key_argument(&args.key)?;
     let value = typed_value(env, &layout, &key, &args.value)?;
     let commit = store.put(&key, &value)?;
-    let mut summary = fields(json!({ "command": "put", "wrote": 1, "commit": commit }));
+    let mut summary = fields(json!({ "wrote": 1, "commit": commit }));
     summary.extend(key_fields(&layout, &key));
     Printer::new(env).end(Exit::Done, &format!("put {}", layout.show_key(&key)), summary)
 }

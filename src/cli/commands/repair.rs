@@ -41,7 +41,7 @@ fn apply(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
         let name = ran.collections.get(usize::from(collection.0)).map_or("", String::as_str);
         text.push_str(&format!("\nnot stored: {} in {name}: {reason}", ran.layout.show_key(key)));
     }
-    Printer::new(env).end(ran.exit(), &text, ran.summary("repair"))
+    Printer::new(env).end(ran.exit(), &text, ran.summary())
 }
 
 fn preview(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
@@ -68,7 +68,7 @@ fn preview(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
         }
         text.push_str("; wrote 0 records, add --apply to write");
     }
-    let mut summary = ran.summary("repair");
+    let mut summary = ran.summary();
     summary.insert("applied".into(), json!(false));
     summary.insert("would_write".into(), json!({ "a": to_a, "b": to_b, "left": left }));
     Printer::new(env).end(ran.exit(), &text, summary)

@@ -12,5 +12,5 @@ pub(crate) fn run(args: &Restore, env: &mut Env) -> Result<Exit, CliError> {
         let mut progress = Progress::new(env, "copying rows");
         Store::restore(&backup, &dir, &options, &mut |rows| progress.at(rows, None))?
     };
-    super::init::made("restore", &store, &args.dir, env)
+    super::init::made(&store, &args.dir, env)
 }

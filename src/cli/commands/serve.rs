@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Map, json};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
@@ -12,6 +12,8 @@ use super::sides;
 use crate::cli::args::{OutputFormat, Serve};
 use crate::cli::control::Control;
 use crate::cli::env::Env;
+use crate::cli::interrupt::Interrupt;
+use crate::cli::output::Printer;
 use crate::cli::{CliError, Exit};
 use crate::node::{Node, NodeOptions, Served};
 use crate::transport::Address;
@@ -19,6 +21,10 @@ use crate::transport::Address;
 pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
     let home = env.home()?;
     let _held = home.hold()?;
+    if env.global.output == OutputFormat::Json {
+        // Whoever starts a daemon waits for its address, not for its end: an object a line.
+        env.global.output = OutputFormat::Jsonl;
+    }
     log(env);
     let mut stores = BTreeMap::new();
     for typed in &args.stores {
@@ -44,6 +50,9 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
         let node = Node::bind(&home, NodeOptions { bind: args.listen, listen: true })?;
         let at = node.local_addr()?;
         let _control = Control::listen(home.socket(), &stores, at)?;
+        // Whoever reads the address may ask for the end.
+        let (stop, stopped) = watch::channel(false);
+        let _interrupt = Interrupt::listen(stop);
         for store in stores.values() {
             let definition = store.definition();
             let (peer, host, port) = (node.peer(), at.ip().to_string(), at.port());
@@ -55,13 +64,10 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
             writeln!(env.out, "{told}")?;
         }
         env.out.flush()?;
-        let (stop, stopped) = watch::channel(false);
-        let signal = tokio::spawn(sides::signalled(stop));
         let served = stores.values().map(|store| Served { side: Arc::new(store.clone()) }).collect();
         node.serve(served, stopped).await?;
         // A daemon that was asked to end and did is done.
-        let _ = signal.await;
-        Ok(Exit::Done)
+        Printer::new(env).end(Exit::Done, "", Map::new())
     })
 }
 

@@ -19,6 +19,7 @@ pub(crate) use self::shown::{line, object, plural};
 use crate::cli::args::{Sides, To};
 use crate::cli::env::Env;
 use crate::cli::format::Layout;
+use crate::cli::interrupt::Interrupt;
 use crate::cli::units::{parse_bytes, parse_duration, show_bytes, show_count};
 use crate::cli::verdicts::{self, Last};
 use crate::cli::{CliError, Exit};
@@ -100,7 +101,7 @@ pub(crate) fn run(
     };
     let (ran, interrupted) = runtime()?.block_on(async {
         let (stop, stopped) = watch::channel(false);
-        let signal = tokio::spawn(signalled(stop));
+        let interrupt = Interrupt::listen(stop);
         let ran = match pair {
             Pair::Own(opener, Target::Here(store)) => {
                 let report = between(Arc::new(opener), Arc::new(store), options, budget, stopped, &mut progress).await;
@@ -127,8 +128,7 @@ pub(crate) fn run(
                 held.map(|(store, report)| (Some(store), report))
             }
         };
-        let interrupted = if signal.is_finished() { signal.await.ok() } else { None };
-        Ok::<_, CliError>((ran, interrupted))
+        Ok::<_, CliError>((ran, interrupt.exit()))
     })?;
     meter.end();
     let (held, report) = ran?;
@@ -136,6 +136,9 @@ pub(crate) fn run(
     let layout = Layout::from_bytes(&layout.unwrap_or_default());
     let layout = layout.map_err(|error| CliError::new("store.layout", error.to_string()))?;
     note(env, sides, dataset, intent(swapped), &report);
+    if let Some(refuse) = &report.outcome.refusal {
+        return Err(CliError::refusal(refuse.code, &report.outcome.reason));
+    }
     let scope = if sides.collections.is_empty() { collections.clone() } else { sides.collections.clone() };
     Ok(Ran { report, swapped, layout, collections, scope, interrupted, stores })
 }
@@ -205,23 +208,6 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
     built.map_err(|error| CliError::new("node.runtime", format!("threads cannot be started: {error}")))
 }
 
-/// Waits for an interrupt and passes it on; gives the exit that it means.
-pub(crate) async fn signalled(stop: watch::Sender<bool>) -> Exit {
-    use tokio::signal::unix::{SignalKind, signal};
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut terminated) => terminated.recv().await,
-            Err(_) => std::future::pending().await,
-        }
-    };
-    let exit = tokio::select! {
-        _ = tokio::signal::ctrl_c() => Exit::Interrupted,
-        _ = terminated => Exit::Terminated,
-    };
-    let _ = stop.send(true);
-    exit
-}
-
 fn target(env: &Env, typed: &str) -> Result<Target, CliError> {
     if typed.starts_with("quic://") {
         return Ok(Target::There(typed.parse()?));
@@ -275,7 +261,7 @@ impl Ran {
     }
 
     /// The summary object that every session ends with.
-    pub(crate) fn summary(&self, command: &str) -> Map<String, Value> {
+    pub(crate) fn summary(&self) -> Map<String, Value> {
         let outcome = &self.report.outcome;
         let counts = &outcome.counts;
         let (only_a, only_b, a_newer, b_newer) = self.counted();
@@ -289,7 +275,6 @@ impl Ran {
         let moved = |m: Moves| json!({ "offered": m.offered, "applied": m.applied, "kept": m.kept, "moved": m.moved, "refused": m.refused });
         let traffic = self.report.traffic;
         let fields = json!({
-            "command": command,
             "verdict": outcome.verdict.name(),
             "reason": outcome.reason,
             "scope": self.scope,

@@ -36,7 +36,6 @@ pub(crate) fn run(args: &Verify, env: &mut Env) -> Result<Exit, CliError> {
         )
     };
     let summary = json!({
-        "command": "verify",
         "sound": report.is_sound(),
         "records": report.records,
         "tombstones": report.tombstones,

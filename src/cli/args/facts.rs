@@ -1,0 +1,80 @@
+//! What the rest of the command line asks of a command: what it is called, what it reads, what it works on.
+//!
+//! What can be typed for it is defined above.
+
+use std::path::PathBuf;
+
+use super::{Command, DatasetCommand, PeersCommand};
+
+impl Command {
+    /// What it is called in results: the words that were typed for it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Command::Demo(_) => "demo",
+            Command::Init(_) => "init",
+            Command::Import(_) => "import",
+            Command::Export(_) => "export",
+            Command::Put(_) => "put",
+            Command::Get(_) => "get",
+            Command::Delete(_) => "delete",
+            Command::List(_) => "list",
+            Command::Verify(_) => "verify",
+            Command::Backup(_) => "backup",
+            Command::Restore(_) => "restore",
+            Command::Dataset(args) => match args.command {
+                DatasetCommand::Show { .. } => "dataset show",
+                DatasetCommand::Export { .. } => "dataset export",
+                DatasetCommand::Import { .. } => "dataset import",
+            },
+            Command::Id(_) => "id",
+            Command::Invite(_) => "invite",
+            Command::Join(_) => "join",
+            Command::Peers(args) => match args.command {
+                PeersCommand::List => "peers list",
+                PeersCommand::Add { .. } => "peers add",
+                PeersCommand::Remove { .. } => "peers remove",
+            },
+            Command::Serve(_) => "serve",
+            Command::Check(_) => "check",
+            Command::Diff(_) => "diff",
+            Command::Repair(_) => "repair",
+            Command::Status(_) => "status",
+            Command::Completions(_) => "completions",
+            Command::Man(_) => "man",
+        }
+    }
+
+    /// Whether it reads stdin.
+    pub(crate) fn reads_input(&self) -> bool {
+        match self {
+            Command::Import(args) => args.file.as_os_str() == "-",
+            Command::Put(args) => args.value == "-",
+            _ => false,
+        }
+    }
+
+    /// The stores on this machine that the command works on.
+    pub(crate) fn stores(&self) -> Vec<PathBuf> {
+        let side = |text: &String| (!text.contains("://")).then(|| PathBuf::from(text));
+        match self {
+            Command::Import(args) => vec![args.store.clone()],
+            Command::Export(args) => vec![args.store.clone()],
+            Command::Put(args) => vec![args.store.clone()],
+            Command::Get(args) => vec![args.store.clone()],
+            Command::Delete(args) => vec![args.store.clone()],
+            Command::List(args) => vec![args.store.clone()],
+            Command::Verify(args) => vec![args.store.clone()],
+            Command::Backup(args) => vec![args.store.clone()],
+            Command::Invite(args) => vec![args.store.clone()],
+            Command::Init(args) => args.like.clone().into_iter().collect(),
+            Command::Dataset(args) => match &args.command {
+                DatasetCommand::Show { store } | DatasetCommand::Export { store, .. } => vec![store.clone()],
+                DatasetCommand::Import { .. } => Vec::new(),
+            },
+            Command::Check(args) => [&args.sides.a, &args.sides.b].into_iter().filter_map(side).collect(),
+            Command::Diff(args) => [&args.sides.a, &args.sides.b].into_iter().filter_map(side).collect(),
+            Command::Repair(args) => [&args.sides.a, &args.sides.b].into_iter().filter_map(side).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
