@@ -134,6 +134,29 @@ fn an_invitation_is_taken_up_once_and_in_time() {
 }
 
 #[test]
+fn two_who_show_one_invitation_at_once_are_not_both_let_in() {
+    run(async {
+        let b = store();
+        let two = two(Counted::new(&b), Rights::ALL);
+        let address = two.server.address();
+        for nth in 0..8u8 {
+            let token = vec![nth; 16];
+            let may = Rights::COMPARE.into();
+            let token_hash = *blake3::hash(&token).as_bytes();
+            two.server.home.invite(&Invitation { token_hash, may, expires: u64::MAX / 4 }).expect("invited");
+            let (key, layouts) = (b.dataset_key().clone(), vec![None]);
+            let ticket = Ticket { definition: definition(), key, address: address.to_string(), token, layouts };
+            let [one, other] = [(); 2].map(|()| peer(false));
+            let (first, second) =
+                tokio::join!(one.node.take_up(&ticket, &address), other.node.take_up(&ticket, &address));
+            assert!(first.is_ok() != second.is_ok(), "{first:?} {second:?}");
+            let known = [&one, &other].map(|guest| two.server.home.grants(guest.node.peer()).expect("read").is_some());
+            assert_eq!(known, [first.is_ok(), second.is_ok()]);
+        }
+    });
+}
+
+#[test]
 fn a_handshake_that_dawdles_holds_up_nobody() {
     run(async {
         let (a, b) = (store(), store());
