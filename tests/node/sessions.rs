@@ -134,3 +134,20 @@ fn a_budget_and_a_stop_end_with_what_is_known() {
         assert_eq!((report.outcome.verdict, contents(&a) == contents(&b)), (Verdict::InSync, true));
     });
 }
+
+#[test]
+fn a_node_that_stops_says_so() {
+    run(async {
+        let server = peer(true);
+        let (serving, stop) = serve(&server.node, Counted::new(&store()));
+        let client = peer(false);
+        server.admit(client.node.peer(), Rights::ALL);
+        let connection = client.node.connect(&server.address()).await.expect("connected");
+        let link = connection.open().await.expect("opened");
+        stop.send(true).expect("it serves");
+        serving.await.expect("ended").expect("served to the end");
+        connection.closed().await;
+        let why = (link.closed)().map(|error| error.to_string()).unwrap_or_default();
+        assert!(why.contains("shut down"), "{why}");
+    });
+}
