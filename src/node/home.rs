@@ -171,6 +171,7 @@ impl Home {
             file.peer.retain(|entry| entry.id.parse() != Ok(peer.peer));
             let may = peer.may.names();
             file.peer.push(PeerEntry { id: peer.peer.to_string(), name: peer.name.clone(), may });
+            Ok(())
         })
     }
 
@@ -179,9 +180,7 @@ impl Home {
     /// # Errors
     /// As for [`Home::add_peer`].
     pub fn grant(&self, peer: PeerId, more: &Grants) -> Result<(), HomeError> {
-        let known = self.peers()?.into_iter().find(|known| known.peer == peer);
-        let known = known.unwrap_or(KnownPeer { peer, may: Grants::default(), name: None });
-        self.add_peer(&KnownPeer { may: known.may.and(more), ..known })
+        self.change(|file| self.grant_in(file, peer, more))
     }
 
     /// Removes a peer; says whether it was known.
@@ -190,7 +189,10 @@ impl Home {
     /// As for [`Home::add_peer`].
     pub fn remove_peer(&self, peer: PeerId) -> Result<bool, HomeError> {
         let known = self.grants(peer)?.is_some();
-        self.change(|file| file.peer.retain(|entry| entry.id.parse() != Ok(peer)))?;
+        self.change(|file| {
+            file.peer.retain(|entry| entry.id.parse() != Ok(peer));
+            Ok(())
+        })?;
         Ok(known)
     }
 
@@ -205,6 +207,7 @@ impl Home {
                 may: invitation.may.names(),
                 expires_ms: invitation.expires as i64,
             });
+            Ok(())
         })
     }
 
@@ -222,13 +225,27 @@ impl Home {
     /// As for [`Home::add_peer`].
     pub fn take_up(&self, token: &[u8], peer: PeerId, now: Millis) -> Result<Option<Grants>, HomeError> {
         let hash = hex(blake3::hash(token).as_bytes());
-        let file = self.read()?;
-        let open = file.invitation.iter().find(|entry| entry.token_hash == hash && entry.expires_ms as u64 > now);
-        let Some(entry) = open else { return Ok(None) };
-        let may = self.rights_named(&entry.may)?;
-        self.grant(peer, &may)?;
-        self.change(|file| file.invitation.retain(|entry| entry.token_hash != hash && entry.expires_ms as u64 > now))?;
-        Ok(Some(may))
+        let open = |entry: &InvitationEntry| entry.token_hash == hash && entry.expires_ms as u64 > now;
+        // A token of nobody's costs no writing.
+        if !self.read()?.invitation.iter().any(open) {
+            return Ok(None);
+        }
+        // Looked at again where nobody else can take it up.
+        self.change(|file| {
+            let Some(entry) = file.invitation.iter().find(|entry| open(entry)) else { return Ok(None) };
+            let may = self.rights_named(&entry.may)?;
+            self.grant_in(file, peer, &may)?;
+            file.invitation.retain(|entry| entry.token_hash != hash && entry.expires_ms as u64 > now);
+            Ok(Some(may))
+        })
+    }
+
+    fn grant_in(&self, file: &mut File, peer: PeerId, more: &Grants) -> Result<(), HomeError> {
+        match file.peer.iter_mut().find(|entry| entry.id.parse() == Ok(peer)) {
+            Some(entry) => entry.may = self.rights_named(&entry.may)?.and(more).names(),
+            None => file.peer.push(PeerEntry { id: peer.to_string(), name: None, may: more.names() }),
+        }
+        Ok(())
     }
 
     fn peer(&self, entry: &PeerEntry) -> Result<KnownPeer, HomeError> {
@@ -255,7 +272,7 @@ impl Home {
     }
 
     /// Changes the file of peers; one process at a time.
-    fn change(&self, change: impl FnOnce(&mut File)) -> Result<(), HomeError> {
+    fn change<T>(&self, change: impl FnOnce(&mut File) -> Result<T, HomeError>) -> Result<T, HomeError> {
         let path = self.dir.join(PEERS);
         let io = |cause| HomeError::Io { path: path.clone(), cause };
         let guard = self.dir.join("peers.lock");
@@ -263,7 +280,7 @@ impl Home {
         let guard = guard.map_err(io)?;
         guard.lock().map_err(io)?;
         let mut file = self.read()?;
-        change(&mut file);
+        let changed = change(&mut file)?;
         let text = toml::to_string_pretty(&file).map_err(|error| self.malformed(error.to_string()))?;
         let new = self.dir.join("peers.toml.new");
         let write = || {
@@ -272,7 +289,8 @@ impl Home {
             out.sync_all()?;
             fs::rename(&new, &path)
         };
-        write().map_err(io)
+        write().map_err(io)?;
+        Ok(changed)
     }
 }
 

@@ -256,6 +256,10 @@ impl Serving {
             }
         }
         while sessions.join_next().await.is_some() {}
+        if *stop.borrow() {
+            // Dropped, it would only say that all is said.
+            connection.close(CloseCode::Shutdown);
+        }
     }
 
     /// This node, to connect to others.

@@ -1,9 +1,14 @@
-//! Links: lanes, back pressure, ends.
+//! Links: who may connect, lanes, back pressure, ends.
 
+use quinn::{ConnectionError, TransportErrorCode};
+use reknit::core::message::{Message, Rights};
+use reknit::core::session::Intent;
+use reknit::node::NodeError;
 use reknit::transport::limits::STREAM_WINDOW_BYTES;
-use reknit::transport::{Address, Connection, Endpoint, EndpointOptions, Identity, Link, TransportError};
+use reknit::transport::{Address, CloseCode, Connection, Endpoint, EndpointOptions, Identity, Link, TransportError};
 
-use super::support::run;
+use super::bare::{ALPN, Bare, framed, lane};
+use super::support::{Counted, intent, peer, run, serve, session, store, two};
 
 pub(crate) fn endpoint(identity: &Identity, listen: bool) -> Endpoint {
     let at = "127.0.0.1:0".parse().expect("an address");
@@ -133,5 +138,79 @@ fn a_link_outlives_the_handle_of_its_connection() {
         opened.writer.write(b"late").await.expect("written");
         assert_eq!(accepted.reader.read().await.expect("read"), Some(b"late".to_vec()));
         drop((near.closed, far.closed));
+    });
+}
+
+#[test]
+fn versions_of_the_protocol_that_differ_are_told_on_both_sides() {
+    run(async {
+        // A node that connects to a later release.
+        let later = Bare::server(b"reknit/2");
+        let node = peer(false);
+        let at = later.local_addr();
+        let to = Address { peer: later.peer, host: at.ip().to_string(), port: at.port(), dataset: "test".into() };
+        let connecting = node.node.connect(&to);
+        let error = tokio::select! {
+            connected = connecting => connected.err(),
+            () = later.shake_hands() => None,
+        };
+        assert!(matches!(error, Some(NodeError::Transport(TransportError::Version { .. }))), "{error:?}");
+        // A later release that connects to a node.
+        let side = Counted::new(&store());
+        let client = Bare::client();
+        let two = two(side.clone(), Rights::ALL);
+        two.server.admit(client.peer, Rights::ALL);
+        let at = two.server.node.local_addr().expect("bound");
+        let error = client.connect(at, b"reknit/2").await.err();
+        let none = TransportErrorCode::crypto(120);
+        assert!(
+            matches!(&error, Some(ConnectionError::ConnectionClosed(close)) if close.error_code == none),
+            "{error:?}"
+        );
+        client.connect(at, ALPN).await.expect("the version that is spoken");
+        assert_eq!(side.asked(), 0);
+    });
+}
+
+#[test]
+fn a_peer_that_is_not_admitted_is_told_a_code_and_nothing_else() {
+    run(async {
+        let side = Counted::new(&store());
+        let two = two(side.clone(), Rights::ALL);
+        let stranger = Bare::client();
+        let at = two.server.node.local_addr().expect("bound");
+        let connection = stranger.connect(at, ALPN).await.expect("the handshake says who it is");
+        // It may be closed before anything could be said.
+        if let Ok((mut send, mut recv)) = lane(&connection, 0, 1).await {
+            let _ = send.write_all(&framed(&Message::AskRoots.encode())).await;
+            let answer = recv.read_to_end(1 << 20).await;
+            assert!(answer.is_err(), "{answer:?}");
+        }
+        let closed = connection.closed().await;
+        let ConnectionError::ApplicationClosed(close) = &closed else { panic!("{closed:?}") };
+        assert_eq!((close.error_code.into_inner(), close.reason.len()), (CloseCode::NotAdmitted as u64, 0));
+        assert_eq!(connection.stats().frame_rx.stream, 0, "not a byte of an answer");
+        // A node that is not admitted names itself, so that it can be added.
+        let node = peer(false);
+        let refused =
+            session(&node.node, &two.server.address(), Counted::new(&store()), intent(Intent::Check)).await.err();
+        let me = node.node.peer();
+        let told =
+            matches!(&refused, Some(NodeError::Transport(TransportError::NotAdmitted { me: who })) if *who == me);
+        assert!(told, "{refused:?}");
+        assert_eq!(side.asked(), 0);
+    });
+}
+
+#[test]
+fn a_node_does_not_connect_to_itself() {
+    run(async {
+        let node = peer(true);
+        let side = Counted::new(&store());
+        let (_serving, _stop) = serve(&node.node, side.clone());
+        node.admit(node.node.peer(), Rights::ALL);
+        let refused = session(&node.node, &node.address(), side.clone(), intent(Intent::Check)).await.err();
+        let oneself = matches!(refused, Some(NodeError::Transport(TransportError::Oneself { .. })));
+        assert!(oneself && side.asked() == 0, "{refused:?}");
     });
 }

@@ -1,5 +1,6 @@
 //! Nodes over real QUIC on the loopback: links, sessions, writers beside them, and bad networks.
 
+mod bare;
 mod links;
 mod raw;
 #[path = "../support/relay.rs"]

@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 
-use reknit::core::message::{RefuseCode, Rights};
+use reknit::core::difference::Side as Seen;
+use reknit::core::message::{Message, Open, PROTOCOL, RefuseCode, Rights};
 use reknit::core::session::{Direction, Intent, Verdict};
 use reknit::core::{DatasetId, Definition};
 use reknit::node::{Invitation, NodeError, Ticket};
-use reknit::transport::{CloseCode, TransportError};
+use reknit::store::{Side, Store};
+use reknit::transport::{CloseCode, Connection, TransportError, limits};
 
 use super::relay::{Relay, Shape};
 use super::support::*;
 
 const REPAIR: Intent = Intent::Repair(Direction::Both);
+const TO_MINE: Intent = Intent::Repair(Direction::To(Seen::Mine));
+const TO_THEIRS: Intent = Intent::Repair(Direction::To(Seen::Theirs));
 
 #[test]
 fn a_stranger_gets_nothing_not_even_a_root() {
@@ -134,6 +138,29 @@ fn an_invitation_is_taken_up_once_and_in_time() {
 }
 
 #[test]
+fn two_who_show_one_invitation_at_once_are_not_both_let_in() {
+    run(async {
+        let b = store();
+        let two = two(Counted::new(&b), Rights::ALL);
+        let address = two.server.address();
+        for nth in 0..8u8 {
+            let token = vec![nth; 16];
+            let may = Rights::COMPARE.into();
+            let token_hash = *blake3::hash(&token).as_bytes();
+            two.server.home.invite(&Invitation { token_hash, may, expires: u64::MAX / 4 }).expect("invited");
+            let (key, layouts) = (b.dataset_key().clone(), vec![None]);
+            let ticket = Ticket { definition: definition(), key, address: address.to_string(), token, layouts };
+            let [one, other] = [(); 2].map(|()| peer(false));
+            let (first, second) =
+                tokio::join!(one.node.take_up(&ticket, &address), other.node.take_up(&ticket, &address));
+            assert!(first.is_ok() != second.is_ok(), "{first:?} {second:?}");
+            let known = [&one, &other].map(|guest| two.server.home.grants(guest.node.peer()).expect("read").is_some());
+            assert_eq!(known, [first.is_ok(), second.is_ok()]);
+        }
+    });
+}
+
+#[test]
 fn a_handshake_that_dawdles_holds_up_nobody() {
     run(async {
         let (a, b) = (store(), store());
@@ -191,5 +218,132 @@ fn a_peer_that_opens_more_than_it_may_is_told_that_the_node_is_busy() {
         connection.close(CloseCode::Done);
         let a = store();
         assert_eq!(two.session(Counted::new(&a), intent(Intent::Check)).await.outcome.verdict, Verdict::InSync);
+    });
+}
+
+/// Two stores that differ both ways.
+fn differing() -> (Store, Store) {
+    let (mine, theirs) = (store(), store());
+    plant(&[&mine, &theirs], 200);
+    write(&mine, (0..10).map(key), "mine");
+    write(&theirs, (20..30).map(key), "theirs");
+    (mine, theirs)
+}
+
+/// Says one message on a link of its own, and gives the answer.
+async fn ask(connection: &Connection, message: &Message) -> Result<Message, TransportError> {
+    let mut link = connection.open().await?;
+    link.control.writer.write(&message.encode()).await?;
+    let lost = || (link.closed)().unwrap_or(TransportError::Lost("without a word".into()));
+    let frame = link.control.reader.read().await.ok().flatten().ok_or_else(lost)?;
+    Ok(Message::decode(&frame).expect("understood"))
+}
+
+/// The opening of a check by a store.
+pub(crate) fn opening(store: &Store) -> Message {
+    use reknit::core::message::{DatasetIdBytes, Life};
+    let info = Side::describe(store);
+    Message::Open(Open {
+        protocol: PROTOCOL,
+        dataset: DatasetIdBytes(info.definition.id),
+        definition: info.definition.hash(),
+        wants: Rights::COMPARE,
+        descend: false,
+        root: store.root(),
+        life: Life { actor: info.actor.0, nonce: info.nonce },
+        scope: Vec::new(),
+    })
+}
+
+#[test]
+fn each_right_is_enough_for_what_it_is_for() {
+    run(async {
+        let cases = [
+            (Rights::COMPARE, Intent::Diff, Verdict::Differs),
+            (Rights::COMPARE.and(Rights::READ), TO_MINE, Verdict::Differs),
+            (Rights::COMPARE.and(Rights::WRITE), TO_THEIRS, Verdict::Differs),
+            (Rights::COMPARE.and(Rights::READ).and(Rights::WRITE), REPAIR, Verdict::InSync),
+        ];
+        for (may, intended, verdict) in cases {
+            let (mine, theirs) = differing();
+            let two = two(Arc::new(theirs), may);
+            let outcome = two.session(Arc::new(mine), intent(intended)).await.outcome;
+            assert_eq!(outcome.verdict, verdict, "{intended:?}: {}", outcome.reason);
+            let applied = (outcome.counts.to_mine.applied, outcome.counts.to_theirs.applied);
+            let reads = matches!(intended, Intent::Repair(direction) if direction.writes(Seen::Mine));
+            let writes = matches!(intended, Intent::Repair(direction) if direction.writes(Seen::Theirs));
+            assert_eq!(applied, (10 * u64::from(reads), 10 * u64::from(writes)));
+        }
+    });
+}
+
+#[test]
+fn another_version_of_the_protocol_within_the_link_is_refused_by_its_number() {
+    run(async {
+        let (mine, theirs) = differing();
+        let two = two(Arc::new(theirs), Rights::ALL);
+        let connection = two.client.node.connect(&two.server.address()).await.expect("connected");
+        let Message::Open(open) = opening(&mine) else { unreachable!() };
+        let later = Message::Open(Open { protocol: PROTOCOL + 1, ..open });
+        let answer = ask(&connection, &later).await.expect("answered");
+        let Message::Refuse(refuse) = answer else { panic!("{answer:?}") };
+        assert_eq!((refuse.code, refuse.detail), (RefuseCode::Protocol, PROTOCOL.to_string()));
+    });
+}
+
+#[test]
+fn what_is_taken_away_is_gone_at_the_next_session_of_a_connection() {
+    run(async {
+        let (mine, theirs) = differing();
+        let two = two(Arc::new(theirs), Rights::ALL);
+        let me = two.client.node.peer();
+        let connection = two.client.node.connect(&two.server.address()).await.expect("connected");
+        let answer = ask(&connection, &opening(&mine)).await.expect("answered");
+        assert!(matches!(&answer, Message::Accept(accept) if accept.rights == Rights::ALL), "{answer:?}");
+        two.server.admit(me, Rights::WRITE);
+        let answer = ask(&connection, &opening(&mine)).await.expect("answered");
+        assert!(matches!(&answer, Message::Refuse(refuse) if refuse.detail == "compare"), "{answer:?}");
+        assert!(two.server.home.remove_peer(me).expect("removed"));
+        let error = ask(&connection, &opening(&mine)).await.err();
+        assert!(matches!(error, Some(TransportError::NotAdmitted { .. })), "{error:?}");
+    });
+}
+
+#[test]
+fn sessions_above_the_limit_are_told_that_the_node_is_busy() {
+    run(async {
+        let (mine, theirs) = differing();
+        let server = peer(true);
+        let (_serving, _stop) = serve(&server.node, Arc::new(theirs));
+        let per_peer = limits::SESSIONS_PER_PEER_MAX;
+        let mut held = Vec::new();
+        for _ in 0..limits::SESSIONS_MAX.div_ceil(per_peer) {
+            let client = peer(false);
+            server.admit(client.node.peer(), Rights::ALL);
+            let connection = client.node.connect(&server.address()).await.expect("connected");
+            for _ in 0..per_peer.min(limits::SESSIONS_MAX - held.len()) {
+                let mut link = connection.open().await.expect("opened");
+                // Once it is answered it has a place, and keeps it until it is ended.
+                link.control.writer.write(&opening(&mine).encode()).await.expect("written");
+                let answer = link.control.reader.read().await.expect("read").expect("answered");
+                assert!(matches!(Message::decode(&answer), Ok(Message::Accept(_))));
+                held.push((client.home.clone(), connection.clone(), link));
+            }
+        }
+        assert_eq!(held.len(), limits::SESSIONS_MAX);
+        let late = peer(false);
+        server.admit(late.node.peer(), Rights::ALL);
+        let side: Arc<dyn Side> = Arc::new(mine);
+        let error = session(&late.node, &server.address(), side.clone(), intent(Intent::Check)).await.err();
+        assert!(matches!(error, Some(NodeError::Transport(TransportError::Busy))), "{error:?}");
+        drop(held);
+        // The places are free again once their ends have arrived.
+        let verdict = loop {
+            match session(&late.node, &server.address(), side.clone(), intent(Intent::Check)).await {
+                Err(NodeError::Transport(TransportError::Busy)) => tokio::task::yield_now().await,
+                other => break other.expect("an outcome").outcome.verdict,
+            }
+        };
+        assert_eq!(verdict, Verdict::Differs);
     });
 }
