@@ -137,7 +137,11 @@ fn a_remote_store_is_checked_compared_and_repaired() {
     place.run(&format!("diff a {address} --settle 0ms --limit 0")).exits(1).says(&["300 only in a"]);
     place.run(&format!("diff {address} a --settle 0ms --limit 0")).exits(1).says(&["300 only in b"]);
     let root = place.root("b");
-    place.run(&format!("repair a {address} --apply")).exits(4).says(&["no right to read,write", "wrote 0 records"]);
+    place.run(&format!("repair a {address} --apply")).exits(4).says(&[
+        "no right to read,write",
+        "wrote 0 records",
+        "[peer.rights]",
+    ]);
     admit(&place, "there", "compare,read");
     place.run(&format!("repair a {address} --apply")).exits(4).says(&["no right to write", "wrote 0 records"]);
     place.run(&format!("repair a {address} --to a --apply")).exits(1).says(&["300 only in a"]);

@@ -131,7 +131,10 @@ pub(crate) fn run(
         Ok::<_, CliError>((ran, interrupt.exit()))
     })?;
     meter.end();
-    let (held, report) = ran?;
+    let (held, report) = ran.map_err(|error| {
+        let error = CliError::from(error);
+        CliError { exit: interrupted.unwrap_or(error.exit), ..error }
+    })?;
     let HeldStore { collections, layout } = held.or(own).unwrap_or(HeldStore { collections: Vec::new(), layout: None });
     let layout = Layout::from_bytes(&layout.unwrap_or_default());
     let layout = layout.map_err(|error| CliError::new("store.layout", error.to_string()))?;
