@@ -101,7 +101,7 @@ pub(crate) fn run(
     };
     let (ran, interrupted) = runtime()?.block_on(async {
         let (stop, stopped) = watch::channel(false);
-        let interrupt = Interrupt::listen(stop);
+        let interrupt = Interrupt::listen(stop, env.left.clone());
         let ran = match pair {
             Pair::Own(opener, Target::Here(store)) => {
                 let report = between(Arc::new(opener), Arc::new(store), options, budget, stopped, &mut progress).await;
