@@ -53,7 +53,7 @@ pub enum TransportError {
     #[error("the peer has as many sessions as it allows; try again later")]
     Busy,
     /// The link broke. Whatever was applied is valid; the same command goes on.
-    #[error("the link to the peer broke: {0}")]
+    #[error("the link to the peer broke: {0}; what was applied is valid, the same command goes on")]
     Lost(String),
     /// A frame above its cap; it was not read.
     #[error("a frame of {size} bytes came, at most {limit} are allowed; the link was closed")]
