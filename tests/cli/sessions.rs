@@ -174,6 +174,22 @@ fn quiet_prints_nothing_on_0_and_the_result_otherwise() {
 }
 
 #[test]
+fn status_exits_as_the_worst_of_the_last_verdicts() {
+    let place = drifted();
+    place.run("status").ok().says(&["b: in_sync", "(repair "]);
+    place.run("diff a b --settle 0ms").exits(1);
+    place.run("status").exits(1).says(&["differs, 5 differed"]);
+    place.run("status --exit-zero").ok();
+    place.run("diff a b --max-bytes 1").exits(3);
+    place.run("status --exit-zero").exits(3);
+    place.run("check b a --settle 0ms").exits(1);
+    assert_eq!(place.json("status").exits(1).summary()["pairs"].as_array().map(Vec::len), Some(2), "1 goes before 3");
+    place.run("init other").ok();
+    place.run("check a other").exits(4);
+    place.run("status").exits(4).says(&["other: refused"]);
+}
+
+#[test]
 fn a_document_holds_what_the_lines_hold() {
     let place = drifted();
     let lines = place.json("diff a b --settle 0ms").exits(1).objects();
