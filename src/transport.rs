@@ -29,6 +29,12 @@ pub enum TransportError {
         /// What stood in the way.
         cause: String,
     },
+    /// The address is this node's own. Its stores are named by their directories here.
+    #[error("{address} is this node itself; name the store by its directory")]
+    Oneself {
+        /// The address.
+        address: String,
+    },
     /// Somebody else holds the address. Do not try again before the peer's identity is cleared up.
     #[error("an impostor at {address}: expected peer {expected}, the key there is another")]
     Impostor {
@@ -52,6 +58,9 @@ pub enum TransportError {
     /// The peer is busy. Worth another try later.
     #[error("the peer has as many sessions as it allows; try again later")]
     Busy,
+    /// The peer closed the connection: for it all is said.
+    #[error("the peer closed the connection; what was applied is valid, the same command goes on")]
+    Closed,
     /// The link broke. Whatever was applied is valid; the same command goes on.
     #[error("the link to the peer broke: {0}; what was applied is valid, the same command goes on")]
     Lost(String),

@@ -152,6 +152,23 @@ fn every_dependency_says_why_it_is_there() {
     }
 }
 
+/// Each MUST of the protocol has a number, and the code names it where it is kept.
+#[test]
+fn every_must_of_the_protocol_is_cited_where_it_is_kept() {
+    let protocol = fs::read_to_string(root().join("docs/protocol.md")).expect("the protocol");
+    let musts: BTreeSet<&str> = protocol.split("**").filter(|word| word.starts_with('M')).collect();
+    assert!(musts.len() >= 12, "{musts:?}");
+    let code: String = [root().join("src"), root().join("crates")]
+        .iter()
+        .flat_map(|dir| files(dir, ".rs"))
+        .map(|path| fs::read_to_string(path).expect("a source"))
+        .collect();
+    for must in musts {
+        let cited = code.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == must);
+        assert!(cited, "no source cites {must}");
+    }
+}
+
 #[test]
 fn links_between_documents_lead_somewhere_and_every_document_is_in_the_index() {
     let mut documents: Vec<PathBuf> = files(&root().join("docs"), ".md");

@@ -14,9 +14,10 @@ use std::sync::{Arc, Mutex};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::args::Cli;
-use super::env::Env;
+use super::args::{Cli, Command};
+use super::env::{Env, home_dir};
 use super::{CliError, Exit, output};
+use crate::node::Home;
 use crate::store::Store;
 
 /// In a store's directory, while a daemon holds it: where its socket is.
@@ -39,11 +40,15 @@ struct Request {
     terminal: bool,
 }
 
-/// Lets the daemon that holds a store of this command run it; nothing if there is none.
+/// Lets the daemon that holds a store of this command, or the home that it asks about, run it; nothing if there is none.
 pub(crate) fn hand_over(cli: &Cli) -> Option<Exit> {
-    let marker = cli.command.stores().into_iter().find_map(|store| std::fs::read_to_string(store.join(MARKER)).ok())?;
-    // A marker that nobody answers to was left by a daemon that was killed.
-    let socket = UnixStream::connect(marker.trim()).ok()?;
+    let marker = || cli.command.stores().into_iter().find_map(|store| std::fs::read_to_string(store.join(MARKER)).ok());
+    let socket = match cli.command {
+        Command::Status(_) => Home::open(&home_dir(&cli.global).ok()?).ok()?.socket(),
+        _ => PathBuf::from(marker()?.trim()),
+    };
+    // A marker or a socket that nobody answers at was left by a daemon that was killed.
+    let socket = UnixStream::connect(socket).ok()?;
     Some(ask(cli, socket).unwrap_or_else(|error| {
         let message = format!("the daemon that holds the store went away: {error}; try the command again");
         let lost = CliError { exit: Exit::Undetermined, ..CliError::new("control.lost", message) };

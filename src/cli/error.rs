@@ -109,14 +109,18 @@ impl From<TransportError> for CliError {
         let (id, exit) = match &error {
             TransportError::Unreachable { .. } => ("peer.unreachable", Exit::CannotJudge),
             TransportError::Impostor { .. } => ("peer.impostor", Exit::Refused),
+            TransportError::Oneself { .. } => ("peer.oneself", Exit::Refused),
             TransportError::NotAdmitted { .. } => ("peer.not-admitted", Exit::CannotJudge),
             TransportError::Version { .. } => ("peer.version", Exit::CannotJudge),
             TransportError::Busy => ("peer.busy", Exit::Undetermined),
-            TransportError::Lost(_) => ("session.lost", Exit::Undetermined),
+            TransportError::Lost(_) | TransportError::Closed => ("session.lost", Exit::Undetermined),
             TransportError::FrameTooLarge { .. } => ("session.protocol", Exit::Undetermined),
             TransportError::Io { .. } => ("node.address", Exit::CannotJudge),
             _ => ("node.failed", Exit::CannotJudge),
         };
+        if exit == Exit::Refused {
+            return CliError::refused(id, error.to_string());
+        }
         CliError { exit, ..CliError::new(id, error.to_string()) }
     }
 }

@@ -26,6 +26,8 @@ const LIST_ITEMS: usize = 256;
 const EVENTS_MAX: usize = 32;
 /// Record frames that may be under way between a lane and the store.
 const FRAMES_MAX: usize = 2;
+/// How long an opener waits for the peer to have heard its last word.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
 /// Bytes of messages that may wait for the link before a responder takes up more requests.
 const BACKLOG_BYTES_MAX: u64 = 4 << 20;
 
@@ -248,6 +250,7 @@ impl Driver {
                 Event::Broken(error) | Event::Stream(StreamError::Transport(error)) => {
                     return Err(NodeError::Transport(error));
                 }
+                // M11.
                 Event::Garbled(error) => return Err(NodeError::Session(error)),
                 Event::Time => self.handle(Input::Time)?,
                 Event::Stop => {
@@ -347,6 +350,13 @@ impl Driver {
         let (nobody, _) = mpsc::unbounded_channel();
         self.jobs = nobody;
         self.lanes.finished().await;
+        // What was said last arrives before the peer ends its side; a check has said nothing since it was answered.
+        let last_word = matches!(&self.machine, Machine::Opener(opener) if opener.said_bye());
+        let heard =
+            async { while !matches!(self.events.recv().await, None | Some(Event::Ended | Event::Broken(_))) {} };
+        if last_word {
+            let _ = tokio::time::timeout(CLOSE_MAX, heard).await;
+        }
         self.tasks.abort_all();
     }
 }

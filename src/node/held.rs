@@ -174,6 +174,7 @@ impl Serving {
         let refused = || (HeldFailure::Refused, format!("no right to operate {} there", request.dataset));
         let side = self.side_named(&request.dataset).ok_or_else(refused)?;
         let definition = side.describe().definition;
+        // M12.
         if !self.may_operate(peer, &definition) {
             return Err(refused());
         }

@@ -181,7 +181,10 @@ async fn read_messages(
                 Err(error) => Event::Garbled(error.into()),
             },
             Ok(None) => Event::Ended,
-            Err(error) => Event::Broken(explain(error)),
+            Err(error) => match explain(error) {
+                TransportError::Closed => Event::Ended,
+                error => Event::Broken(error),
+            },
         };
         let last = !matches!(event, Event::Message(_));
         if events.send(event).await.is_err() || last {

@@ -29,7 +29,7 @@ pub(super) fn pack(frame: &RecordFrame) -> Vec<u8> {
     [&[PLAIN], plain.as_slice()].concat()
 }
 
-/// Reads a record frame; never makes more of it than the caps allow.
+/// Reads a record frame; never makes more of it than the caps allow (M4).
 pub(super) fn unpack(bytes: &[u8]) -> Result<RecordFrame, DecodeError> {
     let (kind, body) = bytes.split_first().ok_or(DecodeError::Truncated)?;
     match *kind {

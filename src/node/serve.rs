@@ -231,6 +231,7 @@ impl Serving {
         let peer = connection.peer();
         match self.admit(peer) {
             Ok(Some(_)) => {}
+            // Told nothing but that (M2).
             Ok(None) => {
                 tracing::info!(peer = %peer.short(), from = %connection.remote_addr(), "not admitted");
                 return connection.close(CloseCode::NotAdmitted);

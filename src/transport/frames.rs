@@ -56,7 +56,7 @@ impl FrameReader {
         self.counts.clone()
     }
 
-    /// The next frame; none at a clean end.
+    /// The next frame; none at a clean end. Its cap is checked before it is read (M3).
     ///
     /// # Errors
     /// [`TransportError::FrameTooLarge`] before the frame is read, [`TransportError::Lost`] if the lane ends within one.

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ConnectionError, TransportErrorCode, VarInt};
@@ -85,8 +85,12 @@ impl Endpoint {
     /// Connects to a peer; nobody but the pinned peer is accepted.
     ///
     /// # Errors
-    /// [`TransportError::Unreachable`], [`TransportError::Impostor`], [`TransportError::Version`], [`TransportError::Tls`].
+    /// [`TransportError::Unreachable`], [`TransportError::Oneself`], [`TransportError::Impostor`],
+    /// [`TransportError::Version`], [`TransportError::Tls`].
     pub async fn connect(&self, address: &Address) -> Result<Connection, TransportError> {
+        if address.peer == self.me {
+            return Err(TransportError::Oneself { address: address.to_string() });
+        }
         let unreachable = |cause: String| TransportError::Unreachable { address: address.to_string(), cause };
         let local = self.local_addr()?;
         let found = tokio::net::lookup_host((address.host.as_str(), address.port)).await;
@@ -164,7 +168,7 @@ impl Arriving {
 /// A connection to a known peer.
 #[derive(Clone)]
 pub struct Connection {
-    inner: quinn::Connection,
+    inner: Arc<Held>,
     peer: PeerId,
     me: PeerId,
     next_session: Arc<Mutex<u16>>,
@@ -174,7 +178,9 @@ pub struct Connection {
 impl Connection {
     fn new(inner: quinn::Connection, peer: PeerId, me: PeerId) -> Connection {
         let (sender, accepted) = mpsc::channel(limits::SESSIONS_PER_PEER_MAX);
-        tokio::spawn(sort_lanes(inner.clone(), me, sender));
+        let inner = Arc::new(Held(inner));
+        // Lanes keep the connection while they are used; sorting them does not.
+        tokio::spawn(sort_lanes(inner.0.clone(), Arc::downgrade(&inner), me, sender));
         let accepted = Arc::new(tokio::sync::Mutex::new(accepted));
         Connection { inner, peer, me, next_session: Arc::default(), accepted }
     }
@@ -186,13 +192,13 @@ impl Connection {
 
     /// Where the other end is.
     pub fn remote_addr(&self) -> SocketAddr {
-        self.inner.remote_address()
+        self.inner.0.remote_address()
     }
 
     /// Bytes of UDP payload sent and received, and the round-trip time.
     pub fn udp(&self) -> (u64, u64, std::time::Duration) {
-        let stats = self.inner.stats();
-        (stats.udp_tx.bytes, stats.udp_rx.bytes, self.inner.rtt())
+        let stats = self.inner.0.stats();
+        (stats.udp_tx.bytes, stats.udp_rx.bytes, self.inner.0.rtt())
     }
 
     /// Opens a session.
@@ -205,9 +211,9 @@ impl Connection {
             *next = next.wrapping_add(1);
             *next
         };
-        let control = open_lane(&self.inner, LaneKind::Control, session).await.map_err(|e| self.explain(e))?;
+        let control = open_lane(&self.inner.0, LaneKind::Control, session).await.map_err(|e| self.explain(e))?;
         let inner = self.inner.clone();
-        let records: Later = Box::pin(async move { open_lane(&inner, LaneKind::Records, session).await });
+        let records: Later = Box::pin(async move { open_lane(&inner.0, LaneKind::Records, session).await });
         Ok(Link { control, records, closed: explainer(self.inner.clone(), self.me) })
     }
 
@@ -218,12 +224,12 @@ impl Connection {
 
     /// Closes the connection.
     pub fn close(&self, code: CloseCode) {
-        self.inner.close(VarInt::from_u32(code as u32), b"");
+        self.inner.0.close(VarInt::from_u32(code as u32), b"");
     }
 
     /// Waits until the connection is closed, by whomever.
     pub async fn closed(&self) {
-        self.inner.closed().await;
+        self.inner.0.closed().await;
     }
 
     fn explain(&self, error: TransportError) -> TransportError {
@@ -231,9 +237,19 @@ impl Connection {
     }
 }
 
+/// A connection that is closed once nobody holds it any more, neither itself nor a link of it.
+struct Held(quinn::Connection);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Nothing happens to one that is closed already.
+        self.0.close(VarInt::from_u32(CloseCode::Done as u32), b"");
+    }
+}
+
 /// Why the connection was closed, if it was for a reason that has a name.
-fn explainer(inner: quinn::Connection, me: PeerId) -> Arc<dyn Fn() -> Option<TransportError> + Send + Sync> {
-    Arc::new(move || match inner.close_reason()? {
+fn explainer(inner: Arc<Held>, me: PeerId) -> Arc<dyn Fn() -> Option<TransportError> + Send + Sync> {
+    Arc::new(move || match inner.0.close_reason()? {
         ConnectionError::ApplicationClosed(close) => match close.error_code.into_inner() {
             code if code == CloseCode::NotAdmitted as u64 => Some(TransportError::NotAdmitted { me }),
             code if code == CloseCode::Busy as u64 => Some(TransportError::Busy),
@@ -241,7 +257,7 @@ fn explainer(inner: quinn::Connection, me: PeerId) -> Arc<dyn Fn() -> Option<Tra
             code if code == CloseCode::Protocol as u64 => {
                 Some(TransportError::Lost("the peer says that this side broke the protocol".into()))
             }
-            _ => Some(TransportError::Lost("the peer closed the connection".into())),
+            _ => Some(TransportError::Closed),
         },
         ConnectionError::TimedOut => Some(TransportError::Lost("the peer fell silent".into())),
         ConnectionError::LocallyClosed => None,
@@ -258,7 +274,7 @@ async fn open_lane(connection: &quinn::Connection, kind: LaneKind, session: u16)
 }
 
 /// Pairs the lanes that a peer opens with their sessions.
-async fn sort_lanes(connection: quinn::Connection, me: PeerId, sessions: mpsc::Sender<Link>) {
+async fn sort_lanes(connection: quinn::Connection, held: Weak<Held>, me: PeerId, sessions: mpsc::Sender<Link>) {
     let mut waiting: HashMap<u16, tokio::sync::oneshot::Sender<Lane>> = HashMap::new();
     while let Ok((send, mut recv)) = connection.accept_bi().await {
         let mut preamble = [0; 3];
@@ -279,7 +295,8 @@ async fn sort_lanes(connection: quinn::Connection, me: PeerId, sessions: mpsc::S
                 let records: Later = Box::pin(async move {
                     receiver.await.map_err(|_| TransportError::Lost("the peer opened no lane of records".into()))
                 });
-                let closed = explainer(connection.clone(), me);
+                let Some(held) = held.upgrade() else { return };
+                let closed = explainer(held, me);
                 let link = Link { control: lane(LaneKind::Control), records, closed };
                 if sessions.try_send(link).is_err() {
                     connection.close(VarInt::from_u32(CloseCode::Busy as u32), b"");
@@ -355,7 +372,7 @@ fn server_config(
     Ok(config)
 }
 
-/// Accepts the pinned key and no other.
+/// Accepts the pinned key and no other (M1).
 #[derive(Debug)]
 struct Pinned {
     pinned: PeerId,

@@ -100,7 +100,9 @@ fn commands_on_a_served_store_go_through_the_daemon() {
     place.run("export a -o out.kv").ok();
     assert!(place.read("out.kv").contains("piped\tthrough the socket"));
     place.run("repair a b --apply").ok().says(&["in sync: 301 records"]);
-    place.run("status").ok().says(&["a daemon is running", "in_sync"]);
+    place.run("status").ok().says(&["a daemon is running", "in_sync", "dataset a, 301 records"]);
+    let own = format!("check b {}", daemon.address());
+    place.run(&own).exits(4).says(&["peer.oneself", "this node itself", "wrote 0 records"]);
     // Without the socket the store is plainly in use.
     let socket = place.path("home").join("control.sock");
     std::fs::rename(&socket, place.path("elsewhere")).expect("moved");

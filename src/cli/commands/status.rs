@@ -20,6 +20,19 @@ pub(crate) fn run(_: &Status, env: &mut Env) -> Result<Exit, CliError> {
         format!("node   {peer}"),
         format!("home   {}{}", home.dir().display(), if serving { ", a daemon is running" } else { "" }),
     ];
+    let mut stores = Vec::new();
+    for (dir, store) in &env.open {
+        let (definition, root) = (store.definition(), store.root());
+        let (dir, records) = (dir.display().to_string(), store.stats()?.records);
+        let digest = root.digest.to_string();
+        lines.push(format!(
+            "store  {dir}: dataset {}, {} records, root {}…",
+            definition.name,
+            show_count(records),
+            &digest[..16]
+        ));
+        stores.push(json!({ "store": dir, "dataset": definition.name, "records": records, "root": digest }));
+    }
     for known in &peers {
         let name = known.name.as_deref().map(|name| format!(" ({name})")).unwrap_or_default();
         lines.push(format!("peer   {}{name} may {}", known.peer.short(), known.may.names().join(", ")));
@@ -40,6 +53,7 @@ pub(crate) fn run(_: &Status, env: &mut Env) -> Result<Exit, CliError> {
         "node": peer.to_string(),
         "home": home.dir().display().to_string(),
         "serving": serving,
+        "stores": stores,
         "peers": peers.iter().map(|p| json!({ "peer": p.peer.to_string(), "may": p.may.names(), "name": p.name })).collect::<Vec<_>>(),
         "pairs": lasts,
     });

@@ -175,6 +175,12 @@ impl Opener {
         (&self.counts, self.coverage())
     }
 
+    /// Whether the session is over and the peer was told how it ended.
+    pub fn said_bye(&self) -> bool {
+        let told = self.options.intent != Intent::Check && self.outcome.verdict != super::Verdict::Refused;
+        matches!(self.phase, Phase::Over) && told
+    }
+
     pub(super) fn ask(&mut self, query: Query, purpose: Purpose) {
         self.queries.push_back((query, purpose));
     }
@@ -263,7 +269,7 @@ impl Opener {
         }
     }
 
-    /// Looks at the next ranges that differ, to show them to the peer.
+    /// Looks at the next ranges that differ, to show them to the peer; each lies below one that was compared (M8).
     fn open_more(&mut self) -> bool {
         let Some((collection, queue)) = self.open.iter_mut().find(|(_, queue)| !queue.is_empty()) else {
             return false;
@@ -339,6 +345,7 @@ impl Opener {
         let request =
             self.requests.get_mut(&compared.id).ok_or(SessionError::Unexpected("an answer nobody asked for"))?;
         let (collection, listing) = (request.collection, request.listing);
+        // An answer speaks of nothing else than was asked about (M7).
         let below = |range: Range| request.ranges.iter().any(|asked| asked.covers(range));
         if listing && !views.is_empty() || request.ranges.len() < 64 && views.iter().any(|view| !below(view.range)) {
             return Err(SessionError::Unexpected("an answer about ranges that were not asked about"));

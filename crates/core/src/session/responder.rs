@@ -236,7 +236,7 @@ impl Responder {
         }
     }
 
-    /// What the session is about, if it may begin. Who may nothing here is told nothing but that.
+    /// What the session is about, if it may begin (M5). Who may nothing here is told nothing but that.
     fn admit(&self, open: &Open) -> Result<Scope, Refuse> {
         let refuse = |code, detail: String| Refuse { code, detail, definition: Blob::default() };
         let missing = |granted: Rights| Rights(open.wants.and(Rights::COMPARE).0 & !granted.0);
@@ -293,6 +293,7 @@ impl Responder {
         Ok(())
     }
 
+    /// Answers a comparison (M6).
     fn compared(&mut self, id: u32, collection: CollectionId, theirs: &[RangeView], views: &[View]) {
         let mut steps = Vec::new();
         for (view, other) in views.iter().zip(theirs) {
@@ -431,7 +432,7 @@ impl Responder {
         self.send(Message::Compared(Compared { last: true, ..reply.0 }));
     }
 
-    /// Whether a request about a collection has a place here: in scope, and with the right.
+    /// Whether a request about a collection has a place here: in scope, and with the right, looked at each time (M9).
     fn check(&self, collection: CollectionId, right: Rights, without: &'static str) -> Result<(), SessionError> {
         if !self.scope.as_ref().is_some_and(|scope| scope.contains(collection)) {
             return Err(SessionError::Unexpected("a collection that the session is not about"));

@@ -178,7 +178,7 @@ impl Opener {
         }
     }
 
-    /// All that a verdict needs is known: our root before and after theirs was read.
+    /// All that a verdict needs is known: our root before and after theirs was read (M10).
     pub(super) fn judge_roots(&mut self, after: Cut) {
         let Phase::Looking(Look { before: Some(before), theirs: Some(theirs), rechecked }) = self.phase.clone() else {
             return;

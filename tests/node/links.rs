@@ -1,0 +1,137 @@
+//! Links: lanes, back pressure, ends.
+
+use reknit::transport::limits::STREAM_WINDOW_BYTES;
+use reknit::transport::{Address, Connection, Endpoint, EndpointOptions, Identity, Link, TransportError};
+
+use super::support::run;
+
+pub(crate) fn endpoint(identity: &Identity, listen: bool) -> Endpoint {
+    let at = "127.0.0.1:0".parse().expect("an address");
+    Endpoint::bind(at, identity, &EndpointOptions { listen }).expect("bound")
+}
+
+pub(crate) fn address(endpoint: &Endpoint, identity: &Identity) -> Address {
+    let at = endpoint.local_addr().expect("bound");
+    Address { peer: identity.peer(), host: at.ip().to_string(), port: at.port(), dataset: "test".into() }
+}
+
+/// The next connection, after its handshake.
+async fn arrival(server: &Endpoint) -> Option<Connection> {
+    server.accept().await?.connection().await
+}
+
+/// A connection with one link, seen from both ends.
+struct Pair {
+    near: (Endpoint, Connection, Link),
+    far: (Endpoint, Connection, Link),
+}
+
+async fn pair() -> Pair {
+    let (alice, bob) = (Identity::generate().expect("drawn"), Identity::generate().expect("drawn"));
+    let (client, server) = (endpoint(&alice, false), endpoint(&bob, true));
+    let to = address(&server, &bob);
+    let (out, arrived) = tokio::join!(client.connect(&to), arrival(&server));
+    let (out, arrived) = (out.expect("connected"), arrived.expect("arrived"));
+    assert_eq!((out.peer(), arrived.peer()), (bob.peer(), alice.peer()));
+    let near = out.open().await.expect("opened");
+    let far = arrived.accept().await.expect("accepted");
+    Pair { near: (client, out, near), far: (server, arrived, far) }
+}
+
+#[test]
+fn both_lanes_carry_frames_both_ways_to_a_clean_end() {
+    run(async {
+        let mut pair = pair().await;
+        let (near, far) = (pair.near.2, pair.far.2);
+        let (near_records, far_records) = tokio::join!(near.records, far.records);
+        let lanes = [(near.control, far.control), (near_records.expect("opened"), far_records.expect("accepted"))];
+        for (mut near, mut far) in lanes {
+            for size in [0, 1, 127, 128, 60_000] {
+                let frame = vec![size as u8; size];
+                near.writer.write(&frame).await.expect("written");
+                assert_eq!(far.reader.read().await.expect("read").as_ref(), Some(&frame));
+                far.writer.write(&frame).await.expect("written");
+                assert_eq!(near.reader.read().await.expect("read"), Some(frame));
+            }
+            near.writer.finish().await.expect("finished");
+            assert_eq!(far.reader.read().await.expect("a clean end"), None);
+            far.writer.write(b"still").await.expect("the other way is open");
+            far.writer.finish().await.expect("finished");
+            assert_eq!(near.reader.read().await.expect("read"), Some(b"still".to_vec()));
+            assert_eq!(near.reader.read().await.expect("a clean end"), None);
+        }
+        pair.near.2 = pair.near.1.open().await.expect("a second session");
+        pair.far.2 = pair.far.1.accept().await.expect("a second session");
+    });
+}
+
+#[test]
+fn a_writer_is_never_further_ahead_than_the_window() {
+    const FRAME: usize = 1_000_000;
+    run(async {
+        let pair = pair().await;
+        let (near, far) = tokio::join!(pair.near.2.records, pair.far.2.records);
+        let (mut near, mut far) = (near.expect("opened"), far.expect("accepted"));
+        let sent = near.writer.counts();
+        let writing = tokio::spawn(async move {
+            for nth in 0..10u8 {
+                near.writer.write(&vec![nth; FRAME]).await.expect("written");
+            }
+            near.writer.finish().await.expect("finished");
+        });
+        for nth in 0..10u8 {
+            let frame = far.reader.read().await.expect("read").expect("a frame");
+            assert!(frame.len() == FRAME && frame.iter().all(|byte| *byte == nth));
+            let ahead = sent.bytes() - far.reader.counts().bytes();
+            assert!(ahead <= u64::from(STREAM_WINDOW_BYTES) + 2 * FRAME as u64, "{ahead} bytes ahead");
+        }
+        assert_eq!(far.reader.read().await.expect("a clean end"), None);
+        writing.await.expect("written");
+    });
+}
+
+#[test]
+fn another_identity_at_a_pinned_address_is_an_impostor() {
+    run(async {
+        let [alice, bob, mallory] = [(); 3].map(|()| Identity::generate().expect("drawn"));
+        let (client, server) = (endpoint(&alice, false), endpoint(&mallory, true));
+        let to = Address { peer: bob.peer(), ..address(&server, &mallory) };
+        let accepting = tokio::spawn(async move { arrival(&server).await.is_some() });
+        let error = client.connect(&to).await.err();
+        assert!(
+            matches!(&error, Some(TransportError::Impostor { expected, .. }) if *expected == bob.peer()),
+            "{error:?}"
+        );
+        accepting.abort();
+    });
+}
+
+#[test]
+fn a_connection_that_is_dropped_ends_at_the_other_end() {
+    run(async {
+        let Pair { near, far } = pair().await;
+        let (endpoint, connection, link) = near;
+        drop(link);
+        drop(connection);
+        let (_server, arrived, mut link) = far;
+        assert!(!matches!(link.control.reader.read().await, Ok(Some(_))));
+        arrived.closed().await;
+        drop(endpoint);
+    });
+}
+
+#[test]
+fn a_link_outlives_the_handle_of_its_connection() {
+    run(async {
+        let Pair { near, far } = pair().await;
+        let (_client, near_connection, near) = near;
+        let (_server, far_connection, far) = far;
+        drop(near_connection);
+        drop(far_connection);
+        let (opened, accepted) = tokio::join!(near.records, far.records);
+        let (mut opened, mut accepted) = (opened.expect("opened"), accepted.expect("accepted"));
+        opened.writer.write(b"late").await.expect("written");
+        assert_eq!(accepted.reader.read().await.expect("read"), Some(b"late".to_vec()));
+        drop((near.closed, far.closed));
+    });
+}

@@ -1,0 +1,11 @@
+//! Nodes over real QUIC on the loopback: links, sessions, writers beside them, and bad networks.
+
+mod links;
+mod raw;
+#[path = "../support/relay.rs"]
+mod relay;
+mod relayed;
+mod sessions;
+mod strangers;
+mod support;
+mod writers;

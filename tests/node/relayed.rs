@@ -1,0 +1,99 @@
+//! Sessions through a relay on UDP, which counts what really travels, and makes a bad network of it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use reknit::core::message::Rights;
+use reknit::core::session::{Direction, Intent, Verdict};
+use reknit::node::NodeError;
+use reknit::transport::Address;
+
+use super::relay::{Relay, Shape};
+use super::support::*;
+
+async fn relay(two: &Two, shape: Shape) -> (Relay, Address) {
+    let server = two.server.node.local_addr().expect("bound");
+    let relay = Relay::start(server, shape, 7).await.expect("a relay");
+    let at: SocketAddr = relay.address();
+    let address = Address { host: at.ip().to_string(), port: at.port(), ..two.server.address() };
+    (relay, address)
+}
+
+fn bytes(relay: &Relay) -> u64 {
+    relay.by_client().bytes + relay.by_server().bytes
+}
+
+/// What the frames cost is known; around them are the handshake, acknowledgements, and QUIC's own headers.
+#[test]
+fn bytes_are_also_counted_outside_the_program() {
+    run(async {
+        let (a, b) = (store(), store());
+        plant(&[&a, &b], 100_000);
+        let two = two(Counted::new(&b), Rights::ALL);
+        let (relay_to, address) = relay(&two, Shape::default()).await;
+        let check = session(&two.client.node, &address, Counted::new(&a), intent(Intent::Check)).await;
+        assert_eq!(check.expect("an outcome").outcome.verdict, Verdict::InSync);
+        let checked = bytes(&relay_to);
+        println!("check of 100,000 equal records: {checked} bytes on UDP, the handshake included");
+        // QUIC pads both first flights to 1,200 bytes; there are a retry and two raw public keys.
+        assert!(checked < 25_000, "{checked}");
+        a.put(&key(5), b"another value").expect("put");
+        let (relay_to, address) = relay(&two, Shape::default()).await;
+        let diff = session(&two.client.node, &address, Counted::new(&a), intent(Intent::Diff)).await;
+        let diff = diff.expect("an outcome");
+        assert_eq!((diff.outcome.verdict, diff.outcome.counts.mine_newer), (Verdict::Differs, 1));
+        let compared = bytes(&relay_to);
+        println!("diff of 1 in 100,000: {compared} bytes on UDP, {} of frames", diff.traffic.total());
+        // Datagrams that come late are sent again, so that a busy machine adds some.
+        assert!(compared < 40_000, "{compared}");
+        assert!(compared > diff.traffic.total(), "frames are within datagrams");
+    });
+}
+
+#[test]
+fn a_bad_network_makes_no_bad_repair() {
+    run(async {
+        let (a, b) = (store(), store());
+        plant(&[&a, &b], 2000);
+        write(&a, (0..2000).step_by(7).map(key), "newer in a");
+        write(&b, (3000..3300).map(key), "only in b");
+        let two = two(Counted::new(&b), Rights::ALL);
+        let shape = Shape { delay: Duration::from_millis(5), lost: 20, doubled: 20, reordered: 30, ..Shape::default() };
+        let (_relay, address) = relay(&two, shape).await;
+        let repair =
+            session(&two.client.node, &address, Counted::new(&a), intent(Intent::Repair(Direction::Both))).await;
+        let outcome = repair.expect("an outcome").outcome;
+        assert_eq!((outcome.verdict, contents(&a) == contents(&b)), (Verdict::InSync, true), "{}", outcome.reason);
+        assert_eq!((outcome.counts.to_mine.applied, outcome.counts.to_theirs.applied), (300, 286));
+    });
+}
+
+#[test]
+fn a_network_that_is_cut_leaves_valid_records_and_the_same_session_goes_on() {
+    run(async {
+        let (a, b) = (store(), store());
+        plant(&[&a], 30_000);
+        let two = two(Counted::new(&b), Rights::ALL);
+        let (relay_to, address) = relay(&two, Shape { bytes_per_second: Some(2 << 20), ..Shape::default() }).await;
+        let (node, side) = (two.client.node.clone(), Counted::new(&a));
+        let running =
+            tokio::spawn(async move { session(&node, &address, side, intent(Intent::Repair(Direction::Both))).await });
+        // As soon as records arrive the network goes, and with it the node that opened.
+        while b.root().count == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        drop(relay_to);
+        two.client.node.shutdown().await;
+        let ended = running.await.expect("it ends");
+        assert!(matches!(ended, Err(NodeError::Transport(_) | NodeError::Cut)), "{ended:?}");
+        let there = b.root().count;
+        assert!(there > 0 && there < 30_000, "{there}");
+        assert_sound(&b);
+        let again = bind(&two.client.home, false);
+        let report =
+            session(&again, &two.server.address(), Counted::new(&a), intent(Intent::Repair(Direction::Both))).await;
+        let outcome = report.expect("an outcome").outcome;
+        assert_eq!((outcome.verdict, contents(&a) == contents(&b)), (Verdict::InSync, true));
+        assert!(outcome.counts.to_theirs.applied <= 30_000 - there, "what had arrived is not sent again");
+    });
+}
