@@ -89,7 +89,9 @@ pub async fn between(
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<SessionReport, NodeError> {
     let (near, far) = Link::pair();
-    let answering = tokio::spawn(answer_session(b, far, Grant::everywhere(Rights::ALL), None, stop.clone()));
+    // Only the opener is told to stop: it ends the session with what it knows, and the other side with it.
+    let (_never, unstopped) = tokio::sync::watch::channel(false);
+    let answering = tokio::spawn(answer_session(b, far, Grant::everywhere(Rights::ALL), None, unstopped));
     let report = open_session(a, near, options, budget, stop, progress).await;
     let answered = answering.await;
     match (report, answered) {

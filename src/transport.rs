@@ -62,7 +62,7 @@ pub enum TransportError {
     #[error("the peer closed the connection; what was applied is valid, the same command goes on")]
     Closed,
     /// The link broke. Whatever was applied is valid; the same command goes on.
-    #[error("the link to the peer broke: {0}")]
+    #[error("the link to the peer broke: {0}; what was applied is valid, the same command goes on")]
     Lost(String),
     /// A frame above its cap; it was not read.
     #[error("a frame of {size} bytes came, at most {limit} are allowed; the link was closed")]

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::args::{Cli, Command};
 use super::env::{Env, home_dir};
@@ -143,6 +144,7 @@ fn answer(mut connection: UnixStream, stores: BTreeMap<PathBuf, Store>, listenin
     let stream = |kind| Box::new(Frames { kind, to: output.clone() });
     let exit = match rmp_serde::from_slice::<Request>(&bytes) {
         Ok(request) => {
+            let left = watch(&connection, &request.cli);
             let mut env = Env {
                 out: stream(OUT),
                 out_is_data: false,
@@ -153,6 +155,7 @@ fn answer(mut connection: UnixStream, stores: BTreeMap<PathBuf, Store>, listenin
                 global: request.cli.global.clone(),
                 command: request.cli.command.name(),
                 open: stores,
+                left,
                 listening: Some(listening),
             };
             tracing::debug!(terminal = request.terminal, "a command by the control socket");
@@ -169,6 +172,20 @@ fn answer(mut connection: UnixStream, stores: BTreeMap<PathBuf, Store>, listenin
     };
     let mut output = output.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let _ = put_frame(&mut *output, EXIT, &[exit.number()]);
+}
+
+/// Watches whoever waits for a command: who was interrupted does not want it to go on.
+fn watch(connection: &UnixStream, cli: &Cli) -> watch::Receiver<bool> {
+    let (tell, left) = watch::channel(false);
+    // Where input comes, its end is seen by who reads it.
+    if let (false, Ok(mut connection)) = (cli.command.reads_input(), connection.try_clone()) {
+        std::thread::spawn(move || {
+            // Nothing more is said on this side; it is closed when the command was answered, or its process ended.
+            let _ = connection.read(&mut [0]);
+            let _ = tell.send(true);
+        });
+    }
+    left
 }
 
 /// A stream that leaves as frames of one kind.

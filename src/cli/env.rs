@@ -33,6 +33,8 @@ pub(crate) struct Env {
     pub(crate) command: &'static str,
     /// Stores that are open already, by their canonical directories.
     pub(crate) open: BTreeMap<PathBuf, Store>,
+    /// Whether whoever waits for the command in another process went away.
+    pub(crate) left: tokio::sync::watch::Receiver<bool>,
     /// Where the daemon that runs the command listens.
     pub(crate) listening: Option<std::net::SocketAddr>,
 }
@@ -50,6 +52,7 @@ impl Env {
             global: cli.global.clone(),
             command: cli.command.name(),
             open: BTreeMap::new(),
+            left: tokio::sync::watch::channel(false).1,
             listening: None,
         }
     }

@@ -1,4 +1,4 @@
-//! Interrupts: a signal asks a session or a daemon to end with what it has.
+//! Interrupts: a signal, or that nobody waits any more, asks a session or a daemon to end with what it has.
 //!
 //! What ending means is the node's concern.
 
@@ -9,14 +9,15 @@ use tokio::sync::watch;
 
 use super::Exit;
 
-/// What a signal asked for, if one came.
+/// What was asked for, if anything was.
 pub(crate) struct Interrupt {
     exit: Arc<OnceLock<Exit>>,
 }
 
 impl Interrupt {
-    /// Listens from now on, within a runtime; the first signal sends `true`.
-    pub(crate) fn listen(stop: watch::Sender<bool>) -> Interrupt {
+    /// Listens from now on, within a runtime; the first signal sends `true`, and so does the end of whoever waits for
+    /// the command in another process.
+    pub(crate) fn listen(stop: watch::Sender<bool>, mut left: watch::Receiver<bool>) -> Interrupt {
         let exit = Arc::new(OnceLock::new());
         let signals = [SignalKind::interrupt(), SignalKind::terminate()].map(|kind| signal(kind).ok());
         let [interrupted, terminated] = signals;
@@ -25,6 +26,7 @@ impl Interrupt {
             let exit = tokio::select! {
                 () = came(interrupted) => Exit::Interrupted,
                 () = came(terminated) => Exit::Terminated,
+                Ok(_) = left.wait_for(|left| *left) => Exit::Interrupted,
             };
             // First what it means: whoever sees the stop asks for it.
             let _ = told.set(exit);

@@ -85,7 +85,9 @@ pub(crate) fn print_error(env: &mut Env, error: &CliError) -> Exit {
         match error.exit {
             Exit::Refused => summary.extend(fields(json!({ "verdict": "refused", "wrote": 0 }))),
             // What was written before is not known here.
-            Exit::Undetermined => summary.extend(fields(json!({ "verdict": "undetermined" }))),
+            Exit::Undetermined | Exit::Interrupted | Exit::Terminated => {
+                summary.extend(fields(json!({ "verdict": "undetermined" })));
+            }
             _ => {}
         }
         let summary = whole(env, error.exit, summary);

@@ -76,7 +76,7 @@ impl Node {
     /// Dropping the future ends the session there at once.
     ///
     /// # Errors
-    /// [`NodeError::Held`] with what that node says, or as for [`open_session`].
+    /// [`NodeError::Held`] with what that node says, or as for [`super::open_session`].
     pub async fn hold(
         &self,
         address: &Address,

@@ -9,6 +9,7 @@ mod harness;
 mod imports;
 mod peers;
 mod records;
+mod relay;
 mod schema;
 mod sessions;
 mod stores;

@@ -158,6 +158,49 @@ fn a_budget_ends_with_what_is_known_then() {
     }
 }
 
+#[test]
+fn quiet_prints_nothing_on_0_and_the_result_otherwise() {
+    let mut place = drifted();
+    place.vars = vec![("REKNIT_QUIET", "true".into()), ("REKNIT_SETTLE", "0ms".into())];
+    for command in ["check a b", "diff a b", "repair a b"] {
+        place.run(command).exits(1).says(&["differs"]);
+        let ran = place.run(&format!("{command} --exit-zero")).ok();
+        assert_eq!((ran.out.as_str(), ran.err.as_str()), ("", ""), "{command}");
+    }
+    for command in ["repair a b --apply", "repair a b", "diff a b", "check a b", "check a b --format json"] {
+        let ran = place.run(command).ok();
+        assert_eq!((ran.out.as_str(), ran.err.as_str()), ("", ""), "{command}");
+    }
+}
+
+#[test]
+fn status_exits_as_the_worst_of_the_last_verdicts() {
+    let place = drifted();
+    place.run("status").ok().says(&["b: in_sync", "(repair "]);
+    place.run("diff a b --settle 0ms").exits(1);
+    place.run("status").exits(1).says(&["differs, 5 differed"]);
+    place.run("status --exit-zero").ok();
+    place.run("diff a b --max-bytes 1").exits(3);
+    place.run("status --exit-zero").exits(3);
+    place.run("check b a --settle 0ms").exits(1);
+    assert_eq!(place.json("status").exits(1).summary()["pairs"].as_array().map(Vec::len), Some(2), "1 goes before 3");
+    place.run("init other").ok();
+    place.run("check a other").exits(4);
+    place.run("status").exits(4).says(&["other: refused"]);
+}
+
+#[test]
+fn a_document_holds_what_the_lines_hold() {
+    let place = drifted();
+    let lines = place.json("diff a b --settle 0ms").exits(1).objects();
+    let ran = place.run("diff a b --settle 0ms --format json").exits(1);
+    let document: Value = serde_json::from_str(&ran.out).expect("one document");
+    assert_eq!(document["items"].as_array().expect("items"), &lines[..lines.len() - 1]);
+    assert_eq!(document["summary"]["counts"], lines[lines.len() - 1]["counts"]);
+    let refused: Value = serde_json::from_str(&place.run("diff a a --format json").exits(4).out).expect("one document");
+    assert_eq!((&refused["summary"]["error"], &refused["summary"]["exit"]), (&json!("session.one-store"), &json!(4)));
+}
+
 /// Waits until a command listens for interrupts, then sends it one until it ends.
 #[cfg(target_os = "linux")]
 fn interrupted(place: &Place, line: &str, signal: &str) -> Ran {
@@ -204,8 +247,22 @@ fn what_cannot_be_compared_is_refused_and_nothing_changes() {
     let root = place.root("a");
     for (b, words) in [("other", "no such dataset"), ("content", "no such dataset")] {
         let ran = place.run(&format!("repair a {b} --apply")).exits(4);
-        ran.says(&[words, "wrote 0 records"]);
+        ran.says(&[words, "wrote 0 records", "[session.dataset]"]);
     }
+    // The same dataset, of which one side was told that digests cover content alone.
+    place.run("dataset export a a.dataset").ok();
+    let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+    // MessagePack puts the length before a text: a9 Versioned, a7 Content.
+    let (versioned, content) = (format!("a9{}", hex("Versioned")), format!("a7{}", hex("Content")));
+    let file = place.read("a.dataset");
+    assert!(file.contains(&versioned), "{file}");
+    place.file("c.dataset", file.replace(&versioned, &content));
+    place.run("dataset import c.dataset c").ok();
+    let c = place.root("c");
+    for command in ["check a c", "check c a", "repair a c --apply", "repair a c --mirror --to b --apply"] {
+        place.run(command).exits(4).says(&["definitions", "profile", "wrote 0 records", "[session.definition]"]);
+    }
+    assert_eq!(place.root("c"), c);
     place.run("repair a a --apply").exits(4).says(&["session.one-store", "one store"]);
     place.run("repair a ./a --apply").exits(4).says(&["session.one-store"]);
     place.run("check a nowhere").fails("store.none").says(&["nowhere"]);

@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
         let _control = Control::listen(home.socket(), &stores, at)?;
         // Whoever reads the address may ask for the end.
         let (stop, stopped) = watch::channel(false);
-        let _interrupt = Interrupt::listen(stop);
+        let _interrupt = Interrupt::listen(stop, env.left.clone());
         for store in stores.values() {
             let definition = store.definition();
             let (peer, host, port) = (node.peer(), at.ip().to_string(), at.port());

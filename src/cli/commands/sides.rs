@@ -103,7 +103,7 @@ pub(crate) fn run(
     };
     let (ran, interrupted) = runtime()?.block_on(async {
         let (stop, stopped) = watch::channel(false);
-        let interrupt = Interrupt::listen(stop);
+        let interrupt = Interrupt::listen(stop, env.left.clone());
         let ran = match pair {
             Pair::Own(opener, Target::Here(store)) => {
                 let report = between(Arc::new(opener), Arc::new(store), options, budget, stopped, &mut progress).await;
@@ -133,7 +133,10 @@ pub(crate) fn run(
         Ok::<_, CliError>((ran, interrupt.exit()))
     })?;
     meter.end();
-    let (held, report) = ran?;
+    let (held, report) = ran.map_err(|error| {
+        let error = CliError::from(error);
+        CliError { exit: interrupted.unwrap_or(error.exit), ..error }
+    })?;
     let HeldStore { collections, layout } = held.or(own).unwrap_or(HeldStore { collections: Vec::new(), layout: None });
     let layout = Layout::from_bytes(&layout.unwrap_or_default());
     let layout = layout.map_err(|error| CliError::new("store.layout", error.to_string()))?;
