@@ -2,11 +2,17 @@
 
 use std::sync::Arc;
 
-use reknit::core::CollectionId;
-use reknit::core::message::{Message, Rights, Transfer, Want};
+use quinn::ConnectionError;
+use reknit::core::canonical::Blob;
+use reknit::core::message::{Bye, Compared, Message, Open, Refuse, RefuseCode, Rights, Roots, Transfer, Want};
+use reknit::core::query::{Guard, Incoming, Selection};
 use reknit::core::session::{Intent, Verdict};
-use reknit::transport::{Connection, Link};
+use reknit::core::wire::RecordFrame;
+use reknit::core::{CollectionId, Range};
+use reknit::store::Side;
+use reknit::transport::{CloseCode, Connection, Link, limits};
 
+use super::bare::{ALPN, Bare, framed, lane};
 use super::support::*;
 
 async fn link(two: &Two) -> (Connection, Link) {
@@ -19,7 +25,6 @@ async fn link(two: &Two) -> (Connection, Link) {
 fn opening(side: &reknit::store::Store) -> Vec<u8> {
     use reknit::core::query::Answer;
     use reknit::core::session::{Opener, Options, Output};
-    use reknit::store::Side;
     let info = side.describe();
     let life = reknit::core::message::Life { actor: info.actor.0, nonce: info.nonce };
     let repair = Intent::Repair(reknit::core::session::Direction::Both);
@@ -114,5 +119,190 @@ fn records_that_are_none_end_the_session_and_change_nothing() {
         alive(&two, &a).await;
         assert_eq!((b.root(), theirs.applied()), (root, 0));
         assert_sound(&b);
+    });
+}
+
+/// A peer that may do this much, with a connection below our transport.
+async fn bare(two: &Two, may: Rights) -> (Bare, quinn::Connection) {
+    let client = Bare::client();
+    two.server.admit(client.peer, may);
+    let at = two.server.node.local_addr().expect("bound");
+    let connection = client.connect(at, ALPN).await.expect("connected");
+    (client, connection)
+}
+
+fn code(error: &ConnectionError) -> Option<u64> {
+    match error {
+        ConnectionError::ApplicationClosed(close) => Some(close.error_code.into_inner()),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_length_above_the_cap_ends_the_session_before_a_byte_of_it_is_read() {
+    run(async {
+        let (a, b) = (store(), store());
+        plant(&[&a], 50);
+        plant(&[&b], 40);
+        let theirs = Counted::new(&b);
+        let two = two(theirs.clone(), Rights::ALL);
+        let root = b.root();
+        let above = |cap: usize| {
+            let mut length = Vec::new();
+            reknit::core::canonical::put_varint(&mut length, cap as u64 + 1);
+            length
+        };
+        // A byte too many, 32 GiB, and a length that never ends.
+        let control = above(limits::CONTROL_FRAME_BYTES_MAX);
+        let lengths = [control, vec![0xff, 0xff, 0xff, 0xff, 0x7f], vec![0xff; 12]];
+        for length in &lengths {
+            let (_client, connection) = bare(&two, Rights::ALL).await;
+            let (mut send, _recv) = lane(&connection, 0, 1).await.expect("opened");
+            send.write_all(length).await.expect("written");
+            assert_eq!(code(&connection.closed().await), Some(CloseCode::Protocol as u64), "{length:?}");
+        }
+        // In the middle of a session, on either lane.
+        let above = above(limits::RECORD_LANE_FRAME_BYTES_MAX);
+        for (records, length) in lengths.iter().map(|length| (false, length)).chain([(true, &above)]) {
+            let (_client, connection) = bare(&two, Rights::ALL).await;
+            let (mut send, mut recv) = lane(&connection, 0, 1).await.expect("opened");
+            send.write_all(&framed(&opening(&a))).await.expect("written");
+            recv.read_exact(&mut [0]).await.expect("answered");
+            let (mut send_records, _recv_records) = lane(&connection, 1, 1).await.expect("opened");
+            let to = if records { &mut send_records } else { &mut send };
+            to.write_all(length).await.expect("written");
+            // The session's side of the lane ends, though this side says no more and stays.
+            let mut rest = [0; 4096];
+            while let Ok(Some(_)) = recv.read(&mut rest).await {}
+        }
+        alive(&two, &a).await;
+        assert_eq!((b.root(), theirs.applied()), (root, 0));
+    });
+}
+
+#[test]
+fn lanes_of_no_kind_and_lanes_that_end_early_harm_nobody() {
+    run(async {
+        let (a, b) = (store(), store());
+        plant(&[&a], 50);
+        plant(&[&b], 40);
+        let two = two(Counted::new(&b), Rights::ALL);
+        let (_client, connection) = bare(&two, Rights::ALL).await;
+        let _lane = lane(&connection, 7, 1).await.expect("opened");
+        assert_eq!(code(&connection.closed().await), Some(CloseCode::Protocol as u64));
+        let (_client, connection) = bare(&two, Rights::ALL).await;
+        // Records of a session that there is not, a lane without a preamble, a frame that is cut off.
+        let _records = lane(&connection, 1, 9).await.expect("opened");
+        let (mut empty, _recv) = connection.open_bi().await.expect("opened");
+        empty.write_all(&[0]).await.expect("written");
+        empty.finish().expect("open");
+        let (mut torn, mut answer) = lane(&connection, 0, 2).await.expect("opened");
+        torn.write_all(&framed(&opening(&a))[..9]).await.expect("written");
+        torn.finish().expect("open");
+        assert!(!matches!(answer.read_to_end(1 << 20).await, Ok(bytes) if !bytes.is_empty()));
+        alive(&two, &a).await;
+    });
+}
+
+#[test]
+fn a_message_out_of_place_ends_the_session() {
+    run(async {
+        let (a, b) = (store(), store());
+        plant(&[&a], 50);
+        plant(&[&b], 40);
+        let theirs = Counted::new(&b);
+        let two = two(theirs.clone(), Rights::ALL);
+        let root = b.root();
+        let roots = Message::Roots(Roots { commit: 1, moved: false, roots: vec![] });
+        let refuse = Refuse { code: RefuseCode::Busy, detail: String::new(), definition: Default::default() };
+        let compared = Compared { last: true, ..Compared::default() };
+        let opener = Message::decode(&opening(&a)).expect("an opening");
+        // Before the opening, and after it: the opening again, and what only a responder says.
+        let first = [Message::AskRoots, roots.clone(), Message::Bye(Bye { verdict: "in_sync".into() })];
+        let later = [opener, roots, Message::Refuse(refuse), Message::Compared(compared)];
+        for (honest, message) in first.iter().map(|m| (false, m)).chain(later.iter().map(|m| (true, m))) {
+            let (connection, mut link) = link(&two).await;
+            if honest {
+                link.control.writer.write(&opening(&a)).await.expect("written");
+                assert!(link.control.reader.read().await.expect("accepted").is_some());
+            }
+            link.control.writer.write(&message.encode()).await.expect("written");
+            connection.closed().await;
+            let why = (link.closed)().map(|error| error.to_string()).unwrap_or_default();
+            assert!(why.contains("broke the protocol"), "{message:?}: {why}");
+        }
+        alive(&two, &a).await;
+        assert_eq!((b.root(), theirs.applied()), (root, 0));
+    });
+}
+
+/// The opening asks for no more than to compare; what follows is not what was asked for.
+#[test]
+fn what_was_not_granted_is_not_done_though_the_session_began() {
+    run(async {
+        let (a, b) = (store(), store());
+        plant(&[&a], 50);
+        plant(&[&b], 40);
+        let theirs = Counted::new(&b);
+        let two = two(theirs.clone(), Rights::COMPARE);
+        let root = b.root();
+        let Ok(Message::Open(open)) = Message::decode(&opening(&a)) else { panic!("an opening") };
+        let opening = Message::Open(Open { wants: Rights::COMPARE, ..open }).encode();
+        let transfer = Transfer(1, CollectionId(0));
+        for writes in [true, false] {
+            let (connection, mut link) = link(&two).await;
+            link.control.writer.write(&opening).await.expect("written");
+            assert!(link.control.reader.read().await.expect("accepted").is_some());
+            let mut records = link.records.await.expect("opened");
+            if writes {
+                let page = Side::read(&a, CollectionId(0), &Selection::Range(Range::ALL), None, 1 << 20).expect("read");
+                let guard = Guard::Join;
+                let incoming = page.records.into_iter().map(|record| Incoming { record, guard }).collect();
+                let frame = RecordFrame::Records { transfer, records: incoming }.encode();
+                records.writer.write(&[&[0], frame.as_slice()].concat()).await.expect("written");
+            } else {
+                let ranges = Blob(reknit::core::wire::pack_ranges(&[Range::ALL]));
+                let want = Message::Want(Want { transfer, ranges, entries: vec![] });
+                link.control.writer.write(&want.encode()).await.expect("written");
+                records.writer.write(&[]).await.expect("the lane is seen");
+            }
+            connection.closed().await;
+            assert!(!matches!(records.reader.read().await, Ok(Some(_))), "a record was given away");
+        }
+        alive(&two, &a).await;
+        assert_eq!((b.root(), theirs.applied()), (root, 0));
+        assert_sound(&b);
+    });
+}
+
+#[test]
+fn a_peer_that_stalls_holds_up_nobody_but_itself() {
+    run(async {
+        let (a, b) = (store(), store());
+        plant(&[&a], 50);
+        plant(&[&b], 20_000);
+        let theirs = Counted::new(&b);
+        let two = two(theirs.clone(), Rights::ALL);
+        let root = b.root();
+        // One says nothing, one half of a frame, one wants everything and reads none of it.
+        let (_silent, silent) = bare(&two, Rights::ALL).await;
+        let _nothing = lane(&silent, 0, 1).await.expect("opened");
+        let (_half, half) = bare(&two, Rights::ALL).await;
+        let (mut send, _recv) = lane(&half, 0, 1).await.expect("opened");
+        send.write_all(&framed(&opening(&a))[..20]).await.expect("written");
+        let (_greedy, greedy) = bare(&two, Rights::ALL).await;
+        let (mut wants, mut answers) = lane(&greedy, 0, 1).await.expect("opened");
+        wants.write_all(&framed(&opening(&a))).await.expect("written");
+        answers.read_exact(&mut [0]).await.expect("answered");
+        let _records = lane(&greedy, 1, 1).await.expect("opened");
+        for number in 0..4 {
+            let ranges = Blob(reknit::core::wire::pack_ranges(&[Range::ALL]));
+            let want = Want { transfer: Transfer(number, CollectionId(0)), ranges, entries: vec![] };
+            wants.write_all(&framed(&Message::Want(want).encode())).await.expect("written");
+        }
+        for _ in 0..3 {
+            alive(&two, &a).await;
+        }
+        assert_eq!((b.root(), theirs.applied()), (root, 0));
     });
 }

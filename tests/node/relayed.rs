@@ -6,7 +6,7 @@ use std::time::Duration;
 use reknit::core::message::Rights;
 use reknit::core::session::{Direction, Intent, Verdict};
 use reknit::node::NodeError;
-use reknit::transport::Address;
+use reknit::transport::{Address, TransportError};
 
 use super::relay::{Relay, Shape};
 use super::support::*;
@@ -95,5 +95,70 @@ fn a_network_that_is_cut_leaves_valid_records_and_the_same_session_goes_on() {
         let outcome = report.expect("an outcome").outcome;
         assert_eq!((outcome.verdict, contents(&a) == contents(&b)), (Verdict::InSync, true));
         assert!(outcome.counts.to_theirs.applied <= 30_000 - there, "what had arrived is not sent again");
+    });
+}
+
+#[test]
+fn a_long_and_bad_line_changes_no_verdict() {
+    run(async {
+        let shape =
+            Shape { delay: Duration::from_millis(20), lost: 10, doubled: 10, reordered: 10, ..Shape::default() };
+        for seed in [1, 2] {
+            let (a, b) = (store(), store());
+            plant(&[&a, &b], 2000);
+            write(&a, (0..2000).step_by(50).map(key), "newer in a");
+            write(&b, (5000..5300).map(key), "only in b");
+            let two = two(Counted::new(&b), Rights::ALL);
+            let server = two.server.node.local_addr().expect("bound");
+            let relay = Relay::start(server, shape, seed).await.expect("a relay");
+            let address = Address { port: relay.address().port(), ..two.server.address() };
+            let mut outcomes = Vec::new();
+            for intended in [Intent::Check, Intent::Diff, Intent::Repair(Direction::Both), Intent::Check] {
+                let ran = session(&two.client.node, &address, Counted::new(&a), intent(intended)).await;
+                outcomes.push(ran.expect("an outcome").outcome);
+            }
+            let verdicts = outcomes.iter().map(|outcome| outcome.verdict).collect::<Vec<_>>();
+            assert_eq!(verdicts, [Verdict::Differs, Verdict::Differs, Verdict::InSync, Verdict::InSync]);
+            assert_eq!((outcomes[1].counts.mine_newer, outcomes[1].counts.only_theirs), (40, 300));
+            let repaired = &outcomes[2].counts;
+            assert_eq!((repaired.to_mine.applied, repaired.to_theirs.applied), (300, 40));
+            assert_eq!(a.root(), b.root());
+        }
+    });
+}
+
+#[test]
+fn a_peer_that_dies_in_the_middle_is_missed_and_found_again() {
+    run(async {
+        let (a, b) = (store(), store());
+        plant(&[&b], 30_000);
+        let two = two(Counted::new(&b), Rights::ALL);
+        let (_relay, address) = relay(&two, Shape { bytes_per_second: Some(2 << 20), ..Shape::default() }).await;
+        let (node, near) = (two.client.node.clone(), Counted::new(&a));
+        let side = near.clone();
+        let running =
+            tokio::spawn(async move { session(&node, &address, side, intent(Intent::Repair(Direction::Both))).await });
+        // As soon as its records arrive the node that answers goes.
+        while near.applied() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        two.server.node.shutdown().await;
+        let ended = running.await.expect("it ends");
+        assert!(matches!(ended, Err(NodeError::Transport(TransportError::Lost(_)) | NodeError::Cut)), "{ended:?}");
+        let here = contents(&a);
+        assert!(!here.is_empty() && here.len() < 30_000, "{}", here.len());
+        let there = contents(&b);
+        assert!(here.iter().all(|(key, value)| there.get(key) == Some(value)));
+        assert_sound(&a);
+        // It comes back at another address.
+        let again = bind(&two.server.home, true);
+        let (_serving, _stop) = serve(&again, Counted::new(&b));
+        let applied = near.applied();
+        let side = near.clone();
+        let report =
+            session(&two.client.node, &super::support::address(&again), side, intent(Intent::Repair(Direction::Both)))
+                .await;
+        assert_eq!((report.expect("an outcome").outcome.verdict, a.root()), (Verdict::InSync, b.root()));
+        assert_eq!((applied, near.applied()), (here.len() as u64, 30_000), "what had arrived is not sent again");
     });
 }
