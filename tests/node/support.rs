@@ -83,11 +83,18 @@ pub(crate) struct Counted {
     store: Store,
     asked: AtomicU64,
     applied: AtomicU64,
+    /// Once it has applied so many records, it is stuck.
+    takes: u64,
 }
 
 impl Counted {
     pub(crate) fn new(store: &Store) -> Arc<Counted> {
-        Arc::new(Counted { store: store.clone(), asked: AtomicU64::new(0), applied: AtomicU64::new(0) })
+        Counted::stuck_after(store, u64::MAX)
+    }
+
+    /// One that takes in a batch while it has applied fewer than so many records, and then never comes back.
+    pub(crate) fn stuck_after(store: &Store, takes: u64) -> Arc<Counted> {
+        Arc::new(Counted { store: store.clone(), asked: AtomicU64::new(0), applied: AtomicU64::new(0), takes })
     }
 
     /// Questions, but for who it is.
@@ -156,6 +163,9 @@ impl Side for Counted {
         batch: Vec<Incoming>,
         durability: Durability,
     ) -> Result<Applied, StoreError> {
+        while self.applied() >= self.takes {
+            std::thread::park();
+        }
         self.note(self.ask().apply(collection, batch, durability))
     }
 
