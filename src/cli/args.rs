@@ -407,7 +407,7 @@ pub(crate) struct Sides {
     /// End after this long with what is known then
     #[arg(long, env = "REKNIT_MAX_TIME", value_name = "TIME")]
     pub(crate) max_time: Option<String>,
-    /// End after so many bytes with what is known then
+    /// End after about so many bytes with what is known then
     #[arg(long, env = "REKNIT_MAX_BYTES", value_name = "BYTES")]
     pub(crate) max_bytes: Option<String>,
 }

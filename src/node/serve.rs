@@ -328,7 +328,7 @@ impl Serving {
             Ok(verdict) => tracing::info!(peer = %peer.short(), verdict, elapsed_ms, "session"),
             Err(error) => {
                 tracing::warn!(peer = %peer.short(), %error, elapsed_ms, "session without an outcome");
-                if matches!(error, NodeError::Session(_)) {
+                if matches!(error, NodeError::Session(_) | NodeError::Transport(TransportError::FrameTooLarge { .. })) {
                     connection.close(CloseCode::Protocol);
                 }
             }

@@ -8,7 +8,7 @@ use reknit::core::session::{Direction, Intent, Verdict};
 use reknit::core::{DatasetId, Definition};
 use reknit::node::{Invitation, NodeError, Ticket};
 use reknit::store::{Side, Store};
-use reknit::transport::{CloseCode, Connection, TransportError, limits};
+use reknit::transport::{Connection, TransportError, limits};
 
 use super::relay::{Relay, Shape};
 use super::support::*;
@@ -187,37 +187,6 @@ fn a_handshake_that_dawdles_holds_up_nobody() {
         for (connecting, _) in dawdling {
             connecting.abort();
         }
-    });
-}
-
-#[test]
-fn a_peer_that_opens_more_than_it_may_is_told_that_the_node_is_busy() {
-    run(async {
-        let b = store();
-        let two = two(Counted::new(&b), Rights::ALL);
-        let connection = two.client.node.connect(&two.server.address()).await.expect("connected");
-        // Sessions that never say a word.
-        let mut links = Vec::new();
-        let mut busy = false;
-        for _ in 0..=reknit::transport::limits::BIDI_STREAMS_MAX {
-            let opening = tokio::time::timeout(std::time::Duration::from_secs(2), connection.open()).await;
-            match opening {
-                Ok(Ok(link)) => links.push(link),
-                // No more lanes are granted, or the connection was closed.
-                Ok(Err(error)) => {
-                    busy = matches!(error, TransportError::Busy | TransportError::Lost(_));
-                    break;
-                }
-                Err(_) => {
-                    busy = true;
-                    break;
-                }
-            }
-        }
-        assert!(busy, "{} sessions were opened", links.len());
-        connection.close(CloseCode::Done);
-        let a = store();
-        assert_eq!(two.session(Counted::new(&a), intent(Intent::Check)).await.outcome.verdict, Verdict::InSync);
     });
 }
 

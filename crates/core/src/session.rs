@@ -23,6 +23,7 @@ pub use responder::{Grant, Responder};
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounds::REQUESTS_MAX;
 use crate::canonical::DecodeError;
 use crate::dataset::CollectionId;
 use crate::difference::{Difference, Side};
@@ -71,6 +72,9 @@ pub struct Options {
     pub width: u8,
     /// Makes this side exactly the other, with new versions that supersede what both had; only of a repair.
     pub mirror: Option<Side>,
+    /// Requests that may wait for their answer at once, 1 to [`crate::bounds::REQUESTS_MAX`]: few where a budget of bytes is
+    /// small, since what was asked for still arrives.
+    pub requests: usize,
     /// The collections that the session is about; none named: all of the dataset.
     pub scope: Vec<CollectionId>,
 }
@@ -78,7 +82,7 @@ pub struct Options {
 impl Options {
     /// The defaults for an intent: half a second to settle, six bytes of digest.
     pub fn new(intent: Intent) -> Options {
-        Options { intent, settle: 500, width: 6, mirror: None, scope: Vec::new() }
+        Options { intent, settle: 500, width: 6, mirror: None, requests: REQUESTS_MAX, scope: Vec::new() }
     }
 }
 

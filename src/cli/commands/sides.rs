@@ -29,6 +29,8 @@ use crate::transport::Address;
 
 /// Threads on which stores are asked; each keeps what memory it once needed.
 const BLOCKING_THREADS: usize = 4;
+/// A budget of bytes below which a session asks for one thing at a time.
+const SMALL_BUDGET_BYTES: u64 = 4 << 20;
 /// How long differences may be given to settle; a peer that hears nothing for twice as long gives up.
 const SETTLE_MAX: Duration = Duration::from_secs(300);
 
@@ -84,6 +86,10 @@ pub(crate) fn run(
     let mut options = Options::new(intent(swapped));
     options.settle = u64::try_from(settle.as_millis()).unwrap_or(u64::MAX);
     options.mirror = mirror.map(|to| if (to == To::A) != swapped { Seen::Mine } else { Seen::Theirs });
+    // What was asked for arrives, however small the budget is: ask for little at once.
+    if budget.bytes.is_some_and(|bytes| bytes < SMALL_BUDGET_BYTES) {
+        options.requests = 1;
+    }
     let home = env.home()?;
     let mut meter = Meter::new(env);
     let mut progress = |progress: Progress| match progress {

@@ -256,7 +256,7 @@ impl Opener {
                 return;
             }
             self.send_lists();
-            if self.requests.len() < REQUESTS_MAX && self.open_more() {
+            if self.requests.len() < self.requests_max() && self.open_more() {
                 continue;
             }
             if self.flush_transfers() {
@@ -269,12 +269,17 @@ impl Opener {
         }
     }
 
+    fn requests_max(&self) -> usize {
+        self.options.requests.clamp(1, REQUESTS_MAX)
+    }
+
     /// Looks at the next ranges that differ, to show them to the peer; each lies below one that was compared (M8).
     fn open_more(&mut self) -> bool {
+        let most = ASKS_MAX * self.requests_max() / REQUESTS_MAX;
         let Some((collection, queue)) = self.open.iter_mut().find(|(_, queue)| !queue.is_empty()) else {
             return false;
         };
-        let n = queue.len().min(ASKS_MAX);
+        let n = queue.len().min(most);
         let few = queue.len();
         let ask = |(range, count)| Ask { range, levels: descent::levels(range, count, few) };
         let asks: Vec<Ask> = queue.drain(..n).map(ask).collect();
@@ -316,7 +321,7 @@ impl Opener {
 
     /// Asks for the items that were gathered, unless many requests wait already: then more are gathered first.
     fn send_lists(&mut self) {
-        if self.requests.len() >= REQUESTS_MAX {
+        if self.requests.len() >= self.requests_max() {
             return;
         }
         for (collection, (mut positions, ranges)) in std::mem::take(&mut self.list) {

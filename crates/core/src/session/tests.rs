@@ -53,7 +53,8 @@ fn two(drift: &Drift, profile: Profile) -> (Model, Model) {
 /// A width of one byte makes wrong "equal"s common; only a repair of both sides can see them, by the roots.
 fn options(intent: Intent, drift: &Drift) -> Options {
     let seen = intent == Intent::Repair(Direction::Both);
-    Options { width: if seen { drift.width } else { drift.width.max(6) }, ..Options::new(intent) }
+    let requests = if drift.shared.len().is_multiple_of(2) { 1 } else { crate::bounds::REQUESTS_MAX };
+    Options { width: if seen { drift.width } else { drift.width.max(6) }, requests, ..Options::new(intent) }
 }
 
 /// Keys that differ, by comparing the maps.
