@@ -234,3 +234,56 @@ fn frame<T: Serialize>(kind: u8, body: &T) -> Vec<u8> {
     let _ = rmp_serde::encode::write(&mut bytes, body);
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reknit_core::difference::{Kind, Side};
+    use reknit_core::session::{Direction, Intent};
+    use reknit_core::{CollectionId, Position};
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Two releases must understand each other: these bytes change with the protocol's version only.
+    #[test]
+    fn what_is_asked_and_told_has_these_bytes() {
+        let request = HoldRequest {
+            dataset: "shop".into(),
+            with: "quic://x".into(),
+            options: Options::new(Intent::Repair(Direction::To(Side::Theirs))),
+            collections: vec!["users".into()],
+            max_ms: Some(1000),
+            max_bytes: None,
+        };
+        assert_eq!(
+            hex(&frame(FRAME_HOLD, &request)),
+            "4296a473686f70a8717569633a2f2f789681a652657061697281a2546fa6546865697273cd01f406c0109091a57573657273cd03e8c0"
+        );
+        let store = HeldStore { collections: vec!["users".into()], layout: Some(vec![1, 2]) };
+        assert_eq!(hex(&frame(FRAME_TOLD, &Told::Store(store))), "4381a553746f72659291a57573657273c4020102");
+        let difference = Difference {
+            collection: CollectionId(1),
+            position: Position(7),
+            key: b"k".to_vec(),
+            kind: Kind::Newer(Side::Mine),
+            mine: None,
+            theirs: None,
+            stable: true,
+        };
+        assert_eq!(
+            hex(&frame(FRAME_TOLD, &Told::Found(Box::new(difference)))),
+            "4381a5466f756e64970107c4016b81a54e65776572a44d696e65c0c0c3"
+        );
+        let counted = Told::Counted(Box::new(Counts { messages: 3, ..Counts::default() }), 5);
+        assert_eq!(
+            hex(&frame(FRAME_TOLD, &counted)),
+            "4381a7436f756e746564929e00000000000000000095000000000095000000000000030005"
+        );
+        assert_eq!(
+            hex(&frame(FRAME_TOLD, &Told::Failed(HeldFailure::Refused, "no".into()))),
+            "4381a64661696c656492a752656675736564a26e6f"
+        );
+    }
+}
