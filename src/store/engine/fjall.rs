@@ -10,10 +10,10 @@ use fjall::{Database, Error, Keyspace, KeyspaceCreateOptions, PersistMode, Reada
 use super::{Batch, Durability, Engine, EngineError, Rows, Snapshot, directory_bytes, shielded};
 
 /// Rows held in memory before they are written out as a table: bounds memory, and the time a start takes.
-const MEMTABLE_BYTES: u64 = 12 << 20;
+const MEMTABLE_BYTES: u64 = 8 << 20;
 /// Rows in memory that are not written out yet, of all memtables; beyond it writers wait. The engine itself bounds
 /// only their number, and that not while its worker merges.
-const UNWRITTEN_BYTES_MAX: u64 = 22 << 20;
+const UNWRITTEN_BYTES_MAX: u64 = 16 << 20;
 /// How often a writer that waits looks again.
 const WAIT: Duration = Duration::from_millis(2);
 /// How often a writer finds no less unwritten before it goes on all the same: the engine's own count of what is
