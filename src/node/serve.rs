@@ -229,18 +229,20 @@ impl Serving {
 
     async fn connection(self, connection: Connection) {
         let peer = connection.peer();
-        match self.admit(peer) {
-            Ok(Some(_)) => {}
+        let idle = match self.admit(peer) {
+            // Whoever may nothing yet is here to show an invitation.
+            Ok(Some(grants)) if grants.is_empty() => limits::HANDSHAKE_TIMEOUT,
+            Ok(Some(_)) => limits::UNUSED_TIMEOUT,
             // Told nothing but that (M2).
             Ok(None) => {
                 tracing::info!(peer = %peer.short(), from = %connection.remote_addr(), "not admitted");
-                return connection.close(CloseCode::NotAdmitted);
+                return turn_away(connection).await;
             }
             Err(error) => {
                 tracing::error!(%error, "the file of peers cannot be read; nobody is admitted");
-                return connection.close(CloseCode::NotAdmitted);
+                return turn_away(connection).await;
             }
-        }
+        };
         let mut sessions = JoinSet::new();
         let mut stop = self.stop.clone();
         loop {
@@ -252,6 +254,7 @@ impl Serving {
                     None => break,
                 },
                 Some(_) = sessions.join_next() => {}
+                () = tokio::time::sleep(idle), if sessions.is_empty() => return connection.close(CloseCode::Done),
                 _ = stop.wait_for(|stop| *stop) => break,
             }
         }
@@ -351,6 +354,13 @@ impl Serving {
             }
         }
     }
+}
+
+/// Closes on a peer that is not admitted, once it has spoken: a close within its handshake would carry no code of ours.
+async fn turn_away(connection: Connection) {
+    // Its lanes are let go after the close: it must hear of nothing else.
+    let _lanes = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, connection.accept()).await;
+    connection.close(CloseCode::NotAdmitted);
 }
 
 fn now() -> u64 {

@@ -35,6 +35,8 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// A session in which nothing happens for so long is given up, though the link lives: a peer must not hold a place for
 /// nothing. Twice the longest time that differences are given to settle.
 pub const SILENCE_MAX: Duration = Duration::from_secs(600);
+/// A connection without a session for so long is closed: a peer must not hold a place for nothing.
+pub const UNUSED_TIMEOUT: Duration = Duration::from_secs(60);
 /// Connections at once, those in their handshake with them: more wait, and then are dropped unseen.
 pub const CONNECTIONS_MAX: usize = 512;
 /// Sessions that one peer may hold at once.

@@ -298,8 +298,10 @@ async fn sort_lanes(connection: quinn::Connection, held: Weak<Held>, me: PeerId,
                 let Some(held) = held.upgrade() else { return };
                 let closed = explainer(held, me);
                 let link = Link { control: lane(LaneKind::Control), records, closed };
-                if sessions.try_send(link).is_err() {
+                if let Err(refused) = sessions.try_send(link) {
+                    // Before its lanes are let go, so that the peer hears why.
                     connection.close(VarInt::from_u32(CloseCode::Busy as u32), b"");
+                    drop(refused);
                 }
             }
             kind if kind == LaneKind::Records as u8 => {

@@ -98,6 +98,21 @@ fn rights_that_are_withdrawn_end_with_the_next_session_of_a_connection() {
     });
 }
 
+/// While an invitation is open strangers may connect; one that then says nothing must not keep its place.
+#[test]
+fn a_stranger_that_shows_no_invitation_is_sent_away() {
+    run(async {
+        let b = store();
+        let two = two(Counted::new(&b), Rights::ALL);
+        let token_hash = *blake3::hash(b"token").as_bytes();
+        let may = "test=compare".parse().expect("grants");
+        two.server.home.invite(&Invitation { token_hash, may, expires: u64::MAX / 4 }).expect("invited");
+        let stranger = peer(false);
+        let connection = stranger.node.connect(&two.server.address()).await.expect("connected");
+        connection.closed().await;
+    });
+}
+
 #[test]
 fn an_invitation_is_taken_up_once_and_in_time() {
     run(async {
