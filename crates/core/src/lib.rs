@@ -15,6 +15,7 @@ pub mod range;
 pub mod record;
 pub mod row;
 pub mod session;
+pub mod sketch;
 pub mod stamp;
 pub mod tree;
 pub mod wire;
