@@ -8,6 +8,7 @@ use std::sync::Arc;
 use reknit_core::message::{Life, Rights};
 use reknit_core::query::{Answer, Ask, Cut, Item, Query, Shape, VersionInfo, View};
 use reknit_core::session::{Grant, Input, Intent, Opener, Options, Output, Responder};
+use reknit_core::sketch::Sketch;
 use reknit_core::tree::is_leaf;
 use reknit_core::{
     Actor, Content, DatasetId, DatasetKey, Definition, Entry, Keys, Range, Record, Sibling, Stamp, State, Version,
@@ -63,8 +64,16 @@ impl Map {
                 Answer::Cut(Cut { commit: 0, roots: vec![root] })
             }
             Query::Views(_, asks) => Answer::Views(asks.into_iter().map(|ask| self.view(ask)).collect()),
-            Query::Items(_, positions) => {
-                Answer::Items(positions.iter().flat_map(|p| items(Range::of(*p, 16))).collect())
+            Query::Items(_, ranges) => Answer::Items(ranges.into_iter().flat_map(items).collect()),
+            // A store need not keep sketches: then differences are found by comparing ranges alone.
+            Query::Sketches(_, ranges, _) => Answer::Sketches(vec![Sketch::default(); ranges.len()]),
+            Query::Rests(_, ranges) => {
+                let left = |range, parts: &[Range]| {
+                    let mut entries = self.within(range);
+                    entries.retain(|entry| !parts.iter().any(|part| part.contains(entry.position)));
+                    self.keys.build(range, &entries, &mut |_, _| {})
+                };
+                Answer::Rests(ranges.iter().map(|(range, parts)| left(*range, parts)).collect())
             }
             Query::List(_, range, _) => Answer::Listed(items(range), None),
             other => unreachable!("a diff never asks to write: {other:?}"),

@@ -23,7 +23,8 @@
 use std::sync::Arc;
 
 use reknit_core::query::{Applied, Ask, Cut, Incoming, Item, Overwrite, Page, Selection, View};
-use reknit_core::{Actor, CollectionId, Definition, Keys, Position, Range};
+use reknit_core::sketch::Sketch;
+use reknit_core::{Actor, CollectionId, Definition, Keys, Position, Range, Summary};
 
 #[doc(hidden)]
 pub mod contract;
@@ -74,11 +75,29 @@ pub trait Side: Send + Sync {
     /// or what the store met while reading.
     fn view(&self, collection: CollectionId, asks: &[Ask]) -> Result<Vec<View>, StoreError>;
 
-    /// What is known of the records at these positions, in order of position and key; reads those records only.
+    /// What is known of the records in these ranges, in order of position and key; reads those records only. Meant for
+    /// ranges of one or few positions.
     ///
     /// # Errors
     /// [`StoreError::NoCollection`], or what the store met while reading.
-    fn items(&self, collection: CollectionId, positions: &[Position]) -> Result<Vec<Item>, StoreError>;
+    fn items(&self, collection: CollectionId, ranges: &[Range]) -> Result<Vec<Item>, StoreError>;
+
+    /// The first cells that are kept of each range, in order, at most so many; a sketch without cells where none are
+    /// kept. A store may keep none at all: then differences are found by comparing ranges alone.
+    ///
+    /// # Errors
+    /// As for [`Side::items`].
+    fn sketches(&self, collection: CollectionId, ranges: &[Range], cells: usize) -> Result<Vec<Sketch>, StoreError> {
+        let _ = (collection, cells);
+        Ok(vec![Sketch::default(); ranges.len()])
+    }
+
+    /// What each range is worth without the sorted, disjoint parts beside it, in order, all from one snapshot
+    /// ([`reknit_core::tree::rest`]).
+    ///
+    /// # Errors
+    /// As for [`Side::items`].
+    fn rests(&self, collection: CollectionId, ranges: &[(Range, Vec<Range>)]) -> Result<Vec<Summary>, StoreError>;
 
     /// The records of a range without their content, at most `limit` (at least one), after a position and key.
     ///

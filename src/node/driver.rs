@@ -378,7 +378,9 @@ fn ask_side(side: &dyn Side, query: Query) -> Result<Answer, StoreError> {
     Ok(match query {
         Query::Cut => Answer::Cut(side.cut()?),
         Query::Views(collection, asks) => Answer::Views(side.view(collection, &asks)?),
-        Query::Items(collection, positions) => Answer::Items(side.items(collection, &positions)?),
+        Query::Items(collection, ranges) => Answer::Items(side.items(collection, &ranges)?),
+        Query::Sketches(collection, ranges, cells) => Answer::Sketches(side.sketches(collection, &ranges, cells)?),
+        Query::Rests(collection, ranges) => Answer::Rests(side.rests(collection, &ranges)?),
         Query::List(collection, range, after) => {
             let (items, next) = side.list(collection, range, after, LIST_ITEMS)?;
             Answer::Listed(items, next)

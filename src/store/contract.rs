@@ -46,7 +46,7 @@ fn empty(side: &dyn Side) {
     assert_eq!(cut.roots, vec![Summary::EMPTY; info.definition.collections.len()]);
     let views = side.view(FIRST, &[Ask { range: Range::ALL, levels: 1 }]).expect("view");
     assert_eq!((views.len(), views[0].summary, &views[0].shape), (1, Summary::EMPTY, &Shape::Empty));
-    assert_eq!(side.items(FIRST, &[Position(7)]).expect("items"), vec![]);
+    assert_eq!(side.items(FIRST, &[Range::of(Position(7), DEPTH_MAX)]).expect("items"), vec![]);
     let page = side.read(FIRST, &Selection::Range(Range::ALL), None, 100).expect("read");
     assert!(page.records.is_empty() && page.next.is_none());
     assert_eq!(side.list(FIRST, Range::ALL, None, 10).expect("list"), (vec![], None));
@@ -98,7 +98,8 @@ fn guards(side: &dyn Side) {
     let two = [guarded(&new, Guard::Join), guarded(&old, Guard::IfShort(digest(&new).map(|d| d.short())))].concat();
     assert_eq!(fate(two), (2, 0, 0), "a batch is decided in order");
     let position = info.keys.position(name, b"k");
-    let items = side.items(FIRST, &[position, position]).expect("items");
+    let place = Range::of(position, DEPTH_MAX);
+    let items = side.items(FIRST, &[place, place]).expect("items");
     assert_eq!(items.len(), 1);
     assert_eq!((items[0].digest, items[0].commit), (digest(&old), side.cut().expect("cut").commit));
     side.sync().expect("sync");

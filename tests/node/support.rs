@@ -9,9 +9,10 @@ use std::time::Duration;
 use reknit::core::message::Rights;
 use reknit::core::query::{Applied, Ask, Cut, Guard, Incoming, Item, Overwrite, Page, Selection, View};
 use reknit::core::session::{Intent, Options as SessionOptions};
+use reknit::core::sketch::Sketch;
 use reknit::core::{
     Actor, CollectionId, Content, DatasetId, DatasetKey, Definition, Position, Range, Record, Sibling, Stamp, State,
-    Version,
+    Summary, Version,
 };
 use reknit::node::{Budget, Home, KnownPeer, Node, NodeError, NodeOptions, Progress, Served, SessionReport, Stop};
 use reknit::store::{Durability, Listed, Op, Options, Side, SideInfo, Store, StoreError};
@@ -133,8 +134,16 @@ impl Side for Counted {
         self.ask().view(collection, asks)
     }
 
-    fn items(&self, collection: CollectionId, positions: &[Position]) -> Result<Vec<Item>, StoreError> {
-        self.ask().items(collection, positions)
+    fn items(&self, collection: CollectionId, ranges: &[Range]) -> Result<Vec<Item>, StoreError> {
+        self.ask().items(collection, ranges)
+    }
+
+    fn sketches(&self, collection: CollectionId, ranges: &[Range], cells: usize) -> Result<Vec<Sketch>, StoreError> {
+        self.ask().sketches(collection, ranges, cells)
+    }
+
+    fn rests(&self, collection: CollectionId, ranges: &[(Range, Vec<Range>)]) -> Result<Vec<Summary>, StoreError> {
+        self.ask().rests(collection, ranges)
     }
 
     fn list(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use reknit::core::bounds::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use reknit::core::{CollectionId, Stamp};
+use reknit::core::{CollectionId, Range, Stamp};
 use reknit::store::{Durability, EngineKind, Op, Options, Side, Store, StoreError};
 
 use crate::support::{self, ENGINES, NOW, assert_sound, options};
@@ -129,7 +129,7 @@ fn stamps_rise_across_an_opening_and_a_clock_that_falls_back() {
     let dir = home.path().join("store");
     let stamp = |store: &Store| {
         let position = store.keys().position("default", b"k");
-        store.items(CollectionId(0), &[position]).expect("items")[0].versions[0].version.stamp
+        store.items(CollectionId(0), &[Range::of(position, 16)]).expect("items")[0].versions[0].version.stamp
     };
     let store = support::create(EngineKind::Redb, &dir);
     store.put(b"k", b"1").expect("put");

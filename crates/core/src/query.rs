@@ -9,6 +9,7 @@ use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::range::{Position, Range};
 use crate::record::{Record, Version};
+use crate::sketch::{Element, Sketch};
 use crate::stamp::Millis;
 use crate::tree::Summary;
 
@@ -89,6 +90,8 @@ pub enum Selection {
     /// Those at these positions whose entry digests begin so ([`Digest::short`]); one that has moved
     /// since is skipped and counted.
     Entries(Vec<(Position, u64)>),
+    /// Those whose entries these elements stand for; one that has moved since is skipped and counted.
+    Elements(Vec<Element>),
 }
 
 /// A part of what was selected, in order of position and key.
@@ -166,8 +169,13 @@ pub enum Query {
     Cut,
     /// Views of ranges, from one snapshot; answered by [`Answer::Views`], one for each, in order.
     Views(CollectionId, Vec<Ask>),
-    /// What it knows of the records at these positions; answered by [`Answer::Items`], in order of position and key.
-    Items(CollectionId, Vec<Position>),
+    /// What it knows of the records in these ranges, each of few positions; answered by [`Answer::Items`], in order of
+    /// position and key.
+    Items(CollectionId, Vec<Range>),
+    /// The first cells that it keeps of each range, at most so many; answered by [`Answer::Sketches`], in order.
+    Sketches(CollectionId, Vec<Range>, usize),
+    /// What each range is worth without the sorted parts beside it ([`crate::tree::rest`]); answered by [`Answer::Rests`].
+    Rests(CollectionId, Vec<(Range, Vec<Range>)>),
     /// All records of a range after a position and key, without content, some at a time; answered by [`Answer::Listed`].
     List(CollectionId, Range, Option<(Position, Vec<u8>)>),
     /// Write these records; answered by [`Answer::Applied`].
@@ -187,6 +195,10 @@ pub enum Answer {
     Views(Vec<View>),
     /// To [`Query::Items`].
     Items(Vec<Item>),
+    /// To [`Query::Sketches`]; one without cells where it keeps none.
+    Sketches(Vec<Sketch>),
+    /// To [`Query::Rests`].
+    Rests(Vec<Summary>),
     /// To [`Query::List`]: some items, and where to go on.
     Listed(Vec<Item>, Option<(Position, Vec<u8>)>),
     /// To [`Query::Apply`] and [`Query::Overwrite`].

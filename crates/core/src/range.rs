@@ -90,6 +90,11 @@ impl Range {
     }
 }
 
+/// The ranges of one position each.
+pub fn places(positions: &[Position]) -> Vec<Range> {
+    positions.iter().map(|position| Range::of(*position, DEPTH_MAX)).collect()
+}
+
 impl std::fmt::Display for Range {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let digits = format!("{:016x}", self.bits);

@@ -1,18 +1,43 @@
 //! A linear sketch of a set of entries: the first cells of a rateless invertible Bloom lookup table.
 //!
 //! Subtracting the sketches of two sets leaves a sketch of what differs, from which the differing elements are peeled
-//! one by one. The longer the prefix of cells, the more differences it holds: about 1.35 cells each when there are
-//! many, 1.7 when there are few. A cell is a sum, so that a range's sketch is the sum of its parts'.
+//! one by one. The longer the prefix of cells, the more differences it holds: about 1.36 cells each when there are
+//! many, 2 when there are few. A cell is a sum, so that a range's sketch is the sum of its parts'.
 //! The construction is that of Yang, Gilad and Alizadeh, "Practical Rateless Set Reconciliation" (SIGCOMM 2024).
 //!
 //! A sketch only accelerates: what was peeled wrongly, by accident or malice, is caught by digests ([`crate::tree`]).
-//! The bytes of elements and the cells that they fall in are format, pinned by golden vectors.
+//! Elements, the cells that they fall in and the bytes of cells are format, pinned by golden vectors. Where sketches
+//! are kept is left to a store, what is asked of them to the planner of a session.
+
+mod coding;
+
+pub use coding::{pack, unpack};
 
 use crate::entry::Entry;
-use crate::range::Position;
+use crate::range::{Position, Range};
+use crate::tree::LEAF_ENTRIES_MAX;
 
-/// Bits of an element that tell the position; the rest tell the digest.
-pub const POSITION_BITS: u32 = 40;
+/// Hex digits of a position that an element tells.
+pub const ELEMENT_DEPTH: u8 = 10;
+const POSITION_BITS: u32 = 4 * ELEMENT_DEPTH as u32;
+/// The deepest ranges that keep cells of their own.
+pub const KEPT_DEPTH_MAX: u8 = 3;
+
+/// How many cells a range of this depth with so many entries keeps: the greatest power of four that is at most half
+/// its entries, at most 16,384 at the root and a quarter of it with each level; none where that would be few.
+///
+/// So a level of 256 ranges keeps enough for some 180,000 differing elements however large the collection is, and all
+/// levels together keep at most two cells for three entries of a small collection and next to none of a large one.
+pub fn cells_kept(depth: u8, count: u64) -> usize {
+    if depth > KEPT_DEPTH_MAX || count < 4 * LEAF_ENTRIES_MAX as u64 {
+        return 0;
+    }
+    let half = (count / 2).ilog2() / 2 * 2;
+    let most = 14 - 2 * u32::from(depth);
+    let kept = 1 << half.min(most);
+    let least = if depth == 0 { 64 } else { 256 };
+    if kept < least { 0 } else { kept }
+}
 
 /// What a sketch knows of an entry: the first 40 bits of its position and the first 24 of its digest, so that the two
 /// digests of one key are two elements that find each other.
@@ -26,28 +51,14 @@ impl Element {
         Element(entry.position.0 >> digest_bits << digest_bits | entry.digest.short() >> POSITION_BITS)
     }
 
-    /// The first position that it may stand for.
-    pub fn first(self) -> Position {
-        Position(self.0 & !self.below())
-    }
-
-    /// The last position that it may stand for.
-    pub fn last(self) -> Position {
-        Position(self.0 | self.below())
-    }
-
-    /// Whether it may stand for an entry.
-    pub fn tells(self, entry: &Entry) -> bool {
-        Element::of(entry) == self
-    }
-
-    fn below(self) -> u64 {
-        u64::MAX >> POSITION_BITS
+    /// The positions that it may stand for.
+    pub fn range(self) -> Range {
+        Range::of(Position(self.0), ELEMENT_DEPTH)
     }
 
     /// Tells a lone element from a sum of several.
-    fn check(self) -> u32 {
-        (scramble(self.0 ^ CHECK_SEED) >> 32) as u32
+    fn check(self) -> u16 {
+        (scramble(self.0 ^ CHECK_SEED) >> 48) as u16
     }
 }
 
@@ -59,20 +70,23 @@ pub struct Cell {
     /// The exclusive or of the elements.
     pub sum: u64,
     /// The exclusive or of their checks.
-    pub check: u32,
+    pub check: u16,
 }
 
 impl Cell {
-    fn lay(&mut self, element: Element, check: u32, count: i64) {
+    fn lay(&mut self, element: Element, check: u16, count: i64) {
         self.count = self.count.wrapping_add(count);
         self.sum ^= element.0;
         self.check ^= check;
     }
 
-    /// The one element that is left in the cell, and whether it was added or subtracted.
-    fn lone(&self) -> Option<(Element, i64)> {
+    /// The one element that is left in the cell at `place`, and whether it was added or subtracted. An element that
+    /// does not fall there cannot be it, which tells as much as another ten bits of check in a long sketch.
+    fn lone(&self, place: usize) -> Option<(Element, i64)> {
         let element = Element(self.sum);
-        (matches!(self.count, 1 | -1) && element.check() == self.check).then_some((element, self.count))
+        let alone = matches!(self.count, 1 | -1) && element.check() == self.check;
+        (alone && Places::of(element).find(|p| *p >= place as u64) == Some(place as u64))
+            .then_some((element, self.count))
     }
 
     fn is_empty(&self) -> bool {
@@ -91,9 +105,16 @@ pub struct Peeled {
     pub mine: Vec<Element>,
     /// Elements of the set that was subtracted.
     pub theirs: Vec<Element>,
-    /// Whether nothing is left over. If not, more cells may tell more; what is listed is right all the same, but for
-    /// a wrong check in about one of 2^32.
-    pub complete: bool,
+    /// What is left. If it is not empty, more cells may tell more; what is listed is right all the same, but for
+    /// an accident of some hundred-thousandths.
+    pub rest: Sketch,
+}
+
+impl Peeled {
+    /// Whether nothing is left over.
+    pub fn is_complete(&self) -> bool {
+        self.rest.0.iter().all(Cell::is_empty)
+    }
 }
 
 impl Sketch {
@@ -112,6 +133,21 @@ impl Sketch {
         &self.0
     }
 
+    /// Elements of the set: each falls in the first cell. None are known of a sketch without cells.
+    pub fn count(&self) -> i64 {
+        self.0.first().map_or(0, |cell| cell.count)
+    }
+
+    /// Keeps the first cells only.
+    pub fn truncate(&mut self, cells: usize) {
+        self.0.truncate(cells);
+    }
+
+    /// Appends the cells that come next in the row.
+    pub fn extend(&mut self, cells: &[Cell]) {
+        self.0.extend_from_slice(cells);
+    }
+
     /// Adds an element; one that is there already must not be added.
     ///
     /// Touches about `2 ln(cells)` cells.
@@ -122,6 +158,20 @@ impl Sketch {
     /// Removes an element that was added.
     pub fn remove(&mut self, element: Element) {
         self.lay(element, -1);
+    }
+
+    /// Adds an element `count` times, which may be less than nothing: what a list of changes comes to.
+    pub fn lay(&mut self, element: Element, count: i64) {
+        let check = element.check();
+        let odd = count % 2 != 0;
+        for place in Places::within(element, self.0.len()) {
+            let cell = &mut self.0[place];
+            cell.count = cell.count.wrapping_add(count);
+            if odd {
+                cell.sum ^= element.0;
+                cell.check ^= check;
+            }
+        }
     }
 
     /// Adds all elements of another set that has none in common; both prefixes are cut to the shorter.
@@ -143,24 +193,17 @@ impl Sketch {
         }
     }
 
-    fn lay(&mut self, element: Element, count: i64) {
-        let check = element.check();
-        for place in Places::within(element, self.0.len()) {
-            self.0[place].lay(element, check, count);
-        }
-    }
-
     /// Takes a sketch of differences apart.
     ///
     /// Ends whatever the cells hold: it takes no more elements than there are cells, which no honest sketch exceeds.
     pub fn peel(mut self) -> Peeled {
-        let mut peeled = Peeled::default();
+        let (mut mine, mut theirs) = (Vec::new(), Vec::new());
         let mut next: Vec<usize> = (0..self.0.len()).collect();
         let mut budget = self.0.len();
         while let Some(place) = next.pop() {
-            let Some((element, count)) = self.0[place].lone() else { continue };
+            let Some((element, count)) = self.0[place].lone(place) else { continue };
             if budget == 0 {
-                return peeled;
+                break;
             }
             budget -= 1;
             let check = element.check();
@@ -168,20 +211,49 @@ impl Sketch {
                 self.0[place].lay(element, check, -count);
                 next.push(place);
             }
-            let list = if count > 0 { &mut peeled.mine } else { &mut peeled.theirs };
+            let list = if count > 0 { &mut mine } else { &mut theirs };
             list.push(element);
         }
-        peeled.complete = self.0.iter().all(Cell::is_empty);
-        peeled.mine.sort_unstable();
-        peeled.theirs.sort_unstable();
-        peeled
+        mine.sort_unstable();
+        theirs.sort_unstable();
+        Peeled { mine, theirs, rest: self }
     }
+
+    /// About how many elements a sketch of differences holds, from how its counts stray.
+    ///
+    /// Of `d` elements, each added or subtracted, the count of a cell that an element falls in with probability `p`
+    /// has the variance `d p (1 - p)` about `p` times the first count, so `k` cells tell `d` to a factor of
+    /// `1 ± sqrt(2 / k)`.
+    pub fn estimate(&self) -> u64 {
+        let surplus = self.count() as f64;
+        let stray = |(place, cell): (usize, &Cell)| {
+            let chance = chance(place);
+            (cell.count as f64 - surplus * chance).powi(2) / (chance * (1.0 - chance))
+        };
+        let cells = self.0.len().saturating_sub(1);
+        if cells == 0 {
+            return surplus.abs() as u64;
+        }
+        let likely = self.0.iter().enumerate().skip(1).map(stray).sum::<f64>() / cells as f64;
+        likely.max(surplus.abs()) as u64
+    }
+}
+
+/// How many cells give away so many differing elements nearly always, if there are no more.
+pub fn cells_for(elements: u64) -> usize {
+    let elements = elements as f64;
+    (1.36 * elements + 2.2 * elements.sqrt() + 8.0) as usize
 }
 
 const CHECK_SEED: u64 = 0x7265_6b6e_6974_2063;
 const PLACE_SEED: u64 = 0x7265_6b6e_6974_2070;
 
-/// The cells that an element falls in, in order: the first always, cell `i` with probability `1 / (1 + i / 2)`.
+/// How likely an element falls in the cell at `place`.
+fn chance(place: usize) -> f64 {
+    2.0 / (place as f64 + 2.0)
+}
+
+/// The cells that an element falls in, in order: the first always, cell `i` with probability `2 / (i + 2)`.
 struct Places {
     seed: u64,
     next: u64,
@@ -206,8 +278,11 @@ impl Iterator for Places {
         self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
         // Above 0 and at most 1, from the upper 53 bits. Root, quotient and product of doubles are exact by standard.
         let luck = ((scramble(self.seed) >> 11) + 1) as f64 / (1u64 << 53) as f64;
-        let skip = (place as f64 + 1.5) * (1.0 / luck.sqrt() - 1.0);
-        self.next = place.saturating_add((skip.ceil() as u64).max(1));
+        // The next place is beyond j with the probability (i + 1)(i + 2) / (j + 1)(j + 2), the product of not falling
+        // in any cell up to it; this solves it for j.
+        let here = (place as f64 + 1.0) * (place as f64 + 2.0);
+        let next = ((here / luck + 0.25).sqrt() - 1.5).ceil() as u64;
+        self.next = next.max(place.saturating_add(1));
         Some(place)
     }
 }
@@ -220,105 +295,4 @@ fn scramble(mut bits: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::digest::Digest;
-
-    fn sketch(cells: usize, elements: impl IntoIterator<Item = u64>) -> Sketch {
-        let mut sketch = Sketch::new(cells);
-        elements.into_iter().for_each(|element| sketch.add(Element(scramble(element))));
-        sketch
-    }
-
-    #[test]
-    fn an_element_carries_the_key_and_tells_two_digests_of_it_apart() {
-        let position = Position(0x0123_4567_89ab_cdef);
-        let entry = |byte| Entry { position, digest: Digest([byte; 32]) };
-        let (old, new) = (Element::of(&entry(1)), Element::of(&entry(2)));
-        assert_eq!(old, Element(0x0123_4567_8901_0101));
-        assert_ne!(old, new);
-        assert_eq!((old.first(), old.last()), (new.first(), new.last()));
-        assert!(old.first() <= position && position <= old.last());
-        assert!(old.tells(&entry(1)) && !old.tells(&entry(2)));
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
-
-        #[test]
-        fn what_differs_is_peeled_whatever_is_shared(
-            shared in 0u64..3000, mine in 0u64..60, theirs in 0u64..60, seed: u32,
-        ) {
-            let base = u64::from(seed) << 20;
-            let (a, b, c) = (base + shared, base + shared + mine, base + shared + mine + theirs);
-            let cells = 24 + 3 * (mine + theirs) as usize;
-            let mut ours = sketch(cells, base..b);
-            let other = sketch(cells, (base..a).chain(b..c));
-            ours.subtract(&other);
-            let peeled = ours.peel();
-            prop_assert!(peeled.complete);
-            let set = |elements: &[Element]| elements.iter().map(|e| e.0).collect::<BTreeSet<_>>();
-            prop_assert_eq!(set(&peeled.mine), (a..b).map(scramble).collect::<BTreeSet<_>>());
-            prop_assert_eq!(set(&peeled.theirs), (b..c).map(scramble).collect::<BTreeSet<_>>());
-        }
-
-        #[test]
-        fn a_range_is_the_sum_of_its_parts_and_removing_undoes_adding(n in 0u64..500, cut in 0u64..500, cells in 0usize..200) {
-            let cut = cut.min(n);
-            let mut parts = sketch(cells, 0..cut);
-            parts.join(&sketch(cells, cut..n));
-            prop_assert_eq!(&parts, &sketch(cells, 0..n));
-            for element in cut..n {
-                parts.remove(Element(scramble(element)));
-            }
-            prop_assert_eq!(parts, sketch(cells, 0..cut));
-        }
-
-        #[test]
-        fn a_prefix_of_a_sketch_is_a_sketch(n in 0u64..300, short in 0usize..100, long in 100usize..300) {
-            let mut cut = sketch(long, 0..n);
-            cut.join(&Sketch::new(short));
-            prop_assert_eq!(cut, sketch(short, 0..n));
-        }
-
-        #[test]
-        fn cells_of_anyone_are_peeled_to_an_end(cells in proptest::collection::vec((-2i64..3, any::<u64>(), any::<u32>()), 0..200)) {
-            let honest = |sum: u64| Element(sum).check();
-            let cells: Vec<Cell> = cells
-                .into_iter()
-                .map(|(count, sum, check)| Cell { count, sum, check: if check % 2 == 0 { honest(sum) } else { check } })
-                .collect();
-            let limit = cells.len();
-            let peeled = Sketch::from_cells(cells).peel();
-            prop_assert!(peeled.mine.len() + peeled.theirs.len() <= limit);
-        }
-    }
-
-    /// The figures of the paper, and of the prototypes that this design rests on.
-    #[test]
-    fn many_differences_cost_about_1_36_cells_each() {
-        for (differences, most) in [(10, 2.3), (100, 1.65), (1000, 1.45), (10_000, 1.40)] {
-            let mut cells: Vec<usize> = (0..9).map(|seed| needed(differences, seed)).collect();
-            cells.sort_unstable();
-            let median = cells[cells.len() / 2] as f64 / differences as f64;
-            assert!(median <= most, "{median} cells a difference at {differences}");
-        }
-    }
-
-    /// The shortest prefix that gives all differences away.
-    fn needed(differences: u64, seed: u64) -> usize {
-        let base = seed << 32;
-        let whole = sketch(24 + 3 * differences as usize, base..base + differences);
-        let (mut low, mut high) = (differences as usize, whole.cells().len());
-        while low < high {
-            let middle = (low + high) / 2;
-            let prefix = Sketch::from_cells(whole.cells()[..middle].to_vec());
-            if prefix.peel().complete { high = middle } else { low = middle + 1 }
-        }
-        low
-    }
-}
+mod tests;

@@ -4,8 +4,10 @@
 //! [`LEAF_ENTRIES_MAX`] entries, or of one position, is a leaf; any other is an inner node of sixteen.
 //! Where nodes and entries are kept is left to a store, which answers through [`Nodes`].
 
+mod rest;
 mod update;
 
+pub use rest::rest;
 pub use update::{Change, Nodes, Update, UpdateError, update};
 
 use serde::{Deserialize, Serialize};

@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering;
 use reknit_core::bounds::LEVELS_MAX;
 use reknit_core::query::{Applied, Ask, Cut, Incoming, Item, Overwrite, Page, Selection, Shape, VersionInfo, View};
 use reknit_core::range::DEPTH_MAX;
-use reknit_core::tree::is_leaf;
-use reknit_core::{CollectionId, Content, Position, Range, Record};
+use reknit_core::sketch::Element;
+use reknit_core::tree::{is_leaf, rest};
+use reknit_core::{CollectionId, Content, Entry, Position, Range, Record, Summary};
 
 use super::commit::submit;
 use super::rows::{self, Stored};
@@ -62,21 +63,33 @@ impl Side for Store {
         asks.iter().map(|ask| view(inner, &tree, *ask)).collect()
     }
 
-    fn items(&self, collection: CollectionId, positions: &[Position]) -> Result<Vec<Item>, StoreError> {
+    fn items(&self, collection: CollectionId, ranges: &[Range]) -> Result<Vec<Item>, StoreError> {
         let inner = &*self.inner;
         inner.check(collection)?;
-        let mut positions = positions.to_vec();
-        positions.sort_unstable();
-        positions.dedup();
+        let mut ranges = ranges.to_vec();
+        ranges.sort_unstable_by_key(|range| (range.first(), range.depth()));
+        // What lies in a range before it is read with that one.
+        ranges.dedup_by(|later, earlier| earlier.covers(*later));
         let snapshot = inner.engine.snapshot()?;
         let mut items = Vec::new();
-        for position in positions {
-            let (start, end) = rows::records_of(collection, Range::of(position, DEPTH_MAX));
+        for range in ranges {
+            let (start, end) = rows::records_of(collection, range);
             for stored in records(inner, snapshot.scan(&start, &end)?) {
                 items.push(item(inner, collection, stored?));
             }
         }
         Ok(items)
+    }
+
+    fn rests(&self, collection: CollectionId, ranges: &[(Range, Vec<Range>)]) -> Result<Vec<Summary>, StoreError> {
+        let inner = &*self.inner;
+        inner.check(collection)?;
+        let snapshot = inner.engine.snapshot()?;
+        let tree = Tree { snapshot: &*snapshot, collection, reads: &inner.reads };
+        let one = |(range, parts): &(Range, Vec<Range>)| {
+            rest(&inner.keys, &tree, *range, tree.summary(&inner.keys, *range)?, parts)
+        };
+        ranges.iter().map(one).collect()
     }
 
     fn list(
@@ -116,45 +129,27 @@ impl Side for Store {
             Selection::Range(range) => {
                 for stored in records_after(inner, &*snapshot, collection, *range, after.as_ref())? {
                     if filling.is_full() {
-                        return Ok(filling.cut_short());
+                        filling.cut();
+                        return Ok(filling.page);
                     }
                     filling.put(stored?);
                 }
             }
             Selection::Entries(entries) => {
-                let mut wanted: BTreeMap<Position, Vec<u64>> = BTreeMap::new();
+                let mut wanted: BTreeMap<Range, Vec<u64>> = BTreeMap::new();
                 for (position, short) in entries {
-                    wanted.entry(*position).or_default().push(*short);
+                    wanted.entry(Range::of(*position, DEPTH_MAX)).or_default().push(*short);
                 }
-                let from = after.as_ref().map_or(Position(0), |(position, _)| *position);
-                for (position, mut shorts) in wanted.split_off(&from) {
-                    if filling.is_full() {
-                        return Ok(filling.cut_short());
-                    }
-                    let (start, end) = rows::records_of(collection, Range::of(position, DEPTH_MAX));
-                    let mut found = Vec::new();
-                    for stored in records(inner, snapshot.scan(&start, &end)?) {
-                        let stored = stored?;
-                        let (state, digest) = digested(inner, collection, &stored.key, stored.state);
-                        let short = digest.map(|digest| digest.short());
-                        if let Some(place) = shorts.iter().position(|wanted| Some(*wanted) == short) {
-                            shorts.swap_remove(place);
-                            found.push(Stored { state, ..stored });
-                        }
-                    }
-                    let begun = after.as_ref().filter(|(last, _)| *last == position);
-                    match begun.map(|(_, key)| rows::record(collection, position, key)) {
-                        // What had moved here was counted on the page before.
-                        Some(last) => found.retain(|stored| rows::record(collection, position, &stored.key) > last),
-                        None => filling.page.moved += shorts.len() as u64,
-                    }
-                    for stored in found {
-                        if filling.is_full() {
-                            return Ok(filling.cut_short());
-                        }
-                        filling.put(stored);
-                    }
+                let told = |entry: Entry| entry.digest.short();
+                self.read_named(collection, &*snapshot, &mut filling, wanted, told, after.as_ref())?;
+            }
+            Selection::Elements(elements) => {
+                let mut wanted: BTreeMap<Range, Vec<u64>> = BTreeMap::new();
+                for element in elements {
+                    wanted.entry(element.range()).or_default().push(element.0);
                 }
+                let told = |entry: Entry| Element::of(&entry).0;
+                self.read_named(collection, &*snapshot, &mut filling, wanted, told, after.as_ref())?;
             }
         }
         Ok(filling.page)
@@ -229,6 +224,57 @@ fn view(inner: &Inner, tree: &Tree<'_>, ask: Ask) -> Result<View, StoreError> {
     Ok(View { range, summary, shape })
 }
 
+impl Store {
+    /// Reads the records in some ranges of one depth whose entries are told by these numbers; those that are not there,
+    /// or not any more, are counted as moved.
+    fn read_named(
+        &self,
+        collection: CollectionId,
+        snapshot: &dyn Snapshot,
+        filling: &mut Filling,
+        mut wanted: BTreeMap<Range, Vec<u64>>,
+        told: impl Fn(Entry) -> u64,
+        after: Option<&(Position, Vec<u8>)>,
+    ) -> Result<(), StoreError> {
+        let inner = &*self.inner;
+        if let Some((position, _)) = after {
+            wanted.retain(|range, _| range.last() >= *position);
+        }
+        for (range, mut numbers) in wanted {
+            if filling.is_full() {
+                filling.cut();
+                return Ok(());
+            }
+            let (start, end) = rows::records_of(collection, range);
+            let mut found = Vec::new();
+            for stored in records(inner, snapshot.scan(&start, &end)?) {
+                let stored = stored?;
+                let (state, digest) = digested(inner, collection, &stored.key, stored.state);
+                let number = digest.map(|digest| told(Entry { position: stored.position, digest }));
+                if let Some(place) = numbers.iter().position(|wanted| Some(*wanted) == number) {
+                    numbers.swap_remove(place);
+                    found.push(Stored { state, ..stored });
+                }
+            }
+            match after.filter(|(last, _)| range.contains(*last)) {
+                // What had moved here was counted on the page before.
+                Some((position, key)) => {
+                    found.retain(|stored| (stored.position, stored.key.as_slice()) > (*position, key.as_slice()));
+                }
+                None => filling.page.moved += numbers.len() as u64,
+            }
+            for stored in found {
+                if filling.is_full() {
+                    filling.cut();
+                    return Ok(());
+                }
+                filling.put(stored);
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A page that is being filled.
 struct Filling {
     page: Page,
@@ -250,8 +296,9 @@ impl Filling {
         self.page.records.push(record);
     }
 
-    fn cut_short(self) -> Page {
-        Page { next: self.last, ..self.page }
+    /// Tells where to go on: there is more.
+    fn cut(&mut self) {
+        self.page.next = self.last.clone();
     }
 }
 

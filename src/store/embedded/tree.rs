@@ -112,6 +112,18 @@ impl Tree<'_> {
     }
 }
 
+impl Nodes for Tree<'_> {
+    type Error = StoreError;
+
+    fn children(&self, range: Range) -> Result<[Summary; 16], StoreError> {
+        Tree::children(self, range)
+    }
+
+    fn entries(&self, range: Range) -> Result<Vec<Entry>, StoreError> {
+        Tree::entries(self, range)
+    }
+}
+
 /// A tree as the writer reads it for one batch: through the cache, keeping all that it touched.
 pub(super) struct Batched<'a> {
     tree: Tree<'a>,

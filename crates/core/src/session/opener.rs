@@ -18,7 +18,7 @@ use crate::difference::{Difference, Kind, Side, judge};
 use crate::digest::Keys;
 use crate::message::{Compare, Compared, Life, List, Message};
 use crate::query::{Answer, Ask, Cut, Item, Overwrite, Query, Selection, VersionInfo, View};
-use crate::range::{Position, Range};
+use crate::range::{Position, Range, places};
 use crate::stamp::Millis;
 use crate::wire::{self, RangeView, WireItem};
 
@@ -370,7 +370,7 @@ impl Opener {
             let rechecking = matches!(self.phase, Phase::Rechecking);
             let purpose =
                 if rechecking { Purpose::Recheck(collection, items) } else { Purpose::Pair(collection, items) };
-            self.ask(Query::Items(collection, positions), purpose);
+            self.ask(Query::Items(collection, places(&positions)), purpose);
         }
         Ok(())
     }
@@ -426,7 +426,7 @@ impl Opener {
             (Step::OnlyTheirs(range), _) => self.list.entry(collection).or_default().1.push(range),
             (Step::Leaf { mine, theirs, both }, _) => {
                 if !mine.is_empty() {
-                    self.ask(Query::Items(collection, mine), Purpose::Pair(collection, Vec::new()));
+                    self.ask(Query::Items(collection, places(&mine)), Purpose::Pair(collection, Vec::new()));
                 }
                 let list = &mut self.list.entry(collection).or_default().0;
                 list.extend(theirs);

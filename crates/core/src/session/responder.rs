@@ -17,7 +17,7 @@ use crate::message::{
     Written,
 };
 use crate::query::{Answer, Applied, Ask, Cut, Incoming, Item, Query, Selection, View};
-use crate::range::{Position, Range};
+use crate::range::{Position, Range, places};
 use crate::wire::{self, Body, RangeView, WireItem};
 
 /// Refused records whose key and reason are told to the opener.
@@ -334,7 +334,7 @@ impl Responder {
         }
         positions.sort_unstable();
         positions.dedup();
-        self.ask(Query::Items(collection, positions.clone()), Stage::Items { reply, asked: positions });
+        self.ask(Query::Items(collection, places(&positions)), Stage::Items { reply, asked: positions });
     }
 
     fn list(&mut self, list: List) -> Result<(), SessionError> {

@@ -12,6 +12,7 @@ use crate::message::{Message, Transfer, Want, Written};
 use crate::query::{Applied, Guard, Incoming, Overwrite, Query, Replacement, Selection};
 use crate::range::Position;
 use crate::record::{Content, Record};
+use crate::sketch::Element;
 use crate::wire;
 
 /// Entries that one request for records names; about 20 bytes each.
@@ -25,6 +26,7 @@ const SAMPLES_MAX: usize = 16;
 struct Gathered {
     ranges: Vec<crate::range::Range>,
     entries: Vec<(Position, u64)>,
+    elements: Vec<Element>,
     guards: BTreeMap<Vec<u8>, Option<u64>>,
     given: Vec<Record>,
 }
@@ -129,6 +131,7 @@ fn gather(into: &mut BTreeMap<CollectionId, Gathered>, collection: CollectionId,
     match selection {
         Selection::Range(range) => gathered.ranges.push(range),
         Selection::Entries(entries) => gathered.entries.extend(entries),
+        Selection::Elements(elements) => gathered.elements.extend(elements),
     }
 }
 

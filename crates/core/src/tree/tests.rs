@@ -187,3 +187,30 @@ fn a_tree_that_disagrees_with_its_records_is_not_changed_further() {
     let none = update(&kept.keys, &kept, kept.root, vec![change(Some(1), Some(1))]);
     assert_eq!(none.map(|u| (u.root, u.nodes.len())), Ok((kept.root, 0)));
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_rest_is_the_tree_of_what_is_left(
+        n in 0u64..600, taken in proptest::collection::vec((0u64..700, 0u8..=16), 0..40), within in (any::<u64>(), 0u8..3),
+    ) {
+        let position = |nth: u64| Position(nth.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let entry = |nth| Entry { position: position(nth), digest: Digest([nth as u8; 32]) };
+        let mut kept = Kept::new();
+        let add = |nth| Change { position: position(nth), before: None, after: Some(entry(nth).digest) };
+        kept.apply((0..n).map(add).collect());
+        let range = Range::of(Position(within.0), within.1);
+        let inside: Vec<Entry> = kept.entries.iter().filter(|e| range.contains(e.position)).copied().collect();
+        // Disjoint parts: none is kept that lies in another.
+        let mut parts: Vec<Range> = taken.into_iter().map(|(nth, depth)| Range::of(position(nth), depth)).collect();
+        parts.retain(|part| range.covers(*part));
+        parts.sort_unstable_by_key(|part| (part.first(), part.depth()));
+        parts.dedup_by(|later, earlier| earlier.covers(*later));
+        let left: Vec<Entry> =
+            inside.iter().filter(|e| !parts.iter().any(|part| part.contains(e.position))).copied().collect();
+        let summary = kept.keys.build(range, &inside, &mut |_, _| {});
+        let Ok(found) = rest(&kept.keys, &kept, range, summary, &parts);
+        prop_assert_eq!(found, kept.keys.build(range, &left, &mut |_, _| {}));
+    }
+}

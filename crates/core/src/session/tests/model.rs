@@ -15,8 +15,9 @@ use crate::query::{
 use crate::range::Range;
 use crate::record::{Actor, Content, Record, Sibling, State, Version};
 use crate::session::{Grant, Guards, Input, Opener, Options, Outcome, Output, Responder};
+use crate::sketch::{Element, Sketch, cells_kept};
 use crate::stamp::{Clock, Millis};
-use crate::tree::is_leaf;
+use crate::tree::{Summary, is_leaf};
 
 pub(super) struct Model {
     definition: Definition,
@@ -124,6 +125,20 @@ impl Model {
         View { range: ask.range, summary, shape }
     }
 
+    /// From the entries themselves, so that what a store keeps can be told from what it should.
+    fn sketch(&self, range: Range, cells: usize) -> Sketch {
+        let entries = self.within(range);
+        let mut sketch = Sketch::new(cells_kept(range.depth(), entries.len() as u64).min(cells));
+        entries.iter().for_each(|entry| sketch.add(Element::of(entry)));
+        sketch
+    }
+
+    fn rest(&self, range: Range, parts: &[Range]) -> Summary {
+        let mut entries = self.within(range);
+        entries.retain(|entry| !parts.iter().any(|part| part.contains(entry.position)));
+        self.keys.build(range, &entries, &mut |_, _| {})
+    }
+
     fn item(&self, key: &[u8]) -> Item {
         let info = |sibling: &Sibling| {
             let value = match &sibling.content {
@@ -159,8 +174,12 @@ impl Model {
                 Answer::Cut(Cut { commit: self.commit, roots: vec![root] })
             }
             Query::Views(_, asks) => Answer::Views(asks.iter().map(|ask| self.view(ask)).collect()),
-            Query::Items(_, positions) => {
-                Answer::Items(positions.iter().flat_map(|p| self.items(Range::of(*p, 16))).collect())
+            Query::Items(_, ranges) => Answer::Items(ranges.iter().flat_map(|range| self.items(*range)).collect()),
+            Query::Sketches(_, ranges, cells) => {
+                Answer::Sketches(ranges.iter().map(|range| self.sketch(*range, cells)).collect())
+            }
+            Query::Rests(_, ranges) => {
+                Answer::Rests(ranges.iter().map(|(range, parts)| self.rest(*range, parts)).collect())
             }
             Query::List(_, range, after) => {
                 let mut items = self.items(range);
@@ -243,6 +262,15 @@ impl Model {
                     keys.extend(
                         self.entries.iter().filter(|(e, _)| range.contains(e.position)).map(|(_, k)| k.clone()),
                     );
+                }
+                Selection::Elements(elements) => {
+                    for element in elements {
+                        let same = |(entry, _): &(&Entry, &Vec<u8>)| Element::of(entry) == *element;
+                        match self.keyed(element.range()).find(same) {
+                            Some((_, key)) => keys.push(key.clone()),
+                            None => moved += 1,
+                        }
+                    }
                 }
                 Selection::Entries(entries) => {
                     for (position, short) in entries {

@@ -1,0 +1,159 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::canonical::Reader;
+use crate::digest::Digest;
+
+fn sketch(cells: usize, elements: impl IntoIterator<Item = u64>) -> Sketch {
+    let mut sketch = Sketch::new(cells);
+    elements.into_iter().for_each(|element| sketch.add(Element(scramble(element))));
+    sketch
+}
+
+#[test]
+fn an_element_carries_the_key_and_tells_two_digests_of_it_apart() {
+    let position = Position(0x0123_4567_89ab_cdef);
+    let entry = |byte| Entry { position, digest: Digest([byte; 32]) };
+    let (old, new) = (Element::of(&entry(1)), Element::of(&entry(2)));
+    assert_eq!(old, Element(0x0123_4567_8901_0101));
+    assert_ne!(old, new);
+    assert_eq!(old.range(), new.range());
+    assert!(old.range().contains(position) && old.range().depth() == ELEMENT_DEPTH);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_differs_is_peeled_whatever_is_shared(
+        shared in 0u64..3000, mine in 0u64..60, theirs in 0u64..60, seed: u32,
+    ) {
+        let base = u64::from(seed) << 20;
+        let (a, b, c) = (base + shared, base + shared + mine, base + shared + mine + theirs);
+        let cells = 24 + 3 * (mine + theirs) as usize;
+        let mut ours = sketch(cells, base..b);
+        let other = sketch(cells, (base..a).chain(b..c));
+        ours.subtract(&other);
+        let peeled = ours.peel();
+        prop_assert!(peeled.is_complete());
+        let set = |elements: &[Element]| elements.iter().map(|e| e.0).collect::<BTreeSet<_>>();
+        prop_assert_eq!(set(&peeled.mine), (a..b).map(scramble).collect::<BTreeSet<_>>());
+        prop_assert_eq!(set(&peeled.theirs), (b..c).map(scramble).collect::<BTreeSet<_>>());
+    }
+
+    #[test]
+    fn a_range_is_the_sum_of_its_parts_and_removing_undoes_adding(n in 0u64..500, cut in 0u64..500, cells in 0usize..200) {
+        let cut = cut.min(n);
+        let mut parts = sketch(cells, 0..cut);
+        parts.join(&sketch(cells, cut..n));
+        prop_assert_eq!(&parts, &sketch(cells, 0..n));
+        for element in cut..n {
+            parts.remove(Element(scramble(element)));
+        }
+        prop_assert_eq!(parts, sketch(cells, 0..cut));
+    }
+
+    #[test]
+    fn a_prefix_of_a_sketch_is_a_sketch(n in 0u64..300, short in 0usize..100, long in 100usize..300) {
+        let mut cut = sketch(long, 0..n);
+        cut.join(&Sketch::new(short));
+        prop_assert_eq!(cut, sketch(short, 0..n));
+    }
+
+    #[test]
+    fn cells_of_anyone_are_peeled_to_an_end(cells in proptest::collection::vec((-2i64..3, any::<u64>(), any::<u16>()), 0..200)) {
+        let honest = |sum: u64| Element(sum).check();
+        let cells: Vec<Cell> = cells
+            .into_iter()
+            .map(|(count, sum, check)| Cell { count, sum, check: if check % 2 == 0 { honest(sum) } else { check } })
+            .collect();
+        let limit = cells.len();
+        let peeled = Sketch::from_cells(cells).peel();
+        prop_assert!(peeled.mine.len() + peeled.theirs.len() <= limit);
+    }
+}
+
+/// The figures of the paper, and of the prototypes that this design rests on.
+#[test]
+fn many_differences_cost_about_1_36_cells_each() {
+    for (differences, most) in [(10, 2.3), (100, 1.65), (1000, 1.45), (10_000, 1.40)] {
+        let mut cells: Vec<usize> = (0..9).map(|seed| needed(differences, seed)).collect();
+        cells.sort_unstable();
+        let median = cells[cells.len() / 2] as f64 / differences as f64;
+        assert!(median <= most, "{median} cells a difference at {differences}");
+    }
+}
+
+/// The shortest prefix that gives all differences away.
+fn needed(differences: u64, seed: u64) -> usize {
+    let base = seed << 32;
+    let whole = sketch(24 + 3 * differences as usize, base..base + differences);
+    let (mut low, mut high) = (differences as usize, whole.cells().len());
+    while low < high {
+        let middle = (low + high) / 2;
+        let prefix = Sketch::from_cells(whole.cells()[..middle].to_vec());
+        if prefix.peel().is_complete() { high = middle } else { low = middle + 1 }
+    }
+    low
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn cells_come_back_from_their_bytes(n in 0u64..300, depth in 0u8..=12, bits: u64, from in 0usize..20, cells in 0usize..200) {
+        let range = Range::of(Position(bits), depth);
+        let mut sketch = Sketch::new(from + cells);
+        let below = u64::MAX.checked_shr(4 * u32::from(depth)).unwrap_or(0);
+        (0..n).for_each(|nth| sketch.add(Element(range.bits() | scramble(nth) & below)));
+        let mut bytes = Vec::new();
+        pack(&mut bytes, range, n, from, &sketch.cells()[from..]);
+        let mut reader = Reader::new(&bytes);
+        let back = unpack(&mut reader, range, n, from, cells).expect("cells");
+        prop_assert_eq!(&back, &sketch.cells()[from..]);
+        prop_assert!(reader.end().is_ok());
+        prop_assert!(unpack(&mut Reader::new(&bytes), range, n, from, cells + 1).is_err());
+    }
+}
+
+#[test]
+fn the_number_of_differences_is_estimated_from_the_counts() {
+    for (cells, differences, off) in [(32, 1_000, 0.55), (32, 100_000, 0.55), (1_000, 50_000, 0.15)] {
+        for seed in 0..9 {
+            let base = seed << 32;
+            let mut ours = sketch(cells, base..base + differences / 4);
+            ours.subtract(&sketch(cells, base + differences / 4..base + differences));
+            let estimate = ours.estimate() as f64 / differences as f64;
+            assert!((estimate - 1.0).abs() < off, "{estimate} of {differences} by {cells} cells");
+        }
+    }
+    assert_eq!(Sketch::new(40).estimate(), 0);
+}
+
+#[test]
+fn enough_cells_are_asked_for() {
+    for differences in [1, 5, 10, 50, 100, 1000, 10_000] {
+        let enough = (0..20).filter(|seed| needed(differences, *seed) <= cells_for(differences)).count();
+        assert!(enough >= 15, "{enough} of 20 at {differences}");
+    }
+}
+
+#[test]
+fn what_is_kept_follows_depth_and_size() {
+    let kept = |depth, count| cells_kept(depth, count);
+    assert_eq!(
+        [0, 127, 128, 511, 512, 2048, 1 << 15, 1 << 40].map(|n| kept(0, n)),
+        [0, 0, 64, 64, 256, 1024, 16384, 16384]
+    );
+    assert_eq!([128, 511, 512, 8192, 1 << 20].map(|n| kept(1, n)), [0, 0, 256, 4096, 4096]);
+    assert_eq!([512, 2047, 2048, 1 << 20].map(|n| kept(2, n)), [256, 256, 1024, 1024]);
+    assert_eq!([511, 512, 1 << 20].map(|n| kept(3, n)), [0, 256, 256]);
+    assert_eq!(kept(4, 1 << 30), 0);
+    for depth in 0..5 {
+        for count in 0..20_000 {
+            assert!(2 * kept(depth, count) as u64 <= count && kept(depth, count) <= kept(depth, count + 1));
+        }
+    }
+}
