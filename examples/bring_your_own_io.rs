@@ -96,6 +96,7 @@ fn main() {
             Some(Output::Send(message)) => to_responder.push_back(message),
             Some(Output::Ask(query)) => opener.handle(Input::Answer(here.answer(query)), now).expect("in order"),
             Some(Output::Found(found)) => println!("{:?} {}", found.kind, String::from_utf8_lossy(&found.key)),
+            Some(Output::Planned(plan)) => println!("({plan})"),
             Some(Output::Done(outcome)) => return println!("{}", outcome.verdict.name()),
             Some(Output::Stream { .. }) => unreachable!("a diff moves nothing"),
             None => match responder.poll() {

@@ -211,6 +211,7 @@ impl Driver {
                         // A closed queue means that the lane is gone, which its own event tells.
                         let _ = self.jobs.send(Job { transfer, selections, given, guards });
                     }
+                    Output::Planned(plan) => tracing::debug!(%plan, "planned"),
                     Output::Found(difference) => progress(Progress::Found(Box::new(difference))),
                     Output::Done(outcome) => return Ok(Some(*outcome)),
                 }

@@ -28,3 +28,7 @@ pub const LEVELS_MAX: u8 = 2;
 pub const REQUESTS_MAX: usize = 16;
 /// Times that a session looks again at what moved before it gives its verdict.
 pub const ROUNDS_MAX: u32 = 3;
+/// Cells that one range may keep and show: what the root of a large collection keeps, and as many again.
+pub const CELLS_MAX: usize = 32 * 1024;
+/// Cells of all ranges that a session holds at once: those that a level of 4,096 ranges keeps.
+pub const CELLS_HELD_MAX: usize = 1024 * 1024;

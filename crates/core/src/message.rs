@@ -12,7 +12,7 @@ use crate::digest::Digest;
 use crate::tree::Summary;
 
 /// The version of this protocol; told in the opening, checked by the responder.
-pub const PROTOCOL: u16 = 1;
+pub const PROTOCOL: u16 = 2;
 
 /// What a peer may do here. A set of bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +86,10 @@ pub struct Open {
     pub life: Life,
     /// The collections that the session is about; none named: all.
     pub scope: Vec<CollectionId>,
+    /// Of the only collection in scope, if it descends: the first cells of its root, packed ([`crate::sketch::pack`]).
+    pub cells: Blob,
+    /// And the first two bytes of the digest of each of the root's sixteen parts, zeros where one is empty.
+    pub parts: Blob,
 }
 
 /// A dataset's id as one binary string.
@@ -189,6 +193,45 @@ pub struct Compared {
     pub lacking: Vec<u64>,
 }
 
+/// Everything that differs, as far as a sketch tells: entries by their elements, eight bytes each.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Differing {
+    /// Elements that only the responder has.
+    pub mine: Blob,
+    /// Elements that only the opener has.
+    pub theirs: Blob,
+    /// Where both have a record under what seems to be one key: packed [`crate::mark::Mark`]s of the responder's.
+    pub marks: Blob,
+    /// Packed ranges of single elements where the two meet otherwise.
+    pub unclear: Blob,
+}
+
+/// Asks for cells of ranges; answered by one or more [`Cells`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskCells {
+    /// Names the request.
+    pub id: u32,
+    /// In which collection.
+    pub collection: CollectionId,
+    /// Packed ranges.
+    pub ranges: Blob,
+    /// The first cell of each.
+    pub from: u32,
+    /// The cell after the last.
+    pub to: u32,
+}
+
+/// Cells of the responder's ranges, as many of those asked for as it keeps.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cells {
+    /// The request; 0 for those that are sent unasked after the opening.
+    pub id: u32,
+    /// Whether this is the last of the answer.
+    pub last: bool,
+    /// Packed [`crate::sketch::CellRun`]s.
+    pub runs: Blob,
+}
+
 /// Asks for items without content; answered by one or more [`Compared`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct List {
@@ -215,6 +258,30 @@ pub struct Want {
     pub ranges: Blob,
     /// Positions and short digests of entries.
     pub entries: Vec<(u64, u64)>,
+    /// Elements of entries, eight bytes each.
+    pub elements: Blob,
+}
+
+/// Tells how the opener's records at some places rank, so that those travel that win; answered by [`Wanted`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// Names the transfer of what the responder streams.
+    pub transfer: Transfer,
+    /// Packed [`crate::mark::Mark`]s.
+    pub marks: Blob,
+}
+
+/// Which of the records offered the responder wants; it streams its own of the others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// The transfer of the offer.
+    pub transfer: Transfer,
+    /// Whether anything is streamed at all.
+    pub streams: bool,
+    /// Which the responder wants, by their places in the offer ([`crate::mark::pack_places`]).
+    pub wanted: Blob,
+    /// Which cannot be told by marks.
+    pub unclear: Blob,
 }
 
 /// What became of a transfer to the responder, once it is durable there.
@@ -256,6 +323,11 @@ pub enum Message {
     Want(Want),
     Written(Written),
     Bye(Bye),
+    Differing(Differing),
+    AskCells(AskCells),
+    Cells(Cells),
+    Offer(Offer),
+    Wanted(Wanted),
 }
 
 impl Message {
@@ -273,6 +345,11 @@ impl Message {
             Message::Want(body) => pack(9, body),
             Message::Written(body) => pack(10, body),
             Message::Bye(body) => pack(11, body),
+            Message::Differing(body) => pack(12, body),
+            Message::AskCells(body) => pack(13, body),
+            Message::Cells(body) => pack(14, body),
+            Message::Offer(body) => pack(15, body),
+            Message::Wanted(body) => pack(16, body),
         }
     }
 
@@ -295,6 +372,11 @@ impl Message {
             9 => Message::Want(unpack(body)?),
             10 => Message::Written(unpack(body)?),
             11 => Message::Bye(unpack(body)?),
+            12 => Message::Differing(unpack(body)?),
+            13 => Message::AskCells(unpack(body)?),
+            14 => Message::Cells(unpack(body)?),
+            15 => Message::Offer(unpack(body)?),
+            16 => Message::Wanted(unpack(body)?),
             _ => return Err(DecodeError::Malformed("kind of message")),
         })
     }

@@ -8,17 +8,23 @@
 //! a range of one position has none below; a session looks again at most [`crate::bounds::ROUNDS_MAX`] times.
 //! **Cost.** One flight a level of the tree; nothing is read or sent for ranges that are equal.
 
+mod cells;
 mod descent;
 mod mirror;
+mod offers;
 mod opener;
+mod pairing;
+mod planner;
 mod responder;
 mod rounds;
 mod scope;
+mod shown;
 #[cfg(test)]
 mod tests;
 mod transfers;
 
 pub use opener::Opener;
+pub use planner::{Plan, Planner, Why};
 pub use responder::{Grant, Responder};
 
 use serde::{Deserialize, Serialize};
@@ -77,12 +83,15 @@ pub struct Options {
     pub requests: usize,
     /// The collections that the session is about; none named: all of the dataset.
     pub scope: Vec<CollectionId>,
+    /// How it goes about finding what differs.
+    pub planner: Planner,
 }
 
 impl Options {
     /// The defaults for an intent: half a second to settle, six bytes of digest.
     pub fn new(intent: Intent) -> Options {
-        Options { intent, settle: 500, width: 6, mirror: None, requests: REQUESTS_MAX, scope: Vec::new() }
+        let planner = Planner::default();
+        Options { intent, settle: 500, width: 6, mirror: None, requests: REQUESTS_MAX, scope: Vec::new(), planner }
     }
 }
 
@@ -114,6 +123,8 @@ pub enum Output {
     Ask(Query),
     /// Stream these records of the store to the peer, and the given ones, then the end of the transfer.
     Stream { transfer: Transfer, selections: Vec<Selection>, given: Vec<Record>, guards: Guards },
+    /// What was chosen, and why: for logs.
+    Planned(Plan),
     /// A difference.
     Found(Difference),
     /// The session is over.

@@ -11,7 +11,7 @@
 
 mod coding;
 
-pub use coding::{pack, unpack};
+pub use coding::{CellRun, pack, pack_elements, unpack, unpack_elements};
 
 use crate::entry::Entry;
 use crate::range::{Position, Range};

@@ -16,6 +16,7 @@ const KIND_NONE: u8 = 0;
 const KIND_ALL: u8 = 1;
 const KIND_PARTS: u8 = 2;
 const KIND_ENTRIES: u8 = 3;
+const KIND_REST: u8 = 4;
 /// Entries in one view; only a position that very many keys share comes near it.
 const ENTRIES_MAX: usize = 4096;
 
@@ -50,6 +51,13 @@ pub enum Body {
         width: u8,
         /// Position and digest, sorted.
         entries: Vec<(Position, Digest)>,
+    },
+    /// What the range is worth without some of its parts ([`crate::tree::rest`]); only in a comparison.
+    Rest {
+        /// The parts, sorted and disjoint, all below the range.
+        parts: Vec<Range>,
+        /// The digest of the rest, whole.
+        digest: Digest,
     },
 }
 
@@ -115,6 +123,12 @@ impl RangeView {
                     out.extend_from_slice(&digest.0[..usize::from(*width)]);
                 }
             }
+            Body::Rest { parts, digest } => {
+                put_range(out, self.range, KIND_REST);
+                put_varint(out, parts.len() as u64);
+                parts.iter().for_each(|part| put_range(out, *part, 0));
+                out.extend_from_slice(&digest.0);
+            }
         }
     }
 
@@ -125,6 +139,7 @@ impl RangeView {
             KIND_ALL => Body::All(reader.varint("entries of a range", u64::MAX)?),
             KIND_PARTS => take_parts(reader, range)?,
             KIND_ENTRIES => take_entries(reader, range)?,
+            KIND_REST => take_rest(reader, range)?,
             _ => return Err(DecodeError::Malformed("view of a range")),
         };
         Ok(RangeView { range, body })
@@ -170,6 +185,19 @@ fn take_entries(reader: &mut Reader<'_>, range: Range) -> Result<Body, DecodeErr
         entries.push(entry);
     }
     Ok(Body::Entries { width, entries })
+}
+
+fn take_rest(reader: &mut Reader<'_>, range: Range) -> Result<Body, DecodeError> {
+    let n = reader.varint("parts of a range", RANGES_PER_MESSAGE_MAX as u64)?;
+    let mut parts: Vec<Range> = Vec::new();
+    for _ in 0..n {
+        let (part, 0) = take_range(reader)? else { return Err(DecodeError::Malformed("part of a range")) };
+        if !range.covers(part) || parts.last().is_some_and(|last| last.last() >= part.first()) {
+            return Err(DecodeError::Malformed("order of parts"));
+        }
+        parts.push(part);
+    }
+    Ok(Body::Rest { parts, digest: take_digest(reader, 32)? })
 }
 
 fn take_digest(reader: &mut Reader<'_>, width: u8) -> Result<Digest, DecodeError> {

@@ -8,8 +8,10 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use reknit_core::canonical::Blob;
+use reknit_core::mark::{Mark, pack_marks, pack_places};
 use reknit_core::message::*;
 use reknit_core::query::{Guard, Incoming, Item, VersionInfo};
+use reknit_core::sketch::{Cell, CellRun, Element, Sketch, pack_elements};
 use reknit_core::wire::{Body, RangeView, RecordFrame, WireItem, pack_ranges};
 use reknit_core::*;
 
@@ -112,8 +114,13 @@ fn messages() -> BTreeMap<&'static str, Message> {
         root,
         life,
         scope: vec![CollectionId(1)],
+        cells: Blob(vec![1, 2, 3]),
+        parts: Blob(vec![4; 32]),
     };
     let transfer = Transfer(1, CollectionId(0));
+    let mark =
+        |bits, stamp, actor| Mark { place: Range::of(Position(bits), 10), stamp: Stamp(stamp), actor: Actor(actor) };
+    let marks = [mark(4 << 24, 1 << 40, 9), mark(5 << 24, 1 << 30, 7)];
     BTreeMap::from([
         ("01 open", Message::Open(open)),
         ("02 accept", Message::Accept(Accept { rights: Rights::ALL, root, commit: 300, life })),
@@ -143,7 +150,10 @@ fn messages() -> BTreeMap<&'static str, Message> {
                 positions: vec![5],
             }),
         ),
-        ("09 want", Message::Want(Want { transfer, ranges: Blob(vec![]), entries: vec![(5, 6)] })),
+        (
+            "09 want",
+            Message::Want(Want { transfer, ranges: Blob(vec![]), entries: vec![(5, 6)], elements: Blob(vec![7; 8]) }),
+        ),
         (
             "10 written",
             Message::Written(Written {
@@ -156,7 +166,60 @@ fn messages() -> BTreeMap<&'static str, Message> {
             }),
         ),
         ("11 bye", Message::Bye(Bye { verdict: "in_sync".into() })),
+        (
+            "12 differing",
+            Message::Differing(Differing {
+                mine: Blob(pack_elements(&[Element(1), Element(2)])),
+                theirs: Blob(pack_elements(&[Element(3)])),
+                marks: Blob(pack_marks(&marks)),
+                unclear: Blob(pack_ranges(&[Range::of(Position(1 << 60), 10)])),
+            }),
+        ),
+        (
+            "13 ask_cells",
+            Message::AskCells(AskCells {
+                id: 3,
+                collection: CollectionId(0),
+                ranges: Blob(pack_ranges(&[Range::ALL])),
+                from: 32,
+                to: 300,
+            }),
+        ),
+        ("14 cells", Message::Cells(Cells { id: 3, last: true, runs: Blob(vec![1]) })),
+        ("15 offer", Message::Offer(Offer { transfer, marks: Blob(pack_marks(&marks)) })),
+        (
+            "16 wanted",
+            Message::Wanted(Wanted {
+                transfer,
+                streams: true,
+                wanted: Blob(pack_places(&[0, 5])),
+                unclear: Blob(pack_places(&[300])),
+            }),
+        ),
     ])
+}
+
+#[test]
+fn sketches() {
+    let entry =
+        |i: u64| Entry { position: Position(i.wrapping_mul(0x9e37_79b9_7f4a_7c15)), digest: Digest([i as u8; 32]) };
+    let (mut lines, mut sketch) = (Vec::new(), Sketch::new(40));
+    let elements: Vec<Element> = (1..=100).map(|i| Element::of(&entry(i))).collect();
+    elements.iter().for_each(|element| sketch.add(*element));
+    lines.push(("an element", elements[0].0.to_be_bytes().to_vec()));
+    let mut lone = Sketch::new(1000);
+    lone.add(elements[0]);
+    let places = (0u16..).zip(lone.cells()).filter(|(_, cell)| cell.count == 1);
+    lines.push(("the cells among 1000 that it falls in", places.flat_map(|(place, _)| place.to_be_bytes()).collect()));
+    let run = |range, from: usize, cells: &[Cell]| {
+        let mut bytes = Vec::new();
+        CellRun { range, count: 100, from, cells: cells.to_vec() }.encode(&mut bytes);
+        bytes
+    };
+    lines.push(("the first 40 cells of 100 elements", run(Range::ALL, 0, sketch.cells())));
+    let range = Range::of(entry(1).position, 3);
+    lines.push(("two cells of a range", run(range, 7, &lone.cells()[..2])));
+    compare("sketches.tsv", &lines);
 }
 
 #[test]
@@ -176,6 +239,7 @@ fn frames() {
         ("view all", Body::All(300)),
         ("view parts", Body::Parts { levels: 1, width: 6, digests }),
         ("view entries", Body::Entries { width: 6, entries: vec![entry] }),
+        ("view rest", Body::Rest { parts: vec![Range::of(entry.0, 10), range.child(4)], digest: Digest([7; 32]) }),
     ];
     for (name, body) in views {
         let (view, mut bytes) = (RangeView { range, body }, Vec::new());

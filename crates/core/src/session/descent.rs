@@ -61,6 +61,8 @@ pub(super) fn compare(keys: &Keys, ours: &View, theirs: &RangeView, steps: &mut 
                 }
             }
         }
+        // A proof is not compared by looking at the range.
+        Body::Rest { .. } => {}
         Body::Entries { width, entries } => match &ours.shape {
             Shape::Inner(_) => steps.push(Step::Open(range, count)),
             Shape::Empty => steps.extend(leaf(&[], entries, *width)),
@@ -69,10 +71,11 @@ pub(super) fn compare(keys: &Keys, ours: &View, theirs: &RangeView, steps: &mut 
     }
 }
 
-/// How many levels to open a range at once: two if few ranges are open, so that the parts are worth it.
+/// How many levels to open a range at once: two at the root, where most parts are worth it, if nothing else is open.
 pub(super) fn levels(range: Range, count: u64, open: usize) -> u8 {
     let room = DEPTH_MAX - range.depth();
-    let wanted = if open <= 2 && count > 128 * LEAF_ENTRIES_MAX as u64 / 2 { LEVELS_MAX } else { 1 };
+    let wanted =
+        if range == Range::ALL && open == 1 && count > 128 * LEAF_ENTRIES_MAX as u64 / 2 { LEVELS_MAX } else { 1 };
     wanted.min(room)
 }
 

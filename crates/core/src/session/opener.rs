@@ -3,22 +3,25 @@
 //! What happens between rounds (roots, settling, verdicts) is in [`super::rounds`]; transfers are in
 //! [`super::transfers`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use super::cells::{Named, Seen, part_hints};
 use super::descent::{self, Step};
 use super::rounds::Phase;
 use super::scope::Scope;
 use super::transfers::Transfers;
-use super::{Counts, Direction, Input, Intent, Options, Outcome, Output, SessionError};
+use super::{Counts, Input, Intent, Options, Outcome, Output, SessionError};
 use crate::bounds::{FRAME_BYTES_AIM, RANGES_PER_MESSAGE_MAX, REQUESTS_MAX};
 use crate::canonical::Blob;
-use crate::dataset::{CollectionId, Definition, Profile};
-use crate::difference::{Difference, Kind, Side, judge};
+use crate::dataset::{CollectionId, Definition};
+use crate::difference::{Difference, Side};
 use crate::digest::Keys;
+use crate::mark::Mark;
 use crate::message::{Compare, Compared, Life, List, Message};
-use crate::query::{Answer, Ask, Cut, Item, Overwrite, Query, Selection, VersionInfo, View};
+use crate::query::{Answer, Ask, Cut, Overwrite, Query, Selection, View};
 use crate::range::{Position, Range, places};
+use crate::sketch::{ELEMENT_DEPTH, Element};
 use crate::stamp::Millis;
 use crate::wire::{self, RangeView, WireItem};
 
@@ -37,17 +40,24 @@ pub struct Opener {
     pub(super) now: Millis,
     pub(super) phase: Phase,
     pub(super) outputs: VecDeque<Output>,
-    queries: VecDeque<(Query, Purpose)>,
+    pub(super) queries: VecDeque<(Query, Purpose)>,
     asked: Option<Purpose>,
     pub(super) requests: BTreeMap<u32, Request>,
     next_request: u32,
     pub(super) open: BTreeMap<CollectionId, VecDeque<(Range, u64)>>,
     list: BTreeMap<CollectionId, (Vec<Position>, Vec<Range>)>,
+    /// Ranges of one element each whose items are to be asked for.
+    pub(super) close: BTreeMap<CollectionId, Vec<Range>>,
+    /// What sketches named and is to be proven.
+    pub(super) named: BTreeMap<CollectionId, Named>,
+    /// Where that was proven wrong.
+    pub(super) wrong: Vec<(CollectionId, Range)>,
     pub(super) transfers: Transfers,
     /// New versions to be written for a mirror.
     pub(super) overwrites: BTreeMap<CollectionId, Vec<Overwrite>>,
     pub(super) cut: Option<Cut>,
     pub(super) width: u8,
+    pub(super) opening_parts: Blob,
     pub(super) found: Vec<Difference>,
     pub(super) counts: Counts,
     /// Differences of this round that stood still and were not resolved.
@@ -62,13 +72,26 @@ pub struct Opener {
 pub(super) struct Request {
     pub(super) collection: CollectionId,
     pub(super) ranges: Vec<Range>,
-    listing: bool,
+    pub(super) awaited: Awaited,
     /// How many positions were asked about.
-    pub(super) positions: usize,
+    positions: usize,
 }
 
-/// What both sides know of one key.
-type Pair = (Option<Item>, Option<WireItem>);
+/// What a request waits for.
+pub(super) enum Awaited {
+    /// Whatever the responder's planner sends unasked after the opening.
+    First,
+    /// The responder's view of ranges.
+    Compare,
+    /// Whether ranges are equal without what was named.
+    Proof,
+    /// Items.
+    List,
+    /// Items of single elements' ranges, gathered until all are there.
+    Close(Vec<WireItem>),
+    /// Cells, gathered with those that came before; and how often they did not suffice.
+    Cells(Vec<Seen>, u8),
+}
 
 /// What an answer of the store is for.
 pub(super) enum Purpose {
@@ -78,7 +101,13 @@ pub(super) enum Purpose {
     OpenViews(CollectionId, Vec<Ask>),
     CompareTheirs(CollectionId, Vec<RangeView>),
     Pair(CollectionId, Vec<WireItem>),
+    Mine(CollectionId, Vec<Element>),
+    Offer(CollectionId, Vec<Range>, Vec<Mark>),
     MineOnly(CollectionId, Range),
+    OpeningParts,
+    OpeningCells,
+    Subtract(CollectionId, Vec<Seen>, u8),
+    Prove(CollectionId, Vec<(Range, Vec<Range>)>),
     Recheck(CollectionId, Vec<WireItem>),
     Apply(CollectionId),
     Sync,
@@ -95,6 +124,7 @@ impl Opener {
             definition,
             life,
             width: options.width.clamp(1, 32),
+            opening_parts: Blob::default(),
             options,
             scope,
             now,
@@ -106,6 +136,9 @@ impl Opener {
             next_request: 1,
             open: BTreeMap::new(),
             list: BTreeMap::new(),
+            close: BTreeMap::new(),
+            named: BTreeMap::new(),
+            wrong: Vec::new(),
             transfers: Transfers::default(),
             overwrites: BTreeMap::new(),
             cut: None,
@@ -207,6 +240,9 @@ impl Opener {
             }
             Message::Roots(roots) => self.on_roots(roots),
             Message::Compared(compared) => self.on_compared(compared),
+            Message::Differing(told) => self.on_differing(told),
+            Message::Cells(cells) => self.on_cells(cells),
+            Message::Wanted(wanted) => self.on_wanted(wanted),
             Message::Written(written) => self.on_written(written),
             _ => Err(SessionError::Unexpected("a message that only an opener sends")),
         }
@@ -230,6 +266,16 @@ impl Opener {
                 }
             }
             (Purpose::Pair(collection, theirs), Answer::Items(mine)) => self.pair(collection, mine, theirs),
+            (Purpose::Mine(collection, named), Answer::Items(mine)) => self.pair_mine(collection, &named, mine),
+            (Purpose::Offer(collection, places, theirs), Answer::Items(mine)) => {
+                self.offer(collection, &places, &theirs, mine);
+            }
+            (Purpose::OpeningParts, Answer::Views(views)) => self.opening_parts = part_hints(&views),
+            (Purpose::OpeningCells, Answer::Sketches(sketches)) => self.open_with(Opener::opening_cells(&sketches)),
+            (Purpose::Subtract(collection, seen, times), Answer::Sketches(own)) => {
+                self.subtract(collection, seen, times, own);
+            }
+            (Purpose::Prove(collection, wholes), Answer::Rests(own)) => self.send_proof(collection, wholes, &own),
             (Purpose::Recheck(collection, theirs), Answer::Items(mine)) => self.recheck(collection, &mine, &theirs),
             (Purpose::MineOnly(collection, range), Answer::Listed(items, next)) => {
                 if next.is_some() {
@@ -303,20 +349,21 @@ impl Opener {
     }
 
     fn send_compare(&mut self, collection: CollectionId, views: Vec<u8>, ranges: Vec<Range>) {
-        let id = self.request(collection, ranges, false);
+        let id = self.request(collection, ranges, Awaited::Compare);
         self.send(Message::Compare(Compare { id, collection, views: Blob(views) }));
     }
 
-    pub(super) fn request(&mut self, collection: CollectionId, ranges: Vec<Range>, listing: bool) -> u32 {
+    pub(super) fn request(&mut self, collection: CollectionId, ranges: Vec<Range>, awaited: Awaited) -> u32 {
         let id = self.next_request;
         self.next_request = self.next_request.wrapping_add(1).max(1);
-        self.requests.insert(id, Request { collection, ranges, listing, positions: 0 });
+        self.requests.insert(id, Request { collection, ranges, awaited, positions: 0 });
         id
     }
 
     /// Expects the responder's first, unasked view of a root.
     pub(super) fn expect_first(&mut self, collection: CollectionId) {
-        self.requests.insert(0, Request { collection, ranges: vec![Range::ALL], listing: false, positions: 0 });
+        let ranges = vec![Range::ALL];
+        self.requests.insert(0, Request { collection, ranges, awaited: Awaited::First, positions: 0 });
     }
 
     /// Asks for the items that were gathered, unless many requests wait already: then more are gathered first.
@@ -334,33 +381,62 @@ impl Opener {
                 if some.is_empty() && parts.is_empty() {
                     break;
                 }
-                let id = self.request(collection, parts.to_vec(), true);
-                let positions: Vec<u64> = some.into_iter().map(|position| position.0).collect();
-                if let Some(request) = self.requests.get_mut(&id) {
-                    request.positions = positions.len();
-                }
-                self.send(Message::List(List { id, collection, ranges: Blob(wire::pack_ranges(parts)), positions }));
+                let positions = some.into_iter().map(|position| position.0).collect();
+                self.send_list(collection, parts, positions, Awaited::List);
             }
         }
+        self.send_close_lists();
+    }
+
+    pub(super) fn send_list(
+        &mut self,
+        collection: CollectionId,
+        parts: &[Range],
+        positions: Vec<u64>,
+        awaited: Awaited,
+    ) {
+        let id = self.request(collection, parts.to_vec(), awaited);
+        if let Some(request) = self.requests.get_mut(&id) {
+            request.positions = positions.len();
+        }
+        self.send(Message::List(List { id, collection, ranges: Blob(wire::pack_ranges(parts)), positions }));
     }
 
     fn on_compared(&mut self, compared: Compared) -> Result<(), SessionError> {
         let views = RangeView::unpack(&compared.views.0)?;
-        let items = WireItem::unpack(&compared.items.0)?;
-        let request =
-            self.requests.get_mut(&compared.id).ok_or(SessionError::Unexpected("an answer nobody asked for"))?;
-        let (collection, listing) = (request.collection, request.listing);
+        let mut items = WireItem::unpack(&compared.items.0)?;
+        let unasked = SessionError::Unexpected("an answer nobody asked for");
+        let request = self.requests.get_mut(&compared.id).ok_or(unasked.clone())?;
+        let collection = request.collection;
         // An answer speaks of nothing else than was asked about (M7).
         let below = |range: Range| request.ranges.iter().any(|asked| asked.covers(range));
+        let listing = match &mut request.awaited {
+            Awaited::Cells(..) => return Err(unasked),
+            Awaited::First | Awaited::Compare | Awaited::Proof => false,
+            Awaited::List => true,
+            Awaited::Close(gathered) => {
+                gathered.append(&mut items);
+                true
+            }
+        };
         if listing && !views.is_empty() || request.ranges.len() < 64 && views.iter().any(|view| !below(view.range)) {
             return Err(SessionError::Unexpected("an answer about ranges that were not asked about"));
         }
-        if compared.last {
-            self.requests.remove(&compared.id);
+        let ended = if compared.last { self.requests.remove(&compared.id) } else { None };
+        let proof = |request: &Request| matches!(request.awaited, Awaited::Proof).then(|| request.ranges.clone());
+        if let Some(asked) = ended.as_ref().or(self.requests.get(&compared.id)).and_then(proof) {
+            self.note_unproven(collection, &asked, &views);
         }
         if !views.is_empty() {
             let asks = views.iter().map(descent::ask_for).collect();
             self.ask(Query::Views(collection, asks), Purpose::CompareTheirs(collection, views));
+        }
+        match ended.map(|request| (request.awaited, request.ranges)) {
+            Some((Awaited::Proof, _)) => self.proven(),
+            Some((Awaited::Close(items), ranges)) => {
+                return self.pair_close(collection, ranges, items);
+            }
+            _ => {}
         }
         let positions = items.iter().map(|item| item.item.position);
         let mut positions: Vec<Position> = positions.chain(compared.lacking.iter().map(|p| Position(*p))).collect();
@@ -375,13 +451,36 @@ impl Opener {
         Ok(())
     }
 
+    /// Pairs the items of single elements' ranges, which hold all that either side has there.
+    fn pair_close(
+        &mut self,
+        collection: CollectionId,
+        ranges: Vec<Range>,
+        items: Vec<WireItem>,
+    ) -> Result<(), SessionError> {
+        let asked: BTreeSet<Range> = ranges.iter().copied().collect();
+        if items.iter().any(|item| !asked.contains(&Range::of(item.item.position, ELEMENT_DEPTH))) {
+            return Err(SessionError::Unexpected("items of ranges that were not asked about"));
+        }
+        self.ask(Query::Items(collection, ranges), Purpose::Pair(collection, items));
+        Ok(())
+    }
+
     /// What is known to be unproven: ranges, and positions that differ and were not looked at yet.
     pub(super) fn unproven(&self) -> (Vec<Range>, usize) {
         let (mut ranges, mut positions) = (Vec::new(), 0);
         ranges.extend(self.open.values().flatten().map(|(range, _)| *range));
         for request in self.requests.values() {
-            ranges.extend(&request.ranges);
+            match request.awaited {
+                // Single keys, though of no known length.
+                Awaited::Close(_) => positions += request.ranges.len(),
+                _ => ranges.extend(&request.ranges),
+            }
             positions += request.positions;
+        }
+        positions += self.close.values().map(Vec::len).sum::<usize>();
+        if !self.named.is_empty() {
+            ranges.push(Range::ALL);
         }
         for (listed, parts) in self.list.values() {
             positions += listed.len();
@@ -393,6 +492,9 @@ impl Opener {
                 Purpose::CompareTheirs(_, views) => ranges.extend(views.iter().map(|view| view.range)),
                 Purpose::Pair(_, items) => positions += items.len(),
                 Purpose::MineOnly(_, range) => ranges.push(*range),
+                Purpose::Mine(_, elements) => positions += elements.len(),
+                Purpose::Offer(_, places, _) => positions += places.len(),
+                Purpose::Subtract(_, seen, _) => ranges.extend(seen.iter().map(|seen| seen.range)),
                 _ => {}
             }
         }
@@ -431,124 +533,6 @@ impl Opener {
                 let list = &mut self.list.entry(collection).or_default().0;
                 list.extend(theirs);
                 list.extend(both);
-            }
-        }
-    }
-
-    /// Pairs our items and the peer's by key, judges each pair and acts on it.
-    fn pair(&mut self, collection: CollectionId, mine: Vec<Item>, theirs: Vec<WireItem>) {
-        let mut pairs: BTreeMap<(Position, Vec<u8>), Pair> = BTreeMap::new();
-        for item in mine {
-            let pair = pairs.entry((item.position, item.key.clone())).or_default();
-            pair.0 = Some(item);
-        }
-        for item in theirs {
-            let pair = pairs.entry((item.item.position, item.item.key.clone())).or_default();
-            pair.1 = Some(item);
-        }
-        for ((position, key), (mine, theirs)) in pairs {
-            let profile = self.definition.profile;
-            let Some(kind) = judge(profile, mine.as_ref(), theirs.as_ref().map(|t| &t.item)) else { continue };
-            let written_here = |item: &Item| self.cut.as_ref().is_some_and(|cut| item.commit > cut.commit);
-            let fresh = theirs.as_ref().is_some_and(|t| t.fresh)
-                || mine.as_ref().is_some_and(|item| written_here(item) && !self.transfers.is_own(item.commit));
-            let newest = |item: Option<&Item>| item.and_then(|i| i.versions.first().cloned());
-            let difference = Difference {
-                collection,
-                position,
-                key,
-                kind,
-                mine: newest(mine.as_ref()),
-                theirs: newest(theirs.as_ref().map(|t| &t.item)),
-                stable: !fresh,
-            };
-            self.fresh += u64::from(fresh);
-            self.count(kind);
-            let (own, other) = (mine.as_ref(), theirs.as_ref().map(|t| &t.item));
-            if self.mirror(&difference, own, other) {
-                self.outputs.push_back(Output::Found(difference));
-            } else if let Intent::Repair(direction) = self.options.intent {
-                self.resolve(direction, &difference, own, other, fresh);
-                self.outputs.push_back(Output::Found(difference));
-            } else if self.found.len() < FOUND_MAX {
-                self.found.push(difference);
-            } else {
-                self.outputs.push_back(Output::Found(difference));
-            }
-        }
-        for (collection, overwrites) in std::mem::take(&mut self.overwrites) {
-            self.overwrite(collection, overwrites);
-        }
-    }
-
-    fn count(&mut self, kind: Kind) {
-        let counts = &mut self.counts;
-        *match kind {
-            Kind::Only(Side::Mine) => &mut counts.only_mine,
-            Kind::Only(Side::Theirs) => &mut counts.only_theirs,
-            Kind::Newer(Side::Mine) | Kind::Concurrent(Side::Mine) => &mut counts.mine_newer,
-            Kind::Newer(Side::Theirs) | Kind::Concurrent(Side::Theirs) => &mut counts.theirs_newer,
-            Kind::Versions(_) => &mut counts.versions,
-            Kind::Content => &mut counts.content,
-        } += 1;
-        counts.concurrent += u64::from(matches!(kind, Kind::Concurrent(_)));
-    }
-
-    fn resolve(
-        &mut self,
-        direction: Direction,
-        difference: &Difference,
-        mine: Option<&Item>,
-        theirs: Option<&Item>,
-        fresh: bool,
-    ) {
-        let (collection, position) = (difference.collection, difference.position);
-        let short = |item: Option<&Item>| item.and_then(|i| i.digest).map(|digest| digest.short());
-        let (send, want) = match (difference.kind, direction) {
-            (Kind::Only(side) | Kind::Newer(side) | Kind::Concurrent(side) | Kind::Versions(side), _) => {
-                (side == Side::Mine, side == Side::Theirs)
-            }
-            (Kind::Content, Direction::To(side)) => (side == Side::Theirs, side == Side::Mine),
-            // Versions without an order both travel, and each side keeps the greater; bare content has none.
-            (Kind::Content, Direction::Both) => {
-                let versioned = self.definition.profile == Profile::Versioned;
-                (versioned, versioned)
-            }
-        };
-        let mut done = false;
-        if let (true, true, Some(digest)) = (send, direction.writes(Side::Theirs), short(mine)) {
-            self.transfers.send_entry(collection, position, digest, &difference.key, short(theirs));
-            done = true;
-        }
-        if let (true, true, Some(digest)) = (want, direction.writes(Side::Mine), short(theirs)) {
-            self.transfers.want_entry(collection, position, digest, &difference.key, short(mine));
-            done = true;
-        }
-        if !done {
-            self.leave(1, fresh);
-        }
-    }
-
-    fn leave(&mut self, count: u64, fresh: bool) {
-        self.counts.left += count;
-        self.unresolved += if fresh { 0 } else { count };
-    }
-
-    /// Which of the differences that were found still stand as they were.
-    fn recheck(&mut self, collection: CollectionId, mine: &[Item], theirs: &[WireItem]) {
-        let version =
-            |info: &Option<VersionInfo>| info.as_ref().map(|i| (i.version.clone(), i.content.map(|d| d.short())));
-        let newest = |item: Option<&Item>| version(&item.and_then(|i| i.versions.first().cloned()));
-        for difference in self.found.iter_mut().filter(|d| d.collection == collection) {
-            let same = |item: &&Item| item.position == difference.position && item.key == difference.key;
-            let at = mine.partition_point(|item| item.position < difference.position);
-            let here = mine[at..].iter().take_while(|item| item.position == difference.position).find(same);
-            let at = theirs.partition_point(|item| item.item.position < difference.position);
-            let there = theirs[at..].iter().map(|item| &item.item);
-            let there = there.take_while(|item| item.position == difference.position).find(same);
-            if here.is_some() || there.is_some() {
-                let still = newest(here) == version(&difference.mine) && newest(there) == version(&difference.theirs);
-                difference.stable = still;
             }
         }
     }

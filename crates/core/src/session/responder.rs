@@ -5,19 +5,24 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use super::cells::{part_hints, parts_that_differ};
 use super::descent::{self, Step};
+use super::planner::Planner;
 use super::scope::Scope;
+use super::shown::opening_cells;
 use super::{Guards, Input, Output, SessionError};
 use crate::bounds::{FRAME_BYTES_AIM, REQUESTS_MAX};
 use crate::canonical::Blob;
 use crate::dataset::{CollectionId, Definition};
 use crate::digest::Keys;
+use crate::mark::Mark;
 use crate::message::{
-    Accept, Compare, Compared, Life, List, Message, Open, PROTOCOL, Refuse, RefuseCode, Rights, Roots, Transfer, Want,
-    Written,
+    Accept, Compare, Compared, Differing, Life, List, Message, Open, PROTOCOL, Refuse, RefuseCode, Rights, Roots,
+    Transfer, Want, Written,
 };
 use crate::query::{Answer, Applied, Ask, Cut, Incoming, Item, Query, Selection, View};
 use crate::range::{Position, Range, places};
+use crate::sketch::{CellRun, ELEMENT_DEPTH, unpack_elements};
 use crate::wire::{self, Body, RangeView, WireItem};
 
 /// Refused records whose key and reason are told to the opener.
@@ -56,12 +61,15 @@ impl Grant {
 /// The responder's state machine.
 pub struct Responder {
     keys: Arc<Keys>,
-    definition: Arc<Definition>,
+    pub(super) definition: Arc<Definition>,
     life: Life,
     grant: Grant,
+    pub(super) planner: Planner,
+    /// Entries of the collections in scope at the cut.
+    pub(super) root_count: u64,
     inbox: VecDeque<Work>,
     asked: Option<Stage>,
-    outputs: VecDeque<Output>,
+    pub(super) outputs: VecDeque<Output>,
     scope: Option<Scope>,
     cut: Option<Cut>,
     own_commits: BTreeSet<u64>,
@@ -76,21 +84,66 @@ enum Work {
 }
 
 /// Between a question to the store and its answer.
-enum Stage {
+pub(super) enum Stage {
     Opening(Open),
+    /// The opener's first cells and the hints of its parts, and what is known of ours.
+    Parts {
+        collection: CollectionId,
+        theirs: CellRun,
+        parts: Blob,
+    },
+    Plan {
+        collection: CollectionId,
+        theirs: CellRun,
+        differ: Option<u32>,
+    },
+    Differing(Differing, Vec<Range>),
+    Offer {
+        transfer: Transfer,
+        marks: Vec<Mark>,
+    },
+    Cells {
+        id: u32,
+        ranges: Vec<Range>,
+        from: usize,
+    },
+    Rests {
+        id: u32,
+        collection: CollectionId,
+        theirs: Vec<RangeView>,
+    },
     First(u8),
     Roots,
-    Compare { id: u32, collection: CollectionId, theirs: Vec<RangeView> },
-    Opened { reply: Reply, collection: CollectionId, asks: Vec<Ask>, positions: Vec<Position>, width: u8 },
-    Items { reply: Reply, asked: Vec<Position> },
-    List { reply: Reply, collection: CollectionId, rest: Vec<Range>, positions: Vec<Position>, current: Range },
+    Compare {
+        id: u32,
+        collection: CollectionId,
+        theirs: Vec<RangeView>,
+    },
+    Opened {
+        reply: Reply,
+        collection: CollectionId,
+        asks: Vec<Ask>,
+        positions: Vec<Position>,
+        width: u8,
+    },
+    Items {
+        reply: Reply,
+        asked: Vec<Position>,
+    },
+    List {
+        reply: Reply,
+        collection: CollectionId,
+        rest: Vec<Range>,
+        positions: Vec<Position>,
+        current: Range,
+    },
     Apply(Transfer),
     Sync(Transfer),
 }
 
 /// An answer that grows and is sent in frames.
 #[derive(Default)]
-struct Reply(Compared);
+pub(super) struct Reply(pub(super) Compared);
 
 impl Responder {
     /// Waits for an opening.
@@ -100,6 +153,8 @@ impl Responder {
             definition,
             life,
             grant,
+            planner: Planner::default(),
+            root_count: 0,
             inbox: VecDeque::new(),
             asked: None,
             outputs: VecDeque::new(),
@@ -109,6 +164,12 @@ impl Responder {
             transfers: BTreeMap::new(),
             over: None,
         }
+    }
+
+    /// Plans otherwise than by default.
+    #[must_use]
+    pub fn with_planner(self, planner: Planner) -> Responder {
+        Responder { planner, ..self }
     }
 
     /// Hands in what happened. Drain [`Responder::poll`] afterwards.
@@ -154,6 +215,8 @@ impl Responder {
             Work::Message(Message::AskRoots) => self.ask(Query::Cut, Stage::Roots),
             Work::Message(Message::Compare(compare)) => self.compare(compare)?,
             Work::Message(Message::List(list)) => self.list(list)?,
+            Work::Message(Message::AskCells(asked)) => self.ask_cells(asked)?,
+            Work::Message(Message::Offer(offer)) => self.on_offer(offer)?,
             Work::Message(Message::Want(want)) => self.want(want)?,
             Work::Message(_) => return Err(SessionError::Unexpected("a message that only a responder sends")),
             Work::Records(transfer, records) => {
@@ -173,6 +236,23 @@ impl Responder {
         match (stage, answer) {
             (Stage::Opening(open), Answer::Cut(cut)) => self.open(open, cut),
             (Stage::First(levels), Answer::Views(views)) => self.first(levels, &views),
+            (Stage::Parts { collection, theirs, parts }, Answer::Views(views)) => {
+                let differ = parts_that_differ(&part_hints(&views), &parts);
+                let cells = theirs.cells.len();
+                self.ask(
+                    Query::Sketches(collection, vec![Range::ALL], cells),
+                    Stage::Plan { collection, theirs, differ },
+                );
+            }
+            (Stage::Plan { collection, theirs, differ }, Answer::Sketches(own)) => {
+                self.plan(collection, theirs, differ, own);
+            }
+            (Stage::Differing(told, both), Answer::Items(items)) => self.send_differing(told, &both, items),
+            (Stage::Offer { transfer, marks }, Answer::Items(items)) => self.answer_offer(transfer, &marks, items),
+            (Stage::Cells { id, ranges, from }, Answer::Sketches(sketches)) => {
+                self.send_cells(id, &ranges, from, &sketches);
+            }
+            (Stage::Rests { id, collection, theirs }, Answer::Rests(own)) => self.rests(id, collection, &theirs, &own),
             (Stage::Roots, Answer::Cut(cut)) => self.send_roots(cut),
             (Stage::Compare { id, collection, theirs }, Answer::Views(views)) => {
                 self.compared(id, collection, &theirs, &views)
@@ -228,11 +308,18 @@ impl Responder {
         if root == open.root {
             return;
         }
-        if let Some(only) = only {
-            let levels = descent::levels(Range::ALL, roots.first().map_or(0, |root| root.count), 1);
-            self.ask(Query::Views(only, vec![Ask { range: Range::ALL, levels }]), Stage::First(levels));
-        } else if open.descend {
-            self.send_roots(cut);
+        self.root_count = roots.iter().map(|root| root.count).sum();
+        match only {
+            Some(collection) => match opening_cells(&open) {
+                Some(theirs) => {
+                    let parts = open.parts;
+                    let ask = Ask { range: Range::ALL, levels: 1 };
+                    self.ask(Query::Views(collection, vec![ask]), Stage::Parts { collection, theirs, parts });
+                }
+                None => self.show_root(collection, descent::levels(Range::ALL, self.root_count, 1)),
+            },
+            None if open.descend => self.send_roots(cut),
+            None => {}
         }
     }
 
@@ -288,6 +375,18 @@ impl Responder {
         self.check(compare.collection, Rights::COMPARE, "a comparison without the right to compare")?;
         let theirs = RangeView::unpack(&compare.views.0)?;
         let (id, collection) = (compare.id, compare.collection);
+        let rest = |view: &RangeView| match &view.body {
+            Body::Rest { parts, .. } => Some((view.range, parts.clone())),
+            _ => None,
+        };
+        let rests: Vec<(Range, Vec<Range>)> = theirs.iter().filter_map(rest).collect();
+        if !rests.is_empty() {
+            if rests.len() < theirs.len() {
+                return Err(SessionError::Unexpected("a proof and a comparison in one message"));
+            }
+            self.ask(Query::Rests(collection, rests), Stage::Rests { id, collection, theirs });
+            return Ok(());
+        }
         let asks = theirs.iter().map(descent::ask_for).collect();
         self.ask(Query::Views(collection, asks), Stage::Compare { id, collection, theirs });
         Ok(())
@@ -346,7 +445,11 @@ impl Responder {
         Ok(())
     }
 
+    /// Lists ranges one by one; those of single elements all at once.
     fn list_on(&mut self, reply: Reply, collection: CollectionId, mut rest: Vec<Range>, positions: Vec<Position>) {
+        if positions.is_empty() && !rest.is_empty() && rest.iter().all(|range| range.depth() == ELEMENT_DEPTH) {
+            return self.ask(Query::Items(collection, rest), Stage::Items { reply, asked: Vec::new() });
+        }
         match rest.pop() {
             Some(current) => {
                 let stage = Stage::List { reply, collection, rest, positions, current };
@@ -358,11 +461,15 @@ impl Responder {
 
     fn want(&mut self, want: Want) -> Result<(), SessionError> {
         self.check(want.transfer.1, Rights::READ, "a wish for records without the right to read")?;
+        let elements = unpack_elements(&want.elements.0)?;
         let mut selections: Vec<Selection> =
             wire::unpack_ranges(&want.ranges.0)?.into_iter().map(Selection::Range).collect();
         if !want.entries.is_empty() {
             let entries = want.entries.into_iter().map(|(position, short)| (Position(position), short));
             selections.push(Selection::Entries(entries.collect()));
+        }
+        if !elements.is_empty() {
+            selections.push(Selection::Elements(elements));
         }
         self.outputs.push_back(Output::Stream {
             transfer: want.transfer,
@@ -403,13 +510,17 @@ impl Responder {
 
     fn put_items(&mut self, reply: &mut Reply, items: Vec<Item>) {
         for item in items {
-            let since = self.cut.as_ref().is_some_and(|cut| item.commit > cut.commit);
-            let fresh = since && !self.own_commits.contains(&item.commit);
             // A long key goes in a frame of its own rather than in one above the cap.
             self.send_if_full(reply, item.key.len());
-            WireItem { item, fresh }.encode(&mut reply.0.items.0);
+            self.wire_item(item).encode(&mut reply.0.items.0);
             self.send_if_full(reply, 0);
         }
+    }
+
+    pub(super) fn wire_item(&self, item: Item) -> WireItem {
+        let since = self.cut.as_ref().is_some_and(|cut| item.commit > cut.commit);
+        let fresh = since && !self.own_commits.contains(&item.commit);
+        WireItem { item, fresh }
     }
 
     fn put_view(&mut self, reply: &mut Reply, view: &RangeView) {
@@ -428,24 +539,29 @@ impl Responder {
         }
     }
 
-    fn send_last(&mut self, reply: Reply) {
+    pub(super) fn send_last(&mut self, reply: Reply) {
         self.send(Message::Compared(Compared { last: true, ..reply.0 }));
     }
 
     /// Whether a request about a collection has a place here: in scope, and with the right, looked at each time (M9).
-    fn check(&self, collection: CollectionId, right: Rights, without: &'static str) -> Result<(), SessionError> {
+    pub(super) fn check(
+        &self,
+        collection: CollectionId,
+        right: Rights,
+        without: &'static str,
+    ) -> Result<(), SessionError> {
         if !self.scope.as_ref().is_some_and(|scope| scope.contains(collection)) {
             return Err(SessionError::Unexpected("a collection that the session is not about"));
         }
         if self.grant.on(collection).allow(right) { Ok(()) } else { Err(SessionError::Unexpected(without)) }
     }
 
-    fn ask(&mut self, query: Query, stage: Stage) {
+    pub(super) fn ask(&mut self, query: Query, stage: Stage) {
         self.asked = Some(stage);
         self.outputs.push_back(Output::Ask(query));
     }
 
-    fn send(&mut self, message: Message) {
+    pub(super) fn send(&mut self, message: Message) {
         self.outputs.push_back(Output::Send(message));
     }
 }

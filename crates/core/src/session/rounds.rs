@@ -3,12 +3,13 @@
 //! The rules of the verdicts are promise 1 of the design; each is cited where it is applied.
 
 use super::descent::Step;
-use super::opener::{Opener, Purpose};
+use super::opener::{Awaited, Opener, Purpose};
 use super::{Estimate, Intent, Output, SessionError, Verdict};
 use crate::bounds::ROUNDS_MAX;
+use crate::canonical::Blob;
 use crate::dataset::CollectionId;
 use crate::difference::Side;
-use crate::message::{Accept, Bye, DatasetIdBytes, List, Message, Open, PROTOCOL, Refuse, RefuseCode, Rights, Roots};
+use crate::message::{Accept, Bye, DatasetIdBytes, Message, Open, PROTOCOL, Refuse, RefuseCode, Rights, Roots};
 use crate::query::{Cut, Query};
 use crate::range::Range;
 use crate::stamp::Millis;
@@ -51,6 +52,13 @@ impl Opener {
         self.outcome.cut_mine = cut.clone();
         self.outcome.root_mine = root;
         self.cut = Some(cut);
+        if !self.prepare_opening(root.count) {
+            self.open_with(Blob::default());
+        }
+    }
+
+    /// Sends the opening, with the cells that it is to show.
+    pub(super) fn open_with(&mut self, cells: Blob) {
         let wants = match self.options.intent {
             Intent::Check | Intent::Diff => Rights::COMPARE,
             Intent::Repair(direction) => {
@@ -60,15 +68,18 @@ impl Opener {
             }
         };
         self.phase = Phase::Opening;
+        let parts = std::mem::take(&mut self.opening_parts);
         self.send(Message::Open(Open {
             protocol: PROTOCOL,
             dataset: DatasetIdBytes(self.definition.id),
             definition: self.definition.hash(),
             wants,
             descend: self.options.intent != Intent::Check,
-            root,
+            root: self.outcome.root_mine,
             life: self.life,
             scope: self.options.scope.clone(),
+            cells,
+            parts,
         }));
     }
 
@@ -130,6 +141,7 @@ impl Opener {
         match self.phase.clone() {
             Phase::Start | Phase::Opening | Phase::Looking(_) | Phase::Over => false,
             Phase::Checking if self.scope.only().is_some() && self.outcome.estimate.is_none() => false,
+            Phase::Descending if self.prove() => true,
             Phase::Descending if matches!(self.options.intent, Intent::Repair(_)) => {
                 self.look(false);
                 true
@@ -295,8 +307,10 @@ impl Opener {
             self.width = 32;
         }
         self.phase = Phase::Descending;
-        for (collection, (ours, other)) in self.scope.iter().zip(mine.iter().zip(theirs)) {
-            if ours != other {
+        let collections: Vec<CollectionId> = self.scope.iter().collect();
+        for (collection, (ours, other)) in collections.into_iter().zip(mine.iter().zip(theirs)) {
+            let small = ours.count.min(other.count);
+            if ours != other && !(self.counts.rounds == 0 && self.sketch_root(collection, small)) {
                 let queue = self.open.entry(collection).or_default();
                 queue.push_back((Range::ALL, ours.count.max(other.count)));
             }
@@ -314,9 +328,7 @@ impl Opener {
             positions.sort_unstable();
             positions.dedup();
             for some in positions.chunks(crate::bounds::FRAME_BYTES_AIM / 10) {
-                let id = self.request(collection, Vec::new(), true);
-                let (ranges, positions) = (Default::default(), some.to_vec());
-                self.send(Message::List(List { id, collection, ranges, positions }));
+                self.send_list(collection, &[], some.to_vec(), Awaited::List);
             }
         }
     }

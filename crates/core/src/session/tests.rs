@@ -1,6 +1,7 @@
 //! Two sessions in one thread over model stores, against brute force.
 
 mod model;
+mod sketches;
 
 use std::collections::BTreeMap;
 
@@ -110,11 +111,11 @@ proptest! {
     fn a_repair_to_one_side_writes_only_that_side(drift in drift(), theirs: bool) {
         let (mut a, mut b) = two(&drift, Profile::Versioned);
         let (side, untouched) = if theirs { (Side::Theirs, a.records().clone()) } else { (Side::Mine, b.records().clone()) };
-        let Run { outcome, .. } = run(&mut a, &mut b, options(Intent::Repair(Direction::To(side)), &drift), World::quiet());
+        let Run { outcome, plans, .. } = run(&mut a, &mut b, options(Intent::Repair(Direction::To(side)), &drift), World::quiet());
         let other = if theirs { &a } else { &b };
         prop_assert_eq!(other.records(), &untouched);
         let left = brute(&a, &b);
-        prop_assert_eq!(outcome.counts.left, left.len() as u64);
+        prop_assert_eq!(outcome.counts.left, left.len() as u64, "{:?}", plans);
         prop_assert_eq!(outcome.verdict, if left.is_empty() { Verdict::InSync } else { Verdict::Differs });
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::offers::Offered;
 use super::opener::{Opener, Purpose};
 use super::rounds::Phase;
 use super::{Guards, Moves, Output, SessionError};
@@ -12,7 +13,7 @@ use crate::message::{Message, Transfer, Want, Written};
 use crate::query::{Applied, Guard, Incoming, Overwrite, Query, Replacement, Selection};
 use crate::range::Position;
 use crate::record::{Content, Record};
-use crate::sketch::Element;
+use crate::sketch::{Element, pack_elements};
 use crate::wire;
 
 /// Entries that one request for records names; about 20 bytes each.
@@ -37,9 +38,12 @@ pub(super) struct Transfers {
     sending: BTreeMap<CollectionId, Gathered>,
     wanting: BTreeMap<CollectionId, Gathered>,
     next: u16,
-    sent: BTreeSet<Transfer>,
-    /// Transfers to us, with how many single entries were named in each.
+    /// Transfers to the peer, and whether their records are yet to be counted as ours alone.
+    sent: BTreeMap<Transfer, bool>,
+    /// Transfers to us, with how many of their records are counted already.
     wanted: BTreeMap<Transfer, u64>,
+    /// Records whose marks were told and are not answered yet.
+    offered: BTreeMap<Transfer, Offered>,
     applying: u64,
     own_commits: BTreeSet<u64>,
     unsynced: bool,
@@ -92,10 +96,28 @@ impl Transfers {
         }
     }
 
+    /// Names a transfer of what wins over these records; which of them are wanted is told apart.
+    pub(super) fn offer(&mut self, collection: CollectionId, offered: Offered) -> Transfer {
+        let transfer = self.number(collection);
+        self.wanted.insert(transfer, u64::MAX);
+        self.offered.insert(transfer, offered);
+        transfer
+    }
+
+    /// What was offered, once it is answered.
+    pub(super) fn offered(&mut self, transfer: Transfer) -> Option<Offered> {
+        self.offered.remove(&transfer)
+    }
+
+    /// Nothing comes in a transfer after all.
+    pub(super) fn nothing_comes(&mut self, transfer: Transfer) {
+        self.wanted.remove(&transfer);
+    }
+
     /// Whether nothing is gathered, under way or not durable yet.
     pub(super) fn idle(&self) -> bool {
         let nothing = self.sending.is_empty() && self.wanting.is_empty() && self.applying == 0;
-        nothing && self.sent.is_empty() && self.wanted.is_empty() && !self.unsynced
+        nothing && self.offered.is_empty() && self.sent.is_empty() && self.wanted.is_empty() && !self.unsynced
     }
 
     /// Whether this session made the commit.
@@ -115,7 +137,8 @@ impl Transfers {
     fn number(&mut self, collection: CollectionId) -> Transfer {
         let taken = |n: u16| {
             let transfer = Transfer(n, collection);
-            self.sent.contains(&transfer) || self.wanted.contains_key(&transfer)
+            let answered = self.wanted.contains_key(&transfer) || self.offered.contains_key(&transfer);
+            answered || self.sent.contains_key(&transfer)
         };
         let mut n = self.next;
         while taken(n) {
@@ -135,7 +158,7 @@ fn gather(into: &mut BTreeMap<CollectionId, Gathered>, collection: CollectionId,
     }
 }
 
-fn sorted(mut entries: Vec<(Position, u64)>) -> Vec<(Position, u64)> {
+fn sorted<T: Ord>(mut entries: Vec<T>) -> Vec<T> {
     entries.sort_unstable();
     entries.dedup();
     entries
@@ -150,34 +173,47 @@ impl Opener {
         let sending = room(self.transfers.sent.len()).then(|| std::mem::take(&mut self.transfers.sending));
         for (collection, gathered) in sending.unwrap_or_default() {
             any = true;
-            let transfer = self.transfers.number(collection);
-            self.transfers.sent.insert(transfer);
+            let guards = if versioned { Guards::Join } else { Guards::Compared(gathered.guards) };
+            // What a sketch named may not be there: only what arrives is counted, so it travels apart.
+            if !gathered.elements.is_empty() {
+                let selections = vec![Selection::Elements(sorted(gathered.elements))];
+                self.stream(collection, true, selections, Vec::new(), guards.clone());
+            }
             let mut selections: Vec<Selection> = gathered.ranges.into_iter().map(Selection::Range).collect();
             if !gathered.entries.is_empty() {
                 selections.push(Selection::Entries(sorted(gathered.entries)));
             }
-            let guards = if versioned { Guards::Join } else { Guards::Compared(gathered.guards) };
-            let given = gathered.given;
-            self.outputs.push_back(Output::Stream { transfer, selections, given, guards });
+            if !selections.is_empty() || !gathered.given.is_empty() {
+                self.stream(collection, false, selections, gathered.given, guards);
+            }
         }
         let wanting = room(self.transfers.wanted.len()).then(|| std::mem::take(&mut self.transfers.wanting));
         for (collection, gathered) in wanting.unwrap_or_default() {
-            let entries = sorted(gathered.entries);
+            let (entries, elements) = (sorted(gathered.entries), sorted(gathered.elements));
             let mut ranges = gathered.ranges.chunks(RANGES_PER_MESSAGE_MAX / 2);
             let mut entries = entries.chunks(ENTRIES_PER_WANT);
+            let mut elements = elements.chunks(ENTRIES_PER_WANT);
             loop {
                 let (parts, some) = (ranges.next().unwrap_or_default(), entries.next().unwrap_or_default());
-                if parts.is_empty() && some.is_empty() {
+                let few = elements.next().unwrap_or_default();
+                if parts.is_empty() && some.is_empty() && few.is_empty() {
                     break;
                 }
                 any = true;
                 let transfer = self.transfers.number(collection);
                 self.transfers.wanted.insert(transfer, some.len() as u64);
                 let entries = some.iter().map(|(position, short)| (position.0, *short)).collect();
-                self.send(Message::Want(Want { transfer, ranges: Blob(wire::pack_ranges(parts)), entries }));
+                let (ranges, elements) = (Blob(wire::pack_ranges(parts)), Blob(pack_elements(few)));
+                self.send(Message::Want(Want { transfer, ranges, entries, elements }));
             }
         }
         any
+    }
+
+    fn stream(&mut self, c: CollectionId, alone: bool, selections: Vec<Selection>, given: Vec<Record>, guards: Guards) {
+        let transfer = self.transfers.number(c);
+        self.transfers.sent.insert(transfer, alone);
+        self.outputs.push_back(Output::Stream { transfer, selections, given, guards });
     }
 
     pub(super) fn on_records(&mut self, transfer: Transfer, mut records: Vec<Incoming>) -> Result<(), SessionError> {
@@ -241,10 +277,10 @@ impl Opener {
     }
 
     pub(super) fn on_written(&mut self, written: Written) -> Result<(), SessionError> {
-        if !self.transfers.sent.remove(&written.transfer) {
-            return Err(SessionError::Unexpected("the outcome of a transfer that was not sent"));
-        }
+        let alone = self.transfers.sent.remove(&written.transfer);
+        let alone = alone.ok_or(SessionError::Unexpected("the outcome of a transfer that was not sent"))?;
         let offered = written.applied + written.kept + written.moved + written.refused;
+        self.counts.only_mine += if alone { offered } else { 0 };
         self.counts.to_theirs.offered += offered;
         add(&mut self.counts.to_theirs, written.applied, written.kept, written.moved, written.refused);
         self.fresh += written.moved;

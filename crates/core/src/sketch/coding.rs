@@ -3,9 +3,68 @@
 //! Counts travel as what they are beyond what so many elements lead one to expect, and sums without the whole bytes
 //! of the prefix that all elements of the range share: about eleven bytes a cell at the root, ten further down.
 
-use super::{Cell, ELEMENT_DEPTH};
+use super::{Cell, ELEMENT_DEPTH, Element};
+use crate::bounds::CELLS_MAX;
 use crate::canonical::{DecodeError, Reader, put_varint};
 use crate::range::Range;
+use crate::wire::{put_range, take_range};
+
+/// Some consecutive cells of a range, as they travel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CellRun {
+    /// The range.
+    pub range: Range,
+    /// Elements in it.
+    pub count: u64,
+    /// The place of the first cell.
+    pub from: usize,
+    /// The cells; none if the range keeps none there.
+    pub cells: Vec<Cell>,
+}
+
+impl CellRun {
+    /// Appends the packed run.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        put_range(out, self.range, 0);
+        put_varint(out, self.count);
+        put_varint(out, self.from as u64);
+        put_varint(out, self.cells.len() as u64);
+        pack(out, self.range, self.count, self.from, &self.cells);
+    }
+
+    /// Reads a run of at most [`CELLS_MAX`] cells.
+    pub fn decode(reader: &mut Reader<'_>) -> Result<CellRun, DecodeError> {
+        let (range, 0) = take_range(reader)? else { return Err(DecodeError::Malformed("range of cells")) };
+        let count = reader.varint("elements of a range", i64::MAX as u64)?;
+        let mut place = || reader.varint("place of a cell", CELLS_MAX as u64).map(|place| place as usize);
+        let (from, n) = (place()?, place()?);
+        let cells = unpack(reader, range, count, from, n)?;
+        Ok(CellRun { range, count, from, cells })
+    }
+
+    /// Reads all runs of a message.
+    pub fn unpack_all(bytes: &[u8]) -> Result<Vec<CellRun>, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let mut runs = Vec::new();
+        while !reader.rest().is_empty() {
+            runs.push(CellRun::decode(&mut reader)?);
+        }
+        Ok(runs)
+    }
+}
+
+/// Packs elements, which are sorted.
+pub fn pack_elements(elements: &[Element]) -> Vec<u8> {
+    elements.iter().flat_map(|element| element.0.to_be_bytes()).collect()
+}
+
+/// Reads elements; they must rise, so that none comes twice.
+pub fn unpack_elements(bytes: &[u8]) -> Result<Vec<Element>, DecodeError> {
+    let (elements, rest) = bytes.as_chunks::<8>();
+    let elements: Vec<Element> = elements.iter().map(|bytes| Element(u64::from_be_bytes(*bytes))).collect();
+    let rising = elements.windows(2).all(|pair| pair[0] < pair[1]);
+    if rest.is_empty() && rising { Ok(elements) } else { Err(DecodeError::Malformed("list of elements")) }
+}
 
 /// Appends cells `from..from + cells.len()` of a range whose sketch counts `count` elements in all.
 pub fn pack(out: &mut Vec<u8>, range: Range, count: u64, from: usize, cells: &[Cell]) {

@@ -14,7 +14,7 @@ use crate::query::{
 };
 use crate::range::Range;
 use crate::record::{Actor, Content, Record, Sibling, State, Version};
-use crate::session::{Grant, Guards, Input, Opener, Options, Outcome, Output, Responder};
+use crate::session::{Grant, Guards, Input, Opener, Options, Outcome, Output, Plan, Planner, Responder};
 use crate::sketch::{Element, Sketch, cells_kept};
 use crate::stamp::{Clock, Millis};
 use crate::tree::{Summary, is_leaf};
@@ -30,6 +30,12 @@ pub(super) struct Model {
     commits: BTreeMap<Vec<u8>, u64>,
     /// Sorted; kept current by every write.
     entries: BTreeMap<Entry, Vec<u8>>,
+    /// Makes the sketches that it answers with wrong.
+    pub(super) distort: Option<Box<dyn Fn(Range, Sketch) -> Sketch>>,
+    /// How it plans as a responder.
+    pub(super) planner: Planner,
+    /// Records that it was asked to read, so that reads can be held to the size of a difference.
+    pub(super) reads: u64,
 }
 
 impl Model {
@@ -39,7 +45,20 @@ impl Model {
         let life = Life { actor, nonce: actor };
         let (records, commits) = (BTreeMap::new(), BTreeMap::new());
         let clock = Clock::default();
-        Model { definition, keys, life, clock, now: 1_000_000, commit: 0, records, commits, entries: BTreeMap::new() }
+        Model {
+            definition,
+            keys,
+            life,
+            clock,
+            now: 1_000_000,
+            commit: 0,
+            records,
+            commits,
+            entries: BTreeMap::new(),
+            distort: None,
+            planner: Planner::default(),
+            reads: 0,
+        }
     }
 
     pub(super) fn records(&self) -> &BTreeMap<Vec<u8>, State> {
@@ -89,6 +108,17 @@ impl Model {
         Some(Entry { position: self.keys.position("default", key), digest: self.worth(key)? })
     }
 
+    /// Loses all records of a range, as a damaged disk would; says how many.
+    pub(super) fn lose(&mut self, range: Range) -> usize {
+        let keys: Vec<Vec<u8>> = self.keyed(range).map(|(_, key)| key.clone()).collect();
+        self.entries.retain(|entry, _| !range.contains(entry.position));
+        keys.iter().for_each(|key| {
+            self.records.remove(key);
+        });
+        self.commit += 1;
+        keys.len()
+    }
+
     pub(super) fn copy_from(&mut self, other: &Model) {
         self.records = other.records.clone();
         self.commits = other.commits.clone();
@@ -130,7 +160,10 @@ impl Model {
         let entries = self.within(range);
         let mut sketch = Sketch::new(cells_kept(range.depth(), entries.len() as u64).min(cells));
         entries.iter().for_each(|entry| sketch.add(Element::of(entry)));
-        sketch
+        match &self.distort {
+            Some(distort) => distort(range, sketch),
+            None => sketch,
+        }
     }
 
     fn rest(&self, range: Range, parts: &[Range]) -> Summary {
@@ -174,7 +207,11 @@ impl Model {
                 Answer::Cut(Cut { commit: self.commit, roots: vec![root] })
             }
             Query::Views(_, asks) => Answer::Views(asks.iter().map(|ask| self.view(ask)).collect()),
-            Query::Items(_, ranges) => Answer::Items(ranges.iter().flat_map(|range| self.items(*range)).collect()),
+            Query::Items(_, ranges) => {
+                let items: Vec<Item> = ranges.iter().flat_map(|range| self.items(*range)).collect();
+                self.reads += items.len() as u64;
+                Answer::Items(items)
+            }
             Query::Sketches(_, ranges, cells) => {
                 Answer::Sketches(ranges.iter().map(|range| self.sketch(*range, cells)).collect())
             }
@@ -186,6 +223,7 @@ impl Model {
                 items.retain(|item| after.as_ref().is_none_or(|a| (item.position, &item.key) > (a.0, &a.1)));
                 let more = items.len() > 50;
                 items.truncate(50);
+                self.reads += items.len() as u64;
                 let next = items.last().filter(|_| more).map(|item| (item.position, item.key.clone()));
                 Answer::Listed(items, next)
             }
@@ -300,7 +338,7 @@ impl Model {
 
     pub(super) fn responder(&self, rights: Rights) -> Responder {
         let (definition, keys) = (Arc::new(self.definition.clone()), Arc::new(self.keys.clone()));
-        Responder::new(definition, keys, self.life, Grant::everywhere(rights))
+        Responder::new(definition, keys, self.life, Grant::everywhere(rights)).with_planner(self.planner)
     }
 }
 
@@ -325,13 +363,14 @@ pub(super) struct Run {
     pub(super) outcome: Outcome,
     pub(super) found: Vec<Difference>,
     pub(super) bytes: usize,
+    pub(super) plans: Vec<Plan>,
 }
 
 /// Carries a session through to its end.
 pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: World) -> Run {
     let mut opener = a.opener(options);
     let mut responder = b.responder(world.rights);
-    let (mut now, mut bytes, mut found) = (0, 0, Vec::new());
+    let (mut now, mut bytes, mut found, mut plans) = (0, 0, Vec::new(), Vec::new());
     let (mut to_a, mut to_b): (VecDeque<Input>, VecDeque<Input>) = Default::default();
     for _ in 0..1_000_000 {
         if let Some(seed) = &mut world.writers {
@@ -358,8 +397,9 @@ pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: Wor
                     }
                     to_b.push_back(Input::End { transfer, records: sent, moved });
                 }
+                Output::Planned(plan) => plans.push(plan),
                 Output::Found(difference) => found.push(difference),
-                Output::Done(outcome) => return Run { outcome: *outcome, found, bytes },
+                Output::Done(outcome) => return Run { outcome: *outcome, found, bytes, plans },
             }
         } else if let Some(output) = responder.poll() {
             match output {
@@ -378,6 +418,7 @@ pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: Wor
                     }
                     to_a.push_back(Input::End { transfer, records: sent, moved });
                 }
+                Output::Planned(plan) => plans.push(plan),
                 Output::Found(_) | Output::Done(_) => unreachable!("a responder judges nothing"),
             }
         } else if let Some(input) = to_a.pop_front() {

@@ -1,0 +1,144 @@
+//! The opener between items and records: pairs what both sides know of a key, judges it, and has the winners moved.
+//!
+//! Which items come together is the concern of [`super::opener`]; moving records that of [`super::transfers`].
+
+use std::collections::BTreeMap;
+
+use super::opener::{FOUND_MAX, Opener};
+use super::{Direction, Intent, Output};
+use crate::dataset::{CollectionId, Profile};
+use crate::difference::{Difference, Kind, Side, judge};
+use crate::query::{Item, VersionInfo};
+use crate::range::Position;
+use crate::wire::WireItem;
+
+/// What both sides know of one key.
+type Pair = (Option<Item>, Option<WireItem>);
+
+impl Opener {
+    /// Pairs our items and the peer's by key, judges each pair and acts on it.
+    pub(super) fn pair(&mut self, collection: CollectionId, mine: Vec<Item>, theirs: Vec<WireItem>) {
+        let mut pairs: BTreeMap<(Position, Vec<u8>), Pair> = BTreeMap::new();
+        for item in mine {
+            let pair = pairs.entry((item.position, item.key.clone())).or_default();
+            pair.0 = Some(item);
+        }
+        for item in theirs {
+            let pair = pairs.entry((item.item.position, item.item.key.clone())).or_default();
+            pair.1 = Some(item);
+        }
+        for ((position, key), (mine, theirs)) in pairs {
+            let profile = self.definition.profile;
+            let Some(kind) = judge(profile, mine.as_ref(), theirs.as_ref().map(|t| &t.item)) else { continue };
+            let fresh =
+                theirs.as_ref().is_some_and(|t| t.fresh) || mine.as_ref().is_some_and(|item| self.is_fresh(item));
+            let newest = |item: Option<&Item>| item.and_then(|i| i.versions.first().cloned());
+            let difference = Difference {
+                collection,
+                position,
+                key,
+                kind,
+                mine: newest(mine.as_ref()),
+                theirs: newest(theirs.as_ref().map(|t| &t.item)),
+                stable: !fresh,
+            };
+            self.fresh += u64::from(fresh);
+            self.count(kind);
+            let (own, other) = (mine.as_ref(), theirs.as_ref().map(|t| &t.item));
+            if self.mirror(&difference, own, other) {
+                self.outputs.push_back(Output::Found(difference));
+            } else if let Intent::Repair(direction) = self.options.intent {
+                self.resolve(direction, &difference, own, other, fresh);
+                self.outputs.push_back(Output::Found(difference));
+            } else if self.found.len() < FOUND_MAX {
+                self.found.push(difference);
+            } else {
+                self.outputs.push_back(Output::Found(difference));
+            }
+        }
+        for (collection, overwrites) in std::mem::take(&mut self.overwrites) {
+            self.overwrite(collection, overwrites);
+        }
+    }
+
+    /// Whether anyone but the session wrote our record since the cut.
+    fn is_fresh(&self, item: &Item) -> bool {
+        self.cut.as_ref().is_some_and(|cut| item.commit > cut.commit) && !self.transfers.is_own(item.commit)
+    }
+
+    pub(super) fn note_fresh(&mut self, item: &Item) {
+        self.fresh += u64::from(self.is_fresh(item));
+    }
+
+    fn count(&mut self, kind: Kind) {
+        let counts = &mut self.counts;
+        *match kind {
+            Kind::Only(Side::Mine) => &mut counts.only_mine,
+            Kind::Only(Side::Theirs) => &mut counts.only_theirs,
+            Kind::Newer(Side::Mine) | Kind::Concurrent(Side::Mine) => &mut counts.mine_newer,
+            Kind::Newer(Side::Theirs) | Kind::Concurrent(Side::Theirs) => &mut counts.theirs_newer,
+            Kind::Versions(_) => &mut counts.versions,
+            Kind::Content => &mut counts.content,
+        } += 1;
+        counts.concurrent += u64::from(matches!(kind, Kind::Concurrent(_)));
+    }
+
+    fn resolve(
+        &mut self,
+        direction: Direction,
+        difference: &Difference,
+        mine: Option<&Item>,
+        theirs: Option<&Item>,
+        fresh: bool,
+    ) {
+        let (collection, position) = (difference.collection, difference.position);
+        let short = |item: Option<&Item>| item.and_then(|i| i.digest).map(|digest| digest.short());
+        let (send, want) = match (difference.kind, direction) {
+            (Kind::Only(side) | Kind::Newer(side) | Kind::Concurrent(side) | Kind::Versions(side), _) => {
+                (side == Side::Mine, side == Side::Theirs)
+            }
+            (Kind::Content, Direction::To(side)) => (side == Side::Theirs, side == Side::Mine),
+            // Versions without an order both travel, and each side keeps the greater; bare content has none.
+            (Kind::Content, Direction::Both) => {
+                let versioned = self.definition.profile == Profile::Versioned;
+                (versioned, versioned)
+            }
+        };
+        let mut done = false;
+        if let (true, true, Some(digest)) = (send, direction.writes(Side::Theirs), short(mine)) {
+            self.transfers.send_entry(collection, position, digest, &difference.key, short(theirs));
+            done = true;
+        }
+        if let (true, true, Some(digest)) = (want, direction.writes(Side::Mine), short(theirs)) {
+            self.transfers.want_entry(collection, position, digest, &difference.key, short(mine));
+            done = true;
+        }
+        if !done {
+            self.leave(1, fresh);
+        }
+    }
+
+    pub(super) fn leave(&mut self, count: u64, fresh: bool) {
+        self.counts.left += count;
+        self.unresolved += if fresh { 0 } else { count };
+    }
+
+    /// Which of the differences that were found still stand as they were.
+    pub(super) fn recheck(&mut self, collection: CollectionId, mine: &[Item], theirs: &[WireItem]) {
+        let version =
+            |info: &Option<VersionInfo>| info.as_ref().map(|i| (i.version.clone(), i.content.map(|d| d.short())));
+        let newest = |item: Option<&Item>| version(&item.and_then(|i| i.versions.first().cloned()));
+        for difference in self.found.iter_mut().filter(|d| d.collection == collection) {
+            let same = |item: &&Item| item.position == difference.position && item.key == difference.key;
+            let at = mine.partition_point(|item| item.position < difference.position);
+            let here = mine[at..].iter().take_while(|item| item.position == difference.position).find(same);
+            let at = theirs.partition_point(|item| item.item.position < difference.position);
+            let there = theirs[at..].iter().map(|item| &item.item);
+            let there = there.take_while(|item| item.position == difference.position).find(same);
+            if here.is_some() || there.is_some() {
+                let still = newest(here) == version(&difference.mine) && newest(there) == version(&difference.theirs);
+                difference.stable = still;
+            }
+        }
+    }
+}
