@@ -298,7 +298,12 @@ impl Serving {
         let Ok(_session) = self.sessions.clone().try_acquire_owned() else {
             return connection.close(CloseCode::Busy);
         };
-        let first = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, link.control.reader.read()).await;
+        let mut stop = self.stop.clone();
+        let first = tokio::select! {
+            first = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, link.control.reader.read()) => first,
+            // Whoever has said nothing yet hears that the node stops, not that it was too slow.
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
         let Ok(Ok(Some(frame))) = first else {
             return connection.close(CloseCode::Protocol);
         };

@@ -486,6 +486,13 @@ fn a_node_that_stops_says_so() {
         server.admit(client.node.peer(), Rights::ALL);
         let connection = client.node.connect(&server.address()).await.expect("connected");
         let link = connection.open().await.expect("opened");
+        // A whole session on a second link: the node has taken up the first, which says nothing.
+        let second = connection.open().await.expect("opened");
+        let (_keep, running) = tokio::sync::watch::channel(false);
+        let side: Arc<dyn reknit::store::Side> = Arc::new(store());
+        reknit::node::open_session(side, second, intent(Intent::Check), Budget::default(), running, &mut |_| {})
+            .await
+            .expect("a report");
         stop.send(true).expect("it serves");
         serving.await.expect("ended").expect("served to the end");
         connection.closed().await;
