@@ -236,6 +236,8 @@ pub(crate) fn opening(store: &Store) -> Message {
         root: store.root(),
         life: Life { actor: info.actor.0, nonce: info.nonce },
         scope: Vec::new(),
+        cells: Default::default(),
+        parts: Default::default(),
     })
 }
 
