@@ -237,6 +237,7 @@ pub(crate) fn opening(store: &Store) -> Message {
         life: Life { actor: info.actor.0, nonce: info.nonce },
         scope: Vec::new(),
         cells: Default::default(),
+        counts: Default::default(),
         parts: Default::default(),
     })
 }

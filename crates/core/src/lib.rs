@@ -14,6 +14,7 @@ pub mod policy;
 pub mod query;
 pub mod range;
 pub mod record;
+pub mod rising;
 pub mod row;
 pub mod session;
 pub mod sketch;

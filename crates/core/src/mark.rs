@@ -9,11 +9,12 @@ use crate::canonical::{DecodeError, Reader, put_varint};
 use crate::query::Item;
 use crate::range::{Position, Range};
 use crate::record::Actor;
+use crate::rising::{put_rising, take_rising};
 use crate::sketch::ELEMENT_DEPTH;
 use crate::stamp::Stamp;
 
-/// Bytes of a place: the positions that an element may stand for.
-const PLACE_BYTES: usize = ELEMENT_DEPTH as usize / 2;
+/// Bits of a place: the positions that an element may stand for.
+const PLACE_BITS: u32 = 4 * ELEMENT_DEPTH as u32;
 
 /// How the newest version of the only record at a place ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,9 +61,15 @@ pub fn alone(places: &[Range], items: Vec<Item>) -> (Vec<(Mark, Item)>, Vec<Rang
     (lone, unclear)
 }
 
-/// Packs marks, which are sorted by place: the actors, the newest stamp, then each place with what it is older by.
+/// Packs marks, which are sorted by place: the places, the actors, the newest stamp, then of each how much older it is
+/// and, if there are several actors, which.
 pub fn pack_marks(marks: &[Mark]) -> Vec<u8> {
     let mut out = Vec::new();
+    if marks.is_empty() {
+        return out;
+    }
+    let places: Vec<u64> = marks.iter().map(|mark| mark.place.bits() >> (64 - PLACE_BITS)).collect();
+    put_rising(&mut out, PLACE_BITS, &places);
     let mut actors: Vec<Actor> = marks.iter().map(|mark| mark.actor).collect();
     actors.sort_unstable();
     actors.dedup();
@@ -71,34 +78,33 @@ pub fn pack_marks(marks: &[Mark]) -> Vec<u8> {
     let newest = marks.iter().map(|mark| mark.stamp.0).max().unwrap_or(0);
     put_varint(&mut out, newest);
     for mark in marks {
-        out.extend_from_slice(&mark.place.bits().to_be_bytes()[..PLACE_BYTES]);
         put_varint(&mut out, newest - mark.stamp.0);
-        let place = actors.partition_point(|actor| *actor < mark.actor);
-        put_varint(&mut out, place as u64);
+        if actors.len() > 1 {
+            put_varint(&mut out, actors.partition_point(|actor| *actor < mark.actor) as u64);
+        }
     }
     out
 }
 
-/// Reads marks, a bounded number; their places must rise.
+/// Reads marks, a bounded number.
 pub fn unpack_marks(bytes: &[u8]) -> Result<Vec<Mark>, DecodeError> {
+    if bytes.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut reader = Reader::new(bytes);
-    let n = reader.varint("actors of marks", RANGES_PER_MESSAGE_MAX as u64)?;
+    let places = take_rising(&mut reader, "places of marks", PLACE_BITS, RANGES_PER_MESSAGE_MAX)?;
+    let n = reader.varint("actors of marks", places.len() as u64)?;
     let actors = (0..n).map(|_| reader.u64().map(Actor)).collect::<Result<Vec<_>, _>>()?;
     let newest = reader.varint("stamp of a mark", u64::MAX)?;
-    let mut marks: Vec<Mark> = Vec::new();
-    while !reader.rest().is_empty() {
-        let mut bits = [0; 8];
-        bits[..PLACE_BYTES].copy_from_slice(reader.take(PLACE_BYTES)?);
-        let place = Range::of(Position(u64::from_be_bytes(bits)), ELEMENT_DEPTH);
+    let mut marks = Vec::with_capacity(places.len());
+    for place in places {
         let stamp = Stamp(newest - reader.varint("age of a mark", newest)?);
-        let actor = reader.varint("actor of a mark", u64::MAX)?;
-        let actor = usize::try_from(actor).ok().and_then(|actor| actors.get(actor));
-        let actor = *actor.ok_or(DecodeError::Malformed("actor of a mark"))?;
-        if marks.last().is_some_and(|last| last.place >= place) || marks.len() == RANGES_PER_MESSAGE_MAX {
-            return Err(DecodeError::Malformed("order of marks"));
-        }
+        let actor = if n > 1 { reader.varint("actor of a mark", n)? as usize } else { 0 };
+        let actor = *actors.get(actor).ok_or(DecodeError::Malformed("actor of a mark"))?;
+        let place = Range::of(Position(place << (64 - PLACE_BITS)), ELEMENT_DEPTH);
         marks.push(Mark { place, stamp, actor });
     }
+    reader.end()?;
     Ok(marks)
 }
 

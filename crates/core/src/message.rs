@@ -86,9 +86,11 @@ pub struct Open {
     pub life: Life,
     /// The collections that the session is about; none named: all.
     pub scope: Vec<CollectionId>,
-    /// Of the only collection in scope, if it descends: the first cells of its root, packed ([`crate::sketch::pack`]).
+    /// Of the only collection in scope, if it descends: the first cells of its root, a packed [`crate::sketch::CellRun`].
     pub cells: Blob,
-    /// And the first two bytes of the digest of each of the root's sixteen parts, zeros where one is empty.
+    /// And the last byte of the counts of its cells 96 to 191, if it keeps so many: for estimates.
+    pub counts: Blob,
+    /// And the first byte of the digest of each of the root's sixteen parts, zero where one is empty.
     pub parts: Blob,
 }
 
@@ -193,12 +195,12 @@ pub struct Compared {
     pub lacking: Vec<u64>,
 }
 
-/// Everything that differs, as far as a sketch tells: entries by their elements, eight bytes each.
+/// Everything that differs, as far as a sketch tells: entries by their elements.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Differing {
-    /// Elements that only the responder has.
+    /// Short elements that only the responder has, six bytes each.
     pub mine: Blob,
-    /// Elements that only the opener has.
+    /// Elements that only the opener has, eight bytes each.
     pub theirs: Blob,
     /// Where both have a record under what seems to be one key: packed [`crate::mark::Mark`]s of the responder's.
     pub marks: Blob,
@@ -258,7 +260,7 @@ pub struct Want {
     pub ranges: Blob,
     /// Positions and short digests of entries.
     pub entries: Vec<(u64, u64)>,
-    /// Elements of entries, eight bytes each.
+    /// Short elements of entries, six bytes each.
     pub elements: Blob,
 }
 

@@ -11,7 +11,7 @@
 
 mod coding;
 
-pub use coding::{CellRun, pack, pack_elements, unpack, unpack_elements};
+pub use coding::{CellRun, pack, pack_elements, pack_short_elements, unpack, unpack_elements, unpack_short_elements};
 
 use crate::entry::Entry;
 use crate::range::{Position, Range};
@@ -20,6 +20,8 @@ use crate::tree::LEAF_ENTRIES_MAX;
 /// Hex digits of a position that an element tells.
 pub const ELEMENT_DEPTH: u8 = 10;
 const POSITION_BITS: u32 = 4 * ELEMENT_DEPTH as u32;
+/// Cells whose counts travel, so that differences can be estimated; of others only what is left of four.
+pub const COUNTED: usize = 64;
 /// The deepest ranges that keep cells of their own.
 pub const KEPT_DEPTH_MAX: u8 = 3;
 
@@ -56,9 +58,25 @@ impl Element {
         Range::of(Position(self.0), ELEMENT_DEPTH)
     }
 
+    /// What travels of it when records are asked for: the position's five bytes and one of the digest's.
+    pub fn short(self) -> ShortElement {
+        ShortElement(self.0 >> 16)
+    }
+
     /// Tells a lone element from a sum of several.
     fn check(self) -> u16 {
         (scramble(self.0 ^ CHECK_SEED) >> 48) as u16
+    }
+}
+
+/// The first 48 bits of an element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShortElement(pub u64);
+
+impl ShortElement {
+    /// The positions that it may stand for.
+    pub fn range(self) -> Range {
+        Element(self.0 << 16).range()
     }
 }
 
@@ -82,15 +100,21 @@ impl Cell {
 
     /// The one element that is left in the cell at `place`, and whether it was added or subtracted. An element that
     /// does not fall there cannot be it, which tells as much as another ten bits of check in a long sketch.
+    ///
+    /// Of a count only what is left of four is looked at: that is what travels of most ([`CellRun`]).
     fn lone(&self, place: usize) -> Option<(Element, i64)> {
+        let sign = match self.count.rem_euclid(4) {
+            1 => 1,
+            3 => -1,
+            _ => return None,
+        };
         let element = Element(self.sum);
-        let alone = matches!(self.count, 1 | -1) && element.check() == self.check;
-        (alone && Places::of(element).find(|p| *p >= place as u64) == Some(place as u64))
-            .then_some((element, self.count))
+        let alone = element.check() == self.check;
+        (alone && Places::of(element).find(|p| *p >= place as u64) == Some(place as u64)).then_some((element, sign))
     }
 
     fn is_empty(&self) -> bool {
-        *self == Cell::default()
+        self.count.rem_euclid(4) == 0 && self.sum == 0 && self.check == 0
     }
 }
 
@@ -219,30 +243,44 @@ impl Sketch {
         Peeled { mine, theirs, rest: self }
     }
 
-    /// About how many elements a sketch of differences holds, from how its counts stray.
+    /// About how many elements a sketch of differences holds, from how the counts of its first [`COUNTED`] cells stray;
+    /// `surplus` is how many more were added than subtracted.
     ///
     /// Of `d` elements, each added or subtracted, the count of a cell that an element falls in with probability `p`
-    /// has the variance `d p (1 - p)` about `p` times the first count, so `k` cells tell `d` to a factor of
+    /// has the variance `d p (1 - p)` about `p` times the surplus, so `k` cells tell `d` to a factor of
     /// `1 ± sqrt(2 / k)`.
-    pub fn estimate(&self) -> u64 {
-        let surplus = self.count() as f64;
-        let stray = |(place, cell): (usize, &Cell)| {
+    pub fn estimate(&self, surplus: i64) -> u64 {
+        self.estimate_with(surplus, 0, &[])
+    }
+
+    /// The same, with what is left of 256 of the difference of the counts of some further cells, from a place on.
+    pub fn estimate_with(&self, surplus: i64, from: usize, further: &[u8]) -> u64 {
+        let stray = |place: usize, count: i64, cut: fn(i64) -> f64| {
             let chance = chance(place);
-            (cell.count as f64 - surplus * chance).powi(2) / (chance * (1.0 - chance))
+            let likely = (surplus as f64 * chance).round() as i64;
+            cut(count.wrapping_sub(likely)).powi(2) / (chance * (1.0 - chance))
         };
-        let cells = self.0.len().saturating_sub(1);
-        if cells == 0 {
-            return surplus.abs() as u64;
+        // Sixteen bits of these counts travel.
+        let near =
+            (1..self.0.len().min(COUNTED)).map(|place| stray(place, self.0[place].count, |n| f64::from(n as i16)));
+        let (mut sum, mut cells) = near.fold((0.0, 0.0), |(sum, cells), stray| (sum + stray, cells + 1.0));
+        let rough = if cells > 0.0 { sum / cells } else { 0.0 };
+        for (place, count) in (from..).zip(further) {
+            // Eight bits tell a count that strays by some forty.
+            if rough * chance(place) < 1600.0 {
+                sum += stray(place, i64::from(*count), |n| f64::from(n as i8));
+                cells += 1.0;
+            }
         }
-        let likely = self.0.iter().enumerate().skip(1).map(stray).sum::<f64>() / cells as f64;
-        likely.max(surplus.abs()) as u64
+        let likely = if cells > 0.0 { sum / cells } else { 0.0 };
+        likely.max(surplus.unsigned_abs() as f64) as u64
     }
 }
 
-/// How many cells give away so many differing elements nearly always, if there are no more.
+/// How many cells give away so many differing elements three times in four.
 pub fn cells_for(elements: u64) -> usize {
     let elements = elements as f64;
-    (1.36 * elements + 2.2 * elements.sqrt() + 8.0) as usize
+    (1.36 * elements + 1.7 * elements.sqrt() + 7.0) as usize
 }
 
 const CHECK_SEED: u64 = 0x7265_6b6e_6974_2063;

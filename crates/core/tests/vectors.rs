@@ -11,7 +11,7 @@ use reknit_core::canonical::Blob;
 use reknit_core::mark::{Mark, pack_marks, pack_places};
 use reknit_core::message::*;
 use reknit_core::query::{Guard, Incoming, Item, VersionInfo};
-use reknit_core::sketch::{Cell, CellRun, Element, Sketch, pack_elements};
+use reknit_core::sketch::{Cell, CellRun, Element, Sketch, pack, pack_elements, pack_short_elements};
 use reknit_core::wire::{Body, RangeView, RecordFrame, WireItem, pack_ranges};
 use reknit_core::*;
 
@@ -115,7 +115,8 @@ fn messages() -> BTreeMap<&'static str, Message> {
         life,
         scope: vec![CollectionId(1)],
         cells: Blob(vec![1, 2, 3]),
-        parts: Blob(vec![4; 32]),
+        counts: Blob(vec![5; 96]),
+        parts: Blob(vec![4; 16]),
     };
     let transfer = Transfer(1, CollectionId(0));
     let mark =
@@ -169,7 +170,7 @@ fn messages() -> BTreeMap<&'static str, Message> {
         (
             "12 differing",
             Message::Differing(Differing {
-                mine: Blob(pack_elements(&[Element(1), Element(2)])),
+                mine: Blob(pack_short_elements(&[Element(1 << 20).short(), Element(2 << 20).short()])),
                 theirs: Blob(pack_elements(&[Element(3)])),
                 marks: Blob(pack_marks(&marks)),
                 unclear: Blob(pack_ranges(&[Range::of(Position(1 << 60), 10)])),
@@ -213,12 +214,15 @@ fn sketches() {
     lines.push(("the cells among 1000 that it falls in", places.flat_map(|(place, _)| place.to_be_bytes()).collect()));
     let run = |range, from: usize, cells: &[Cell]| {
         let mut bytes = Vec::new();
-        CellRun { range, count: 100, from, cells: cells.to_vec() }.encode(&mut bytes);
+        CellRun::new(range, 100, from, cells).encode(&mut bytes);
         bytes
     };
     lines.push(("the first 40 cells of 100 elements", run(Range::ALL, 0, sketch.cells())));
     let range = Range::of(entry(1).position, 3);
     lines.push(("two cells of a range", run(range, 7, &lone.cells()[..2])));
+    let mut kept = Vec::new();
+    pack(&mut kept, range, 2, 7, &lone.cells()[..2]);
+    lines.push(("two cells of a range, kept", kept));
     compare("sketches.tsv", &lines);
 }
 

@@ -148,7 +148,7 @@ impl Side for Store {
                 for element in elements {
                     wanted.entry(element.range()).or_default().push(element.0);
                 }
-                let told = |entry: Entry| Element::of(&entry).0;
+                let told = |entry: Entry| Element::of(&entry).short().0;
                 self.read_named(collection, &*snapshot, &mut filling, wanted, told, after.as_ref())?;
             }
         }
@@ -246,22 +246,26 @@ impl Store {
                 return Ok(());
             }
             let (start, end) = rows::records_of(collection, range);
-            let mut found = Vec::new();
+            let mut held = Vec::new();
             for stored in records(inner, snapshot.scan(&start, &end)?) {
                 let stored = stored?;
                 let (state, digest) = digested(inner, collection, &stored.key, stored.state);
                 let number = digest.map(|digest| told(Entry { position: stored.position, digest }));
-                if let Some(place) = numbers.iter().position(|wanted| Some(*wanted) == number) {
-                    numbers.swap_remove(place);
-                    found.push(Stored { state, ..stored });
-                }
+                held.push((number, Stored { state, ..stored }));
             }
+            // A number that tells two records apart from none of them tells neither.
+            let tells = |number: u64| held.iter().filter(|(held, _)| *held == Some(number)).count() == 1;
+            let moved = numbers.iter().filter(|number| !tells(**number)).count();
+            numbers.retain(|number| tells(*number));
+            let is_wanted = |number: Option<u64>| number.is_some_and(|number| numbers.contains(&number));
+            let mut found: Vec<Stored> =
+                held.into_iter().filter(|(number, _)| is_wanted(*number)).map(|(_, stored)| stored).collect();
             match after.filter(|(last, _)| range.contains(*last)) {
                 // What had moved here was counted on the page before.
                 Some((position, key)) => {
                     found.retain(|stored| (stored.position, stored.key.as_slice()) > (*position, key.as_slice()));
                 }
-                None => filling.page.moved += numbers.len() as u64,
+                None => filling.page.moved += moved as u64,
             }
             for stored in found {
                 if filling.is_full() {

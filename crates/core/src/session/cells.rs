@@ -5,10 +5,10 @@
 //! whoever else acts on it has it proven first: without the entries that were named, both sides must be worth the same
 //! in all 32 bytes. Where they are not, ranges are compared as if there were no sketch.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::opener::{Awaited, Opener, Purpose};
-use super::planner::{OPENING_MAX, Plan, Why};
+use super::planner::{FURTHER, OPENING_MAX, Plan, Why};
 use super::{Direction, Intent, Output, SessionError};
 use crate::bounds::{CELLS_HELD_MAX, CELLS_MAX, FRAME_BYTES_AIM, RANGES_PER_MESSAGE_MAX};
 use crate::canonical::Blob;
@@ -18,7 +18,10 @@ use crate::mark::{Mark, unpack_marks};
 use crate::message::{AskCells, Cells, Compare, Differing, Message};
 use crate::query::{Ask, Item, Query, Selection, Shape, View};
 use crate::range::Range;
-use crate::sketch::{CellRun, ELEMENT_DEPTH, Element, KEPT_DEPTH_MAX, Sketch, pack_elements, unpack_elements};
+use crate::sketch::{
+    CellRun, ELEMENT_DEPTH, Element, KEPT_DEPTH_MAX, ShortElement, Sketch, pack_elements, pack_short_elements,
+    unpack_elements, unpack_short_elements,
+};
 use crate::tree::Summary;
 use crate::wire::{self, Body, RangeView};
 
@@ -39,7 +42,7 @@ pub(super) struct Seen {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Named {
     mine: Vec<Element>,
-    theirs: Vec<Element>,
+    theirs: Vec<ShortElement>,
     /// Where both sides have an entry under what seems to be one key.
     both: Vec<Range>,
     /// What the peer told of some of those.
@@ -53,11 +56,11 @@ impl Named {
     pub(super) fn pair(within: Range, mine: Vec<Element>, theirs: Vec<Element>) -> Named {
         let ranges = |elements: &[Element]| elements.iter().map(|e| e.range()).collect::<BTreeSet<_>>();
         let (own, other) = (ranges(&mine), ranges(&theirs));
-        let alone = |elements: Vec<Element>, across: &BTreeSet<Range>| {
+        let alone = |elements: Vec<Element>, across: &BTreeSet<Range>| -> Vec<Element> {
             elements.into_iter().filter(|element| !across.contains(&element.range())).collect()
         };
         let both = own.intersection(&other).copied().collect();
-        let (mine, theirs) = (alone(mine, &other), alone(theirs, &own));
+        let (mine, theirs) = (alone(mine, &other), short(&alone(theirs, &own)));
         Named { mine, theirs, both, marks: Vec::new(), within: vec![within] }
     }
 
@@ -71,8 +74,9 @@ impl Named {
 
     /// All places where something differs, sorted, each once.
     fn ranges(&self) -> Vec<Range> {
-        let single = self.mine.iter().chain(&self.theirs).map(|element| element.range());
-        single.chain(self.both.iter().copied()).collect::<BTreeSet<_>>().into_iter().collect()
+        let mine = self.mine.iter().map(|element| element.range());
+        let theirs = self.theirs.iter().map(|element| element.range());
+        mine.chain(theirs).chain(self.both.iter().copied()).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// The ranges to prove, each with the places in it that are to be left out.
@@ -107,8 +111,9 @@ impl Named {
 
 /// What a responder's few peeled elements come to, as it tells them, and where both sides have a record.
 pub(super) fn differing(mine: Vec<Element>, theirs: Vec<Element>) -> (Differing, Vec<Range>) {
-    let named = Named::pair(Range::ALL, mine, theirs);
-    let (mine, theirs) = (Blob(pack_elements(&named.mine)), Blob(pack_elements(&named.theirs)));
+    // As the opener sees it.
+    let named = Named::pair(Range::ALL, theirs, mine);
+    let (mine, theirs) = (Blob(pack_short_elements(&named.theirs)), Blob(pack_elements(&named.mine)));
     (Differing { mine, theirs, ..Differing::default() }, named.both)
 }
 
@@ -123,17 +128,20 @@ impl Opener {
             return false;
         }
         self.ask(Query::Views(only, vec![Ask { range: Range::ALL, levels: 1 }]), Purpose::OpeningParts);
-        self.ask(Query::Sketches(only, vec![Range::ALL], cells), Purpose::OpeningCells);
+        self.ask(Query::Sketches(only, vec![Range::ALL], FURTHER.end), Purpose::OpeningCells);
         true
     }
 
-    pub(super) fn opening_cells(sketches: &[Sketch]) -> Blob {
+    /// The cells that the opening shows, and the counts of some further ones.
+    pub(super) fn opening_cells(&self, sketches: &[Sketch]) -> (Blob, Blob) {
         let mut cells = Vec::new();
-        if let Some(sketch) = sketches.first().filter(|sketch| !sketch.cells().is_empty()) {
-            let count = sketch.count().unsigned_abs();
-            CellRun { range: Range::ALL, count, from: 0, cells: sketch.cells().to_vec() }.encode(&mut cells);
-        }
-        Blob(cells)
+        let Some(sketch) = sketches.first().filter(|sketch| !sketch.cells().is_empty()) else {
+            return Default::default();
+        };
+        let shown = usize::from(self.options.planner.opening).min(OPENING_MAX).min(sketch.cells().len());
+        let count = sketch.count().unsigned_abs();
+        CellRun::new(Range::ALL, count, 0, &sketch.cells()[..shown]).encode(&mut cells);
+        (Blob(cells), Blob(further_counts(sketch)))
     }
 
     /// Asks for the first cells of a collection whose roots differ; says whether that is worth it.
@@ -164,7 +172,7 @@ impl Opener {
         if both.windows(2).any(|pair| pair[0] == pair[1]) || both.iter().any(|place| place.depth() != ELEMENT_DEPTH) {
             return Err(SessionError::Unexpected("places that are told twice"));
         }
-        let (mine, theirs) = (unpack_elements(&told.theirs.0)?, unpack_elements(&told.mine.0)?);
+        let (mine, theirs) = (unpack_elements(&told.theirs.0)?, unpack_short_elements(&told.mine.0)?);
         self.planned(Plan::Named);
         self.name(request.collection, Named { mine, theirs, both, marks, within: vec![Range::ALL] });
         Ok(())
@@ -222,39 +230,56 @@ impl Opener {
 
     /// Subtracts the peer's sketches from ours and peels.
     pub(super) fn subtract(&mut self, collection: CollectionId, seen: Vec<Seen>, times: u8, own: Vec<Sketch>) {
-        let (mut named, mut more, mut to) = (Named::default(), Vec::new(), 0);
+        let mut named = Named::default();
+        // What else is asked for, by how many cells there are and how many are wanted.
+        let mut more: BTreeMap<usize, (usize, Vec<Seen>)> = BTreeMap::new();
         for (seen, mut sketch) in seen.into_iter().zip(own) {
+            let counts = (sketch.count().unsigned_abs(), seen.count);
             sketch.subtract(&seen.sketch);
             let peeled = sketch.peel();
             let usable = !peeled.rest.cells().is_empty();
-            // More are of use only if we keep as many as came.
-            let whole = peeled.rest.cells().len() == seen.sketch.cells().len();
-            let wanted = self.options.planner.more(seen.range, seen.count, &peeled, times).filter(|_| whole);
             if usable && peeled.is_complete() {
                 named.extend(Named::pair(seen.range, peeled.mine, peeled.theirs));
-            } else if let Some(wanted) = wanted {
-                to = to.max(wanted);
-                more.push(seen);
-            } else {
-                let found = (peeled.mine.len() + peeled.theirs.len()) as u64;
-                self.planned(Plan::Compare(if usable { Why::Many(found) } else { Why::NoSketch }));
-                self.open.entry(collection).or_default().push_back((seen.range, seen.count));
+                continue;
+            }
+            // More cells are of use only if we keep as many as came.
+            let whole = peeled.rest.cells().len() == seen.sketch.cells().len();
+            match self.options.planner.more(seen.range, counts, &peeled, times).filter(|_| whole) {
+                Some((0, cells)) => {
+                    let (wanted, same) = more.entry(seen.sketch.cells().len()).or_default();
+                    *wanted = cells.max(*wanted);
+                    same.push(seen);
+                }
+                Some((below, cells)) => {
+                    let (wanted, same) = more.entry(0).or_default();
+                    *wanted = cells.max(*wanted);
+                    let part = |range| Seen { range, count: 0, sketch: Sketch::default() };
+                    same.extend((0..1usize << (4 * below)).map(|i| part(seen.range.descendant(below, i))));
+                }
+                None => {
+                    let found = (peeled.mine.len() + peeled.theirs.len()) as u64;
+                    self.planned(Plan::Compare(if usable { Why::Many(found) } else { Why::NoSketch }));
+                    self.open.entry(collection).or_default().push_back((seen.range, seen.count));
+                }
             }
         }
         self.name(collection, named);
-        more.sort_by_key(|seen| seen.sketch.cells().len());
-        while let Some(first) = more.first() {
-            let length = first.sketch.cells().len();
-            let rest = more.split_off(more.partition_point(|seen| seen.sketch.cells().len() == length));
-            let same = std::mem::replace(&mut more, rest);
-            self.ask_cells(collection, same, to as u32, times + 1);
+        for (wanted, mut seen) in more.into_values() {
+            while !seen.is_empty() {
+                let rest = seen.split_off(seen.len().min(CELLS_HELD_MAX / wanted.max(1)));
+                self.ask_cells(collection, std::mem::replace(&mut seen, rest), wanted as u32, times + 1);
+            }
         }
+    }
+
+    /// Whether the verdict rests on equal roots, which show whatever was named wrongly.
+    fn roots_tell(&self) -> bool {
+        self.options.intent == Intent::Repair(Direction::Both) || self.mirroring().is_some()
     }
 
     /// Acts on what was named, or keeps it until it can be proven.
     fn name(&mut self, collection: CollectionId, named: Named) {
-        let roots_tell = matches!(self.options.intent, Intent::Repair(Direction::Both)) || self.mirroring().is_some();
-        if roots_tell {
+        if self.roots_tell() {
             self.act_on(collection, named);
         } else if !named.within.is_empty() {
             self.named.entry(collection).or_default().extend(named);
@@ -307,14 +332,12 @@ impl Opener {
     }
 
     fn act_on(&mut self, collection: CollectionId, named: Named) {
-        let repair = match self.options.intent {
-            Intent::Repair(direction) => Some(direction),
-            _ => None,
-        };
         let Named { mine, theirs, both, marks, .. } = named;
-        let sends = |direction: &Direction| direction.writes(Side::Theirs) && self.mirroring() != Some(Side::Mine);
-        if repair.filter(sends).is_some() {
-            self.transfers.send(collection, Selection::Elements(mine));
+        // Elements are short, and may stand for several records: whoever does not look at roots looks at items.
+        let moves = |side: Side| self.roots_tell() && self.mirroring() != Some(side);
+        let (sends, wants) = (moves(Side::Mine), moves(Side::Theirs));
+        if sends {
+            self.transfers.send(collection, Selection::Elements(short(&mine)));
         } else {
             for some in mine.chunks(CLOSE_MAX) {
                 let ranges = some.iter().map(|element| element.range()).collect();
@@ -322,8 +345,7 @@ impl Opener {
             }
         }
         let mut close: Vec<Range> = Vec::new();
-        let wants = |direction: &Direction| direction.writes(Side::Mine) && self.mirroring() != Some(Side::Theirs);
-        if repair.filter(wants).is_some() {
+        if wants {
             self.transfers.want(collection, Selection::Elements(theirs));
         } else {
             close.extend(theirs.iter().map(|element| element.range()));
@@ -362,19 +384,29 @@ impl Opener {
     }
 }
 
+fn short(elements: &[Element]) -> Vec<ShortElement> {
+    elements.iter().map(|element| element.short()).collect()
+}
+
 /// All ranges at a depth.
 pub(super) fn level(depth: u8) -> Vec<Range> {
     (0..1usize << (4 * depth)).map(|i| Range::ALL.descendant(depth, i)).collect()
 }
 
-/// The first two bytes of the digests of a root's parts; nothing if it has none.
-pub(super) fn part_hints(views: &[View]) -> Blob {
-    let Some(Shape::Inner(parts)) = views.first().map(|view| &view.shape) else { return Blob::default() };
-    Blob(parts.iter().flat_map(|part| [part.digest.0[0], part.digest.0[1]]).collect())
+/// The last bytes of the counts of some further cells; nothing if so many are not kept.
+pub(super) fn further_counts(sketch: &Sketch) -> Vec<u8> {
+    let further = sketch.cells().get(FURTHER).unwrap_or_default();
+    further.iter().map(|cell| cell.count as u8).collect()
 }
 
-/// How many of the sixteen parts differ, as far as two bytes of each tell.
+/// The first byte of the digests of a root's parts; nothing if it has none.
+pub(super) fn part_hints(views: &[View]) -> Blob {
+    let Some(Shape::Inner(parts)) = views.first().map(|view| &view.shape) else { return Blob::default() };
+    Blob(parts.iter().map(|part| part.digest.0[0]).collect())
+}
+
+/// How many of the sixteen parts differ, as far as a byte of each tells.
 pub(super) fn parts_that_differ(mine: &Blob, theirs: &Blob) -> Option<u32> {
-    let whole = mine.0.len() == 32 && theirs.0.len() == 32;
-    whole.then(|| mine.0.chunks(2).zip(theirs.0.chunks(2)).filter(|(a, b)| a != b).count() as u32)
+    let whole = mine.0.len() == 16 && theirs.0.len() == 16;
+    whole.then(|| mine.0.iter().zip(&theirs.0).filter(|(a, b)| a != b).count() as u32)
 }

@@ -271,7 +271,7 @@ impl Opener {
                 self.offer(collection, &places, &theirs, mine);
             }
             (Purpose::OpeningParts, Answer::Views(views)) => self.opening_parts = part_hints(&views),
-            (Purpose::OpeningCells, Answer::Sketches(sketches)) => self.open_with(Opener::opening_cells(&sketches)),
+            (Purpose::OpeningCells, Answer::Sketches(sketches)) => self.open_with(self.opening_cells(&sketches)),
             (Purpose::Subtract(collection, seen, times), Answer::Sketches(own)) => {
                 self.subtract(collection, seen, times, own);
             }

@@ -12,11 +12,11 @@ use crate::sketch::{KEPT_DEPTH_MAX, Peeled, cells_for, cells_kept};
 /// How a side plans. The defaults are what the figures in `docs/performance.md` were measured with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planner {
-    /// Cells that an opener shows with its opening, at most 64: 32 give away up to ten differences nearly always. Without
+    /// Cells that an opener shows with its opening, at most 64: 28 give away up to ten differences nearly always. Without
     /// any, ranges are compared.
     pub opening: u8,
-    /// Cells sent beyond what the estimate asks for, in per cent of it. An estimate from 32 cells is off by a quarter
-    /// one time in three; a stream that is too short costs a round trip, one that is too long only its bytes.
+    /// Cells sent beyond what the estimate asks for, in per cent of it. The estimate is off by an eighth one time in
+    /// three; a stream that is too short costs a round trip, one that is too long only its bytes.
     pub margin: u8,
     /// Times that more cells are asked for before the range is compared instead.
     pub more: u8,
@@ -24,10 +24,21 @@ pub struct Planner {
 
 /// Cells that an opening may show, whoever planned it: they fit one datagram.
 pub(super) const OPENING_MAX: usize = 64;
+/// Of these further cells an opening tells a byte of the count. So far down, it tells a hundred thousand differences.
+pub(super) const FURTHER: std::ops::Range<usize> = 96..192;
+
+/// What an opening tells beside its cells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Hints {
+    /// How many of the root's parts differ, if both have parts.
+    pub(super) parts: Option<u32>,
+    /// What is left of 256 of the difference of the counts of [`FURTHER`]; nothing if one side does not keep those.
+    pub(super) further: Vec<u8>,
+}
 
 impl Default for Planner {
     fn default() -> Self {
-        Planner { opening: 32, margin: 17, more: 2 }
+        Planner { opening: 28, margin: 2, more: 2 }
     }
 }
 
@@ -83,7 +94,8 @@ impl std::fmt::Display for Plan {
 impl Planner {
     /// What to do, from the number of entries on both sides, from what was peeled off the opening's cells, and from how
     /// many of the root's parts differ, if that is known.
-    pub(super) fn plan(&self, mine: u64, theirs: u64, opening: Option<&Peeled>, parts: Option<u32>) -> Plan {
+    pub(super) fn plan(&self, counts: (u64, u64), opening: Option<&Peeled>, hints: &Hints) -> Plan {
+        let (mine, theirs) = counts;
         if mine == 0 || theirs == 0 {
             return Plan::Compare(Why::OneSideEmpty);
         }
@@ -93,23 +105,32 @@ impl Planner {
         if peeled.is_complete() {
             return Plan::Named;
         }
-        let elements = about(peeled).max(mine.abs_diff(theirs));
+        let elements = about(peeled, counts, &hints.further);
         // Scattered differences leave a part untouched with the probability (15/16)^n: at 64 that is one in sixty.
-        if let Some(parts) = parts.filter(|parts| *parts <= 8 && elements >= 64) {
+        if let Some(parts) = hints.parts.filter(|parts| *parts <= 8 && elements >= 64) {
             return Plan::Compare(Why::Clustered(parts));
         }
         // Comparing shows every entry of both sides, some twelve bytes each; a cell costs as much and 1.4 name an entry.
         if elements > (mine + theirs) / 3 {
             return Plan::Compare(Why::Many(elements));
         }
-        let kept = |depth: u8| cells_kept(depth, mine.min(theirs) >> (4 * u32::from(depth)));
-        let fits = |depth: &u8| self.cells_at(*depth, elements) <= kept(*depth);
-        // An estimate that is a third too high must not keep a level from being used.
-        let may_do = |depth: &u8| self.cells_at(*depth, elements * 3 / 4) <= kept(*depth);
-        match (0..=KEPT_DEPTH_MAX).find(fits).or_else(|| (0..=KEPT_DEPTH_MAX).find(may_do)) {
-            Some(depth) => Plan::Cells { depth, cells: self.cells_at(depth, elements).min(kept(depth)), elements },
+        match self.level(Range::ALL, 0, elements, mine.min(theirs)) {
+            Some((depth, cells)) => Plan::Cells { depth, cells, elements },
             None => Plan::Compare(Why::Many(elements)),
         }
+    }
+
+    /// The first level, from so many below a range on, whose cells suffice for so many elements in the range, and how
+    /// many of each; none if none keeps enough.
+    fn level(&self, range: Range, from: u8, elements: u64, count: u64) -> Option<(u8, usize)> {
+        let levels = || from..=KEPT_DEPTH_MAX.saturating_sub(range.depth());
+        let kept = |below: u8| cells_kept(range.depth() + below, count >> (4 * u32::from(below)));
+        // A level that would not do if the estimate is a quarter too low is passed over for the next.
+        let fits = |below: &u8| self.cells_at(*below, elements * 5 / 4) <= kept(*below);
+        // And if there is none, an estimate that is a third too high must not keep a level from being used.
+        let may_do = |below: &u8| self.cells_at(*below, elements * 3 / 4) <= kept(*below);
+        let below = levels().find(fits).or_else(|| levels().find(may_do))?;
+        Some((below, self.cells_at(below, elements).min(kept(below))))
     }
 
     /// How many cells of each range at a depth, for so many elements in all.
@@ -120,18 +141,33 @@ impl Planner {
         cells_for(most.ceil() as u64)
     }
 
-    /// How many cells in all may give a range away that so many did not; none if another look is not worth it.
-    pub(super) fn more(&self, range: Range, count: u64, peeled: &Peeled, times: u8) -> Option<usize> {
-        let had = peeled.rest.cells().len();
-        let wanted = cells_for(about(peeled)).max(had + had / 8 + 8);
-        let kept = cells_kept(range.depth(), count);
-        (times < self.more && had > 0 && wanted <= kept).then_some(wanted)
+    /// What else may give a range away that so many cells did not: more cells of it, or cells of its parts, so many
+    /// levels below; none if another look is not worth it.
+    pub(super) fn more(&self, range: Range, counts: (u64, u64), peeled: &Peeled, times: u8) -> Option<(u8, usize)> {
+        let (had, elements) = (peeled.rest.cells().len(), about(peeled, counts, &[]));
+        if times >= self.more || had == 0 || elements > (counts.0 + counts.1) / 3 {
+            return None;
+        }
+        let count = counts.0.min(counts.1);
+        let wanted = cells_for(elements).max(had + had / 8 + 8);
+        if wanted <= cells_kept(range.depth(), count) {
+            Some((0, wanted))
+        } else {
+            self.level(range, 1, elements, count)
+        }
     }
 }
 
 /// About how many elements a sketch of differences held, from what was peeled off and what is left.
-fn about(peeled: &Peeled) -> u64 {
-    (peeled.mine.len() + peeled.theirs.len()) as u64 + peeled.rest.estimate()
+fn about(peeled: &Peeled, (mine, theirs): (u64, u64), further: &[u8]) -> u64 {
+    let found = (peeled.mine.len() as i64, peeled.theirs.len() as i64);
+    let surplus = (mine as i64).wrapping_sub(theirs as i64);
+    // Further cells still count what was peeled.
+    if peeled.mine.is_empty() && peeled.theirs.is_empty() {
+        return peeled.rest.estimate_with(surplus, FURTHER.start, further);
+    }
+    let left = peeled.rest.estimate(surplus.wrapping_sub(found.0 - found.1));
+    (found.0 + found.1) as u64 + left
 }
 
 #[cfg(test)]
@@ -147,7 +183,7 @@ mod tests {
     }
 
     fn plan(n: u64, elements: u64, parts: u32) -> Plan {
-        Planner::default().plan(n, n, Some(&opening(elements)), Some(parts))
+        Planner::default().plan((n, n), Some(&opening(elements)), &Hints { parts: Some(parts), ..Hints::default() })
     }
 
     #[test]
@@ -155,12 +191,12 @@ mod tests {
         let million = 1_000_000;
         assert_eq!(plan(million, 8, 5), Plan::Named);
         assert_eq!(plan(million, 4000, 1), Plan::Compare(Why::Clustered(1)));
-        assert!(matches!(plan(million, 1000, 16), Plan::Cells { depth: 0, cells: 1000..3000, .. }));
+        assert!(matches!(plan(million, 1000, 16), Plan::Cells { depth: 0, cells: 500..3000, .. }));
         assert!(matches!(plan(million, 40_000, 16), Plan::Cells { depth: 1, .. }));
-        assert!(matches!(plan(million, 125_000, 16), Plan::Cells { depth: 2, cells: 500..=1024, .. }));
+        assert!(matches!(plan(million, 125_000, 16), Plan::Cells { depth: 2, cells: 400..=1024, .. }));
         assert!(matches!(plan(million, 1_900_000, 16), Plan::Compare(Why::Many(_))));
         let planner = Planner::default();
-        assert_eq!(planner.plan(0, 9, None, None), Plan::Compare(Why::OneSideEmpty));
-        assert_eq!(planner.plan(99, 98, None, None), Plan::Compare(Why::NoSketch));
+        assert_eq!(planner.plan((0, 9), None, &Hints::default()), Plan::Compare(Why::OneSideEmpty));
+        assert_eq!(planner.plan((99, 98), None, &Hints::default()), Plan::Compare(Why::NoSketch));
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::cells::{part_hints, parts_that_differ};
 use super::descent::{self, Step};
-use super::planner::Planner;
+use super::planner::{FURTHER, Planner};
 use super::scope::Scope;
 use super::shown::opening_cells;
 use super::{Guards, Input, Output, SessionError};
@@ -22,7 +22,7 @@ use crate::message::{
 };
 use crate::query::{Answer, Applied, Ask, Cut, Incoming, Item, Query, Selection, View};
 use crate::range::{Position, Range, places};
-use crate::sketch::{CellRun, ELEMENT_DEPTH, unpack_elements};
+use crate::sketch::{CellRun, ELEMENT_DEPTH, unpack_short_elements};
 use crate::wire::{self, Body, RangeView, WireItem};
 
 /// Refused records whose key and reason are told to the opener.
@@ -90,12 +90,14 @@ pub(super) enum Stage {
     Parts {
         collection: CollectionId,
         theirs: CellRun,
+        counts: Blob,
         parts: Blob,
     },
     Plan {
         collection: CollectionId,
         theirs: CellRun,
-        differ: Option<u32>,
+        counts: Blob,
+        parts: Option<u32>,
     },
     Differing(Differing, Vec<Range>),
     Offer {
@@ -236,16 +238,13 @@ impl Responder {
         match (stage, answer) {
             (Stage::Opening(open), Answer::Cut(cut)) => self.open(open, cut),
             (Stage::First(levels), Answer::Views(views)) => self.first(levels, &views),
-            (Stage::Parts { collection, theirs, parts }, Answer::Views(views)) => {
-                let differ = parts_that_differ(&part_hints(&views), &parts);
-                let cells = theirs.cells.len();
-                self.ask(
-                    Query::Sketches(collection, vec![Range::ALL], cells),
-                    Stage::Plan { collection, theirs, differ },
-                );
+            (Stage::Parts { collection, theirs, counts, parts }, Answer::Views(views)) => {
+                let parts = parts_that_differ(&part_hints(&views), &parts);
+                let stage = Stage::Plan { collection, theirs, counts, parts };
+                self.ask(Query::Sketches(collection, vec![Range::ALL], FURTHER.end), stage);
             }
-            (Stage::Plan { collection, theirs, differ }, Answer::Sketches(own)) => {
-                self.plan(collection, theirs, differ, own);
+            (Stage::Plan { collection, theirs, counts, parts }, Answer::Sketches(own)) => {
+                self.plan(collection, theirs, &counts, parts, own);
             }
             (Stage::Differing(told, both), Answer::Items(items)) => self.send_differing(told, &both, items),
             (Stage::Offer { transfer, marks }, Answer::Items(items)) => self.answer_offer(transfer, &marks, items),
@@ -312,9 +311,9 @@ impl Responder {
         match only {
             Some(collection) => match opening_cells(&open) {
                 Some(theirs) => {
-                    let parts = open.parts;
+                    let (counts, parts) = (open.counts, open.parts);
                     let ask = Ask { range: Range::ALL, levels: 1 };
-                    self.ask(Query::Views(collection, vec![ask]), Stage::Parts { collection, theirs, parts });
+                    self.ask(Query::Views(collection, vec![ask]), Stage::Parts { collection, theirs, counts, parts });
                 }
                 None => self.show_root(collection, descent::levels(Range::ALL, self.root_count, 1)),
             },
@@ -461,7 +460,7 @@ impl Responder {
 
     fn want(&mut self, want: Want) -> Result<(), SessionError> {
         self.check(want.transfer.1, Rights::READ, "a wish for records without the right to read")?;
-        let elements = unpack_elements(&want.elements.0)?;
+        let elements = unpack_short_elements(&want.elements.0)?;
         let mut selections: Vec<Selection> =
             wire::unpack_ranges(&want.ranges.0)?.into_iter().map(Selection::Range).collect();
         if !want.entries.is_empty() {

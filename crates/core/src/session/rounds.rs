@@ -53,12 +53,12 @@ impl Opener {
         self.outcome.root_mine = root;
         self.cut = Some(cut);
         if !self.prepare_opening(root.count) {
-            self.open_with(Blob::default());
+            self.open_with(Default::default());
         }
     }
 
     /// Sends the opening, with the cells that it is to show.
-    pub(super) fn open_with(&mut self, cells: Blob) {
+    pub(super) fn open_with(&mut self, (cells, counts): (Blob, Blob)) {
         let wants = match self.options.intent {
             Intent::Check | Intent::Diff => Rights::COMPARE,
             Intent::Repair(direction) => {
@@ -79,6 +79,7 @@ impl Opener {
             life: self.life,
             scope: self.options.scope.clone(),
             cells,
+            counts,
             parts,
         }));
     }

@@ -2,7 +2,7 @@
 
 use super::cells;
 use super::descent;
-use super::planner::{OPENING_MAX, Plan, Why};
+use super::planner::{Hints, OPENING_MAX, Plan, Why};
 use super::responder::{Reply, Responder, Stage};
 use super::{Output, SessionError};
 use crate::bounds::{CELLS_HELD_MAX, CELLS_MAX, FRAME_BYTES_AIM};
@@ -33,11 +33,21 @@ impl Responder {
     }
 
     /// Decides what to send after the opening.
-    pub(super) fn plan(&mut self, collection: CollectionId, theirs: CellRun, differ: Option<u32>, own: Vec<Sketch>) {
+    pub(super) fn plan(
+        &mut self,
+        collection: CollectionId,
+        theirs: CellRun,
+        told: &Blob,
+        parts: Option<u32>,
+        own: Vec<Sketch>,
+    ) {
         let mut sketch = own.into_iter().next().unwrap_or_default();
+        let further =
+            cells::further_counts(&sketch).into_iter().zip(&told.0).map(|(a, b)| a.wrapping_sub(*b)).collect();
         sketch.subtract(&Sketch::from_cells(theirs.cells));
         let peeled = sketch.peel();
-        let plan = self.planner.plan(self.root_count, theirs.count, Some(&peeled), differ);
+        let counts = (self.root_count, theirs.count);
+        let plan = self.planner.plan(counts, Some(&peeled), &Hints { parts, further });
         self.outputs.push_back(Output::Planned(plan));
         match plan {
             Plan::Named => {
@@ -87,7 +97,7 @@ impl Responder {
             // A range without cells is named too, so that the opener knows that there are none.
             let none: &[Cell] = &[];
             for cells in cells.chunks(CELLS_PER_RUN).chain(cells.is_empty().then_some(none)) {
-                CellRun { range: *range, count, from, cells: cells.to_vec() }.encode(&mut runs.0);
+                CellRun::new(*range, count, from, cells).encode(&mut runs.0);
                 from += cells.len();
                 if runs.0.len() >= FRAME_BYTES_AIM {
                     self.send(Message::Cells(Cells { id, last: false, runs: std::mem::take(&mut runs) }));

@@ -13,7 +13,7 @@ use crate::message::{Message, Transfer, Want, Written};
 use crate::query::{Applied, Guard, Incoming, Overwrite, Query, Replacement, Selection};
 use crate::range::Position;
 use crate::record::{Content, Record};
-use crate::sketch::{Element, pack_elements};
+use crate::sketch::{ShortElement, pack_short_elements};
 use crate::wire;
 
 /// Entries that one request for records names; about 20 bytes each.
@@ -27,7 +27,7 @@ const SAMPLES_MAX: usize = 16;
 struct Gathered {
     ranges: Vec<crate::range::Range>,
     entries: Vec<(Position, u64)>,
-    elements: Vec<Element>,
+    elements: Vec<ShortElement>,
     guards: BTreeMap<Vec<u8>, Option<u64>>,
     given: Vec<Record>,
 }
@@ -150,6 +150,9 @@ impl Transfers {
 }
 
 fn gather(into: &mut BTreeMap<CollectionId, Gathered>, collection: CollectionId, selection: Selection) {
+    if matches!(&selection, Selection::Elements(elements) if elements.is_empty()) {
+        return;
+    }
     let gathered = into.entry(collection).or_default();
     match selection {
         Selection::Range(range) => gathered.ranges.push(range),
@@ -203,7 +206,7 @@ impl Opener {
                 let transfer = self.transfers.number(collection);
                 self.transfers.wanted.insert(transfer, some.len() as u64);
                 let entries = some.iter().map(|(position, short)| (position.0, *short)).collect();
-                let (ranges, elements) = (Blob(wire::pack_ranges(parts)), Blob(pack_elements(few)));
+                let (ranges, elements) = (Blob(wire::pack_ranges(parts)), Blob(pack_short_elements(few)));
                 self.send(Message::Want(Want { transfer, ranges, entries, elements }));
             }
         }

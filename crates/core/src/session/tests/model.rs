@@ -303,10 +303,10 @@ impl Model {
                 }
                 Selection::Elements(elements) => {
                     for element in elements {
-                        let same = |(entry, _): &(&Entry, &Vec<u8>)| Element::of(entry) == *element;
-                        match self.keyed(element.range()).find(same) {
-                            Some((_, key)) => keys.push(key.clone()),
-                            None => moved += 1,
+                        let same = |(entry, _): &(&Entry, &Vec<u8>)| Element::of(entry).short() == *element;
+                        match self.keyed(element.range()).filter(same).collect::<Vec<_>>().as_slice() {
+                            [(_, key)] => keys.push((*key).clone()),
+                            _ => moved += 1,
                         }
                     }
                 }
@@ -364,6 +364,33 @@ pub(super) struct Run {
     pub(super) found: Vec<Difference>,
     pub(super) bytes: usize,
     pub(super) plans: Vec<Plan>,
+    /// One-way bursts until both sides knew what to send: all but those that look at roots and say goodbye.
+    pub(super) flights: u64,
+}
+
+/// Counts bursts of messages, one-way.
+#[derive(Default)]
+struct Flights {
+    last: Option<bool>,
+    all: u64,
+    until_known: u64,
+}
+
+impl Flights {
+    fn note(&mut self, to_responder: bool, message: &Message) {
+        if self.last != Some(to_responder) {
+            self.last = Some(to_responder);
+            self.all += 1;
+        }
+        let after = match message {
+            Message::AskRoots | Message::Roots(_) | Message::Written(_) | Message::Bye(_) => true,
+            Message::Wanted(wanted) => wanted.wanted.0.is_empty() && wanted.unclear.0.is_empty(),
+            _ => false,
+        };
+        if !after {
+            self.until_known = self.all;
+        }
+    }
 }
 
 /// Carries a session through to its end.
@@ -371,6 +398,7 @@ pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: Wor
     let mut opener = a.opener(options);
     let mut responder = b.responder(world.rights);
     let (mut now, mut bytes, mut found, mut plans) = (0, 0, Vec::new(), Vec::new());
+    let mut flights = Flights::default();
     let (mut to_a, mut to_b): (VecDeque<Input>, VecDeque<Input>) = Default::default();
     for _ in 0..1_000_000 {
         if let Some(seed) = &mut world.writers {
@@ -384,6 +412,7 @@ pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: Wor
             match output {
                 Output::Send(message) => {
                     let frame = message.encode();
+                    flights.note(true, &message);
                     bytes += frame.len();
                     assert!(frame.len() <= crate::bounds::FRAME_BYTES_MAX);
                     to_b.push_back(Input::Message(Message::decode(&frame).expect("what was sent is understood")));
@@ -399,12 +428,16 @@ pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: Wor
                 }
                 Output::Planned(plan) => plans.push(plan),
                 Output::Found(difference) => found.push(difference),
-                Output::Done(outcome) => return Run { outcome: *outcome, found, bytes, plans },
+                Output::Done(outcome) => {
+                    let flights = flights.until_known;
+                    return Run { outcome: *outcome, found, bytes, plans, flights };
+                }
             }
         } else if let Some(output) = responder.poll() {
             match output {
                 Output::Send(message) => {
                     let frame = message.encode();
+                    flights.note(false, &message);
                     bytes += frame.len();
                     assert!(frame.len() <= crate::bounds::FRAME_BYTES_MAX);
                     to_a.push_back(Input::Message(Message::decode(&frame).expect("what was sent is understood")));

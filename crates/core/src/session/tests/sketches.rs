@@ -45,9 +45,9 @@ fn golden_counters() {
             if d == 0 {
                 b.copy_from(&a);
             }
-            let Run { outcome, bytes, plans, .. } = run(&mut a, &mut b, Options::new(intent), World::quiet());
+            let Run { outcome, bytes, plans, flights, .. } = run(&mut a, &mut b, Options::new(intent), World::quiet());
             let plan = plans.first().map_or(String::new(), Plan::to_string);
-            let (flights, reads) = (outcome.counts.flights, a.reads + b.reads);
+            let reads = a.reads + b.reads;
             text += &format!("{n}\t{d}\t{name}\t{bytes}\t{flights}\t{reads}\t{plan}\n");
             assert!(reads <= 4 * u64::from(d) + 1000);
             if intent != Intent::Check {
@@ -201,9 +201,32 @@ proptest! {
         if let Ok(runs) = crate::sketch::CellRun::unpack_all(&run) {
             for run in runs {
                 let sketch = Sketch::from_cells(run.cells);
-                let _ = sketch.estimate();
-                let _ = sketch.peel().rest.estimate();
+                let _ = sketch.estimate(0);
+                let _ = sketch.peel().rest.estimate(i64::MIN);
             }
         }
+    }
+}
+#[test]
+fn temp_table() {
+    let n: u32 = std::env::var("N").map(|s| s.parse().unwrap()).unwrap_or(100_000);
+    let seeds: u32 = std::env::var("SEEDS").map(|s| s.parse().unwrap()).unwrap_or(5);
+    for d in std::env::var("DS").unwrap_or("10".into()).split(',').map(|s| s.parse::<u32>().unwrap()) {
+        let mut rows = Vec::new();
+        for seed in 0..seeds {
+            let (mut a, mut b) = drifted(n, d, seed + 77);
+            let Run { outcome, bytes, plans, .. } = run(&mut a, &mut b, repair(Planner::default()), World::quiet());
+            assert_eq!(outcome.verdict, Verdict::InSync);
+            let needless = outcome.counts.to_mine.kept + outcome.counts.to_theirs.kept;
+            println!(
+                "{n} {d} {seed} {bytes} {} {needless} {} | {}",
+                outcome.counts.flights,
+                bytes as f64 / d as f64,
+                plans.iter().map(|p| p.to_string()).collect::<Vec<_>>().join("; ")
+            );
+            rows.push(bytes);
+        }
+        rows.sort();
+        println!("== {n} {d} median {}", rows[rows.len() / 2]);
     }
 }
