@@ -134,10 +134,45 @@ pub struct Peeled {
     pub rest: Sketch,
 }
 
+/// Elements peeled by the cell, and all elements by the cell, of a sketch too short to be peeled to the end. Where `x` of
+/// the elements are left, `n` cells for each hold `x = exp(-2 E1(2 x / n))`: the fixed point of peeling, after the paper.
+const REACHED: [(f64, f64); 14] = [
+    (0.0029, 2.860),
+    (0.0051, 2.564),
+    (0.0109, 2.181),
+    (0.0190, 1.902),
+    (0.0327, 1.634),
+    (0.0553, 1.381),
+    (0.0746, 1.243),
+    (0.1081, 1.081),
+    (0.1517, 0.948),
+    (0.1784, 0.892),
+    (0.2289, 0.818),
+    (0.2784, 0.773),
+    (0.3036, 0.759),
+    (0.3701, 0.740),
+];
+/// Elements that must be peeled before how far it got tells more than the counts.
+const REACH_TELLS: usize = 12;
+
 impl Peeled {
     /// Whether nothing is left over.
     pub fn is_complete(&self) -> bool {
         self.rest.0.iter().all(Cell::is_empty)
+    }
+
+    /// About how many elements there are in all, from how far peeling got before it stood still; none if it hardly
+    /// began, or came to the end.
+    pub fn reach(&self) -> Option<u64> {
+        let (found, cells) = (self.mine.len() + self.theirs.len(), self.rest.0.len() as f64);
+        if found < REACH_TELLS || self.is_complete() {
+            return None;
+        }
+        let reached = found as f64 / cells;
+        let after = REACHED.partition_point(|(at, _)| *at < reached).clamp(1, REACHED.len() - 1);
+        let ((a, low), (b, high)) = (REACHED[after - 1], REACHED[after]);
+        let elements = low + (high - low) * ((reached - a) / (b - a)).clamp(0.0, 1.0);
+        Some((elements * cells).max(found as f64) as u64)
     }
 }
 

@@ -149,7 +149,7 @@ impl Planner {
             return None;
         }
         let count = counts.0.min(counts.1);
-        let wanted = cells_for(elements).max(had + had / 8 + 8);
+        let wanted = self.cells_at(0, elements).max(had + had / 8 + 8);
         if wanted <= cells_kept(range.depth(), count) {
             Some((0, wanted))
         } else {
@@ -162,6 +162,9 @@ impl Planner {
 fn about(peeled: &Peeled, (mine, theirs): (u64, u64), further: &[u8]) -> u64 {
     let found = (peeled.mine.len() as i64, peeled.theirs.len() as i64);
     let surplus = (mine as i64).wrapping_sub(theirs as i64);
+    if let Some(reach) = peeled.reach() {
+        return reach;
+    }
     // Further cells still count what was peeled.
     if peeled.mine.is_empty() && peeled.theirs.is_empty() {
         return peeled.rest.estimate_with(surplus, FURTHER.start, further);

@@ -169,3 +169,21 @@ fn what_is_kept_follows_depth_and_size() {
         }
     }
 }
+
+#[test]
+fn how_far_peeling_got_tells_how_much_there_is() {
+    for (cells, differences, off) in
+        [(150, 125, 0.25), (300, 400, 0.25), (1200, 1250, 0.1), (1500, 1250, 0.1), (5000, 9000, 0.1)]
+    {
+        for seed in 0..9 {
+            let base = seed << 32;
+            let peeled = sketch(cells, base..base + differences).peel();
+            if let Some(reach) = peeled.reach() {
+                let ratio = reach as f64 / differences as f64;
+                assert!((ratio - 1.0).abs() < off, "{ratio} of {differences} by {cells} cells");
+            } else {
+                assert!(cells < 400, "{differences} by {cells} cells");
+            }
+        }
+    }
+}
