@@ -45,7 +45,7 @@ pub struct Collection {
 }
 
 /// The place of a collection in [`Definition::collections`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct CollectionId(pub u16);
 
 /// The definition of a dataset. Equal bytes on both sides, or no session.

@@ -13,6 +13,9 @@ use crate::rising::{put_rising, take_rising};
 use crate::sketch::ELEMENT_DEPTH;
 use crate::stamp::Stamp;
 
+/// Bits of a stamp that count within a millisecond.
+const COUNTER_BITS: u32 = 16;
+const COUNTER: u64 = (1 << COUNTER_BITS) - 1;
 /// Bits of a place: the positions that an element may stand for.
 const PLACE_BITS: u32 = 4 * ELEMENT_DEPTH as u32;
 
@@ -61,8 +64,8 @@ pub fn alone(places: &[Range], items: Vec<Item>) -> (Vec<(Mark, Item)>, Vec<Rang
     (lone, unclear)
 }
 
-/// Packs marks, which are sorted by place: the places, the actors, the newest stamp, then of each how much older it is
-/// and, if there are several actors, which.
+/// Packs marks, which are sorted by place: the places, the actors, the newest time, then of each how much older it is,
+/// its counter unless that is nothing, and if there are several actors, which.
 pub fn pack_marks(marks: &[Mark]) -> Vec<u8> {
     let mut out = Vec::new();
     if marks.is_empty() {
@@ -75,10 +78,14 @@ pub fn pack_marks(marks: &[Mark]) -> Vec<u8> {
     actors.dedup();
     put_varint(&mut out, actors.len() as u64);
     actors.iter().for_each(|actor| out.extend_from_slice(&actor.0.to_be_bytes()));
-    let newest = marks.iter().map(|mark| mark.stamp.0).max().unwrap_or(0);
+    let newest = marks.iter().map(|mark| mark.stamp.0 >> COUNTER_BITS).max().unwrap_or(0);
     put_varint(&mut out, newest);
     for mark in marks {
-        put_varint(&mut out, newest - mark.stamp.0);
+        let (time, counter) = (mark.stamp.0 >> COUNTER_BITS, mark.stamp.0 & COUNTER);
+        put_varint(&mut out, (newest - time) << 1 | u64::from(counter > 0));
+        if counter > 0 {
+            put_varint(&mut out, counter - 1);
+        }
         if actors.len() > 1 {
             put_varint(&mut out, actors.partition_point(|actor| *actor < mark.actor) as u64);
         }
@@ -95,10 +102,12 @@ pub fn unpack_marks(bytes: &[u8]) -> Result<Vec<Mark>, DecodeError> {
     let places = take_rising(&mut reader, "places of marks", PLACE_BITS, RANGES_PER_MESSAGE_MAX)?;
     let n = reader.varint("actors of marks", places.len() as u64)?;
     let actors = (0..n).map(|_| reader.u64().map(Actor)).collect::<Result<Vec<_>, _>>()?;
-    let newest = reader.varint("stamp of a mark", u64::MAX)?;
+    let newest = reader.varint("time of a mark", u64::MAX >> COUNTER_BITS)?;
     let mut marks = Vec::with_capacity(places.len());
     for place in places {
-        let stamp = Stamp(newest - reader.varint("age of a mark", newest)?);
+        let age = reader.varint("age of a mark", newest << 1 | 1)?;
+        let counter = if age & 1 == 1 { reader.varint("counter of a mark", COUNTER - 1)? + 1 } else { 0 };
+        let stamp = Stamp((newest - (age >> 1)) << COUNTER_BITS | counter);
         let actor = if n > 1 { reader.varint("actor of a mark", n)? as usize } else { 0 };
         let actor = *actors.get(actor).ok_or(DecodeError::Malformed("actor of a mark"))?;
         let place = Range::of(Position(place << (64 - PLACE_BITS)), ELEMENT_DEPTH);

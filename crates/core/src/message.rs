@@ -198,9 +198,9 @@ pub struct Compared {
 /// Everything that differs, as far as a sketch tells: entries by their elements.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Differing {
-    /// Short elements that only the responder has, six bytes each.
+    /// Elements that only the responder has, packed.
     pub mine: Blob,
-    /// Elements that only the opener has, eight bytes each.
+    /// Elements that only the opener has, packed.
     pub theirs: Blob,
     /// Where both have a record under what seems to be one key: packed [`crate::mark::Mark`]s of the responder's.
     pub marks: Blob,
@@ -248,7 +248,7 @@ pub struct List {
 }
 
 /// Names a transfer of records: the opener's number for it, and the collection that it belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Transfer(pub u16, pub CollectionId);
 
 /// Asks for records to be streamed to the opener.
@@ -260,28 +260,37 @@ pub struct Want {
     pub ranges: Blob,
     /// Positions and short digests of entries.
     pub entries: Vec<(u64, u64)>,
-    /// Short elements of entries, six bytes each.
+    /// Elements of entries, packed.
     pub elements: Blob,
 }
 
 /// Tells how the opener's records at some places rank, so that those travel that win; answered by [`Wanted`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
     /// Names the transfer of what the responder streams.
     pub transfer: Transfer,
     /// Packed [`crate::mark::Mark`]s.
     pub marks: Blob,
+    /// Packed ranges of which the marks are all that the opener has,
+    pub whole: Blob,
+    /// but for these, of single elements: there it has several records.
+    pub apart: Blob,
 }
 
-/// Which of the records offered the responder wants; it streams its own of the others.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Which of the records offered the responder wants; it streams its own of those that it has newer, and in whole ranges
+/// those that were not offered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wanted {
     /// The transfer of the offer.
     pub transfer: Transfer,
     /// Whether anything is streamed at all.
     pub streams: bool,
-    /// Which the responder wants, by their places in the offer ([`crate::mark::pack_places`]).
+    /// Of those that are streamed: how many the opener has older, and how many it lacks.
+    pub newer: (u64, u64),
+    /// Which the responder has older, by their places in the offer ([`crate::mark::pack_places`]).
     pub wanted: Blob,
+    /// Which it lacks.
+    pub lacking: Blob,
     /// Which cannot be told by marks.
     pub unclear: Blob,
 }

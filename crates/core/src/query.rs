@@ -9,7 +9,7 @@ use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::range::{Position, Range};
 use crate::record::{Record, Version};
-use crate::sketch::{ShortElement, Sketch};
+use crate::sketch::{Element, Sketch};
 use crate::stamp::Millis;
 use crate::tree::Summary;
 
@@ -90,9 +90,8 @@ pub enum Selection {
     /// Those at these positions whose entry digests begin so ([`Digest::short`]); one that has moved
     /// since is skipped and counted.
     Entries(Vec<(Position, u64)>),
-    /// Those whose entries these elements stand for; one that has moved since, or stands for several, is skipped and
-    /// counted.
-    Elements(Vec<ShortElement>),
+    /// Those whose entries these elements stand for; one that has moved since is skipped and counted.
+    Elements(Vec<Element>),
 }
 
 /// A part of what was selected, in order of position and key.

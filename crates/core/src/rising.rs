@@ -5,13 +5,13 @@
 
 use crate::canonical::{DecodeError, Reader, put_varint};
 
-/// Appends numbers of at most `bits` bits (up to 56) that rise.
+/// Appends numbers of at most `bits` bits that rise.
 pub fn put_rising(out: &mut Vec<u8>, bits: u32, numbers: &[u64]) {
     put_varint(out, numbers.len() as u64);
     let low = low_bits(bits, numbers.len());
-    let (mut held, mut filled, mut next) = (0u64, 0, 0);
+    let (mut held, mut filled, mut next) = (0u128, 0, 0u64);
     let mut put = |value: u64, n: u32| {
-        held |= value << filled;
+        held |= u128::from(value) << filled;
         filled += n;
         while filled >= 8 {
             out.push(held as u8);
@@ -22,12 +22,12 @@ pub fn put_rising(out: &mut Vec<u8>, bits: u32, numbers: &[u64]) {
     };
     for number in numbers {
         let gap = number - next;
-        next = number + 1;
+        next = number.wrapping_add(1);
         (0..gap >> low).for_each(|_| {
             put(1, 1);
         });
         put(0, 1);
-        put(gap & !(u64::MAX << low), low);
+        put(gap & lowest(low), low);
     }
     // What is left of the last byte is zero.
     if let (_, filled @ 1..) = put(0, 0) {
@@ -42,15 +42,16 @@ pub fn take_rising(
     bits: u32,
     limit: usize,
 ) -> Result<Vec<u64>, DecodeError> {
+    const WRONG: DecodeError = DecodeError::Malformed("rising number");
     let n = reader.varint(what, limit as u64)? as usize;
     let low = low_bits(bits, n);
-    let (mut held, mut filled, mut next) = (0u64, 0, 0u64);
+    let (mut held, mut filled, mut next) = (0u128, 0, Some(0u64));
     let mut take = |n: u32| -> Result<u64, DecodeError> {
         while filled < n {
-            held |= u64::from(reader.u8()?) << filled;
+            held |= u128::from(reader.u8()?) << filled;
             filled += 8;
         }
-        let value = held & !(u64::MAX << n);
+        let value = held as u64 & lowest(n);
         held >>= n;
         filled -= n;
         Ok(value)
@@ -59,17 +60,23 @@ pub fn take_rising(
     for _ in 0..n {
         let mut gap = 0u64;
         while take(1)? == 1 {
-            gap += 1 << low;
+            gap = gap.checked_add(1 << low).ok_or(WRONG)?;
         }
-        let number = next.checked_add(gap + take(low)?).filter(|number| number >> bits == 0);
-        let number = number.ok_or(DecodeError::Malformed("rising number"))?;
+        let gap = gap.checked_add(take(low)?).ok_or(WRONG)?;
+        let number = next.and_then(|next| next.checked_add(gap)).filter(|number| number & !lowest(bits) == 0);
+        let number = number.ok_or(WRONG)?;
         numbers.push(number);
-        next = number + 1;
+        next = number.checked_add(1);
     }
     if held != 0 {
         return Err(DecodeError::Malformed("end of rising numbers"));
     }
     Ok(numbers)
+}
+
+/// The lowest `n` bits, all set.
+fn lowest(n: u32) -> u64 {
+    u64::MAX.checked_shr(u64::BITS - n).unwrap_or(0)
 }
 
 /// Bits of a gap that are kept as they are: as many as an even gap has.
@@ -86,7 +93,7 @@ mod tests {
     proptest! {
         #[test]
         fn rising_numbers_come_back(
-            bits in 1u32..=56, drawn in proptest::collection::btree_set(any::<u64>(), 0..200), more in 0u8..2,
+            bits in 1u32..=64, drawn in proptest::collection::btree_set(any::<u64>(), 0..200), more in 0u8..2,
         ) {
             let numbers: Vec<u64> = drawn.iter().map(|n| n >> (64 - bits)).collect::<std::collections::BTreeSet<_>>().into_iter().collect();
             let mut bytes = Vec::new();
@@ -98,7 +105,7 @@ mod tests {
         }
 
         #[test]
-        fn bytes_of_anyone_never_panic(bits in 1u32..=56, bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+        fn bytes_of_anyone_never_panic(bits in 1u32..=64, bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
             let _ = take_rising(&mut Reader::new(&bytes), "numbers", bits, 1 << 20);
         }
     }

@@ -11,7 +11,7 @@
 
 mod coding;
 
-pub use coding::{CellRun, pack, pack_elements, pack_short_elements, unpack, unpack_elements, unpack_short_elements};
+pub use coding::{CellRun, pack, pack_elements, unpack, unpack_elements};
 
 use crate::entry::Entry;
 use crate::range::{Position, Range};
@@ -58,25 +58,9 @@ impl Element {
         Range::of(Position(self.0), ELEMENT_DEPTH)
     }
 
-    /// What travels of it when records are asked for: the position's five bytes and one of the digest's.
-    pub fn short(self) -> ShortElement {
-        ShortElement(self.0 >> 16)
-    }
-
     /// Tells a lone element from a sum of several.
     fn check(self) -> u16 {
         (scramble(self.0 ^ CHECK_SEED) >> 48) as u16
-    }
-}
-
-/// The first 48 bits of an element.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ShortElement(pub u64);
-
-impl ShortElement {
-    /// The positions that it may stand for.
-    pub fn range(self) -> Range {
-        Element(self.0 << 16).range()
     }
 }
 

@@ -11,7 +11,7 @@ use reknit_core::canonical::Blob;
 use reknit_core::mark::{Mark, pack_marks, pack_places};
 use reknit_core::message::*;
 use reknit_core::query::{Guard, Incoming, Item, VersionInfo};
-use reknit_core::sketch::{Cell, CellRun, Element, Sketch, pack, pack_elements, pack_short_elements};
+use reknit_core::sketch::{Cell, CellRun, Element, Sketch, pack, pack_elements};
 use reknit_core::wire::{Body, RangeView, RecordFrame, WireItem, pack_ranges};
 use reknit_core::*;
 
@@ -170,7 +170,7 @@ fn messages() -> BTreeMap<&'static str, Message> {
         (
             "12 differing",
             Message::Differing(Differing {
-                mine: Blob(pack_short_elements(&[Element(1 << 20).short(), Element(2 << 20).short()])),
+                mine: Blob(pack_elements(&[Element(1 << 20), Element(2 << 60)])),
                 theirs: Blob(pack_elements(&[Element(3)])),
                 marks: Blob(pack_marks(&marks)),
                 unclear: Blob(pack_ranges(&[Range::of(Position(1 << 60), 10)])),
@@ -187,12 +187,22 @@ fn messages() -> BTreeMap<&'static str, Message> {
             }),
         ),
         ("14 cells", Message::Cells(Cells { id: 3, last: true, runs: Blob(vec![1]) })),
-        ("15 offer", Message::Offer(Offer { transfer, marks: Blob(pack_marks(&marks)) })),
+        (
+            "15 offer",
+            Message::Offer(Offer {
+                transfer,
+                marks: Blob(pack_marks(&marks)),
+                whole: Blob(pack_ranges(&[Range::ALL.child(2)])),
+                apart: Blob(vec![]),
+            }),
+        ),
         (
             "16 wanted",
             Message::Wanted(Wanted {
                 transfer,
                 streams: true,
+                newer: (5, 6),
+                lacking: Blob(pack_places(&[1])),
                 wanted: Blob(pack_places(&[0, 5])),
                 unclear: Blob(pack_places(&[300])),
             }),

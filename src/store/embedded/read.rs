@@ -148,7 +148,7 @@ impl Side for Store {
                 for element in elements {
                     wanted.entry(element.range()).or_default().push(element.0);
                 }
-                let told = |entry: Entry| Element::of(&entry).short().0;
+                let told = |entry: Entry| Element::of(&entry).0;
                 self.read_named(collection, &*snapshot, &mut filling, wanted, told, after.as_ref())?;
             }
         }

@@ -18,10 +18,7 @@ use crate::mark::{Mark, unpack_marks};
 use crate::message::{AskCells, Cells, Compare, Differing, Message};
 use crate::query::{Ask, Item, Query, Selection, Shape, View};
 use crate::range::Range;
-use crate::sketch::{
-    CellRun, ELEMENT_DEPTH, Element, KEPT_DEPTH_MAX, ShortElement, Sketch, pack_elements, pack_short_elements,
-    unpack_elements, unpack_short_elements,
-};
+use crate::sketch::{CellRun, ELEMENT_DEPTH, Element, KEPT_DEPTH_MAX, Sketch, pack_elements, unpack_elements};
 use crate::tree::Summary;
 use crate::wire::{self, Body, RangeView};
 
@@ -42,7 +39,7 @@ pub(super) struct Seen {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Named {
     mine: Vec<Element>,
-    theirs: Vec<ShortElement>,
+    theirs: Vec<Element>,
     /// Where both sides have an entry under what seems to be one key.
     both: Vec<Range>,
     /// What the peer told of some of those.
@@ -60,7 +57,7 @@ impl Named {
             elements.into_iter().filter(|element| !across.contains(&element.range())).collect()
         };
         let both = own.intersection(&other).copied().collect();
-        let (mine, theirs) = (alone(mine, &other), short(&alone(theirs, &own)));
+        let (mine, theirs) = (alone(mine, &other), alone(theirs, &own));
         Named { mine, theirs, both, marks: Vec::new(), within: vec![within] }
     }
 
@@ -74,9 +71,8 @@ impl Named {
 
     /// All places where something differs, sorted, each once.
     fn ranges(&self) -> Vec<Range> {
-        let mine = self.mine.iter().map(|element| element.range());
-        let theirs = self.theirs.iter().map(|element| element.range());
-        mine.chain(theirs).chain(self.both.iter().copied()).collect::<BTreeSet<_>>().into_iter().collect()
+        let single = self.mine.iter().chain(&self.theirs).map(|element| element.range());
+        single.chain(self.both.iter().copied()).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// The ranges to prove, each with the places in it that are to be left out.
@@ -113,7 +109,7 @@ impl Named {
 pub(super) fn differing(mine: Vec<Element>, theirs: Vec<Element>) -> (Differing, Vec<Range>) {
     // As the opener sees it.
     let named = Named::pair(Range::ALL, theirs, mine);
-    let (mine, theirs) = (Blob(pack_short_elements(&named.theirs)), Blob(pack_elements(&named.mine)));
+    let (mine, theirs) = (Blob(pack_elements(&named.theirs)), Blob(pack_elements(&named.mine)));
     (Differing { mine, theirs, ..Differing::default() }, named.both)
 }
 
@@ -172,7 +168,7 @@ impl Opener {
         if both.windows(2).any(|pair| pair[0] == pair[1]) || both.iter().any(|place| place.depth() != ELEMENT_DEPTH) {
             return Err(SessionError::Unexpected("places that are told twice"));
         }
-        let (mine, theirs) = (unpack_elements(&told.theirs.0)?, unpack_short_elements(&told.mine.0)?);
+        let (mine, theirs) = (unpack_elements(&told.theirs.0)?, unpack_elements(&told.mine.0)?);
         self.planned(Plan::Named);
         self.name(request.collection, Named { mine, theirs, both, marks, within: vec![Range::ALL] });
         Ok(())
@@ -214,6 +210,13 @@ impl Opener {
             return Err(SessionError::Unexpected("more cells than a session holds"));
         }
         if !cells.last {
+            return Ok(());
+        }
+        if unasked && seen.is_empty() {
+            let collection = request.collection;
+            self.requests.remove(&0);
+            let count = self.outcome.root_mine.count.max(self.outcome.root_theirs.count);
+            self.take_whole(collection, Range::ALL, count);
             return Ok(());
         }
         // What is sent unasked is a whole level, so that no range goes unseen.
@@ -259,7 +262,11 @@ impl Opener {
                 None => {
                     let found = (peeled.mine.len() + peeled.theirs.len()) as u64;
                     self.planned(Plan::Compare(if usable { Why::Many(found) } else { Why::NoSketch }));
-                    self.open.entry(collection).or_default().push_back((seen.range, seen.count));
+                    if usable {
+                        self.take_whole(collection, seen.range, seen.count);
+                    } else {
+                        self.open.entry(collection).or_default().push_back((seen.range, seen.count));
+                    }
                 }
             }
         }
@@ -333,11 +340,11 @@ impl Opener {
 
     fn act_on(&mut self, collection: CollectionId, named: Named) {
         let Named { mine, theirs, both, marks, .. } = named;
-        // Elements are short, and may stand for several records: whoever does not look at roots looks at items.
+        // Whoever does not look at roots in the end looks at items.
         let moves = |side: Side| self.roots_tell() && self.mirroring() != Some(side);
         let (sends, wants) = (moves(Side::Mine), moves(Side::Theirs));
         if sends {
-            self.transfers.send(collection, Selection::Elements(short(&mine)));
+            self.transfers.send(collection, Selection::Elements(mine));
         } else {
             for some in mine.chunks(CLOSE_MAX) {
                 let ranges = some.iter().map(|element| element.range()).collect();
@@ -382,10 +389,6 @@ impl Opener {
     pub(super) fn planned(&mut self, plan: Plan) {
         self.outputs.push_back(Output::Planned(plan));
     }
-}
-
-fn short(elements: &[Element]) -> Vec<ShortElement> {
-    elements.iter().map(|element| element.short()).collect()
 }
 
 /// All ranges at a depth.

@@ -3,7 +3,7 @@
 //!
 //! Used by repairs of both sides with versions; whoever needs to know more compares items ([`super::pairing`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::opener::{Opener, Purpose};
 use super::responder::{Responder, Stage};
@@ -13,10 +13,15 @@ use crate::dataset::{CollectionId, Profile};
 use crate::mark::{Mark, alone, pack_marks, pack_places, unpack_marks, unpack_places};
 use crate::message::{Message, Offer, Rights, Transfer, Wanted};
 use crate::query::{Item, Query, Selection};
-use crate::range::Range;
+use crate::range::{DEPTH_MAX, Range};
+use crate::sketch::ELEMENT_DEPTH;
+use crate::wire::{pack_ranges, unpack_ranges};
 
 /// Marks that one offer holds; some twelve bytes each.
 pub(super) const OFFERED_MAX: usize = 2048;
+
+/// Offers of whole ranges that may wait for their answer at once.
+const WHOLES_MAX: usize = 4;
 
 /// The records of an offer, in order.
 pub(super) type Offered = Vec<(Mark, Item)>;
@@ -43,18 +48,58 @@ impl Opener {
         let wins =
             |(mark, _): &mut (Mark, Item)| known.get(&mark.place).is_some_and(|other| mark.rank() > other.rank());
         for (_, item) in lone.extract_if(.., wins) {
-            self.send_newer(collection, &item);
+            self.counts.mine_newer += 1;
+            self.send_ours(collection, &item);
         }
         if lone.is_empty() {
             return;
         }
         let marks: Vec<Mark> = lone.iter().map(|(mark, _)| *mark).collect();
         let transfer = self.transfers.offer(collection, lone);
-        self.send(Message::Offer(Offer { transfer, marks: Blob(pack_marks(&marks)) }));
+        self.send(Message::Offer(Offer { transfer, marks: Blob(pack_marks(&marks)), ..Offer::default() }));
     }
 
-    fn send_newer(&mut self, collection: CollectionId, item: &Item) {
-        self.counts.mine_newer += 1;
+    /// Goes about a range in which much differs: all that we have there is offered, if that tells enough.
+    pub(super) fn take_whole(&mut self, collection: CollectionId, range: Range, count: u64) {
+        if !self.offers() {
+            return self.open.entry(collection).or_default().push_back((range, count));
+        }
+        // Ranges of a few hundred records, so that some make an offer.
+        let below = (0..).find(|below| count >> (4 * below) <= OFFERED_MAX as u64 / 4).unwrap_or(0);
+        let below = (below as u8).min(DEPTH_MAX - range.depth());
+        let queue = self.whole.entry(collection).or_default();
+        queue.extend((0..1usize << (4 * below)).map(|i| range.descendant(below, i)));
+        self.whole_size = (count >> (4 * below)).max(1);
+    }
+
+    /// Looks at the next whole ranges to offer, while few offers wait.
+    pub(super) fn offer_more(&mut self) -> bool {
+        if self.transfers.offers_waiting() >= WHOLES_MAX {
+            return false;
+        }
+        let together = (OFFERED_MAX as u64 / 2 / self.whole_size.max(1)).max(1) as usize;
+        let Some((collection, queue)) = self.whole.iter_mut().find(|(_, queue)| !queue.is_empty()) else {
+            return false;
+        };
+        let ranges: Vec<Range> = queue.drain(..queue.len().min(together)).collect();
+        let collection = *collection;
+        self.ask(Query::Items(collection, ranges.clone()), Purpose::OfferWhole(collection, ranges));
+        true
+    }
+
+    pub(super) fn offer_whole(&mut self, collection: CollectionId, ranges: &[Range], items: Vec<Item>) {
+        let places: BTreeSet<Range> = items.iter().map(|item| Range::of(item.position, ELEMENT_DEPTH)).collect();
+        let places: Vec<Range> = places.into_iter().collect();
+        let (lone, unclear) = alone(&places, items);
+        let apart = Blob(pack_ranges(&unclear));
+        self.close.entry(collection).or_default().extend(unclear);
+        let marks: Vec<Mark> = lone.iter().map(|(mark, _)| *mark).collect();
+        let transfer = self.transfers.offer(collection, lone);
+        let (marks, whole) = (Blob(pack_marks(&marks)), Blob(pack_ranges(ranges)));
+        self.send(Message::Offer(Offer { transfer, marks, whole, apart }));
+    }
+
+    fn send_ours(&mut self, collection: CollectionId, item: &Item) {
         self.note_fresh(item);
         if let Some(digest) = item.digest {
             self.transfers.send_entry(collection, item.position, digest.short(), &item.key, None);
@@ -65,19 +110,23 @@ impl Opener {
         let transfer = wanted.transfer;
         let offered = self.transfers.offered(transfer);
         let offered = offered.ok_or(SessionError::Unexpected("an answer to an offer that was not made"))?;
-        let ours = unpack_places(&wanted.wanted.0, offered.len())?;
-        let unclear = unpack_places(&wanted.unclear.0, offered.len())?;
-        if ours.iter().any(|place| unclear.binary_search(place).is_ok()) {
-            return Err(SessionError::Unexpected("a record that is wanted and unclear"));
+        let places = |blob: &Blob| unpack_places(&blob.0, offered.len());
+        let (newer, alone, unclear) = (places(&wanted.wanted)?, places(&wanted.lacking)?, places(&wanted.unclear)?);
+        let told: BTreeSet<usize> = newer.iter().chain(&alone).chain(&unclear).copied().collect();
+        if told.len() < newer.len() + alone.len() + unclear.len() {
+            return Err(SessionError::Unexpected("a record that is told of twice"));
         }
-        self.counts.theirs_newer += (offered.len() - ours.len() - unclear.len()) as u64;
-        for place in ours {
-            self.send_newer(transfer.1, &offered[place].1);
+        self.counts.theirs_newer += wanted.newer.0;
+        self.counts.only_theirs += wanted.newer.1;
+        self.counts.mine_newer += newer.len() as u64;
+        self.counts.only_mine += alone.len() as u64;
+        for place in newer.into_iter().chain(alone) {
+            self.send_ours(transfer.1, &offered[place].1);
         }
         let unclear = unclear.into_iter().map(|place| offered[place].0.place);
         self.close.entry(transfer.1).or_default().extend(unclear);
-        if !wanted.streams {
-            self.transfers.nothing_comes(transfer);
+        if !wanted.streams && self.transfers.nothing_comes(transfer) {
+            self.ask(Query::Sync, Purpose::Sync);
         }
         Ok(())
     }
@@ -88,30 +137,61 @@ impl Responder {
         let rights = Rights::READ.and(Rights::WRITE);
         self.check(offer.transfer.1, rights, "an offer without the rights to read and write")?;
         let marks = unpack_marks(&offer.marks.0)?;
-        let places = marks.iter().map(|mark| mark.place).collect();
-        self.ask(Query::Items(offer.transfer.1, places), Stage::Offer { transfer: offer.transfer, marks });
+        let (whole, apart) = (unpack_ranges(&offer.whole.0)?, unpack_ranges(&offer.apart.0)?);
+        let looked_at = if whole.is_empty() { marks.iter().map(|mark| mark.place).collect() } else { whole.clone() };
+        let apart = (!whole.is_empty()).then_some(apart);
+        let stage = Stage::Offer { transfer: offer.transfer, marks, apart };
+        self.ask(Query::Items(offer.transfer.1, looked_at), stage);
         Ok(())
     }
 
     /// Streams what wins over what was offered, and asks for what loses (M14).
-    pub(super) fn answer_offer(&mut self, transfer: Transfer, marks: &[Mark], items: Vec<Item>) {
-        let places: Vec<Range> = marks.iter().map(|mark| mark.place).collect();
-        let (lone, _) = alone(&places, items);
-        let own: BTreeMap<Range, (Mark, Item)> = lone.into_iter().map(|one| (one.0.place, one)).collect();
-        let (mut wanted, mut unclear, mut stream) = (Vec::new(), Vec::new(), Vec::new());
-        for (nth, mark) in marks.iter().enumerate() {
-            match own.get(&mark.place) {
-                Some((mine, item)) if mine.rank() > mark.rank() => {
-                    stream.extend(item.digest.map(|digest| (item.position, digest.short())));
-                }
-                Some((mine, _)) if mine.rank() < mark.rank() => wanted.push(nth),
-                // No record, several, or versions that rank the same and differ.
-                _ => unclear.push(nth),
+    /// Of a whole offer it is known which places it leaves out.
+    pub(super) fn answer_offer(
+        &mut self,
+        transfer: Transfer,
+        marks: &[Mark],
+        apart: Option<Vec<Range>>,
+        items: Vec<Item>,
+    ) {
+        let whole = apart.is_some();
+        let offered: BTreeMap<Range, usize> = (0..).zip(marks).map(|(nth, mark)| (mark.place, nth)).collect();
+        let mut own: BTreeMap<Range, Vec<(Mark, Item)>> = BTreeMap::new();
+        for item in items {
+            if let Some(mark) = Mark::of(&item) {
+                own.entry(mark.place).or_default().push((mark, item));
             }
         }
-        let streams = !stream.is_empty();
-        let (wanted, unclear) = (Blob(pack_places(&wanted)), Blob(pack_places(&unclear)));
-        self.send(Message::Wanted(Wanted { transfer, streams, wanted, unclear }));
+        let mut told = Wanted { transfer, ..Wanted::default() };
+        let (mut wanted, mut lacking, mut unclear, mut stream) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let entry = |item: &Item| item.digest.map(|digest| (item.position, digest.short()));
+        for (place, nth) in &offered {
+            match own.get(place).map(Vec::as_slice) {
+                Some([(mine, item)]) if mine.rank() > marks[*nth].rank() => {
+                    stream.extend(entry(item));
+                    told.newer.0 += 1;
+                }
+                Some([(mine, _)]) if mine.rank() < marks[*nth].rank() => wanted.push(*nth),
+                // In a whole range most records may be equal: one version is one record. What is not is seen by the roots.
+                Some([_]) if whole => {}
+                None if whole => lacking.push(*nth),
+                // No record where there was one, several, or one that differs and ranks the same.
+                _ => unclear.push(*nth),
+            }
+        }
+        if let Some(apart) = apart {
+            let alone = |place: &Range| !offered.contains_key(place) && !apart.contains(place);
+            for (_, items) in own.iter().filter(|(place, _)| alone(place)) {
+                stream.extend(items.iter().filter_map(|(_, item)| entry(item)));
+                told.newer.1 += items.len() as u64;
+            }
+        }
+        told.streams = !stream.is_empty();
+        told.wanted = Blob(pack_places(&wanted));
+        told.lacking = Blob(pack_places(&lacking));
+        told.unclear = Blob(pack_places(&unclear));
+        let streams = told.streams;
+        self.send(Message::Wanted(told));
         if streams {
             let selections = vec![Selection::Entries(stream)];
             self.outputs.push_back(Output::Stream { transfer, selections, given: Vec::new(), guards: Guards::Join });

@@ -48,6 +48,9 @@ pub struct Opener {
     list: BTreeMap<CollectionId, (Vec<Position>, Vec<Range>)>,
     /// Ranges of one element each whose items are to be asked for.
     pub(super) close: BTreeMap<CollectionId, Vec<Range>>,
+    /// Ranges in which much differs, to be offered as they are, of about so many records each.
+    pub(super) whole: BTreeMap<CollectionId, VecDeque<Range>>,
+    pub(super) whole_size: u64,
     /// What sketches named and is to be proven.
     pub(super) named: BTreeMap<CollectionId, Named>,
     /// Where that was proven wrong.
@@ -103,6 +106,7 @@ pub(super) enum Purpose {
     Pair(CollectionId, Vec<WireItem>),
     Mine(CollectionId, Vec<Element>),
     Offer(CollectionId, Vec<Range>, Vec<Mark>),
+    OfferWhole(CollectionId, Vec<Range>),
     MineOnly(CollectionId, Range),
     OpeningParts,
     OpeningCells,
@@ -137,6 +141,8 @@ impl Opener {
             open: BTreeMap::new(),
             list: BTreeMap::new(),
             close: BTreeMap::new(),
+            whole: BTreeMap::new(),
+            whole_size: 0,
             named: BTreeMap::new(),
             wrong: Vec::new(),
             transfers: Transfers::default(),
@@ -270,6 +276,9 @@ impl Opener {
             (Purpose::Offer(collection, places, theirs), Answer::Items(mine)) => {
                 self.offer(collection, &places, &theirs, mine);
             }
+            (Purpose::OfferWhole(collection, ranges), Answer::Items(mine)) => {
+                self.offer_whole(collection, &ranges, mine);
+            }
             (Purpose::OpeningParts, Answer::Views(views)) => self.opening_parts = part_hints(&views),
             (Purpose::OpeningCells, Answer::Sketches(sketches)) => self.open_with(self.opening_cells(&sketches)),
             (Purpose::Subtract(collection, seen, times), Answer::Sketches(own)) => {
@@ -305,7 +314,7 @@ impl Opener {
             if self.requests.len() < self.requests_max() && self.open_more() {
                 continue;
             }
-            if self.flush_transfers() {
+            if self.offer_more() || self.flush_transfers() {
                 continue;
             }
             let idle = self.requests.is_empty() && self.transfers.idle();
@@ -479,6 +488,7 @@ impl Opener {
             positions += request.positions;
         }
         positions += self.close.values().map(Vec::len).sum::<usize>();
+        ranges.extend(self.whole.values().flatten());
         if !self.named.is_empty() {
             ranges.push(Range::ALL);
         }
@@ -494,6 +504,7 @@ impl Opener {
                 Purpose::MineOnly(_, range) => ranges.push(*range),
                 Purpose::Mine(_, elements) => positions += elements.len(),
                 Purpose::Offer(_, places, _) => positions += places.len(),
+                Purpose::OfferWhole(_, parts) => ranges.extend(parts),
                 Purpose::Subtract(_, seen, _) => ranges.extend(seen.iter().map(|seen| seen.range)),
                 _ => {}
             }

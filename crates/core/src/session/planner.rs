@@ -110,8 +110,8 @@ impl Planner {
         if let Some(parts) = hints.parts.filter(|parts| *parts <= 8 && elements >= 64) {
             return Plan::Compare(Why::Clustered(parts));
         }
-        // Comparing shows every entry of both sides, some twelve bytes each; a cell costs as much and 1.4 name an entry.
-        if elements > (mine + theirs) / 3 {
+        // To tell of every record costs some nine bytes each, to name an entry that differs some eighteen.
+        if elements > (mine + theirs) / 4 {
             return Plan::Compare(Why::Many(elements));
         }
         match self.level(Range::ALL, 0, elements, mine.min(theirs)) {
@@ -145,7 +145,7 @@ impl Planner {
     /// levels below; none if another look is not worth it.
     pub(super) fn more(&self, range: Range, counts: (u64, u64), peeled: &Peeled, times: u8) -> Option<(u8, usize)> {
         let (had, elements) = (peeled.rest.cells().len(), about(peeled, counts, &[]));
-        if times >= self.more || had == 0 || elements > (counts.0 + counts.1) / 3 {
+        if times >= self.more || had == 0 || elements > (counts.0 + counts.1) / 4 {
             return None;
         }
         let count = counts.0.min(counts.1);

@@ -22,7 +22,7 @@ use crate::message::{
 };
 use crate::query::{Answer, Applied, Ask, Cut, Incoming, Item, Query, Selection, View};
 use crate::range::{Position, Range, places};
-use crate::sketch::{CellRun, ELEMENT_DEPTH, unpack_short_elements};
+use crate::sketch::{CellRun, ELEMENT_DEPTH, unpack_elements};
 use crate::wire::{self, Body, RangeView, WireItem};
 
 /// Refused records whose key and reason are told to the opener.
@@ -103,6 +103,7 @@ pub(super) enum Stage {
     Offer {
         transfer: Transfer,
         marks: Vec<Mark>,
+        apart: Option<Vec<Range>>,
     },
     Cells {
         id: u32,
@@ -247,7 +248,9 @@ impl Responder {
                 self.plan(collection, theirs, &counts, parts, own);
             }
             (Stage::Differing(told, both), Answer::Items(items)) => self.send_differing(told, &both, items),
-            (Stage::Offer { transfer, marks }, Answer::Items(items)) => self.answer_offer(transfer, &marks, items),
+            (Stage::Offer { transfer, marks, apart }, Answer::Items(items)) => {
+                self.answer_offer(transfer, &marks, apart, items);
+            }
             (Stage::Cells { id, ranges, from }, Answer::Sketches(sketches)) => {
                 self.send_cells(id, &ranges, from, &sketches);
             }
@@ -460,7 +463,7 @@ impl Responder {
 
     fn want(&mut self, want: Want) -> Result<(), SessionError> {
         self.check(want.transfer.1, Rights::READ, "a wish for records without the right to read")?;
-        let elements = unpack_short_elements(&want.elements.0)?;
+        let elements = unpack_elements(&want.elements.0)?;
         let mut selections: Vec<Selection> =
             wire::unpack_ranges(&want.ranges.0)?.into_iter().map(Selection::Range).collect();
         if !want.entries.is_empty() {

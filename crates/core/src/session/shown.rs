@@ -59,6 +59,8 @@ impl Responder {
                 let stage = Stage::Cells { id: 0, ranges: ranges.clone(), from: 0 };
                 self.ask(Query::Sketches(collection, ranges, most), stage);
             }
+            // No cells at all: the opener may do as it likes.
+            Plan::Compare(Why::Many(_)) => self.send(Message::Cells(Cells { last: true, ..Cells::default() })),
             // A cluster is met sooner by one level at a time than by a view of many equal parts.
             Plan::Compare(Why::Clustered(_)) => self.show_root(collection, 1),
             Plan::Compare(_) => self.show_root(collection, descent::levels(Range::ALL, self.root_count, 1)),

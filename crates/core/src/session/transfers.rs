@@ -13,7 +13,7 @@ use crate::message::{Message, Transfer, Want, Written};
 use crate::query::{Applied, Guard, Incoming, Overwrite, Query, Replacement, Selection};
 use crate::range::Position;
 use crate::record::{Content, Record};
-use crate::sketch::{ShortElement, pack_short_elements};
+use crate::sketch::{Element, pack_elements};
 use crate::wire;
 
 /// Entries that one request for records names; about 20 bytes each.
@@ -27,7 +27,7 @@ const SAMPLES_MAX: usize = 16;
 struct Gathered {
     ranges: Vec<crate::range::Range>,
     entries: Vec<(Position, u64)>,
-    elements: Vec<ShortElement>,
+    elements: Vec<Element>,
     guards: BTreeMap<Vec<u8>, Option<u64>>,
     given: Vec<Record>,
 }
@@ -109,9 +109,15 @@ impl Transfers {
         self.offered.remove(&transfer)
     }
 
-    /// Nothing comes in a transfer after all.
-    pub(super) fn nothing_comes(&mut self, transfer: Transfer) {
+    /// Offers that are not answered yet.
+    pub(super) fn offers_waiting(&self) -> usize {
+        self.offered.len()
+    }
+
+    /// Nothing comes in a transfer after all; says whether what came in others is now to be made durable.
+    pub(super) fn nothing_comes(&mut self, transfer: Transfer) -> bool {
         self.wanted.remove(&transfer);
+        self.wanted.is_empty() && self.applying == 0 && self.unsynced
     }
 
     /// Whether nothing is gathered, under way or not durable yet.
@@ -206,7 +212,7 @@ impl Opener {
                 let transfer = self.transfers.number(collection);
                 self.transfers.wanted.insert(transfer, some.len() as u64);
                 let entries = some.iter().map(|(position, short)| (position.0, *short)).collect();
-                let (ranges, elements) = (Blob(wire::pack_ranges(parts)), Blob(pack_short_elements(few)));
+                let (ranges, elements) = (Blob(wire::pack_ranges(parts)), Blob(pack_elements(few)));
                 self.send(Message::Want(Want { transfer, ranges, entries, elements }));
             }
         }

@@ -3,15 +3,12 @@
 //! Sums go without the whole bytes of the prefix that all elements of the range share. A store's rows keep whole
 //! counts, as what they are beyond what so many elements lead one to expect; on the wire less is enough ([`CellRun`]).
 
-use super::{COUNTED, Cell, ELEMENT_DEPTH, Element, ShortElement};
+use super::{COUNTED, Cell, ELEMENT_DEPTH, Element};
 use crate::bounds::{CELLS_MAX, RANGES_PER_MESSAGE_MAX};
 use crate::canonical::{DecodeError, Reader, put_varint};
 use crate::range::Range;
 use crate::rising::{put_rising, take_rising};
 use crate::wire::{put_range, take_range};
-
-/// Bits of a short element.
-const SHORT_BITS: u32 = 48;
 
 /// Some consecutive cells of a range, as they travel.
 ///
@@ -90,38 +87,25 @@ fn modulus(place: usize) -> i64 {
     if place < COUNTED { 1 << 16 } else { 4 }
 }
 
-/// Packs short elements, which rise ([`crate::rising`]).
-pub fn pack_short_elements(elements: &[ShortElement]) -> Vec<u8> {
+/// Packs elements, which rise ([`crate::rising`]).
+pub fn pack_elements(elements: &[Element]) -> Vec<u8> {
     let numbers: Vec<u64> = elements.iter().map(|element| element.0).collect();
     let mut out = Vec::new();
     if !numbers.is_empty() {
-        put_rising(&mut out, SHORT_BITS, &numbers);
+        put_rising(&mut out, u64::BITS, &numbers);
     }
     out
 }
 
-/// Reads short elements.
-pub fn unpack_short_elements(bytes: &[u8]) -> Result<Vec<ShortElement>, DecodeError> {
+/// Reads elements, a bounded number.
+pub fn unpack_elements(bytes: &[u8]) -> Result<Vec<Element>, DecodeError> {
     if bytes.is_empty() {
         return Ok(Vec::new());
     }
     let mut reader = Reader::new(bytes);
-    let numbers = take_rising(&mut reader, "elements of a message", SHORT_BITS, RANGES_PER_MESSAGE_MAX)?;
+    let numbers = take_rising(&mut reader, "elements of a message", u64::BITS, RANGES_PER_MESSAGE_MAX)?;
     reader.end()?;
-    Ok(numbers.into_iter().map(ShortElement).collect())
-}
-
-/// Packs elements, which are sorted.
-pub fn pack_elements(elements: &[Element]) -> Vec<u8> {
-    elements.iter().flat_map(|element| element.0.to_be_bytes()).collect()
-}
-
-/// Reads elements; they must rise, so that none comes twice.
-pub fn unpack_elements(bytes: &[u8]) -> Result<Vec<Element>, DecodeError> {
-    let (elements, rest) = bytes.as_chunks::<8>();
-    let elements: Vec<Element> = elements.iter().map(|bytes| Element(u64::from_be_bytes(*bytes))).collect();
-    let rising = elements.windows(2).all(|pair| pair[0] < pair[1]);
-    if rest.is_empty() && rising { Ok(elements) } else { Err(DecodeError::Malformed("list of elements")) }
+    Ok(numbers.into_iter().map(Element).collect())
 }
 
 /// Appends cells `from..from + cells.len()` of a range whose sketch counts `count` elements in all.

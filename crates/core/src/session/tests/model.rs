@@ -303,7 +303,7 @@ impl Model {
                 }
                 Selection::Elements(elements) => {
                     for element in elements {
-                        let same = |(entry, _): &(&Entry, &Vec<u8>)| Element::of(entry).short() == *element;
+                        let same = |(entry, _): &(&Entry, &Vec<u8>)| Element::of(entry) == *element;
                         match self.keyed(element.range()).filter(same).collect::<Vec<_>>().as_slice() {
                             [(_, key)] => keys.push((*key).clone()),
                             _ => moved += 1,
@@ -384,7 +384,7 @@ impl Flights {
         }
         let after = match message {
             Message::AskRoots | Message::Roots(_) | Message::Written(_) | Message::Bye(_) => true,
-            Message::Wanted(wanted) => wanted.wanted.0.is_empty() && wanted.unclear.0.is_empty(),
+            Message::Wanted(w) => w.wanted.0.is_empty() && w.lacking.0.is_empty() && w.unclear.0.is_empty(),
             _ => false,
         };
         if !after {
