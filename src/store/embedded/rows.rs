@@ -11,7 +11,9 @@ use reknit_core::{CollectionId, DecodeError, Digest, Entry, Position, Range, Sta
 use crate::store::StoreError;
 use crate::store::error::shown;
 
-pub(super) use cells::{Folded, Moves, put_cells, read_cells, read_tail, tail, tail_value, tails_of};
+pub(super) use cells::{
+    Folded, FoldedRows, Moves, cells_beyond, folded_at, put_cells, read_cells, read_tail, tail, tail_value, tails_of,
+};
 
 /// The format of all rows; the row `format` carries it.
 pub(super) const FORMAT: u8 = 1;

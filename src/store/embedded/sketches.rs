@@ -5,8 +5,10 @@
 //! commit therefore writes the elements that it removed and added, and folds them into cells once they are many. The
 //! tails are kept in memory too, for each sixteenth of a collection by itself, and so are the cells of each root.
 
+mod check;
 mod fold;
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,6 +20,7 @@ use super::rows::{self, Moves};
 use super::{Inner, StoreError};
 use crate::store::engine::Snapshot;
 
+pub(super) use check::SketchCheck;
 pub(super) use fold::{Staged, stage, take_over};
 
 /// Changes in the tail of one part beyond which it is folded. A fold writes up to a megabyte, so it must be worth it;
@@ -54,7 +57,7 @@ pub(super) struct Kept {
 }
 
 /// What changed in a sixteenth of a collection since it was folded.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tail {
     /// Elements by how often they were added more than removed.
     net: BTreeMap<Element, i64>,
@@ -81,10 +84,7 @@ impl Tail {
 impl Kept {
     /// The net changes in a range.
     fn tail(&self, range: Range) -> impl Iterator<Item = (Element, i64)> + '_ {
-        let parts = if range.depth() == 0 { 0..16 } else { part_of(range)..part_of(range) + 1 };
-        let bounds = Element(range.first().0)..=Element(range.last().0);
-        let tails = self.parts[parts].iter();
-        tails.flat_map(move |tail| tail.net.range(bounds.clone())).map(|(element, count)| (*element, *count))
+        tail(&self.parts, range)
     }
 
     /// By how many elements the tail makes a range larger.
@@ -95,6 +95,16 @@ impl Kept {
     fn changes(&self) -> usize {
         self.parts.iter().map(|tail| tail.changes).sum()
     }
+}
+
+/// The net changes in a range.
+fn tail<T: Borrow<Tail>>(parts: &[T; 16], range: Range) -> impl Iterator<Item = (Element, i64)> + '_ {
+    let parts = if range.depth() == 0 { &parts[..] } else { &parts[part_of(range)..=part_of(range)] };
+    let bounds = Element(range.first().0)..=Element(range.last().0);
+    parts.iter().flat_map(move |tail| {
+        let changes = tail.borrow().net.range(bounds.clone());
+        changes.map(|(element, count)| (*element, *count))
+    })
 }
 
 /// The part that a range below the root lies in.
@@ -154,6 +164,11 @@ impl Sketches {
     /// Sketches of a store that keeps no trees.
     pub(super) fn none() -> Self {
         Self { kept: Mutex::default(), fold_at: 0, root_cells_max: 0 }
+    }
+
+    /// What is in memory of a collection; none where the store keeps no trees.
+    pub(super) fn of(&self, collection: CollectionId) -> Option<Kept> {
+        self.lock().get(usize::from(collection.0)).cloned()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Kept>> {

@@ -7,7 +7,7 @@ use reknit_core::{CollectionId, DecodeError, Range};
 
 use super::{CELLS, TAIL, after_all, head};
 use crate::store::StoreError;
-use crate::store::engine::{Batch, Snapshot};
+use crate::store::engine::{Batch, EngineError, Row, Snapshot};
 
 const CELLS_VERSION: u8 = 1;
 const TAIL_VERSION: u8 = 1;
@@ -45,6 +45,47 @@ fn range_row(collection: CollectionId, range: Range) -> Vec<u8> {
     row.push(range.depth());
     row.extend_from_slice(&range.bits().to_be_bytes());
     row
+}
+
+/// Bounds of the rows of cells below all depths that keep any.
+pub(in super::super) fn cells_beyond(collection: CollectionId) -> (Vec<u8>, Vec<u8>) {
+    let mut row = head(CELLS, collection, 1);
+    row.push(KEPT_DEPTH_MAX + 1);
+    (row, after_all(head(CELLS, collection, 0)))
+}
+
+/// What is folded of each range of a depth, in order, read as it goes.
+pub(in super::super) type FoldedRows<'a> = Box<dyn Iterator<Item = Result<(Range, Folded), StoreError>> + 'a>;
+
+pub(in super::super) fn folded_at(
+    snapshot: &dyn Snapshot,
+    collection: CollectionId,
+    depth: u8,
+) -> Result<FoldedRows<'_>, StoreError> {
+    /// Bytes of a row's key that name its range.
+    const RANGE_BYTES: usize = 12;
+    let mut start = head(CELLS, collection, 1);
+    start.push(depth);
+    let mut rows = snapshot.scan(&start, &after_all(start.clone()))?.peekable();
+    Ok(Box::new(std::iter::from_fn(move || {
+        let first = rows.next()?;
+        let read = || {
+            let (row, value) = first?;
+            let mut joined = Joining::default();
+            let mut pushed = read_piece(&row, &value).and_then(|piece| joined.push(piece));
+            // All rows of a range are passed, whatever is wrong with one of them.
+            let same = |other: &Result<Row, EngineError>| {
+                other.as_ref().is_ok_and(|(other, _)| other.get(..RANGE_BYTES) == row.get(..RANGE_BYTES))
+            };
+            while let Some(next) = rows.next_if(same) {
+                let (row, value) = next?;
+                pushed = pushed.and_then(|()| read_piece(&row, &value)).and_then(|piece| joined.push(piece));
+            }
+            pushed?;
+            joined.whole()
+        };
+        Some(read())
+    })))
 }
 
 /// Writes all cells of a range, of which `before` were kept until now; none removes what there is.
@@ -150,6 +191,14 @@ impl Joining {
         let fits = (so_far.count, so_far.cells) == (folded.count, folded.cells) && so_far.sketch.cells().len() == from;
         so_far.sketch.extend(folded.sketch.cells());
         if fits { Ok(()) } else { Err(torn(range)) }
+    }
+}
+
+impl Joining {
+    /// All cells, none missing.
+    fn whole(self) -> Result<(Range, Folded), StoreError> {
+        let (range, folded) = self.pieces.ok_or_else(|| torn(Range::ALL))?;
+        if folded.sketch.cells().len() == folded.cells { Ok((range, folded)) } else { Err(torn(range)) }
     }
 }
 
