@@ -55,6 +55,14 @@ fn main() {
             }
         }
     }
+    for (batch, what) in [(1, "one put"), (BATCH, "a batch of puts")] {
+        for (kept, kind) in [("whole", Kind::Whole), ("no tree", Kind::NoTree)] {
+            let name = format!("memory {what} {kept}");
+            if wanted(&name) {
+                in_memory(&name, records, batch, kind);
+            }
+        }
+    }
     for (batch, name) in [(1, "digest one put"), (BATCH, "digest a batch of puts")] {
         if wanted(name) {
             digest(name, records, batch);
@@ -128,6 +136,27 @@ fn load(name: &str, engine: EngineKind, records: u64, sorted: bool, kind: Kind) 
         took += began.elapsed();
     }
     row(name, records, took, Some(&store));
+}
+
+/// Overwrites in a store without a disk: with and without tree and sketches tells what those cost.
+fn in_memory(name: &str, records: u64, batch: usize, kind: Kind) {
+    let options = Options { no_tree: kind == Kind::NoTree, ..Options::default() };
+    let definition = Definition { key_index: false, ..Definition::simple(DatasetId([7; 16]), "bench") };
+    let store = Store::in_memory(definition, DatasetKey::from_bytes([9; 32]), &options).expect("a store");
+    for first in (0..records).step_by(BATCH) {
+        let ops = (first..records.min(first + BATCH as u64)).map(|n| Op::put(key(n), value(n))).collect();
+        store.batch(ops, Durability::Buffered).expect("a batch");
+    }
+    let writes = if batch == 1 { 300_000 } else { 60 * BATCH };
+    let mut took = Duration::ZERO;
+    for nth in 0..writes / batch {
+        let some = (nth * batch..).take(batch).map(|n| mixed(!(n as u64)) % records);
+        let ops = some.map(|n| Op::put(key(n), value(n + nth as u64))).collect();
+        let began = Instant::now();
+        store.batch(ops, Durability::Buffered).expect("a batch");
+        took += began.elapsed();
+    }
+    row(name, writes as u64, took, None);
 }
 
 fn overwrite(name: &str, engine: EngineKind, records: u64) {

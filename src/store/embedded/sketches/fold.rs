@@ -105,18 +105,16 @@ pub(in super::super) fn stage(
     };
     let fold_at = if crowded { store.sketches.fold_at / FOLD_EARLIER } else { store.sketches.fold_at };
     let mut folds = [false; 16];
-    for digit in 0..16 {
-        let here = moves.within(part(digit));
+    for (digit, folds) in (0..).zip(&mut folds) {
+        let (here, tail) = (moves.within(part(usize::from(digit))), &kept.parts[usize::from(digit)]);
         if here.len() == 0 {
             continue;
         }
-        folds[digit] = kept.parts[digit].changes + here.len() > fold_at;
-        if folds[digit] {
-            for old in &kept.parts[digit].commits {
-                batch.delete(&rows::tail(collection, digit as u8, *old));
-            }
+        *folds = tail.changes + here.len() > fold_at;
+        if *folds {
+            tail.commits.iter().for_each(|old| batch.delete(&rows::tail(collection, digit, *old)));
         } else {
-            batch.put(&rows::tail(collection, digit as u8, commit), &rows::tail_value(&here));
+            batch.put(&rows::tail(collection, digit, commit), &rows::tail_value(&here));
         }
     }
     let mut folded = Vec::new();
