@@ -55,6 +55,14 @@ fn main() {
             }
         }
     }
+    for (batch, what) in [(1, "one put"), (BATCH, "a batch of puts")] {
+        for (kept, kind) in [("whole", Kind::Whole), ("no tree", Kind::NoTree)] {
+            let name = format!("memory {what} {kept}");
+            if wanted(&name) {
+                in_memory(&name, records, batch, kind);
+            }
+        }
+    }
     for (batch, name) in [(1, "digest one put"), (BATCH, "digest a batch of puts")] {
         if wanted(name) {
             digest(name, records, batch);
@@ -66,6 +74,12 @@ fn row(name: &str, records: u64, took: Duration, store: Option<&Store>) {
     let per_second = records as f64 / took.as_secs_f64();
     let disk = store.and_then(|store| store.stats().ok()).map_or(0, |stats| stats.disk_bytes >> 20);
     println!("{name:<34} {per_second:>12.0} {:>9.2} {disk:>9} {:>9}", took.as_secs_f64(), peak_mb());
+}
+
+/// How long this thread ran so far, where the system tells; else nothing.
+fn on_cpu() -> Duration {
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    Duration::from_nanos(told.split_whitespace().next().and_then(|ns| ns.parse().ok()).unwrap_or(0))
 }
 
 /// The most memory that was resident so far, in MiB, where the system tells.
@@ -128,6 +142,27 @@ fn load(name: &str, engine: EngineKind, records: u64, sorted: bool, kind: Kind) 
         took += began.elapsed();
     }
     row(name, records, took, Some(&store));
+}
+
+/// Overwrites in a store without a disk, by the time that the writing thread ran, so that others on the machine matter
+/// less: with and without tree and sketches tells what those cost.
+fn in_memory(name: &str, records: u64, batch: usize, kind: Kind) {
+    let options = Options { no_tree: kind == Kind::NoTree, ..Options::default() };
+    let definition = Definition { key_index: false, ..Definition::simple(DatasetId([7; 16]), "bench") };
+    let store = Store::in_memory(definition, DatasetKey::from_bytes([9; 32]), &options).expect("a store");
+    for first in (0..records).step_by(BATCH) {
+        let ops = (first..records.min(first + BATCH as u64)).map(|n| Op::put(key(n), value(n))).collect();
+        store.batch(ops, Durability::Buffered).expect("a batch");
+    }
+    let writes = if batch == 1 { 300_000 } else { 60 * BATCH };
+    let began = on_cpu();
+    for nth in 0..writes / batch {
+        let some = (nth * batch..).take(batch).map(|n| mixed(!(n as u64)) % records);
+        let ops = some.map(|n| Op::put(key(n), value(n + nth as u64))).collect();
+        store.batch(ops, Durability::Buffered).expect("a batch");
+    }
+    let took = on_cpu() - began;
+    row(name, writes as u64, took, None);
 }
 
 fn overwrite(name: &str, engine: EngineKind, records: u64) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use reknit_core::bounds::{KEY_BYTES_MAX, LEVELS_MAX};
 use reknit_core::query::{Ask, Guard, Incoming, Item, Selection, Shape};
 use reknit_core::range::DEPTH_MAX;
+use reknit_core::sketch::{Element, Sketch, cells_kept};
 use reknit_core::tree::{Summary, is_leaf};
 use reknit_core::{
     Actor, CollectionId, Content, Digest, Entry, Position, Profile, Range, Record, Sibling, Stamp, State, Version,
@@ -190,10 +191,57 @@ fn compare(side: &dyn Side, model: &BTreeMap<Vec<u8>, State>, draw: &mut Draw, n
         assert_eq!(view.shape, shape, "{note}: {ask:?}");
     }
 
+    sketched(side, &entries, draw, note);
+    rested(side, &entries, draw, note);
     listed(side, &records, draw, note);
     read(side, &records, &digest, draw, note);
     if profile == Profile::Versioned {
         moved(side, &records, &digest, note);
+    }
+}
+
+/// A range near an entry.
+fn near(entries: &[Entry], draw: &mut Draw, depths: usize) -> Range {
+    let position = if entries.is_empty() { Position(draw.bits()) } else { entries[draw.below(entries.len())].position };
+    Range::of(position, u8::try_from(draw.below(depths)).unwrap_or(0))
+}
+
+/// A store may keep fewer cells than it should, or none; those that it gives are the sums of its entries.
+fn sketched(side: &dyn Side, entries: &[Entry], draw: &mut Draw, note: &str) {
+    let mut ranges = vec![Range::ALL];
+    ranges.extend((0..6).map(|_| near(entries, draw, 5)));
+    let cells = draw.below(100);
+    let sketches = side.sketches(FIRST, &ranges, cells).expect("sketches");
+    assert_eq!(sketches.len(), ranges.len(), "{note}");
+    for (range, sketch) in ranges.iter().zip(sketches) {
+        let inside: Vec<&Entry> = entries.iter().filter(|entry| range.contains(entry.position)).collect();
+        let kept = cells_kept(range.depth(), inside.len() as u64).min(cells);
+        assert!(sketch.cells().len() <= kept, "{note}: {range} has {} cells", sketch.cells().len());
+        let mut should = Sketch::new(sketch.cells().len());
+        inside.into_iter().for_each(|entry| should.add(Element::of(entry)));
+        assert_eq!(sketch, should, "{note}: the sketch of {range}");
+    }
+}
+
+/// What is left of a range without some parts is what a tree of the other entries is worth.
+fn rested(side: &dyn Side, entries: &[Entry], draw: &mut Draw, note: &str) {
+    let keys = side.describe().keys;
+    let mut asked = Vec::new();
+    for _ in 0..4 {
+        let range = near(entries, draw, 3);
+        let mut parts: Vec<Range> =
+            (0..draw.below(5)).map(|_| near(entries, draw, 17)).filter(|part| range.covers(*part)).collect();
+        parts.sort_unstable_by_key(|part| (part.first(), part.depth()));
+        parts.dedup_by(|later, earlier| earlier.covers(*later));
+        asked.push((range, parts));
+    }
+    let rests = side.rests(FIRST, &asked).expect("rests");
+    assert_eq!(rests.len(), asked.len(), "{note}");
+    for ((range, parts), rest) in asked.iter().zip(rests) {
+        let left =
+            |entry: &&Entry| range.contains(entry.position) && !parts.iter().any(|part| part.contains(entry.position));
+        let left: Vec<Entry> = entries.iter().filter(left).copied().collect();
+        assert_eq!(rest, keys.build(*range, &left, &mut |_, _| ()), "{note}: the rest of {range} without {parts:?}");
     }
 }
 

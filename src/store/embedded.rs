@@ -9,6 +9,7 @@ mod open;
 mod read;
 mod rows;
 mod scan;
+mod sketches;
 mod tree;
 mod verify;
 mod watch;
@@ -76,6 +77,7 @@ struct Inner {
     head: RwLock<Arc<Cut>>,
     watchers: watch::Watchers,
     reads: tree::ReadCounts,
+    sketches: sketches::Sketches,
 }
 
 impl Inner {

@@ -1,8 +1,9 @@
-//! Files of records: what is read is what is written, and what is wrong is named with its line.
+//! Files of records: what is read is what is written, and what is wrong is named with its line; rows of sketches.
 
 mod arguments;
 mod refusals;
 mod roundtrip;
+mod sketches;
 
 use std::collections::BTreeMap;
 use std::io::Cursor;

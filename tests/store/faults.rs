@@ -4,10 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use reknit::core::{CollectionId, Position, Range};
 use reknit::store::engine::{self, Batch, Durability, Engine, EngineError, Memory};
-use reknit::store::{EngineKind, Store, StoreError};
+use reknit::store::{EngineKind, Op, Options, Side, Store, StoreError};
 
-use crate::support::{self, ENGINES, options};
+use crate::support::{self, ENGINES, assert_sound, options};
 
 fn opened(dir: &Path, engine: EngineKind) -> Result<Store, StoreError> {
     Store::open(dir, &options(engine))
@@ -86,26 +87,124 @@ fn verify_notices_every_row_that_is_missing_or_changed() {
         if key[0] == 0 {
             continue;
         }
-        for flip in [false, true] {
+        let options = options(EngineKind::Fjall);
+        assert!(!is_sound(&memory, &options, key, None), "row {key:02x?} removed and not noticed");
+        let flipped = flipped(value, nth);
+        assert!(!is_sound(&memory, &options, key, Some(&flipped)), "row {key:02x?} flipped and not noticed");
+    }
+}
+
+fn flipped(value: &[u8], nth: usize) -> Vec<u8> {
+    let mut value = value.to_vec();
+    match value.len() {
+        0 => value.push(1),
+        len => value[nth % len] ^= 1 << (nth % 8),
+    }
+    value
+}
+
+/// Whether nothing is noticed of a row that was changed or removed.
+fn is_sound(memory: &Memory, options: &Options, key: &[u8], value: Option<&[u8]>) -> bool {
+    let hurt = Memory::new();
+    engine::copy_all(memory, &hurt, &mut |_| ()).expect("a copy");
+    let mut batch = Batch::new();
+    match value {
+        Some(value) => batch.put(key, value),
+        None => batch.delete(key),
+    }
+    hurt.commit(&mut batch, Durability::Synced).expect("hurt");
+    let report = Store::over(Arc::new(hurt), options).and_then(|store| store.verify(&mut |_| ()));
+    report.is_ok_and(|report| report.is_sound())
+}
+
+/// A store that keeps cells at every depth, a root of several rows, parts that are folded and parts that are not, and
+/// tails over both.
+fn sketched() -> (Memory, Options) {
+    let options = Options { position_bits: Some(1), fold_at: 5_000, ..options(EngineKind::Fjall) };
+    let memory = Memory::new();
+    let made = Store::in_memory(support::content_definition(), support::key(), &options).expect("create");
+    let second = made.collection("second").expect("second");
+    for (first, last) in [(0_u32, 4_200), (4_200, 8_400), (8_380, 8_420)] {
+        let ops =
+            |some: std::ops::Range<u32>| some.map(|key| Op::put(key.to_be_bytes(), first.to_be_bytes())).collect();
+        made.batch(ops(first..last), Durability::Synced).expect("batch");
+        second.batch(ops(first..first + 20), Durability::Synced).expect("batch");
+    }
+    // One half has a longer tail.
+    let half = |key: &u32| made.keys().position("default", &key.to_be_bytes()).0 >> 63 == 1;
+    for wave in 0..2_u8 {
+        let ops = (0..8_400).filter(half).map(|key: u32| Op::put(key.to_be_bytes(), [wave])).collect();
+        made.batch(ops, Durability::Synced).expect("batch");
+    }
+    made.put(b"more", b"x").expect("put");
+    assert_sound(&made, "unhurt");
+    made.copy_rows(&memory).expect("a copy");
+    (memory, options)
+}
+
+const CELLS: u8 = 7;
+const TAIL: u8 = 8;
+
+#[test]
+fn verify_notices_every_row_of_a_sketch_that_is_missing_or_changed() {
+    let (memory, options) = sketched();
+    let snapshot = memory.snapshot().expect("snapshot");
+    let rows = |tag: u8| -> Vec<(Vec<u8>, Vec<u8>)> {
+        snapshot.scan(&[tag], &[tag + 1]).expect("scan").collect::<Result<_, _>>().expect("rows")
+    };
+    let (cells, tails) = (rows(CELLS), rows(TAIL));
+    for depth in 0..=3 {
+        assert!(cells.iter().any(|(key, _)| key[3] == depth), "no cells at depth {depth}");
+    }
+    assert!(cells.iter().any(|(key, _)| key[12..] != [0, 0]), "no sketch of several rows");
+    assert!(tails.len() > 4, "{} rows of tails", tails.len());
+    for (nth, (key, value)) in cells.iter().chain(&tails).enumerate() {
+        assert!(!is_sound(&memory, &options, key, None), "row {key:02x?} removed and not noticed");
+        for place in [0, 1, 3, 5, value.len() - 1] {
+            let mut flipped = value.clone();
+            flipped[place] ^= 1 << (nth % 8);
+            let note = format!("row {key:02x?} flipped at {place} and not noticed");
+            assert!(!is_sound(&memory, &options, key, Some(&flipped)), "{note}");
+        }
+        assert!(!is_sound(&memory, &options, key, Some(&value[..value.len() - 1])), "row {key:02x?} cut");
+        // The same row where it belongs nowhere: another collection, range, place or commit.
+        for place in [2, 3, 4, key.len() - 1] {
+            let mut moved = key.clone();
+            moved[place] ^= 1;
+            if snapshot.get(&moved).expect("get").is_none() {
+                assert!(!is_sound(&memory, &options, &moved, Some(value)), "row {moved:02x?} added and not noticed");
+            }
+        }
+    }
+}
+
+#[test]
+fn verify_says_which_sketch_is_wrong_and_a_question_meets_damage_by_name() {
+    let (memory, options) = sketched();
+    let rows: Vec<(Vec<u8>, Vec<u8>)> = {
+        let snapshot = memory.snapshot().expect("snapshot");
+        snapshot.scan(&[CELLS], &[CELLS + 1]).expect("scan").collect::<Result<_, _>>().expect("rows")
+    };
+    for depth in 1..=3 {
+        let (key, value) = rows.iter().find(|(key, _)| key[3] == depth).expect("cells of this depth");
+        let range = Range::of(Position(u64::from_be_bytes(key[4..12].try_into().expect("eight"))), depth);
+        let opened = |value: &[u8]| {
             let hurt = Memory::new();
             engine::copy_all(&memory, &hurt, &mut |_| ()).expect("a copy");
             let mut batch = Batch::new();
-            if flip {
-                let mut value = value.clone();
-                match value.len() {
-                    0 => value.push(1),
-                    len => value[nth % len] ^= 1 << (nth % 8),
-                }
-                batch.put(key, &value);
-            } else {
-                batch.delete(key);
-            }
+            batch.put(key, value);
             hurt.commit(&mut batch, Durability::Synced).expect("hurt");
-            let found = Store::over(Arc::new(hurt), &options(EngineKind::Fjall))
-                .and_then(|store| store.verify(&mut |_| ()))
-                .map(|report| report.is_sound());
-            assert!(!matches!(found, Ok(true)), "row {key:02x?} hurt (flipped: {flip}) and not noticed");
-        }
+            Store::over(Arc::new(hurt), &options).expect("open")
+        };
+        let mut wrong = value.clone();
+        *wrong.last_mut().expect("a byte") ^= 1;
+        let should = format!("the cells of range {range} are not those of its entries (collection \"default\")");
+        let report = opened(&wrong).verify(&mut |_| ()).expect("verify");
+        assert_eq!((report.wrong, report.wrong_count), (vec![should], 1));
+        let torn = opened(&value[..value.len() - 1]);
+        let error = torn.sketches(CollectionId(0), &[range], 9).expect_err("torn");
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+        assert!(error.to_string().contains("reknit verify"), "{error}");
     }
 }
 

@@ -8,5 +8,6 @@ mod imports;
 mod limits;
 mod reads;
 mod sides;
+mod sketches;
 mod support;
 mod watching;

@@ -23,6 +23,14 @@ fn memory_keeps_the_contract_where_positions_collide() {
 }
 
 #[test]
+fn memory_keeps_the_contract_however_often_sketches_are_folded() {
+    for (seed, fold_at) in [(7, 0), (8, 9), (9, 60)] {
+        let options = Options { fold_at, ..options(EngineKind::Fjall) };
+        contract::run(&mut || Arc::new(support::memory(&options)), seed, 16);
+    }
+}
+
+#[test]
 fn memory_keeps_the_contract_under_the_content_profile() {
     let make = || Store::in_memory(support::content_definition(), support::key(), &options(EngineKind::Fjall));
     contract::run(&mut || Arc::new(make().expect("create")), 5, 16);

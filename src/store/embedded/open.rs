@@ -13,6 +13,7 @@ use reknit_core::{Actor, Clock, CollectionId, DatasetKey, Definition, Keys, Mill
 
 use super::cache::Cache;
 use super::rows::{self, Counts};
+use super::sketches::{FOLD_AT, Sketches};
 use super::tree::{ReadCounts, Tree};
 use super::watch::Watchers;
 use super::write::{Writer, put_head};
@@ -51,6 +52,9 @@ pub struct Options {
     /// For measurements: keeps no tree. Such a store is worth nothing.
     #[doc(hidden)]
     pub no_tree: bool,
+    /// For tests: folds the tail of a sketch beyond so many changes.
+    #[doc(hidden)]
+    pub fold_at: usize,
 }
 
 impl Default for Options {
@@ -63,6 +67,7 @@ impl Default for Options {
             clock_bound: CLOCK_BOUND_MILLIS,
             position_bits: None,
             no_tree: false,
+            fold_at: FOLD_AT,
         }
     }
 }
@@ -137,6 +142,11 @@ impl Store {
                 None => Counts::default(),
             });
         }
+        let sketches = if options.no_tree {
+            Sketches::none()
+        } else {
+            Sketches::open(&*snapshot, facts.definition.collections.len(), options.fold_at)?
+        };
         drop(snapshot);
         let nonce = random()?;
         let mut batch = Batch::new();
@@ -167,6 +177,7 @@ impl Store {
             watchers: Watchers::new(facts.commit),
             head: RwLock::new(Arc::new(Cut { commit: facts.commit, roots })),
             reads,
+            sketches,
         };
         Ok(Self { inner: Arc::new(inner) })
     }

@@ -7,12 +7,13 @@ use std::sync::atomic::Ordering;
 use reknit_core::bounds::LEVELS_MAX;
 use reknit_core::query::{Applied, Ask, Cut, Incoming, Item, Overwrite, Page, Selection, Shape, VersionInfo, View};
 use reknit_core::range::DEPTH_MAX;
-use reknit_core::sketch::Element;
+use reknit_core::sketch::{Element, Sketch};
 use reknit_core::tree::{is_leaf, rest};
 use reknit_core::{CollectionId, Content, Entry, Position, Range, Record, Summary};
 
 use super::commit::submit;
 use super::rows::{self, Stored};
+use super::sketches;
 use super::tree::Tree;
 use super::write::{Done, Fate, Write, digested, read_state};
 use super::{Collection, Inner, Store, StoreError};
@@ -79,6 +80,11 @@ impl Side for Store {
             }
         }
         Ok(items)
+    }
+
+    fn sketches(&self, collection: CollectionId, ranges: &[Range], cells: usize) -> Result<Vec<Sketch>, StoreError> {
+        self.inner.check(collection)?;
+        sketches::answer(&self.inner, collection, ranges, cells)
     }
 
     fn rests(&self, collection: CollectionId, ranges: &[(Range, Vec<Range>)]) -> Result<Vec<Summary>, StoreError> {

@@ -1,6 +1,8 @@
 //! How records, entries, nodes and facts about a store become rows of an engine, and back.
 //! A row begins with its tag; numbers are big-endian, so rows lie in the order of their fields (see `docs/formats.md`).
 
+mod cells;
+
 use reknit_core::bounds::KEY_BYTES_MAX;
 use reknit_core::canonical::{Reader, put_bytes, put_varint};
 use reknit_core::tree::Summary;
@@ -8,6 +10,10 @@ use reknit_core::{CollectionId, DecodeError, Digest, Entry, Position, Range, Sta
 
 use crate::store::StoreError;
 use crate::store::error::shown;
+
+pub(super) use cells::{
+    Folded, FoldedRows, Moves, cells_beyond, folded_at, put_cells, read_cells, read_tail, tail, tail_value, tails_of,
+};
 
 /// The format of all rows; the row `format` carries it.
 pub(super) const FORMAT: u8 = 1;
@@ -19,6 +25,8 @@ const NODE: u8 = 3;
 const INDEX: u8 = 4;
 const COUNTS: u8 = 5;
 const LAYOUT: u8 = 6;
+const CELLS: u8 = 7;
+const TAIL: u8 = 8;
 
 const NODE_VERSION: u8 = 1;
 

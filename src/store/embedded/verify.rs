@@ -11,6 +11,7 @@ use reknit_core::{CollectionId, Digest, Entry, Position, Range, State};
 
 use super::read::records;
 use super::rows::{self, Counts};
+use super::sketches::{Kept, SketchCheck};
 use super::write::digested;
 use super::{Inner, Store, StoreError};
 use crate::store::engine::{EngineError, Rows, Snapshot};
@@ -50,7 +51,7 @@ impl Report {
 }
 
 impl Store {
-    /// Recomputes digests, entries, nodes, roots, counts and the index by key from the records of one snapshot.
+    /// Recomputes digests, entries, nodes, sketches, roots, counts and the index by key from the records of one snapshot.
     /// `progress` hears the records so far.
     ///
     /// # Errors
@@ -59,12 +60,15 @@ impl Store {
         let inner = &*self.inner;
         let mut report = Report::default();
         // Under the writer's lock head and snapshot belong together; the lock is not kept while verifying.
-        let (snapshot, head) = {
+        let collections =
+            (0..inner.definition.collections.len()).map(|place| CollectionId(u16::try_from(place).unwrap_or(u16::MAX)));
+        let (snapshot, head, sketches) = {
             let _writer = inner.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            (inner.engine.snapshot()?, inner.head())
+            let sketches: Vec<Option<Kept>> =
+                collections.clone().map(|collection| inner.sketches.of(collection)).collect();
+            (inner.engine.snapshot()?, inner.head(), sketches)
         };
-        for place in 0..inner.definition.collections.len() {
-            let collection = CollectionId(u16::try_from(place).unwrap_or(u16::MAX));
+        for (collection, kept) in collections.zip(sketches) {
             let check = Check {
                 inner,
                 snapshot: &*snapshot,
@@ -72,7 +76,8 @@ impl Store {
                 name: inner.name_of(collection),
                 index_rows: Cell::new(0),
             };
-            check.run(&head, &mut report, progress)?;
+            let sketches = kept.map(|kept| SketchCheck::new(&*snapshot, collection, head.commit, kept)).transpose()?;
+            check.run(&head, sketches, &mut report, progress)?;
         }
         Ok(report)
     }
@@ -88,7 +93,13 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn run(&self, head: &Cut, report: &mut Report, progress: &mut dyn FnMut(u64)) -> Result<(), StoreError> {
+    fn run(
+        &self,
+        head: &Cut,
+        mut sketches: Option<SketchCheck<'_>>,
+        report: &mut Report,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(), StoreError> {
         let mut counts = Counts::default();
         let mut depths = Vec::new();
         for depth in 0..=DEPTH_MAX {
@@ -97,7 +108,12 @@ impl Check<'_> {
         }
         let mut nodes = KeptNodes { depths, read: 0 };
         let root = {
-            let mut entries = Lookahead::new(self.entries(head.commit, &mut counts, report, progress)?);
+            let entries = self.entries(head.commit, &mut counts, report, progress)?;
+            let mut entries = Lookahead::new(entries.inspect(|entry| {
+                if let (Ok(entry), Some(sketches)) = (entry, &mut sketches) {
+                    sketches.see(entry);
+                }
+            }));
             // Reports go through a list of their own: the entries already write into the other.
             let mut wrong = Vec::new();
             let root = self.build(Range::ALL, &mut entries, &mut nodes, &mut wrong)?;
@@ -116,6 +132,8 @@ impl Check<'_> {
         if head.roots.get(usize::from(self.collection.0)) != Some(&root) {
             report.wrong(self.in_collection("the root in use is not that of the records".into()));
         }
+        let wrong = sketches.map(SketchCheck::finish).transpose()?.unwrap_or_default();
+        wrong.into_iter().for_each(|what| report.wrong(self.in_collection(what)));
         self.counts(counts, report)?;
         self.index(counts.live, report)?;
         report.records += counts.live;

@@ -14,6 +14,7 @@ use reknit_core::{
 
 use super::cache::{Cache, Touched};
 use super::rows::{self, Counts};
+use super::sketches::{self, Staged, take_over};
 use super::tree::{Batched, Tree, in_two};
 use super::watch::{Event, Origin};
 use super::{Inner, StoreError};
@@ -119,6 +120,7 @@ pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durabi
     plan.put_records(store, head.commit + 1, &mut batch);
     plan.count(&mut counts, &mut batch);
     let mut trees: Vec<(CollectionId, Touched, Update)> = Vec::new();
+    let mut staged = Vec::new();
     if !store.no_tree {
         for (collection, (touched, changes)) in plan.changes() {
             if changes.is_empty() {
@@ -127,10 +129,14 @@ pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durabi
             }
             let tree = Tree { snapshot: &*snapshot, collection, reads: &store.reads };
             let old = roots[usize::from(collection.0)];
+            let moves = sketches::moves(&changes);
             let batched = Batched::resume(tree, &mut writer.cache, touched);
             let laid = update(&store.keys, &batched, old, changes)
                 .map_err(|error| StoreError::damaged(format!("{error} (collection {})", store.name_of(collection))))?;
             put_tree(collection, &laid, &mut batch);
+            if moves.len() > 0 {
+                staged.push(sketches::stage(store, tree, &laid, moves, head.commit + 1, &mut batch)?);
+            }
             roots[usize::from(collection.0)] = laid.root;
             trees.push((collection, batched.into_touched(), laid));
         }
@@ -142,6 +148,8 @@ pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durabi
     }
     let events = plan.events.take();
     drop((plan, snapshot));
+    // Readers of sketches see neither folded rows with an old tail nor the reverse; others wait for no sync.
+    let held = staged.iter().any(Staged::folds).then(|| store.sketches.hold());
     if let Err(error) = store.engine.commit(&mut batch, durability) {
         writer.failed = true;
         return Err(error.into());
@@ -152,7 +160,10 @@ pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durabi
     writer.clock = clock;
     writer.counts = counts;
     if changed {
+        let mut held = held.unwrap_or_else(|| store.sketches.hold());
+        take_over(&mut held, staged);
         store.publish(commit, roots);
+        drop(held);
         store.watchers.push(commit, events);
     }
     let mut fates = fates.into_iter();

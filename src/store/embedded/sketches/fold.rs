@@ -1,0 +1,240 @@
+//! What a commit does to the sketches: rows of its changes, and, where a part's tail has grown long, a fold into cells.
+//! Nothing in memory changes until the commit is made; questions are answered by the module above.
+
+use std::sync::{Arc, MutexGuard};
+
+use reknit_core::sketch::{Element, KEPT_DEPTH_MAX, Sketch};
+use reknit_core::tree::Update;
+use reknit_core::{CollectionId, Position, Range};
+
+use super::{CHANGES_MAX, FOLD_EARLIER, Kept, cells_to_keep, count, lay, part};
+use crate::store::StoreError;
+use crate::store::embedded::Inner;
+use crate::store::embedded::rows::{self, Folded, Moves};
+use crate::store::embedded::tree::Tree;
+use crate::store::engine::Batch;
+
+/// Changes from which it pays to add them up before the lock is taken.
+const WORTH_ADDING_UP: usize = 256;
+
+/// What is to change in memory once a commit is made.
+pub(in super::super) struct Staged {
+    collection: CollectionId,
+    commit: u64,
+    moves: Moves,
+    /// Which parts were folded.
+    folds: [bool; 16],
+    root_cells: usize,
+    /// Whether rows hold the root.
+    folded: bool,
+    root: Root,
+}
+
+/// What becomes of the cells of a root that are in memory.
+enum Root {
+    /// They are other ones.
+    New(Sketch),
+    /// These are added, having been cut to as many.
+    Added(Sketch),
+    /// The changes are laid over so many of them.
+    Laid(usize),
+}
+
+impl Staged {
+    /// Whether a reader must not see the rows of the commit without what is in memory of it.
+    pub(in super::super) fn folds(&self) -> bool {
+        self.folds.contains(&true)
+    }
+}
+
+/// The right to change what readers see.
+pub(in super::super) type Hold<'a> = MutexGuard<'a, Vec<Kept>>;
+
+impl super::Sketches {
+    /// Keeps readers away until what was staged is taken over.
+    pub(in super::super) fn hold(&self) -> Hold<'_> {
+        self.lock()
+    }
+}
+
+/// Takes over what commits have staged.
+pub(in super::super) fn take_over(hold: &mut Hold<'_>, staged: Vec<Staged>) {
+    for staged in staged {
+        let Some(kept) = hold.get_mut(usize::from(staged.collection.0)) else { continue };
+        kept.root_cells = staged.root_cells;
+        kept.folded = staged.folded;
+        match staged.root {
+            Root::New(root) => kept.root = Arc::new(root),
+            Root::Added(added) => {
+                let root = Arc::make_mut(&mut kept.root);
+                root.join(&added);
+            }
+            Root::Laid(cells) => {
+                let root = Arc::make_mut(&mut kept.root);
+                root.truncate(cells);
+                lay(root, staged.moves.each());
+            }
+        }
+        for digit in 0..16 {
+            if staged.folds[digit] {
+                kept.parts[digit] = Arc::default();
+                continue;
+            }
+            let moves = staged.moves.within(part(digit));
+            if moves.len() > 0 {
+                Arc::make_mut(&mut kept.parts[digit]).lay(staged.commit, &moves);
+            }
+        }
+    }
+}
+
+/// Puts the rows that a commit's changes make; `tree` is as it was before, `laid` what becomes of it.
+pub(in super::super) fn stage(
+    store: &Inner,
+    tree: Tree<'_>,
+    laid: &Update,
+    moves: Moves,
+    commit: u64,
+    batch: &mut Batch,
+) -> Result<Staged, StoreError> {
+    let collection = tree.collection;
+    let (kept, crowded) = {
+        let all = store.sketches.lock();
+        let crowded = all.iter().map(Kept::changes).sum::<usize>() > CHANGES_MAX;
+        (all[usize::from(collection.0)].clone(), crowded)
+    };
+    let fold_at = if crowded { store.sketches.fold_at / FOLD_EARLIER } else { store.sketches.fold_at };
+    let mut folds = [false; 16];
+    for (digit, folds) in (0..).zip(&mut folds) {
+        let (here, tail) = (moves.within(part(usize::from(digit))), &kept.parts[usize::from(digit)]);
+        if here.len() == 0 {
+            continue;
+        }
+        *folds = tail.changes + here.len() > fold_at;
+        if *folds {
+            tail.commits.iter().for_each(|old| batch.delete(&rows::tail(collection, digit, *old)));
+        } else {
+            batch.put(&rows::tail(collection, digit, commit), &rows::tail_value(&here));
+        }
+    }
+    let mut folded = Vec::new();
+    for digit in (0..16).filter(|digit| folds[*digit]) {
+        let mut changes: Vec<(Element, i64)> = kept.tail(part(digit)).collect();
+        changes.extend(moves.within(part(digit)).each());
+        changes.sort_unstable();
+        Fold { tree, laid, moves: &moves, batch }.range(part(digit), false, &changes)?;
+        folded.extend(changes);
+    }
+    let wanted = cells_to_keep(0, laid.root.count, kept.root_cells);
+    let folding = folds.contains(&true);
+    // Rows are cut only when they are written anyway.
+    let root_cells = if kept.folded && !folding { wanted.max(kept.root_cells) } else { wanted };
+    let in_memory = root_cells.min(store.sketches.root_cells_max);
+    let mut staged =
+        Staged { collection, commit, moves, folds, root_cells, folded: kept.folded, root: Root::Laid(in_memory) };
+    if root_cells > kept.root_cells {
+        let mut root = Sketch::new(root_cells);
+        if kept.folded {
+            tree.entries(Range::ALL)?.iter().for_each(|entry| root.add(Element::of(entry)));
+        } else {
+            lay(&mut root, kept.tail(Range::ALL));
+        }
+        lay(&mut root, staged.moves.each());
+        if kept.folded || folding {
+            let mut rows = root.clone();
+            for digit in (0..16).filter(|digit| !folds[*digit]) {
+                let moves = staged.moves.within(part(digit));
+                lay(&mut rows, kept.tail(part(digit)).chain(moves.each()).map(|(element, count)| (element, -count)));
+            }
+            staged.put_root(batch, kept.root_cells, &rows)?;
+        }
+        root.truncate(in_memory);
+        staged.root = Root::New(root);
+        return Ok(staged);
+    }
+    if folding {
+        let mut rows = if kept.folded {
+            let row = rows::read_cells(tree.snapshot, collection, Range::ALL, root_cells)?;
+            row.ok_or_else(|| StoreError::damaged("the sketch of the root is missing"))?.sketch
+        } else {
+            Sketch::new(root_cells)
+        };
+        lay(&mut rows, folded);
+        staged.put_root(batch, kept.root_cells, &rows)?;
+    }
+    if staged.moves.len() >= WORTH_ADDING_UP {
+        let mut added = Sketch::new(in_memory);
+        lay(&mut added, staged.moves.each());
+        staged.root = Root::Added(added);
+    }
+    Ok(staged)
+}
+
+impl Staged {
+    /// Writes what is folded of the root, if anything is.
+    fn put_root(&mut self, batch: &mut Batch, before: usize, rows: &Sketch) -> Result<(), StoreError> {
+        let count = count(Range::ALL, rows.count())?;
+        self.folded = count > 0;
+        let kept = if self.folded { rows } else { &Sketch::default() };
+        rows::put_cells(batch, self.collection, Range::ALL, before, count, kept);
+        Ok(())
+    }
+}
+
+/// A fold of one part.
+struct Fold<'a> {
+    tree: Tree<'a>,
+    laid: &'a Update,
+    moves: &'a Moves,
+    batch: &'a mut Batch,
+}
+
+impl Fold<'_> {
+    /// Folds all changes since the last fold, which are sorted, into a range and those below it. Nothing of a `fresh`
+    /// range is folded yet.
+    fn range(&mut self, range: Range, fresh: bool, changes: &[(Element, i64)]) -> Result<(), StoreError> {
+        let collection = self.tree.collection;
+        let row = if fresh { None } else { rows::read_cells(self.tree.snapshot, collection, range, usize::MAX)? };
+        let fresh = fresh || (range.depth() == 1 && row.is_none());
+        let growth: i64 = changes.iter().map(|(_, count)| count).sum();
+        let after = match &row {
+            Some(folded) => count(range, growth.wrapping_add_unsigned(folded.count))?,
+            None if fresh => count(range, growth)?,
+            None => self.entries_after(range)?,
+        };
+        let Folded { cells: before, mut sketch, .. } = row.unwrap_or_default();
+        let cells = if after == 0 { 0 } else { cells_to_keep(range.depth(), after, before) };
+        if cells <= before {
+            sketch.truncate(cells);
+            lay(&mut sketch, changes.iter().copied());
+        } else {
+            sketch = Sketch::new(cells);
+            if fresh {
+                lay(&mut sketch, changes.iter().copied());
+            } else {
+                self.tree.entries(range)?.iter().for_each(|entry| sketch.add(Element::of(entry)));
+                lay(&mut sketch, self.moves.within(range).each());
+            }
+        }
+        if cells > 0 && count(range, sketch.count())? != after {
+            return Err(StoreError::damaged(format!("the sketch of range {range} does not count its entries")));
+        }
+        rows::put_cells(self.batch, collection, range, before, after, &sketch);
+        if range.depth() < KEPT_DEPTH_MAX {
+            let child = |change: &(Element, i64)| Range::of(Position(change.0.0), range.depth() + 1);
+            for same in changes.chunk_by(|a, b| child(a) == child(b)) {
+                self.range(child(&same[0]), fresh, same)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The entries of a range once the commit is made. One that has no node has few.
+    fn entries_after(&self, range: Range) -> Result<u64, StoreError> {
+        let node = match self.laid.nodes.binary_search_by_key(&range, |(range, _)| *range) {
+            Ok(place) => self.laid.nodes[place].1,
+            Err(_) => self.tree.node(range)?,
+        };
+        Ok(node.map_or(0, |summary| summary.count))
+    }
+}

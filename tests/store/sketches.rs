@@ -1,0 +1,170 @@
+//! Sketches are kept with the records: whatever was folded when, cells and tail add up to the entries of each range.
+
+use std::sync::Arc;
+
+use reknit::core::sketch::{Element, KEPT_DEPTH_MAX, Sketch, cells_kept};
+use reknit::core::{CollectionId, DatasetKey, Definition, Entry, Position, Range};
+use reknit::store::engine::Memory;
+use reknit::store::engine::conformance::Draw;
+use reknit::store::{Durability, EngineKind, Op, Options, Side, Store};
+
+use crate::support::{self, assert_sound, options};
+
+const FIRST: CollectionId = CollectionId(0);
+
+/// The entries that the records make, without the tree.
+fn entries(store: &Store) -> Vec<Entry> {
+    let items = store.items(FIRST, &[Range::ALL]).expect("items");
+    items.iter().filter_map(|item| Some(Entry { position: item.position, digest: item.digest? })).collect()
+}
+
+/// How many cells of a range a store may give.
+#[derive(Clone, Copy, PartialEq)]
+enum Lengths {
+    /// As many as the range should keep.
+    Exact,
+    /// Fewer below the root where a part has grown since it was folded.
+    Fewer,
+}
+
+/// Compares the sketches of all ranges near some entries with the sums of their entries; tells how many have cells.
+fn compare(store: &Store, lengths: Lengths, draw: &mut Draw, note: &str) -> usize {
+    let entries = entries(store);
+    let mut ranges = vec![Range::ALL];
+    for _ in 0..12 {
+        let near = match entries.len() {
+            0 => Position(draw.bits()),
+            some => entries[draw.below(some)].position,
+        };
+        ranges.extend((1..=KEPT_DEPTH_MAX + 1).map(|depth| Range::of(near, depth)));
+    }
+    let cells = [1, 40, 300, 5_000, usize::MAX][draw.below(5)];
+    let sketches = store.sketches(FIRST, &ranges, cells).expect("sketches");
+    assert_eq!(sketches.len(), ranges.len());
+    for (range, sketch) in ranges.iter().zip(&sketches) {
+        let inside: Vec<&Entry> = entries.iter().filter(|entry| range.contains(entry.position)).collect();
+        let kept = cells_kept(range.depth(), inside.len() as u64).min(cells);
+        let found = sketch.cells().len();
+        if lengths == Lengths::Exact || range.depth() == 0 {
+            assert_eq!(found, kept, "{note}: cells of {range} with {} entries", inside.len());
+        } else {
+            assert!(found <= kept, "{note}: cells of {range} with {} entries", inside.len());
+        }
+        let mut should = Sketch::new(found);
+        inside.into_iter().for_each(|entry| should.add(Element::of(entry)));
+        assert!(*sketch == should, "{note}: the sketch of {range}");
+    }
+    sketches.iter().filter(|sketch| !sketch.cells().is_empty()).count()
+}
+
+struct History {
+    definition: Definition,
+    fold_at: usize,
+    position_bits: Option<u32>,
+    keys: usize,
+    seed: u64,
+}
+
+/// Grows, changes and shrinks a store, reopened now and then.
+fn run(history: &History) {
+    let History { definition, fold_at, position_bits, keys, seed } = history;
+    let lengths = if *fold_at == 0 || *fold_at > 100_000 { Lengths::Exact } else { Lengths::Fewer };
+    let options = Options { fold_at: *fold_at, position_bits: *position_bits, ..options(EngineKind::Fjall) };
+    let made = Store::in_memory(definition.clone(), DatasetKey::from_bytes([9; 32]), &options).expect("create");
+    let memory = Memory::new();
+    made.copy_rows(&memory).expect("a copy");
+    let open = || Store::over(Arc::new(memory.clone()), &options).expect("open");
+    let (mut store, mut draw, mut with_cells) = (open(), Draw(*seed), 0);
+    let waves = 40;
+    for wave in 0..waves {
+        let note = format!("fold at {fold_at}, bits {position_bits:?}, seed {seed}, wave {wave}");
+        // Up, then down to nothing, and up again.
+        let growing = !(waves / 2..3 * waves / 4).contains(&wave);
+        let mut ops = Vec::new();
+        for _ in 0..1 + draw.below(if wave % 3 == 0 { keys / 4 } else { 20 }) {
+            let key = u32::try_from(draw.below(*keys)).expect("few").to_be_bytes();
+            let put = draw.below(8) < if growing { 7 } else { 1 };
+            ops.push(if put { Op::put(key, draw.bytes(4)) } else { Op::delete(key) });
+        }
+        store.batch(ops, Durability::Buffered).expect("batch");
+        with_cells += compare(&store, lengths, &mut draw, &note);
+        if draw.below(3) == 0 {
+            store = open();
+            compare(&store, lengths, &mut draw, &format!("{note}, reopened"));
+            assert_sound(&store, &note);
+        }
+    }
+    assert!(with_cells > 20, "next to no range had cells: {with_cells}");
+}
+
+#[test]
+fn cells_and_tails_add_up_to_the_entries() {
+    for definition in [support::definition(), support::content_definition()] {
+        for (seed, fold_at) in [(1, 0), (2, 1), (3, 30), (4, 400), (5, 3_000), (6, usize::MAX)] {
+            run(&History { definition: definition.clone(), fold_at, position_bits: None, keys: 12_000, seed });
+        }
+    }
+}
+
+#[test]
+fn deep_ranges_keep_cells_where_positions_lie_close() {
+    for (seed, fold_at) in [(1, 0), (2, 1), (3, 30), (4, 400), (5, 3_000), (6, usize::MAX)] {
+        for bits in [0, 1, 3] {
+            let definition = support::content_definition();
+            run(&History { definition, fold_at, position_bits: Some(bits), keys: 4_000, seed });
+        }
+    }
+}
+
+/// Many small commits, each in a row of its own, and a fold after each few hundred.
+#[test]
+fn single_puts_are_kept_and_folded() {
+    let options = Options { fold_at: 50, ..options(EngineKind::Fjall) };
+    let store = support::memory(&options);
+    let mut draw = Draw(5);
+    for nth in 0..3_000_u32 {
+        store.put(&(nth % 1_100).to_be_bytes(), &nth.to_be_bytes()).expect("put");
+        if nth % 300 == 0 {
+            compare(&store, Lengths::Fewer, &mut draw, &format!("put {nth}"));
+        }
+    }
+    compare(&store, Lengths::Fewer, &mut draw, "at the end");
+    assert_sound(&store, "at the end");
+}
+
+#[test]
+fn the_first_cells_of_a_root_are_at_hand() {
+    let store = support::memory(&options(EngineKind::Fjall));
+    let ops = (0..40_000_u32).map(|key| Op::put(key.to_be_bytes(), "value")).collect();
+    store.batch(ops, Durability::Buffered).expect("batch");
+    let before = store.stats().expect("stats").reads;
+    let sketches = store.sketches(FIRST, &[Range::ALL], 40).expect("sketches");
+    assert_eq!((sketches[0].cells().len(), sketches[0].count()), (40, 40_000));
+    assert_eq!(store.stats().expect("stats").reads, before);
+}
+
+/// Questions of several threads while others write and fold: each answer is of one commit.
+#[test]
+fn an_answer_is_of_one_commit_while_others_write() {
+    let options = Options { fold_at: 40, ..options(EngineKind::Fjall) };
+    let store = support::memory(&options);
+    let ops = (0..10_000_u32).map(|key| Op::put(key.to_be_bytes(), "value")).collect();
+    store.batch(ops, Durability::Buffered).expect("batch");
+    let parts: Vec<Range> = (0..16).map(|digit| Range::ALL.child(digit)).collect();
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            for nth in 0..1_500_u32 {
+                store.put(&(nth % 10_000).to_be_bytes(), &nth.to_be_bytes()).expect("put");
+            }
+        });
+        while !writing.is_finished() {
+            let mut asked = vec![Range::ALL];
+            asked.extend(&parts);
+            let sketches = store.sketches(FIRST, &asked, 200).expect("sketches");
+            let mut sum = Sketch::new(200);
+            sketches[1..].iter().for_each(|sketch| sum.join(sketch));
+            assert!(sum == sketches[0], "the parts of a root make the root");
+            assert_eq!(sum.count(), 10_000);
+        }
+    });
+}
