@@ -1,0 +1,424 @@
+//! Reknit: an opener and a responder of `reknit-core` over two stores in memory, a repair of both sides.
+//!
+//! The store answers what a session asks and keeps the summaries of nodes; records themselves stay with the pair of
+//! sets. What a repair wrote is taken back afterwards, outside of the time that is counted.
+//!
+//! Counted as metadata is every control message, from the opening to the last root and the farewell. Streams of records
+//! are records, which no peer is charged for; neither is applying them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reknit_core::message::{Life, Message, Rights};
+use reknit_core::query::{Answer, Applied, Ask, Cut, Guard, Incoming, Item, Query, Selection, Shape, VersionInfo, View};
+use reknit_core::session::{Direction, Grant, Guards, Input, Intent, Opener, Options, Output, Responder, Verdict};
+use reknit_core::tree::{self, Change, is_leaf};
+use reknit_core::{
+    Actor, Content, DatasetId, DatasetKey, Definition, Digest, Entry, Keys, Position, Profile, Range, Record, Sibling,
+    Stamp, State, Summary, Version,
+};
+
+use crate::peer::{Line, Outcome, Peer, Stopwatch};
+use crate::workload::{self, Id, Pair};
+
+const COLLECTION: &str = "default";
+/// Items in one page of a list.
+const PAGE: usize = 1000;
+/// Records in one frame of a stream.
+const RECORDS_PER_FRAME: usize = 1000;
+
+/// The peer.
+pub struct Adapter {
+    pair: Arc<Pair>,
+    keys: Arc<Keys>,
+    definition: Arc<Definition>,
+    /// Entries with their records, sorted: hashed before anything is built.
+    ready: [Vec<(Entry, workload::Record)>; 2],
+    stores: [Store; 2],
+}
+
+/// A peer that is not built yet.
+pub fn new(pair: Arc<Pair>) -> Box<dyn Peer> {
+    let keys = keys();
+    let ready = pair.sides.each_ref().map(|records| {
+        let mut ready: Vec<_> = records.iter().map(|record| (entry(&keys, &pair, record), *record)).collect();
+        ready.sort_unstable_by_key(|(entry, _)| *entry);
+        ready
+    });
+    let stores = [0, 1].map(|_| Store::new(pair.clone(), keys.clone()));
+    let definition = Arc::new(Definition::simple(DatasetId([1; 16]), "yardstick"));
+    Box::new(Adapter { pair, keys, definition, ready, stores })
+}
+
+/// Where a record lies in the order of positions.
+pub fn place(record: &workload::Record) -> u64 {
+    thread_local!(static KEYS: Arc<Keys> = keys());
+    KEYS.with(|keys| keys.position(COLLECTION, &record.key).0)
+}
+
+fn keys() -> Arc<Keys> {
+    Arc::new(Keys::new(&DatasetKey::from_bytes([3; 32])))
+}
+
+fn entry(keys: &Keys, pair: &Pair, record: &workload::Record) -> Entry {
+    let digest = keys.entry(Profile::Versioned, COLLECTION, &whole(pair, record));
+    let digest = digest.expect("a versioned record has an entry");
+    Entry { position: keys.position(COLLECTION, &record.key), digest }
+}
+
+/// A record as Reknit knows it. The first version was written by one actor, later ones by another that had seen it.
+fn whole(pair: &Pair, record: &workload::Record) -> Record {
+    let version = version(record);
+    let content = Content::Live(pair.value(&record.key, record.version).to_vec());
+    Record { key: record.key.to_vec(), state: State::single(Sibling { version, content, expires: None }) }
+}
+
+fn version(record: &workload::Record) -> Version {
+    let first = |stamp| Version { stamp: Stamp(stamp), actor: Actor(1), seen: Default::default() };
+    match record.replaces {
+        0 => first(record.version),
+        old => Version::after(Stamp(record.version), Actor(2), [&first(old)]),
+    }
+}
+
+impl Peer for Adapter {
+    fn build(&mut self) {
+        self.stores.iter_mut().zip(&self.ready).for_each(|(store, ready)| store.build(ready));
+    }
+
+    fn reconcile(&mut self) -> Outcome {
+        let mut run = Run::default();
+        let (definition, keys) = (self.definition.clone(), self.keys.clone());
+        let life = |n| Life { actor: n, nonce: n };
+        let options = Options::new(Intent::Repair(Direction::Both));
+        let opener = run.talk.time(|| Opener::new(definition.clone(), keys.clone(), life(1), options, 0));
+        let responder = Responder::new(definition, keys, life(2), Grant::everywhere(Rights::ALL));
+        let machines = [Machine::Opener(Box::new(opener)), Machine::Responder(Box::new(responder))];
+        let mut came = Vec::new();
+        let mut sides: Vec<(Machine, &mut Store)> = machines.into_iter().zip(&mut self.stores).collect();
+        let verdict = 'over: loop {
+            for (side, (machine, store)) in sides.iter_mut().enumerate() {
+                match run.turn(side, machine, store, came) {
+                    Turn::Said(said) => came = said,
+                    Turn::Over(verdict) => break 'over verdict,
+                }
+            }
+        };
+        assert_eq!(verdict, Verdict::InSync, "a repair of both sides that nobody disturbs ends so");
+        self.stores.iter_mut().for_each(Store::take_back);
+        Outcome { metadata: run.line.bytes(), flights: run.known, sends: run.sends, cpu: run.talk.total() }
+    }
+
+    fn update(&mut self, old: &workload::Record, new: &workload::Record) -> Duration {
+        let (before, after) = (entry(&self.keys, &self.pair, old), entry(&self.keys, &self.pair, new));
+        let mut watch = Stopwatch::default();
+        watch.time(|| self.stores[0].replace(vec![(Some((before, *old)), Some((after, *new)))]));
+        watch.total()
+    }
+}
+
+/// One session as it is counted.
+#[derive(Default)]
+struct Run {
+    line: Line,
+    /// Everything but records: sessions, packing, answers about ranges.
+    talk: Stopwatch,
+    /// Streaming and applying records.
+    records: Stopwatch,
+    sends: [Vec<Id>; 2],
+    /// Flights until both sides knew what to send, as far as it is seen.
+    known: u32,
+}
+
+enum Turn {
+    Said(Vec<Input>),
+    Over(Verdict),
+}
+
+impl Run {
+    /// A side takes all that came and says all that it has to say: flights are then what a slow line would see.
+    fn turn(&mut self, side: usize, machine: &mut Machine, store: &mut Store, came: Vec<Input>) -> Turn {
+        let heard = self.line.flights();
+        let (mut said, mut streamed, mut came) = (Vec::new(), false, came.into_iter());
+        loop {
+            while let Some(output) = self.talk.time(|| machine.poll()) {
+                match output {
+                    Output::Send(message) => said.push(self.carry(side, &message)),
+                    Output::Ask(query) => {
+                        let watch = if is_about_records(&query) { &mut self.records } else { &mut self.talk };
+                        watch.time(|| machine.handle(Input::Answer(store.answer(query))));
+                    }
+                    Output::Stream { transfer, selections, given, guards } => {
+                        assert!(given.is_empty(), "only a mirror gives records of its own");
+                        streamed = true;
+                        let records = store.stream(&selections, &guards);
+                        self.sends[side].extend(records.iter().map(|(id, _)| *id));
+                        let mut records = records.into_iter().map(|(_, incoming)| incoming);
+                        let sent = records.len() as u64;
+                        while records.len() > 0 {
+                            let records: Vec<Incoming> = records.by_ref().take(RECORDS_PER_FRAME).collect();
+                            said.push(Input::Records { transfer, records });
+                        }
+                        said.push(Input::End { transfer, records: sent, moved: 0 });
+                    }
+                    Output::Found(_) => {}
+                    Output::Done(outcome) => {
+                        if self.sends.iter().all(Vec::is_empty) {
+                            self.known = heard;
+                        }
+                        return Turn::Over(outcome.verdict);
+                    }
+                }
+            }
+            let Some(input) = came.next() else { break };
+            let about_records = matches!(input, Input::Records { .. } | Input::End { .. });
+            let watch = if about_records { &mut self.records } else { &mut self.talk };
+            watch.time(|| machine.handle(input));
+        }
+        if streamed {
+            self.known = heard;
+        }
+        Turn::Said(said)
+    }
+
+    /// A control message goes over the line, as bytes.
+    fn carry(&mut self, side: usize, message: &Message) -> Input {
+        let frame = self.talk.time(|| message.encode());
+        self.line.send(side, frame.len());
+        Input::Message(self.talk.time(|| Message::decode(&frame)).expect("what was sent is understood"))
+    }
+}
+
+/// Whether answering reads or writes records rather than the tree.
+fn is_about_records(query: &Query) -> bool {
+    matches!(query, Query::Apply(..) | Query::Overwrite(..) | Query::Sync)
+}
+
+/// Either state machine.
+enum Machine {
+    Opener(Box<Opener>),
+    Responder(Box<Responder>),
+}
+
+impl Machine {
+    fn handle(&mut self, input: Input) {
+        let result = match self {
+            Machine::Opener(opener) => opener.handle(input, 0),
+            Machine::Responder(responder) => responder.handle(input),
+        };
+        result.expect("both sides keep to the protocol, and the store answers what was asked");
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        match self {
+            Machine::Opener(opener) => opener.poll(),
+            Machine::Responder(responder) => responder.poll(),
+        }
+    }
+}
+
+/// An entry with its record.
+type Row = (Entry, workload::Record);
+
+/// One side's store, in memory.
+struct Store {
+    pair: Arc<Pair>,
+    keys: Arc<Keys>,
+    commit: u64,
+    root: Summary,
+    rows: BTreeMap<Entry, workload::Record>,
+    /// The children of each inner node.
+    nodes: HashMap<Range, Box<[Summary; 16]>>,
+    /// What a session replaced: what was there, and what is there now.
+    written: Vec<(Option<Row>, Option<Row>)>,
+}
+
+impl Store {
+    fn new(pair: Arc<Pair>, keys: Arc<Keys>) -> Store {
+        let (rows, nodes) = Default::default();
+        Store { pair, keys, commit: 1, root: Summary::EMPTY, rows, nodes, written: Vec::new() }
+    }
+
+    fn build(&mut self, ready: &[Row]) {
+        self.rows = ready.iter().copied().collect();
+        let entries: Vec<Entry> = ready.iter().map(|(entry, _)| *entry).collect();
+        let mut nodes = HashMap::new();
+        self.root = self.keys.build(Range::ALL, &entries, &mut |part, summary| put_node(&mut nodes, part, summary));
+        self.nodes = nodes;
+    }
+
+    fn answer(&mut self, query: Query) -> Answer {
+        match query {
+            Query::Cut => Answer::Cut(Cut { commit: self.commit, roots: vec![self.root] }),
+            Query::Views(_, asks) => Answer::Views(asks.iter().map(|ask| self.view(ask)).collect()),
+            Query::Items(_, positions) => {
+                let at = |position: Position| self.within(Range::of(position, 16)).map(|(_, record)| self.item(record));
+                Answer::Items(sorted(positions.into_iter().flat_map(at).collect()))
+            }
+            Query::List(_, range, after) => self.list(range, after),
+            Query::Apply(_, batch) => Answer::Applied(self.apply(batch)),
+            Query::Overwrite(..) => unreachable!("only a mirror writes versions of its own"),
+            Query::Sync => Answer::Synced,
+        }
+    }
+
+    fn within(&self, range: Range) -> impl Iterator<Item = (&Entry, &workload::Record)> {
+        let lowest = Entry { position: range.first(), digest: Digest::ZERO };
+        let highest = Entry { position: range.last(), digest: Digest([255; 32]) };
+        self.rows.range(lowest..=highest)
+    }
+
+    fn entries_of(&self, range: Range) -> Vec<Entry> {
+        self.within(range).map(|(entry, _)| *entry).collect()
+    }
+
+    fn view(&self, ask: &Ask) -> View {
+        let range = ask.range;
+        let summary = self.summary(range);
+        let shape = if summary.is_empty() {
+            Shape::Empty
+        } else if is_leaf(range, summary.count) {
+            Shape::Leaf(self.entries_of(range))
+        } else {
+            Shape::Inner(self.parts(range, summary, ask.levels))
+        };
+        View { range, summary, shape }
+    }
+
+    /// The summary of any range, also below a leaf.
+    fn summary(&self, range: Range) -> Summary {
+        let Some(parent) = range.parent() else { return self.root };
+        match self.nodes.get(&parent) {
+            Some(children) => children[usize::from(parent.digit(range.first()))],
+            None => self.keys.build(range, &self.entries_of(range), &mut |_, _| {}),
+        }
+    }
+
+    fn parts(&self, range: Range, summary: Summary, levels: u8) -> Vec<Summary> {
+        match (levels, self.nodes.get(&range)) {
+            (0, _) => vec![summary],
+            (_, Some(children)) => {
+                let below = |(digit, child): (usize, &Summary)| self.parts(range.child(digit as u8), *child, levels - 1);
+                children.iter().enumerate().flat_map(below).collect()
+            }
+            _ if summary.is_empty() => vec![Summary::EMPTY; 1 << (4 * levels)],
+            (_, None) => (0..1 << (4 * levels)).map(|i| self.summary(range.descendant(levels, i))).collect(),
+        }
+    }
+
+    fn item(&self, record: &workload::Record) -> Item {
+        let value = self.pair.value(&record.key, record.version);
+        let content = Some(self.keys.content(&value));
+        let entry = entry(&self.keys, &self.pair, record);
+        let info = VersionInfo { version: version(record), content, bytes: value.len() as u64, expires: None };
+        let (position, digest) = (entry.position, Some(entry.digest));
+        Item { position, key: record.key.to_vec(), digest, versions: vec![info], commit: 1 }
+    }
+
+    fn list(&self, range: Range, after: Option<(Position, Vec<u8>)>) -> Answer {
+        let lowest = after.as_ref().map_or(range.first(), |(position, _)| *position);
+        let highest = Entry { position: range.last(), digest: Digest([255; 32]) };
+        let rows = self.rows.range(Entry { position: lowest, digest: Digest::ZERO }..=highest);
+        let beyond = |record: &workload::Record, entry: &Entry| {
+            after.as_ref().is_none_or(|(position, key)| (entry.position, &record.key[..]) > (*position, &key[..]))
+        };
+        let rest = rows.filter(|(entry, record)| beyond(record, entry));
+        let mut items = sorted(rest.take(PAGE + 1).map(|(_, record)| self.item(record)).collect());
+        let more = items.len() > PAGE;
+        items.truncate(PAGE);
+        let next = items.last().filter(|_| more).map(|item| (item.position, item.key.clone()));
+        Answer::Listed(items, next)
+    }
+
+    /// The records of a stream, each with its id and its guard.
+    fn stream(&self, selections: &[Selection], guards: &Guards) -> Vec<(Id, Incoming)> {
+        assert_eq!(*guards, Guards::Join, "versioned records are joined");
+        let mut records: Vec<&workload::Record> = Vec::new();
+        for selection in selections {
+            match selection {
+                Selection::Range(range) => records.extend(self.within(*range).map(|(_, record)| record)),
+                Selection::Entries(entries) => records.extend(entries.iter().map(|(position, short)| {
+                    let mut there = self.within(Range::of(*position, 16));
+                    let found = there.find(|(entry, _)| entry.digest.short() == *short);
+                    found.expect("nothing moves while a session runs").1
+                })),
+            }
+        }
+        let incoming = |record: &workload::Record| Incoming { record: whole(&self.pair, record), guard: Guard::Join };
+        records.into_iter().map(|record| (record.id, incoming(record))).collect()
+    }
+
+    fn apply(&mut self, batch: Vec<Incoming>) -> Applied {
+        let size = batch.len() as u64;
+        let mut replaced = Vec::new();
+        for Incoming { record: Record { key, state }, .. } in batch {
+            let new = self.pair.find(&key, state.winner().version.stamp.0).expect("it comes from one of the sides");
+            let after = entry(&self.keys, &self.pair, &new);
+            let mut there = self.within(Range::of(after.position, 16));
+            let old = there.find(|(_, record)| record.key == new.key).map(|(entry, record)| (*entry, *record));
+            if old.is_none_or(|(_, old)| old.version < new.version) {
+                replaced.push((old, Some((after, new))));
+            }
+        }
+        let applied = replaced.len() as u64;
+        self.commit += u64::from(applied > 0);
+        self.written.extend(replaced.iter().copied());
+        self.replace(replaced);
+        Applied { applied, kept: size - applied, commit: self.commit, ..Applied::default() }
+    }
+
+    /// Replaces rows, and lays the change over the tree.
+    fn replace(&mut self, rows: Vec<(Option<Row>, Option<Row>)>) {
+        let change = |(before, after): &(Option<Row>, Option<Row>)| {
+            let position = after.or(*before).expect("something changes").0.position;
+            let digest = |row: &Option<Row>| row.map(|(entry, _)| entry.digest);
+            Change { position, before: digest(before), after: digest(after) }
+        };
+        let changes = rows.iter().map(change).collect();
+        let update = tree::update(&self.keys, &*self, self.root, changes).expect("tree and rows agree");
+        self.root = update.root;
+        for (part, summary) in update.nodes {
+            put_node(&mut self.nodes, part, summary.unwrap_or(Summary::EMPTY));
+        }
+        for (before, after) in rows {
+            before.map(|(entry, _)| self.rows.remove(&entry));
+            after.map(|(entry, record)| self.rows.insert(entry, record));
+        }
+    }
+
+    /// Undoes what sessions wrote.
+    fn take_back(&mut self) {
+        let written = std::mem::take(&mut self.written);
+        self.replace(written.into_iter().map(|(before, after)| (after, before)).collect());
+        self.commit = 1;
+    }
+}
+
+impl tree::Nodes for Store {
+    type Error = Infallible;
+
+    fn children(&self, range: Range) -> Result<[Summary; 16], Infallible> {
+        Ok(**self.nodes.get(&range).expect("an inner node has children"))
+    }
+
+    fn entries(&self, range: Range) -> Result<Vec<Entry>, Infallible> {
+        Ok(self.entries_of(range))
+    }
+}
+
+/// Keeps a summary with its parent; a parent without children is no inner node any more.
+fn put_node(nodes: &mut HashMap<Range, Box<[Summary; 16]>>, part: Range, summary: Summary) {
+    let parent = part.parent().expect("the root is kept apart");
+    let children = nodes.entry(parent).or_insert_with(|| Box::new([Summary::EMPTY; 16]));
+    children[usize::from(parent.digit(part.first()))] = summary;
+    if children.iter().all(Summary::is_empty) {
+        nodes.remove(&parent);
+    }
+}
+
+fn sorted(mut items: Vec<Item>) -> Vec<Item> {
+    items.sort_by(|a, b| (a.position, &a.key).cmp(&(b.position, &b.key)));
+    items
+}
