@@ -45,7 +45,7 @@ impl Args {
     /// Reads the command line, without the name of the program.
     pub fn parse(words: impl Iterator<Item = String>) -> Result<Args, String> {
         let words: Vec<String> = words.collect();
-        let every = peers::all().into_iter().map(|kind| kind.name.to_string()).collect();
+        let every = peers::here().into_iter().map(|kind| kind.name.to_string()).collect();
         let mut args = Args {
             differences: vec![0, 1, 10, 100, 1000, 10_000],
             shapes: vec![Shape::Scattered],
@@ -67,7 +67,7 @@ impl Args {
                 }
                 "--peers" => {
                     args.peers = value.split(',').map(str::to_string).collect();
-                    let known = |peer: &String| peers::all().iter().any(|kind| kind.name == peer);
+                    let known = |peer: &String| peers::here().iter().any(|kind| kind.name == peer);
                     if let Some(peer) = args.peers.iter().find(|peer| !known(peer)) {
                         return Err(bad(&format!("{peer} is not known or was not compiled in")));
                     }

@@ -2,6 +2,7 @@
 
 mod args;
 mod case;
+mod medians;
 mod peer;
 mod peers;
 mod plot;

@@ -15,8 +15,13 @@ pub trait Peer {
     /// Builds both sides from their records.
     fn build(&mut self);
 
-    /// Runs one exchange until both sides know what to send. Leaves both sides as they were, so that it can run again.
+    /// Runs one exchange until both sides know what to send; leaves both sides as they were if it `repeats`.
     fn reconcile(&mut self) -> Outcome;
+
+    /// Whether an exchange can run again over the same differences.
+    fn repeats(&self) -> bool {
+        true
+    }
 
     /// Writes a new version of a record on side A; returns the CPU time, without hashing the record.
     fn update(&mut self, old: &Record, new: &Record) -> Duration;

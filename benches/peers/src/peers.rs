@@ -15,6 +15,18 @@ use std::sync::Arc;
 use crate::peer::Peer;
 use crate::workload::{Pair, Record};
 
+/// Makes a peer over two sets.
+pub type New = fn(Arc<Pair>) -> Box<dyn Peer>;
+
+#[cfg(feature = "minisketch")]
+const MINISKETCH: Option<New> = Some(minisketch::new);
+#[cfg(not(feature = "minisketch"))]
+const MINISKETCH: Option<New> = None;
+#[cfg(feature = "iroh")]
+const IROH_DOCS: Option<New> = Some(iroh_docs::new);
+#[cfg(not(feature = "iroh"))]
+const IROH_DOCS: Option<New> = None;
+
 /// One kind of peer.
 pub struct Kind {
     /// Its name on the command line and in the tables.
@@ -27,11 +39,11 @@ pub struct Kind {
     pub oracle: bool,
     /// Where a record lies in its order.
     pub place: fn(&Record) -> u64,
-    /// A peer over two sets, not built yet.
-    pub new: fn(Arc<Pair>) -> Box<dyn Peer>,
+    /// A peer over two sets, not built yet; none if it was not compiled in.
+    pub new: Option<New>,
 }
 
-/// Every kind that was compiled in, Reknit first.
+/// Every kind, Reknit first.
 pub fn all() -> Vec<Kind> {
     vec![
         Kind {
@@ -40,7 +52,7 @@ pub fn all() -> Vec<Kind> {
             note: "16-ary tree, sessions of `reknit-core`; a `repair` of both sides from the opening to the last root",
             oracle: false,
             place: reknit::place,
-            new: reknit::new,
+            new: Some(reknit::new),
         },
         Kind {
             name: "negentropy",
@@ -48,7 +60,7 @@ pub fn all() -> Vec<Kind> {
             note: "ranges cut in 16, 16-byte fingerprints, vector storage; its time stamp is 0, in a log the version",
             oracle: false,
             place: negentropy::place,
-            new: negentropy::new,
+            new: Some(negentropy::new),
         },
         Kind {
             name: "reconcile",
@@ -56,7 +68,7 @@ pub fn all() -> Vec<Kind> {
             note: "ranges over an order-statistics tree, the engine of `reconcile`; its datagrams are not counted",
             oracle: false,
             place: rbsr::place,
-            new: rbsr::new,
+            new: Some(rbsr::new),
         },
         Kind {
             name: "mst",
@@ -64,7 +76,7 @@ pub fn all() -> Vec<Kind> {
             note: "Merkle search tree, page ranges shipped both ways, the documented `diff`",
             oracle: false,
             place: rbsr::place,
-            new: mst::new,
+            new: Some(mst::new),
         },
         Kind {
             name: "cassandra-model",
@@ -72,25 +84,28 @@ pub fn all() -> Vec<Kind> {
             note: "our model: 2^15 leaves, the whole tree of 32-byte hashes shipped once, every row of a leaf that differs is sent",
             oracle: false,
             place: cassandra::place,
-            new: cassandra::new,
+            new: Some(cassandra::new),
         },
-        #[cfg(feature = "minisketch")]
         Kind {
             name: "minisketch",
             crates: &["minisketch-rs"],
             note: "PinSketch of 63-bit ids in buckets of capacity 32; **it is told how many records differ**, and its sketches are ready for that number",
             oracle: true,
             place: negentropy::place,
-            new: minisketch::new,
+            new: MINISKETCH,
         },
-        #[cfg(feature = "iroh")]
         Kind {
             name: "iroh-docs",
             crates: &["iroh-docs"],
             note: "ranges cut in 2 over signed entries, two stores in memory; its messages hold the signed entries",
             oracle: false,
             place: rbsr::place,
-            new: iroh_docs::new,
+            new: IROH_DOCS,
         },
     ]
+}
+
+/// The kinds that were compiled in.
+pub fn here() -> Vec<Kind> {
+    all().into_iter().filter(|kind| kind.new.is_some()).collect()
 }

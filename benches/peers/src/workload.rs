@@ -290,7 +290,8 @@ mod tests {
 
     #[test]
     fn half_is_missing_on_a_a_quarter_on_b_and_a_quarter_is_newer_on_b() {
-        let cases = [(0, [0, 0, 0, 0]), (1, [0, 1, 0, 0]), (2, [0, 1, 0, 1]), (10, [2, 5, 0, 3]), (1000, [250, 500, 0, 250])];
+        let cases =
+            [(0, [0, 0, 0, 0]), (1, [0, 1, 0, 0]), (2, [0, 1, 0, 1]), (10, [2, 5, 0, 3]), (1000, [250, 500, 0, 250])];
         for (d, expected) in cases {
             let pair = pair(5000, d, Shape::Scattered);
             check(&pair, expected);
@@ -355,6 +356,8 @@ mod tests {
         let updates = pair.updates(20);
         let keys: BTreeSet<_> = updates.iter().map(|(old, _)| old.key).collect();
         assert_eq!((updates.len(), keys.len()), (20, 20));
-        assert!(updates.iter().all(|(old, new)| new.key == old.key && new.version > 200 && new.replaces == old.version));
+        assert!(
+            updates.iter().all(|(old, new)| new.key == old.key && new.version > 200 && new.replaces == old.version)
+        );
     }
 }

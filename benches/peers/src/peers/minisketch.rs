@@ -43,7 +43,8 @@ pub fn new(pair: Arc<Pair>) -> Box<dyn Peer> {
     let buckets = if one { 1 } else { differ.div_ceil(AIM) };
     let capacity = if one { differ.max(1) } else { CAPACITY };
     let extended = if one { capacity } else { 2 * CAPACITY };
-    let ids = pair.sides.each_ref().map(|records| records.iter().map(|record| (element(&record.id), record.id)).collect());
+    let ids =
+        pair.sides.each_ref().map(|records| records.iter().map(|record| (element(&record.id), record.id)).collect());
     Box::new(Adapter { pair, buckets, capacity, extended, ids, sides: Default::default() })
 }
 
@@ -54,7 +55,9 @@ fn element(id: &Id) -> u64 {
 
 fn sketch(capacity: usize) -> Minisketch {
     let best = (0..=Minisketch::implementation_max()).rev();
-    best.filter_map(|implementation| Minisketch::try_new(BITS, implementation, capacity).ok()).next().expect("63 bits are supported")
+    best.filter_map(|implementation| Minisketch::try_new(BITS, implementation, capacity).ok())
+        .next()
+        .expect("63 bits are supported")
 }
 
 fn bytes(syndromes: usize) -> usize {

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reknit_core::message::{Life, Message, Rights};
-use reknit_core::query::{Answer, Applied, Ask, Cut, Guard, Incoming, Item, Query, Selection, Shape, VersionInfo, View};
+use reknit_core::query::{
+    Answer, Applied, Ask, Cut, Guard, Incoming, Item, Query, Selection, Shape, VersionInfo, View,
+};
 use reknit_core::session::{Direction, Grant, Guards, Input, Intent, Opener, Options, Output, Responder, Verdict};
 use reknit_core::tree::{self, Change, is_leaf};
 use reknit_core::{
@@ -300,7 +302,8 @@ impl Store {
         match (levels, self.nodes.get(&range)) {
             (0, _) => vec![summary],
             (_, Some(children)) => {
-                let below = |(digit, child): (usize, &Summary)| self.parts(range.child(digit as u8), *child, levels - 1);
+                let below =
+                    |(digit, child): (usize, &Summary)| self.parts(range.child(digit as u8), *child, levels - 1);
                 children.iter().enumerate().flat_map(below).collect()
             }
             _ if summary.is_empty() => vec![Summary::EMPTY; 1 << (4 * levels)],
