@@ -44,6 +44,8 @@ pub struct Figures {
     pub case: Case,
     /// When it was measured, as given on the command line.
     pub date: String,
+    /// The command line.
+    pub command: String,
     /// Differences that there were.
     pub differences: u64,
     /// Bytes both ways except records.
@@ -68,7 +70,7 @@ pub struct Figures {
 
 impl Case {
     /// Measures in a process of its own.
-    pub fn run(&self, date: &str) -> Result<Figures, String> {
+    pub fn run(&self, date: &str, command: &str) -> Result<Figures, String> {
         let this = std::env::current_exe().map_err(|error| format!("this program cannot be found: {error}"))?;
         let told = serde_json::to_string(self).expect("plain data");
         let child = Command::new(this).args(["--case", &told, "--date", date]).stderr(Stdio::inherit()).output();
@@ -76,7 +78,9 @@ impl Case {
         if !output.status.success() {
             return Err(format!("{told} ended with {}", output.status));
         }
-        serde_json::from_slice(&output.stdout).map_err(|error| format!("{told} said what is not understood: {error}"))
+        let found = serde_json::from_slice::<Figures>(&output.stdout);
+        let found = found.map_err(|error| format!("{told} said what is not understood: {error}"))?;
+        Ok(Figures { command: command.to_string(), ..found })
     }
 
     /// Measures in this process.
@@ -113,6 +117,7 @@ fn measure(case: &Case, place: fn(&Record) -> u64, new: New, date: &str) -> Figu
     Figures {
         case: case.clone(),
         date: date.to_string(),
+        command: String::new(),
         differences: pair.differences() as u64,
         metadata: first.metadata,
         flights: first.flights,

@@ -30,13 +30,13 @@ fn run(args: args::Args) -> Result<(), String> {
     }
     let mut figures = report::load(&args.load)?;
     for case in args.cases() {
-        let found = case.run(&args.date)?;
+        let found = case.run(&args.date, &args.line)?;
         eprintln!("{}", report::line(&found));
         report::save(&args.save, &found)?;
         figures.push(found);
     }
     match &args.out {
-        Some(folder) => report::write(folder, &figures, &args),
+        Some(folder) => report::write(folder, &figures),
         None => Ok(()),
     }
 }

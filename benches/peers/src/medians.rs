@@ -97,6 +97,7 @@ pub mod tests {
         Figures {
             case: Case { peer: peer.into(), shape, records: 1000, differences: differences as usize, seed },
             date: "2026-01-01".into(),
+            command: "--records 1000".into(),
             differences,
             metadata,
             flights: 3,

@@ -32,7 +32,7 @@ pub trait Peer {
 pub struct Outcome {
     /// Bytes both ways except records: hellos, hashes, sketches, ids asked for, and whatever ends the exchange.
     pub metadata: u64,
-    /// One-way flights of messages until both sides knew what to send.
+    /// One-way flights of messages until both sides knew what to send; if nothing is, until A knew so.
     pub flights: u32,
     /// The ids of the records that A and B would send, in any order.
     pub sends: [Vec<Id>; 2],
@@ -78,6 +78,11 @@ impl Line {
             return;
         }
         self.bytes += bytes as u64;
+        self.close(side);
+    }
+
+    /// `side` says nothing more, which the other sees by the closing of the stream: a flight without bytes.
+    pub fn close(&mut self, side: usize) {
         if self.last != Some(side) {
             self.flights += 1;
             self.last = Some(side);
@@ -106,6 +111,10 @@ mod tests {
             line.send(side, bytes);
         }
         assert_eq!((line.bytes(), line.flights()), (25, 3));
+        line.close(0);
+        assert_eq!((line.bytes(), line.flights()), (25, 3));
+        line.close(1);
+        assert_eq!((line.bytes(), line.flights()), (25, 4));
     }
 
     #[test]

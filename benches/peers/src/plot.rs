@@ -11,7 +11,7 @@ const WIDTH: f64 = 800.0;
 const HEIGHT: f64 = 500.0;
 /// Edges of the field in which lines are drawn.
 const LEFT: f64 = 76.0;
-const RIGHT: f64 = 610.0;
+const RIGHT: f64 = 592.0;
 const TOP: f64 = 62.0;
 const BOTTOM: f64 = 436.0;
 
@@ -106,9 +106,10 @@ pub fn all(rows: &[Row]) -> Vec<(String, String)> {
     sizes.into_iter().flat_map(of).collect()
 }
 
-/// A line of one peer: where it goes, by differences.
+/// A line of one peer: where it goes, by differences, and where it stands if nothing differs.
 struct Line<'a> {
     peer: &'a str,
+    zero: Option<(f64, f64)>,
     points: Vec<(f64, f64)>,
 }
 
@@ -118,10 +119,11 @@ fn draw(plot: &Plot, records: usize, rows: &[&Row]) -> String {
     let up = Up::new(plot, rows);
     let mut lines: Vec<Line> = Vec::new();
     for (peer, _, _) in STYLES {
-        let of = rows.iter().filter(|row| row.peer == peer);
-        let points: Vec<(f64, f64)> = of.map(|row| (across.at(row.differences), up.at((plot.of)(row)))).collect();
-        if !points.is_empty() {
-            lines.push(Line { peer, points });
+        let of = |zero: bool| rows.iter().filter(move |row| row.peer == peer && (row.differences == 0) == zero);
+        let point = |row: &&Row| (across.at(row.differences), up.at((plot.of)(row)));
+        let line = Line { peer, zero: of(true).map(point).next(), points: of(false).map(point).collect() };
+        if line.zero.is_some() || !line.points.is_empty() {
+            lines.push(line);
         }
     }
     let mut out = String::new();
@@ -139,7 +141,7 @@ fn draw(plot: &Plot, records: usize, rows: &[&Row]) -> String {
         48.0,
         "start",
         "fill=\"#555555\"",
-        &format!("n = {count} records on each side, scattered differences, d of them; lower is better"),
+        &format!("n = {count} records, d scattered differences; lower is better"),
     );
     up.grid(&mut out, plot);
     across.grid(&mut out, &differences);
@@ -158,6 +160,18 @@ fn draw(plot: &Plot, records: usize, rows: &[&Row]) -> String {
 fn style(peer: &str) -> (&'static str, Mark) {
     let known = STYLES.iter().find(|(name, _, _)| *name == peer);
     known.map_or(("#999999", Mark::Circle), |(_, colour, mark)| (colour, *mark))
+}
+
+/// How a peer's line is drawn: ours broad, one that is told the differences dashed.
+fn stroke(peer: &str) -> String {
+    let (colour, _) = style(peer);
+    let width = if peer == "reknit" { 3.2 } else { 1.8 };
+    let dashes = if oracle(peer) { " stroke-dasharray=\"6 4\"" } else { "" };
+    format!("stroke=\"{colour}\" stroke-width=\"{width}\"{dashes}")
+}
+
+fn oracle(peer: &str) -> bool {
+    peers::all().iter().any(|kind| kind.name == peer && kind.oracle)
 }
 
 /// The horizontal axis: decades, and nothing at all one step left of one.
@@ -243,20 +257,16 @@ fn bound(out: &mut String, across: &Across, up: &Up, differences: &[u64]) {
         let place = |d: u64| (across.at(d), up.at(8.0 * d as f64));
         rule(out, place(*first), place(*last), "stroke=\"#888888\" stroke-dasharray=\"3 4\" stroke-width=\"1.5\"");
         let (x, y) = place(*last);
-        text(out, x - 4.0, y + 20.0, "end", "fill=\"#666666\" font-size=\"12\"", "8 B × d");
+        text(out, x, y + 34.0, "end", "fill=\"#666666\" font-size=\"12\"", "8 B × d");
     }
 }
 
 fn path(out: &mut String, line: &Line) {
     let (colour, mark) = style(line.peer);
-    let width = if line.peer == "reknit" { 3.2 } else { 1.8 };
+    let how = stroke(line.peer);
     let points: Vec<String> = line.points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
-    let _ = writeln!(
-        out,
-        "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\" stroke-linejoin=\"round\"/>",
-        points.join(" ")
-    );
-    line.points.iter().for_each(|point| put_mark(out, *point, colour, mark));
+    let _ = writeln!(out, "<polyline points=\"{}\" fill=\"none\" {how} stroke-linejoin=\"round\"/>", points.join(" "));
+    line.zero.iter().chain(&line.points).for_each(|point| put_mark(out, *point, colour, mark));
 }
 
 fn put_mark(out: &mut String, (x, y): (f64, f64), colour: &str, mark: Mark) {
@@ -287,18 +297,15 @@ fn strokes(colour: &str, lines: &[(f64, f64, f64, f64)]) -> String {
 
 /// Names beside the field, from the highest line at its end to the lowest, so that eyes can follow.
 fn legend(out: &mut String, mut lines: Vec<Line>) {
-    let end = |line: &Line| line.points.last().map_or(0.0, |point| point.1);
+    let end = |line: &Line| line.points.last().or(line.zero.as_ref()).map_or(0.0, |point| point.1);
     lines.sort_by(|a, b| end(a).total_cmp(&end(b)));
     for (i, line) in lines.iter().enumerate() {
         let (x, y) = (RIGHT + 22.0, TOP + 18.0 + 26.0 * i as f64);
         let (colour, mark) = style(line.peer);
-        let width = if line.peer == "reknit" { 3.2 } else { 1.8 };
-        rule(out, (x, y), (x + 28.0, y), &format!("stroke=\"{colour}\" stroke-width=\"{width}\""));
+        rule(out, (x, y), (x + 28.0, y), &stroke(line.peer));
         put_mark(out, (x + 14.0, y), colour, mark);
         let weight = if line.peer == "reknit" { "font-weight=\"bold\"" } else { "" };
-        let kinds = peers::all();
-        let told = kinds.iter().any(|kind| kind.name == line.peer && kind.oracle);
-        let name = if told { format!("{} (d known)", line.peer) } else { line.peer.to_string() };
+        let name = if oracle(line.peer) { format!("{} (d known)", line.peer) } else { line.peer.to_string() };
         text(out, x + 36.0, y + 4.5, "start", weight, &name);
     }
 }

@@ -6,7 +6,6 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use crate::args::Args;
 use crate::case::Figures;
 use crate::{medians, plot, tables};
 
@@ -58,7 +57,7 @@ pub fn line(f: &Figures) -> String {
 }
 
 /// Writes tables and plots into a folder; what stands outside of the markers stays.
-pub fn write(folder: &str, figures: &[Figures], args: &Args) -> Result<(), String> {
+pub fn write(folder: &str, figures: &[Figures]) -> Result<(), String> {
     let folder = Path::new(folder);
     let failed = |path: &Path, error: std::io::Error| format!("{} cannot be written: {error}", path.display());
     let plots = folder.join(PLOTS);
@@ -70,7 +69,7 @@ pub fn write(folder: &str, figures: &[Figures], args: &Args) -> Result<(), Strin
     }
     let path = folder.join(FILE);
     let before = fs::read_to_string(&path).unwrap_or_else(|_| PREFACE.into());
-    let text = between(&before, &tables::markdown(&rows, figures, args));
+    let text = between(&before, &tables::markdown(&rows, figures));
     fs::write(&path, text).map_err(|error| failed(&path, error))
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use crate::args::Args;
 use crate::case::Figures;
 use crate::medians::Row;
 use crate::peers;
@@ -15,8 +14,8 @@ const OURS: &str = "reknit";
 const TIE_TIME: f64 = 0.10;
 
 /// Everything that stands between the markers.
-pub fn markdown(rows: &[Row], figures: &[Figures], args: &Args) -> String {
-    let mut out = head(figures, args);
+pub fn markdown(rows: &[Row], figures: &[Figures]) -> String {
+    let mut out = head(figures);
     let sizes: BTreeSet<usize> = rows.iter().map(|row| row.records).collect();
     for n in sizes {
         let of = |shape: Shape| rows.iter().filter(|row| row.records == n && row.shape == shape).collect::<Vec<&Row>>();
@@ -29,19 +28,22 @@ pub fn markdown(rows: &[Row], figures: &[Figures], args: &Args) -> String {
             out += &other_tables(n, &others);
         }
         let all: Vec<&Row> = rows.iter().filter(|row| row.records == n).collect();
+        out += &goal(n, &scattered);
         out += &losses(n, &all);
     }
     out
 }
 
-fn head(figures: &[Figures], args: &Args) -> String {
+fn head(figures: &[Figures]) -> String {
     let dates: BTreeSet<&str> = figures.iter().map(|f| f.date.as_str()).collect();
+    let mut commands: Vec<&str> = figures.iter().map(|f| f.command.as_str()).collect();
+    commands.dedup();
     let mut out = format!(
-        "Measured {} by the yardstick in [`benches/peers`](../benches/peers/README.md); this part is written by it.\n\
-         These tables were written by\n\n```sh\ncargo run --release -- {}\n```\n\n",
+        "Measured {} by the yardstick in [`benches/peers`](../benches/peers/README.md), which writes this part:\n\n```sh\n",
         dates.into_iter().collect::<Vec<_>>().join(", "),
-        args.line
     );
+    commands.iter().for_each(|line| out += &format!("reknit-yardstick {line}\n"));
+    out += "```\n\n";
     out += "Records have a random 16-byte key, an 8-byte version and a 100-byte value. Of `d` *scattered* differences half are\n\
             missing on A, a quarter on B, a quarter newer on B. *Clustered*: A lost one run of n/256 records that are neighbours\n\
             in the peer's own order. *Tail*: A lacks the newest d records of a log whose keys rise with the versions.\n\
@@ -85,10 +87,6 @@ fn scattered_tables(n: usize, rows: &[&Row]) -> String {
     for (name, what) in plot::names(n) {
         out += &format!("![{what}](performance/{name})\n\n");
     }
-    let each = |bytes: &dyn Fn(&Row) -> f64, row: &Row| match row.differences {
-        0 => format!("{} in all", grouped(bytes(row))),
-        d => short(bytes(row) / d as f64),
-    };
     out += "Metadata, bytes a difference:\n\n";
     out += &by_differences(rows, &|row| each(&|row| row.metadata, row));
     out += "\nMetadata and needless records, bytes a difference:\n\n";
@@ -125,8 +123,7 @@ fn by_differences(rows: &[&Row], show: &dyn Fn(&Row) -> String) -> String {
         out += &format!("| {} |", label(&same[0].peer));
         for d in &columns {
             let cell = same.iter().find(|row| row.differences == *d);
-            let missed = cell.is_some_and(|row| row.missed > 0);
-            out += &format!(" {}{} |", cell.map_or("–".into(), |row| show(row)), if missed { " ✗" } else { "" });
+            out += &format!(" {} |", cell.map_or("–".into(), |row| show(row) + missed(row)));
         }
         out += "\n";
     }
@@ -162,27 +159,94 @@ fn other_tables(n: usize, rows: &[&Row]) -> String {
     let mut out = format!("## Other shapes, n = {}\n\n", grouped(n as f64));
     for shape in Shape::ALL {
         let of: Vec<&Row> = rows.iter().copied().filter(|row| row.shape == shape).collect();
-        let sizes: BTreeSet<u64> = of.iter().map(|row| row.differences).collect();
-        for d in sizes {
-            let title = shape.name().replace('-', " ");
-            out += &format!("{}{}, d = {}:\n\n", title[..1].to_uppercase(), &title[1..], grouped(d as f64));
-            out += "| peer | metadata, bytes | a difference | needless records | flights | CPU warm, ms |\n|---|---:|---:|---:|---:|---:|\n";
-            for row in of.iter().filter(|row| row.differences == d) {
-                let missed = if row.missed > 0 { " ✗" } else { "" };
-                out += &format!(
-                    "| {}{missed} | {} | {} | {} | {} | {} |\n",
-                    label(&row.peer),
-                    grouped(row.metadata),
-                    if d == 0 { "–".into() } else { short(row.metadata / d as f64) },
-                    grouped(row.needless),
-                    short(row.flights),
-                    short(row.warm_ms)
-                );
+        let name = shape.name().replace('-', " ");
+        let title = format!("{}{}", name[..1].to_uppercase(), &name[1..]);
+        match of.first() {
+            None => {}
+            Some(_) if shape.takes_differences() => {
+                out += &format!("{title}, metadata and needless records, bytes a difference:\n\n");
+                out += &by_differences(&of, &|row| each(&Row::with_needless, row));
+                out += &format!("\n{title}, flights:\n\n");
+                out += &by_differences(&of, &|row| short(row.flights));
+                out += &format!("\n{title}, CPU, warm, both sides, milliseconds:\n\n");
+                out += &by_differences(&of, &|row| short(row.warm_ms));
+                out += "\n";
             }
-            out += "\n";
+            Some(first) => {
+                out += &format!("{title}, d = {}:\n\n", grouped(first.differences as f64));
+                out += &one_task(&of);
+            }
         }
     }
     out
+}
+
+/// A table with a row for each peer, all over the same differences.
+fn one_task(rows: &[&Row]) -> String {
+    let head = ["metadata, bytes", "a difference", "needless records", "flights", "CPU warm, ms", "cold, ms"];
+    let mut out = format!("| peer | {} |\n|---|{}\n", head.join(" | "), "---:|".repeat(head.len()));
+    for row in rows {
+        let cells = [
+            grouped(row.metadata),
+            short(row.metadata / row.differences.max(1) as f64),
+            grouped(row.needless),
+            short(row.flights),
+            short(row.warm_ms),
+            short(row.cold_ms),
+        ];
+        out += &format!("| {}{} | {} |\n", label(&row.peer), missed(row), cells.join(" | "));
+    }
+    out + "\n"
+}
+
+/// Bytes for each difference, or in all if there is none.
+fn each(bytes: &dyn Fn(&Row) -> f64, row: &Row) -> String {
+    match row.differences {
+        0 => format!("{} in all", grouped(bytes(row))),
+        d => short(bytes(row) / d as f64),
+    }
+}
+
+fn missed(row: &Row) -> &'static str {
+    if row.missed > 0 { " ✗" } else { "" }
+}
+
+/// Peers that recurse over ranges, which ours is not to be slower than.
+const ALIKE: [&str; 3] = ["negentropy", "reconcile", "iroh-docs"];
+
+/// Whether the goal is reached: between 10 differences and a tenth of the set the fewest bytes of all who are not told
+/// the number, and flights and CPU no worse than those of peers that recurse over ranges.
+fn goal(n: usize, rows: &[&Row]) -> String {
+    let ours = rows.iter().filter(|row| row.peer == OURS && (10..=n as u64 / 10).contains(&row.differences));
+    let ours: Vec<&&Row> = ours.collect();
+    if ours.is_empty() {
+        return String::new();
+    }
+    let told = |row: &Row| peers::all().iter().any(|kind| kind.name == row.peer && kind.oracle);
+    let alike = |row: &Row| ALIKE.contains(&row.peer.as_str());
+    let mut out = format!(
+        "### Is the goal reached? n = {}\n\n\
+         From 10 differences to a tenth of the set: the fewest bytes (metadata and needless records) of all peers that are not\n\
+         told how many records differ; flights and warm CPU no worse than {}.\n\n\
+         | d | fewest bytes | flights | warm CPU |\n|---:|---|---|---|\n",
+        grouped(n as f64),
+        ALIKE.join(", ")
+    );
+    for row in ours {
+        let verdict = |measure: &Measure, counts: &dyn Fn(&Row) -> bool| {
+            let others: Vec<&Row> = rows.iter().copied().filter(|other| counts(other)).collect();
+            let found = winners(measure, row, &others);
+            if found.is_empty() { "yes".to_string() } else { format!("no: {} ({})", found, ours_of(measure, row)) }
+        };
+        out += &format!(
+            "| {} | {} | {} | {} |\n",
+            grouped(row.differences as f64),
+            verdict(&MEASURES[1], &|other| !told(other)),
+            verdict(&MEASURES[2], &alike),
+            verdict(&MEASURES[3], &alike)
+        );
+    }
+    out + "\n"
 }
 
 /// One figure that can be better or worse.
@@ -217,48 +281,53 @@ const MEASURES: [Measure; 8] = [
 fn losses(n: usize, rows: &[&Row]) -> String {
     let mut out = String::new();
     for measure in &MEASURES {
-        let mut places = Vec::new();
-        for ours in rows.iter().filter(|row| row.peer == OURS) {
-            let last = rows.iter().rfind(|row| row.peer == OURS && row.shape == Shape::Scattered);
-            let told = !measure.fixed
-                || last.is_some_and(|row| row.differences == ours.differences && ours.shape == row.shape);
-            if let (true, Some(place)) = (told, better(measure, ours, rows)) {
-                places.push(place);
+        let mut ours: Vec<&Row> = rows.iter().copied().filter(|row| row.peer == OURS).collect();
+        if measure.fixed {
+            // The same whatever differs: the largest scattered case speaks for all.
+            ours = ours.into_iter().rfind(|row| row.shape == Shape::Scattered).into_iter().collect();
+        }
+        let mut places = String::new();
+        for row in ours {
+            let found = winners(measure, row, rows);
+            let shape = row.shape.name().replace('-', " ");
+            let place = match row.shape.takes_differences() {
+                _ if measure.fixed => String::new(),
+                true => format!("{shape}, d = {}: ", grouped(row.differences as f64)),
+                false => format!("{shape}: "),
+            };
+            if !found.is_empty() {
+                places += &format!("  - {place}{found} ({})\n", ours_of(measure, row));
             }
         }
         if !places.is_empty() {
-            out += &format!("- {}: {}.\n", measure.name, places.join("; "));
+            out += &format!("- {}\n{places}", measure.name);
         }
     }
     if out.is_empty() {
-        return String::new();
+        return out;
     }
-    let title = format!("### Where Reknit does not win, n = {}\n\n", grouped(n as f64));
-    title
-        + "Every figure above that another peer has better (times and memory: by more than a tenth), best first, ours in parentheses.\n\n"
-        + &out
-        + "\n"
+    format!(
+        "### Where Reknit does not win, n = {}\n\n\
+         Every figure that another peer has better (times and memory: by more than a tenth), best first, ours in parentheses.\n\n{out}\n",
+        grouped(n as f64)
+    )
 }
 
-/// Who is better than `ours` at the same task, in words.
-fn better(measure: &Measure, ours: &Row, rows: &[&Row]) -> Option<String> {
-    let own = (measure.of)(ours)?;
+/// Who is better than `ours` at the same task, with their figures.
+fn winners(measure: &Measure, ours: &Row, rows: &[&Row]) -> String {
+    let Some(own) = (measure.of)(ours) else { return String::new() };
     let same = |row: &&&Row| row.shape == ours.shape && row.differences == ours.differences && row.missed == 0;
-    let mut others: Vec<(f64, &str)> = rows
-        .iter()
-        .filter(same)
-        .filter_map(|row| Some(((measure.of)(row)?, row.peer.as_str())))
-        .filter(|(value, _)| *value < own * (1.0 - measure.tie))
-        .collect();
+    let figure = |row: &&Row| Some(((measure.of)(row)?, row.peer.clone()));
+    let mut others: Vec<(f64, String)> = rows.iter().filter(same).filter_map(figure).collect();
+    others.retain(|(value, _)| *value < own * (1.0 - measure.tie));
     others.sort_by(|a, b| a.0.total_cmp(&b.0));
     let names: Vec<String> = others.iter().map(|(value, peer)| format!("{} {}", label(peer), short(*value))).collect();
-    let unit = if measure.unit.is_empty() { String::new() } else { format!(" {}", measure.unit) };
-    let place = match (measure.fixed, ours.shape) {
-        (true, _) => String::new(),
-        (_, Shape::Scattered) => format!("d = {}: ", grouped(ours.differences as f64)),
-        (_, shape) => format!("{}: ", shape.name().replace('-', " ")),
-    };
-    (!names.is_empty()).then(|| format!("{place}{} ({}{unit})", names.join(", "), short(own)))
+    names.join(", ")
+}
+
+fn ours_of(measure: &Measure, row: &Row) -> String {
+    let own = (measure.of)(row).map_or("–".into(), short);
+    if measure.unit.is_empty() { own } else { format!("{own} {}", measure.unit) }
 }
 
 /// A number with a comma between thousands, rounded.
@@ -323,8 +392,25 @@ mod tests {
         ];
         let rows = rows(&all);
         let said = losses(1000, &rows.iter().collect::<Vec<_>>());
-        assert!(said.contains("- Metadata: d = 8: negentropy 400 (500 B).\n"), "{said}");
+        assert!(said.contains("- Metadata\n  - scattered, d = 8: negentropy 400 (500 B)\n"), "{said}");
         assert!(!said.contains("mst") && !said.contains("Flights"), "{said}");
+    }
+
+    #[test]
+    fn the_goal_is_held_against_those_who_are_not_told() {
+        let all = [
+            figures("reknit", Shape::Scattered, 100, 1, 500),
+            figures("negentropy", Shape::Scattered, 100, 1, 600),
+            figures("minisketch", Shape::Scattered, 100, 1, 400),
+        ];
+        let reached = rows(&all);
+        let said = goal(1000, &reached.iter().collect::<Vec<_>>());
+        assert!(said.contains("| 100 | yes | yes | yes |"), "{said}");
+        let mut faster = all.to_vec();
+        faster[1].flights = 2;
+        let missed = rows(&faster);
+        let said = goal(1000, &missed.iter().collect::<Vec<_>>());
+        assert!(said.contains("| 100 | yes | no: negentropy 2 (3) | yes |"), "{said}");
     }
 
     #[test]

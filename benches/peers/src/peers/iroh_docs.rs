@@ -71,6 +71,9 @@ impl Peer for Adapter {
                 let answer = sides[side].sync_process_message(came, NODES[1 - side], &mut states[side]);
                 message = block_on(answer).expect("the store can be read and written");
             }
+            if states.iter().all(|state| state.num_sent == 0) {
+                line.close(side);
+            }
         });
         // What a side got of the other is what it will ask the content of; an entry that loses is not taken.
         let author = self.author.id();

@@ -133,6 +133,9 @@ impl Peer for Adapter {
                 line.send(1, ID_BYTES * wanted + BUCKET_BYTES * unknown.len());
                 open = unknown;
                 if open.is_empty() {
+                    if sends.iter().all(Vec::is_empty) {
+                        line.close(1);
+                    }
                     break;
                 }
             }

@@ -37,7 +37,7 @@ pub struct Adapter {
     keys: Arc<Keys>,
     definition: Arc<Definition>,
     /// Entries with their records, sorted: hashed before anything is built.
-    ready: [Vec<(Entry, workload::Record)>; 2],
+    ready: [Vec<Row>; 2],
     stores: [Store; 2],
 }
 
@@ -45,7 +45,7 @@ pub struct Adapter {
 pub fn new(pair: Arc<Pair>) -> Box<dyn Peer> {
     let keys = keys();
     let ready = pair.sides.each_ref().map(|records| {
-        let mut ready: Vec<_> = records.iter().map(|record| (entry(&keys, &pair, record), *record)).collect();
+        let mut ready: Vec<Row> = records.iter().map(|record| row(&keys, &pair, record)).collect();
         ready.sort_unstable_by_key(|(entry, _)| *entry);
         ready
     });
@@ -64,20 +64,36 @@ fn keys() -> Arc<Keys> {
     Arc::new(Keys::new(&DatasetKey::from_bytes([3; 32])))
 }
 
-fn entry(keys: &Keys, pair: &Pair, record: &workload::Record) -> Entry {
+/// What a store keeps of a record beside its entry; the value follows from it.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    key: [u8; workload::KEY_BYTES],
+    version: u64,
+    replaces: u64,
+}
+
+/// An entry with its record.
+type Row = (Entry, Kept);
+
+fn row(keys: &Keys, pair: &Pair, record: &workload::Record) -> Row {
+    let kept = Kept { key: record.key, version: record.version, replaces: record.replaces };
+    (entry(keys, pair, &kept), kept)
+}
+
+fn entry(keys: &Keys, pair: &Pair, record: &Kept) -> Entry {
     let digest = keys.entry(Profile::Versioned, COLLECTION, &whole(pair, record));
     let digest = digest.expect("a versioned record has an entry");
     Entry { position: keys.position(COLLECTION, &record.key), digest }
 }
 
 /// A record as Reknit knows it. The first version was written by one actor, later ones by another that had seen it.
-fn whole(pair: &Pair, record: &workload::Record) -> Record {
+fn whole(pair: &Pair, record: &Kept) -> Record {
     let version = version(record);
     let content = Content::Live(pair.value(&record.key, record.version).to_vec());
     Record { key: record.key.to_vec(), state: State::single(Sibling { version, content, expires: None }) }
 }
 
-fn version(record: &workload::Record) -> Version {
+fn version(record: &Kept) -> Version {
     let first = |stamp| Version { stamp: Stamp(stamp), actor: Actor(1), seen: Default::default() };
     match record.replaces {
         0 => first(record.version),
@@ -114,9 +130,9 @@ impl Peer for Adapter {
     }
 
     fn update(&mut self, old: &workload::Record, new: &workload::Record) -> Duration {
-        let (before, after) = (entry(&self.keys, &self.pair, old), entry(&self.keys, &self.pair, new));
+        let (before, after) = (row(&self.keys, &self.pair, old), row(&self.keys, &self.pair, new));
         let mut watch = Stopwatch::default();
-        watch.time(|| self.stores[0].replace(vec![(Some((before, *old)), Some((after, *new)))]));
+        watch.time(|| self.stores[0].replace(vec![(Some(before), Some(after))]));
         watch.total()
     }
 }
@@ -221,16 +237,13 @@ impl Machine {
     }
 }
 
-/// An entry with its record.
-type Row = (Entry, workload::Record);
-
 /// One side's store, in memory.
 struct Store {
     pair: Arc<Pair>,
     keys: Arc<Keys>,
     commit: u64,
     root: Summary,
-    rows: BTreeMap<Entry, workload::Record>,
+    rows: BTreeMap<Entry, Kept>,
     /// The children of each inner node.
     nodes: HashMap<Range, Box<[Summary; 16]>>,
     /// What a session replaced: what was there, and what is there now.
@@ -266,7 +279,7 @@ impl Store {
         }
     }
 
-    fn within(&self, range: Range) -> impl Iterator<Item = (&Entry, &workload::Record)> {
+    fn within(&self, range: Range) -> impl Iterator<Item = (&Entry, &Kept)> {
         let lowest = Entry { position: range.first(), digest: Digest::ZERO };
         let highest = Entry { position: range.last(), digest: Digest([255; 32]) };
         self.rows.range(lowest..=highest)
@@ -311,7 +324,7 @@ impl Store {
         }
     }
 
-    fn item(&self, record: &workload::Record) -> Item {
+    fn item(&self, record: &Kept) -> Item {
         let value = self.pair.value(&record.key, record.version);
         let content = Some(self.keys.content(&value));
         let entry = entry(&self.keys, &self.pair, record);
@@ -324,7 +337,7 @@ impl Store {
         let lowest = after.as_ref().map_or(range.first(), |(position, _)| *position);
         let highest = Entry { position: range.last(), digest: Digest([255; 32]) };
         let rows = self.rows.range(Entry { position: lowest, digest: Digest::ZERO }..=highest);
-        let beyond = |record: &workload::Record, entry: &Entry| {
+        let beyond = |record: &Kept, entry: &Entry| {
             after.as_ref().is_none_or(|(position, key)| (entry.position, &record.key[..]) > (*position, &key[..]))
         };
         let rest = rows.filter(|(entry, record)| beyond(record, entry));
@@ -338,7 +351,7 @@ impl Store {
     /// The records of a stream, each with its id and its guard.
     fn stream(&self, selections: &[Selection], guards: &Guards) -> Vec<(Id, Incoming)> {
         assert_eq!(*guards, Guards::Join, "versioned records are joined");
-        let mut records: Vec<&workload::Record> = Vec::new();
+        let mut records: Vec<&Kept> = Vec::new();
         for selection in selections {
             match selection {
                 Selection::Range(range) => records.extend(self.within(*range).map(|(_, record)| record)),
@@ -349,8 +362,9 @@ impl Store {
                 })),
             }
         }
-        let incoming = |record: &workload::Record| Incoming { record: whole(&self.pair, record), guard: Guard::Join };
-        records.into_iter().map(|record| (record.id, incoming(record))).collect()
+        let incoming = |record: &Kept| Incoming { record: whole(&self.pair, record), guard: Guard::Join };
+        let id = |record: &Kept| self.pair.find(&record.key, record.version).expect("it comes from the workload").id;
+        records.into_iter().map(|record| (id(record), incoming(record))).collect()
     }
 
     fn apply(&mut self, batch: Vec<Incoming>) -> Applied {
@@ -358,7 +372,7 @@ impl Store {
         let mut replaced = Vec::new();
         for Incoming { record: Record { key, state }, .. } in batch {
             let new = self.pair.find(&key, state.winner().version.stamp.0).expect("it comes from one of the sides");
-            let after = entry(&self.keys, &self.pair, &new);
+            let (after, new) = row(&self.keys, &self.pair, &new);
             let mut there = self.within(Range::of(after.position, 16));
             let old = there.find(|(_, record)| record.key == new.key).map(|(entry, record)| (*entry, *record));
             if old.is_none_or(|(_, old)| old.version < new.version) {
