@@ -174,7 +174,12 @@ impl Run {
                     Output::Ask(query) if is_about_records(&query) => {
                         self.records.time(|| machine.handle(Input::Answer(store.answer(query))));
                     }
-                    Output::Ask(query) => machine.handle(Input::Answer(store.answer(query))),
+                    Output::Ask(query) => {
+                        if !store.pending.is_empty() {
+                            self.records.time(|| store.settle());
+                        }
+                        machine.handle(Input::Answer(store.answer(query)));
+                    }
                     Output::Stream { transfer, selections, given, guards } => {
                         assert!(given.is_empty(), "only a mirror gives records of its own");
                         streamed = true;
@@ -255,14 +260,16 @@ struct Store {
     rows: BTreeMap<Entry, Kept>,
     /// The children of each inner node.
     nodes: HashMap<Range, Box<[Summary; 16]>>,
-    /// What a session replaced: what was there, and what is there now.
+    /// What a session applied and what is not yet in rows and tree: what was there, and what will be there.
+    pending: HashMap<Vec<u8>, (Option<Row>, Option<Row>)>,
+    /// What sessions replaced, to be taken back.
     written: Vec<(Option<Row>, Option<Row>)>,
 }
 
 impl Store {
     fn new(pair: Arc<Pair>, keys: Arc<Keys>) -> Store {
         let (rows, nodes) = Default::default();
-        Store { pair, keys, commit: 1, root: Summary::EMPTY, rows, nodes, written: Vec::new() }
+        Store { pair, keys, commit: 1, root: Summary::EMPTY, rows, nodes, pending: HashMap::new(), written: Vec::new() }
     }
 
     fn build(&mut self, ready: &[Row]) {
@@ -378,20 +385,21 @@ impl Store {
 
     fn apply(&mut self, batch: Vec<Incoming>) -> Applied {
         let size = batch.len() as u64;
-        let mut replaced = Vec::new();
+        let mut applied = 0;
         for Incoming { record: Record { key, state }, .. } in batch {
+            if self.pending.contains_key(&key) {
+                self.settle();
+            }
             let new = self.pair.find(&key, state.winner().version.stamp.0).expect("it comes from one of the sides");
             let (after, new) = row(&self.keys, &self.pair, &new);
-            let mut there = self.within(Range::of(after.position, 16));
-            let old = there.find(|(_, record)| record.key == new.key).map(|(entry, record)| (*entry, *record));
+            let there = |(_, record): &(&Entry, &Kept)| record.key == new.key;
+            let old = self.within(Range::of(after.position, 16)).find(there).map(|(entry, record)| (*entry, *record));
             if old.is_none_or(|(_, old)| old.version < new.version) {
-                replaced.push((old, Some((after, new))));
+                applied += 1;
+                self.pending.insert(key, (old, Some((after, new))));
             }
         }
-        let applied = replaced.len() as u64;
         self.commit += u64::from(applied > 0);
-        self.written.extend(replaced.iter().copied());
-        self.replace(replaced);
         Applied { applied, kept: size - applied, commit: self.commit, ..Applied::default() }
     }
 
@@ -414,8 +422,19 @@ impl Store {
         }
     }
 
+    /// Writes what was applied, in one batch.
+    fn settle(&mut self) {
+        let pending = std::mem::take(&mut self.pending);
+        if !pending.is_empty() {
+            let rows: Vec<(Option<Row>, Option<Row>)> = pending.into_values().collect();
+            self.written.extend(rows.iter().copied());
+            self.replace(rows);
+        }
+    }
+
     /// Undoes what sessions wrote.
     fn take_back(&mut self) {
+        self.settle();
         let written = std::mem::take(&mut self.written);
         self.replace(written.into_iter().map(|(before, after)| (after, before)).collect());
         self.commit = 1;
