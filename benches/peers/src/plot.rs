@@ -257,7 +257,7 @@ fn bound(out: &mut String, across: &Across, up: &Up, differences: &[u64]) {
         let place = |d: u64| (across.at(d), up.at(8.0 * d as f64));
         rule(out, place(*first), place(*last), "stroke=\"#888888\" stroke-dasharray=\"3 4\" stroke-width=\"1.5\"");
         let (x, y) = place(*last);
-        text(out, x, y + 34.0, "end", "fill=\"#666666\" font-size=\"12\"", "8 B × d");
+        text(out, x, y + 50.0, "end", "fill=\"#666666\" font-size=\"12\"", "8 B × d");
     }
 }
 

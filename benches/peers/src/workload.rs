@@ -138,13 +138,9 @@ impl Pair {
         self.truth.iter().map(Vec::len).sum()
     }
 
-    /// The record of this key and version, whichever side has it.
-    pub fn find(&self, key: &[u8], version: u64) -> Option<Record> {
-        let on = |records: &Vec<Record>| {
-            let at = records.binary_search_by(|record| record.key[..].cmp(key)).ok()?;
-            (records[at].version == version).then_some(records[at])
-        };
-        self.sides.iter().find_map(on)
+    /// The id of the record of this key and version.
+    pub fn id(&self, key: &[u8; KEY_BYTES], version: u64) -> Id {
+        record(self.plan.seed, *key, version, 0).id
     }
 
     /// New versions of some of A's records, to be written there: the old and the new one of each.
@@ -348,6 +344,7 @@ mod tests {
         bytes.extend(pair.value(&record.key, record.version));
         assert_eq!(bytes.len() as u64, RECORD_BYTES);
         assert_eq!(record.id, *blake3::hash(&bytes).as_bytes());
+        assert_eq!(record.id, pair.id(&record.key, record.version));
     }
 
     #[test]

@@ -379,7 +379,7 @@ impl Store {
             }
         }
         let incoming = |record: &Kept| Incoming { record: whole(&self.pair, record), guard: Guard::Join };
-        let id = |record: &Kept| self.pair.find(&record.key, record.version).expect("it comes from the workload").id;
+        let id = |record: &Kept| self.pair.id(&record.key, record.version);
         records.into_iter().map(|record| (id(record), incoming(record))).collect()
     }
 
@@ -390,8 +390,11 @@ impl Store {
             if self.pending.contains_key(&key) {
                 self.settle();
             }
-            let new = self.pair.find(&key, state.winner().version.stamp.0).expect("it comes from one of the sides");
-            let (after, new) = row(&self.keys, &self.pair, &new);
+            let version = &state.winner().version;
+            let replaces = version.seen.seen(Actor(1)).map_or(0, |stamp| stamp.0);
+            let own = key.as_slice().try_into().expect("keys of the workload have one length");
+            let new = Kept { key: own, version: version.stamp.0, replaces };
+            let after = entry(&self.keys, &self.pair, &new);
             let there = |(_, record): &(&Entry, &Kept)| record.key == new.key;
             let old = self.within(Range::of(after.position, 16)).find(there).map(|(entry, record)| (*entry, *record));
             if old.is_none_or(|(_, old)| old.version < new.version) {
