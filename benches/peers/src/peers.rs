@@ -73,7 +73,7 @@ pub fn all() -> Vec<Kind> {
         Kind {
             name: "mst",
             crates: &["merkle-search-tree"],
-            note: "Merkle search tree, page ranges shipped both ways, the documented `diff`",
+            note: "Merkle search tree, page ranges shipped both ways, the documented `diff` once each; the crate promises all differences only after several rounds",
             oracle: false,
             place: rbsr::place,
             new: Some(mst::new),

@@ -81,9 +81,7 @@ fn label(peer: &str) -> String {
 }
 
 fn scattered_tables(n: usize, rows: &[&Row]) -> String {
-    let seeds = rows.iter().map(|row| row.seeds).min().unwrap_or_default();
-    let mut out =
-        format!("## Scattered differences, n = {}\n\nMedians over {seeds} seeds or more.\n\n", grouped(n as f64));
+    let mut out = format!("## Scattered differences, n = {}\n\n{}", grouped(n as f64), seeds(rows));
     for (name, what) in plot::names(n) {
         out += &format!("![{what}](performance/{name})\n\n");
     }
@@ -111,6 +109,15 @@ fn scattered_tables(n: usize, rows: &[&Row]) -> String {
         out += &format!("| {} | {} | {} | {memory} |\n", label(&row.peer), short(row.build_ms), short(row.update_us));
     }
     out + "\n"
+}
+
+/// Of how many seeds the figures are medians, by peer where that is not the same.
+fn seeds(rows: &[&Row]) -> String {
+    let most = rows.iter().map(|row| row.seeds).max().unwrap_or_default();
+    let fewer = rows.iter().filter(|row| row.seeds < most).map(|row| (row.peer.as_str(), row.seeds));
+    let fewer: BTreeSet<(&str, usize)> = fewer.collect();
+    let told: String = fewer.iter().map(|(peer, seeds)| format!(", {peer} {seeds}")).collect();
+    format!("Seeds: {most}{told}.\n\n")
 }
 
 /// A table with a row for each peer and a column for each number of differences.
@@ -156,7 +163,7 @@ fn elsewhere(rows: &[&Row]) -> String {
 }
 
 fn other_tables(n: usize, rows: &[&Row]) -> String {
-    let mut out = format!("## Other shapes, n = {}\n\n", grouped(n as f64));
+    let mut out = format!("## Other shapes, n = {}\n\n{}", grouped(n as f64), seeds(rows));
     for shape in Shape::ALL {
         let of: Vec<&Row> = rows.iter().copied().filter(|row| row.shape == shape).collect();
         let name = shape.name().replace('-', " ");
