@@ -313,7 +313,7 @@ impl Driver {
     }
 
     fn send(&mut self, message: &Message) {
-        if matches!(message, Message::Want(_)) {
+        if matches!(message, Message::Want(_) | Message::Offer(_)) {
             self.lanes.need_records();
         }
         let frame = message.encode();

@@ -1,12 +1,12 @@
 //! Reknit: an opener and a responder of `reknit-core` over two stores in memory, a repair of both sides.
 //!
-//! The store answers what a session asks and keeps the summaries of nodes; records themselves stay with the pair of
+//! The store answers what a session asks and keeps the summaries and sketches of nodes; records themselves stay with the pair of
 //! sets. What a repair wrote is taken back afterwards, outside of the time that is counted.
 //!
 //! Counted as metadata is every control message, from the opening to the last root and the farewell. Streams of records
 //! are records, which no peer is charged for; neither is applying them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use reknit_core::query::{
     Answer, Applied, Ask, Cut, Guard, Incoming, Item, Query, Selection, Shape, VersionInfo, View,
 };
 use reknit_core::session::{Direction, Grant, Guards, Input, Intent, Opener, Options, Output, Responder, Verdict};
+use reknit_core::sketch::{Element, KEPT_DEPTH_MAX, Sketch, cells_kept};
 use reknit_core::tree::{self, Change, is_leaf};
 use reknit_core::{
     Actor, Content, DatasetId, DatasetKey, Definition, Digest, Entry, Keys, Position, Profile, Range, Record, Sibling,
@@ -194,7 +195,7 @@ impl Run {
                             said.push(Input::End { transfer, records: sent, moved: 0 });
                         });
                     }
-                    Output::Found(_) => {}
+                    Output::Found(_) | Output::Planned(_) => {}
                     Output::Done(outcome) => {
                         if self.sends.iter().all(Vec::is_empty) {
                             self.known = heard;
@@ -260,6 +261,8 @@ struct Store {
     rows: BTreeMap<Entry, Kept>,
     /// The children of each inner node.
     nodes: HashMap<Range, Box<[Summary; 16]>>,
+    /// The cells of each range that keeps some.
+    sketches: HashMap<Range, Sketch>,
     /// What a session applied and what is not yet in rows and tree: what was there, and what will be there.
     pending: HashMap<Vec<u8>, (Option<Row>, Option<Row>)>,
     /// What sessions replaced, to be taken back.
@@ -268,8 +271,18 @@ struct Store {
 
 impl Store {
     fn new(pair: Arc<Pair>, keys: Arc<Keys>) -> Store {
-        let (rows, nodes) = Default::default();
-        Store { pair, keys, commit: 1, root: Summary::EMPTY, rows, nodes, pending: HashMap::new(), written: Vec::new() }
+        let (rows, nodes, sketches) = Default::default();
+        Store {
+            pair,
+            keys,
+            commit: 1,
+            root: Summary::EMPTY,
+            rows,
+            nodes,
+            sketches,
+            pending: HashMap::new(),
+            written: Vec::new(),
+        }
     }
 
     fn build(&mut self, ready: &[Row]) {
@@ -278,15 +291,37 @@ impl Store {
         let mut nodes = HashMap::new();
         self.root = self.keys.build(Range::ALL, &entries, &mut |part, summary| put_node(&mut nodes, part, summary));
         self.nodes = nodes;
+        self.sketches.clear();
+        self.build_sketches(Range::ALL, &entries);
+    }
+
+    fn build_sketches(&mut self, range: Range, entries: &[Entry]) {
+        let cells = cells_kept(range.depth(), entries.len() as u64);
+        if cells > 0 {
+            let mut sketch = Sketch::new(cells);
+            entries.iter().for_each(|entry| sketch.add(Element::of(entry)));
+            self.sketches.insert(range, sketch);
+        }
+        if range.depth() < KEPT_DEPTH_MAX {
+            for same in entries.chunk_by(|a, b| range.digit(a.position) == range.digit(b.position)) {
+                self.build_sketches(range.child(range.digit(same[0].position)), same);
+            }
+        }
     }
 
     fn answer(&mut self, query: Query) -> Answer {
         match query {
             Query::Cut => Answer::Cut(Cut { commit: self.commit, roots: vec![self.root] }),
             Query::Views(_, asks) => Answer::Views(asks.iter().map(|ask| self.view(ask)).collect()),
-            Query::Items(_, positions) => {
-                let at = |position: Position| self.within(Range::of(position, 16)).map(|(_, record)| self.item(record));
-                Answer::Items(sorted(positions.into_iter().flat_map(at).collect()))
+            Query::Items(_, ranges) => {
+                let within = |range: Range| self.within(range).map(|(_, record)| self.item(record));
+                Answer::Items(sorted(ranges.into_iter().flat_map(within).collect()))
+            }
+            Query::Sketches(_, ranges, cells) => {
+                Answer::Sketches(ranges.iter().map(|range| self.sketch(*range, cells)).collect())
+            }
+            Query::Rests(_, ranges) => {
+                Answer::Rests(ranges.iter().map(|(range, parts)| self.rest(*range, parts)).collect())
             }
             Query::List(_, range, after) => self.list(range, after),
             Query::Apply(_, batch) => Answer::Applied(self.apply(batch)),
@@ -325,6 +360,18 @@ impl Store {
             Some(children) => children[usize::from(parent.digit(range.first()))],
             None => self.keys.build(range, &self.entries_of(range), &mut |_, _| {}),
         }
+    }
+
+    /// The first cells that are kept of a range.
+    fn sketch(&self, range: Range, cells: usize) -> Sketch {
+        let kept = self.sketches.get(&range).map_or(&[][..], Sketch::cells);
+        Sketch::from_cells(kept[..kept.len().min(cells)].to_vec())
+    }
+
+    /// What a range is worth without some parts.
+    fn rest(&self, range: Range, parts: &[Range]) -> Summary {
+        let Ok(rest) = tree::rest(&self.keys, self, range, self.summary(range), parts);
+        rest
     }
 
     fn parts(&self, range: Range, summary: Summary, levels: u8) -> Vec<Summary> {
@@ -371,6 +418,10 @@ impl Store {
         for selection in selections {
             match selection {
                 Selection::Range(range) => records.extend(self.within(*range).map(|(_, record)| record)),
+                Selection::Elements(elements) => records.extend(elements.iter().map(|element| {
+                    let found = self.within(element.range()).find(|(entry, _)| Element::of(entry).short() == *element);
+                    found.expect("nothing moves while a session runs").1
+                })),
                 Selection::Entries(entries) => records.extend(entries.iter().map(|(position, short)| {
                     let mut there = self.within(Range::of(*position, 16));
                     let found = there.find(|(entry, _)| entry.digest.short() == *short);
@@ -419,9 +470,45 @@ impl Store {
         for (part, summary) in update.nodes {
             put_node(&mut self.nodes, part, summary.unwrap_or(Summary::EMPTY));
         }
-        for (before, after) in rows {
+        for (before, after) in &rows {
             before.map(|(entry, _)| self.rows.remove(&entry));
-            after.map(|(entry, record)| self.rows.insert(entry, record));
+            after.map(|(entry, kept)| self.rows.insert(entry, kept));
+        }
+        self.update_sketches(&rows);
+    }
+
+    /// Lays changes over the sketches; a range whose count calls for another number of cells is summed anew, and so is
+    /// everything if much has changed.
+    fn update_sketches(&mut self, rows: &[(Option<Row>, Option<Row>)]) {
+        if rows.len() > self.rows.len() / 8 {
+            let entries: Vec<Entry> = self.rows.keys().copied().collect();
+            self.sketches.clear();
+            return self.build_sketches(Range::ALL, &entries);
+        }
+        let changes = rows.iter().flat_map(|(before, after)| [(before, -1), (after, 1)]);
+        let changes: Vec<(Entry, i64)> = changes.filter_map(|(row, sign)| Some((row.as_ref()?.0, sign))).collect();
+        for depth in 0..=KEPT_DEPTH_MAX {
+            for (entry, sign) in &changes {
+                let range = Range::of(entry.position, depth);
+                let kept = cells_kept(depth, self.summary(range).count);
+                let sketch = self.sketches.get_mut(&range);
+                match sketch {
+                    Some(sketch) if sketch.cells().len() == kept => sketch.lay(Element::of(entry), *sign),
+                    None if kept == 0 => {}
+                    _ => {
+                        self.sketches.remove(&range);
+                    }
+                }
+            }
+            let ranges: BTreeSet<Range> = changes.iter().map(|(entry, _)| Range::of(entry.position, depth)).collect();
+            for range in ranges {
+                let kept = cells_kept(depth, self.summary(range).count);
+                if kept > 0 && !self.sketches.contains_key(&range) {
+                    let mut sketch = Sketch::new(kept);
+                    self.within(range).for_each(|(entry, _)| sketch.add(Element::of(entry)));
+                    self.sketches.insert(range, sketch);
+                }
+            }
         }
     }
 
@@ -473,8 +560,6 @@ fn sorted(mut items: Vec<Item>) -> Vec<Item> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::workload::{Plan, Shape};
 
@@ -489,13 +574,13 @@ mod tests {
     fn exactly_what_has_to_be_sent_is_sent_and_the_stores_are_as_before() {
         for shape in Shape::ALL {
             let (pair, mut adapter) = adapter(shape, 4000, 300);
-            let roots = adapter.stores.each_ref().map(|store| store.root);
+            let before = adapter.stores.each_ref().map(|store| (store.root, store.sketches.clone()));
             let (first, again) = (adapter.reconcile(), adapter.reconcile());
             for (sent, truth) in first.sends.iter().zip(&pair.truth) {
                 let set = |ids: &[Id]| ids.iter().copied().collect::<BTreeSet<Id>>();
                 assert_eq!((sent.len(), set(sent)), (truth.len(), set(truth)), "{}", shape.name());
             }
-            assert_eq!(adapter.stores.each_ref().map(|store| store.root), roots);
+            assert!(adapter.stores.each_ref().map(|store| (store.root, store.sketches.clone())) == before);
             assert_eq!((first.metadata, first.flights), (again.metadata, again.flights));
         }
     }
@@ -505,7 +590,7 @@ mod tests {
         let (_, mut adapter) = adapter(Shape::Scattered, 500, 0);
         let outcome = adapter.reconcile();
         assert_eq!(outcome.flights, 2);
-        assert!(outcome.metadata <= 200, "{} bytes", outcome.metadata);
+        assert!(outcome.metadata <= 650, "{} bytes", outcome.metadata);
     }
 
     #[test]
@@ -519,6 +604,7 @@ mod tests {
         let mut built = Store::new(pair, adapter.keys.clone());
         built.build(&rows);
         assert_eq!((built.root, &built.nodes), (adapter.stores[0].root, &adapter.stores[0].nodes));
+        assert!(built.sketches == adapter.stores[0].sketches && !built.sketches.is_empty());
         assert_ne!(built.root, adapter.stores[1].root);
     }
 }
