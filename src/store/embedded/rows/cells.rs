@@ -219,9 +219,9 @@ impl Moves {
     }
 
     /// Each element with what its count changes by.
-    pub(in super::super) fn each(&self) -> impl Iterator<Item = (Element, i64)> + '_ {
+    pub(in super::super) fn all(&self) -> Vec<(Element, i64)> {
         let removed = self.removed.iter().map(|element| (*element, -1));
-        removed.chain(self.added.iter().map(|element| (*element, 1)))
+        removed.chain(self.added.iter().map(|element| (*element, 1))).collect()
     }
 
     /// Those in a range above [`reknit_core::sketch::ELEMENT_DEPTH`].
