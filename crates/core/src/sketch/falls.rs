@@ -30,8 +30,12 @@ impl Falls {
     /// for each place: `2 ln(cells)` of them.
     pub fn new(elements: &[(Element, i64)], cells: usize) -> Falls {
         let cells = cells.min(u32::MAX as usize);
-        let mut falls = Falls { cells, elements: Vec::with_capacity(elements.len()), places: Vec::new() };
-        let mut found: [Vec<u32>; LANES] = Default::default();
+        // Most elements have fewer places.
+        const PLACES: usize = 24;
+        let places = Vec::with_capacity(PLACES * elements.len());
+        let mut falls = Falls { cells, elements: Vec::with_capacity(elements.len()), places };
+        let room = |lane| if lane < elements.len() { PLACES } else { 0 };
+        let mut found: [Vec<u32>; LANES] = std::array::from_fn(|lane| Vec::with_capacity(room(lane)));
         for some in elements.chunks(LANES) {
             falls.work_out(some, &mut found);
             for ((element, count), found) in some.iter().zip(&mut found) {

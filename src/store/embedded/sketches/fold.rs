@@ -75,14 +75,12 @@ pub(in super::super) fn take_over(hold: &mut Hold<'_>, staged: Vec<Staged>) {
                 lay(root, &staged.moves.all());
             }
         }
-        for digit in 0..16 {
-            if staged.folds[digit] {
-                kept.parts[digit] = Arc::default();
-                continue;
-            }
-            let moves = staged.moves.within(part(digit));
-            if moves.len() > 0 {
-                Arc::make_mut(&mut kept.parts[digit]).lay(staged.commit, &moves);
+        for (digit, moves) in staged.moves.parts() {
+            let tail = &mut kept.parts[usize::from(digit)];
+            if staged.folds[usize::from(digit)] {
+                *tail = Arc::default();
+            } else {
+                Arc::make_mut(tail).lay(staged.commit, &moves);
             }
         }
     }
@@ -105,11 +103,8 @@ pub(in super::super) fn stage(
     };
     let fold_at = if crowded { store.sketches.fold_at / FOLD_EARLIER } else { store.sketches.fold_at };
     let mut folds = [false; 16];
-    for (digit, folds) in (0..).zip(&mut folds) {
-        let (here, tail) = (moves.within(part(usize::from(digit))), &kept.parts[usize::from(digit)]);
-        if here.len() == 0 {
-            continue;
-        }
+    for (digit, here) in moves.parts() {
+        let (folds, tail) = (&mut folds[usize::from(digit)], &kept.parts[usize::from(digit)]);
         *folds = tail.changes + here.len() > fold_at;
         if *folds {
             tail.commits.iter().for_each(|old| batch.delete(&rows::tail(collection, digit, *old)));
