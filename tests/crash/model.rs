@@ -13,7 +13,9 @@ pub(crate) const ENGINES: [EngineKind; 2] = [EngineKind::Fjall, EngineKind::Redb
 pub(crate) const WRITERS: u64 = 3;
 
 pub(crate) fn options(engine: EngineKind) -> Options {
-    Options { engine, clock: Arc::new(|| 2_000_000_000_000), block_cache_bytes: 8 << 20, ..Options::default() }
+    // Sketches are folded every few commits, so that some kills hit those that fold.
+    let clock = Arc::new(|| 2_000_000_000_000);
+    Options { engine, clock, block_cache_bytes: 8 << 20, fold_at: 60, ..Options::default() }
 }
 
 pub(crate) fn create(engine: EngineKind, dir: &Path) {

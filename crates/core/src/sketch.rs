@@ -10,8 +10,10 @@
 //! are kept is left to a store, what is asked of them to the planner of a session.
 
 mod coding;
+mod falls;
 
 pub use coding::{CellRun, pack, pack_elements, unpack, unpack_elements};
+pub use falls::Falls;
 
 use crate::entry::Entry;
 use crate::range::{Position, Range};
@@ -332,16 +334,24 @@ impl Iterator for Places {
 
     fn next(&mut self) -> Option<u64> {
         let place = self.next;
-        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        // Above 0 and at most 1, from the upper 53 bits. Root, quotient and product of doubles are exact by standard.
-        let luck = ((scramble(self.seed) >> 11) + 1) as f64 / (1u64 << 53) as f64;
-        // The next place is beyond j with the probability (i + 1)(i + 2) / (j + 1)(j + 2), the product of not falling
-        // in any cell up to it; this solves it for j.
-        let here = (place as f64 + 1.0) * (place as f64 + 2.0);
-        let next = ((here / luck + 0.25).sqrt() - 1.5).ceil() as u64;
-        self.next = next.max(place.saturating_add(1));
+        self.next = next_place(place, &mut self.seed);
         Some(place)
     }
+}
+
+/// The next cell after `place` that an element falls in.
+fn next_place(place: u64, seed: &mut u64) -> u64 {
+    *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    // Above 0 and at most 1, from the upper 53 bits. Root, quotient and product of doubles are exact by standard.
+    let luck = ((scramble(*seed) >> 11) + 1) as f64 / (1u64 << 53) as f64;
+    // The next place is beyond j with the probability (i + 1)(i + 2) / (j + 1)(j + 2), the product of not falling
+    // in any cell up to it; this solves it for j.
+    let here = (place as f64 + 1.0) * (place as f64 + 2.0);
+    let beyond = (here / luck + 0.25).sqrt() - 1.5;
+    // Rounded up, without the call that it takes where processors of any age are to run it.
+    let next = beyond as u64;
+    let next = next.saturating_add(u64::from((next as f64) < beyond));
+    next.max(place.saturating_add(1))
 }
 
 /// A bijection of 64 bits that spreads every bit over all (the finalizer of splitmix64, Steele, Lea and Flood, 2014).

@@ -12,7 +12,7 @@ use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use reknit_core::sketch::{Cell, Element, KEPT_DEPTH_MAX, Sketch, cells_kept};
+use reknit_core::sketch::{Cell, Element, Falls, KEPT_DEPTH_MAX, Sketch, cells_kept};
 use reknit_core::tree::Change;
 use reknit_core::{CollectionId, Entry, Range};
 
@@ -36,6 +36,9 @@ const ROOTS_BYTES: usize = 32 << 20;
 const ROOT_CELLS_MIN: usize = 64;
 /// A sketch of fewer cells is kept only to check a tail by, and is no answer.
 const ANSWER_CELLS_MIN: usize = 64;
+
+/// Elements whose cells are worked out at once, in memory: about 100 bytes each.
+const LAID_AT_ONCE: usize = 4096;
 
 /// The sketches of all collections, as of the last commit; none where the store keeps no trees.
 pub(super) struct Sketches {
@@ -69,7 +72,7 @@ pub(super) struct Tail {
 
 impl Tail {
     fn lay(&mut self, commit: u64, moves: &Moves) {
-        for (element, count) in moves.each() {
+        for (element, count) in moves.all() {
             let net = self.net.entry(element).or_insert(0);
             *net = net.wrapping_add(count);
             if *net == 0 {
@@ -124,8 +127,10 @@ fn cells_to_keep(depth: u8, count: u64, have: usize) -> usize {
     if wanted < have && count >= have as u64 { have } else { wanted }
 }
 
-fn lay(sketch: &mut Sketch, changes: impl IntoIterator<Item = (Element, i64)>) {
-    changes.into_iter().for_each(|(element, count)| sketch.lay(element, count));
+fn lay(sketch: &mut Sketch, changes: &[(Element, i64)]) {
+    for some in changes.chunks(LAID_AT_ONCE) {
+        sketch.lay_falls(&Falls::new(some, sketch.cells().len()), 0..some.len());
+    }
 }
 
 fn cut(sketch: &Sketch, cells: usize) -> Sketch {
@@ -196,7 +201,7 @@ fn load(snapshot: &dyn Snapshot, collection: CollectionId, root_cells_max: usize
             (Sketch::new(cells.min(root_cells_max)), cells)
         }
     };
-    lay(&mut root, kept.tail(Range::ALL));
+    lay(&mut root, &kept.tail(Range::ALL).collect::<Vec<_>>());
     (kept.root, kept.root_cells) = (Arc::new(root), cells);
     Ok(kept)
 }
@@ -245,7 +250,7 @@ fn of_range(
         None => {
             let wanted = cells_kept(range.depth(), count(range, growth)?).min(cells);
             let mut sketch = Sketch::new(wanted);
-            lay(&mut sketch, kept.tail(range));
+            lay(&mut sketch, &kept.tail(range).collect::<Vec<_>>());
             return Ok(sketch);
         }
     };
@@ -255,7 +260,7 @@ fn of_range(
     }
     let mut sketch = folded.sketch;
     sketch.truncate(wanted);
-    lay(&mut sketch, kept.tail(range));
+    lay(&mut sketch, &kept.tail(range).collect::<Vec<_>>());
     Ok(sketch)
 }
 

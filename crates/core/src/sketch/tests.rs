@@ -44,6 +44,17 @@ proptest! {
     }
 
     #[test]
+    fn many_elements_fall_where_each_falls_alone(n in 0u64..40, cells in 0usize..3000, shorter in 0usize..3000, from in 0usize..40) {
+        let elements: Vec<(Element, i64)> = (0..n).map(|i| (Element(scramble(i)), i as i64 % 5 - 2)).collect();
+        let falls = Falls::new(&elements, cells);
+        let of = from.min(elements.len())..elements.len();
+        let (mut alone, mut together) = (Sketch::new(shorter.min(cells)), Sketch::new(shorter.min(cells)));
+        elements[of.clone()].iter().for_each(|(element, count)| alone.lay(*element, *count));
+        together.lay_falls(&falls, of);
+        prop_assert_eq!(alone, together);
+    }
+
+    #[test]
     fn a_range_is_the_sum_of_its_parts_and_removing_undoes_adding(n in 0u64..500, cut in 0u64..500, cells in 0usize..200) {
         let cut = cut.min(n);
         let mut parts = sketch(cells, 0..cut);

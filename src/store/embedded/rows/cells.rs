@@ -219,9 +219,17 @@ impl Moves {
     }
 
     /// Each element with what its count changes by.
-    pub(in super::super) fn each(&self) -> impl Iterator<Item = (Element, i64)> + '_ {
+    pub(in super::super) fn all(&self) -> Vec<(Element, i64)> {
         let removed = self.removed.iter().map(|element| (*element, -1));
-        removed.chain(self.added.iter().map(|element| (*element, 1)))
+        removed.chain(self.added.iter().map(|element| (*element, 1))).collect()
+    }
+
+    /// Those of each sixteenth that they touch, by its digit.
+    pub(in super::super) fn parts(&self) -> impl Iterator<Item = (u8, Moves)> + '_ {
+        let mut touched = [false; 16];
+        self.removed.iter().chain(&self.added).for_each(|element| touched[(element.0 >> 60) as usize] = true);
+        let parts = (0..16).filter(move |digit| touched[usize::from(*digit)]);
+        parts.map(|digit| (digit, self.within(Range::ALL.child(digit))))
     }
 
     /// Those in a range above [`reknit_core::sketch::ELEMENT_DEPTH`].

@@ -3,10 +3,10 @@
 
 use std::iter::Peekable;
 
-use reknit_core::sketch::{Cell, Element, KEPT_DEPTH_MAX, Sketch, cells_kept};
-use reknit_core::{CollectionId, Entry, Range};
+use reknit_core::sketch::{Cell, Element, Falls, KEPT_DEPTH_MAX, Sketch, cells_kept};
+use reknit_core::{CollectionId, Entry, Position, Range};
 
-use super::{Kept, Tail, cells_to_keep, lay, part, tail};
+use super::{Kept, LAID_AT_ONCE, Tail, cells_to_keep, lay, part, tail};
 use crate::store::StoreError;
 use crate::store::embedded::rows::{self, Folded};
 use crate::store::engine::Snapshot;
@@ -24,6 +24,8 @@ pub(in super::super) struct SketchCheck<'a> {
     /// What is left of the root in use when all entries are taken from it.
     root: Sketch,
     levels: Vec<Level<'a>>,
+    /// Entries that are yet to be taken from them.
+    seen: Vec<(Element, i64)>,
     wrong: Vec<String>,
     failed: Option<StoreError>,
 }
@@ -56,7 +58,7 @@ impl<'a> SketchCheck<'a> {
     ) -> Result<Self, StoreError> {
         let root = Sketch::clone(&in_use.root);
         let (levels, tails, wrong) = (Vec::new(), Default::default(), Vec::new());
-        let mut check = Self { tails, in_use, root, levels, wrong, failed: None };
+        let mut check = Self { tails, in_use, root, levels, seen: Vec::new(), wrong, failed: None };
         check.read_tails(snapshot, collection, newest)?;
         let (start, end) = rows::cells_beyond(collection);
         for row in snapshot.scan(&start, &end)? {
@@ -93,17 +95,27 @@ impl<'a> SketchCheck<'a> {
 
     /// Takes an entry away from all sketches that hold it.
     pub(in super::super) fn see(&mut self, entry: &Entry) {
-        let element = Element::of(entry);
-        self.root.remove(element);
+        self.seen.push((Element::of(entry), -1));
+        if self.seen.len() == LAID_AT_ONCE {
+            self.take_away();
+        }
+    }
+
+    fn take_away(&mut self) {
+        let seen = std::mem::take(&mut self.seen);
+        let falls = Falls::new(&seen, cells_kept(0, u64::MAX));
+        self.root.lay_falls(&falls, 0..seen.len());
         let mut levels = std::mem::take(&mut self.levels);
         for level in &mut levels {
-            while !level.range().contains(entry.position) {
-                self.end(level);
-                level.place += 1;
-                self.begin(level);
+            for (nth, (element, _)) in seen.iter().enumerate() {
+                while !level.range().contains(Position(element.0)) {
+                    self.end(level);
+                    level.place += 1;
+                    self.begin(level);
+                }
+                level.entries += 1;
+                level.left.lay_falls(&falls, nth..nth + 1);
             }
-            level.entries += 1;
-            level.left.remove(element);
         }
         self.levels = levels;
     }
@@ -131,7 +143,7 @@ impl<'a> SketchCheck<'a> {
     fn end(&mut self, level: &mut Level<'_>) {
         let (range, depth) = (level.range(), level.depth);
         let tail: Vec<(Element, i64)> = tail(&self.tails, range).collect();
-        lay(&mut level.left, tail.iter().copied());
+        lay(&mut level.left, &tail);
         let folded = level.entries - tail.iter().map(|(_, count)| count).sum::<i64>();
         let empty = level.left.cells().iter().all(|cell| *cell == Cell::default());
         let (Ok(folded), true) = (u64::try_from(folded), empty) else {
@@ -158,6 +170,7 @@ impl<'a> SketchCheck<'a> {
 
     /// What is wrong, all entries having been seen.
     pub(in super::super) fn finish(mut self) -> Result<Vec<String>, StoreError> {
+        self.take_away();
         let mut root_cells = None;
         for mut level in std::mem::take(&mut self.levels) {
             if level.depth == 0 {

@@ -3,9 +3,9 @@
 
 use std::sync::{Arc, MutexGuard};
 
-use reknit_core::sketch::{Element, KEPT_DEPTH_MAX, Sketch};
+use reknit_core::sketch::{Element, Falls, KEPT_DEPTH_MAX, Sketch, cells_kept};
 use reknit_core::tree::Update;
-use reknit_core::{CollectionId, Position, Range};
+use reknit_core::{CollectionId, Entry, Position, Range};
 
 use super::{CHANGES_MAX, FOLD_EARLIER, Kept, cells_to_keep, count, lay, part};
 use crate::store::StoreError;
@@ -72,17 +72,15 @@ pub(in super::super) fn take_over(hold: &mut Hold<'_>, staged: Vec<Staged>) {
             Root::Laid(cells) => {
                 let root = Arc::make_mut(&mut kept.root);
                 root.truncate(cells);
-                lay(root, staged.moves.each());
+                lay(root, &staged.moves.all());
             }
         }
-        for digit in 0..16 {
-            if staged.folds[digit] {
-                kept.parts[digit] = Arc::default();
-                continue;
-            }
-            let moves = staged.moves.within(part(digit));
-            if moves.len() > 0 {
-                Arc::make_mut(&mut kept.parts[digit]).lay(staged.commit, &moves);
+        for (digit, moves) in staged.moves.parts() {
+            let tail = &mut kept.parts[usize::from(digit)];
+            if staged.folds[usize::from(digit)] {
+                *tail = Arc::default();
+            } else {
+                Arc::make_mut(tail).lay(staged.commit, &moves);
             }
         }
     }
@@ -105,11 +103,8 @@ pub(in super::super) fn stage(
     };
     let fold_at = if crowded { store.sketches.fold_at / FOLD_EARLIER } else { store.sketches.fold_at };
     let mut folds = [false; 16];
-    for (digit, folds) in (0..).zip(&mut folds) {
-        let (here, tail) = (moves.within(part(usize::from(digit))), &kept.parts[usize::from(digit)]);
-        if here.len() == 0 {
-            continue;
-        }
+    for (digit, here) in moves.parts() {
+        let (folds, tail) = (&mut folds[usize::from(digit)], &kept.parts[usize::from(digit)]);
         *folds = tail.changes + here.len() > fold_at;
         if *folds {
             tail.commits.iter().for_each(|old| batch.delete(&rows::tail(collection, digit, *old)));
@@ -117,34 +112,37 @@ pub(in super::super) fn stage(
             batch.put(&rows::tail(collection, digit, commit), &rows::tail_value(&here));
         }
     }
-    let mut folded = Vec::new();
-    for digit in (0..16).filter(|digit| folds[*digit]) {
-        let mut changes: Vec<(Element, i64)> = kept.tail(part(digit)).collect();
-        changes.extend(moves.within(part(digit)).each());
-        changes.sort_unstable();
-        Fold { tree, laid, moves: &moves, batch }.range(part(digit), false, &changes)?;
-        folded.extend(changes);
-    }
-    let wanted = cells_to_keep(0, laid.root.count, kept.root_cells);
     let folding = folds.contains(&true);
+    let wanted = cells_to_keep(0, laid.root.count, kept.root_cells);
     // Rows are cut only when they are written anyway.
     let root_cells = if kept.folded && !folding { wanted.max(kept.root_cells) } else { wanted };
+    let grows = root_cells > kept.root_cells;
     let in_memory = root_cells.min(store.sketches.root_cells_max);
+    let mut rows = if folding && !grows { folded_root(tree, &kept, root_cells)? } else { Sketch::default() };
+    for digit in (0..16).filter(|digit| folds[*digit]) {
+        let mut changes: Vec<(Element, i64)> = kept.tail(part(digit)).collect();
+        changes.extend(moves.within(part(digit)).all());
+        changes.sort_unstable();
+        let falls = Falls::new(&changes, rows.cells().len().max(cells_kept(1, u64::MAX)));
+        rows.lay_falls(&falls, 0..changes.len());
+        let mut fold = Fold { tree, laid, moves: &moves, changes: &changes, falls, batch };
+        fold.range(part(digit), false, 0..changes.len())?;
+    }
     let mut staged =
         Staged { collection, commit, moves, folds, root_cells, folded: kept.folded, root: Root::Laid(in_memory) };
-    if root_cells > kept.root_cells {
+    if grows {
         let mut root = Sketch::new(root_cells);
         if kept.folded {
-            tree.entries(Range::ALL)?.iter().for_each(|entry| root.add(Element::of(entry)));
+            lay_entries(&mut root, &tree.entries(Range::ALL)?);
         } else {
-            lay(&mut root, kept.tail(Range::ALL));
+            lay(&mut root, &kept.tail(Range::ALL).collect::<Vec<_>>());
         }
-        lay(&mut root, staged.moves.each());
+        lay(&mut root, &staged.moves.all());
         if kept.folded || folding {
             let mut rows = root.clone();
             for digit in (0..16).filter(|digit| !folds[*digit]) {
-                let moves = staged.moves.within(part(digit));
-                lay(&mut rows, kept.tail(part(digit)).chain(moves.each()).map(|(element, count)| (element, -count)));
+                let tail = kept.tail(part(digit)).chain(staged.moves.within(part(digit)).all());
+                lay(&mut rows, &tail.map(|(element, count)| (element, -count)).collect::<Vec<_>>());
             }
             staged.put_root(batch, kept.root_cells, &rows)?;
         }
@@ -153,21 +151,28 @@ pub(in super::super) fn stage(
         return Ok(staged);
     }
     if folding {
-        let mut rows = if kept.folded {
-            let row = rows::read_cells(tree.snapshot, collection, Range::ALL, root_cells)?;
-            row.ok_or_else(|| StoreError::damaged("the sketch of the root is missing"))?.sketch
-        } else {
-            Sketch::new(root_cells)
-        };
-        lay(&mut rows, folded);
         staged.put_root(batch, kept.root_cells, &rows)?;
     }
     if staged.moves.len() >= WORTH_ADDING_UP {
         let mut added = Sketch::new(in_memory);
-        lay(&mut added, staged.moves.each());
+        lay(&mut added, &staged.moves.all());
         staged.root = Root::Added(added);
     }
     Ok(staged)
+}
+
+/// The first cells of what is folded of the root so far.
+fn folded_root(tree: Tree<'_>, kept: &Kept, cells: usize) -> Result<Sketch, StoreError> {
+    if !kept.folded {
+        return Ok(Sketch::new(cells));
+    }
+    let row = rows::read_cells(tree.snapshot, tree.collection, Range::ALL, cells)?;
+    Ok(row.ok_or_else(|| StoreError::damaged("the sketch of the root is missing"))?.sketch)
+}
+
+fn lay_entries(sketch: &mut Sketch, entries: &[Entry]) {
+    let elements: Vec<(Element, i64)> = entries.iter().map(|entry| (Element::of(entry), 1)).collect();
+    lay(sketch, &elements);
 }
 
 impl Staged {
@@ -186,17 +191,19 @@ struct Fold<'a> {
     tree: Tree<'a>,
     laid: &'a Update,
     moves: &'a Moves,
+    /// All changes since the last fold, sorted, and where they fall.
+    changes: &'a [(Element, i64)],
+    falls: Falls,
     batch: &'a mut Batch,
 }
 
 impl Fold<'_> {
-    /// Folds all changes since the last fold, which are sorted, into a range and those below it. Nothing of a `fresh`
-    /// range is folded yet.
-    fn range(&mut self, range: Range, fresh: bool, changes: &[(Element, i64)]) -> Result<(), StoreError> {
+    /// Folds the changes of a range into it and those below it. Nothing of a `fresh` range is folded yet.
+    fn range(&mut self, range: Range, fresh: bool, of: std::ops::Range<usize>) -> Result<(), StoreError> {
         let collection = self.tree.collection;
         let row = if fresh { None } else { rows::read_cells(self.tree.snapshot, collection, range, usize::MAX)? };
         let fresh = fresh || (range.depth() == 1 && row.is_none());
-        let growth: i64 = changes.iter().map(|(_, count)| count).sum();
+        let growth: i64 = self.changes[of.clone()].iter().map(|(_, count)| count).sum();
         let after = match &row {
             Some(folded) => count(range, growth.wrapping_add_unsigned(folded.count))?,
             None if fresh => count(range, growth)?,
@@ -204,27 +211,30 @@ impl Fold<'_> {
         };
         let Folded { cells: before, mut sketch, .. } = row.unwrap_or_default();
         let cells = if after == 0 { 0 } else { cells_to_keep(range.depth(), after, before) };
-        if cells <= before {
-            sketch.truncate(cells);
-            lay(&mut sketch, changes.iter().copied());
-        } else {
+        if cells > before {
             sketch = Sketch::new(cells);
-            if fresh {
-                lay(&mut sketch, changes.iter().copied());
-            } else {
-                self.tree.entries(range)?.iter().for_each(|entry| sketch.add(Element::of(entry)));
-                lay(&mut sketch, self.moves.within(range).each());
-            }
+        }
+        if cells > before && !fresh {
+            lay_entries(&mut sketch, &self.tree.entries(range)?);
+            lay(&mut sketch, &self.moves.within(range).all());
+        } else {
+            sketch.truncate(cells);
+            sketch.lay_falls(&self.falls, of.clone());
         }
         if cells > 0 && count(range, sketch.count())? != after {
             return Err(StoreError::damaged(format!("the sketch of range {range} does not count its entries")));
         }
         rows::put_cells(self.batch, collection, range, before, after, &sketch);
-        if range.depth() < KEPT_DEPTH_MAX {
-            let child = |change: &(Element, i64)| Range::of(Position(change.0.0), range.depth() + 1);
-            for same in changes.chunk_by(|a, b| child(a) == child(b)) {
-                self.range(child(&same[0]), fresh, same)?;
-            }
+        if range.depth() == KEPT_DEPTH_MAX {
+            return Ok(());
+        }
+        let mut start = of.start;
+        while start < of.end {
+            let rest = &self.changes[start..of.end];
+            let child = Range::of(Position(rest[0].0.0), range.depth() + 1);
+            let end = start + rest.partition_point(|(element, _)| child.contains(Position(element.0)));
+            self.range(child, fresh, start..end)?;
+            start = end;
         }
         Ok(())
     }
