@@ -419,7 +419,7 @@ impl Store {
             match selection {
                 Selection::Range(range) => records.extend(self.within(*range).map(|(_, record)| record)),
                 Selection::Elements(elements) => records.extend(elements.iter().map(|element| {
-                    let found = self.within(element.range()).find(|(entry, _)| Element::of(entry).short() == *element);
+                    let found = self.within(element.range()).find(|(entry, _)| Element::of(entry) == *element);
                     found.expect("nothing moves while a session runs").1
                 })),
                 Selection::Entries(entries) => records.extend(entries.iter().map(|(position, short)| {
