@@ -21,7 +21,7 @@ use crate::wire::{pack_ranges, unpack_ranges};
 pub(super) const OFFERED_MAX: usize = 2048;
 
 /// Offers of whole ranges that may wait for their answer at once.
-const WHOLES_MAX: usize = 4;
+const WHOLES_MAX: usize = 16;
 
 /// The records of an offer, in order.
 pub(super) type Offered = Vec<(Mark, Item)>;
