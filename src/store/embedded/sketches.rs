@@ -23,7 +23,7 @@ use crate::store::engine::Snapshot;
 pub(super) use check::SketchCheck;
 pub(super) use fold::{Staged, stage, take_over};
 
-/// Changes in the tail of one part beyond which it is folded. A fold writes up to a megabyte, so it must be worth it;
+/// About how many changes in the tail of one part have it folded. A fold writes up to a megabyte, so it must be worth it;
 /// a tail takes some 25 bytes of memory for each, and each is laid over what a question about its range reads.
 pub(super) const FOLD_AT: usize = 16_384;
 /// Changes in all tails together beyond which parts are folded earlier, so that many collections stay bounded.
