@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use reknit::core::tree::{Change, Nodes, Summary, update};
 use reknit::core::{
-    Actor, Content, DatasetId, DatasetKey, Definition, Digest, Entry, Keys, Position, Profile, Range, Record, Sibling,
-    Stamp, State, Version,
+    Actor, CollectionId, Content, DatasetId, DatasetKey, Definition, Digest, Entry, Keys, Position, Profile, Range,
+    Record, Sibling, Stamp, State, Version,
 };
-use reknit::store::{Durability, EngineKind, Op, Options, Store};
+use reknit::store::{Durability, EngineKind, Op, Options, Side as _, Store};
 
 const BATCH: usize = 10_000;
 const VALUE_BYTES: usize = 100;
@@ -47,6 +47,10 @@ fn main() {
         let name = format!("import {engine}");
         if wanted(&name) {
             import(&name, engine, records);
+        }
+        let name = format!("sketches {engine}");
+        if wanted(&name) {
+            ask(&name, engine, records);
         }
         for writers in [1, 16] {
             let name = format!("writers {engine} {writers}");
@@ -189,6 +193,30 @@ fn import(name: &str, engine: EngineKind, records: u64) {
     let began = Instant::now();
     store.first().import(rows, &mut |_| ()).expect("an import");
     row(name, records, began.elapsed(), Some(&store));
+}
+
+/// Questions for sketches, with tails as a load leaves them; "records" are cells.
+fn ask(name: &str, engine: EngineKind, records: u64) {
+    let home = tempfile::tempdir().expect("a directory");
+    let store = create(&home.path().join("store"), engine, Kind::NoKeyIndex);
+    for first in (0..records).step_by(BATCH) {
+        let ops = (first..records.min(first + BATCH as u64)).map(|n| Op::put(key(n), value(n))).collect();
+        store.batch(ops, Durability::Buffered).expect("a batch");
+    }
+    for (depth, cells, times) in
+        [(0, 40, 1_000), (0, usize::MAX, 20), (1, usize::MAX, 5), (2, 40, 5), (2, usize::MAX, 5)]
+    {
+        let ranges: Vec<Range> = (0..1 << (4 * depth)).map(|place| Range::ALL.descendant(depth, place)).collect();
+        let began = Instant::now();
+        let mut given = 0;
+        for _ in 0..times {
+            let sketches = store.sketches(CollectionId(0), &ranges, cells).expect("sketches");
+            given = sketches.iter().map(|sketch| sketch.cells().len()).sum();
+        }
+        let took = began.elapsed() / times;
+        row(&format!("{name} depth {depth}, {given} cells"), given as u64, took, None);
+        println!("  {:.3} ms", 1_000.0 * took.as_secs_f64());
+    }
 }
 
 /// Writers that each wait until their put is on disk, for two seconds.

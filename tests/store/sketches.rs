@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use reknit::core::sketch::{Element, KEPT_DEPTH_MAX, Sketch, cells_kept};
-use reknit::core::{CollectionId, DatasetKey, Definition, Entry, Position, Range};
-use reknit::store::engine::Memory;
+use reknit::core::{Collection, CollectionId, DatasetKey, Definition, Entry, Position, Range};
 use reknit::store::engine::conformance::Draw;
+use reknit::store::engine::{Engine as _, Memory};
 use reknit::store::{Durability, EngineKind, Op, Options, Side, Store};
 
 use crate::support::{self, ENGINES, assert_sound, options};
@@ -76,15 +76,19 @@ fn run(history: &History) {
     made.copy_rows(&memory).expect("a copy");
     let open = || Store::over(Arc::new(memory.clone()), &options).expect("open");
     let (mut store, mut draw, mut with_cells) = (open(), Draw(*seed), 0);
-    let waves = 40;
-    for wave in 0..waves {
+    // Up to all keys, down to next to none, and up again, eighths of them at a time between a few at random.
+    for wave in 0..40 {
         let note = format!("fold at {fold_at}, bits {position_bits:?}, seed {seed}, wave {wave}");
-        // Up, then down to nothing, and up again.
-        let growing = !(waves / 2..3 * waves / 4).contains(&wave);
+        let growing = !(16..32).contains(&wave);
+        let eighth = wave / 2 % 8;
+        let chosen: Vec<usize> = match wave % 2 {
+            0 => (eighth * keys / 8..(eighth + 1) * keys / 8).collect(),
+            _ => (0..1 + draw.below(20)).map(|_| draw.below(*keys)).collect(),
+        };
         let mut ops = Vec::new();
-        for _ in 0..1 + draw.below(if wave % 3 == 0 { keys / 4 } else { 20 }) {
-            let key = u32::try_from(draw.below(*keys)).expect("few").to_be_bytes();
-            let put = draw.below(8) < if growing { 7 } else { 1 };
+        for key in chosen {
+            let key = u32::try_from(key).expect("few").to_be_bytes();
+            let put = draw.below(64) < if growing { 63 } else { 1 };
             ops.push(if put { Op::put(key, draw.bytes(4)) } else { Op::delete(key) });
         }
         store.batch(ops, Durability::Buffered).expect("batch");
@@ -163,6 +167,61 @@ fn single_puts_are_kept_and_folded() {
         }
     }
     compare(&store, Lengths::Fewer, &mut draw, "at the end");
+    assert_sound(&store, "at the end");
+}
+
+/// The keys and values of rows of this tag.
+fn rows(store: &Store, tag: u8) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let memory = Memory::new();
+    store.copy_rows(&memory).expect("a copy");
+    let snapshot = memory.snapshot().expect("snapshot");
+    snapshot.scan(&[tag], &[tag + 1]).expect("scan").collect::<Result<_, _>>().expect("rows")
+}
+
+#[test]
+fn a_range_keeps_its_cells_until_half_of_what_they_need_is_gone() {
+    let options = Options { fold_at: 0, position_bits: Some(0), ..options(EngineKind::Fjall) };
+    let store = Store::in_memory(support::content_definition(), support::key(), &options).expect("create");
+    let deep = || rows(&store, 7).iter().filter(|(key, _)| key[3] == KEPT_DEPTH_MAX).count();
+    let put = |keys: std::ops::Range<u32>| keys.map(|key| Op::put(key.to_be_bytes(), "v")).collect();
+    let delete = |keys: std::ops::Range<u32>| keys.map(|key| Op::delete(key.to_be_bytes())).collect();
+    for (ops, kept) in
+        [(put(0..511), 0), (put(511..512), 1), (delete(256..512), 1), (delete(255..256), 0), (put(255..511), 0)]
+    {
+        store.batch(ops, Durability::Buffered).expect("batch");
+        let count = store.cut().roots[0].count;
+        assert_eq!(deep(), kept, "{count} entries");
+        assert_sound(&store, &format!("{count} entries"));
+    }
+}
+
+/// Of many collections only a part of each root is in memory.
+#[test]
+fn the_cells_of_a_root_beyond_those_in_memory_are_in_its_rows() {
+    let mut definition = support::definition();
+    let more = (2..256).map(|nth| Collection { name: format!("more {nth}"), policy: "newest/1".into() });
+    definition.collections.extend(more);
+    let options = Options { fold_at: 2_500, ..options(EngineKind::Fjall) };
+    let store = Store::in_memory(definition, support::key(), &options).expect("create");
+    let mut draw = Draw(1);
+    for first in [0_u32, 17_000] {
+        let ops = (first..first + 17_000).map(|key| Op::put(key.to_be_bytes(), "v")).collect();
+        store.batch(ops, Durability::Buffered).expect("batch");
+        let found = store.sketches(FIRST, &[Range::ALL], usize::MAX).expect("sketches");
+        assert_eq!(found[0].cells().len(), if first == 0 { 4_096 } else { 16_384 });
+        compare(&store, Lengths::Fewer, &mut draw, &format!("from {first}"));
+    }
+    assert_sound(&store, "at the end");
+}
+
+/// Changes that cancel out are rows all the same.
+#[test]
+fn a_key_that_is_written_over_and_over_does_not_make_a_tail_grow_without_end() {
+    let store = support::memory(&Options { fold_at: 100, ..options(EngineKind::Fjall) });
+    for nth in 0..1_000_u32 {
+        store.put(b"key", &nth.to_be_bytes()).expect("put");
+        assert!(nth % 100 != 99 || rows(&store, 8).len() <= 62, "{} rows after {nth} puts", rows(&store, 8).len());
+    }
     assert_sound(&store, "at the end");
 }
 

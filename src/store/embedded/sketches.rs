@@ -23,7 +23,7 @@ use crate::store::engine::Snapshot;
 pub(super) use check::SketchCheck;
 pub(super) use fold::{Staged, stage, take_over};
 
-/// Changes in the tail of one part beyond which it is folded. A fold writes up to a megabyte, so it must be worth it;
+/// About how many changes in the tail of one part have it folded. A fold writes up to a megabyte, so it must be worth it;
 /// a tail takes some 25 bytes of memory for each, and each is laid over what a question about its range reads.
 pub(super) const FOLD_AT: usize = 16_384;
 /// Changes in all tails together beyond which parts are folded earlier, so that many collections stay bounded.
@@ -88,11 +88,6 @@ impl Kept {
     /// The net changes in a range.
     fn tail(&self, range: Range) -> impl Iterator<Item = (Element, i64)> + '_ {
         tail(&self.parts, range)
-    }
-
-    /// By how many elements the tail makes a range larger.
-    fn growth(&self, range: Range) -> i64 {
-        self.tail(range).map(|(_, count)| count).sum()
     }
 
     fn changes(&self) -> usize {
@@ -192,8 +187,9 @@ fn load(snapshot: &dyn Snapshot, collection: CollectionId, root_cells_max: usize
     }
     let folded = rows::read_cells(snapshot, collection, Range::ALL, root_cells_max)?;
     let parts = parts.map(Arc::new);
-    let mut kept = Kept { root: Arc::default(), root_cells: 0, folded: folded.is_some(), parts };
-    let growth = kept.growth(Range::ALL);
+    let tail: Vec<(Element, i64)> = tail(&parts, Range::ALL).collect();
+    let growth: i64 = tail.iter().map(|(_, count)| count).sum();
+    let in_rows = folded.is_some();
     let (mut root, cells) = match folded {
         Some(folded) => (folded.sketch, folded.cells),
         None => {
@@ -201,9 +197,8 @@ fn load(snapshot: &dyn Snapshot, collection: CollectionId, root_cells_max: usize
             (Sketch::new(cells.min(root_cells_max)), cells)
         }
     };
-    lay(&mut root, &kept.tail(Range::ALL).collect::<Vec<_>>());
-    (kept.root, kept.root_cells) = (Arc::new(root), cells);
-    Ok(kept)
+    lay(&mut root, &tail);
+    Ok(Kept { root: Arc::new(root), root_cells: cells, folded: in_rows, parts })
 }
 
 /// The first `cells` cells of what is kept of each range, all as of one commit. Fewer than [`cells_kept`] says where a
@@ -214,8 +209,8 @@ pub(super) fn answer(
     ranges: &[Range],
     cells: usize,
 ) -> Result<Vec<Sketch>, StoreError> {
-    // A commit that folds holds the lock until both rows and tails are its own. Of any other commit the rows of cells
-    // are the same before and after, so that what is read here is as of the commit whose tails these are.
+    // A commit that folds holds the lock until both rows and tails are its own. Any other leaves the rows of cells as
+    // they are, or gives the root more cells of the same elements, so that what is read here belongs to these tails.
     let (snapshot, kept) = {
         let all = store.sketches.lock();
         let Some(kept) = all.get(usize::from(collection.0)) else { return Ok(vec![Sketch::default(); ranges.len()]) };
@@ -240,7 +235,8 @@ fn of_range(
             return Ok(cut(&kept.root, wanted));
         }
     }
-    let growth = kept.growth(range);
+    let tail: Vec<(Element, i64)> = kept.tail(range).collect();
+    let growth: i64 = tail.iter().map(|(_, count)| count).sum();
     let folded = match rows::read_cells(snapshot, collection, range, cells)? {
         Some(folded) => folded,
         // Too small when its part was folded, or nothing is folded and all of it is in the tail.
@@ -250,7 +246,7 @@ fn of_range(
         None => {
             let wanted = cells_kept(range.depth(), count(range, growth)?).min(cells);
             let mut sketch = Sketch::new(wanted);
-            lay(&mut sketch, &kept.tail(range).collect::<Vec<_>>());
+            lay(&mut sketch, &tail);
             return Ok(sketch);
         }
     };
@@ -260,7 +256,7 @@ fn of_range(
     }
     let mut sketch = folded.sketch;
     sketch.truncate(wanted);
-    lay(&mut sketch, &kept.tail(range).collect::<Vec<_>>());
+    lay(&mut sketch, &tail);
     Ok(sketch)
 }
 
