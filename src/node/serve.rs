@@ -164,7 +164,9 @@ impl Node {
         let connection = self.connect(address).await?;
         let mut link = connection.open().await?;
         let not_admitted = || NodeError::Transport(TransportError::NotAdmitted { me: self.me });
-        link.control.writer.write(&[&[FRAME_JOIN], ticket.token.as_slice()].concat()).await?;
+        let shown = link.control.writer.write(&[&[FRAME_JOIN], ticket.token.as_slice()].concat()).await;
+        // A node that awaits nobody turns a stranger away before the token arrives.
+        shown.map_err(|error| (link.closed)().unwrap_or(error))?;
         let answer = link.control.reader.read().await.ok().flatten().ok_or_else(not_admitted)?;
         connection.close(CloseCode::Done);
         let names = answer.strip_prefix(&[FRAME_WELCOME]).and_then(|names| std::str::from_utf8(names).ok());
