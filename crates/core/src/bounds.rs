@@ -32,3 +32,5 @@ pub const ROUNDS_MAX: u32 = 3;
 pub const CELLS_MAX: usize = 32 * 1024;
 /// Cells of all ranges that a session holds at once: those that a level of 4,096 ranges keeps.
 pub const CELLS_HELD_MAX: usize = 1024 * 1024;
+/// Records that the responder looks at for one offer of whole ranges; openers offer a thousand or so at once.
+pub const OFFERED_ITEMS_MAX: u64 = 64 * 1024;

@@ -30,8 +30,8 @@ pub const KEPT_DEPTH_MAX: u8 = 3;
 /// How many cells a range of this depth with so many entries keeps: the greatest power of four that is at most half
 /// its entries, at most 16,384 at the root and a quarter of it with each level; none where that would be few.
 ///
-/// So a level of 256 ranges keeps enough for some 180,000 differing elements however large the collection is, and all
-/// levels together keep at most two cells for three entries of a small collection and next to none of a large one.
+/// So a level of 256 ranges keeps enough for some 180,000 differing elements however large the collection is. No level
+/// keeps more than a cell for two entries, and one that is far above the leaves next to none.
 pub fn cells_kept(depth: u8, count: u64) -> usize {
     if depth > KEPT_DEPTH_MAX || count < 4 * LEAF_ENTRIES_MAX as u64 {
         return 0;

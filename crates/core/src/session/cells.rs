@@ -24,8 +24,9 @@ use crate::wire::{self, Body, RangeView};
 
 /// Ranges of one element each whose items are asked for at once.
 const CLOSE_MAX: usize = 1024;
-/// Entries that were named and are proven in one range; more are proven in its parts, so that fewer are doubted if one is wrong.
-const PROVEN_TOGETHER: usize = 256;
+/// Places that are left out of one range when it is proven; more are proven in its parts, so that fewer are doubted if one
+/// is wrong, and however close they lie.
+const PROVEN_TOGETHER: usize = 1024;
 
 /// What is held of a range of the peer's until it is subtracted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,22 +78,13 @@ impl Named {
 
     /// The ranges to prove, each with the places in it that are to be left out.
     fn proofs(&self) -> Vec<(Range, Vec<Range>)> {
-        let ranges = self.ranges();
-        // Where everything was sketched, the fewer differences the larger the ranges.
-        let depth = match ranges.len() {
-            0..=PROVEN_TOGETHER => 0,
-            n if n <= 16 * PROVEN_TOGETHER => 1,
-            _ => 2,
-        };
+        let places = self.ranges();
         let share = |range: &Range| 16u64.pow(u32::from(KEPT_DEPTH_MAX - range.depth().min(KEPT_DEPTH_MAX)));
         let everything = self.within.iter().map(share).sum::<u64>() == share(&Range::ALL);
-        let wholes = if everything { level(depth) } else { self.within.clone() };
-        let parts = |range: Range| {
-            let start = ranges.partition_point(|part| part.last() < range.first());
-            let end = ranges.partition_point(|part| part.first() <= range.last());
-            (range, ranges[start..end].to_vec())
-        };
-        wholes.into_iter().map(parts).collect()
+        let wholes = if everything { &[Range::ALL][..] } else { &self.within };
+        let mut proofs = Vec::new();
+        wholes.iter().for_each(|range| split(*range, &places, &mut proofs));
+        proofs
     }
 
     /// Forgets what lies in ranges that were proven wrong.
@@ -391,6 +383,17 @@ impl Opener {
     }
 }
 
+/// Cuts a range until few places lie in each part; `places` are sorted, disjoint and small.
+fn split(range: Range, places: &[Range], out: &mut Vec<(Range, Vec<Range>)>) {
+    let start = places.partition_point(|place| place.last() < range.first());
+    let end = places.partition_point(|place| place.first() <= range.last());
+    let places = &places[start..end];
+    if places.len() <= PROVEN_TOGETHER {
+        return out.push((range, places.to_vec()));
+    }
+    (0..16).for_each(|digit| split(range.child(digit), places, out));
+}
+
 /// All ranges at a depth.
 pub(super) fn level(depth: u8) -> Vec<Range> {
     (0..1usize << (4 * depth)).map(|i| Range::ALL.descendant(depth, i)).collect()
@@ -412,4 +415,29 @@ pub(super) fn part_hints(views: &[View]) -> Blob {
 pub(super) fn parts_that_differ(mine: &Blob, theirs: &Blob) -> Option<u32> {
     let whole = mine.0.len() == 16 && theirs.0.len() == 16;
     whole.then(|| mine.0.iter().zip(&theirs.0).filter(|(a, b)| a != b).count() as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::range::Position;
+
+    #[test]
+    fn places_that_lie_close_are_proven_in_small_parts() {
+        let scattered = |n: u64| Element(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        // All in a 256th of the positions.
+        let close = |n: u64| Element(0x3a << 56 | scattered(n).0 >> 8);
+        for (n, element) in [(100, &scattered as &dyn Fn(u64) -> Element), (20_000, &scattered), (20_000, &close)] {
+            let named = Named::pair(Range::ALL, (1..=n).map(element).collect(), Vec::new());
+            let proofs = named.proofs();
+            assert!(proofs.iter().all(|(range, places)| {
+                places.len() <= PROVEN_TOGETHER && places.iter().all(|place| range.covers(*place))
+            }));
+            // Every position is proven once, every place left out once.
+            assert!(proofs.windows(2).all(|pair| pair[0].0.last().0.wrapping_add(1) == pair[1].0.first().0));
+            assert_eq!((proofs[0].0.first(), proofs[proofs.len() - 1].0.last()), (Position(0), Position(u64::MAX)));
+            assert_eq!(proofs.iter().map(|(_, places)| places.len()).sum::<usize>(), named.ranges().len());
+            assert_eq!(proofs.len() == 1, n == 100);
+        }
+    }
 }

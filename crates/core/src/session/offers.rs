@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::opener::{Opener, Purpose};
 use super::responder::{Responder, Stage};
 use super::{Direction, Guards, Intent, Output, SessionError};
+use crate::bounds::OFFERED_ITEMS_MAX;
 use crate::canonical::Blob;
 use crate::dataset::{CollectionId, Profile};
 use crate::mark::{Mark, alone, pack_marks, pack_places, unpack_marks, unpack_places};
 use crate::message::{Message, Offer, Rights, Transfer, Wanted};
-use crate::query::{Item, Query, Selection};
+use crate::query::{Ask, Item, Query, Selection, View};
 use crate::range::{DEPTH_MAX, Range};
 use crate::sketch::ELEMENT_DEPTH;
 use crate::wire::{pack_ranges, unpack_ranges};
@@ -138,10 +139,30 @@ impl Responder {
         self.check(offer.transfer.1, rights, "an offer without the rights to read and write")?;
         let marks = unpack_marks(&offer.marks.0)?;
         let (whole, apart) = (unpack_ranges(&offer.whole.0)?, unpack_ranges(&offer.apart.0)?);
-        let looked_at = if whole.is_empty() { marks.iter().map(|mark| mark.place).collect() } else { whole.clone() };
-        let apart = (!whole.is_empty()).then_some(apart);
-        let stage = Stage::Offer { transfer: offer.transfer, marks, apart };
-        self.ask(Query::Items(offer.transfer.1, looked_at), stage);
+        let transfer = offer.transfer;
+        if whole.is_empty() {
+            let places = marks.iter().map(|mark| mark.place).collect();
+            self.ask(Query::Items(transfer.1, places), Stage::Offer { transfer, marks, apart: None });
+            return Ok(());
+        }
+        // What is offered as a whole may be much more here: that is known before it is read.
+        let asks = whole.iter().map(|range| Ask { range: *range, levels: 0 }).collect();
+        self.ask(Query::Views(transfer.1, asks), Stage::OfferWhole { transfer, marks, whole, apart });
+        Ok(())
+    }
+
+    pub(super) fn look_at_whole(
+        &mut self,
+        transfer: Transfer,
+        marks: Vec<Mark>,
+        (whole, apart): (Vec<Range>, Vec<Range>),
+        views: &[View],
+    ) -> Result<(), SessionError> {
+        let records = views.iter().fold(0u64, |sum, view| sum.saturating_add(view.summary.count));
+        if records > OFFERED_ITEMS_MAX {
+            return Err(SessionError::Unexpected("an offer of ranges that are too large to look at"));
+        }
+        self.ask(Query::Items(transfer.1, whole), Stage::Offer { transfer, marks, apart: Some(apart) });
         Ok(())
     }
 

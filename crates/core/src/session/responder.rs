@@ -105,6 +105,12 @@ pub(super) enum Stage {
         marks: Vec<Mark>,
         apart: Option<Vec<Range>>,
     },
+    OfferWhole {
+        transfer: Transfer,
+        marks: Vec<Mark>,
+        whole: Vec<Range>,
+        apart: Vec<Range>,
+    },
     Cells {
         id: u32,
         ranges: Vec<Range>,
@@ -248,6 +254,9 @@ impl Responder {
                 self.plan(collection, theirs, &counts, parts, own);
             }
             (Stage::Differing(told, both), Answer::Items(items)) => self.send_differing(told, &both, items),
+            (Stage::OfferWhole { transfer, marks, whole, apart }, Answer::Views(views)) => {
+                self.look_at_whole(transfer, marks, (whole, apart), &views)?;
+            }
             (Stage::Offer { transfer, marks, apart }, Answer::Items(items)) => {
                 self.answer_offer(transfer, &marks, apart, items);
             }

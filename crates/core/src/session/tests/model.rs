@@ -200,7 +200,7 @@ impl Model {
         items
     }
 
-    fn answer(&mut self, query: Query) -> Answer {
+    pub(super) fn answer(&mut self, query: Query) -> Answer {
         match query {
             Query::Cut => {
                 let root = self.keys.build(Range::ALL, &self.within(Range::ALL), &mut |_, _| {});

@@ -4,11 +4,14 @@ use proptest::prelude::*;
 
 use super::model::{Model, Run, World, run};
 use super::{brute, two};
-use crate::canonical::put_varint;
-use crate::dataset::Profile;
+use crate::canonical::{Blob, put_varint};
+use crate::dataset::{CollectionId, Profile};
+use crate::message::{Message, Offer, Rights, Transfer};
+use crate::query::{Answer, Query, Shape, View};
 use crate::range::Range;
-use crate::session::{Direction, Intent, Options, Plan, Planner, Verdict, Why};
+use crate::session::{Direction, Input, Intent, Options, Output, Plan, Planner, Verdict, Why};
 use crate::sketch::{Cell, Element, Sketch};
+use crate::tree::Summary;
 
 /// Two sides of `n` records that share all but `d`: half of those are missing on the first, a quarter on the second, a
 /// quarter are newer on the second.
@@ -232,5 +235,37 @@ proptest! {
                 let _ = sketch.peel().rest.estimate(i64::MIN);
             }
         }
+    }
+}
+
+/// Whoever offers ranges that hold more than is ever offered at once is sent away before anything of them is read.
+#[test]
+fn an_offer_of_too_much_is_refused_before_it_is_read() {
+    for (count, refused) in [(1000, false), (1 << 20, true)] {
+        let (mut a, mut b) = drifted(200, 3, 1);
+        let (mut opener, mut responder) = (a.opener(repair(Planner::default())), b.responder(Rights::ALL));
+        let open = loop {
+            match opener.poll().expect("an opening") {
+                Output::Send(message) => break message,
+                Output::Ask(query) => opener.handle(Input::Answer(a.answer(query)), 0).expect("in order"),
+                other => panic!("{other:?}"),
+            }
+        };
+        responder.handle(Input::Message(open)).expect("an opening");
+        while let Some(output) = responder.poll() {
+            if let Output::Ask(query) = output {
+                responder.handle(Input::Answer(b.answer(query))).expect("in order");
+            }
+        }
+        let whole = Blob(crate::wire::pack_ranges(&[Range::ALL]));
+        let transfer = Transfer(7, CollectionId(0));
+        responder
+            .handle(Input::Message(Message::Offer(Offer { transfer, whole, ..Offer::default() })))
+            .expect("a look");
+        let Some(Output::Ask(Query::Views(_, asks))) = responder.poll() else { panic!("it looks first") };
+        let summary = Summary { count, ..Summary::EMPTY };
+        let view = View { range: asks[0].range, summary, shape: Shape::Inner(vec![summary]) };
+        assert_eq!(responder.handle(Input::Answer(Answer::Views(vec![view]))).is_err(), refused);
+        assert_eq!(matches!(responder.poll(), Some(Output::Ask(Query::Items(..)))), !refused);
     }
 }
