@@ -198,7 +198,8 @@ pub struct Counts {
     pub mine_newer: u64,
     /// Keys that the responder has newer, concurrent ones included.
     pub theirs_newer: u64,
-    /// Keys whose versions had not seen each other.
+    /// Keys whose versions had not seen each other, as far as whole versions were compared: records that a repair of both
+    /// sides settles by their marks count as newer on one side.
     pub concurrent: u64,
     /// Keys with the same content under different versions.
     pub versions: u64,
