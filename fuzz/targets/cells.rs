@@ -24,8 +24,8 @@ fuzz_target!(|bytes: &[u8]| {
             }
         }
         1 => {
-            if let Ok(elements) = unpack_elements(bytes) {
-                assert_eq!(unpack_elements(&pack_elements(&elements)), Ok(elements));
+            if let Ok((bits, elements)) = unpack_elements(bytes) {
+                assert_eq!(unpack_elements(&pack_elements(bits, &elements)), Ok((bits, elements)));
             }
         }
         2 => {

@@ -252,7 +252,7 @@ pub struct List {
 pub struct Transfer(pub u16, pub CollectionId);
 
 /// Asks for records to be streamed to the opener.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Want {
     /// Names the transfer.
     pub transfer: Transfer,

@@ -90,8 +90,9 @@ pub enum Selection {
     /// Those at these positions whose entry digests begin so ([`Digest::short`]); one that has moved
     /// since is skipped and counted.
     Entries(Vec<(Position, u64)>),
-    /// Those whose entries these elements stand for; one that has moved since is skipped and counted.
-    Elements(Vec<Element>),
+    /// Those whose entries these elements stand for, told by so many of their first bits, the others zero; one that has
+    /// moved since, or that two answer to, is skipped and counted.
+    Elements(u32, Vec<Element>),
 }
 
 /// A part of what was selected, in order of position and key.

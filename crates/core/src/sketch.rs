@@ -22,12 +22,12 @@ use crate::tree::LEAF_ENTRIES_MAX;
 /// Hex digits of a position that an element tells.
 pub const ELEMENT_DEPTH: u8 = 10;
 const POSITION_BITS: u32 = 4 * ELEMENT_DEPTH as u32;
-/// Cells whose counts travel, so that differences can be estimated; of others only what is left of four.
+/// The first cells, whose counts tell best how many elements differ; so many at most travel with whole counts.
 pub const COUNTED: usize = 64;
 /// The deepest ranges that keep cells of their own.
 pub const KEPT_DEPTH_MAX: u8 = 3;
 
-/// How many cells a range of this depth with so many entries keeps: the greatest power of four that is at most half
+/// How many cells a range of this depth with so many entries keeps: the greatest power of two that is at most half
 /// its entries, at most 16,384 at the root and a quarter of it with each level; none where that would be few.
 ///
 /// So a level of 256 ranges keeps enough for some 180,000 differing elements however large the collection is. No level
@@ -36,7 +36,7 @@ pub fn cells_kept(depth: u8, count: u64) -> usize {
     if depth > KEPT_DEPTH_MAX || count < 4 * LEAF_ENTRIES_MAX as u64 {
         return 0;
     }
-    let half = (count / 2).ilog2() / 2 * 2;
+    let half = (count / 2).ilog2();
     let most = 14 - 2 * u32::from(depth);
     let kept = 1 << half.min(most);
     let least = if depth == 0 { 64 } else { 256 };
@@ -53,6 +53,11 @@ impl Element {
     pub fn of(entry: &Entry) -> Element {
         let digest_bits = u64::BITS - POSITION_BITS;
         Element(entry.position.0 >> digest_bits << digest_bits | entry.digest.short() >> POSITION_BITS)
+    }
+
+    /// Its first bits, the others zero.
+    pub fn cut(self, bits: u32) -> Element {
+        Element(self.0 & !u64::MAX.checked_shr(bits).unwrap_or(0))
     }
 
     /// The positions that it may stand for.
@@ -87,7 +92,7 @@ impl Cell {
     /// The one element that is left in the cell at `place`, and whether it was added or subtracted. An element that
     /// does not fall there cannot be it, which tells as much as another ten bits of check in a long sketch.
     ///
-    /// Of a count only what is left of four is looked at: that is what travels of most ([`CellRun`]).
+    /// Of a count only what is left of four is looked at: that is what travels ([`CellRun`]).
     fn lone(&self, place: usize) -> Option<(Element, i64)> {
         let sign = match self.count.rem_euclid(4) {
             1 => 1,
@@ -138,20 +143,22 @@ const REACHED: [(f64, f64); 14] = [
     (0.3036, 0.759),
     (0.3701, 0.740),
 ];
-/// Elements that must be peeled before how far it got tells more than the counts.
-const REACH_TELLS: usize = 12;
-
 impl Peeled {
     /// Whether nothing is left over.
     pub fn is_complete(&self) -> bool {
         self.rest.0.iter().all(Cell::is_empty)
     }
 
-    /// About how many elements there are in all, from how far peeling got before it stood still; none if it hardly
-    /// began, or came to the end.
+    /// Elements that were found.
+    pub fn found(&self) -> usize {
+        self.mine.len() + self.theirs.len()
+    }
+
+    /// About how many elements there are in all, from how far peeling got before it stood still; none if it came to the
+    /// end. Where it hardly began it only tells that there are at least about so many.
     pub fn reach(&self) -> Option<u64> {
-        let (found, cells) = (self.mine.len() + self.theirs.len(), self.rest.0.len() as f64);
-        if found < REACH_TELLS || self.is_complete() {
+        let (found, cells) = (self.found(), self.rest.0.len() as f64);
+        if self.is_complete() {
             return None;
         }
         let reached = found as f64 / cells;

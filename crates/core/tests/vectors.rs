@@ -170,8 +170,8 @@ fn messages() -> BTreeMap<&'static str, Message> {
         (
             "12 differing",
             Message::Differing(Differing {
-                mine: Blob(pack_elements(&[Element(1 << 20), Element(2 << 60)])),
-                theirs: Blob(pack_elements(&[Element(3)])),
+                mine: Blob(pack_elements(64, &[Element(1 << 20), Element(2 << 60)])),
+                theirs: Blob(pack_elements(64, &[Element(3)])),
                 marks: Blob(pack_marks(&marks)),
                 unclear: Blob(pack_ranges(&[Range::of(Position(1 << 60), 10)])),
             }),
@@ -228,6 +228,13 @@ fn sketches() {
         bytes
     };
     lines.push(("the first 40 cells of 100 elements", run(Range::ALL, 0, sketch.cells())));
+    let mut counted = Vec::new();
+    CellRun::counted(Range::ALL, 100, &sketch.cells()[..3]).encode(&mut counted);
+    lines.push(("the first 3 of them, counted", counted));
+    lines.push((
+        "four elements by 40 bits",
+        pack_elements(40, &[1, 2, 3 << 30, 1 << 39].map(|place| Element(place << 24 | 0xab))),
+    ));
     let range = Range::of(entry(1).position, 3);
     lines.push(("two cells of a range", run(range, 7, &lone.cells()[..2])));
     let mut kept = Vec::new();

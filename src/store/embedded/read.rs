@@ -149,12 +149,12 @@ impl Side for Store {
                 let told = |entry: Entry| entry.digest.short();
                 self.read_named(collection, &*snapshot, &mut filling, wanted, told, after.as_ref())?;
             }
-            Selection::Elements(elements) => {
+            Selection::Elements(bits, elements) => {
                 let mut wanted: BTreeMap<Range, Vec<u64>> = BTreeMap::new();
                 for element in elements {
                     wanted.entry(element.range()).or_default().push(element.0);
                 }
-                let told = |entry: Entry| Element::of(&entry).0;
+                let told = |entry: Entry| Element::of(&entry).cut(*bits).0;
                 self.read_named(collection, &*snapshot, &mut filling, wanted, told, after.as_ref())?;
             }
         }

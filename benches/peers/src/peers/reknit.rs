@@ -418,9 +418,12 @@ impl Store {
         for selection in selections {
             match selection {
                 Selection::Range(range) => records.extend(self.within(*range).map(|(_, record)| record)),
-                Selection::Elements(elements) => records.extend(elements.iter().map(|element| {
-                    let found = self.within(element.range()).find(|(entry, _)| Element::of(entry) == *element);
-                    found.expect("nothing moves while a session runs").1
+                Selection::Elements(bits, elements) => records.extend(elements.iter().map(|element| {
+                    let named = |(entry, _): &(&Entry, &Kept)| Element::of(entry).cut(*bits) == *element;
+                    let mut found = self.within(element.range()).filter(named);
+                    let record = found.next().expect("nothing moves while a session runs").1;
+                    assert!(found.next().is_none(), "an element that tells two records");
+                    record
                 })),
                 Selection::Entries(entries) => records.extend(entries.iter().map(|(position, short)| {
                     let mut there = self.within(Range::of(*position, 16));

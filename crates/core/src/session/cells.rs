@@ -34,6 +34,14 @@ pub(super) struct Seen {
     pub(super) range: Range,
     count: u64,
     sketch: Sketch,
+    /// Whether the counts of its cells tell how many elements differ.
+    counted: bool,
+}
+
+impl Seen {
+    fn nothing_yet(range: Range, count: u64) -> Seen {
+        Seen { range, count, sketch: Sketch::default(), counted: true }
+    }
 }
 
 /// Entries that a sketch says differ.
@@ -101,7 +109,8 @@ impl Named {
 pub(super) fn differing(mine: Vec<Element>, theirs: Vec<Element>) -> (Differing, Vec<Range>) {
     // As the opener sees it.
     let named = Named::pair(Range::ALL, theirs, mine);
-    let (mine, theirs) = (Blob(pack_elements(&named.theirs)), Blob(pack_elements(&named.mine)));
+    let whole = |elements: &[Element]| Blob(pack_elements(u64::BITS, elements));
+    let (mine, theirs) = (whole(&named.theirs), whole(&named.mine));
     (Differing { mine, theirs, ..Differing::default() }, named.both)
 }
 
@@ -128,7 +137,7 @@ impl Opener {
         };
         let shown = usize::from(self.options.planner.opening).min(OPENING_MAX).min(sketch.cells().len());
         let count = sketch.count().unsigned_abs();
-        CellRun::new(Range::ALL, count, 0, &sketch.cells()[..shown]).encode(&mut cells);
+        CellRun::counted(Range::ALL, count, &sketch.cells()[..shown]).encode(&mut cells);
         (Blob(cells), Blob(further_counts(sketch)))
     }
 
@@ -138,7 +147,7 @@ impl Opener {
         if cells == 0 || crate::sketch::cells_kept(0, count) == 0 {
             return false;
         }
-        self.ask_cells(collection, vec![Seen { range: Range::ALL, count, sketch: Sketch::default() }], cells, 0);
+        self.ask_cells(collection, vec![Seen::nothing_yet(Range::ALL, count)], cells, 0);
         true
     }
 
@@ -160,7 +169,11 @@ impl Opener {
         if both.windows(2).any(|pair| pair[0] == pair[1]) || both.iter().any(|place| place.depth() != ELEMENT_DEPTH) {
             return Err(SessionError::Unexpected("places that are told twice"));
         }
-        let (mine, theirs) = (unpack_elements(&told.theirs.0)?, unpack_elements(&told.mine.0)?);
+        let ((mine_bits, mine), (theirs_bits, theirs)) =
+            (unpack_elements(&told.theirs.0)?, unpack_elements(&told.mine.0)?);
+        if mine_bits.min(theirs_bits) < u64::BITS {
+            return Err(SessionError::Unexpected("differences by parts of elements"));
+        }
         self.planned(Plan::Named);
         self.name(request.collection, Named { mine, theirs, both, marks, within: vec![Range::ALL] });
         Ok(())
@@ -185,7 +198,7 @@ impl Opener {
             let place = match place {
                 Some(place) => place,
                 None if unasked && run.range.depth() <= KEPT_DEPTH_MAX && asked.iter().any(|a| a.covers(run.range)) => {
-                    seen.push(Seen { range: run.range, count: run.count, sketch: Sketch::default() });
+                    seen.push(Seen::nothing_yet(run.range, run.count));
                     seen.len() - 1
                 }
                 None => return Err(UNASKED),
@@ -196,6 +209,7 @@ impl Opener {
                 return Err(SessionError::Unexpected("cells out of order"));
             }
             seen.count = run.count;
+            seen.counted &= run.counted;
             seen.sketch.extend(&run.cells);
         }
         if held > CELLS_HELD_MAX || seen.len() > RANGES_PER_MESSAGE_MAX {
@@ -239,7 +253,7 @@ impl Opener {
             }
             // More cells are of use only if we keep as many as came.
             let whole = peeled.rest.cells().len() == seen.sketch.cells().len();
-            match self.options.planner.more(seen.range, counts, &peeled, times).filter(|_| whole) {
+            match self.options.planner.more(seen.range, counts, &peeled, seen.counted, times).filter(|_| whole) {
                 Some((0, cells)) => {
                     let (wanted, same) = more.entry(seen.sketch.cells().len()).or_default();
                     *wanted = cells.max(*wanted);
@@ -248,8 +262,8 @@ impl Opener {
                 Some((below, cells)) => {
                     let (wanted, same) = more.entry(0).or_default();
                     *wanted = cells.max(*wanted);
-                    let part = |range| Seen { range, count: 0, sketch: Sketch::default() };
-                    same.extend((0..1usize << (4 * below)).map(|i| part(seen.range.descendant(below, i))));
+                    let part = |i| Seen::nothing_yet(seen.range.descendant(below, i), 0);
+                    same.extend((0..1usize << (4 * below)).map(part));
                 }
                 None => {
                     let found = (peeled.mine.len() + peeled.theirs.len()) as u64;
@@ -336,7 +350,7 @@ impl Opener {
         let moves = |side: Side| self.roots_tell() && self.mirroring() != Some(side);
         let (sends, wants) = (moves(Side::Mine), moves(Side::Theirs));
         if sends {
-            self.transfers.send(collection, Selection::Elements(mine));
+            self.transfers.send(collection, Selection::Elements(u64::BITS, mine));
         } else {
             for some in mine.chunks(CLOSE_MAX) {
                 let ranges = some.iter().map(|element| element.range()).collect();
@@ -345,7 +359,7 @@ impl Opener {
         }
         let mut close: Vec<Range> = Vec::new();
         if wants {
-            self.transfers.want(collection, Selection::Elements(theirs));
+            self.transfers.want(collection, Selection::Elements(u64::BITS, theirs));
         } else {
             close.extend(theirs.iter().map(|element| element.range()));
         }

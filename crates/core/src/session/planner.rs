@@ -24,6 +24,8 @@ pub struct Planner {
 
 /// Cells that an opening may show, whoever planned it: they fit one datagram.
 pub(super) const OPENING_MAX: usize = 64;
+/// Elements that must be peeled before how far it got tells more than the counts.
+const REACH_TELLS: usize = 12;
 /// Of these further cells an opening tells a byte of the count. So far down, it tells a hundred thousand differences.
 pub(super) const FURTHER: std::ops::Range<usize> = 96..192;
 
@@ -127,8 +129,9 @@ impl Planner {
         let kept = |below: u8| cells_kept(range.depth() + below, count >> (4 * u32::from(below)));
         // A level that would not do if the estimate is a quarter too low is passed over for the next.
         let fits = |below: &u8| self.cells_at(*below, elements * 5 / 4) <= kept(*below);
-        // And if there is none, an estimate that is a third too high must not keep a level from being used.
-        let may_do = |below: &u8| self.cells_at(*below, elements * 3 / 4) <= kept(*below);
+        // And if there is none, an estimate that is a third too high must not keep a level from being used, where
+        // comparing would be much dearer than cells that came in vain.
+        let may_do = |below: &u8| elements <= count / 4 && self.cells_at(*below, elements * 3 / 4) <= kept(*below);
         let below = levels().find(fits).or_else(|| levels().find(may_do))?;
         Some((below, self.cells_at(below, elements).min(kept(below))))
     }
@@ -142,9 +145,20 @@ impl Planner {
     }
 
     /// What else may give a range away that so many cells did not: more cells of it, or cells of its parts, so many
-    /// levels below; none if another look is not worth it.
-    pub(super) fn more(&self, range: Range, counts: (u64, u64), peeled: &Peeled, times: u8) -> Option<(u8, usize)> {
-        let (had, elements) = (peeled.rest.cells().len(), about(peeled, counts, &[]));
+    /// levels below; none if another look is not worth it. `counted` says whether the counts of its cells tell anything.
+    pub(super) fn more(
+        &self,
+        range: Range,
+        counts: (u64, u64),
+        peeled: &Peeled,
+        counted: bool,
+        times: u8,
+    ) -> Option<(u8, usize)> {
+        let had = peeled.rest.cells().len();
+        let elements = match peeled.reach() {
+            Some(reach) if !counted => reach,
+            _ => about(peeled, counts, &[]),
+        };
         if times >= self.more || had == 0 || elements > (counts.0 + counts.1) / 4 {
             return None;
         }
@@ -162,7 +176,7 @@ impl Planner {
 fn about(peeled: &Peeled, (mine, theirs): (u64, u64), further: &[u8]) -> u64 {
     let found = (peeled.mine.len() as i64, peeled.theirs.len() as i64);
     let surplus = (mine as i64).wrapping_sub(theirs as i64);
-    if let Some(reach) = peeled.reach() {
+    if let Some(reach) = peeled.reach().filter(|_| peeled.found() >= REACH_TELLS) {
         return reach;
     }
     // Further cells still count what was peeled.

@@ -472,7 +472,7 @@ impl Responder {
 
     fn want(&mut self, want: Want) -> Result<(), SessionError> {
         self.check(want.transfer.1, Rights::READ, "a wish for records without the right to read")?;
-        let elements = unpack_elements(&want.elements.0)?;
+        let (bits, elements) = unpack_elements(&want.elements.0)?;
         let mut selections: Vec<Selection> =
             wire::unpack_ranges(&want.ranges.0)?.into_iter().map(Selection::Range).collect();
         if !want.entries.is_empty() {
@@ -480,7 +480,7 @@ impl Responder {
             selections.push(Selection::Entries(entries.collect()));
         }
         if !elements.is_empty() {
-            selections.push(Selection::Elements(elements));
+            selections.push(Selection::Elements(bits, elements));
         }
         self.outputs.push_back(Output::Stream {
             transfer: want.transfer,

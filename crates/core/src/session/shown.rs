@@ -12,7 +12,7 @@ use crate::mark::{Mark, alone, pack_marks};
 use crate::message::{AskCells, Cells, Compared, Differing, Message, Open, Rights};
 use crate::query::{Ask, Item, Query};
 use crate::range::Range;
-use crate::sketch::{Cell, CellRun, Sketch};
+use crate::sketch::{COUNTED, Cell, CellRun, Sketch};
 use crate::tree::Summary;
 use crate::wire::{self, Body, RangeView};
 
@@ -23,7 +23,7 @@ const CELLS_PER_RUN: usize = 2048;
 pub(super) fn opening_cells(open: &Open) -> Option<CellRun> {
     let mut reader = Reader::new(&open.cells.0);
     let run = CellRun::decode(&mut reader).ok()?;
-    (run.range == Range::ALL && run.from == 0 && (1..=OPENING_MAX).contains(&run.cells.len())).then_some(run)
+    (run.range == Range::ALL && run.counted && (1..=OPENING_MAX).contains(&run.cells.len())).then_some(run)
 }
 
 impl Responder {
@@ -99,7 +99,10 @@ impl Responder {
             // A range without cells is named too, so that the opener knows that there are none.
             let none: &[Cell] = &[];
             for cells in cells.chunks(CELLS_PER_RUN).chain(cells.is_empty().then_some(none)) {
-                CellRun::new(*range, count, from, cells).encode(&mut runs.0);
+                let few = id > 0 && from == 0 && cells.len() <= COUNTED;
+                let run =
+                    if few { CellRun::counted(*range, count, cells) } else { CellRun::new(*range, count, from, cells) };
+                run.encode(&mut runs.0);
                 from += cells.len();
                 if runs.0.len() >= FRAME_BYTES_AIM {
                     self.send(Message::Cells(Cells { id, last: false, runs: std::mem::take(&mut runs) }));

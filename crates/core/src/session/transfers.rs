@@ -13,7 +13,7 @@ use crate::message::{Message, Transfer, Want, Written};
 use crate::query::{Applied, Guard, Incoming, Overwrite, Query, Replacement, Selection};
 use crate::range::Position;
 use crate::record::{Content, Record};
-use crate::sketch::{Element, pack_elements};
+use crate::sketch::{ELEMENT_DEPTH, Element, pack_elements};
 use crate::wire;
 
 /// Entries that one request for records names; about 20 bytes each.
@@ -40,8 +40,9 @@ pub(super) struct Transfers {
     next: u16,
     /// Transfers to the peer, and whether their records are yet to be counted as ours alone.
     sent: BTreeMap<Transfer, bool>,
-    /// Transfers to us, with how many of their records are counted already.
-    wanted: BTreeMap<Transfer, u64>,
+    /// Transfers to us, with how many of their records are counted already; none of those that a sketch named, of which
+    /// only what arrives is counted.
+    wanted: BTreeMap<Transfer, Option<u64>>,
     /// Records whose marks were told and are not answered yet.
     offered: BTreeMap<Transfer, Offered>,
     applying: u64,
@@ -99,7 +100,7 @@ impl Transfers {
     /// Names a transfer of what wins over these records; which of them are wanted is told apart.
     pub(super) fn offer(&mut self, collection: CollectionId, offered: Offered) -> Transfer {
         let transfer = self.number(collection);
-        self.wanted.insert(transfer, u64::MAX);
+        self.wanted.insert(transfer, Some(u64::MAX));
         self.offered.insert(transfer, offered);
         transfer
     }
@@ -155,15 +156,20 @@ impl Transfers {
     }
 }
 
+/// Bits of an element that tell an entry from so many others but for one time in a million, which costs a round.
+fn telling_bits(entries: u64) -> u32 {
+    (u64::BITS - entries.leading_zeros() + 20).clamp(4 * u32::from(ELEMENT_DEPTH), u64::BITS)
+}
+
 fn gather(into: &mut BTreeMap<CollectionId, Gathered>, collection: CollectionId, selection: Selection) {
-    if matches!(&selection, Selection::Elements(elements) if elements.is_empty()) {
+    if matches!(&selection, Selection::Elements(_, elements) if elements.is_empty()) {
         return;
     }
     let gathered = into.entry(collection).or_default();
     match selection {
         Selection::Range(range) => gathered.ranges.push(range),
         Selection::Entries(entries) => gathered.entries.extend(entries),
-        Selection::Elements(elements) => gathered.elements.extend(elements),
+        Selection::Elements(_, elements) => gathered.elements.extend(elements),
     }
 }
 
@@ -185,7 +191,7 @@ impl Opener {
             let guards = if versioned { Guards::Join } else { Guards::Compared(gathered.guards) };
             // What a sketch named may not be there: only what arrives is counted, so it travels apart.
             if !gathered.elements.is_empty() {
-                let selections = vec![Selection::Elements(sorted(gathered.elements))];
+                let selections = vec![Selection::Elements(u64::BITS, sorted(gathered.elements))];
                 self.stream(collection, true, selections, Vec::new(), guards.clone());
             }
             let mut selections: Vec<Selection> = gathered.ranges.into_iter().map(Selection::Range).collect();
@@ -196,27 +202,34 @@ impl Opener {
                 self.stream(collection, false, selections, gathered.given, guards);
             }
         }
+        let bits = telling_bits(self.outcome.root_theirs.count);
         let wanting = room(self.transfers.wanted.len()).then(|| std::mem::take(&mut self.transfers.wanting));
         for (collection, gathered) in wanting.unwrap_or_default() {
-            let (entries, elements) = (sorted(gathered.entries), sorted(gathered.elements));
-            let mut ranges = gathered.ranges.chunks(RANGES_PER_MESSAGE_MAX / 2);
+            any = true;
+            // What a sketch named may not be there: only what arrives is counted, so it travels apart.
+            for few in sorted(gathered.elements).chunks(ENTRIES_PER_WANT) {
+                self.want(collection, None, Want { elements: Blob(pack_elements(bits, few)), ..Want::default() });
+            }
+            let entries = sorted(gathered.entries);
             let mut entries = entries.chunks(ENTRIES_PER_WANT);
-            let mut elements = elements.chunks(ENTRIES_PER_WANT);
+            let mut ranges = gathered.ranges.chunks(RANGES_PER_MESSAGE_MAX / 2);
             loop {
                 let (parts, some) = (ranges.next().unwrap_or_default(), entries.next().unwrap_or_default());
-                let few = elements.next().unwrap_or_default();
-                if parts.is_empty() && some.is_empty() && few.is_empty() {
+                if parts.is_empty() && some.is_empty() {
                     break;
                 }
-                any = true;
-                let transfer = self.transfers.number(collection);
-                self.transfers.wanted.insert(transfer, some.len() as u64);
                 let entries = some.iter().map(|(position, short)| (position.0, *short)).collect();
-                let (ranges, elements) = (Blob(wire::pack_ranges(parts)), Blob(pack_elements(few)));
-                self.send(Message::Want(Want { transfer, ranges, entries, elements }));
+                let want = Want { ranges: Blob(wire::pack_ranges(parts)), entries, ..Want::default() };
+                self.want(collection, Some(some.len() as u64), want);
             }
         }
         any
+    }
+
+    fn want(&mut self, collection: CollectionId, counted: Option<u64>, want: Want) {
+        let transfer = self.transfers.number(collection);
+        self.transfers.wanted.insert(transfer, counted);
+        self.send(Message::Want(Want { transfer, ..want }));
     }
 
     fn stream(&mut self, c: CollectionId, alone: bool, selections: Vec<Selection>, given: Vec<Record>, guards: Guards) {
@@ -274,7 +287,10 @@ impl Opener {
     pub(super) fn on_end(&mut self, transfer: Transfer, records: u64, moved: u64) -> Result<(), SessionError> {
         let named = self.transfers.wanted.remove(&transfer);
         let named = named.ok_or(SessionError::Unexpected("the end of a transfer that nobody wanted"))?;
-        self.counts.only_theirs += (records + moved).saturating_sub(named);
+        self.counts.only_theirs += match named {
+            Some(named) => (records + moved).saturating_sub(named),
+            None => records,
+        };
         self.counts.to_mine.moved += moved;
         self.counts.to_mine.offered += moved;
         self.fresh += moved;

@@ -3,7 +3,7 @@
 //! Sums go without the whole bytes of the prefix that all elements of the range share. A store's rows keep whole
 //! counts, as what they are beyond what so many elements lead one to expect; on the wire less is enough ([`CellRun`]).
 
-use super::{COUNTED, Cell, ELEMENT_DEPTH, Element};
+use super::{COUNTED, Cell, ELEMENT_DEPTH, Element, POSITION_BITS};
 use crate::bounds::{CELLS_MAX, RANGES_PER_MESSAGE_MAX};
 use crate::canonical::{DecodeError, Reader, put_varint};
 use crate::range::Range;
@@ -12,8 +12,8 @@ use crate::wire::{put_range, take_range};
 
 /// Some consecutive cells of a range, as they travel.
 ///
-/// Whoever subtracts them knows how many elements both sides have, so little of a count is needed: sixteen bits of
-/// the first [`COUNTED`] cells, for estimates, and what is left of four of the others, for signs.
+/// Of a count only its sign is needed to peel: what is left of four. Sixteen bits of it travel where the number of
+/// differences is yet to be estimated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CellRun {
     /// The range.
@@ -22,15 +22,22 @@ pub struct CellRun {
     pub count: u64,
     /// The place of the first cell.
     pub from: usize,
+    /// Whether sixteen bits of the counts travel. Only of cells from the first on, and at most [`COUNTED`].
+    pub counted: bool,
     /// The cells, with what is left of their counts; none if the range keeps none there.
     pub cells: Vec<Cell>,
 }
 
 impl CellRun {
-    /// A run of these cells, cut to what travels.
+    /// A run of these cells, from a place on, to be peeled.
     pub fn new(range: Range, count: u64, from: usize, cells: &[Cell]) -> CellRun {
-        let cut = |(place, cell): (usize, &Cell)| Cell { count: cell.count.rem_euclid(modulus(place)), ..*cell };
-        CellRun { range, count, from, cells: (from..).zip(cells).map(cut).collect() }
+        CellRun { range, count, from, counted: false, cells: cut(cells, 1 << 2) }
+    }
+
+    /// The first cells of a range, at most [`COUNTED`] of these, to be peeled and to estimate by.
+    pub fn counted(range: Range, count: u64, cells: &[Cell]) -> CellRun {
+        let cells = cut(&cells[..cells.len().min(COUNTED)], 1 << 16);
+        CellRun { range, count, from: 0, counted: true, cells }
     }
 
     /// Appends the packed run.
@@ -39,9 +46,8 @@ impl CellRun {
         put_range(out, self.range, 0);
         put_varint(out, self.count);
         put_varint(out, self.from as u64);
-        put_varint(out, self.cells.len() as u64);
-        let counted = COUNTED.saturating_sub(self.from).min(self.cells.len());
-        let (counts, rest) = self.cells.split_at(counted);
+        put_varint(out, (self.cells.len() as u64) << 1 | u64::from(self.counted));
+        let (counts, rest) = self.cells.split_at(if self.counted { self.cells.len() } else { 0 });
         counts.iter().for_each(|cell| out.extend_from_slice(&(cell.count as u16).to_be_bytes()));
         out.extend(
             rest.chunks(4).map(|four| (0..).zip(four).fold(0u8, |b, (i, cell)| b | (cell.count as u8 & 3) << (2 * i))),
@@ -56,19 +62,23 @@ impl CellRun {
     pub fn decode(reader: &mut Reader<'_>) -> Result<CellRun, DecodeError> {
         let (range, 0) = take_range(reader)? else { return Err(DecodeError::Malformed("range of cells")) };
         let count = reader.varint("elements of a range", i64::MAX as u64)?;
-        let mut place = || reader.varint("place of a cell", CELLS_MAX as u64).map(|place| place as usize);
-        let (from, n) = (place()?, place()?);
-        let counted = COUNTED.saturating_sub(from).min(n);
-        let wide = reader.take(2 * counted)?.as_chunks::<2>().0;
+        let from = reader.varint("place of a cell", CELLS_MAX as u64)? as usize;
+        let length = reader.varint("cells of a run", (CELLS_MAX as u64) << 1 | 1)?;
+        let (n, counted) = (length as usize >> 1, length & 1 == 1);
+        if counted && (from > 0 || n > COUNTED) {
+            return Err(DecodeError::Malformed("counted cells"));
+        }
+        let (wide, narrow) = if counted { (n, 0) } else { (0, n) };
+        let wide = reader.take(2 * wide)?.as_chunks::<2>().0;
         let wide = wide.iter().map(|bytes| i64::from(u16::from_be_bytes(*bytes)));
-        let narrow = reader.take((n - counted).div_ceil(4))?;
+        let narrow = reader.take(narrow.div_ceil(4))?;
         let narrow = narrow.iter().flat_map(|four| (0..4).map(|i| i64::from(*four >> (2 * i) & 3)));
         let (known, prefix) = (known_bytes(range), prefix(range));
         let mut cells = Vec::with_capacity(n.min(reader.rest().len() / 5));
         for beyond in wide.chain(narrow).take(n) {
             cells.push(take_cell(reader, known, prefix, beyond)?);
         }
-        Ok(CellRun { range, count, from, cells })
+        Ok(CellRun { range, count, from, counted, cells })
     }
 
     /// Reads all runs of a message.
@@ -82,30 +92,36 @@ impl CellRun {
     }
 }
 
-/// What travels of the count of the cell at a place is what is left of this.
-fn modulus(place: usize) -> i64 {
-    if place < COUNTED { 1 << 16 } else { 4 }
+/// What is left of the counts of these cells.
+fn cut(cells: &[Cell], modulus: i64) -> Vec<Cell> {
+    cells.iter().map(|cell| Cell { count: cell.count.rem_euclid(modulus), ..*cell }).collect()
 }
 
-/// Packs elements, which rise ([`crate::rising`]).
-pub fn pack_elements(elements: &[Element]) -> Vec<u8> {
-    let numbers: Vec<u64> = elements.iter().map(|element| element.0).collect();
+/// Packs elements, which rise ([`crate::rising`]), each by its first `bits` bits, at least those of its position.
+pub fn pack_elements(bits: u32, elements: &[Element]) -> Vec<u8> {
+    let mut numbers: Vec<u64> = elements.iter().map(|element| element.0 >> (u64::BITS - bits)).collect();
+    numbers.dedup();
     let mut out = Vec::new();
     if !numbers.is_empty() {
-        put_rising(&mut out, u64::BITS, &numbers);
+        out.push(bits as u8);
+        put_rising(&mut out, bits, &numbers);
     }
     out
 }
 
-/// Reads elements, a bounded number.
-pub fn unpack_elements(bytes: &[u8]) -> Result<Vec<Element>, DecodeError> {
+/// Reads elements, a bounded number, and how many bits of each came; the others are zero.
+pub fn unpack_elements(bytes: &[u8]) -> Result<(u32, Vec<Element>), DecodeError> {
     if bytes.is_empty() {
-        return Ok(Vec::new());
+        return Ok((u64::BITS, Vec::new()));
     }
     let mut reader = Reader::new(bytes);
-    let numbers = take_rising(&mut reader, "elements of a message", u64::BITS, RANGES_PER_MESSAGE_MAX)?;
+    let bits = u32::from(reader.u8()?);
+    if !(POSITION_BITS..=u64::BITS).contains(&bits) {
+        return Err(DecodeError::Malformed("bits of an element"));
+    }
+    let numbers = take_rising(&mut reader, "elements of a message", bits, RANGES_PER_MESSAGE_MAX)?;
     reader.end()?;
-    Ok(numbers.into_iter().map(Element).collect())
+    Ok((bits, numbers.into_iter().map(|number| Element(number << (u64::BITS - bits))).collect()))
 }
 
 /// Appends cells `from..from + cells.len()` of a range whose sketch counts `count` elements in all.

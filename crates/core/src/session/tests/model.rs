@@ -301,9 +301,9 @@ impl Model {
                         self.entries.iter().filter(|(e, _)| range.contains(e.position)).map(|(_, k)| k.clone()),
                     );
                 }
-                Selection::Elements(elements) => {
+                Selection::Elements(bits, elements) => {
                     for element in elements {
-                        let same = |(entry, _): &(&Entry, &Vec<u8>)| Element::of(entry) == *element;
+                        let same = |(entry, _): &(&Entry, &Vec<u8>)| Element::of(entry).cut(*bits) == *element;
                         match self.keyed(element.range()).filter(same).collect::<Vec<_>>().as_slice() {
                             [(_, key)] => keys.push((*key).clone()),
                             _ => moved += 1,

@@ -226,7 +226,7 @@ proptest! {
         let _ = crate::sketch::unpack_elements(&bytes);
         let mut run = vec![0];
         put_varint(&mut run, count >> 1);
-        run.extend([0, 20]);
+        run.extend([0, 20 << 1 | (count & 1) as u8]);
         run.extend(&bytes);
         if let Ok(runs) = crate::sketch::CellRun::unpack_all(&run) {
             for run in runs {
