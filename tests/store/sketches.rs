@@ -208,7 +208,7 @@ fn the_cells_of_a_root_beyond_those_in_memory_are_in_its_rows() {
         let ops = (first..first + 17_000).map(|key| Op::put(key.to_be_bytes(), "v")).collect();
         store.batch(ops, Durability::Buffered).expect("batch");
         let found = store.sketches(FIRST, &[Range::ALL], usize::MAX).expect("sketches");
-        assert_eq!(found[0].cells().len(), if first == 0 { 4_096 } else { 16_384 });
+        assert_eq!(found[0].cells().len(), if first == 0 { 8_192 } else { 16_384 });
         compare(&store, Lengths::Fewer, &mut draw, &format!("from {first}"));
     }
     assert_sound(&store, "at the end");
