@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use reknit_core::mark::{pack_marks, unpack_marks, unpack_places};
+use reknit_core::mark::{Grain, pack_marks, unpack_marks, unpack_places};
 use reknit_core::sketch::{CellRun, Element, Sketch, pack_elements, unpack_elements};
 
 fuzz_target!(|bytes: &[u8]| {
@@ -30,7 +30,8 @@ fuzz_target!(|bytes: &[u8]| {
         }
         2 => {
             if let Ok(marks) = unpack_marks(bytes) {
-                assert_eq!(unpack_marks(&pack_marks(&marks)), Ok(marks));
+                let again = unpack_marks(&pack_marks(&marks.list, Grain::Each));
+                assert_eq!(again.map(|marks| marks.list), Ok(marks.list));
             }
         }
         _ => {

@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_right_holds_where_it_was_granted_and_nowhere_else() {
-        let collections = ["users", "orders"].map(|name| Collection { name: name.into(), policy: "newest".into() });
+        let collections = ["users", "orders"].map(|name| Collection { name: name.into(), policy: "newest/1".into() });
         let shop = Definition { collections: collections.into(), ..Definition::simple(DatasetId([1; 16]), "shop") };
         let other = Definition::simple(DatasetId([2; 16]), "other");
         let grants: Grants = "compare, shop=read,shop/orders=write,shop/orders=read".parse().expect("understood");

@@ -10,7 +10,7 @@ use reknit_core::message::{Message, Transfer};
 use reknit_core::query::{Guard, Incoming, Page, Selection};
 use reknit_core::session::{Guards, SessionError};
 use reknit_core::wire::RecordFrame;
-use reknit_core::{Position, Record};
+use reknit_core::{Keys, Position, Record};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -258,7 +258,8 @@ async fn write_records(
 /// Streams one job: pages from the store, frames to the lane, no faster than the lane takes them.
 async fn stream(writer: &mut FrameWriter, job: Job, side: &Arc<dyn Side>) -> Result<(), StreamError> {
     let Job { transfer, selections, given, guards } = job;
-    let mut filling = Filling { writer, transfer, guards, records: Vec::new(), bytes: 0, sent: 0 };
+    let keys = side.describe().keys;
+    let mut filling = Filling { writer, transfer, guards, keys, records: Vec::new(), bytes: 0, sent: 0 };
     let mut moved = 0;
     for selection in selections {
         let selection = Arc::new(selection);
@@ -266,8 +267,9 @@ async fn stream(writer: &mut FrameWriter, job: Job, side: &Arc<dyn Side>) -> Res
         loop {
             let page = read_page(side, transfer, &selection, after).await.map_err(StreamError::Store)?;
             moved += page.moved;
+            let bare = matches!(*selection, Selection::Bare(_) | Selection::Versions { bare: true, .. });
             for record in page.records {
-                filling.put(record).await?;
+                filling.put(record, bare).await?;
             }
             after = page.next;
             if after.is_none() {
@@ -276,7 +278,7 @@ async fn stream(writer: &mut FrameWriter, job: Job, side: &Arc<dyn Side>) -> Res
         }
     }
     for record in given {
-        filling.put(record).await?;
+        filling.put(record, false).await?;
     }
     filling.flush().await?;
     let records = filling.sent;
@@ -288,14 +290,20 @@ struct Filling<'w> {
     writer: &'w mut FrameWriter,
     transfer: Transfer,
     guards: Guards,
+    keys: Arc<Keys>,
     records: Vec<Incoming>,
     bytes: usize,
     sent: u64,
 }
 
 impl Filling<'_> {
-    async fn put(&mut self, record: Record) -> Result<(), StreamError> {
+    /// Adds a record, without its contents if the receiver holds them.
+    async fn put(&mut self, mut record: Record, bare: bool) -> Result<(), StreamError> {
         let guard = match &self.guards {
+            Guards::Join if bare => {
+                record.strip(&self.keys);
+                Guard::Bare
+            }
             Guards::Join => Guard::Join,
             Guards::Compared(guards) => Guard::IfShort(guards.get(&record.key).copied().flatten()),
         };

@@ -13,7 +13,8 @@ fn run(test: impl Future<Output = ()>) {
 }
 
 fn definition() -> Definition {
-    let collections = ["users", "orders", "logs"].map(|name| Collection { name: name.into(), policy: "newest".into() });
+    let collections =
+        ["users", "orders", "logs"].map(|name| Collection { name: name.into(), policy: "newest/1".into() });
     Definition { collections: collections.into(), ..Definition::simple(DatasetId([1; 16]), "shop") }
 }
 

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use reknit_core::bounds::{KEY_BYTES_MAX, LEVELS_MAX};
 use reknit_core::query::{Ask, Guard, Incoming, Item, Selection, Shape};
 use reknit_core::range::DEPTH_MAX;
+use reknit_core::record::Dot;
 use reknit_core::sketch::{Element, Sketch, cells_kept};
 use reknit_core::tree::{Summary, is_leaf};
 use reknit_core::{
-    Actor, CollectionId, Content, Digest, Entry, Position, Profile, Range, Record, Sibling, Stamp, State, Version,
+    Actor, CollectionId, Content, Digest, Entry, Keeps, Position, Profile, Range, Record, Sibling, Stamp, State,
+    Version,
 };
 
 use super::engine::conformance::Draw;
@@ -25,7 +27,10 @@ pub type Make<'a> = &'a mut dyn FnMut() -> Arc<dyn Side>;
 pub fn run(make: Make<'_>, seed: u64, batches: usize) {
     empty(&*make());
     refusals(&*make());
-    guards(&*make());
+    match make().describe().definition.keeps(FIRST) {
+        Keeps::Newest => guards(&*make()),
+        Keeps::All => siblings(&*make()),
+    }
     histories(&*make(), seed, batches);
 }
 
@@ -98,12 +103,47 @@ fn guards(side: &dyn Side) {
     );
     let two = [guarded(&new, Guard::Join), guarded(&old, Guard::IfShort(digest(&new).map(|d| d.short())))].concat();
     assert_eq!(fate(two), (2, 0, 0), "a batch is decided in order");
+    let bare = |record: &Record| {
+        let mut bare = record.clone();
+        bare.strip(&info.keys);
+        guarded(&bare, Guard::Bare)
+    };
+    let renewed = self::record(b"k", 10, 2, Some(b"old"));
+    assert_eq!(fate(bare(&self::record(b"k", 11, 2, Some(b"elsewhere")))), (0, 0, 1), "its content is not here");
+    assert_eq!(fate(bare(&renewed)), (1, 0, 0), "its content is here under another version");
+    assert_eq!(fate(bare(&self::record(b"n", 10, 2, Some(b"old")))), (0, 0, 1), "of another key");
     let position = info.keys.position(name, b"k");
     let place = Range::of(position, DEPTH_MAX);
     let items = side.items(FIRST, &[place, place]).expect("items");
     assert_eq!(items.len(), 1);
-    assert_eq!((items[0].digest, items[0].commit), (digest(&old), side.cut().expect("cut").commit));
+    assert_eq!((items[0].digest, items[0].commit), (digest(&renewed), side.cut().expect("cut").commit));
     side.sync().expect("sync");
+}
+
+/// Versions that have not seen each other stay side by side, until one comes that has seen them.
+fn siblings(side: &dyn Side) {
+    let apply = |record: &Record, guard| {
+        let batch = vec![Incoming { record: record.clone(), guard }];
+        let applied = side.apply(FIRST, batch, Durability::Synced).expect("apply");
+        (applied.applied, applied.kept, applied.moved)
+    };
+    let place =
+        Range::of(side.describe().keys.position(&side.describe().definition.collections[0].name, b"k"), DEPTH_MAX);
+    let stamps = || -> Vec<u64> {
+        let items = side.items(FIRST, &[place]).expect("items");
+        items[0].versions.iter().map(|info| info.version.stamp.0).collect()
+    };
+    let (one, two) = (record(b"k", 5, 1, Some(b"one")), record(b"k", 9, 2, Some(b"two")));
+    assert_eq!(apply(&two, Guard::Join), (1, 0, 0));
+    assert_eq!(apply(&one, Guard::Join), (1, 0, 0), "older, and nobody has seen it");
+    assert_eq!((apply(&one, Guard::Join), stamps()), ((0, 1, 0), vec![9, 5]));
+    let mut after = record(b"k", 6, 3, Some(b"one"));
+    let seen = Version::after(Stamp(6), Actor(3), [&two.state.winner().version]);
+    after.state = State::single(Sibling { version: seen, ..after.state.winner().clone() });
+    after.strip(&side.describe().keys);
+    assert_eq!(apply(&after, Guard::Bare), (1, 0, 0), "what it brings is the content of another");
+    assert_eq!(stamps(), [6, 5], "what has seen the newest replaces it, whatever the clocks say");
+    assert_eq!((apply(&two, Guard::Join), stamps()), ((0, 1, 0), vec![6, 5]));
 }
 
 fn histories(side: &dyn Side, seed: u64, batches: usize) {
@@ -118,7 +158,7 @@ fn histories(side: &dyn Side, seed: u64, batches: usize) {
         for _ in 0..size {
             let record = drawn(&mut draw);
             let next = match model.get(&record.key) {
-                Some(mine) => mine.join(&record.state, &side.describe().keys),
+                Some(mine) => mine.join(&record.state, side.describe().definition.keeps(FIRST), &side.describe().keys),
                 None => record.state.clone(),
             };
             if model.get(&record.key) != Some(&next) {
@@ -195,6 +235,7 @@ fn compare(side: &dyn Side, model: &BTreeMap<Vec<u8>, State>, draw: &mut Draw, n
     rested(side, &entries, draw, note);
     listed(side, &records, draw, note);
     read(side, &records, &digest, draw, note);
+    named(side, &records, draw, note);
     if profile == Profile::Versioned {
         moved(side, &records, &digest, note);
     }
@@ -296,6 +337,33 @@ fn read(
         }
         assert_eq!(found.iter().collect::<Vec<_>>(), should, "{note}: {what:?}");
     }
+}
+
+/// Versions are read by their names; a record of which none is there is counted once, whatever the pages.
+fn named(side: &dyn Side, records: &[(Position, Record)], draw: &mut Draw, note: &str) {
+    let (mut of, mut should, mut gone) = (Vec::new(), Vec::new(), 0);
+    for (position, record) in records {
+        let mut dots: Vec<Dot> = record.state.versions().iter().map(|sibling| sibling.version.dot()).collect();
+        dots.retain(|_| draw.below(3) > 0);
+        match record.state.only(&dots) {
+            Some(state) => should.push(Record { key: record.key.clone(), state }),
+            None => gone += 1,
+        }
+        dots.push((Stamp(7), Actor(0)));
+        of.push((*position, dots));
+    }
+    let what = Selection::Versions { bare: false, of };
+    let (mut found, mut moved, mut after) = (Vec::new(), 0, None);
+    loop {
+        let page = side.read(FIRST, &what, after, 60).expect("read");
+        found.extend(page.records);
+        moved += page.moved;
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!((found, moved), (should, gone), "{note}");
 }
 
 /// Entries that are not there, or not any more, are counted once, whatever the pages.

@@ -53,12 +53,7 @@ fn bytes_that_mean_nothing_end_their_session_and_no_other() {
         let theirs = Counted::new(&b);
         let two = two(theirs.clone(), Rights::ALL);
         let root = b.root();
-        let bye = Message::Want(Want {
-            transfer: Transfer(1, CollectionId(9)),
-            ranges: Default::default(),
-            entries: vec![],
-            elements: Default::default(),
-        });
+        let bye = Message::Want(Want { transfer: Transfer(1, CollectionId(9)), ..Want::default() });
         let mut first: Vec<Vec<u8>> =
             vec![vec![], vec![0], vec![1, 0xc0], vec![255; 900], vec![64, 1, 2], vec![66, 0xc1], bye.encode()];
         let mut seed = 1_u64;
@@ -266,7 +261,7 @@ fn what_was_not_granted_is_not_done_though_the_session_began() {
                 records.writer.write(&[&[0], frame.as_slice()].concat()).await.expect("written");
             } else {
                 let ranges = Blob(reknit::core::wire::pack_ranges(&[Range::ALL]));
-                let want = Message::Want(Want { transfer, ranges, entries: vec![], elements: Default::default() });
+                let want = Message::Want(Want { transfer, ranges, ..Want::default() });
                 link.control.writer.write(&want.encode()).await.expect("written");
                 records.writer.write(&[]).await.expect("the lane is seen");
             }
@@ -301,12 +296,7 @@ fn a_peer_that_stalls_holds_up_nobody_but_itself() {
         let _records = lane(&greedy, 1, 1).await.expect("opened");
         for number in 0..4 {
             let ranges = Blob(reknit::core::wire::pack_ranges(&[Range::ALL]));
-            let want = Want {
-                transfer: Transfer(number, CollectionId(0)),
-                ranges,
-                entries: vec![],
-                elements: Default::default(),
-            };
+            let want = Want { transfer: Transfer(number, CollectionId(0)), ranges, ..Want::default() };
             wants.write_all(&framed(&Message::Want(want).encode())).await.expect("written");
         }
         for _ in 0..3 {

@@ -373,7 +373,7 @@ fn large_values_travel_in_pieces_both_ways() {
 fn several_collections_are_repaired_each_in_itself() {
     run(async {
         let names = ["users", "orders", "logs", "empty"];
-        let collections = names.map(|name| Collection { name: name.into(), policy: "newest".into() });
+        let collections = names.map(|name| Collection { name: name.into(), policy: "newest/1".into() });
         let shop = Definition { collections: collections.into(), ..Definition::simple(DatasetId([3; 16]), "shop") };
         let (mine, theirs) = (store_of(shop.clone()), store_of(shop));
         let put = |store: &Store, name: &str, count: usize| {

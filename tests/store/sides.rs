@@ -37,6 +37,17 @@ fn memory_keeps_the_contract_under_the_content_profile() {
 }
 
 #[test]
+fn memory_keeps_the_contract_where_all_versions_are_kept() {
+    for (seed, bits) in [(1, None), (2, Some(3))] {
+        let mut definition = support::definition();
+        definition.collections[0].policy = "keep-both/1".into();
+        let options = Options { position_bits: bits, ..options(EngineKind::Fjall) };
+        let make = || Store::in_memory(definition.clone(), support::key(), &options);
+        contract::run(&mut || Arc::new(make().expect("create")), seed, 16);
+    }
+}
+
+#[test]
 fn every_engine_keeps_the_contract() {
     for engine in ENGINES {
         let home = tempfile::tempdir().expect("a directory");

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::bounds::{COLLECTIONS_MAX, NAME_BYTES_MAX};
 use crate::canonical::DecodeError;
 use crate::digest::Digest;
+use crate::record::Keeps;
 
 const DEFINITION_FORMAT: u8 = 1;
 
@@ -74,6 +75,16 @@ impl Definition {
     pub fn collection(&self, name: &str) -> Option<CollectionId> {
         let place = self.collections.iter().position(|c| c.name == name)?;
         u16::try_from(place).ok().map(CollectionId)
+    }
+
+    /// What replicas keep of concurrent versions in a collection, which must be there.
+    pub fn keeps(&self, collection: CollectionId) -> Keeps {
+        crate::policy::keeps(&self.collections[usize::from(collection.0)].policy)
+    }
+
+    /// Whether stamps alone tell which record of a collection wins.
+    pub fn ranks(&self, collection: CollectionId) -> bool {
+        self.profile == Profile::Versioned && self.keeps(collection) == Keeps::Newest
     }
 
     /// Its canonical bytes: a format version, then MessagePack.

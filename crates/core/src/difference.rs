@@ -8,6 +8,8 @@ use crate::dataset::{CollectionId, Profile};
 use crate::digest::Digest;
 use crate::query::{Item, VersionInfo};
 use crate::range::Position;
+use crate::record::{Dot, Keeps};
+use crate::stamp::Millis;
 
 /// Which side is meant, seen from the opener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -53,35 +55,102 @@ pub struct Difference {
     pub stable: bool,
 }
 
+/// What two sides know of one key that differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// How it differs.
+    pub kind: Kind,
+    /// Whether the opener lacks something that the responder has.
+    pub mine_lacks: bool,
+    /// Whether the responder lacks something that the opener has.
+    pub theirs_lacks: bool,
+}
+
+impl Judged {
+    /// Only one side has something that the other lacks.
+    fn one(kind: Kind, wins: Side) -> Judged {
+        Judged { kind, mine_lacks: wins == Side::Theirs, theirs_lacks: wins == Side::Mine }
+    }
+
+    fn both(kind: Kind) -> Judged {
+        Judged { kind, mine_lacks: true, theirs_lacks: true }
+    }
+}
+
 /// Judges two items of one key; nothing if they do not differ.
 ///
 /// Digests may have been cut on their way; a cut digest equals a whole one that begins with it.
-pub fn judge(profile: Profile, mine: Option<&Item>, theirs: Option<&Item>) -> Option<Kind> {
+pub fn judge(profile: Profile, keeps: Keeps, mine: Option<&Item>, theirs: Option<&Item>) -> Option<Judged> {
     let entry = |item: Option<&Item>| item.and_then(|item| item.digest).map(|digest| digest.short());
     if entry(mine) == entry(theirs) {
         return None;
     }
     let (mine, theirs) = match (mine, theirs) {
         (Some(mine), Some(theirs)) if entry(Some(mine)).is_some() && entry(Some(theirs)).is_some() => (mine, theirs),
-        (Some(mine), _) if mine.digest.is_some() => return Some(Kind::Only(Side::Mine)),
-        _ => return Some(Kind::Only(Side::Theirs)),
+        (Some(mine), _) if mine.digest.is_some() => return Some(Judged::one(Kind::Only(Side::Mine), Side::Mine)),
+        _ => return Some(Judged::one(Kind::Only(Side::Theirs), Side::Theirs)),
     };
-    let (a, b) = (mine.versions.first()?, theirs.versions.first()?);
     if profile == Profile::Content {
-        return Some(Kind::Content);
+        return Some(Judged::both(Kind::Content));
     }
-    let rank = |info: &VersionInfo| (info.version.stamp, info.version.actor);
-    let cut = |info: &VersionInfo| (info.content.as_ref().map(Digest::short), info.expires);
+    match keeps {
+        Keeps::Newest => judge_newest(mine.versions.first()?, theirs.versions.first()?),
+        Keeps::All => judge_all(&mine.versions, &theirs.versions),
+    }
+}
+
+fn cut(info: &VersionInfo) -> (Option<u64>, Option<Millis>) {
+    (info.content.as_ref().map(Digest::short), info.expires)
+}
+
+fn judge_newest(a: &VersionInfo, b: &VersionInfo) -> Option<Judged> {
+    let rank = |info: &VersionInfo| info.version.dot();
     let winner = match (rank(a), cut(a)).cmp(&(rank(b), cut(b))) {
         std::cmp::Ordering::Greater => Side::Mine,
         std::cmp::Ordering::Less => Side::Theirs,
         // The same to eight bytes of digest, and yet different.
-        std::cmp::Ordering::Equal => return Some(Kind::Content),
+        std::cmp::Ordering::Equal => return Some(Judged::both(Kind::Content)),
     };
     if cut(a) == cut(b) {
-        return Some(Kind::Versions(winner));
+        return Some(Judged::one(Kind::Versions(winner), winner));
     }
     let (newer, older) = if winner == Side::Mine { (a, b) } else { (b, a) };
     let seen = rank(a) != rank(b) && newer.version.has_seen(&older.version);
-    Some(if seen { Kind::Newer(winner) } else { Kind::Concurrent(winner) })
+    Some(Judged::one(if seen { Kind::Newer(winner) } else { Kind::Concurrent(winner) }, winner))
+}
+
+/// The versions of one side that the other lacks, and whether it holds all their contents.
+pub fn lacking(of: &[VersionInfo], by: &[VersionInfo]) -> (Vec<Dot>, bool) {
+    let lacking = || of.iter().filter(|version| !is_covered(by, version));
+    let held = |version: &VersionInfo| by.iter().any(|other| cut(other).0 == cut(version).0);
+    (lacking().map(|info| info.version.dot()).collect(), lacking().all(held))
+}
+
+/// Whether one of these versions is this one or has seen it. Whoever writes twice under one dot has not seen the other.
+fn is_covered(by: &[VersionInfo], version: &VersionInfo) -> bool {
+    by.iter().any(|other| match other.version.dot() == version.version.dot() {
+        true => cut(other) == cut(version),
+        false => other.version.has_seen(&version.version),
+    })
+}
+
+fn judge_all(mine: &[VersionInfo], theirs: &[VersionInfo]) -> Option<Judged> {
+    let mine_lacks = !theirs.iter().all(|version| is_covered(mine, version));
+    let theirs_lacks = !mine.iter().all(|version| is_covered(theirs, version));
+    let contents = |versions: &[VersionInfo]| {
+        let mut contents: Vec<_> = versions.iter().map(cut).collect();
+        contents.sort_unstable();
+        contents
+    };
+    let newest = |versions: &[VersionInfo]| versions.first().map(|info| (info.version.dot(), cut(info)));
+    let leads = if newest(mine) >= newest(theirs) { Side::Mine } else { Side::Theirs };
+    let kind = match (mine_lacks, theirs_lacks) {
+        // Neither lacks a version, and yet they differ: in what those are said to have seen.
+        (false, false) => return Some(Judged::both(Kind::Content)),
+        _ if contents(mine) == contents(theirs) => Kind::Versions(leads),
+        (true, true) => Kind::Concurrent(leads),
+        (true, false) => Kind::Newer(Side::Theirs),
+        (false, true) => Kind::Newer(Side::Mine),
+    };
+    Some(Judged { kind, mine_lacks, theirs_lacks })
 }

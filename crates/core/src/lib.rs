@@ -27,6 +27,6 @@ pub use dataset::{Collection, CollectionId, DatasetId, Definition, Profile};
 pub use digest::{DatasetKey, Digest, Keys};
 pub use entry::Entry;
 pub use range::{Position, Range};
-pub use record::{Actor, Content, Record, Sibling, State, Vector, Version};
+pub use record::{Actor, Content, Keeps, Record, Sibling, State, Vector, Version};
 pub use stamp::{Clock, Millis, Stamp};
 pub use tree::Summary;

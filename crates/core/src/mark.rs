@@ -28,9 +28,17 @@ pub struct Mark {
     pub stamp: Stamp,
     /// By whom.
     pub actor: Actor,
+    /// The digest of its content, cut short; zero of a tombstone. Of another side's mark its first two bytes, if each was
+    /// told ([`Grain`]).
+    pub content: u64,
 }
 
 impl Mark {
+    /// Whether two records seem to have the same content, of which one mark is another side's.
+    pub fn seems_same(&self, other: &Mark) -> bool {
+        self.content >> 48 == other.content >> 48
+    }
+
     /// What decides which of two versions wins, before their contents do.
     pub fn rank(&self) -> (Stamp, Actor) {
         (self.stamp, self.actor)
@@ -40,7 +48,8 @@ impl Mark {
     pub fn of(item: &Item) -> Option<Mark> {
         let newest = item.versions.first().filter(|_| item.digest.is_some())?;
         let place = Range::of(item.position, ELEMENT_DEPTH);
-        Some(Mark { place, stamp: newest.version.stamp, actor: newest.version.actor })
+        let content = newest.content.map_or(0, |digest| digest.short());
+        Some(Mark { place, stamp: newest.version.stamp, actor: newest.version.actor, content })
     }
 }
 
@@ -64,9 +73,67 @@ pub fn alone(places: &[Range], items: Vec<Item>) -> (Vec<(Mark, Item)>, Vec<Rang
     (lone, unclear)
 }
 
+/// How closely marks tell their contents apart, so that a content that the other side has need not travel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Grain {
+    /// Each by two bytes: where few are told of, and most differ.
+    #[default]
+    Each,
+    /// Sixteen together by four bytes: where many are told of, and contents differ everywhere or hardly anywhere.
+    Sixteen,
+}
+
+impl Grain {
+    fn marks(self) -> usize {
+        match self {
+            Grain::Each => 1,
+            Grain::Sixteen => 16,
+        }
+    }
+
+    fn bytes(self) -> usize {
+        match self {
+            Grain::Each => 2,
+            Grain::Sixteen => 4,
+        }
+    }
+
+    /// What tells the contents of some neighbours.
+    fn check(self, contents: impl Iterator<Item = u64>) -> u32 {
+        let mixed = contents.fold(0u64, |mixed, content| mixed.rotate_left(23).wrapping_mul(MIX) ^ content);
+        (mixed >> (64 - 8 * self.bytes())) as u32
+    }
+}
+
+/// An odd number with its bits evenly spread: the golden ratio's.
+const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Another side's marks, sorted by place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// The marks.
+    pub list: Vec<Mark>,
+    grain: Grain,
+    checks: Vec<u32>,
+}
+
+impl Marks {
+    /// Which contents seem to be the same as ours, given for each mark in order where there is just one record.
+    pub fn same(&self, own: &[Option<u64>]) -> Vec<bool> {
+        let grain = self.grain;
+        let mut same = Vec::with_capacity(own.len());
+        for (contents, check) in own.chunks(grain.marks()).zip(&self.checks) {
+            let all = contents.iter().all(Option::is_some);
+            let equal = all && grain.check(contents.iter().flatten().copied()) == *check;
+            same.extend(contents.iter().map(|_| equal));
+        }
+        same
+    }
+}
+
 /// Packs marks, which are sorted by place: the places, the actors, the newest time, then of each how much older it is,
-/// its counter unless that is nothing, and if there are several actors, which.
-pub fn pack_marks(marks: &[Mark]) -> Vec<u8> {
+/// its counter unless that is nothing, and if there are several actors, which; then what tells their contents.
+pub fn pack_marks(marks: &[Mark], grain: Grain) -> Vec<u8> {
     let mut out = Vec::new();
     if marks.is_empty() {
         return out;
@@ -90,13 +157,18 @@ pub fn pack_marks(marks: &[Mark]) -> Vec<u8> {
             put_varint(&mut out, actors.partition_point(|actor| *actor < mark.actor) as u64);
         }
     }
+    out.push(grain.marks() as u8);
+    for together in marks.chunks(grain.marks()) {
+        let check = grain.check(together.iter().map(|mark| mark.content));
+        out.extend_from_slice(&check.to_be_bytes()[4 - grain.bytes()..]);
+    }
     out
 }
 
 /// Reads marks, a bounded number.
-pub fn unpack_marks(bytes: &[u8]) -> Result<Vec<Mark>, DecodeError> {
+pub fn unpack_marks(bytes: &[u8]) -> Result<Marks, DecodeError> {
     if bytes.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Marks::default());
     }
     let mut reader = Reader::new(bytes);
     let places = take_rising(&mut reader, "places of marks", PLACE_BITS, RANGES_PER_MESSAGE_MAX)?;
@@ -111,10 +183,23 @@ pub fn unpack_marks(bytes: &[u8]) -> Result<Vec<Mark>, DecodeError> {
         let actor = if n > 1 { reader.varint("actor of a mark", n)? as usize } else { 0 };
         let actor = *actors.get(actor).ok_or(DecodeError::Malformed("actor of a mark"))?;
         let place = Range::of(Position(place << (64 - PLACE_BITS)), ELEMENT_DEPTH);
-        marks.push(Mark { place, stamp, actor });
+        marks.push(Mark { place, stamp, actor, content: 0 });
+    }
+    let grain = match reader.u8()? {
+        1 => Grain::Each,
+        16 => Grain::Sixteen,
+        _ => return Err(DecodeError::Malformed("grain of marks")),
+    };
+    let mut checks = Vec::with_capacity(marks.len().div_ceil(grain.marks()));
+    for _ in marks.chunks(grain.marks()) {
+        let bytes = reader.take(grain.bytes())?;
+        checks.push(bytes.iter().fold(0, |check, byte| check << 8 | u32::from(*byte)));
     }
     reader.end()?;
-    Ok(marks)
+    if grain == Grain::Each {
+        marks.iter_mut().zip(&checks).for_each(|(mark, check)| mark.content = u64::from(*check) << 48);
+    }
+    Ok(Marks { list: marks, grain, checks })
 }
 
 /// Packs which of a list are meant, by their places in it, which rise.
@@ -150,14 +235,32 @@ mod tests {
     proptest! {
         #[test]
         fn marks_and_places_come_back(
-            drawn in proptest::collection::btree_map(any::<u64>(), (any::<u64>(), 0u64..4), 0..40), chosen: u64,
+            drawn in proptest::collection::btree_map(any::<u64>(), (any::<u64>(), 0u64..4, any::<u16>()), 0..40), chosen: u64, other: usize,
         ) {
-            let mark = |(bits, (stamp, actor)): (u64, (u64, u64))| {
-                Mark { place: Range::of(Position(bits), ELEMENT_DEPTH), stamp: Stamp(stamp), actor: Actor(actor) }
+            let mark = |(bits, (stamp, actor, content)): (u64, (u64, u64, u16))| {
+                let place = Range::of(Position(bits), ELEMENT_DEPTH);
+                Mark { place, stamp: Stamp(stamp), actor: Actor(actor), content: u64::from(content) << 48 }
             };
             let mut marks: Vec<Mark> = drawn.into_iter().map(mark).collect();
             marks.dedup_by_key(|mark| mark.place);
-            prop_assert_eq!(unpack_marks(&pack_marks(&marks)), Ok(marks.clone()));
+            let told = unpack_marks(&pack_marks(&marks, Grain::Each)).expect("marks");
+            prop_assert_eq!(&told.list, &marks);
+            let mut own: Vec<Option<u64>> = marks.iter().map(|mark| Some(mark.content)).collect();
+            for grain in [Grain::Each, Grain::Sixteen] {
+                let told = unpack_marks(&pack_marks(&marks, grain)).expect("marks");
+                prop_assert!(told.list.iter().zip(&marks).all(|(a, b)| a.place == b.place && a.rank() == b.rank()));
+                prop_assert_eq!(told.same(&own), vec![true; marks.len()]);
+            }
+            if let Some(changed) = other.checked_rem(marks.len()) {
+                own[changed] = own[changed].map(|content| content ^ 1 << 50);
+                let differ = |grain: Grain| {
+                    let told = unpack_marks(&pack_marks(&marks, grain)).expect("marks");
+                    (0..).zip(told.same(&own)).filter(|(_, same)| !same).map(|(nth, _)| nth).collect::<Vec<usize>>()
+                };
+                prop_assert_eq!(differ(Grain::Each), vec![changed]);
+                let together = changed / 16 * 16..marks.len().min(changed / 16 * 16 + 16);
+                prop_assert_eq!(differ(Grain::Sixteen), together.collect::<Vec<_>>());
+            }
             let places: Vec<usize> = (0..marks.len()).filter(|i| chosen >> i & 1 == 1).collect();
             prop_assert_eq!(unpack_places(&pack_places(&places), marks.len()), Ok(places));
         }

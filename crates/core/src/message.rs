@@ -9,6 +9,7 @@ use crate::bounds::FRAME_BYTES_MAX;
 use crate::canonical::{Blob, DecodeError};
 use crate::dataset::{CollectionId, DatasetId};
 use crate::digest::Digest;
+use crate::record::Dot;
 use crate::tree::Summary;
 
 /// The version of this protocol; told in the opening, checked by the responder.
@@ -262,6 +263,10 @@ pub struct Want {
     pub entries: Vec<(u64, u64)>,
     /// Elements of entries, packed.
     pub elements: Blob,
+    /// Positions and short digests of entries whose contents the opener has.
+    pub bare: Vec<(u64, u64)>,
+    /// Versions of records: position, whether the opener has their contents, and of each the stamp and the actor.
+    pub versions: Vec<(u64, bool, Vec<Dot>)>,
 }
 
 /// Tells how the opener's records at some places rank, so that those travel that win; answered by [`Wanted`].
@@ -285,10 +290,13 @@ pub struct Wanted {
     pub transfer: Transfer,
     /// Whether anything is streamed at all.
     pub streams: bool,
-    /// Of those that are streamed: how many the opener has older, and how many it lacks.
-    pub newer: (u64, u64),
+    /// Of those that are streamed: how many the opener has older, how many it lacks, and of how many it has the content
+    /// under another version.
+    pub newer: (u64, u64, u64),
     /// Which the responder has older, by their places in the offer ([`crate::mark::pack_places`]).
     pub wanted: Blob,
+    /// Which it has older with what seems to be the same content.
+    pub bare: Blob,
     /// Which it lacks.
     pub lacking: Blob,
     /// Which cannot be told by marks.

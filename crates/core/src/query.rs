@@ -8,7 +8,7 @@ use crate::dataset::CollectionId;
 use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::range::{Position, Range};
-use crate::record::{Record, Version};
+use crate::record::{Dot, Record, Version};
 use crate::sketch::{Element, Sketch};
 use crate::stamp::Millis;
 use crate::tree::Summary;
@@ -90,6 +90,15 @@ pub enum Selection {
     /// Those at these positions whose entry digests begin so ([`Digest::short`]); one that has moved
     /// since is skipped and counted.
     Entries(Vec<(Position, u64)>),
+    /// The same, of which the receiver holds the contents: they travel without.
+    Bare(Vec<(Position, u64)>),
+    /// Some versions of records, by position and name; a record of which none is there any more is skipped and counted.
+    Versions {
+        /// Whether the receiver holds their contents, so that they travel without.
+        bare: bool,
+        /// Which of which.
+        of: Vec<(Position, Vec<Dot>)>,
+    },
     /// Those whose entries these elements stand for, told by so many of their first bits, the others zero; one that has
     /// moved since, or that two answer to, is skipped and counted.
     Elements(u32, Vec<Element>),
@@ -111,6 +120,8 @@ pub struct Page {
 pub enum Guard {
     /// Always, by joining its versions with those that are there.
     Join,
+    /// The same, and its values are the digests of contents that are here already: where one is not, it has moved.
+    Bare,
     /// Only over the entry that was compared, told by [`Digest::short`]; none: only where there was no entry.
     IfShort(Option<u64>),
 }

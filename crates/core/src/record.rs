@@ -41,11 +41,24 @@ impl Vector {
         self.0.get(&actor).copied()
     }
 
+    /// Raises what was seen of each actor to what either had seen.
+    pub fn join(&mut self, other: &Vector) {
+        other.iter().for_each(|(actor, stamp)| self.see(actor, stamp));
+    }
+
+    /// Whether it may have forgotten actors: then a version that was seen may come back beside the one that saw it.
+    pub fn is_full(&self) -> bool {
+        self.0.len() >= VECTOR_MAX
+    }
+
     /// What was seen, by actor.
     pub fn iter(&self) -> impl Iterator<Item = (Actor, Stamp)> + '_ {
         self.0.iter().map(|(actor, stamp)| (*actor, *stamp))
     }
 }
+
+/// A stamp and an actor: they name one write.
+pub type Dot = (Stamp, Actor);
 
 /// Who wrote when, and what that writer had seen of the key. A writer has always seen its own earlier stamps.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -71,6 +84,11 @@ impl Version {
             }
         }
         Version { stamp, actor, seen }
+    }
+
+    /// What names this write.
+    pub fn dot(&self) -> Dot {
+        (self.stamp, self.actor)
     }
 
     /// Whether this writer had seen `other` (or is it).
@@ -130,6 +148,14 @@ pub struct Sibling {
 }
 
 impl Sibling {
+    /// What was written; none if it is a tombstone.
+    pub fn value(&self) -> Option<&Vec<u8>> {
+        match &self.content {
+            Content::Live(value) => Some(value),
+            Content::Tombstone => None,
+        }
+    }
+
     /// The order that siblings stand in: stamp, actor, then what was written.
     fn rank(&self) -> (Stamp, Actor, &Content, Option<Millis>) {
         (self.version.stamp, self.version.actor, &self.content, self.expires)
@@ -143,6 +169,15 @@ impl Sibling {
         };
         (self.version.stamp, self.version.actor, content, self.expires)
     }
+}
+
+/// What replicas keep of concurrent versions of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeps {
+    /// The newest only, of the greatest stamp, actor and content digest. Others are lost when they meet it.
+    Newest,
+    /// All, until a write that has seen them replaces them.
+    All,
 }
 
 /// The state of one key: never empty, newest version first, one canonical form.
@@ -178,17 +213,59 @@ impl State {
         matches!(self.winner().content, Content::Live(_))
     }
 
-    /// Joins two states under `newest`: the version of the greatest stamp, actor and content digest stays.
-    /// Commutative, associative and idempotent; a version that has seen another has the greater stamp.
-    pub fn join(&self, other: &State, keys: &Keys) -> State {
+    /// The versions of these names alone; nothing if there is none of them.
+    pub fn only(&self, dots: &[Dot]) -> Option<State> {
+        let named: Vec<Sibling> = self.0.iter().filter(|s| dots.contains(&s.version.dot())).cloned().collect();
+        if named.is_empty() { None } else { Some(State(named)) }
+    }
+
+    /// Whether it holds as many versions as a state may: older ones may have been left out.
+    pub fn is_full(&self) -> bool {
+        self.0.len() >= VERSIONS_MAX
+    }
+
+    /// Joins what two replicas know of a key. Commutative, idempotent and, while no state and no vector is full,
+    /// associative; replicas that join each other's states hold the same whatever is full.
+    ///
+    /// [`Keeps::All`] keeps the versions that no other has seen, at most [`VERSIONS_MAX`], the newest.
+    /// [`Keeps::Newest`] keeps one, since a version that has seen another has the greater stamp.
+    pub fn join(&self, other: &State, keeps: Keeps, keys: &Keys) -> State {
+        match keeps {
+            Keeps::Newest => State::single(self.newer(other, keys).clone()),
+            Keeps::All => State::of(self.0.iter().chain(&other.0).cloned().collect()),
+        }
+    }
+
+    fn newer<'s>(&'s self, other: &'s State, keys: &Keys) -> &'s Sibling {
         let (mine, theirs) = (self.winner(), other.winner());
-        let dots = |s: &Sibling| (s.version.stamp, s.version.actor);
-        let ahead = match dots(mine).cmp(&dots(theirs)) {
+        let ahead = match mine.version.dot().cmp(&theirs.version.dot()) {
             // Digests are worked out only where nothing else decides.
-            Ordering::Equal => mine.newest_rank(keys) >= theirs.newest_rank(keys),
+            Ordering::Equal => {
+                let rank = |sibling: &Sibling| sibling.newest_rank(keys);
+                (rank(mine), &mine.version.seen) >= (rank(theirs), &theirs.version.seen)
+            }
             order => order == Ordering::Greater,
         };
-        State::single(if ahead { mine.clone() } else { theirs.clone() })
+        if ahead { mine } else { theirs }
+    }
+
+    /// The state of versions, at least one, of which some may have seen others.
+    fn of(mut versions: Vec<Sibling>) -> State {
+        versions.sort_unstable_by(|a, b| b.rank().cmp(&a.rank()));
+        versions.dedup_by(|again, first| {
+            let same = again.rank() == first.rank();
+            if same {
+                first.version.seen.join(&again.version.seen);
+            }
+            same
+        });
+        // One that leads in rank stays even where all have seen each other, which no honest writer makes.
+        let kept: Vec<bool> = (0..versions.len()).map(|nth| !is_seen(&versions, nth)).collect();
+        let any = kept.contains(&true);
+        let mut nth = 0..;
+        versions.retain(|_| nth.next().is_some_and(|nth| if any { kept[nth] } else { nth == 0 }));
+        versions.truncate(VERSIONS_MAX);
+        State(versions)
     }
 
     /// Appends the state's canonical bytes.
@@ -227,8 +304,22 @@ impl State {
             versions.push(sibling);
         }
         reader.end()?;
-        if versions.is_empty() { Err(DecodeError::Malformed("state without a version")) } else { Ok(State(versions)) }
+        if versions.is_empty() {
+            return Err(DecodeError::Malformed("state without a version"));
+        }
+        if (0..versions.len()).any(|nth| is_seen(&versions, nth)) {
+            return Err(DecodeError::Malformed("versions of which one has seen another"));
+        }
+        Ok(State(versions))
     }
+}
+
+/// Whether one of the other versions has seen the `nth`. Two writes under one dot, which a store that was copied may
+/// make, have not.
+fn is_seen(versions: &[Sibling], nth: usize) -> bool {
+    let version = &versions[nth].version;
+    let sees = |other: &Sibling| other.version.dot() != version.dot() && other.version.has_seen(version);
+    versions.iter().any(sees)
 }
 
 /// A key with its state.
@@ -245,6 +336,32 @@ impl Record {
     pub fn weight(&self) -> usize {
         let content = |s: &Sibling| if let Content::Live(value) = &s.content { value.len() } else { 0 };
         self.key.len() + self.state.0.iter().map(|s| 32 + content(s)).sum::<usize>()
+    }
+
+    /// Puts the digest of each value in the place of the value.
+    pub fn strip(&mut self, keys: &Keys) {
+        for sibling in &mut self.state.0 {
+            if let Content::Live(value) = &mut sibling.content {
+                *value = keys.content(value).0.to_vec();
+            }
+        }
+    }
+
+    /// Puts back the values that [`Record::strip`] took, from a state that holds them; says whether it has them all.
+    /// If not, some of the record are digests still.
+    pub fn dress(&mut self, from: Option<&State>, keys: &Keys) -> bool {
+        let held: Vec<&Vec<u8>> = from.into_iter().flat_map(State::versions).filter_map(Sibling::value).collect();
+        let digests: Vec<Digest> = held.iter().map(|value| keys.content(value)).collect();
+        self.state.0.iter_mut().all(|sibling| match &mut sibling.content {
+            Content::Live(value) => match digests.iter().position(|digest| digest.0 == value.as_slice()) {
+                Some(nth) => {
+                    value.clone_from(held[nth]);
+                    true
+                }
+                None => false,
+            },
+            Content::Tombstone => true,
+        })
     }
 
     /// Appends the record's canonical bytes: the key, then the state, each with its length.

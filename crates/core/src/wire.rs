@@ -406,6 +406,7 @@ fn put_transfer(out: &mut Vec<u8>, transfer: Transfer) {
 fn put_guard(out: &mut Vec<u8>, guard: Guard) {
     match guard {
         Guard::Join => out.push(0),
+        Guard::Bare => out.push(3),
         Guard::IfShort(None) => out.push(1),
         Guard::IfShort(Some(short)) => {
             out.push(2);
@@ -419,6 +420,7 @@ fn take_guard(reader: &mut Reader<'_>) -> Result<Guard, DecodeError> {
         0 => Ok(Guard::Join),
         1 => Ok(Guard::IfShort(None)),
         2 => Ok(Guard::IfShort(Some(reader.u64()?))),
+        3 => Ok(Guard::Bare),
         _ => Err(DecodeError::Malformed("guard of a record")),
     }
 }

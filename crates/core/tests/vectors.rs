@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use reknit_core::canonical::Blob;
-use reknit_core::mark::{Mark, pack_marks, pack_places};
+use reknit_core::mark::{Grain, Mark, pack_marks, pack_places};
 use reknit_core::message::*;
 use reknit_core::query::{Guard, Incoming, Item, VersionInfo};
 use reknit_core::sketch::{Cell, CellRun, Element, Sketch, pack, pack_elements};
@@ -119,8 +119,12 @@ fn messages() -> BTreeMap<&'static str, Message> {
         parts: Blob(vec![4; 16]),
     };
     let transfer = Transfer(1, CollectionId(0));
-    let mark =
-        |bits, stamp, actor| Mark { place: Range::of(Position(bits), 10), stamp: Stamp(stamp), actor: Actor(actor) };
+    let mark = |bits, stamp, actor| Mark {
+        place: Range::of(Position(bits), 10),
+        stamp: Stamp(stamp),
+        actor: Actor(actor),
+        content: 7,
+    };
     let marks = [mark(4 << 24, 1 << 40, 9), mark(5 << 24, 1 << 30, 7)];
     BTreeMap::from([
         ("01 open", Message::Open(open)),
@@ -153,7 +157,14 @@ fn messages() -> BTreeMap<&'static str, Message> {
         ),
         (
             "09 want",
-            Message::Want(Want { transfer, ranges: Blob(vec![]), entries: vec![(5, 6)], elements: Blob(vec![7; 8]) }),
+            Message::Want(Want {
+                transfer,
+                ranges: Blob(vec![]),
+                entries: vec![(5, 6)],
+                elements: Blob(vec![7; 8]),
+                bare: vec![(7, 8)],
+                versions: vec![(9, true, vec![(Stamp(10), Actor(11))])],
+            }),
         ),
         (
             "10 written",
@@ -172,7 +183,7 @@ fn messages() -> BTreeMap<&'static str, Message> {
             Message::Differing(Differing {
                 mine: Blob(pack_elements(64, &[Element(1 << 20), Element(2 << 60)])),
                 theirs: Blob(pack_elements(64, &[Element(3)])),
-                marks: Blob(pack_marks(&marks)),
+                marks: Blob(pack_marks(&marks, Grain::Each)),
                 unclear: Blob(pack_ranges(&[Range::of(Position(1 << 60), 10)])),
             }),
         ),
@@ -191,7 +202,7 @@ fn messages() -> BTreeMap<&'static str, Message> {
             "15 offer",
             Message::Offer(Offer {
                 transfer,
-                marks: Blob(pack_marks(&marks)),
+                marks: Blob(pack_marks(&marks, Grain::Sixteen)),
                 whole: Blob(pack_ranges(&[Range::ALL.child(2)])),
                 apart: Blob(vec![]),
             }),
@@ -201,7 +212,8 @@ fn messages() -> BTreeMap<&'static str, Message> {
             Message::Wanted(Wanted {
                 transfer,
                 streams: true,
-                newer: (5, 6),
+                newer: (5, 6, 7),
+                bare: Blob(pack_places(&[2])),
                 lacking: Blob(pack_places(&[1])),
                 wanted: Blob(pack_places(&[0, 5])),
                 unclear: Blob(pack_places(&[300])),

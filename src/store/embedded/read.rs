@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use reknit_core::bounds::LEVELS_MAX;
 use reknit_core::query::{Applied, Ask, Cut, Incoming, Item, Overwrite, Page, Selection, Shape, VersionInfo, View};
 use reknit_core::range::DEPTH_MAX;
+use reknit_core::record::Dot;
 use reknit_core::sketch::{Element, Sketch};
 use reknit_core::tree::{is_leaf, rest};
 use reknit_core::{CollectionId, Content, Entry, Position, Range, Record, Summary};
@@ -141,13 +142,16 @@ impl Side for Store {
                     filling.put(stored?);
                 }
             }
-            Selection::Entries(entries) => {
+            Selection::Entries(entries) | Selection::Bare(entries) => {
                 let mut wanted: BTreeMap<Range, Vec<u64>> = BTreeMap::new();
                 for (position, short) in entries {
                     wanted.entry(Range::of(*position, DEPTH_MAX)).or_default().push(*short);
                 }
                 let told = |entry: Entry| entry.digest.short();
                 self.read_named(collection, &*snapshot, &mut filling, wanted, told, after.as_ref())?;
+            }
+            Selection::Versions { of, .. } => {
+                self.read_versions(collection, &*snapshot, &mut filling, of, after.as_ref())?
             }
             Selection::Elements(bits, elements) => {
                 let mut wanted: BTreeMap<Range, Vec<u64>> = BTreeMap::new();
@@ -274,6 +278,53 @@ impl Store {
                 None => filling.page.moved += moved as u64,
             }
             for stored in found {
+                if filling.is_full() {
+                    filling.cut();
+                    return Ok(());
+                }
+                filling.put(stored);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Reads those versions of records that are named; a record that has none of them any more is counted as moved.
+    fn read_versions(
+        &self,
+        collection: CollectionId,
+        snapshot: &dyn Snapshot,
+        filling: &mut Filling,
+        wanted: &[(Position, Vec<Dot>)],
+        after: Option<&(Position, Vec<u8>)>,
+    ) -> Result<(), StoreError> {
+        // Where positions collide, several records are named at one.
+        let mut places: BTreeMap<Position, Vec<&[Dot]>> = BTreeMap::new();
+        for (position, dots) in wanted.iter().filter(|(position, _)| after.is_none_or(|(last, _)| position >= last)) {
+            places.entry(*position).or_default().push(dots);
+        }
+        for (position, named) in places {
+            if filling.is_full() {
+                filling.cut();
+                return Ok(());
+            }
+            let all: Vec<Dot> = named.iter().copied().flatten().copied().collect();
+            let mut held = Vec::new();
+            let (start, end) = rows::records_of(collection, Range::of(position, DEPTH_MAX));
+            for stored in records(&self.inner, snapshot.scan(&start, &end)?) {
+                let stored = stored?;
+                held.extend(stored.state.only(&all).map(|state| Stored { state, ..stored }));
+            }
+            let versions = held.iter().flat_map(|stored: &Stored| stored.state.versions());
+            let found: Vec<Dot> = versions.map(|sibling| sibling.version.dot()).collect();
+            let gone = |dots: &&&[Dot]| !dots.iter().any(|dot| found.contains(dot));
+            match after.filter(|(last, _)| *last == position) {
+                // What had moved here was counted on the page before.
+                Some((_, key)) => held.retain(|stored| stored.key > *key),
+                None => filling.page.moved += named.iter().filter(gone).count() as u64,
+            }
+            for stored in held {
                 if filling.is_full() {
                     filling.cut();
                     return Ok(());

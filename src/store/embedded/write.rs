@@ -422,7 +422,11 @@ impl Slot {
 
 /// What a peer's record makes of a key, or why it stays as it is.
 fn receive(store: &Inner, clock: &mut Clock, now: Millis, slot: &Slot, incoming: Incoming) -> Result<State, Fate> {
-    let state = incoming.record.state;
+    let Incoming { mut record, guard } = incoming;
+    if guard == Guard::Bare && !record.dress(slot.now.as_ref(), &store.keys) {
+        return Err(Fate::Moved);
+    }
+    let state = record.state;
     if let Err(reason) = storable(&slot.key, &state) {
         return Err(Fate::Refused(reason));
     }
@@ -430,9 +434,11 @@ fn receive(store: &Inner, clock: &mut Clock, now: Millis, slot: &Slot, incoming:
         return Err(Fate::Kept);
     }
     let newest = state.versions().iter().map(|sibling| sibling.version.stamp).max().unwrap_or_default();
-    let next = match (incoming.guard, &slot.now) {
-        (Guard::Join, Some(mine)) => mine.join(&state, &store.keys),
-        (Guard::Join, None) => state,
+    let next = match (guard, &slot.now) {
+        (Guard::Join | Guard::Bare, Some(mine)) => {
+            mine.join(&state, store.definition.keeps(slot.collection), &store.keys)
+        }
+        (Guard::Join | Guard::Bare, None) => state,
         (Guard::IfShort(compared), _) if compared == slot.now_digest.map(|digest| digest.short()) => state,
         (Guard::IfShort(_), _) => return Err(Fate::Moved),
     };

@@ -186,9 +186,9 @@ impl Run {
                         streamed = true;
                         let sends = &mut self.sends[side];
                         self.records.time(|| {
-                            let (ids, records): (Vec<Id>, Vec<Incoming>) =
+                            let (ids, records): (Vec<Option<Id>>, Vec<Incoming>) =
                                 store.stream(&selections, &guards).into_iter().unzip();
-                            sends.extend(ids);
+                            sends.extend(ids.into_iter().flatten());
                             let sent = records.len() as u64;
                             let frames = records.chunks(RECORDS_PER_FRAME).map(<[Incoming]>::to_vec);
                             said.extend(frames.map(|records| Input::Records { transfer, records }));
@@ -411,10 +411,14 @@ impl Store {
         Answer::Listed(items, next)
     }
 
-    /// The records of a stream, each with its id and its guard.
-    fn stream(&self, selections: &[Selection], guards: &Guards) -> Vec<(Id, Incoming)> {
+    /// The records of a stream, each with its guard, and its id if it travels with its content.
+    fn stream(&self, selections: &[Selection], guards: &Guards) -> Vec<(Option<Id>, Incoming)> {
         assert_eq!(*guards, Guards::Join, "versioned records are joined");
-        let mut records: Vec<&Kept> = Vec::new();
+        let (mut records, mut bare): (Vec<&Kept>, Vec<&Kept>) = Default::default();
+        let named = |(position, short): &(Position, u64)| {
+            let mut there = self.within(Range::of(*position, 16));
+            there.find(|(entry, _)| entry.digest.short() == *short).expect("nothing moves while a session runs").1
+        };
         for selection in selections {
             match selection {
                 Selection::Range(range) => records.extend(self.within(*range).map(|(_, record)| record)),
@@ -425,22 +429,26 @@ impl Store {
                     assert!(found.next().is_none(), "an element that tells two records");
                     record
                 })),
-                Selection::Entries(entries) => records.extend(entries.iter().map(|(position, short)| {
-                    let mut there = self.within(Range::of(*position, 16));
-                    let found = there.find(|(entry, _)| entry.digest.short() == *short);
-                    found.expect("nothing moves while a session runs").1
-                })),
+                Selection::Versions { .. } => unreachable!("only the newest version is kept"),
+                Selection::Bare(entries) => bare.extend(entries.iter().map(named)),
+                Selection::Entries(entries) => records.extend(entries.iter().map(named)),
             }
         }
-        let incoming = |record: &Kept| Incoming { record: whole(&self.pair, record), guard: Guard::Join };
+        let incoming = |record: &Kept, guard| Incoming { record: whole(&self.pair, record), guard };
         let id = |record: &Kept| self.pair.id(&record.key, record.version);
-        records.into_iter().map(|record| (id(record), incoming(record))).collect()
+        let records = records.into_iter().map(|record| (Some(id(record)), incoming(record, Guard::Join)));
+        records.chain(bare.into_iter().map(|record| (None, incoming(record, Guard::Bare)))).collect()
     }
 
     fn apply(&mut self, batch: Vec<Incoming>) -> Applied {
         let size = batch.len() as u64;
-        let mut applied = 0;
-        for Incoming { record: Record { key, state }, .. } in batch {
+        let (mut applied, mut moved) = (0, 0);
+        for Incoming { record: Record { key, state }, guard } in batch {
+            // No two versions of a key have one content: what seemed the same was not.
+            if guard == Guard::Bare {
+                moved += 1;
+                continue;
+            }
             if self.pending.contains_key(&key) {
                 self.settle();
             }
@@ -457,7 +465,7 @@ impl Store {
             }
         }
         self.commit += u64::from(applied > 0);
-        Applied { applied, kept: size - applied, commit: self.commit, ..Applied::default() }
+        Applied { applied, moved, kept: size - applied - moved, commit: self.commit, ..Applied::default() }
     }
 
     /// Replaces rows, and lays the change over the tree.

@@ -1,3 +1,5 @@
+use std::collections::{BTreeMap, BTreeSet};
+
 use proptest::prelude::*;
 
 use super::*;
@@ -15,6 +17,63 @@ fn sibling() -> impl Strategy<Value = Sibling> {
     )
 }
 
+fn keys() -> Keys {
+    Keys::new(&crate::digest::DatasetKey::from_bytes([1; 32]))
+}
+
+/// A replica of one key, with the writes that its state stands for and those that they had seen.
+#[derive(Clone, Debug, Default)]
+struct Replica {
+    state: Option<State>,
+    /// The past of each write that is known here, by the number of its step.
+    past: BTreeMap<usize, BTreeSet<usize>>,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Write(usize),
+    Join { from: usize, to: usize },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (0usize..4).prop_map(Step::Write),
+        (0usize..4, 0usize..4).prop_map(|(from, to)| Step::Join { from, to }),
+    ]
+}
+
+impl Replica {
+    /// Stamps of one actor rise; its clock is ahead of those of others, or behind.
+    fn write(&mut self, at: usize, skew: u64, nth: usize) {
+        let seen = self.state.iter().flat_map(State::versions).map(|sibling| &sibling.version);
+        let version = Version::after(Stamp(nth as u64 + skew), Actor(at as u64), seen);
+        let content = Content::Live(nth.to_be_bytes().to_vec());
+        let past = self.past.keys().copied().collect();
+        self.past.insert(nth, past);
+        self.state = Some(State::single(Sibling { version, content, expires: None }));
+    }
+
+    fn join(&mut self, other: &Replica) {
+        self.past.extend(other.past.clone());
+        let joined = match (&self.state, &other.state) {
+            (Some(mine), Some(theirs)) => Some(mine.join(theirs, Keeps::All, &keys())),
+            (mine, theirs) => mine.clone().or(theirs.clone()),
+        };
+        self.state = joined;
+    }
+
+    fn check(&self) {
+        let seen: BTreeSet<usize> = self.past.values().flatten().copied().collect();
+        let expected: BTreeSet<usize> = self.past.keys().copied().filter(|nth| !seen.contains(nth)).collect();
+        let number = |sibling: &Sibling| match &sibling.content {
+            Content::Live(value) => usize::from_be_bytes(value.as_slice().try_into().expect("a number")),
+            Content::Tombstone => unreachable!("nothing is deleted here"),
+        };
+        let found: BTreeSet<usize> = self.state.iter().flat_map(State::versions).map(number).collect();
+        assert_eq!(found, expected);
+    }
+}
+
 fn bytes(state: &State) -> Vec<u8> {
     let mut out = Vec::new();
     state.encode(&mut out);
@@ -29,10 +88,48 @@ proptest! {
         prop_assume!(b.rank() != c.rank() || b == c);
         prop_assume!(a.rank() != c.rank() || a == c);
         let (a, b, c) = (State::single(a), State::single(b), State::single(c));
-        let keys = Keys::new(&crate::digest::DatasetKey::from_bytes([1; 32]));
-        prop_assert_eq!(a.join(&b, &keys), b.join(&a, &keys));
-        prop_assert_eq!(a.join(&b, &keys).join(&c, &keys), a.join(&b.join(&c, &keys), &keys));
-        prop_assert_eq!(a.join(&a, &keys), a);
+        let keys = keys();
+        let join = |a: &State, b: &State| a.join(b, Keeps::Newest, &keys);
+        prop_assert_eq!(join(&a, &b), join(&b, &a));
+        prop_assert_eq!(join(&join(&a, &b), &c), join(&a, &join(&b, &c)));
+        prop_assert_eq!(join(&a, &a), a);
+    }
+
+    /// Some replicas write, having seen what they have, and join each other's states, against a model that knows the
+    /// whole past of each write.
+    #[test]
+    fn a_state_is_what_no_other_has_seen_whatever_the_clocks_say(
+        steps in proptest::collection::vec(step(), 1..40), skews in proptest::array::uniform4(0u64..100),
+    ) {
+        let mut replicas = vec![Replica::default(); 4];
+        for (nth, step) in steps.into_iter().enumerate() {
+            match step {
+                Step::Write(at) => replicas[at].write(at, skews[at], nth),
+                Step::Join { from, to } => {
+                    let from = replicas[from].clone();
+                    replicas[to].join(&from);
+                }
+            }
+            for replica in &replicas {
+                replica.check();
+            }
+        }
+        let all = replicas.iter().skip(1).fold(replicas[0].clone(), |mut all, one| { all.join(one); all });
+        let back = replicas.iter().rev().skip(1).fold(replicas[3].clone(), |mut all, one| { all.join(one); all });
+        prop_assert_eq!(&all.state, &back.state);
+        replicas.iter_mut().for_each(|replica| replica.join(&all));
+        prop_assert!(replicas.iter().all(|replica| replica.state == all.state));
+    }
+
+    #[test]
+    fn sets_of_anyone_join_to_a_state_that_can_be_read(a in proptest::collection::vec(sibling(), 1..50), b in proptest::collection::vec(sibling(), 1..50)) {
+        let keys = keys();
+        let (a, b) = (State::of(a), State::of(b));
+        for keeps in [Keeps::Newest, Keeps::All] {
+            let joined = a.join(&b, keeps, &keys);
+            prop_assert_eq!(&joined, &b.join(&a, keeps, &keys));
+            prop_assert_eq!(State::decode(&bytes(&joined)), Ok(joined.clone()));
+        }
     }
 
     #[test]

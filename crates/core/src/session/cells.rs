@@ -162,7 +162,7 @@ impl Opener {
     pub(super) fn on_differing(&mut self, told: Differing) -> Result<(), SessionError> {
         let first = self.requests.remove(&0).filter(|request| matches!(request.awaited, Awaited::First));
         let request = first.ok_or(SessionError::Unexpected("differences that nobody asked for"))?;
-        let marks = unpack_marks(&told.marks.0)?;
+        let marks = unpack_marks(&told.marks.0)?.list;
         let mut both = wire::unpack_ranges(&told.unclear.0)?;
         both.extend(marks.iter().map(|mark| mark.place));
         both.sort_unstable();
@@ -363,7 +363,7 @@ impl Opener {
         } else {
             close.extend(theirs.iter().map(|element| element.range()));
         }
-        if self.offers() {
+        if self.offers(collection) {
             self.prepare_offer(collection, both, &marks);
         } else {
             close.extend(both);

@@ -10,8 +10,8 @@ use super::responder::{Responder, Stage};
 use super::{Direction, Guards, Intent, Output, SessionError};
 use crate::bounds::OFFERED_ITEMS_MAX;
 use crate::canonical::Blob;
-use crate::dataset::{CollectionId, Profile};
-use crate::mark::{Mark, alone, pack_marks, pack_places, unpack_marks, unpack_places};
+use crate::dataset::CollectionId;
+use crate::mark::{Grain, Mark, Marks, alone, pack_marks, pack_places, unpack_marks, unpack_places};
 use crate::message::{Message, Offer, Rights, Transfer, Wanted};
 use crate::query::{Ask, Item, Query, Selection, View};
 use crate::range::{DEPTH_MAX, Range};
@@ -28,10 +28,10 @@ const WHOLES_MAX: usize = 16;
 pub(super) type Offered = Vec<(Mark, Item)>;
 
 impl Opener {
-    /// Whether versions are all that decides which record travels, and both sides may be written.
-    pub(super) fn offers(&self) -> bool {
+    /// Whether stamps are all that decides which record travels, and both sides may be written.
+    pub(super) fn offers(&self, collection: CollectionId) -> bool {
         let both = self.options.intent == Intent::Repair(Direction::Both) && self.mirroring().is_none();
-        both && self.definition.profile == Profile::Versioned
+        both && self.definition.ranks(collection)
     }
 
     /// Looks at our records at places where both sides have one; some of theirs may be known by their marks.
@@ -48,21 +48,21 @@ impl Opener {
         let known: BTreeMap<Range, Mark> = theirs.iter().map(|mark| (mark.place, *mark)).collect();
         let wins =
             |(mark, _): &mut (Mark, Item)| known.get(&mark.place).is_some_and(|other| mark.rank() > other.rank());
-        for (_, item) in lone.extract_if(.., wins) {
-            self.counts.mine_newer += 1;
-            self.send_ours(collection, &item);
+        for (mark, item) in lone.extract_if(.., wins) {
+            let bare = known.get(&mark.place).is_some_and(|other| mark.seems_same(other));
+            self.send_winner(collection, &item, bare);
         }
         if lone.is_empty() {
             return;
         }
         let marks: Vec<Mark> = lone.iter().map(|(mark, _)| *mark).collect();
         let transfer = self.transfers.offer(collection, lone);
-        self.send(Message::Offer(Offer { transfer, marks: Blob(pack_marks(&marks)), ..Offer::default() }));
+        self.send(Message::Offer(Offer { transfer, marks: Blob(pack_marks(&marks, Grain::Each)), ..Offer::default() }));
     }
 
     /// Goes about a range in which much differs: all that we have there is offered, if that tells enough.
     pub(super) fn take_whole(&mut self, collection: CollectionId, range: Range, count: u64) {
-        if !self.offers() {
+        if !self.offers(collection) {
             return self.open.entry(collection).or_default().push_back((range, count));
         }
         // Ranges of a few hundred records, so that some make an offer.
@@ -96,14 +96,22 @@ impl Opener {
         self.close.entry(collection).or_default().extend(unclear);
         let marks: Vec<Mark> = lone.iter().map(|(mark, _)| *mark).collect();
         let transfer = self.transfers.offer(collection, lone);
-        let (marks, whole) = (Blob(pack_marks(&marks)), Blob(pack_ranges(ranges)));
+        let (marks, whole) = (Blob(pack_marks(&marks, Grain::Sixteen)), Blob(pack_ranges(ranges)));
         self.send(Message::Offer(Offer { transfer, marks, whole, apart }));
     }
 
-    fn send_ours(&mut self, collection: CollectionId, item: &Item) {
+    /// Sends a record that wins over the peer's; bare if that seems to have the same content.
+    fn send_winner(&mut self, collection: CollectionId, item: &Item, bare: bool) {
+        *(if bare { &mut self.counts.versions } else { &mut self.counts.mine_newer }) += 1;
+        self.send_ours(collection, item, bare);
+    }
+
+    fn send_ours(&mut self, collection: CollectionId, item: &Item, bare: bool) {
         self.note_fresh(item);
-        if let Some(digest) = item.digest {
-            self.transfers.send_entry(collection, item.position, digest.short(), &item.key, None);
+        match item.digest.map(|digest| digest.short()) {
+            Some(short) if bare => self.transfers.send_bare(collection, item.position, short),
+            Some(short) => self.transfers.send_entry(collection, item.position, short, &item.key, None),
+            None => {}
         }
     }
 
@@ -112,18 +120,20 @@ impl Opener {
         let offered = self.transfers.offered(transfer);
         let offered = offered.ok_or(SessionError::Unexpected("an answer to an offer that was not made"))?;
         let places = |blob: &Blob| unpack_places(&blob.0, offered.len());
-        let (newer, alone, unclear) = (places(&wanted.wanted)?, places(&wanted.lacking)?, places(&wanted.unclear)?);
-        let told: BTreeSet<usize> = newer.iter().chain(&alone).chain(&unclear).copied().collect();
-        if told.len() < newer.len() + alone.len() + unclear.len() {
+        let (newer, bare) = (places(&wanted.wanted)?, places(&wanted.bare)?);
+        let (alone, unclear) = (places(&wanted.lacking)?, places(&wanted.unclear)?);
+        let lists = [&newer, &bare, &alone, &unclear];
+        let told: BTreeSet<usize> = lists.into_iter().flatten().copied().collect();
+        if told.len() < lists.into_iter().map(Vec::len).sum() {
             return Err(SessionError::Unexpected("a record that is told of twice"));
         }
         self.counts.theirs_newer += wanted.newer.0;
         self.counts.only_theirs += wanted.newer.1;
-        self.counts.mine_newer += newer.len() as u64;
+        self.counts.versions += wanted.newer.2;
         self.counts.only_mine += alone.len() as u64;
-        for place in newer.into_iter().chain(alone) {
-            self.send_ours(transfer.1, &offered[place].1);
-        }
+        newer.into_iter().for_each(|place| self.send_winner(transfer.1, &offered[place].1, false));
+        bare.into_iter().for_each(|place| self.send_winner(transfer.1, &offered[place].1, true));
+        alone.into_iter().for_each(|place| self.send_ours(transfer.1, &offered[place].1, false));
         let unclear = unclear.into_iter().map(|place| offered[place].0.place);
         self.close.entry(transfer.1).or_default().extend(unclear);
         if !wanted.streams && self.transfers.nothing_comes(transfer) {
@@ -137,11 +147,14 @@ impl Responder {
     pub(super) fn on_offer(&mut self, offer: Offer) -> Result<(), SessionError> {
         let rights = Rights::READ.and(Rights::WRITE);
         self.check(offer.transfer.1, rights, "an offer without the rights to read and write")?;
+        if !self.definition.ranks(offer.transfer.1) {
+            return Err(SessionError::Unexpected("an offer of records that are not told apart by stamps"));
+        }
         let marks = unpack_marks(&offer.marks.0)?;
         let (whole, apart) = (unpack_ranges(&offer.whole.0)?, unpack_ranges(&offer.apart.0)?);
         let transfer = offer.transfer;
         if whole.is_empty() {
-            let places = marks.iter().map(|mark| mark.place).collect();
+            let places = marks.list.iter().map(|mark| mark.place).collect();
             self.ask(Query::Items(transfer.1, places), Stage::Offer { transfer, marks, apart: None });
             return Ok(());
         }
@@ -154,7 +167,7 @@ impl Responder {
     pub(super) fn look_at_whole(
         &mut self,
         transfer: Transfer,
-        marks: Vec<Mark>,
+        marks: Marks,
         (whole, apart): (Vec<Range>, Vec<Range>),
         views: &[View],
     ) -> Result<(), SessionError> {
@@ -171,28 +184,41 @@ impl Responder {
     pub(super) fn answer_offer(
         &mut self,
         transfer: Transfer,
-        marks: &[Mark],
+        marks: &Marks,
         apart: Option<Vec<Range>>,
         items: Vec<Item>,
     ) {
         let whole = apart.is_some();
-        let offered: BTreeMap<Range, usize> = (0..).zip(marks).map(|(nth, mark)| (mark.place, nth)).collect();
+        let offered: BTreeMap<Range, usize> = (0..).zip(&marks.list).map(|(nth, mark)| (mark.place, nth)).collect();
         let mut own: BTreeMap<Range, Vec<(Mark, Item)>> = BTreeMap::new();
         for item in items {
             if let Some(mark) = Mark::of(&item) {
                 own.entry(mark.place).or_default().push((mark, item));
             }
         }
+        let held = |mark: &Mark| match own.get(&mark.place).map(Vec::as_slice) {
+            Some([(mine, _)]) => Some(mine.content),
+            _ => None,
+        };
+        let same = marks.same(&marks.list.iter().map(held).collect::<Vec<_>>());
         let mut told = Wanted { transfer, ..Wanted::default() };
-        let (mut wanted, mut lacking, mut unclear, mut stream) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut wanted, mut bare, mut lacking, mut unclear) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut stream, mut stream_bare) = (Vec::new(), Vec::new());
         let entry = |item: &Item| item.digest.map(|digest| (item.position, digest.short()));
         for (place, nth) in &offered {
             match own.get(place).map(Vec::as_slice) {
-                Some([(mine, item)]) if mine.rank() > marks[*nth].rank() => {
-                    stream.extend(entry(item));
-                    told.newer.0 += 1;
+                Some([(mine, item)]) if mine.rank() > marks.list[*nth].rank() => {
+                    if same[*nth] {
+                        stream_bare.extend(entry(item));
+                        told.newer.2 += 1;
+                    } else {
+                        stream.extend(entry(item));
+                        told.newer.0 += 1;
+                    }
                 }
-                Some([(mine, _)]) if mine.rank() < marks[*nth].rank() => wanted.push(*nth),
+                Some([(mine, _)]) if mine.rank() < marks.list[*nth].rank() => {
+                    (if same[*nth] { &mut bare } else { &mut wanted }).push(*nth);
+                }
                 // In a whole range most records may be equal: one version is one record. What is not is seen by the roots.
                 Some([_]) if whole => {}
                 None if whole => lacking.push(*nth),
@@ -207,20 +233,22 @@ impl Responder {
                 told.newer.1 += items.len() as u64;
             }
         }
-        told.streams = !stream.is_empty();
+        let mut selections = Vec::new();
+        if !stream.is_empty() {
+            selections.push(Selection::Entries(stream));
+        }
+        if !stream_bare.is_empty() {
+            selections.push(Selection::Bare(stream_bare));
+        }
+        told.streams = !selections.is_empty();
         told.wanted = Blob(pack_places(&wanted));
+        told.bare = Blob(pack_places(&bare));
         told.lacking = Blob(pack_places(&lacking));
         told.unclear = Blob(pack_places(&unclear));
         let streams = told.streams;
         self.send(Message::Wanted(told));
         if streams {
-            let selections = vec![Selection::Entries(stream)];
             self.outputs.push_back(Output::Stream { transfer, selections, given: Vec::new(), guards: Guards::Join });
         }
-    }
-
-    /// Whether versions of this dataset's records rank.
-    pub(super) fn ranks(&self) -> bool {
-        self.definition.profile == Profile::Versioned
     }
 }

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use super::opener::{FOUND_MAX, Opener};
 use super::{Direction, Intent, Output};
 use crate::dataset::{CollectionId, Profile};
-use crate::difference::{Difference, Kind, Side, judge};
+use crate::difference::{Difference, Judged, Kind, Side, judge, lacking};
 use crate::query::{Item, VersionInfo};
 use crate::range::Position;
+use crate::record::Keeps;
 use crate::wire::WireItem;
 
 /// What both sides know of one key.
@@ -29,7 +30,10 @@ impl Opener {
         }
         for ((position, key), (mine, theirs)) in pairs {
             let profile = self.definition.profile;
-            let Some(kind) = judge(profile, mine.as_ref(), theirs.as_ref().map(|t| &t.item)) else { continue };
+            let keeps = self.definition.keeps(collection);
+            let judged = judge(profile, keeps, mine.as_ref(), theirs.as_ref().map(|t| &t.item));
+            let Some(judged) = judged else { continue };
+            let kind = judged.kind;
             let fresh =
                 theirs.as_ref().is_some_and(|t| t.fresh) || mine.as_ref().is_some_and(|item| self.is_fresh(item));
             let newest = |item: Option<&Item>| item.and_then(|i| i.versions.first().cloned());
@@ -48,7 +52,7 @@ impl Opener {
             if self.mirror(&difference, own, other) {
                 self.outputs.push_back(Output::Found(difference));
             } else if let Intent::Repair(direction) = self.options.intent {
-                self.resolve(direction, &difference, own, other, fresh);
+                self.resolve(direction, &difference, judged, own, other, fresh);
                 self.outputs.push_back(Output::Found(difference));
             } else if self.found.len() < FOUND_MAX {
                 self.found.push(difference);
@@ -87,6 +91,7 @@ impl Opener {
         &mut self,
         direction: Direction,
         difference: &Difference,
+        judged: Judged,
         mine: Option<&Item>,
         theirs: Option<&Item>,
         fresh: bool,
@@ -94,27 +99,63 @@ impl Opener {
         let (collection, position) = (difference.collection, difference.position);
         let short = |item: Option<&Item>| item.and_then(|i| i.digest).map(|digest| digest.short());
         let (send, want) = match (difference.kind, direction) {
-            (Kind::Only(side) | Kind::Newer(side) | Kind::Concurrent(side) | Kind::Versions(side), _) => {
-                (side == Side::Mine, side == Side::Theirs)
-            }
             (Kind::Content, Direction::To(side)) => (side == Side::Theirs, side == Side::Mine),
-            // Versions without an order both travel, and each side keeps the greater; bare content has none.
+            // Versions without an order both travel, and each side joins them; bare content has none.
             (Kind::Content, Direction::Both) => {
                 let versioned = self.definition.profile == Profile::Versioned;
                 (versioned, versioned)
             }
+            _ => (judged.theirs_lacks, judged.mine_lacks),
         };
-        let mut done = false;
-        if let (true, true, Some(digest)) = (send, direction.writes(Side::Theirs), short(mine)) {
-            self.transfers.send_entry(collection, position, digest, &difference.key, short(theirs));
-            done = true;
+        if let (Keeps::All, Some(mine), Some(theirs)) = (self.definition.keeps(collection), mine, theirs)
+            && self.definition.profile == Profile::Versioned
+        {
+            let (sends, wants) = (send && direction.writes(Side::Theirs), want && direction.writes(Side::Mine));
+            self.exchange(collection, (sends, mine), (wants, theirs));
+            if (send, want) != (sends, wants) {
+                self.leave(1, fresh);
+            }
+            return;
         }
-        if let (true, true, Some(digest)) = (want, direction.writes(Side::Mine), short(theirs)) {
-            self.transfers.want_entry(collection, position, digest, &difference.key, short(mine));
-            done = true;
+        let bare = matches!(difference.kind, Kind::Versions(_));
+        let mut done = true;
+        if let (true, Some(digest)) = (send, short(mine)) {
+            match (direction.writes(Side::Theirs), bare) {
+                (true, true) => self.transfers.send_bare(collection, position, digest),
+                (true, false) => {
+                    self.transfers.send_entry(collection, position, digest, &difference.key, short(theirs));
+                }
+                (false, _) => done = false,
+            }
         }
-        if !done {
+        if let (true, Some(digest)) = (want, short(theirs)) {
+            match (direction.writes(Side::Mine), bare) {
+                (true, true) => self.transfers.want_bare(collection, position, digest),
+                (true, false) => {
+                    self.transfers.want_entry(collection, position, digest, &difference.key, short(mine));
+                }
+                (false, _) => done = false,
+            }
+        }
+        if !done || !(send || want) {
             self.leave(1, fresh);
+        }
+    }
+
+    /// Has those versions moved that the other side lacks, by their names: its entry may change meanwhile.
+    fn exchange(&mut self, collection: CollectionId, (sends, mine): (bool, &Item), (wants, theirs): (bool, &Item)) {
+        let named = |of: &Item, by: &Item| match lacking(&of.versions, &by.versions) {
+            // They differ in what is said to have been seen: each joins all that the other has.
+            (none, _) if none.is_empty() => (of.versions.iter().map(|info| info.version.dot()).collect(), true),
+            some => some,
+        };
+        if sends {
+            let (dots, bare) = named(mine, theirs);
+            self.transfers.send_versions(collection, mine.position, dots, bare);
+        }
+        if wants {
+            let (dots, bare) = named(theirs, mine);
+            self.transfers.want_versions(collection, theirs.position, dots, bare);
         }
     }
 

@@ -10,12 +10,13 @@ use super::descent::{self, Step};
 use super::planner::{FURTHER, Planner};
 use super::scope::Scope;
 use super::shown::opening_cells;
+use super::transfers::of_versions;
 use super::{Guards, Input, Output, SessionError};
 use crate::bounds::{FRAME_BYTES_AIM, REQUESTS_MAX};
 use crate::canonical::Blob;
 use crate::dataset::{CollectionId, Definition};
 use crate::digest::Keys;
-use crate::mark::Mark;
+use crate::mark::Marks;
 use crate::message::{
     Accept, Compare, Compared, Differing, Life, List, Message, Open, PROTOCOL, Refuse, RefuseCode, Rights, Roots,
     Transfer, Want, Written,
@@ -99,15 +100,15 @@ pub(super) enum Stage {
         counts: Blob,
         parts: Option<u32>,
     },
-    Differing(Differing, Vec<Range>),
+    Differing(CollectionId, Differing, Vec<Range>),
     Offer {
         transfer: Transfer,
-        marks: Vec<Mark>,
+        marks: Marks,
         apart: Option<Vec<Range>>,
     },
     OfferWhole {
         transfer: Transfer,
-        marks: Vec<Mark>,
+        marks: Marks,
         whole: Vec<Range>,
         apart: Vec<Range>,
     },
@@ -253,7 +254,9 @@ impl Responder {
             (Stage::Plan { collection, theirs, counts, parts }, Answer::Sketches(own)) => {
                 self.plan(collection, theirs, &counts, parts, own);
             }
-            (Stage::Differing(told, both), Answer::Items(items)) => self.send_differing(told, &both, items),
+            (Stage::Differing(collection, told, both), Answer::Items(items)) => {
+                self.send_differing(collection, told, &both, items);
+            }
             (Stage::OfferWhole { transfer, marks, whole, apart }, Answer::Views(views)) => {
                 self.look_at_whole(transfer, marks, (whole, apart), &views)?;
             }
@@ -479,6 +482,12 @@ impl Responder {
             let entries = want.entries.into_iter().map(|(position, short)| (Position(position), short));
             selections.push(Selection::Entries(entries.collect()));
         }
+        if !want.bare.is_empty() {
+            let entries = want.bare.into_iter().map(|(position, short)| (Position(position), short));
+            selections.push(Selection::Bare(entries.collect()));
+        }
+        let named = |(position, bare, dots)| (Position(position), bare, dots);
+        selections.extend(of_versions(want.versions.into_iter().map(named).collect()));
         if !elements.is_empty() {
             selections.push(Selection::Elements(bits, elements));
         }

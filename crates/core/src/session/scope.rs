@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn a_scope_names_collections_of_the_dataset_in_its_order() {
-        let collections = ["a", "b", "c"].map(|name| Collection { name: name.into(), policy: "newest".into() });
+        let collections = ["a", "b", "c"].map(|name| Collection { name: name.into(), policy: "newest/1".into() });
         let definition = Definition { collections: collections.into(), ..Definition::simple(DatasetId([1; 16]), "x") };
         let scope = |named: &[u16]| {
             let named: Vec<CollectionId> = named.iter().copied().map(CollectionId).collect();

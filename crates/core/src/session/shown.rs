@@ -8,7 +8,7 @@ use super::{Output, SessionError};
 use crate::bounds::{CELLS_HELD_MAX, CELLS_MAX, FRAME_BYTES_AIM};
 use crate::canonical::{Blob, Reader};
 use crate::dataset::CollectionId;
-use crate::mark::{Mark, alone, pack_marks};
+use crate::mark::{Grain, Mark, alone, pack_marks};
 use crate::message::{AskCells, Cells, Compared, Differing, Message, Open, Rights};
 use crate::query::{Ask, Item, Query};
 use crate::range::Range;
@@ -52,7 +52,7 @@ impl Responder {
         match plan {
             Plan::Named => {
                 let (told, both) = cells::differing(peeled.mine, peeled.theirs);
-                self.ask(Query::Items(collection, both.clone()), Stage::Differing(told, both));
+                self.ask(Query::Items(collection, both.clone()), Stage::Differing(collection, told, both));
             }
             Plan::Cells { depth, cells: most, .. } => {
                 let ranges = cells::level(depth);
@@ -67,13 +67,19 @@ impl Responder {
         }
     }
 
-    pub(super) fn send_differing(&mut self, mut told: Differing, both: &[Range], items: Vec<Item>) {
+    pub(super) fn send_differing(
+        &mut self,
+        collection: CollectionId,
+        mut told: Differing,
+        both: &[Range],
+        items: Vec<Item>,
+    ) {
         let (marked, mut unclear) = alone(both, items);
         let mut marks: Vec<Mark> = marked.into_iter().map(|(mark, _)| mark).collect();
-        if !self.ranks() {
+        if !self.definition.ranks(collection) {
             unclear.extend(marks.drain(..).map(|mark| mark.place));
         }
-        told.marks = Blob(pack_marks(&marks));
+        told.marks = Blob(pack_marks(&marks, Grain::Each));
         told.unclear = Blob(wire::pack_ranges(&unclear));
         self.send(Message::Differing(told));
     }

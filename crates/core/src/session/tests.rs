@@ -2,6 +2,7 @@
 
 mod model;
 mod sketches;
+mod versions;
 
 use std::collections::BTreeMap;
 
@@ -89,7 +90,7 @@ proptest! {
         let keys = a.keys().clone();
         let mut joined = a.records().clone();
         for (key, state) in b.records() {
-            joined.entry(key.clone()).and_modify(|mine| *mine = mine.join(state, &keys)).or_insert_with(|| state.clone());
+            joined.entry(key.clone()).and_modify(|mine| *mine = mine.join(state, a.keeps(), &keys)).or_insert_with(|| state.clone());
         }
         let all = options(Intent::Repair(Direction::Both), &drift);
         let Run { outcome, .. } = run(&mut a, &mut b, all.clone(), World::quiet());
@@ -149,7 +150,7 @@ proptest! {
                 let Some(state) = cut.get(key) else { continue };
                 // A key that was written since the cut is in flight; the next session moves it.
                 if own.records()[key] == *state {
-                    let there = other.records().get(key).map(|now| now.join(state, a.keys()) == *now);
+                    let there = other.records().get(key).map(|now| now.join(state, a.keeps(), a.keys()) == *now);
                     prop_assert_eq!(there, Some(true), "what stood at the cut is everywhere, or something newer is");
                 }
             }

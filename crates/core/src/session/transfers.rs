@@ -12,12 +12,14 @@ use crate::dataset::{CollectionId, Profile};
 use crate::message::{Message, Transfer, Want, Written};
 use crate::query::{Applied, Guard, Incoming, Overwrite, Query, Replacement, Selection};
 use crate::range::Position;
-use crate::record::{Content, Record};
+use crate::record::{Content, Dot, Record};
 use crate::sketch::{ELEMENT_DEPTH, Element, pack_elements};
 use crate::wire;
 
 /// Entries that one request for records names; about 20 bytes each.
 const ENTRIES_PER_WANT: usize = 2048;
+/// Records that one request for versions names; of each up to [`crate::bounds::VERSIONS_MAX`], about 20 bytes each.
+const VERSIONS_PER_WANT: usize = 128;
 /// Transfers that may be under way each way before more records are gathered.
 const TRANSFERS_MAX: usize = 4;
 /// Refused records whose key and reason are kept for the report.
@@ -27,6 +29,8 @@ const SAMPLES_MAX: usize = 16;
 struct Gathered {
     ranges: Vec<crate::range::Range>,
     entries: Vec<(Position, u64)>,
+    bare: Vec<(Position, u64)>,
+    versions: Vec<(Position, bool, Vec<Dot>)>,
     elements: Vec<Element>,
     guards: BTreeMap<Vec<u8>, Option<u64>>,
     given: Vec<Record>,
@@ -73,6 +77,25 @@ impl Transfers {
         let gathered = self.sending.entry(c).or_default();
         gathered.guards.insert(record.key.clone(), theirs);
         gathered.given.push(record);
+    }
+
+    /// Sends some versions of a record; bare if the peer has their contents.
+    pub(super) fn send_versions(&mut self, c: CollectionId, at: Position, dots: Vec<Dot>, bare: bool) {
+        self.sending.entry(c).or_default().versions.push((at, bare, dots));
+    }
+
+    pub(super) fn want_versions(&mut self, c: CollectionId, at: Position, dots: Vec<Dot>, bare: bool) {
+        self.wanting.entry(c).or_default().versions.push((at, bare, dots));
+    }
+
+    /// Sends a record whose content the peer has.
+    pub(super) fn send_bare(&mut self, c: CollectionId, at: Position, short: u64) {
+        self.sending.entry(c).or_default().bare.push((at, short));
+    }
+
+    /// Wants a record whose content we have.
+    pub(super) fn want_bare(&mut self, c: CollectionId, at: Position, short: u64) {
+        self.wanting.entry(c).or_default().bare.push((at, short));
     }
 
     pub(super) fn want_entry(&mut self, c: CollectionId, at: Position, short: u64, key: &[u8], mine: Option<u64>) {
@@ -169,8 +192,21 @@ fn gather(into: &mut BTreeMap<CollectionId, Gathered>, collection: CollectionId,
     match selection {
         Selection::Range(range) => gathered.ranges.push(range),
         Selection::Entries(entries) => gathered.entries.extend(entries),
+        Selection::Bare(entries) => gathered.bare.extend(entries),
+        Selection::Versions { bare, of } => gathered.versions.extend(of.into_iter().map(|(at, dots)| (at, bare, dots))),
         Selection::Elements(_, elements) => gathered.elements.extend(elements),
     }
+}
+
+/// What selects these versions, those that travel with their contents and those that do not.
+pub(super) fn of_versions(versions: Vec<(Position, bool, Vec<Dot>)>) -> impl Iterator<Item = Selection> {
+    let (known, rest): (Vec<_>, Vec<_>) = versions.into_iter().partition(|(_, bare, _)| *bare);
+    let selection = |(bare, versions): (bool, Vec<(Position, bool, Vec<Dot>)>)| {
+        let mut of: Vec<(Position, Vec<Dot>)> = versions.into_iter().map(|(at, _, dots)| (at, dots)).collect();
+        of.sort_unstable();
+        (!of.is_empty()).then_some(Selection::Versions { bare, of })
+    };
+    [(false, rest), (true, known)].into_iter().filter_map(selection)
 }
 
 fn sorted<T: Ord>(mut entries: Vec<T>) -> Vec<T> {
@@ -198,6 +234,10 @@ impl Opener {
             if !gathered.entries.is_empty() {
                 selections.push(Selection::Entries(sorted(gathered.entries)));
             }
+            if !gathered.bare.is_empty() {
+                selections.push(Selection::Bare(sorted(gathered.bare)));
+            }
+            selections.extend(of_versions(gathered.versions));
             if !selections.is_empty() || !gathered.given.is_empty() {
                 self.stream(collection, false, selections, gathered.given, guards);
             }
@@ -210,17 +250,21 @@ impl Opener {
             for few in sorted(gathered.elements).chunks(ENTRIES_PER_WANT) {
                 self.want(collection, None, Want { elements: Blob(pack_elements(bits, few)), ..Want::default() });
             }
-            let entries = sorted(gathered.entries);
-            let mut entries = entries.chunks(ENTRIES_PER_WANT);
+            let (entries, bare) = (sorted(gathered.entries), sorted(gathered.bare));
+            let (mut entries, mut bare) = (entries.chunks(ENTRIES_PER_WANT), bare.chunks(ENTRIES_PER_WANT));
+            let mut versions = gathered.versions.chunks(VERSIONS_PER_WANT);
             let mut ranges = gathered.ranges.chunks(RANGES_PER_MESSAGE_MAX / 2);
             loop {
                 let (parts, some) = (ranges.next().unwrap_or_default(), entries.next().unwrap_or_default());
-                if parts.is_empty() && some.is_empty() {
+                let (known, named) = (bare.next().unwrap_or_default(), versions.next().unwrap_or_default());
+                if parts.is_empty() && some.is_empty() && known.is_empty() && named.is_empty() {
                     break;
                 }
-                let entries = some.iter().map(|(position, short)| (position.0, *short)).collect();
-                let want = Want { ranges: Blob(wire::pack_ranges(parts)), entries, ..Want::default() };
-                self.want(collection, Some(some.len() as u64), want);
+                let told = |entries: &[(Position, u64)]| entries.iter().map(|(at, short)| (at.0, *short)).collect();
+                let ranges = Blob(wire::pack_ranges(parts));
+                let versions = named.iter().map(|(at, bare, of)| (at.0, *bare, of.clone())).collect();
+                let want = Want { ranges, entries: told(some), bare: told(known), versions, ..Want::default() };
+                self.want(collection, Some((some.len() + known.len() + named.len()) as u64), want);
             }
         }
         any
@@ -332,7 +376,7 @@ fn take(incoming: Incoming) -> Overwrite {
     };
     let expected = match incoming.guard {
         Guard::IfShort(expected) => expected,
-        Guard::Join => None,
+        Guard::Join | Guard::Bare => None,
     };
     let seen = state.versions().iter().map(|sibling| sibling.version.clone()).collect();
     Overwrite { key: incoming.record.key, expected, content, seen }

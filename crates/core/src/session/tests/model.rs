@@ -1,9 +1,9 @@
 //! A store as an ordered map, and a loop that carries messages between two sessions.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::dataset::{DatasetId, Definition, Profile};
+use crate::dataset::{CollectionId, DatasetId, Definition, Profile};
 use crate::difference::Difference;
 use crate::digest::{DatasetKey, Keys};
 use crate::entry::Entry;
@@ -13,7 +13,7 @@ use crate::query::{
     View,
 };
 use crate::range::Range;
-use crate::record::{Actor, Content, Record, Sibling, State, Version};
+use crate::record::{Actor, Content, Keeps, Record, Sibling, State, Version};
 use crate::session::{Grant, Guards, Input, Opener, Options, Outcome, Output, Plan, Planner, Responder};
 use crate::sketch::{Element, Sketch, cells_kept};
 use crate::stamp::{Clock, Millis};
@@ -69,8 +69,18 @@ impl Model {
         &self.keys
     }
 
+    /// Has another policy from now on.
+    pub(super) fn with_policy(mut self, policy: &str) -> Model {
+        self.definition.collections[0].policy = policy.into();
+        self
+    }
+
     pub(super) fn definition_mut(&mut self) -> &mut Definition {
         &mut self.definition
+    }
+
+    pub(super) fn keeps(&self) -> Keeps {
+        self.definition.keeps(CollectionId(0))
     }
 
     /// What the profile makes of a key's record.
@@ -86,8 +96,8 @@ impl Model {
     pub(super) fn write(&mut self, key: &[u8], value: Option<Vec<u8>>) {
         self.now += 1;
         let stamp = self.clock.next(self.now);
-        let seen = self.records.get(key).map(|state| state.winner().version.clone());
-        let version = Version::after(stamp, Actor(self.life.actor), seen.iter());
+        let seen = self.records.get(key).into_iter().flat_map(State::versions).map(|sibling| &sibling.version);
+        let version = Version::after(stamp, Actor(self.life.actor), seen);
         let content = value.map_or(Content::Tombstone, Content::Live);
         self.set(key, State::single(Sibling { version, content, expires: None }));
         self.commit += 1;
@@ -235,10 +245,16 @@ impl Model {
 
     fn apply(&mut self, batch: Vec<Incoming>) -> Applied {
         let mut applied = Applied::default();
-        for Incoming { record, guard } in batch {
+        for Incoming { mut record, guard } in batch {
             let old = self.records.get(&record.key).cloned();
             let new = match guard {
-                Guard::Join => old.as_ref().map_or(record.state.clone(), |old| old.join(&record.state, &self.keys)),
+                Guard::Bare if !record.dress(old.as_ref(), &self.keys) => {
+                    applied.moved += 1;
+                    continue;
+                }
+                Guard::Join | Guard::Bare => {
+                    old.as_ref().map_or(record.state.clone(), |old| old.join(&record.state, self.keeps(), &self.keys))
+                }
                 Guard::IfShort(expected) if expected == self.worth(&record.key).map(|d| d.short()) => record.state,
                 Guard::IfShort(_) => {
                     applied.moved += 1;
@@ -292,7 +308,7 @@ impl Model {
 
     /// The records of a stream, and how many had moved.
     fn stream(&self, selections: &[Selection], given: Vec<Record>, guards: &Guards) -> (Vec<Incoming>, u64) {
-        let mut keys = Vec::new();
+        let (mut keys, mut parts, mut bare) = (Vec::new(), Vec::new(), BTreeSet::new());
         let mut moved = 0;
         for selection in selections {
             match selection {
@@ -310,26 +326,48 @@ impl Model {
                         }
                     }
                 }
-                Selection::Entries(entries) => {
+                Selection::Versions { bare, of } => {
+                    for (position, dots) in of {
+                        let record = |key: &Vec<u8>| {
+                            self.records[key].only(dots).map(|state| Record { key: key.clone(), state })
+                        };
+                        let found: Vec<Record> =
+                            self.keyed(Range::of(*position, 16)).filter_map(|(_, key)| record(key)).collect();
+                        moved += u64::from(found.is_empty());
+                        parts.extend(found.into_iter().map(|record| (record, *bare)));
+                    }
+                }
+                Selection::Entries(entries) | Selection::Bare(entries) => {
                     for (position, short) in entries {
                         let same = |(entry, _): &(&Entry, &Vec<u8>)| entry.digest.short() == *short;
                         match self.keyed(Range::of(*position, 16)).find(same) {
-                            Some((_, key)) => keys.push(key.clone()),
+                            Some((_, key)) => {
+                                if matches!(selection, Selection::Bare(_)) {
+                                    bare.insert(key.clone());
+                                }
+                                keys.push(key.clone());
+                            }
                             None => moved += 1,
                         }
                     }
                 }
             }
         }
-        let guarded = |record: Record| {
+        let guarded = |(mut record, bare): (Record, bool)| {
             let guard = match guards {
+                Guards::Join if bare => {
+                    record.strip(&self.keys);
+                    Guard::Bare
+                }
                 Guards::Join => Guard::Join,
                 Guards::Compared(guards) => Guard::IfShort(guards.get(&record.key).copied().flatten()),
             };
             Incoming { record, guard }
         };
-        let record = |key: Vec<u8>| Record { state: self.records[&key].clone(), key };
-        (keys.into_iter().map(record).chain(given).map(guarded).collect(), moved)
+        let record =
+            |key: Vec<u8>| (Record { state: self.records[&key].clone(), key: key.clone() }, bare.contains(&key));
+        let given = given.into_iter().map(|record| (record, false));
+        (keys.into_iter().map(record).chain(parts).chain(given).map(guarded).collect(), moved)
     }
 
     pub(super) fn opener(&self, options: Options) -> Opener {
@@ -363,6 +401,8 @@ pub(super) struct Run {
     pub(super) outcome: Outcome,
     pub(super) found: Vec<Difference>,
     pub(super) bytes: usize,
+    /// Records that travelled with their contents.
+    pub(super) whole: usize,
     pub(super) plans: Vec<Plan>,
     /// One-way bursts until both sides knew what to send: all but those that look at roots and say goodbye.
     pub(super) flights: u64,
@@ -384,7 +424,7 @@ impl Flights {
         }
         let after = match message {
             Message::AskRoots | Message::Roots(_) | Message::Written(_) | Message::Bye(_) => true,
-            Message::Wanted(w) => w.wanted.0.is_empty() && w.lacking.0.is_empty() && w.unclear.0.is_empty(),
+            Message::Wanted(w) => [&w.wanted, &w.bare, &w.lacking, &w.unclear].iter().all(|list| list.0.is_empty()),
             _ => false,
         };
         if !after {
@@ -393,11 +433,15 @@ impl Flights {
     }
 }
 
+fn with_content(records: &[Incoming]) -> usize {
+    records.iter().filter(|incoming| incoming.guard != Guard::Bare).count()
+}
+
 /// Carries a session through to its end.
 pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: World) -> Run {
     let mut opener = a.opener(options);
     let mut responder = b.responder(world.rights);
-    let (mut now, mut bytes, mut found, mut plans) = (0, 0, Vec::new(), Vec::new());
+    let (mut now, mut bytes, mut whole, mut found, mut plans) = (0, 0, 0, Vec::new(), Vec::new());
     let mut flights = Flights::default();
     let (mut to_a, mut to_b): (VecDeque<Input>, VecDeque<Input>) = Default::default();
     for _ in 0..1_000_000 {
@@ -420,6 +464,7 @@ pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: Wor
                 Output::Ask(query) => opener.handle(Input::Answer(a.answer(query)), now).expect("in order"),
                 Output::Stream { transfer, selections, given, guards } => {
                     let (records, moved) = a.stream(&selections, given, &guards);
+                    whole += with_content(&records);
                     let sent = records.len() as u64;
                     for some in records.chunks(100) {
                         to_b.push_back(Input::Records { transfer, records: some.to_vec() });
@@ -430,7 +475,7 @@ pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: Wor
                 Output::Found(difference) => found.push(difference),
                 Output::Done(outcome) => {
                     let flights = flights.until_known;
-                    return Run { outcome: *outcome, found, bytes, plans, flights };
+                    return Run { outcome: *outcome, found, bytes, whole, plans, flights };
                 }
             }
         } else if let Some(output) = responder.poll() {
@@ -445,6 +490,7 @@ pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: Wor
                 Output::Ask(query) => responder.handle(Input::Answer(b.answer(query))).expect("in order"),
                 Output::Stream { transfer, selections, given, guards } => {
                     let (records, moved) = b.stream(&selections, given, &guards);
+                    whole += with_content(&records);
                     let sent = records.len() as u64;
                     for some in records.chunks(100) {
                         to_a.push_back(Input::Records { transfer, records: some.to_vec() });
