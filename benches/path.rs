@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use reknit::core::message::Rights;
 use reknit::core::session::{Direction, Intent, Options as SessionOptions, Verdict};
 use reknit::core::{DatasetId, DatasetKey, Definition};
-use reknit::node::{Budget, Home, KnownPeer, Node, NodeOptions, Served, open_session};
+use reknit::node::{Budget, Home, KnownPeer, Node, NodeOptions, Served, between, open_session};
 use reknit::store::{Durability, Op, Options, Store};
 use reknit::transport::{Address, Connection};
 use relay::{Relay, Shape};
@@ -32,18 +32,19 @@ fn main() {
     let make = |name: &str| {
         let key = DatasetKey::from_bytes([2; 32]);
         let store = Store::create(&dir.path().join(name), definition.clone(), key, &Options::default());
-        let store = store.expect("a store");
-        import(&store, n);
-        store
+        store.expect("a store")
     };
     let (a, b) = (make("a"), make("b"));
+    import(&a, n);
+    let path = Arc::new(Path::start(dir.path(), &b));
+    path.fill(&a, &b);
     println!(
         "{n} records, 16-byte keys, {VALUE_BYTES}-byte values, fjall, QUIC on loopback through a relay, one process;"
     );
     println!(
         "medians of {repeats}: ms to the outcome | round trips | ms from there to the end of a program | bytes on UDP\n"
     );
-    let mut bench = Bench { path: Arc::new(Path::start(dir.path(), &b)), a, b, n, drifted: 0, repeats };
+    let mut bench = Bench { path, a, b, n, drifted: 0, repeats };
     for cap in [None, Some(CAP)] {
         for round_trip in ROUND_TRIPS_MS {
             bench.table(Duration::from_millis(round_trip), cap);
@@ -172,6 +173,14 @@ impl Path {
             address
         });
         Path { near, address, stores, network, _stop: stop }
+    }
+
+    /// Makes `b` equal to `a`.
+    fn fill(&self, a: &Store, b: &Store) {
+        let (_stop, stopped) = tokio::sync::watch::channel(false);
+        let (a, b, options) = (Arc::new(a.clone()), Arc::new(b.clone()), options(Intent::Repair(Direction::Both)));
+        let filled = self.stores.block_on(between(a, b, options, Budget::default(), stopped, &mut |_| {}));
+        assert_eq!(filled.expect("a session").outcome.verdict, Verdict::InSync);
     }
 
     fn relay(&self, shape: Shape) -> (Relay, Address) {
