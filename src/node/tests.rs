@@ -1,5 +1,7 @@
 //! Sessions through the driver: over links in memory, and held by another node over QUIC.
 
+mod path;
+
 use super::*;
 use crate::store::{Durability, Op, Options as StoreOptions, Store};
 use crate::transport::{Address, CloseCode};

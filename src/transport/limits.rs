@@ -20,9 +20,12 @@ pub const BIDI_STREAMS_MAX: u32 = 8;
 pub const UNI_STREAMS_MAX: u32 = 0;
 /// Connections that wait for their handshake: a flood of first packets stops here.
 pub const INCOMING_MAX: usize = 256;
-/// Bytes buffered for one of them.
+/// Handshakes under way with addresses that have not proven to be theirs: whoever comes while there are so many is sent
+/// a retry first, and proves it for the price of a round trip.
+pub const UNPROVEN_HANDSHAKES_MAX: usize = 32;
+/// Bytes buffered for a connection that waits for its handshake.
 pub const INCOMING_BYTES_MAX: u64 = 64 << 10;
-/// Bytes buffered for all of them.
+/// Bytes buffered for all of those.
 pub const INCOMING_BYTES_TOTAL_MAX: u64 = 8 << 20;
 /// Bytes of handshake data out of order: a handshake of ours has a few hundred.
 pub const CRYPTO_BUFFER_BYTES: usize = 16 << 10;
@@ -32,6 +35,8 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a silent link is shown to be alive.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How long a program that ends waits for its last words to leave.
+pub const LEAVE_MAX: Duration = Duration::from_millis(20);
 /// A session in which nothing happens for so long is given up, though the link lives: a peer must not hold a place for
 /// nothing. Twice the longest time that differences are given to settle.
 pub const SILENCE_MAX: Duration = Duration::from_secs(600);

@@ -5,7 +5,8 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ConnectionError, TransportErrorCode, VarInt};
@@ -17,7 +18,7 @@ use rustls::server::AlwaysResolvesServerRawPublicKeys;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::link::{Lane, LaneKind, Later, Link};
 use super::{Address, FrameReader, FrameWriter, Identity, PeerId, TransportError, limits};
@@ -27,6 +28,8 @@ const ALPN: &[u8] = b"reknit/1";
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 /// Lanes that wait for their session to be taken up.
 const LANES_WAITING_MAX: usize = 16;
+/// How often it is looked whether a close has left.
+const LEAVE_STEP: Duration = Duration::from_millis(1);
 
 /// Why a connection is closed, as one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +60,10 @@ pub struct Endpoint {
     me: PeerId,
     key: Arc<CertifiedKey>,
     provider: Arc<CryptoProvider>,
+    /// Handshakes that may be under way with addresses that have proven nothing.
+    unproven: Arc<Semaphore>,
+    /// Connections that were made here, until the next is made after they are closed.
+    outgoing: Arc<Mutex<Vec<quinn::Connection>>>,
 }
 
 impl Endpoint {
@@ -65,16 +72,39 @@ impl Endpoint {
     /// # Errors
     /// [`TransportError::Io`] if the address cannot be bound, [`TransportError::Tls`].
     pub fn bind(at: SocketAddr, identity: &Identity, options: &EndpointOptions) -> Result<Endpoint, TransportError> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let me = identity.peer();
-        let key = certified(identity)?;
         let io = |cause| TransportError::Io { what: format!("UDP address {at} cannot be bound"), cause };
-        let inner = if options.listen {
-            quinn::Endpoint::server(server_config(&provider, &key)?, at).map_err(io)?
-        } else {
-            quinn::Endpoint::client(at).map_err(io)?
-        };
-        Ok(Endpoint { inner, me, key, provider })
+        Endpoint::made(identity, options, |server| match server {
+            Some(config) => quinn::Endpoint::server(config, at).map_err(io),
+            None => quinn::Endpoint::client(at).map_err(io),
+        })
+    }
+
+    /// An endpoint on a network in memory.
+    #[cfg(test)]
+    pub(crate) fn over(
+        socket: Arc<dyn quinn::AsyncUdpSocket>,
+        identity: &Identity,
+        options: &EndpointOptions,
+    ) -> Endpoint {
+        let made = Endpoint::made(identity, options, |server| {
+            let config = quinn::EndpointConfig::default();
+            let made = quinn::Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(quinn::TokioRuntime));
+            Ok(made.expect("an endpoint"))
+        });
+        made.expect("an endpoint")
+    }
+
+    fn made(
+        identity: &Identity,
+        options: &EndpointOptions,
+        make: impl FnOnce(Option<quinn::ServerConfig>) -> Result<quinn::Endpoint, TransportError>,
+    ) -> Result<Endpoint, TransportError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let key = certified(identity)?;
+        let server = if options.listen { Some(server_config(&provider, &key)?) } else { None };
+        let (inner, me) = (make(server)?, identity.peer());
+        let unproven = Arc::new(Semaphore::new(limits::UNPROVEN_HANDSHAKES_MAX));
+        Ok(Endpoint { inner, me, key, provider, unproven, outgoing: Arc::default() })
     }
 
     /// Where it is bound.
@@ -116,24 +146,33 @@ impl Endpoint {
             }
             _ => unreachable(error.to_string()),
         })?;
+        let mut outgoing = self.outgoing.lock().unwrap_or_else(PoisonError::into_inner);
+        outgoing.retain(|connection| connection.close_reason().is_none());
+        outgoing.push(connection.clone());
         Ok(Connection::new(connection, address.peer, self.me))
     }
 
     /// The next connection that comes in, before its handshake; none once the endpoint is closed.
     ///
-    /// A first packet from an address that was not validated is answered with a retry, so that
-    /// nothing is kept for spoofed senders.
+    /// While few handshakes are under way with addresses that have proven nothing, a first packet is answered at once;
+    /// above that with a retry, a round trip in which nothing is kept, so that spoofed senders crowd nobody out.
     pub async fn accept(&self) -> Option<Arriving> {
         loop {
             let incoming = self.inner.accept().await?;
-            if !incoming.remote_address_validated() {
-                if let Err(error) = incoming.retry() {
-                    error.into_incoming().ignore();
-                }
-                continue;
-            }
+            let unproven = match incoming.remote_address_validated() {
+                true => None,
+                false => match self.unproven.clone().try_acquire_owned() {
+                    Ok(place) => Some(place),
+                    Err(_) => {
+                        if let Err(error) = incoming.retry() {
+                            error.into_incoming().ignore();
+                        }
+                        continue;
+                    }
+                },
+            };
             if let Ok(connecting) = incoming.accept() {
-                return Some(Arriving { connecting, me: self.me });
+                return Some(Arriving { connecting, me: self.me, _unproven: unproven });
             }
         }
     }
@@ -143,6 +182,30 @@ impl Endpoint {
         self.inner.close(VarInt::from_u32(code as u32), b"");
         self.inner.wait_idle().await;
     }
+
+    /// Closes all connections and waits until their last words have left, not until they were heard: a peer that missed
+    /// them ends by its own timeouts.
+    pub async fn leave(&self, code: CloseCode) {
+        let outgoing = self.outgoing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let ended = async {
+            for connection in &outgoing {
+                connection.closed().await;
+            }
+        };
+        // Sessions that are over may have a word under way.
+        let _ = tokio::time::timeout(limits::LEAVE_MAX, ended).await;
+        self.inner.close(VarInt::from_u32(code as u32), b"");
+        let unsaid = |connection: &quinn::Connection| {
+            let own = connection.close_reason().is_none_or(|reason| reason == ConnectionError::LocallyClosed);
+            own && connection.stats().frame_tx.connection_close == 0
+        };
+        let said = async {
+            while outgoing.iter().any(unsaid) {
+                tokio::time::sleep(LEAVE_STEP).await;
+            }
+        };
+        let _ = tokio::time::timeout(limits::LEAVE_MAX, said).await;
+    }
 }
 
 /// A connection that came in and has its handshake before it. Many may be under way at once: one that dawdles holds up
@@ -150,6 +213,7 @@ impl Endpoint {
 pub struct Arriving {
     connecting: quinn::Connecting,
     me: PeerId,
+    _unproven: Option<OwnedSemaphorePermit>,
 }
 
 impl Arriving {
@@ -207,7 +271,7 @@ impl Connection {
     /// What closed the connection.
     pub async fn open(&self) -> Result<Link, TransportError> {
         let session = {
-            let mut next = self.next_session.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut next = self.next_session.lock().unwrap_or_else(PoisonError::into_inner);
             *next = next.wrapping_add(1);
             *next
         };
