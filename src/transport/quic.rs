@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
@@ -63,7 +63,7 @@ pub struct Endpoint {
     /// Handshakes that may be under way with addresses that have proven nothing.
     unproven: Arc<Semaphore>,
     /// Connections that were made here, until the next is made after they are closed.
-    outgoing: Arc<Mutex<Vec<quinn::Connection>>>,
+    outgoing: Arc<Mutex<Vec<Arc<Ending>>>>,
 }
 
 impl Endpoint {
@@ -147,9 +147,10 @@ impl Endpoint {
             _ => unreachable(error.to_string()),
         })?;
         let mut outgoing = self.outgoing.lock().unwrap_or_else(PoisonError::into_inner);
-        outgoing.retain(|connection| connection.close_reason().is_none());
-        outgoing.push(connection.clone());
-        Ok(Connection::new(connection, address.peer, self.me))
+        outgoing.retain(|ending| ending.connection.close_reason().is_none());
+        let ending = Arc::new(Ending { connection, sent_before: OnceLock::new() });
+        outgoing.push(ending.clone());
+        Ok(Connection::new(ending, address.peer, self.me))
     }
 
     /// The next connection that comes in, before its handshake; none once the endpoint is closed.
@@ -188,19 +189,16 @@ impl Endpoint {
     pub async fn leave(&self, code: CloseCode) {
         let outgoing = self.outgoing.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let ended = async {
-            for connection in &outgoing {
-                connection.closed().await;
+            for ending in &outgoing {
+                ending.connection.closed().await;
             }
         };
         // Sessions that are over may have a word under way.
         let _ = tokio::time::timeout(limits::LEAVE_MAX, ended).await;
+        outgoing.iter().for_each(|ending| ending.close(code));
         self.inner.close(VarInt::from_u32(code as u32), b"");
-        let unsaid = |connection: &quinn::Connection| {
-            let own = connection.close_reason().is_none_or(|reason| reason == ConnectionError::LocallyClosed);
-            own && connection.stats().frame_tx.connection_close == 0
-        };
         let said = async {
-            while outgoing.iter().any(unsaid) {
+            while !outgoing.iter().all(|ending| ending.said()) {
                 tokio::time::sleep(LEAVE_STEP).await;
             }
         };
@@ -225,7 +223,8 @@ impl Arriving {
             connection.close(VarInt::from_u32(CloseCode::Protocol as u32), b"");
             return None;
         };
-        Some(Connection::new(connection, peer, self.me))
+        let ending = Arc::new(Ending { connection, sent_before: OnceLock::new() });
+        Some(Connection::new(ending, peer, self.me))
     }
 }
 
@@ -240,11 +239,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn new(inner: quinn::Connection, peer: PeerId, me: PeerId) -> Connection {
+    fn new(ending: Arc<Ending>, peer: PeerId, me: PeerId) -> Connection {
         let (sender, accepted) = mpsc::channel(limits::SESSIONS_PER_PEER_MAX);
-        let inner = Arc::new(Held(inner));
+        let connection = ending.connection.clone();
+        let inner = Arc::new(Held(ending));
         // Lanes keep the connection while they are used; sorting them does not.
-        tokio::spawn(sort_lanes(inner.0.clone(), Arc::downgrade(&inner), me, sender));
+        tokio::spawn(sort_lanes(connection, Arc::downgrade(&inner), me, sender));
         let accepted = Arc::new(tokio::sync::Mutex::new(accepted));
         Connection { inner, peer, me, next_session: Arc::default(), accepted }
     }
@@ -256,13 +256,13 @@ impl Connection {
 
     /// Where the other end is.
     pub fn remote_addr(&self) -> SocketAddr {
-        self.inner.0.remote_address()
+        self.inner.0.connection.remote_address()
     }
 
     /// Bytes of UDP payload sent and received, and the round-trip time.
     pub fn udp(&self) -> (u64, u64, std::time::Duration) {
-        let stats = self.inner.0.stats();
-        (stats.udp_tx.bytes, stats.udp_rx.bytes, self.inner.0.rtt())
+        let stats = self.inner.0.connection.stats();
+        (stats.udp_tx.bytes, stats.udp_rx.bytes, self.inner.0.connection.rtt())
     }
 
     /// Opens a session.
@@ -275,9 +275,10 @@ impl Connection {
             *next = next.wrapping_add(1);
             *next
         };
-        let control = open_lane(&self.inner.0, LaneKind::Control, session).await.map_err(|e| self.explain(e))?;
+        let control =
+            open_lane(&self.inner.0.connection, LaneKind::Control, session).await.map_err(|e| self.explain(e))?;
         let inner = self.inner.clone();
-        let records: Later = Box::pin(async move { open_lane(&inner.0, LaneKind::Records, session).await });
+        let records: Later = Box::pin(async move { open_lane(&inner.0.connection, LaneKind::Records, session).await });
         Ok(Link { control, records, closed: explainer(self.inner.clone(), self.me) })
     }
 
@@ -288,12 +289,12 @@ impl Connection {
 
     /// Closes the connection.
     pub fn close(&self, code: CloseCode) {
-        self.inner.0.close(VarInt::from_u32(code as u32), b"");
+        self.inner.0.close(code);
     }
 
     /// Waits until the connection is closed, by whomever.
     pub async fn closed(&self) {
-        self.inner.0.closed().await;
+        self.inner.0.connection.closed().await;
     }
 
     fn explain(&self, error: TransportError) -> TransportError {
@@ -302,18 +303,39 @@ impl Connection {
 }
 
 /// A connection that is closed once nobody holds it any more, neither itself nor a link of it.
-struct Held(quinn::Connection);
+struct Held(Arc<Ending>);
 
 impl Drop for Held {
     fn drop(&mut self) {
         // Nothing happens to one that is closed already.
-        self.0.close(VarInt::from_u32(CloseCode::Done as u32), b"");
+        self.0.close(CloseCode::Done);
+    }
+}
+
+/// How far a connection is with its end.
+struct Ending {
+    connection: quinn::Connection,
+    /// Datagrams sent before this side closed it.
+    sent_before: OnceLock<u64>,
+}
+
+impl Ending {
+    fn close(&self, code: CloseCode) {
+        self.sent_before.get_or_init(|| self.connection.stats().udp_tx.datagrams);
+        self.connection.close(VarInt::from_u32(code as u32), b"");
+    }
+
+    /// Whether the peer ended it, or the close has left.
+    fn said(&self) -> bool {
+        let own = self.connection.close_reason() == Some(ConnectionError::LocallyClosed);
+        let sent = self.connection.stats().udp_tx.datagrams;
+        !own || self.sent_before.get().is_none_or(|before| sent > *before)
     }
 }
 
 /// Why the connection was closed, if it was for a reason that has a name.
 fn explainer(inner: Arc<Held>, me: PeerId) -> Arc<dyn Fn() -> Option<TransportError> + Send + Sync> {
-    Arc::new(move || match inner.0.close_reason()? {
+    Arc::new(move || match inner.0.connection.close_reason()? {
         ConnectionError::ApplicationClosed(close) => match close.error_code.into_inner() {
             code if code == CloseCode::NotAdmitted as u64 => Some(TransportError::NotAdmitted { me }),
             code if code == CloseCode::Busy as u64 => Some(TransportError::Busy),
