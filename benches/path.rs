@@ -1,6 +1,6 @@
 //! What sessions cost over a network path: wall time in round trips, and all bytes on UDP.
 //!
-//! `cargo bench --bench path -- [records] [repeats]`. The method is in `benches/README.md`.
+//! `cargo bench --bench path -- [records] [repeats] [only this round-trip time, in ms]`. The method is in `benches/README.md`.
 
 #[path = "../tests/support/relay.rs"]
 mod relay;
@@ -27,6 +27,7 @@ fn main() {
     let mut args = std::env::args().skip(1).filter(|arg| !arg.starts_with("--"));
     let n: u64 = args.next().and_then(|arg| arg.parse().ok()).unwrap_or(1_000_000);
     let repeats: usize = args.next().and_then(|arg| arg.parse().ok()).unwrap_or(5);
+    let only: Option<u64> = args.next().and_then(|arg| arg.parse().ok());
     let dir = tempfile::tempdir().expect("a directory");
     let definition = Definition::simple(DatasetId([1; 16]), "bench");
     let make = |name: &str| {
@@ -46,7 +47,7 @@ fn main() {
     );
     let mut bench = Bench { path, a, b, n, drifted: 0, repeats };
     for cap in [None, Some(CAP)] {
-        for round_trip in ROUND_TRIPS_MS {
+        for round_trip in ROUND_TRIPS_MS.into_iter().filter(|ms| only.is_none_or(|only| only == *ms)) {
             bench.table(Duration::from_millis(round_trip), cap);
         }
     }

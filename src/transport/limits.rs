@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use quinn::congestion::CubicConfig;
 use quinn::{IdleTimeout, TransportConfig, VarInt};
 use reknit_core::bounds::{FRAME_BYTES_MAX, KEY_BYTES_MAX, RECORD_FRAME_BYTES_MAX};
 
@@ -14,6 +15,9 @@ pub const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 pub const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 /// Bytes that we hold for a peer that does not acknowledge.
 pub const SEND_WINDOW_BYTES: u64 = 8 << 20;
+/// Bytes that may be on their way before anything was acknowledged: a flight of a repair of a thousand differences. quinn
+/// sends 12,000 of them at once and spreads the others over the round trip, and from the first loss on it sends less.
+pub const FIRST_WINDOW_BYTES: u64 = 64 << 10;
 /// Streams that a peer may open at once: two for each of its sessions, and room to close old ones.
 pub const BIDI_STREAMS_MAX: u32 = 8;
 /// A protocol of frames needs no one-way streams.
@@ -55,8 +59,13 @@ pub const RECORD_LANE_FRAME_BYTES_MAX: usize = RECORD_FRAME_BYTES_MAX + KEY_BYTE
 
 /// quinn's settings for a connection.
 pub(super) fn transport() -> Arc<TransportConfig> {
+    let mut cubic = CubicConfig::default();
+    cubic.initial_window(FIRST_WINDOW_BYTES);
     let mut config = TransportConfig::default();
     config
+        .congestion_controller_factory(Arc::new(cubic))
+        // Probes for larger datagrams cost up to 11 kB a connection, twice what a check does, and save one byte in a hundred.
+        .mtu_discovery_config(None)
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES)
