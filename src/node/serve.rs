@@ -143,7 +143,8 @@ impl Node {
 
     /// Runs a session of a store of ours with the dataset at `address`, to its outcome.
     ///
-    /// Dropping the future ends the session at once; what was applied stays valid.
+    /// Dropping the future ends the session at once; what was applied stays valid. The peer may hear the outcome after it
+    /// is given here: a program ends with [`Node::shutdown`].
     ///
     /// # Errors
     /// As for [`super::open_session`], or the peer could not be reached.
