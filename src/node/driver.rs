@@ -125,8 +125,11 @@ pub(super) async fn open(
     let mut driver = Driver::new(Machine::Opener(Box::new(opener)), side, link, budget, stop);
     let outcome = driver.run(progress).await?;
     let outcome = outcome.ok_or(NodeError::Session(SessionError::Driver("an opener ended without an outcome")))?;
-    driver.close().await;
-    Ok(SessionReport { outcome, traffic: driver.traffic(), elapsed: begun.elapsed() })
+    driver.end_lanes().await;
+    let report = SessionReport { outcome, traffic: driver.traffic(), elapsed: begun.elapsed() };
+    // Whoever waits for the outcome does not wait for the peer to have heard it.
+    tokio::spawn(driver.hear_the_end());
+    Ok(report)
 }
 
 /// Answers an opener until it ends the session; gives the verdict that it told.
@@ -140,7 +143,7 @@ pub(super) async fn answer(
     let mut driver = Driver::new(Machine::Responder(Box::new(responder)), side, link, Budget::default(), stop);
     driver.held.extend(first);
     driver.run(&mut |_| {}).await?;
-    driver.close().await;
+    driver.end_lanes().await;
     match &driver.machine {
         Machine::Responder(responder) => Ok(responder.verdict().unwrap_or_default().to_string()),
         Machine::Opener(_) => Ok(String::new()),
@@ -344,21 +347,24 @@ impl Driver {
         self.lanes.traffic()
     }
 
-    /// Lets what was said leave, then ends the lanes.
-    async fn close(&mut self) {
+    /// Gives the link what is still to be said, then ends the lanes.
+    async fn end_lanes(&mut self) {
         let (nobody, _) = mpsc::unbounded_channel();
         self.control = nobody;
         let (nobody, _) = mpsc::unbounded_channel();
         self.jobs = nobody;
         self.lanes.finished().await;
-        // What was said last arrives before the peer ends its side; a check has said nothing since it was answered.
+    }
+
+    /// Keeps the link until the peer has ended its side: what was said last has arrived by then. A check has said nothing
+    /// since it was answered.
+    async fn hear_the_end(mut self) {
         let last_word = matches!(&self.machine, Machine::Opener(opener) if opener.said_bye());
         let heard =
             async { while !matches!(self.events.recv().await, None | Some(Event::Ended | Event::Broken(_))) {} };
         if last_word {
             let _ = tokio::time::timeout(CLOSE_MAX, heard).await;
         }
-        self.tasks.abort_all();
     }
 }
 

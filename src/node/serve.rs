@@ -101,6 +101,12 @@ impl Node {
         Ok(Node { home: home.clone(), endpoint, me: identity.peer() })
     }
 
+    /// A node of this home on a network in memory.
+    #[cfg(test)]
+    pub(super) fn over(home: &Home, endpoint: Endpoint) -> Result<Node, NodeError> {
+        Ok(Node { home: home.clone(), me: home.identity()?.peer(), endpoint })
+    }
+
     /// Binds a node of this home that connects, from wherever such an address can be reached.
     ///
     /// # Errors
@@ -137,7 +143,8 @@ impl Node {
 
     /// Runs a session of a store of ours with the dataset at `address`, to its outcome.
     ///
-    /// Dropping the future ends the session at once; what was applied stays valid.
+    /// Dropping the future ends the session at once; what was applied stays valid. The peer may hear the outcome after it
+    /// is given here: a program ends with [`Node::shutdown`].
     ///
     /// # Errors
     /// As for [`super::open_session`], or the peer could not be reached.
@@ -151,9 +158,8 @@ impl Node {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<SessionReport, NodeError> {
         let connection = self.connect(address).await?;
-        let report = open_session(side, connection.open().await?, options, budget, stop, progress).await;
-        connection.close(CloseCode::Done);
-        report
+        // The connection ends with its last holder: once the peer has heard how the session ended.
+        open_session(side, connection.open().await?, options, budget, stop, progress).await
     }
 
     /// Shows the token of a ticket to the node that issued it, which then knows this node.
@@ -207,9 +213,9 @@ impl Node {
         Ok(())
     }
 
-    /// Closes all connections.
+    /// Closes all connections, and waits for a few hundredths of a second until that is said, not until it was heard.
     pub async fn shutdown(&self) {
-        self.endpoint.shutdown(CloseCode::Done).await;
+        self.endpoint.leave(CloseCode::Done).await;
     }
 }
 

@@ -1,5 +1,7 @@
 //! Sessions through the driver: over links in memory, and held by another node over QUIC.
 
+mod path;
+
 use super::*;
 use crate::store::{Durability, Op, Options as StoreOptions, Store};
 use crate::transport::{Address, CloseCode};
@@ -38,9 +40,14 @@ async fn answered(a: &Store, b: &Store, options: Options, grant: Grant) -> rekni
     let (near, far) = Link::pair();
     let (_stop, stopped) = tokio::sync::watch::channel(false);
     let answering = tokio::spawn(answer_session(Arc::new(b.clone()), far, grant, None, stopped.clone()));
+    let tells = options.intent != Intent::Check;
     let report = open_session(Arc::new(a.clone()), near, options, Budget::default(), stopped, &mut |_| {}).await;
-    answering.await.expect("it ends").expect("answered");
-    report.expect("an outcome").outcome
+    let told = answering.await.expect("it ends").expect("answered");
+    let outcome = report.expect("an outcome").outcome;
+    // The outcome is there before the responder has heard it; it hears it all the same.
+    let heard = if outcome.verdict == Verdict::Refused || tells { outcome.verdict.name() } else { "" };
+    assert_eq!(told, heard);
+    outcome
 }
 
 const REPAIR: Intent = Intent::Repair(Direction::Both);

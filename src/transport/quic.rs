@@ -5,7 +5,8 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ConnectionError, TransportErrorCode, VarInt};
@@ -17,7 +18,7 @@ use rustls::server::AlwaysResolvesServerRawPublicKeys;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::link::{Lane, LaneKind, Later, Link};
 use super::{Address, FrameReader, FrameWriter, Identity, PeerId, TransportError, limits};
@@ -27,6 +28,8 @@ const ALPN: &[u8] = b"reknit/1";
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 /// Lanes that wait for their session to be taken up.
 const LANES_WAITING_MAX: usize = 16;
+/// How often it is looked whether a close has left.
+const LEAVE_STEP: Duration = Duration::from_millis(1);
 
 /// Why a connection is closed, as one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +60,10 @@ pub struct Endpoint {
     me: PeerId,
     key: Arc<CertifiedKey>,
     provider: Arc<CryptoProvider>,
+    /// Handshakes that may be under way with addresses that have proven nothing.
+    unproven: Arc<Semaphore>,
+    /// Connections that were made here, until the next is made after they are closed.
+    outgoing: Arc<Mutex<Vec<Arc<Ending>>>>,
 }
 
 impl Endpoint {
@@ -65,16 +72,39 @@ impl Endpoint {
     /// # Errors
     /// [`TransportError::Io`] if the address cannot be bound, [`TransportError::Tls`].
     pub fn bind(at: SocketAddr, identity: &Identity, options: &EndpointOptions) -> Result<Endpoint, TransportError> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let me = identity.peer();
-        let key = certified(identity)?;
         let io = |cause| TransportError::Io { what: format!("UDP address {at} cannot be bound"), cause };
-        let inner = if options.listen {
-            quinn::Endpoint::server(server_config(&provider, &key)?, at).map_err(io)?
-        } else {
-            quinn::Endpoint::client(at).map_err(io)?
-        };
-        Ok(Endpoint { inner, me, key, provider })
+        Endpoint::made(identity, options, |server| match server {
+            Some(config) => quinn::Endpoint::server(config, at).map_err(io),
+            None => quinn::Endpoint::client(at).map_err(io),
+        })
+    }
+
+    /// An endpoint on a network in memory.
+    #[cfg(test)]
+    pub(crate) fn over(
+        socket: Arc<dyn quinn::AsyncUdpSocket>,
+        identity: &Identity,
+        options: &EndpointOptions,
+    ) -> Endpoint {
+        let made = Endpoint::made(identity, options, |server| {
+            let config = quinn::EndpointConfig::default();
+            let made = quinn::Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(quinn::TokioRuntime));
+            Ok(made.expect("an endpoint"))
+        });
+        made.expect("an endpoint")
+    }
+
+    fn made(
+        identity: &Identity,
+        options: &EndpointOptions,
+        make: impl FnOnce(Option<quinn::ServerConfig>) -> Result<quinn::Endpoint, TransportError>,
+    ) -> Result<Endpoint, TransportError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let key = certified(identity)?;
+        let server = if options.listen { Some(server_config(&provider, &key)?) } else { None };
+        let (inner, me) = (make(server)?, identity.peer());
+        let unproven = Arc::new(Semaphore::new(limits::UNPROVEN_HANDSHAKES_MAX));
+        Ok(Endpoint { inner, me, key, provider, unproven, outgoing: Arc::default() })
     }
 
     /// Where it is bound.
@@ -116,24 +146,34 @@ impl Endpoint {
             }
             _ => unreachable(error.to_string()),
         })?;
-        Ok(Connection::new(connection, address.peer, self.me))
+        let mut outgoing = self.outgoing.lock().unwrap_or_else(PoisonError::into_inner);
+        outgoing.retain(|ending| ending.connection.close_reason().is_none());
+        let ending = Arc::new(Ending { connection, sent_before: OnceLock::new() });
+        outgoing.push(ending.clone());
+        Ok(Connection::new(ending, address.peer, self.me))
     }
 
     /// The next connection that comes in, before its handshake; none once the endpoint is closed.
     ///
-    /// A first packet from an address that was not validated is answered with a retry, so that
-    /// nothing is kept for spoofed senders.
+    /// While few handshakes are under way with addresses that have proven nothing, a first packet is answered at once;
+    /// above that with a retry, a round trip in which nothing is kept, so that spoofed senders crowd nobody out.
     pub async fn accept(&self) -> Option<Arriving> {
         loop {
             let incoming = self.inner.accept().await?;
-            if !incoming.remote_address_validated() {
-                if let Err(error) = incoming.retry() {
-                    error.into_incoming().ignore();
-                }
-                continue;
-            }
+            let unproven = match incoming.remote_address_validated() {
+                true => None,
+                false => match self.unproven.clone().try_acquire_owned() {
+                    Ok(place) => Some(place),
+                    Err(_) => {
+                        if let Err(error) = incoming.retry() {
+                            error.into_incoming().ignore();
+                        }
+                        continue;
+                    }
+                },
+            };
             if let Ok(connecting) = incoming.accept() {
-                return Some(Arriving { connecting, me: self.me });
+                return Some(Arriving { connecting, me: self.me, _unproven: unproven });
             }
         }
     }
@@ -143,6 +183,27 @@ impl Endpoint {
         self.inner.close(VarInt::from_u32(code as u32), b"");
         self.inner.wait_idle().await;
     }
+
+    /// Closes all connections and waits until their last words have left, not until they were heard: a peer that missed
+    /// them ends by its own timeouts.
+    pub async fn leave(&self, code: CloseCode) {
+        let outgoing = self.outgoing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let ended = async {
+            for ending in &outgoing {
+                ending.connection.closed().await;
+            }
+        };
+        // Sessions that are over may have a word under way.
+        let _ = tokio::time::timeout(limits::LEAVE_MAX, ended).await;
+        outgoing.iter().for_each(|ending| ending.close(code));
+        self.inner.close(VarInt::from_u32(code as u32), b"");
+        let said = async {
+            while !outgoing.iter().all(|ending| ending.said()) {
+                tokio::time::sleep(LEAVE_STEP).await;
+            }
+        };
+        let _ = tokio::time::timeout(limits::LEAVE_MAX, said).await;
+    }
 }
 
 /// A connection that came in and has its handshake before it. Many may be under way at once: one that dawdles holds up
@@ -150,6 +211,7 @@ impl Endpoint {
 pub struct Arriving {
     connecting: quinn::Connecting,
     me: PeerId,
+    _unproven: Option<OwnedSemaphorePermit>,
 }
 
 impl Arriving {
@@ -161,7 +223,8 @@ impl Arriving {
             connection.close(VarInt::from_u32(CloseCode::Protocol as u32), b"");
             return None;
         };
-        Some(Connection::new(connection, peer, self.me))
+        let ending = Arc::new(Ending { connection, sent_before: OnceLock::new() });
+        Some(Connection::new(ending, peer, self.me))
     }
 }
 
@@ -176,11 +239,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn new(inner: quinn::Connection, peer: PeerId, me: PeerId) -> Connection {
+    fn new(ending: Arc<Ending>, peer: PeerId, me: PeerId) -> Connection {
         let (sender, accepted) = mpsc::channel(limits::SESSIONS_PER_PEER_MAX);
-        let inner = Arc::new(Held(inner));
+        let connection = ending.connection.clone();
+        let inner = Arc::new(Held(ending));
         // Lanes keep the connection while they are used; sorting them does not.
-        tokio::spawn(sort_lanes(inner.0.clone(), Arc::downgrade(&inner), me, sender));
+        tokio::spawn(sort_lanes(connection, Arc::downgrade(&inner), me, sender));
         let accepted = Arc::new(tokio::sync::Mutex::new(accepted));
         Connection { inner, peer, me, next_session: Arc::default(), accepted }
     }
@@ -192,13 +256,13 @@ impl Connection {
 
     /// Where the other end is.
     pub fn remote_addr(&self) -> SocketAddr {
-        self.inner.0.remote_address()
+        self.inner.0.connection.remote_address()
     }
 
     /// Bytes of UDP payload sent and received, and the round-trip time.
     pub fn udp(&self) -> (u64, u64, std::time::Duration) {
-        let stats = self.inner.0.stats();
-        (stats.udp_tx.bytes, stats.udp_rx.bytes, self.inner.0.rtt())
+        let stats = self.inner.0.connection.stats();
+        (stats.udp_tx.bytes, stats.udp_rx.bytes, self.inner.0.connection.rtt())
     }
 
     /// Opens a session.
@@ -207,13 +271,14 @@ impl Connection {
     /// What closed the connection.
     pub async fn open(&self) -> Result<Link, TransportError> {
         let session = {
-            let mut next = self.next_session.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut next = self.next_session.lock().unwrap_or_else(PoisonError::into_inner);
             *next = next.wrapping_add(1);
             *next
         };
-        let control = open_lane(&self.inner.0, LaneKind::Control, session).await.map_err(|e| self.explain(e))?;
+        let control =
+            open_lane(&self.inner.0.connection, LaneKind::Control, session).await.map_err(|e| self.explain(e))?;
         let inner = self.inner.clone();
-        let records: Later = Box::pin(async move { open_lane(&inner.0, LaneKind::Records, session).await });
+        let records: Later = Box::pin(async move { open_lane(&inner.0.connection, LaneKind::Records, session).await });
         Ok(Link { control, records, closed: explainer(self.inner.clone(), self.me) })
     }
 
@@ -224,12 +289,12 @@ impl Connection {
 
     /// Closes the connection.
     pub fn close(&self, code: CloseCode) {
-        self.inner.0.close(VarInt::from_u32(code as u32), b"");
+        self.inner.0.close(code);
     }
 
     /// Waits until the connection is closed, by whomever.
     pub async fn closed(&self) {
-        self.inner.0.closed().await;
+        self.inner.0.connection.closed().await;
     }
 
     fn explain(&self, error: TransportError) -> TransportError {
@@ -238,18 +303,39 @@ impl Connection {
 }
 
 /// A connection that is closed once nobody holds it any more, neither itself nor a link of it.
-struct Held(quinn::Connection);
+struct Held(Arc<Ending>);
 
 impl Drop for Held {
     fn drop(&mut self) {
         // Nothing happens to one that is closed already.
-        self.0.close(VarInt::from_u32(CloseCode::Done as u32), b"");
+        self.0.close(CloseCode::Done);
+    }
+}
+
+/// How far a connection is with its end.
+struct Ending {
+    connection: quinn::Connection,
+    /// Datagrams sent before this side closed it.
+    sent_before: OnceLock<u64>,
+}
+
+impl Ending {
+    fn close(&self, code: CloseCode) {
+        self.sent_before.get_or_init(|| self.connection.stats().udp_tx.datagrams);
+        self.connection.close(VarInt::from_u32(code as u32), b"");
+    }
+
+    /// Whether the peer ended it, or the close has left.
+    fn said(&self) -> bool {
+        let own = self.connection.close_reason() == Some(ConnectionError::LocallyClosed);
+        let sent = self.connection.stats().udp_tx.datagrams;
+        !own || self.sent_before.get().is_none_or(|before| sent > *before)
     }
 }
 
 /// Why the connection was closed, if it was for a reason that has a name.
 fn explainer(inner: Arc<Held>, me: PeerId) -> Arc<dyn Fn() -> Option<TransportError> + Send + Sync> {
-    Arc::new(move || match inner.0.close_reason()? {
+    Arc::new(move || match inner.0.connection.close_reason()? {
         ConnectionError::ApplicationClosed(close) => match close.error_code.into_inner() {
             code if code == CloseCode::NotAdmitted as u64 => Some(TransportError::NotAdmitted { me }),
             code if code == CloseCode::Busy as u64 => Some(TransportError::Busy),

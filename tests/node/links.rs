@@ -1,7 +1,7 @@
 //! Links: who may connect, lanes, back pressure, ends.
 
 use quinn::{ConnectionError, TransportErrorCode};
-use reknit::core::message::{Message, Rights};
+use reknit::core::message::{AskRoots, Message, Rights};
 use reknit::core::session::Intent;
 use reknit::node::NodeError;
 use reknit::transport::limits::STREAM_WINDOW_BYTES;
@@ -182,7 +182,7 @@ fn a_peer_that_is_not_admitted_is_told_a_code_and_nothing_else() {
         let connection = stranger.connect(at, ALPN).await.expect("the handshake says who it is");
         // It may be closed before anything could be said.
         if let Ok((mut send, mut recv)) = lane(&connection, 0, 1).await {
-            let _ = send.write_all(&framed(&Message::AskRoots.encode())).await;
+            let _ = send.write_all(&framed(&Message::AskRoots(AskRoots { after: 0 }).encode())).await;
             let answer = recv.read_to_end(1 << 20).await;
             assert!(answer.is_err(), "{answer:?}");
         }

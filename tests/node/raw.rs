@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use quinn::ConnectionError;
 use reknit::core::canonical::Blob;
-use reknit::core::message::{Bye, Compared, Message, Open, Refuse, RefuseCode, Rights, Roots, Transfer, Want};
+use reknit::core::message::{
+    AskRoots, Bye, Compared, Message, Open, Refuse, RefuseCode, Rights, Roots, Transfer, Want,
+};
 use reknit::core::query::{Guard, Incoming, Selection};
 use reknit::core::session::{Intent, Verdict};
 use reknit::core::wire::RecordFrame;
@@ -217,7 +219,8 @@ fn a_message_out_of_place_ends_the_session() {
         let compared = Compared { last: true, ..Compared::default() };
         let opener = Message::decode(&opening(&a)).expect("an opening");
         // Before the opening, and after it: the opening again, and what only a responder says.
-        let first = [Message::AskRoots, roots.clone(), Message::Bye(Bye { verdict: "in_sync".into() })];
+        let first =
+            [Message::AskRoots(AskRoots { after: 0 }), roots.clone(), Message::Bye(Bye { verdict: "in_sync".into() })];
         let later = [opener, roots, Message::Refuse(refuse), Message::Compared(compared)];
         for (honest, message) in first.iter().map(|m| (false, m)).chain(later.iter().map(|m| (true, m))) {
             let (connection, mut link) = link(&two).await;

@@ -52,8 +52,8 @@ fn bytes_are_also_counted_outside_the_program() {
         assert_eq!(check.expect("an outcome").outcome.verdict, Verdict::InSync);
         let checked = bytes(&relay_to);
         println!("check of 100,000 equal records: {checked} bytes on UDP, the handshake included");
-        // QUIC pads both first flights to 1,200 bytes; there are a retry and two raw public keys.
-        assert!(checked < 25_000, "{checked}");
+        // QUIC pads the first flights to 1,200 bytes, three in all; some 4,300 bytes if nothing is late.
+        assert!(checked < 12_000, "{checked}");
         a.put(&key(5), b"another value").expect("put");
         let (relay_to, address) = relay(&two, Shape::default()).await;
         let diff = session(&two.client.node, &address, Counted::new(&a), intent(Intent::Diff)).await;
@@ -62,7 +62,7 @@ fn bytes_are_also_counted_outside_the_program() {
         let compared = bytes(&relay_to);
         println!("diff of 1 in 100,000: {compared} bytes on UDP, {} of frames", diff.traffic.total());
         // Datagrams that come late are sent again, so that a busy machine adds some.
-        assert!(compared < 40_000, "{compared}");
+        assert!(compared < 20_000, "{compared}");
         assert!(compared > diff.traffic.total(), "frames are within datagrams");
     });
 }

@@ -320,6 +320,13 @@ pub struct Written {
     pub samples: Vec<(Blob, String)>,
 }
 
+/// Asks for the responder's live roots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskRoots {
+    /// How many of the opener's transfers the roots must hold: they are told after as many [`Written`].
+    pub after: u64,
+}
+
 /// The opener's last message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bye {
@@ -334,7 +341,7 @@ pub enum Message {
     Open(Open),
     Accept(Accept),
     Refuse(Refuse),
-    AskRoots,
+    AskRoots(AskRoots),
     Roots(Roots),
     Compare(Compare),
     Compared(Compared),
@@ -356,7 +363,7 @@ impl Message {
             Message::Open(body) => pack(1, body),
             Message::Accept(body) => pack(2, body),
             Message::Refuse(body) => pack(3, body),
-            Message::AskRoots => vec![4],
+            Message::AskRoots(body) => pack(4, body),
             Message::Roots(body) => pack(5, body),
             Message::Compare(body) => pack(6, body),
             Message::Compared(body) => pack(7, body),
@@ -383,7 +390,7 @@ impl Message {
             1 => Message::Open(unpack(body)?),
             2 => Message::Accept(unpack(body)?),
             3 => Message::Refuse(unpack(body)?),
-            4 if body.is_empty() => Message::AskRoots,
+            4 => Message::AskRoots(unpack(body)?),
             5 => Message::Roots(unpack(body)?),
             6 => Message::Compare(unpack(body)?),
             7 => Message::Compared(unpack(body)?),

@@ -133,7 +133,7 @@ fn messages() -> BTreeMap<&'static str, Message> {
             "03 refuse",
             Message::Refuse(Refuse { code: RefuseCode::Rights, detail: "write".into(), definition: Blob(vec![1]) }),
         ),
-        ("04 ask_roots", Message::AskRoots),
+        ("04 ask_roots", Message::AskRoots(AskRoots { after: 3 })),
         ("05 roots", Message::Roots(Roots { commit: 301, moved: true, roots: vec![root, Summary::EMPTY] })),
         ("06 compare", Message::Compare(Compare { id: 1, collection: CollectionId(0), views: Blob(vec![1, 2]) })),
         (
@@ -313,7 +313,7 @@ fn what_is_not_understood_is_refused() {
         ("message: empty", vec![]),
         ("message: kind 0", vec![0]),
         ("message: kind 12", vec![12, 0x90]),
-        ("message: ask_roots with a body", vec![4, 0]),
+        ("message: ask_roots without fields", vec![4]),
         ("message: accept without fields", vec![2, 0x90]),
         ("message: nested beyond reason", deep),
         ("view: depth 17", vec![17, 0, 0, 0, 0, 0, 0, 0, 0, 0]),

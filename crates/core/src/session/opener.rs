@@ -317,8 +317,8 @@ impl Opener {
             if self.offer_more() || self.flush_transfers() {
                 continue;
             }
-            let idle = self.requests.is_empty() && self.transfers.idle();
-            if !(idle && self.next_phase()) {
+            let ready = self.requests.is_empty() && self.transfers.all_sent();
+            if !(ready && self.next_phase()) {
                 return;
             }
         }

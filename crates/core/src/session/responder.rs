@@ -18,8 +18,8 @@ use crate::dataset::{CollectionId, Definition};
 use crate::digest::Keys;
 use crate::mark::Marks;
 use crate::message::{
-    Accept, Compare, Compared, Differing, Life, List, Message, Open, PROTOCOL, Refuse, RefuseCode, Rights, Roots,
-    Transfer, Want, Written,
+    Accept, AskRoots, Compare, Compared, Differing, Life, List, Message, Open, PROTOCOL, Refuse, RefuseCode, Rights,
+    Roots, Transfer, Want, Written,
 };
 use crate::query::{Answer, Applied, Ask, Cut, Incoming, Item, Query, Selection, View};
 use crate::range::{Position, Range, places};
@@ -75,6 +75,10 @@ pub struct Responder {
     cut: Option<Cut>,
     own_commits: BTreeSet<u64>,
     transfers: BTreeMap<Transfer, Written>,
+    /// Transfers whose outcome was told.
+    written: u64,
+    /// Live roots are asked for once so many were.
+    roots_after: Option<u64>,
     over: Option<String>,
 }
 
@@ -172,6 +176,8 @@ impl Responder {
             cut: None,
             own_commits: BTreeSet::new(),
             transfers: BTreeMap::new(),
+            written: 0,
+            roots_after: None,
             over: None,
         }
     }
@@ -222,7 +228,7 @@ impl Responder {
         match work {
             Work::Message(Message::Open(open)) if self.cut.is_none() => self.ask(Query::Cut, Stage::Opening(open)),
             _ if self.cut.is_none() => return Err(SessionError::Unexpected("a message before the opening")),
-            Work::Message(Message::AskRoots) => self.ask(Query::Cut, Stage::Roots),
+            Work::Message(Message::AskRoots(asked)) => self.ask_roots(asked)?,
             Work::Message(Message::Compare(compare)) => self.compare(compare)?,
             Work::Message(Message::List(list)) => self.list(list)?,
             Work::Message(Message::AskCells(asked)) => self.ask_cells(asked)?,
@@ -297,6 +303,8 @@ impl Responder {
             (Stage::Sync(transfer), Answer::Synced) => {
                 if let Some(written) = self.transfers.remove(&transfer) {
                     self.send(Message::Written(written));
+                    self.written += 1;
+                    self.look_at_roots();
                 }
             }
             _ => return Err(SessionError::Driver("the answer is not to the question")),
@@ -376,6 +384,22 @@ impl Responder {
         let mut reply = Reply::default();
         views.iter().for_each(|view| self.put_view(&mut reply, &descent::view(view, levels, FIRST_WIDTH)));
         self.send_last(reply);
+    }
+
+    fn ask_roots(&mut self, asked: AskRoots) -> Result<(), SessionError> {
+        if self.roots_after.replace(asked.after).is_some() {
+            return Err(SessionError::Unexpected("a second wish for roots before the first is answered"));
+        }
+        self.look_at_roots();
+        Ok(())
+    }
+
+    /// Looks at the live roots if they are asked for and hold all that they are to hold (M15).
+    fn look_at_roots(&mut self) {
+        if self.roots_after.is_some_and(|after| self.written >= after) {
+            self.roots_after = None;
+            self.ask(Query::Cut, Stage::Roots);
+        }
     }
 
     fn send_roots(&mut self, cut: Cut) {

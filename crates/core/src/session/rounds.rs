@@ -9,7 +9,9 @@ use crate::bounds::ROUNDS_MAX;
 use crate::canonical::Blob;
 use crate::dataset::CollectionId;
 use crate::difference::Side;
-use crate::message::{Accept, Bye, DatasetIdBytes, Message, Open, PROTOCOL, Refuse, RefuseCode, Rights, Roots};
+use crate::message::{
+    Accept, AskRoots, Bye, DatasetIdBytes, Message, Open, PROTOCOL, Refuse, RefuseCode, Rights, Roots,
+};
 use crate::query::{Cut, Query};
 use crate::range::Range;
 use crate::stamp::Millis;
@@ -44,6 +46,8 @@ pub(super) struct Look {
     theirs: Option<Roots>,
     /// Whether the differences were looked at again since something moved.
     rechecked: bool,
+    /// Whether records were still on their way to the peer when it began.
+    early: bool,
 }
 
 impl Opener {
@@ -95,7 +99,7 @@ impl Opener {
             let before = self.cut.clone();
             let roots = before.as_ref().map(|cut| self.scope.roots(cut)).unwrap_or_default();
             let theirs = Some(Roots { commit: accept.commit, moved: false, roots });
-            self.phase = Phase::Looking(Look { before, theirs, rechecked: false });
+            self.phase = Phase::Looking(Look { before, theirs, ..Look::default() });
             self.ask(Query::Cut, Purpose::CutAfter);
             return Ok(());
         }
@@ -166,14 +170,16 @@ impl Opener {
     /// Starts to look at the live roots: ours, theirs, ours again.
     fn look(&mut self, rechecked: bool) {
         self.counts.rounds += 1;
-        self.phase = Phase::Looking(Look { rechecked, ..Look::default() });
+        let early = !self.transfers.idle();
+        self.phase = Phase::Looking(Look { rechecked, early, ..Look::default() });
         self.ask(Query::Cut, Purpose::CutBefore);
     }
 
     pub(super) fn look_at_theirs(&mut self, cut: Cut) {
         if let Phase::Looking(look) = &mut self.phase {
             look.before = Some(cut);
-            self.send(Message::AskRoots);
+            let after = self.transfers.begun();
+            self.send(Message::AskRoots(AskRoots { after }));
         }
     }
 
@@ -182,6 +188,10 @@ impl Opener {
             return Err(SessionError::Unexpected("roots of another number of collections"));
         }
         match &mut self.phase {
+            // What became of all that was sent is told before (M15).
+            Phase::Looking(_) if !self.transfers.idle() => {
+                Err(SessionError::Unexpected("roots before the outcome of what was sent"))
+            }
             Phase::Looking(look) if look.before.is_some() && look.theirs.is_none() => {
                 look.theirs = Some(roots);
                 self.ask(Query::Cut, Purpose::CutAfter);
@@ -193,13 +203,19 @@ impl Opener {
 
     /// All that a verdict needs is known: our root before and after theirs was read (M10).
     pub(super) fn judge_roots(&mut self, after: Cut) {
-        let Phase::Looking(Look { before: Some(before), theirs: Some(theirs), rechecked }) = self.phase.clone() else {
+        let Phase::Looking(Look { before: Some(before), theirs: Some(theirs), rechecked, early }) = self.phase.clone()
+        else {
             return;
         };
         let (roots_before, roots_after) = (self.scope.roots(&before), self.scope.roots(&after));
         self.outcome.root_mine = self.root(&roots_after);
         self.outcome.root_theirs = self.root(&theirs.roots);
         let still = before.commit == after.commit;
+        if early && !still {
+            // Much may have been sent in between: that this side was written meanwhile costs no round.
+            self.counts.rounds -= 1;
+            return self.look(rechecked);
+        }
         if roots_before == theirs.roots {
             // In sync: the opener's root and commit number were the same before and after.
             if still {

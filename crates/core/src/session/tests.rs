@@ -258,3 +258,47 @@ fn the_longest_keys_fit_the_frames() {
     let repair = run(&mut a, &mut b, Options::new(Intent::Repair(Direction::Both)), World::quiet());
     assert_eq!(repair.outcome.verdict, Verdict::InSync);
 }
+
+/// The roots that end a repair hold what was sent just before, whichever lane is faster.
+#[test]
+fn live_roots_wait_for_the_records_that_they_are_to_hold() {
+    use crate::CollectionId;
+    use crate::message::{AskRoots, Rights, Transfer};
+    use crate::query::{Guard, Incoming};
+    let (mut a, mut b) = (Model::new(1, Profile::Versioned, 64), Model::new(2, Profile::Versioned, 64));
+    a.write(b"k", Some(vec![1]));
+    let mut opener = a.opener(Options::new(Intent::Check));
+    let mut responder = b.responder(Rights::ALL);
+    let mut hand = |input| {
+        responder.handle(input)?;
+        let mut told = Vec::new();
+        while let Some(output) = responder.poll() {
+            match output {
+                Output::Ask(query) => responder.handle(Input::Answer(b.answer(query)))?,
+                Output::Send(message) => told.push(message),
+                _ => unreachable!("nothing is streamed or judged here"),
+            }
+        }
+        Ok::<_, SessionError>(told)
+    };
+    while let Some(output) = opener.poll() {
+        match output {
+            Output::Ask(query) => opener.handle(Input::Answer(a.answer(query)), 0).expect("in order"),
+            Output::Send(open) => drop(hand(Input::Message(open)).expect("opened")),
+            _ => unreachable!("it has only begun"),
+        }
+    }
+    let ask = |after| Input::Message(Message::AskRoots(AskRoots { after }));
+    assert!(matches!(hand(ask(0)).as_deref(), Ok([Message::Roots(roots)]) if roots.roots[0].count == 0));
+    let transfer = Transfer(0, CollectionId(0));
+    assert_eq!(hand(ask(1)), Ok(Vec::new()));
+    let record = a.records().iter().map(|(key, state)| crate::Record { key: key.clone(), state: state.clone() }).next();
+    let records = vec![Incoming { record: record.expect("written"), guard: Guard::Join }];
+    assert_eq!(hand(Input::Records { transfer, records }), Ok(Vec::new()), "not durable yet");
+    let told = hand(Input::End { transfer, records: 1, moved: 0 }).expect("durable");
+    let [Message::Written(written), Message::Roots(roots)] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((written.applied, roots.roots[0].count, roots.moved), (1, 1, false));
+    // Who asks again before the answer has lost count.
+    assert_eq!(hand(ask(2)), Ok(Vec::new()));
+    assert!(hand(ask(2)).is_err());
+}

@@ -44,6 +44,8 @@ pub(super) struct Transfers {
     next: u16,
     /// Transfers to the peer, and whether their records are yet to be counted as ours alone.
     sent: BTreeMap<Transfer, bool>,
+    /// How many there were.
+    begun: u64,
     /// Transfers to us, with how many of their records are counted already; none of those that a sketch named, of which
     /// only what arrives is counted.
     wanted: BTreeMap<Transfer, Option<u64>>,
@@ -146,13 +148,23 @@ impl Transfers {
 
     /// Whether nothing is gathered, under way or not durable yet.
     pub(super) fn idle(&self) -> bool {
+        self.sent.is_empty() && self.all_sent()
+    }
+
+    /// Whether nothing is left but to hear what became of records that were sent: all that comes is here, and durable.
+    pub(super) fn all_sent(&self) -> bool {
         let nothing = self.sending.is_empty() && self.wanting.is_empty() && self.applying == 0;
-        nothing && self.offered.is_empty() && self.sent.is_empty() && self.wanted.is_empty() && !self.unsynced
+        nothing && self.offered.is_empty() && self.wanted.is_empty() && !self.unsynced
     }
 
     /// Whether this session made the commit.
     pub(super) fn is_own(&self, commit: u64) -> bool {
         self.own_commits.contains(&commit)
+    }
+
+    /// Transfers to the peer so far.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun
     }
 
     /// How many commits of our store this session made.
@@ -279,6 +291,7 @@ impl Opener {
     fn stream(&mut self, c: CollectionId, alone: bool, selections: Vec<Selection>, given: Vec<Record>, guards: Guards) {
         let transfer = self.transfers.number(c);
         self.transfers.sent.insert(transfer, alone);
+        self.transfers.begun += 1;
         self.outputs.push_back(Output::Stream { transfer, selections, given, guards });
     }
 

@@ -423,7 +423,7 @@ impl Flights {
             self.all += 1;
         }
         let after = match message {
-            Message::AskRoots | Message::Roots(_) | Message::Written(_) | Message::Bye(_) => true,
+            Message::AskRoots(_) | Message::Roots(_) | Message::Written(_) | Message::Bye(_) => true,
             Message::Wanted(w) => [&w.wanted, &w.bare, &w.lacking, &w.unclear].iter().all(|list| list.0.is_empty()),
             _ => false,
         };
@@ -442,7 +442,7 @@ pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: Wor
     let mut opener = a.opener(options);
     let mut responder = b.responder(world.rights);
     let (mut now, mut bytes, mut whole, mut found, mut plans) = (0, 0, 0, Vec::new(), Vec::new());
-    let mut flights = Flights::default();
+    let (mut flights, mut bursts) = (Flights::default(), 0);
     let (mut to_a, mut to_b): (VecDeque<Input>, VecDeque<Input>) = Default::default();
     for _ in 0..1_000_000 {
         if let Some(seed) = &mut world.writers {
@@ -504,7 +504,13 @@ pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: Wor
             opener.handle(input, now).expect("a responder keeps to the protocol");
         } else if !to_b.is_empty() {
             // All that came at once is handed in at once, as a busy responder finds it.
-            for input in to_b.drain(..) {
+            let mut burst: Vec<Input> = to_b.drain(..).collect();
+            // Records travel on a lane of their own: now and then what is said overtakes them.
+            bursts += 1;
+            if bursts % 2 == 0 {
+                burst.sort_by_key(|input| !matches!(input, Input::Message(_)));
+            }
+            for input in burst {
                 responder.handle(input).expect("an opener keeps to the protocol");
             }
         } else if let Some(at) = opener.wake_at() {
