@@ -22,6 +22,7 @@ mod shown;
 #[cfg(test)]
 mod tests;
 mod transfers;
+mod wanted;
 
 pub use opener::Opener;
 pub use planner::{Plan, Planner, Why};

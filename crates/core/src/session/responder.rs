@@ -10,8 +10,7 @@ use super::descent::{self, Step};
 use super::planner::{FURTHER, Planner};
 use super::scope::Scope;
 use super::shown::opening_cells;
-use super::transfers::of_versions;
-use super::{Guards, Input, Output, SessionError};
+use super::{Input, Output, SessionError};
 use crate::bounds::{FRAME_BYTES_AIM, REQUESTS_MAX};
 use crate::canonical::Blob;
 use crate::dataset::{CollectionId, Definition};
@@ -19,17 +18,13 @@ use crate::digest::Keys;
 use crate::mark::Marks;
 use crate::message::{
     Accept, AskRoots, Compare, Compared, Differing, Life, List, Message, Open, PROTOCOL, Refuse, RefuseCode, Rights,
-    Roots, Transfer, Want, Written,
+    Roots, Transfer, Written,
 };
-use crate::query::{Answer, Applied, Ask, Cut, Incoming, Item, Query, Selection, View};
+use crate::query::{Answer, Ask, Cut, Incoming, Item, Query, View};
 use crate::range::{Position, Range, places};
-use crate::sketch::{CellRun, ELEMENT_DEPTH, unpack_elements};
+use crate::sketch::{CellRun, ELEMENT_DEPTH};
 use crate::wire::{self, Body, RangeView, WireItem};
 
-/// Refused records whose key and reason are told to the opener.
-const SAMPLES_MAX: usize = 16;
-/// Bytes of a sample's key and reason that are told.
-const SAMPLE_BYTES_MAX: usize = 256;
 /// Width of the digests in the first, unasked view.
 const FIRST_WIDTH: u8 = 6;
 
@@ -73,8 +68,8 @@ pub struct Responder {
     pub(super) outputs: VecDeque<Output>,
     scope: Option<Scope>,
     cut: Option<Cut>,
-    own_commits: BTreeSet<u64>,
-    transfers: BTreeMap<Transfer, Written>,
+    pub(super) own_commits: BTreeSet<u64>,
+    pub(super) transfers: BTreeMap<Transfer, Written>,
     /// Transfers whose outcome was told.
     written: u64,
     /// Live roots are asked for once so many were.
@@ -494,61 +489,6 @@ impl Responder {
                 self.ask(Query::List(collection, current, None), stage);
             }
             None => self.ask_items(reply, collection, positions),
-        }
-    }
-
-    fn want(&mut self, want: Want) -> Result<(), SessionError> {
-        self.check(want.transfer.1, Rights::READ, "a wish for records without the right to read")?;
-        let (bits, elements) = unpack_elements(&want.elements.0)?;
-        let mut selections: Vec<Selection> =
-            wire::unpack_ranges(&want.ranges.0)?.into_iter().map(Selection::Range).collect();
-        if !want.entries.is_empty() {
-            let entries = want.entries.into_iter().map(|(position, short)| (Position(position), short));
-            selections.push(Selection::Entries(entries.collect()));
-        }
-        if !want.bare.is_empty() {
-            let entries = want.bare.into_iter().map(|(position, short)| (Position(position), short));
-            selections.push(Selection::Bare(entries.collect()));
-        }
-        let named = |(position, bare, dots)| (Position(position), bare, dots);
-        selections.extend(of_versions(want.versions.into_iter().map(named).collect()));
-        if !elements.is_empty() {
-            selections.push(Selection::Elements(bits, elements));
-        }
-        self.outputs.push_back(Output::Stream {
-            transfer: want.transfer,
-            selections,
-            given: Vec::new(),
-            guards: Guards::Join,
-        });
-        Ok(())
-    }
-
-    fn transfer(&mut self, transfer: Transfer) -> &mut Written {
-        self.transfers.entry(transfer).or_insert_with(|| Written {
-            transfer,
-            applied: 0,
-            kept: 0,
-            moved: 0,
-            refused: 0,
-            samples: Vec::new(),
-        })
-    }
-
-    fn applied(&mut self, transfer: Transfer, applied: Applied) {
-        if applied.applied > 0 {
-            self.own_commits.insert(applied.commit);
-        }
-        let written = self.transfer(transfer);
-        written.applied += applied.applied;
-        written.kept += applied.kept;
-        written.moved += applied.moved;
-        written.refused += applied.refused.len() as u64;
-        let room = SAMPLES_MAX - written.samples.len().min(SAMPLES_MAX);
-        for (mut key, reason) in applied.refused.into_iter().take(room) {
-            key.truncate(SAMPLE_BYTES_MAX);
-            let reason = reason.chars().take(SAMPLE_BYTES_MAX).collect();
-            written.samples.push((Blob(key), reason));
         }
     }
 
