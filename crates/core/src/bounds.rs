@@ -12,7 +12,9 @@ pub const VERSIONS_MAX: usize = 32;
 pub const VECTOR_MAX: usize = 32;
 /// Collections of one dataset; their roots travel in one frame.
 pub const COLLECTIONS_MAX: usize = 256;
-/// Bytes of a collection's, dataset's or policy's name.
+/// Bytes of the text that names a policy with its parameters, which may tell of many columns.
+pub const POLICY_BYTES_MAX: usize = 4096;
+/// Bytes of a collection's or dataset's name.
 pub const NAME_BYTES_MAX: usize = 255;
 /// Bytes of a message on the control lane, checked before it is read. One item of the longest key and the most versions fits.
 pub const FRAME_BYTES_MAX: usize = 128 * 1024;

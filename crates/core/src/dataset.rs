@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bounds::{COLLECTIONS_MAX, NAME_BYTES_MAX};
+use crate::bounds::{COLLECTIONS_MAX, NAME_BYTES_MAX, POLICY_BYTES_MAX};
 use crate::canonical::DecodeError;
 use crate::digest::Digest;
 use crate::record::Keeps;
@@ -121,7 +121,7 @@ impl Definition {
         bound("bytes of a dataset's name", self.name.len(), NAME_BYTES_MAX)?;
         for (i, collection) in self.collections.iter().enumerate() {
             bound("bytes of a collection's name", collection.name.len(), NAME_BYTES_MAX)?;
-            bound("bytes of a policy's name", collection.policy.len(), NAME_BYTES_MAX)?;
+            bound("bytes of a policy's name", collection.policy.len(), POLICY_BYTES_MAX)?;
             if self.collections[..i].iter().any(|earlier| earlier.name == collection.name) {
                 return Err(DecodeError::Malformed("two collections of one name"));
             }

@@ -5,6 +5,7 @@
 mod decimal;
 mod json;
 mod key;
+mod size;
 #[cfg(test)]
 mod tests;
 mod text;

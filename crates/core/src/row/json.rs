@@ -56,6 +56,31 @@ impl Json {
         Ok(value)
     }
 
+    /// The canonical texts of a list's elements; nothing if it is no list.
+    pub fn elements(&self) -> Option<Vec<&str>> {
+        let inside = self.0.strip_prefix('[')?.strip_suffix(']')?;
+        let (mut parts, mut start, mut depth, mut quoted, mut escaped) = (Vec::new(), 0, 0, false, false);
+        for (at, byte) in inside.bytes().enumerate() {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' if quoted => escaped = true,
+                b'"' => quoted = !quoted,
+                _ if quoted => {}
+                b'[' | b'{' => depth += 1,
+                b']' | b'}' => depth -= 1,
+                b',' if depth == 0 => {
+                    parts.push(&inside[start..at]);
+                    start = at + 1;
+                }
+                _ => {}
+            }
+        }
+        if !inside.is_empty() {
+            parts.push(&inside[start..]);
+        }
+        Some(parts)
+    }
+
     /// The canonical text.
     pub fn as_str(&self) -> &str {
         &self.0
