@@ -25,7 +25,8 @@ mod transfers;
 
 pub use opener::Opener;
 pub use planner::{Plan, Planner, Why};
-pub use responder::{Grant, Responder};
+pub use responder::Responder;
+pub use scope::Grant;
 
 use serde::{Deserialize, Serialize};
 
