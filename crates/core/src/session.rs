@@ -26,7 +26,8 @@ mod wanted;
 
 pub use opener::Opener;
 pub use planner::{Plan, Planner, Why};
-pub use responder::{Grant, Responder};
+pub use responder::Responder;
+pub use scope::Grant;
 
 use serde::{Deserialize, Serialize};
 

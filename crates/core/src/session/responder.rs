@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::cells::{part_hints, parts_that_differ};
 use super::descent::{self, Step};
 use super::planner::{FURTHER, Planner};
-use super::scope::Scope;
+use super::scope::{Grant, Scope};
 use super::shown::opening_cells;
 use super::{Input, Output, SessionError};
 use crate::bounds::{FRAME_BYTES_AIM, REQUESTS_MAX};
@@ -27,32 +27,6 @@ use crate::wire::{self, Body, RangeView, WireItem};
 
 /// Width of the digests in the first, unasked view.
 const FIRST_WIDTH: u8 = 6;
-
-/// What the opener is allowed here.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Grant {
-    /// Its rights on every collection.
-    pub rights: Rights,
-    /// Its further rights on some.
-    pub collections: BTreeMap<CollectionId, Rights>,
-}
-
-impl Grant {
-    /// The same rights on every collection.
-    pub fn everywhere(rights: Rights) -> Grant {
-        Grant { rights, collections: BTreeMap::new() }
-    }
-
-    /// What may be done with a collection.
-    pub fn on(&self, collection: CollectionId) -> Rights {
-        self.rights.and(self.collections.get(&collection).copied().unwrap_or_default())
-    }
-
-    /// What may be done with at least one of the collections.
-    pub fn anywhere(&self) -> Rights {
-        self.collections.values().fold(self.rights, |all, some| all.and(*some))
-    }
-}
 
 /// The responder's state machine.
 pub struct Responder {

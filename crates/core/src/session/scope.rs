@@ -1,7 +1,10 @@
-//! Which collections a session is about, and what their roots are worth together.
+//! Which collections a session is about, what their roots are worth together, and what is allowed on each.
+
+use std::collections::BTreeMap;
 
 use crate::dataset::{CollectionId, Definition};
 use crate::digest::Keys;
+use crate::message::Rights;
 use crate::query::Cut;
 use crate::tree::Summary;
 
@@ -47,6 +50,32 @@ impl Scope {
     pub(super) fn root(&self, keys: &Keys, definition: &Definition, roots: &[Summary]) -> Summary {
         let name = |collection: &CollectionId| definition.collections[usize::from(collection.0)].name.as_str();
         keys.root(&self.0.iter().map(name).zip(roots.iter().copied()).collect::<Vec<_>>())
+    }
+}
+
+/// What the opener is allowed here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grant {
+    /// Its rights on every collection.
+    pub rights: Rights,
+    /// Its further rights on some.
+    pub collections: BTreeMap<CollectionId, Rights>,
+}
+
+impl Grant {
+    /// The same rights on every collection.
+    pub fn everywhere(rights: Rights) -> Grant {
+        Grant { rights, collections: BTreeMap::new() }
+    }
+
+    /// What may be done with a collection.
+    pub fn on(&self, collection: CollectionId) -> Rights {
+        self.rights.and(self.collections.get(&collection).copied().unwrap_or_default())
+    }
+
+    /// What may be done with at least one of the collections.
+    pub fn anywhere(&self) -> Rights {
+        self.collections.values().fold(self.rights, |all, some| all.and(*some))
     }
 }
 

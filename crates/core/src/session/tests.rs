@@ -302,3 +302,22 @@ fn live_roots_wait_for_the_records_that_they_are_to_hold() {
     assert_eq!(hand(ask(2)), Ok(Vec::new()));
     assert!(hand(ask(2)).is_err());
 }
+
+/// Records may take long to be sent, and roots are asked for before: whoever is written meanwhile looks again.
+#[test]
+fn a_write_while_records_are_sent_costs_no_round() {
+    let repair = || Options::new(Intent::Repair(Direction::Both));
+    let ends = |late, alone: u8| {
+        let (mut a, mut b) = (Model::new(1, Profile::Versioned, 64), Model::new(2, Profile::Versioned, 64));
+        a.fill(1000);
+        b.copy_from(&a);
+        a.write(b"only here", Some(vec![alone]));
+        let run = run(&mut a, &mut b, repair(), World { late, ..World::quiet() });
+        (run.outcome.verdict, run.outcome.counts.rounds, a.records() == b.records())
+    };
+    assert_eq!(ends(0, 1), (Verdict::InSync, 1, true));
+    // What was written is a difference of its own, for the second round.
+    assert_eq!(ends(1, 2), (Verdict::InSync, 2, true));
+    // One that is written at each look has no verdict but that of the cut.
+    assert_eq!(ends(u8::MAX, 3).0, Verdict::Converged);
+}

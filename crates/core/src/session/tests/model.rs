@@ -384,16 +384,18 @@ impl Model {
 pub(super) struct World {
     pub(super) rights: Rights,
     pub(super) writers: Option<u64>,
+    /// How often the opener's store is written just after it asked for roots.
+    pub(super) late: u8,
 }
 
 impl World {
     pub(super) fn quiet() -> World {
-        World { rights: Rights::ALL, writers: None }
+        World { rights: Rights::ALL, writers: None, late: 0 }
     }
 
     /// Both sides are written while the session runs, from a seed.
     pub(super) fn written(seed: u64) -> World {
-        World { rights: Rights::ALL, writers: Some(seed | 1) }
+        World { rights: Rights::ALL, writers: Some(seed | 1), late: 0 }
     }
 }
 
@@ -460,6 +462,10 @@ pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: Wor
                     bytes += frame.len();
                     assert!(frame.len() <= crate::bounds::FRAME_BYTES_MAX);
                     to_b.push_back(Input::Message(Message::decode(&frame).expect("what was sent is understood")));
+                    if matches!(message, Message::AskRoots(_)) && world.late > 0 {
+                        world.late -= 1;
+                        a.write(b"late", Some(vec![world.late]));
+                    }
                 }
                 Output::Ask(query) => opener.handle(Input::Answer(a.answer(query)), now).expect("in order"),
                 Output::Stream { transfer, selections, given, guards } => {
