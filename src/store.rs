@@ -33,8 +33,8 @@ pub mod engine;
 mod error;
 
 pub use embedded::{
-    Collection, Cursor, Event, ImportError, ImportProgress, Imported, Lagged, Op, Options, Origin, Reads, Report, Scan,
-    ScanPositions, Stats, Store, Watcher,
+    Collection, Conflict, Cursor, Event, ImportError, ImportProgress, Imported, Lagged, Op, Options, Origin, Reads,
+    Report, Resolution, Resolved, Scan, ScanPositions, Stats, Store, Watcher,
 };
 pub use engine::{Durability, EngineError, EngineKind};
 pub use error::StoreError;

@@ -9,6 +9,7 @@ mod open;
 mod read;
 mod rows;
 mod scan;
+mod seen;
 mod sketches;
 mod tree;
 mod verify;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use reknit_core::bounds::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use reknit_core::policy::Policy;
 use reknit_core::query::Cut;
 use reknit_core::tree::Summary;
 use reknit_core::{Actor, CollectionId, Content, DatasetKey, Definition, Keys, Millis};
@@ -32,6 +34,7 @@ use write::{Fate, Write, Writer};
 pub use import::{ImportError, ImportProgress, Imported};
 pub use open::Options;
 pub use scan::{Scan, ScanPositions};
+pub use seen::{Conflict, Resolution, Resolved};
 pub use verify::Report;
 pub use watch::{Cursor, Event, Lagged, Origin, Watcher};
 
@@ -65,6 +68,8 @@ struct Inner {
     dir: PathBuf,
     engine: Arc<dyn Engine>,
     definition: Arc<Definition>,
+    /// What readers see of concurrent versions, of each collection.
+    policies: Vec<Arc<dyn Policy>>,
     keys: Arc<Keys>,
     dataset_key: DatasetKey,
     actor: Actor,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use reknit_core::DecodeError;
+use reknit_core::policy::UnknownPolicy;
 
 use super::engine::EngineError;
 
@@ -84,6 +85,9 @@ pub enum StoreError {
     /// The definition of the dataset is not one.
     #[error("the definition of the dataset is not valid: {0}; nothing was changed")]
     Definition(DecodeError),
+    /// A collection has a policy that this program does not know.
+    #[error("{0}; nothing was changed; use a program that brings it")]
+    Policy(UnknownPolicy),
     /// A question is beyond a named bound.
     #[error("{what} is {found}, at most {limit} is allowed; nothing was changed")]
     Bound {

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use reknit::core::query::{Guard, Incoming};
 use reknit::core::{CollectionId, Position, Range};
+use reknit::store::contract;
 use reknit::store::engine::{self, Batch, Durability, Engine, EngineError, Memory};
 use reknit::store::{EngineKind, Op, Options, Side, Store, StoreError};
 
@@ -70,7 +72,14 @@ fn rows_that_are_gone_or_garbage_are_named() {
 fn verify_notices_every_row_that_is_missing_or_changed() {
     let memory = Memory::new();
     {
-        let made = support::memory(&options(EngineKind::Fjall));
+        let mut definition = support::definition();
+        definition.collections[1].policy = "keep-both/1".into();
+        let made = Store::in_memory(definition, support::key(), &options(EngineKind::Fjall)).expect("create");
+        for (key, stamp) in [("one", 5), ("one", 6), ("two", 7), ("two", 8)] {
+            let record = contract::record(key.as_bytes(), stamp, stamp, Some(b"value"));
+            let batch = vec![Incoming { record, guard: Guard::Join }];
+            made.apply(CollectionId(1), batch, Durability::Buffered).expect("apply");
+        }
         for nth in 0..120_u16 {
             made.put(&nth.to_be_bytes(), b"value").expect("put");
         }

@@ -79,7 +79,11 @@ impl Definition {
 
     /// What replicas keep of concurrent versions in a collection, which must be there.
     pub fn keeps(&self, collection: CollectionId) -> Keeps {
-        crate::policy::keeps(&self.collections[usize::from(collection.0)].policy)
+        match self.profile {
+            // Without versions there is one value.
+            Profile::Content => Keeps::Newest,
+            Profile::Versioned => crate::policy::keeps(&self.collections[usize::from(collection.0)].policy),
+        }
     }
 
     /// Whether stamps alone tell which record of a collection wins.

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 
 use reknit_core::canonical::Reader;
+use reknit_core::dataset::Collection;
+use reknit_core::policy::Policies;
 use reknit_core::query::Cut;
 use reknit_core::stamp::CLOCK_BOUND_MILLIS;
 use reknit_core::{Actor, Clock, CollectionId, DatasetKey, Definition, Keys, Millis, Stamp};
@@ -42,6 +44,8 @@ pub struct Options {
     pub block_cache_bytes: u64,
     /// Bytes of memory for parts of the trees.
     pub tree_cache_bytes: usize,
+    /// Policies that the program brings, beside those that are built in.
+    pub policies: Policies,
     /// The wall clock, in milliseconds since the Unix epoch.
     pub clock: Arc<dyn Fn() -> Millis + Send + Sync>,
     /// How far a record's stamp may be ahead of the wall clock, in milliseconds.
@@ -63,6 +67,7 @@ impl Default for Options {
             engine: EngineKind::default(),
             block_cache_bytes: 16 << 20,
             tree_cache_bytes: 48 << 20,
+            policies: Policies::default(),
             clock: Arc::new(wall_clock),
             clock_bound: CLOCK_BOUND_MILLIS,
             position_bits: None,
@@ -147,6 +152,8 @@ impl Store {
         } else {
             Sketches::open(&*snapshot, facts.definition.collections.len(), options.fold_at)?
         };
+        let policy = |collection: &Collection| options.policies.get(&collection.policy).map_err(StoreError::Policy);
+        let policies = facts.definition.collections.iter().map(policy).collect::<Result<_, _>>()?;
         drop(snapshot);
         let nonce = random()?;
         let mut batch = Batch::new();
@@ -160,6 +167,7 @@ impl Store {
             dir,
             engine,
             definition: Arc::new(facts.definition),
+            policies,
             keys: Arc::new(keys),
             dataset_key: facts.key,
             actor: facts.actor,

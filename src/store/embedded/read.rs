@@ -31,14 +31,11 @@ impl Collection {
         let position = inner.keys.position(self.name(), key);
         let snapshot = inner.engine.snapshot()?;
         let Some(state) = read_state(inner, &*snapshot, self.id, position, key)? else { return Ok(None) };
-        let newest = state.winner();
-        if newest.expires.is_some_and(|expires| expires <= (inner.clock)()) {
+        let seen = inner.seen(self.id, &state);
+        if seen.expires.is_some_and(|expires| expires <= (inner.clock)()) {
             return Ok(None);
         }
-        match &newest.content {
-            Content::Live(value) => Ok(Some(value.clone())),
-            Content::Tombstone => Ok(None),
-        }
+        Ok(seen.value().cloned())
     }
 }
 

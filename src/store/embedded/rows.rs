@@ -27,6 +27,7 @@ const COUNTS: u8 = 5;
 const LAYOUT: u8 = 6;
 const CELLS: u8 = 7;
 const TAIL: u8 = 8;
+const CONFLICT: u8 = 12;
 
 const NODE_VERSION: u8 = 1;
 
@@ -280,9 +281,32 @@ pub(super) fn read_summary(value: &[u8]) -> Result<Summary, DecodeError> {
 
 /// The row of a live key in the index by key, and its value.
 pub(super) fn index(collection: CollectionId, key: &[u8]) -> (Vec<u8>, Vec<u8>) {
-    let mut row = head(INDEX, collection, key.len().min(KEY_INLINE_MAX + HASH_BYTES));
+    by_key(INDEX, collection, key)
+}
+
+/// The row of a key that has several versions, and its value.
+pub(super) fn conflict(collection: CollectionId, key: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    by_key(CONFLICT, collection, key)
+}
+
+fn by_key(tag: u8, collection: CollectionId, key: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let mut row = head(tag, collection, key.len().min(KEY_INLINE_MAX + HASH_BYTES));
     let rest = put_key(&mut row, key).map(<[u8]>::to_vec);
     (row, rest.unwrap_or_default())
+}
+
+/// Bounds of the rows of all keys that have several versions.
+pub(super) fn conflicts_of(collection: CollectionId) -> (Vec<u8>, Vec<u8>) {
+    let row = head(CONFLICT, collection, 0);
+    (row.clone(), after_all(row))
+}
+
+/// Reads the key of a row of a key that has several versions.
+pub(super) fn conflict_key(row: &[u8], value: &[u8]) -> Result<Vec<u8>, StoreError> {
+    row.get(INDEX_HEAD..)
+        .ok_or(DecodeError::Truncated)
+        .and_then(|inline| whole(inline, value))
+        .map_err(|error| StoreError::damaged(format!("a row of the list of conflicts does not decode: {error}")))
 }
 
 /// Bounds of the index rows of the keys that begin with `prefix`.

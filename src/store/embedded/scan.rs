@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use reknit_core::{Content, Position, Range, Record};
+use reknit_core::{Position, Range, Record};
 
 use super::read::records_after;
 use super::rows;
@@ -114,13 +114,13 @@ impl Scan {
             let key = super::shown(&key);
             return Err(StoreError::damaged(format!("the index by key names {key}, which has no record")));
         };
-        let newest = state.winner();
-        if newest.expires.is_some_and(|expires| expires <= now) {
+        let seen = inner.seen(self.of.id, &state);
+        if seen.expires.is_some_and(|expires| expires <= now) {
             return Ok(0);
         }
-        let Content::Live(value) = &newest.content else { return Ok(0) };
+        let Some(value) = seen.value().cloned() else { return Ok(0) };
         let bytes = key.len() + value.len();
-        self.page.push_back((key, value.clone()));
+        self.page.push_back((key, value));
         Ok(bytes)
     }
 }

@@ -11,6 +11,7 @@ use reknit_core::{CollectionId, Digest, Entry, Position, Range, State};
 
 use super::read::records;
 use super::rows::{self, Counts};
+use super::seen::is_conflict;
 use super::sketches::{Kept, SketchCheck};
 use super::write::digested;
 use super::{Inner, Store, StoreError};
@@ -75,6 +76,7 @@ impl Store {
                 collection,
                 name: inner.name_of(collection),
                 index_rows: Cell::new(0),
+                conflict_rows: Cell::new(0),
             };
             let sketches = kept.map(|kept| SketchCheck::new(&*snapshot, collection, head.commit, kept)).transpose()?;
             check.run(&head, sketches, &mut report, progress)?;
@@ -90,6 +92,8 @@ struct Check<'a> {
     name: &'a str,
     /// A sum over the rows that the index by key should have.
     index_rows: Cell<u128>,
+    /// The same of the rows of keys that have several versions.
+    conflict_rows: Cell<u128>,
 }
 
 impl Check<'_> {
@@ -135,6 +139,7 @@ impl Check<'_> {
         let wrong = sketches.map(SketchCheck::finish).transpose()?.unwrap_or_default();
         wrong.into_iter().for_each(|what| report.wrong(self.in_collection(what)));
         self.counts(counts, report)?;
+        self.conflicts(report)?;
         self.index(counts.live, report)?;
         report.records += counts.live;
         report.tombstones += counts.tombstones;
@@ -191,7 +196,7 @@ impl Check<'_> {
                     if self.inner.keys.position(self.name, &record.key) != record.position {
                         report.wrong(format!("the record of key {} lies at a wrong position", shown(&record.key)));
                     }
-                    counts.replace(None, record.state.is_live());
+                    counts.replace(None, self.inner.is_live(self.collection, &record.state));
                     self.indexed(&record.key, &record.state);
                     let (_, digest) = digested(self.inner, self.collection, &record.key, record.state);
                     digests.extend(digest);
@@ -264,9 +269,14 @@ impl Check<'_> {
 
     /// Notes the row that the index by key should have for a record.
     fn indexed(&self, key: &[u8], state: &State) {
-        if self.inner.definition.key_index && state.is_live() {
-            let (row, value) = rows::index(self.collection, key);
-            self.index_rows.set(self.index_rows.get().wrapping_add(fingerprint(&row, &value)));
+        let note = |sum: &Cell<u128>, (row, value): (Vec<u8>, Vec<u8>)| {
+            sum.set(sum.get().wrapping_add(fingerprint(&row, &value)));
+        };
+        if self.inner.definition.key_index && self.inner.is_live(self.collection, state) {
+            note(&self.index_rows, rows::index(self.collection, key));
+        }
+        if is_conflict(state) {
+            note(&self.conflict_rows, rows::conflict(self.collection, key));
         }
     }
 
@@ -279,6 +289,21 @@ impl Check<'_> {
             let Counts { live, tombstones } = counts;
             let what = format!("the kept counts are wrong: there are {live} live records and {tombstones} tombstones");
             report.wrong(self.in_collection(what));
+        }
+        Ok(())
+    }
+
+    /// Compares the list of conflicts with the records that have several versions.
+    fn conflicts(&self, report: &mut Report) -> Result<(), StoreError> {
+        let (start, end) = rows::conflicts_of(self.collection);
+        let mut sum = 0_u128;
+        for row in self.snapshot.scan(&start, &end)? {
+            let (row, value) = row?;
+            sum = sum.wrapping_add(fingerprint(&row, &value));
+        }
+        if sum != self.conflict_rows.get() {
+            let what = "the list of conflicts does not name just those keys that have several versions";
+            report.wrong(self.in_collection(what.into()));
         }
         Ok(())
     }
@@ -304,7 +329,7 @@ impl Check<'_> {
         // Records that cannot be read were named before.
         for record in records(self.inner, self.snapshot.scan(&start, &end)?).flatten() {
             let (row, value) = rows::index(self.collection, &record.key);
-            if record.state.is_live() && self.snapshot.get(&row)?.as_ref() != Some(&value) {
+            if self.inner.is_live(self.collection, &record.state) && self.snapshot.get(&row)?.as_ref() != Some(&value) {
                 report.wrong(self.in_collection(format!("the index by key lacks {}", shown(&record.key))));
                 lacking += 1;
             }

@@ -14,6 +14,7 @@ use reknit_core::{
 
 use super::cache::{Cache, Touched};
 use super::rows::{self, Counts};
+use super::seen::is_conflict;
 use super::sketches::{self, Staged, take_over};
 use super::tree::{Batched, Tree, in_two};
 use super::watch::{Event, Origin};
@@ -94,6 +95,7 @@ struct Slot {
     position: Position,
     key: Vec<u8>,
     before_live: Option<bool>,
+    before_conflict: bool,
     before_digest: Option<Digest>,
     now: Option<State>,
     now_digest: Option<Digest>,
@@ -118,7 +120,7 @@ pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durabi
     let mut roots = head.roots;
     let mut counts = writer.counts.clone();
     plan.put_records(store, head.commit + 1, &mut batch);
-    plan.count(&mut counts, &mut batch);
+    plan.count(store, &mut counts, &mut batch);
     let mut trees: Vec<(CollectionId, Touched, Update)> = Vec::new();
     let mut staged = Vec::new();
     if !store.no_tree {
@@ -239,6 +241,7 @@ impl Plan {
             position,
             key: writes[nth].take_key(),
             before_live: None,
+            before_conflict: false,
             before_digest: None,
             now: None,
             now_digest: None,
@@ -284,7 +287,8 @@ impl Plan {
         for (nth, state) in there.into_iter().zip(found) {
             let slot = &mut self.slots[nth];
             if let Some(state) = state {
-                slot.before_live = Some(state.is_live());
+                slot.before_live = Some(store.is_live(slot.collection, &state));
+                slot.before_conflict = is_conflict(&state);
                 slot.set(store, state);
                 slot.before_digest = slot.now_digest;
             }
@@ -310,8 +314,9 @@ impl Plan {
     ) -> Fate {
         let slot = slot.and_then(|slot| self.slots.get_mut(slot));
         let (slot, next, origin) = match (write, slot) {
-            (Write::Local { content, expires, .. }, Some(slot)) => {
-                if content == Content::Tombstone && !slot.now.as_ref().is_some_and(State::is_live) {
+            (Write::Local { collection, content, expires, .. }, Some(slot)) => {
+                let live = |state: &State| store.is_live(collection, state);
+                if content == Content::Tombstone && !slot.now.as_ref().is_some_and(live) {
                     return Fate::Kept;
                 }
                 let replaced = slot.now.iter().flat_map(State::versions).map(|sibling| &sibling.version);
@@ -319,7 +324,8 @@ impl Plan {
                 (slot, State::single(Sibling { version, content, expires }), Origin::Local)
             }
             (Write::Row { value, .. }, Some(slot)) => {
-                if slot.now.as_ref().and_then(State::value) == Some(value.as_slice()) {
+                let same = |state: &State| store.seen(slot.collection, state).value() == Some(&value);
+                if slot.now.as_ref().is_some_and(same) {
                     return Fate::Kept;
                 }
                 let replaced = slot.now.iter().flat_map(State::versions).map(|sibling| &sibling.version);
@@ -346,8 +352,8 @@ impl Plan {
             (_, None) => return Fate::Kept,
         };
         if let Some(events) = &mut self.events {
-            let old = slot.now.as_ref().and_then(State::value).map(<[u8]>::to_vec);
-            let new = next.value().map(<[u8]>::to_vec);
+            let value = |state: &State| store.seen(slot.collection, state).value().cloned();
+            let (old, new) = (slot.now.as_ref().and_then(value), value(&next));
             let (collection, key) = (slot.collection, slot.key.clone());
             events.push(Event { collection, key, old, new, origin, commit: 0 });
         }
@@ -368,24 +374,28 @@ impl Plan {
             rows::put_record_value(&mut value, &row, &slot.key, commit, state);
             batch.put(&row, &value);
         }
-        if !store.definition.key_index {
-            return;
+        let mut keep = |(row, value): (Vec<u8>, Vec<u8>), before: bool, now: bool| match (before, now) {
+            (false, true) => batch.put(&row, &value),
+            (true, false) => batch.delete(&row),
+            _ => {}
+        };
+        for (slot, state) in self.changed().filter(|_| store.definition.key_index) {
+            let (before, now) = (slot.before_live.unwrap_or(false), store.is_live(slot.collection, state));
+            if before != now {
+                keep(rows::index(slot.collection, &slot.key), before, now);
+            }
         }
         for (slot, state) in self.changed() {
-            if slot.before_live.unwrap_or(false) != state.is_live() {
-                let (row, value) = rows::index(slot.collection, &slot.key);
-                if state.is_live() {
-                    batch.put(&row, &value);
-                } else {
-                    batch.delete(&row);
-                }
+            let (before, now) = (slot.before_conflict, is_conflict(state));
+            if before != now {
+                keep(rows::conflict(slot.collection, &slot.key), before, now);
             }
         }
     }
 
-    fn count(&self, counts: &mut [Counts], batch: &mut Batch) {
+    fn count(&self, store: &Inner, counts: &mut [Counts], batch: &mut Batch) {
         for (slot, state) in self.changed() {
-            counts[usize::from(slot.collection.0)].replace(slot.before_live, state.is_live());
+            counts[usize::from(slot.collection.0)].replace(slot.before_live, store.is_live(slot.collection, state));
         }
         for same in self.slots.chunk_by(|a, b| a.collection == b.collection) {
             let collection = same[0].collection;
@@ -454,9 +464,9 @@ fn supersede(store: &Inner, clock: &mut Clock, now: Millis, slot: &Slot, overwri
     if overwrite.expected != slot.now_digest.map(|digest| digest.short()) {
         return Err(Fate::Moved);
     }
-    let held = slot.now.as_ref().map(State::winner);
+    let held = slot.now.as_ref().map(|state| store.seen(slot.collection, state));
     let (content, expires) = match overwrite.content {
-        Replacement::Keep => held.map_or((Content::Tombstone, None), |held| (held.content.clone(), held.expires)),
+        Replacement::Keep => held.map_or((Content::Tombstone, None), |held| (held.content.into_owned(), held.expires)),
         Replacement::Delete => (Content::Tombstone, None),
         Replacement::Take(value, expires) => (Content::Live(value), expires),
     };
