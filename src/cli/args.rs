@@ -2,7 +2,9 @@
 //!
 //! Completions and man pages are made from this definition.
 
+mod conflicts;
 mod facts;
+mod peers;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,6 +14,9 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::format::Format;
+
+pub(crate) use conflicts::{Conflicts, ConflictsCommand, ResolveBy};
+pub(crate) use peers::{Peers, PeersCommand};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -134,6 +139,8 @@ pub(crate) enum Command {
     Delete(Delete),
     /// List keys in order
     List(List),
+    /// List, show and settle keys whose versions have not seen each other
+    Conflicts(Conflicts),
     /// Recompute everything from the records; exit 1 if something is damaged
     Verify(Verify),
     /// Copy an open store, consistently
@@ -187,6 +194,10 @@ pub(crate) struct Init {
     /// What digests cover
     #[arg(long, env = "REKNIT_PROFILE", value_enum, default_value_t = ProfileArg::Versioned)]
     pub(crate) profile: ProfileArg,
+    /// What readers see of concurrent versions: newest, newest COLUMN, largest COLUMN, smallest COLUMN, keep-both, ask or
+    /// merge STAMPS[;COLUMN=KIND]...
+    #[arg(long, env = "REKNIT_POLICY", default_value = "newest")]
+    pub(crate) policy: String,
     /// Keep no index by key: smaller and faster, but records cannot be listed in key order
     #[arg(long, env = "REKNIT_NO_KEY_INDEX")]
     pub(crate) no_key_index: bool,
@@ -350,34 +361,6 @@ pub(crate) struct Join {
     /// What the inviting node may do here
     #[arg(long, env = "REKNIT_MAY", value_name = "RIGHTS", default_value = "compare,read,write")]
     pub(crate) may: String,
-}
-
-#[derive(Debug, Args, Serialize, Deserialize)]
-pub(crate) struct Peers {
-    #[command(subcommand)]
-    pub(crate) command: PeersCommand,
-}
-
-#[derive(Debug, Subcommand, Serialize, Deserialize)]
-pub(crate) enum PeersCommand {
-    /// List peers and what they may
-    List,
-    /// Add a peer, or change what it may
-    Add {
-        /// The peer, as `reknit id` prints it there
-        peer: String,
-        /// compare, read, write, operate; each alone, or as DATASET=RIGHT or DATASET/COLLECTION=RIGHT
-        #[arg(long, env = "REKNIT_MAY", value_name = "RIGHTS", default_value = "compare")]
-        may: String,
-        /// A name for people
-        #[arg(long, env = "REKNIT_PEER_NAME")]
-        name: Option<String>,
-    },
-    /// Remove a peer
-    Remove {
-        /// The peer
-        peer: String,
-    },
 }
 
 #[derive(Debug, Args, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod conflicts;
 pub(crate) mod dataset;
 pub(crate) mod delete;
 pub(crate) mod demo;

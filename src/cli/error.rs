@@ -73,6 +73,7 @@ impl From<StoreError> for CliError {
             StoreError::ValueTooLong { .. } => "record.value-too-long",
             StoreError::NoCollection { .. } => "store.no-collection",
             StoreError::NoKeyIndex => "store.no-key-index",
+            StoreError::Policy(_) => "store.policy",
             StoreError::Duplicate { .. } => "import.duplicate-key",
             StoreError::Panicked(_) => "defect",
             _ => "store.failed",

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use super::{Command, DatasetCommand, PeersCommand};
+use super::{Command, ConflictsCommand, DatasetCommand, PeersCommand};
 
 impl Command {
     /// What it is called in results: the words that were typed for it.
@@ -18,6 +18,11 @@ impl Command {
             Command::Get(_) => "get",
             Command::Delete(_) => "delete",
             Command::List(_) => "list",
+            Command::Conflicts(args) => match args.command {
+                ConflictsCommand::List { .. } => "conflicts list",
+                ConflictsCommand::Show { .. } => "conflicts show",
+                ConflictsCommand::Resolve { .. } => "conflicts resolve",
+            },
             Command::Verify(_) => "verify",
             Command::Backup(_) => "backup",
             Command::Restore(_) => "restore",
@@ -49,6 +54,9 @@ impl Command {
         match self {
             Command::Import(args) => args.file.as_os_str() == "-",
             Command::Put(args) => args.value == "-",
+            Command::Conflicts(args) => {
+                matches!(&args.command, ConflictsCommand::Resolve { by, .. } if by.value.as_deref() == Some("-"))
+            }
             _ => false,
         }
     }
@@ -63,6 +71,11 @@ impl Command {
             Command::Get(args) => vec![args.store.clone()],
             Command::Delete(args) => vec![args.store.clone()],
             Command::List(args) => vec![args.store.clone()],
+            Command::Conflicts(args) => match &args.command {
+                ConflictsCommand::List { store, .. }
+                | ConflictsCommand::Show { store, .. }
+                | ConflictsCommand::Resolve { store, .. } => vec![store.clone()],
+            },
             Command::Verify(args) => vec![args.store.clone()],
             Command::Backup(args) => vec![args.store.clone()],
             Command::Invite(args) => vec![args.store.clone()],

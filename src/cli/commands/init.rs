@@ -9,6 +9,7 @@ use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
 use crate::cli::{CliError, Exit};
 use crate::core::bounds::NAME_BYTES_MAX;
+use crate::core::policy::named;
 use crate::core::{DatasetId, DatasetKey, Definition, Profile};
 use crate::store::Store;
 
@@ -27,6 +28,7 @@ pub(crate) fn run(args: &Init, env: &mut Env) -> Result<Exit, CliError> {
                 ProfileArg::Content => Profile::Content,
             };
             definition.key_index = !args.no_key_index;
+            definition.collections[0].policy = policy(&args.policy)?;
             Store::create(&dir, definition, DatasetKey::from_bytes(key), &env.store_options())?
         }
     };
@@ -59,6 +61,15 @@ pub(super) fn made(store: &Store, typed: &Path, env: &mut Env) -> Result<Exit, C
         "records": store.stats()?.records,
     });
     Printer::new(env).end(Exit::Done, &text, fields(summary))
+}
+
+/// The policy that was typed, in its one spelling; the version may be left out.
+fn policy(typed: &str) -> Result<String, CliError> {
+    let (name, rest) = typed.split_once(' ').map_or((typed, String::new()), |(name, rest)| (name, format!(" {rest}")));
+    let text = if name.contains('/') { typed.to_string() } else { format!("{name}/1{rest}") };
+    let known = named(&text);
+    known.map_err(|error| CliError::new("usage.policy", format!("{error}; nothing was made")))?;
+    Ok(text)
 }
 
 /// The dataset's name: as given, or the directory's. It stands in addresses, so it has no slash.

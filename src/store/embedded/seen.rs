@@ -90,6 +90,16 @@ impl Collection {
         Ok(found)
     }
 
+    /// The versions of a key, if there are several.
+    ///
+    /// # Errors
+    /// As for [`Collection::versions`].
+    pub fn conflict(&self, key: &[u8]) -> Result<Option<Conflict>, StoreError> {
+        let Some(state) = self.versions(key)?.filter(is_conflict) else { return Ok(None) };
+        let judgement = self.store.inner.judge(self.id, &state);
+        Ok(Some(Conflict { key: key.to_vec(), versions: state.versions().to_vec(), judgement }))
+    }
+
     /// Settles a conflict by a version that has seen all of those that were looked at; synced when it returns.
     ///
     /// # Errors

@@ -1,0 +1,175 @@
+//! `reknit conflicts`: keys whose versions have not seen each other, what readers see of them, and settling them.
+
+use serde_json::{Value, json};
+
+use super::sides::plural;
+use crate::cli::args::{Conflicts, ConflictsCommand, ResolveBy};
+use crate::cli::env::Env;
+use crate::cli::format::Layout;
+use crate::cli::output::{Printer, fields};
+use crate::cli::records::{key_fields, typed_value, value_fields};
+use crate::cli::{CliError, Exit};
+use crate::core::policy::{Judgement, Why};
+use crate::core::{Content, Sibling};
+use crate::store::{Conflict, Resolution, Resolved, Store};
+
+/// Conflicts that are read at once.
+const PAGE: usize = 256;
+
+pub(crate) fn run(args: &Conflicts, env: &mut Env) -> Result<Exit, CliError> {
+    match &args.command {
+        ConflictsCommand::List { store, limit } => {
+            let store = env.store(store)?;
+            list(&store, limit.unwrap_or(u64::MAX), env)
+        }
+        ConflictsCommand::Show { store, key } => {
+            let store = env.store(store)?;
+            show(&store, key, env)
+        }
+        ConflictsCommand::Resolve { store, key, by } => {
+            let store = env.store(store)?;
+            resolve(&store, key, by, env)
+        }
+    }
+}
+
+fn list(store: &Store, limit: u64, env: &mut Env) -> Result<Exit, CliError> {
+    let layout = env.layout(store)?;
+    let mut printer = Printer::new(env);
+    let (mut listed, mut more) = (0, false);
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page = store.first().conflicts(after.as_deref(), PAGE)?;
+        for conflict in &page {
+            if listed == limit {
+                more = true;
+                break;
+            }
+            listed += 1;
+            let shown = layout.show_key(&conflict.key);
+            let (n, sees) = (conflict.versions.len(), seen(conflict));
+            printer.item(
+                || format!("{shown}: {n} versions; {sees}"),
+                || {
+                    let mut object =
+                        fields(json!({ "t": "conflict", "versions": n, "open": conflict.judgement.is_open() }));
+                    object.extend(key_fields(&layout, &conflict.key));
+                    object.extend(why(conflict).map(|why| ("why".to_string(), json!(why))));
+                    Value::Object(object)
+                },
+            )?;
+        }
+        if page.len() < PAGE || more {
+            break;
+        }
+        after = page.last().map(|conflict| conflict.key.clone());
+    }
+    let text = match listed {
+        0 => "no key has several versions".to_string(),
+        n => format!("{n} conflict{}; see one with: reknit conflicts show STORE KEY", plural(n)),
+    };
+    let exit = if listed == 0 { Exit::Done } else { Exit::Differs };
+    printer.end(exit, &text, fields(json!({ "keys": listed, "more": more })))
+}
+
+fn show(store: &Store, typed: &str, env: &mut Env) -> Result<Exit, CliError> {
+    let layout = env.layout(store)?;
+    let key = layout.encode_key_argument(typed)?;
+    let (conflict, versions) = match found(store, &key)? {
+        Some(conflict) => (true, conflict.versions.clone()),
+        None => (false, store.first().versions(&key)?.map(|state| state.versions().to_vec()).unwrap_or_default()),
+    };
+    let mut printer = Printer::new(env);
+    for (nth, sibling) in (1..).zip(&versions) {
+        printer.item(|| version_line(&layout, nth, sibling), || version_object(&layout, nth, sibling))?;
+    }
+    let text = match (conflict, versions.is_empty()) {
+        (true, _) => "settle it with: reknit conflicts resolve STORE KEY --version N, --value VALUE or --delete",
+        (false, true) => "the key was never written",
+        (false, false) => "no conflict: one version",
+    };
+    let mut summary = fields(json!({ "versions": versions.len() }));
+    summary.extend(key_fields(&layout, &key));
+    printer.end(if conflict { Exit::Differs } else { Exit::Done }, text, summary)
+}
+
+fn resolve(store: &Store, typed: &str, by: &ResolveBy, env: &mut Env) -> Result<Exit, CliError> {
+    let layout = env.layout(store)?;
+    let key = layout.encode_key_argument(typed)?;
+    let shown = layout.show_key(&key);
+    let by = match (by.version, &by.value) {
+        (Some(nth), _) => Resolution::Version(nth.wrapping_sub(1)),
+        (None, Some(typed)) => Resolution::Value(typed_value(env, &layout, &key, typed)?),
+        (None, None) => Resolution::Delete,
+    };
+    let Some(conflict) = found(store, &key)? else {
+        let mut summary = fields(json!({ "found": false, "wrote": 0 }));
+        summary.extend(key_fields(&layout, &key));
+        let text = format!("{shown} has no conflict; nothing was changed");
+        return Printer::new(env).end(Exit::Differs, &text, summary);
+    };
+    match store.first().resolve(&conflict, by)? {
+        Resolved::Written => {
+            let mut summary = fields(json!({ "found": true, "wrote": 1, "commit": store.cut().commit }));
+            summary.extend(key_fields(&layout, &key));
+            Printer::new(env).end(Exit::Done, &format!("settled {shown}"), summary)
+        }
+        Resolved::NoVersion => {
+            let n = conflict.versions.len();
+            Err(CliError::new("usage.version", format!("{shown} has versions 1 to {n}; nothing was changed")))
+        }
+        Resolved::Moved => {
+            let message = format!("another version of {shown} came meanwhile; nothing was changed; look again");
+            Err(CliError { exit: Exit::Undetermined, ..CliError::new("conflict.moved", message) })
+        }
+    }
+}
+
+fn found(store: &Store, key: &[u8]) -> Result<Option<Conflict>, CliError> {
+    Ok(store.first().conflict(key)?)
+}
+
+/// What readers see, and why.
+fn seen(conflict: &Conflict) -> String {
+    match &conflict.judgement {
+        Judgement::Version(nth) => format!("readers see version {}", nth + 1),
+        Judgement::Made(..) => "readers see what the policy makes of them".into(),
+        Judgement::Open { shown, why } => format!("open: {}; readers see version {}", reason(why), shown + 1),
+    }
+}
+
+fn reason(why: &Why) -> String {
+    match why {
+        Why::Asks => "the policy asks".into(),
+        Why::Failed(error) => error.to_string(),
+    }
+}
+
+fn why(conflict: &Conflict) -> Option<String> {
+    match &conflict.judgement {
+        Judgement::Open { why, .. } => Some(reason(why)),
+        _ => None,
+    }
+}
+
+fn version_line(layout: &Layout, nth: usize, sibling: &Sibling) -> String {
+    let content = match &sibling.content {
+        Content::Live(value) => layout.show_value(value),
+        Content::Tombstone => "deleted".into(),
+    };
+    let version = &sibling.version;
+    format!("{nth}  written at {} ms by {:016x}  {content}", version.stamp.millis(), version.actor.0)
+}
+
+fn version_object(layout: &Layout, nth: usize, sibling: &Sibling) -> Value {
+    let version = &sibling.version;
+    let mut object = fields(json!({
+        "t": "sibling",
+        "version": nth,
+        "millis": version.stamp.millis(),
+        "actor": format!("{:016x}", version.actor.0),
+        "deleted": sibling.value().is_none(),
+    }));
+    object.extend(sibling.value().map(|value| value_fields(layout, value)).unwrap_or_default());
+    Value::Object(object)
+}

@@ -1,0 +1,88 @@
+//! Conflicts: how they come about, are listed, shown and settled, by the real binary.
+
+use crate::harness::Place;
+
+/// Two replicas under a policy, that were written apart and then repaired.
+fn apart(policy: &str) -> Place {
+    let place = Place::new();
+    place.run_args(&["init", "a", "--policy", policy]).ok();
+    place.file("cities.csv", "id,name,people\n1,Bern,134\n2,Basel,178\n3,Thun,43\n");
+    place.run("import a cities.csv --key id").ok();
+    place.run("init b --like a").ok();
+    place.run("repair a b --apply").ok();
+    place.run_args(&["put", "a", "1", "1,Berne,150"]).ok();
+    place.run_args(&["put", "b", "1", "1,Bern,145"]).ok();
+    place.run("delete a 2").ok();
+    place.run_args(&["put", "b", "2", "2,Basle,180"]).ok();
+    place.run_args(&["put", "b", "3", "3,Thoune,44"]).ok();
+    place.run("repair a b --apply").ok();
+    assert_eq!(place.root("a"), place.root("b"));
+    place
+}
+
+#[test]
+fn what_the_policy_keeps_is_listed_shown_and_settled() {
+    let place = apart("ask");
+    place.run("get b 1").ok().prints("1,Berne,150\n");
+    let place = apart("keep-both");
+    place.run("get a 1").ok().prints("1,Bern,145\n");
+    place.run("get b 2").ok().prints("2,Basle,180\n");
+    let listed = place.run("conflicts list b").exits(1);
+    let listed = listed.says(&["1: 2 versions; readers see version 1", "2: 2 versions", "2 conflicts"]);
+    drop(listed);
+    let objects = place.json("conflicts list a").exits(1).objects();
+    assert_eq!(
+        (&objects[0]["key"], &objects[0]["versions"], &objects[0]["open"]),
+        (&"1".into(), &2.into(), &false.into())
+    );
+    assert_eq!(place.json("conflicts list a --limit 1").exits(1).summary()["more"], true);
+    let shown = place.json("conflicts show a 1").exits(1).objects();
+    assert_eq!((&shown[0]["row"]["name"], &shown[1]["row"]["name"]), (&"Bern".into(), &"Berne".into()));
+    place.run("conflicts show a 2").exits(1).says(&["deleted", "Basle", "reknit conflicts resolve"]);
+    place.run("conflicts show a 3").ok().says(&["no conflict"]);
+    place.run("conflicts show a 9").ok().says(&["never written"]);
+
+    place.run("conflicts resolve a 1").exits(2);
+    place.run("conflicts resolve a 1 --version 1 --delete").exits(2);
+    place
+        .run("conflicts resolve a 1 --version 3")
+        .fails("usage.version")
+        .says(&["versions 1 to 2", "nothing was changed"]);
+    place.run("conflicts resolve a 1 --version 0").fails("usage.version");
+    place.run("conflicts resolve a 1 --version 2").ok().says(&["settled 1"]);
+    place.run("conflicts resolve a 1 --version 2").exits(1).says(&["no conflict"]);
+    place.run("conflicts resolve a 3 --delete").exits(1);
+    place.run_args(&["conflicts", "resolve", "b", "2", "--value", "2,Basel,181"]).ok();
+    place.run("repair a b --apply").ok();
+    place.run("conflicts list a").ok().says(&["no key has several versions"]);
+    place.run("conflicts list b").ok();
+    place.run("export b").ok().prints("id,name,people\n1,Berne,150\n2,Basel,181\n3,Thoune,44\n");
+    place.run("verify a").ok();
+}
+
+#[test]
+fn the_policy_is_a_part_of_the_definition() {
+    let place = apart("newest");
+    place.run("conflicts list a").ok();
+    let place = apart("largest people");
+    place.run("get a 1").ok().prints("1,Berne,150\n");
+    place.run("init c --policy nonsense").fails("usage.policy").says(&["largest/1 COLUMN", "nothing was made"]);
+    assert!(!place.path("c").exists());
+    place.run("init d --policy ask").ok();
+    place.run("diff a d").exits(4);
+}
+
+#[test]
+fn a_conflict_that_no_policy_can_judge_is_open() {
+    let place = Place::new();
+    place.run_args(&["init", "a", "--policy", "largest people"]).ok();
+    place.file("rows.jsonl", "{\"id\":1,\"people\":5}\n");
+    place.run("import a rows.jsonl --key id").ok();
+    place.run("init b --like a").ok();
+    place.run("repair a b --apply").ok();
+    place.run_args(&["put", "a", "1", r#"{"id":1,"people":7}"#]).ok();
+    place.run_args(&["put", "b", "1", r#"{"id":1,"name":"x"}"#]).ok();
+    place.run("repair a b --apply").ok();
+    place.run("conflicts list a").exits(1).says(&["open: the policy needs the column people, which a version lacks"]);
+    assert_eq!(place.json("conflicts list a").exits(1).objects()[0]["open"], true);
+}
