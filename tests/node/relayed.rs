@@ -162,7 +162,13 @@ fn a_peer_that_dies_in_the_middle_is_missed_and_found_again() {
         }
         two.server.node.shutdown().await;
         let ended = running.await.expect("it ends");
-        assert!(matches!(ended, Err(NodeError::Transport(TransportError::Lost(_)) | NodeError::Cut)), "{ended:?}");
+        assert!(
+            matches!(
+                ended,
+                Err(NodeError::Transport(TransportError::Lost(_) | TransportError::Closed) | NodeError::Cut)
+            ),
+            "{ended:?}"
+        );
         let here = contents(&a);
         assert!(!here.is_empty() && here.len() < NOISY, "{}", here.len());
         let there = contents(&b);
