@@ -230,7 +230,7 @@ pub(crate) fn opening(store: &Store) -> Message {
     Message::Open(Open {
         protocol: PROTOCOL,
         dataset: DatasetIdBytes(info.definition.id),
-        definition: info.definition.hash(),
+        definition: info.definition.short_hash(),
         wants: Rights::COMPARE,
         descend: false,
         root: store.root(),

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::{COLLECTIONS_MAX, NAME_BYTES_MAX, POLICY_BYTES_MAX};
-use crate::canonical::DecodeError;
+use crate::canonical::{Blob, DecodeError};
 use crate::digest::Digest;
 use crate::record::Keeps;
 
@@ -138,6 +138,11 @@ impl Definition {
         let mut hasher = blake3::Hasher::new_derive_key("reknit 2026 v1 definition");
         hasher.update(&self.encode());
         Digest(*hasher.finalize().as_bytes())
+    }
+
+    /// The first half of that, which an opening tells: enough to tell any two apart.
+    pub fn short_hash(&self) -> Blob {
+        Blob(self.hash().0[..16].to_vec())
     }
 
     /// The names of the fields in which `other` differs.

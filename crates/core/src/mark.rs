@@ -28,15 +28,15 @@ pub struct Mark {
     pub stamp: Stamp,
     /// By whom.
     pub actor: Actor,
-    /// The digest of its content, cut short; zero of a tombstone. Of another side's mark its first two bytes, if each was
-    /// told ([`Grain`]).
+    /// The digest of its content, cut short; zero of a tombstone. Of another side's mark its first three bytes, if each
+    /// was told ([`Grain`]).
     pub content: u64,
 }
 
 impl Mark {
     /// Whether two records seem to have the same content, of which one mark is another side's.
     pub fn seems_same(&self, other: &Mark) -> bool {
-        self.content >> 48 == other.content >> 48
+        self.content >> 40 == other.content >> 40
     }
 
     /// What decides which of two versions wins, before their contents do.
@@ -76,7 +76,7 @@ pub fn alone(places: &[Range], items: Vec<Item>) -> (Vec<(Mark, Item)>, Vec<Rang
 /// How closely marks tell their contents apart, so that a content that the other side has need not travel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Grain {
-    /// Each by two bytes: where few are told of, and most differ.
+    /// Each by three bytes: where few are told of, and most differ.
     #[default]
     Each,
     /// Sixteen together by four bytes: where many are told of, and contents differ everywhere or hardly anywhere.
@@ -93,7 +93,7 @@ impl Grain {
 
     fn bytes(self) -> usize {
         match self {
-            Grain::Each => 2,
+            Grain::Each => 3,
             Grain::Sixteen => 4,
         }
     }
@@ -197,7 +197,7 @@ pub fn unpack_marks(bytes: &[u8]) -> Result<Marks, DecodeError> {
     }
     reader.end()?;
     if grain == Grain::Each {
-        marks.iter_mut().zip(&checks).for_each(|(mark, check)| mark.content = u64::from(*check) << 48);
+        marks.iter_mut().zip(&checks).for_each(|(mark, check)| mark.content = u64::from(*check) << 40);
     }
     Ok(Marks { list: marks, grain, checks })
 }

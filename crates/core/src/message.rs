@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use crate::bounds::FRAME_BYTES_MAX;
 use crate::canonical::{Blob, DecodeError};
 use crate::dataset::{CollectionId, DatasetId};
-use crate::digest::Digest;
 use crate::record::Dot;
 use crate::tree::Summary;
 
@@ -75,8 +74,8 @@ pub struct Open {
     pub protocol: u16,
     /// The dataset that it means.
     pub dataset: DatasetIdBytes,
-    /// [`crate::Definition::hash`] of its definition.
-    pub definition: Digest,
+    /// The first sixteen bytes of [`crate::Definition::hash`] of its definition.
+    pub definition: Blob,
     /// What it will need to be allowed.
     pub wants: Rights,
     /// Whether it will go down into ranges that differ; not for a check.
@@ -194,6 +193,8 @@ pub struct Compared {
     pub items: Blob,
     /// Positions at which the opener has an entry and the responder has none.
     pub lacking: Vec<u64>,
+    /// Positions at which only the responder has records, where the opener said that it will read: told instead of items.
+    pub alone: Vec<u64>,
 }
 
 /// Everything that differs, as far as a sketch tells: entries by their elements.

@@ -108,7 +108,7 @@ fn messages() -> BTreeMap<&'static str, Message> {
     let open = Open {
         protocol: PROTOCOL,
         dataset: DatasetIdBytes(DatasetId([1; 16])),
-        definition: Digest([2; 32]),
+        definition: Blob(vec![2; 16]),
         wants: Rights::COMPARE,
         descend: true,
         root,
@@ -144,6 +144,7 @@ fn messages() -> BTreeMap<&'static str, Message> {
                 views: Blob(vec![1]),
                 items: Blob(vec![2]),
                 lacking: vec![3, 1 << 60],
+                alone: vec![8],
             }),
         ),
         (

@@ -425,10 +425,10 @@ pub(super) fn part_hints(views: &[View]) -> Blob {
     Blob(parts.iter().map(|part| part.digest.0[0]).collect())
 }
 
-/// How many of the sixteen parts differ, as far as a byte of each tells.
-pub(super) fn parts_that_differ(mine: &Blob, theirs: &Blob) -> Option<u32> {
+/// Which of the sixteen parts differ, as far as a byte of each tells.
+pub(super) fn parts_that_differ(mine: &Blob, theirs: &Blob) -> Option<Vec<u8>> {
     let whole = mine.0.len() == 16 && theirs.0.len() == 16;
-    whole.then(|| mine.0.iter().zip(&theirs.0).filter(|(a, b)| a != b).count() as u32)
+    whole.then(|| (0..16).filter(|part| mine.0[usize::from(*part)] != theirs.0[usize::from(*part)]).collect())
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::digest::Keys;
 use crate::mark::Mark;
 use crate::message::{Compare, Compared, Life, List, Message};
 use crate::query::{Answer, Ask, Cut, Overwrite, Query, Selection, View};
-use crate::range::{Position, Range, places};
+use crate::range::{DEPTH_MAX, Position, Range, places};
 use crate::sketch::{ELEMENT_DEPTH, Element};
 use crate::stamp::Millis;
 use crate::wire::{self, RangeView, WireItem};
@@ -431,6 +431,7 @@ impl Opener {
         if listing && !views.is_empty() || request.ranges.len() < 64 && views.iter().any(|view| !below(view.range)) {
             return Err(SessionError::Unexpected("an answer about ranges that were not asked about"));
         }
+        let (few, asked) = (request.ranges.len() < 64, request.ranges.clone());
         let ended = if compared.last { self.requests.remove(&compared.id) } else { None };
         let proof = |request: &Request| matches!(request.awaited, Awaited::Proof).then(|| request.ranges.clone());
         if let Some(asked) = ended.as_ref().or(self.requests.get(&compared.id)).and_then(proof) {
@@ -446,6 +447,13 @@ impl Opener {
                 return self.pair_close(collection, ranges, items);
             }
             _ => {}
+        }
+        if !compared.alone.is_empty() {
+            let alone: Vec<Position> = compared.alone.iter().map(|position| Position(*position)).collect();
+            if few && alone.iter().any(|position| !asked.iter().any(|range| range.contains(*position))) {
+                return Err(SessionError::Unexpected("an answer about positions that were not asked about"));
+            }
+            self.take_step(collection, Step::Leaf { mine: Vec::new(), theirs: alone, both: Vec::new() });
         }
         let positions = items.iter().map(|item| item.item.position);
         let mut positions: Vec<Position> = positions.chain(compared.lacking.iter().map(|p| Position(*p))).collect();
@@ -537,12 +545,18 @@ impl Opener {
                 self.transfers.want(collection, Selection::Range(range));
             }
             (Step::OnlyTheirs(range), _) => self.list.entry(collection).or_default().1.push(range),
-            (Step::Leaf { mine, theirs, both }, _) => {
+            (Step::Leaf { mine, theirs, both }, repair) => {
+                // What only the peer has is taken without a second look, unless it is to go.
+                let takes = repair.is_some_and(|direction| direction.writes(Side::Mine)) && self.mirroring().is_none();
+                if takes {
+                    let places = theirs.iter().map(|position| Range::of(*position, DEPTH_MAX));
+                    places.for_each(|place| self.transfers.want(collection, Selection::Range(place)));
+                }
                 if !mine.is_empty() {
                     self.ask(Query::Items(collection, places(&mine)), Purpose::Pair(collection, Vec::new()));
                 }
                 let list = &mut self.list.entry(collection).or_default().0;
-                list.extend(theirs);
+                list.extend(if takes { Vec::new() } else { theirs });
                 list.extend(both);
             }
         }

@@ -46,6 +46,8 @@ pub struct Responder {
     pub(super) transfers: BTreeMap<Transfer, Written>,
     /// Transfers whose outcome was told.
     written: u64,
+    /// What the opener said that it will need.
+    pub(super) takes: Rights,
     /// Live roots are asked for once so many were.
     roots_after: Option<u64>,
     over: Option<String>,
@@ -71,7 +73,7 @@ pub(super) enum Stage {
         collection: CollectionId,
         theirs: CellRun,
         counts: Blob,
-        parts: Option<u32>,
+        parts: Option<Vec<u8>>,
     },
     Differing(CollectionId, Differing, Vec<Range>),
     Offer {
@@ -146,6 +148,7 @@ impl Responder {
             own_commits: BTreeSet::new(),
             transfers: BTreeMap::new(),
             written: 0,
+            takes: Rights(0),
             roots_after: None,
             over: None,
         }
@@ -299,6 +302,7 @@ impl Responder {
         if root == open.root {
             return;
         }
+        self.takes = open.wants;
         self.root_count = roots.iter().map(|root| root.count).sum();
         match only {
             Some(collection) => match opening_cells(&open) {
@@ -329,7 +333,7 @@ impl Responder {
             return Err(refuse(RefuseCode::Rights, nowhere.names().join(",")));
         }
         let scope = Scope::new(&self.definition, &open.scope);
-        let (Some(scope), true) = (scope, open.definition == self.definition.hash()) else {
+        let (Some(scope), true) = (scope, open.definition == self.definition.short_hash()) else {
             let definition = Blob(self.definition.encode());
             return Err(Refuse { definition, ..refuse(RefuseCode::Definition, String::new()) });
         };
@@ -418,7 +422,11 @@ impl Responder {
                 Step::Open(range, count) => open.push((range, count)),
                 Step::Leaf { mine, theirs, both } => {
                     reply.0.lacking.extend(theirs.iter().map(|position| position.0));
-                    positions.extend(mine);
+                    if self.takes.allow(Rights::READ) {
+                        reply.0.alone.extend(mine.iter().map(|position| position.0));
+                    } else {
+                        positions.extend(mine);
+                    }
                     positions.extend(both);
                 }
             }
@@ -489,7 +497,7 @@ impl Responder {
     /// Sends what is there if `more` bytes would fill it.
     fn send_if_full(&mut self, reply: &mut Reply, more: usize) {
         let body = &reply.0;
-        let size = body.views.0.len() + body.items.0.len() + 9 * body.lacking.len();
+        let size = body.views.0.len() + body.items.0.len() + 9 * (body.lacking.len() + body.alone.len());
         if size > 0 && size + more >= FRAME_BYTES_AIM {
             let next = Reply(Compared { id: body.id, ..Compared::default() });
             let full = std::mem::replace(reply, next);

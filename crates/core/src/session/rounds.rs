@@ -76,7 +76,7 @@ impl Opener {
         self.send(Message::Open(Open {
             protocol: PROTOCOL,
             dataset: DatasetIdBytes(self.definition.id),
-            definition: self.definition.hash(),
+            definition: self.definition.short_hash(),
             wants,
             descend: self.options.intent != Intent::Check,
             root: self.outcome.root_mine,

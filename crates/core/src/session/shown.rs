@@ -38,7 +38,7 @@ impl Responder {
         collection: CollectionId,
         theirs: CellRun,
         told: &Blob,
-        parts: Option<u32>,
+        parts: Option<Vec<u8>>,
         own: Vec<Sketch>,
     ) {
         let mut sketch = own.into_iter().next().unwrap_or_default();
@@ -47,7 +47,8 @@ impl Responder {
         sketch.subtract(&Sketch::from_cells(theirs.cells));
         let peeled = sketch.peel();
         let counts = (self.root_count, theirs.count);
-        let plan = self.planner.plan(counts, Some(&peeled), &Hints { parts, further });
+        let hints = Hints { parts: parts.as_ref().map(|parts| parts.len() as u32), further };
+        let plan = self.planner.plan(counts, Some(&peeled), &hints);
         self.outputs.push_back(Output::Planned(plan));
         match plan {
             Plan::Named => {
@@ -62,7 +63,16 @@ impl Responder {
             // No cells at all: the opener may do as it likes.
             Plan::Compare(Why::Many(_)) => self.send(Message::Cells(Cells { last: true, ..Cells::default() })),
             // A cluster is met sooner by one level at a time than by a view of many equal parts.
-            Plan::Compare(Why::Clustered(_)) => self.show_root(collection, 1),
+            Plan::Compare(Why::Clustered(_)) => {
+                // Where roots are looked at in the end, parts that a byte tells apart are shown at once.
+                let both = self.takes.allow(Rights::READ.and(Rights::WRITE));
+                let parts = parts.filter(|parts| both && !parts.is_empty()).unwrap_or_default();
+                if parts.is_empty() {
+                    return self.show_root(collection, 1);
+                }
+                let asks = parts.into_iter().map(|digit| Ask { range: Range::ALL.child(digit), levels: 1 }).collect();
+                self.ask(Query::Views(collection, asks), Stage::First(1));
+            }
             Plan::Compare(_) => self.show_root(collection, descent::levels(Range::ALL, self.root_count, 1)),
         }
     }
