@@ -36,7 +36,9 @@ impl<K: Fn(u8, u64) -> usize, E: FnMut(Range, u64, Sketch)> Building<'_, K, E> {
     fn range(&mut self, range: Range, elements: &[(Element, i64)], levels: &mut Vec<Sketch>) {
         let sum: i64 = elements.iter().fold(0, |sum, (_, count)| sum.wrapping_add(*count));
         let count = u64::try_from(sum).unwrap_or(0);
-        let cells = (self.keeps)(range.depth(), count).min(levels.last().map_or(0, |above| above.0.len()));
+        // What is not laid in a range reaches none above it; that which was handed in may be shorter than all.
+        let most = if levels.len() > 1 { levels.last().map_or(0, |above| above.0.len()) } else { usize::MAX };
+        let cells = (self.keeps)(range.depth(), count).min(most);
         levels.push(Sketch::new(cells));
         if range.depth() >= KEPT_DEPTH_MAX || (self.keeps)(range.depth() + 1, count) == 0 {
             let longest = levels.iter().map(|level| level.0.len()).max().unwrap_or(0);
@@ -130,6 +132,9 @@ mod tests {
             prop_assert_eq!(&joined, &whole);
             built.remove(&Range::ALL);
             prop_assert_eq!(by_parts, built);
+            let mut short = Sketch::new(5);
+            build(Range::ALL, &elements, &mut short, &fewer, &mut |_, _, _| {});
+            prop_assert_eq!(short.cells(), &whole.cells()[..5]);
             let mut alone = Sketch::new(whole.cells().len());
             elements.iter().for_each(|(element, count)| alone.lay(*element, *count));
             prop_assert_eq!(alone, whole);
