@@ -223,7 +223,7 @@ struct Scales([(AtomicU64, AtomicU64); 16]);
 
 impl Engine for Scales {
     fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, EngineError> {
-        unimplemented!("nothing was kept")
+        Err(EngineError::Missing { dir: std::path::PathBuf::new() })
     }
 
     fn commit(&self, batch: &mut Batch, _: Durability) -> Result<(), EngineError> {
