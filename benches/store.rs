@@ -8,12 +8,14 @@ use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use reknit::core::tree::{Change, Nodes, Summary, update};
+use reknit::core::sketch::{self, Element, Sketch, cells_kept};
+use reknit::core::tree::{Change, LEAF_ENTRIES_MAX, Nodes, Summary, update};
 use reknit::core::{
     Actor, CollectionId, Content, DatasetId, DatasetKey, Definition, Digest, Entry, Keys, Position, Profile, Range,
     Record, Sibling, Stamp, State, Version,
 };
-use reknit::store::{Durability, EngineKind, Op, Options, Side as _, Store};
+use reknit::store::engine::{Batch, Engine, Snapshot};
+use reknit::store::{Durability, EngineError, EngineKind, Op, Options, Side as _, Store};
 
 const BATCH: usize = 10_000;
 const VALUE_BYTES: usize = 100;
@@ -29,7 +31,10 @@ fn main() {
         }
     }
     println!("{records} records, keys of 16 B, values of {VALUE_BYTES} B, batches of {BATCH}");
-    println!("{:<34} {:>12} {:>9} {:>9} {:>9}", "what", "records/s", "seconds", "disk MB", "peak MB");
+    println!(
+        "{:<34} {:>12} {:>9} {:>9} {:>10} {:>9}",
+        "what", "records/s", "seconds", "disk MB", "written MB", "peak MB"
+    );
     let wanted = |name: &str| only.is_empty() || only.iter().all(|word| name.contains(word.as_str()));
     for engine in [EngineKind::Fjall, EngineKind::Redb] {
         for (order, sorted) in [("random", false), ("sorted", true)] {
@@ -67,6 +72,15 @@ fn main() {
             }
         }
     }
+    if wanted("weigh") {
+        weigh(records);
+    }
+    for cores in [1, 2] {
+        let name = format!("build on {cores} core{}", if cores == 1 { "" } else { "s" });
+        if wanted(&name) {
+            build(&name, records, cores);
+        }
+    }
     for (batch, name) in [(1, "digest one put"), (BATCH, "digest a batch of puts")] {
         if wanted(name) {
             digest(name, records, batch);
@@ -77,7 +91,15 @@ fn main() {
 fn row(name: &str, records: u64, took: Duration, store: Option<&Store>) {
     let per_second = records as f64 / took.as_secs_f64();
     let disk = store.and_then(|store| store.stats().ok()).map_or(0, |stats| stats.disk_bytes >> 20);
-    println!("{name:<34} {per_second:>12.0} {:>9.2} {disk:>9} {:>9}", took.as_secs_f64(), peak_mb());
+    let written = written_mb();
+    println!("{name:<34} {per_second:>12.0} {:>9.2} {disk:>9} {written:>10} {:>9}", took.as_secs_f64(), peak_mb());
+}
+
+/// What this process handed to the system to be written so far, in MiB, where the system tells.
+fn written_mb() -> u64 {
+    let told = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let line = told.lines().find(|line| line.starts_with("wchar:")).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|bytes| bytes.parse::<u64>().ok()).unwrap_or(0) >> 20
 }
 
 /// How long this thread ran so far, where the system tells; else nothing.
@@ -195,6 +217,71 @@ fn import(name: &str, engine: EngineKind, records: u64) {
     row(name, records, began.elapsed(), Some(&store));
 }
 
+/// An engine that keeps nothing but the number and the bytes of rows by their tag.
+#[derive(Default)]
+struct Scales([(AtomicU64, AtomicU64); 16]);
+
+impl Engine for Scales {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, EngineError> {
+        Err(EngineError::Missing { dir: std::path::PathBuf::new() })
+    }
+
+    fn commit(&self, batch: &mut Batch, _: Durability) -> Result<(), EngineError> {
+        for (key, value) in batch.sorted() {
+            // Nodes that are leaves apart from others, by their counts.
+            let leaf = key[0] == 3 && value.is_some_and(|value| value[1] <= LEAF_ENTRIES_MAX as u8);
+            let (rows, bytes) = &self.0[if leaf { 15 } else { usize::from(key[0]) }];
+            rows.fetch_add(1, Ordering::Relaxed);
+            bytes.fetch_add((key.len() + value.map_or(0, <[u8]>::len)) as u64, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    fn disk_bytes(&self) -> Result<u64, EngineError> {
+        Ok(0)
+    }
+}
+
+/// Bytes of rows by what they are for, keys and values, without what the engine adds.
+fn weigh(records: u64) {
+    let home = tempfile::tempdir().expect("a directory");
+    let store = create(&home.path().join("store"), EngineKind::Fjall, Kind::Whole);
+    for first in (0..records).step_by(BATCH) {
+        let ops = (first..records.min(first + BATCH as u64)).map(|n| Op::put(key(n), value(n))).collect();
+        store.batch(ops, Durability::Buffered).expect("a batch");
+    }
+    let scales = Scales::default();
+    store.copy_rows(&scales).expect("all rows");
+    let of = |tag: usize| (scales.0[tag].0.load(Ordering::Relaxed), scales.0[tag].1.load(Ordering::Relaxed));
+    let whole = of(1).1;
+    let kinds = [
+        ("records", 1),
+        ("index by key", 4),
+        ("entries", 2),
+        ("nodes, inner", 3),
+        ("nodes, leaves", 15),
+        ("cells", 7),
+        ("tails", 8),
+    ];
+    for (what, tag) in kinds {
+        let (rows, bytes) = of(tag);
+        let (share, each) = (100.0 * bytes as f64 / whole as f64, bytes as f64 / records as f64);
+        println!("  {what:<16} {rows:>10} rows {bytes:>12} B {each:>8.2} B a record {share:>7.2} % of the records");
+    }
+    let kept: u64 = [2, 3, 15, 7, 8].iter().map(|tag| of(*tag).1).sum();
+    let nodes = of(3).0 + of(15).0;
+    for width in [32, 16, 8] {
+        let less = (32 - width) * (of(2).0 + nodes);
+        let entries_alone = (32 - width) * of(2).0;
+        let [all, some] = [less, entries_alone].map(|less| 100.0 * (kept - less) as f64 / whole as f64);
+        println!("  digests kept of {width:>2} B: of entries {some:.1} %, of nodes too {all:.1} % of the records");
+    }
+}
+
 /// Questions for sketches, with tails as a load leaves them; "records" are cells.
 fn ask(name: &str, engine: EngineKind, records: u64) {
     let home = tempfile::tempdir().expect("a directory");
@@ -242,6 +329,76 @@ fn write_together(name: &str, engine: EngineKind, writers: u64) {
     let (puts, commits) = (done.load(Ordering::Relaxed), store.cut().commit);
     row(name, puts, began.elapsed(), Some(&store));
     println!("  {:.1} puts share a sync", puts as f64 / commits.max(1) as f64);
+}
+
+/// Tree and sketches from sorted entries in memory, without a store: by parts of the first hex digit, on so many cores.
+/// Counts the time of all threads together, so that a rate is one of a core.
+fn build(name: &str, records: u64, cores: usize) {
+    let keys = Keys::new(&DatasetKey::from_bytes([9; 32]));
+    let entry = |n: u64| {
+        let word = |i: u64| mixed(n.rotate_left(i as u32) ^ i << 60).to_le_bytes();
+        let digest = Digest(std::array::from_fn(|i| word(i as u64 / 8)[i % 8]));
+        Entry { position: Position(mixed(n)), digest }
+    };
+    let mut entries: Vec<Entry> = (0..records).map(entry).collect();
+    entries.sort_unstable();
+    let part = |digit: u8| {
+        let range = Range::ALL.child(digit);
+        let bound = |last: bool| {
+            entries.partition_point(
+                |entry| if last { entry.position <= range.last() } else { entry.position < range.first() },
+            )
+        };
+        (range, &entries[bound(false)..bound(true)])
+    };
+    let (tree_time, sketch_time) = (AtomicU64::new(0), AtomicU64::new(0));
+    let began = Instant::now();
+    let mut parts: Vec<(u8, Summary, Sketch, u64)> = std::thread::scope(|scope| {
+        let build_parts = |first: usize| {
+            let (tree_time, sketch_time) = (&tree_time, &sketch_time);
+            let (keys, part) = (&keys, &part);
+            scope.spawn(move || {
+                let one = |digit: u8| {
+                    let (range, entries) = part(digit);
+                    let (mut nodes, mut cells) = (Vec::new(), 0);
+                    let start = on_cpu();
+                    let summary = keys.build(range, entries, &mut |range, summary| nodes.push((range, summary)));
+                    let between = on_cpu();
+                    let elements: Vec<(Element, i64)> = entries.iter().map(|entry| (Element::of(entry), 1)).collect();
+                    let mut root = Sketch::new(cells_kept(0, records));
+                    sketch::build(range, &elements, &mut root, &cells_kept, &mut |_, _, kept| {
+                        cells += kept.cells().len() as u64;
+                    });
+                    let end = on_cpu();
+                    tree_time.fetch_add((between - start).as_nanos() as u64, Ordering::Relaxed);
+                    sketch_time.fetch_add((end - between).as_nanos() as u64, Ordering::Relaxed);
+                    (digit, summary, root, nodes.len() as u64 + cells)
+                };
+                (first..16).step_by(cores).map(|digit| one(digit as u8)).collect::<Vec<_>>()
+            })
+        };
+        let running: Vec<_> = (0..cores).map(build_parts).collect();
+        running.into_iter().flat_map(|thread| thread.join().expect("built")).collect()
+    });
+    parts.sort_unstable_by_key(|(digit, ..)| *digit);
+    let mut children = [Summary::EMPTY; 16];
+    let mut whole = Sketch::new(cells_kept(0, records));
+    for (digit, summary, root, _) in &parts {
+        children[usize::from(*digit)] = *summary;
+        whole.join(root);
+    }
+    let root = keys.inner(Range::ALL, &children);
+    let wall = began.elapsed();
+    assert_eq!((root.count, whole.count()), (records, records as i64));
+    let [tree, sketches] = [&tree_time, &sketch_time].map(|time| Duration::from_nanos(time.load(Ordering::Relaxed)));
+    row(name, records, tree + sketches, None);
+    let share = |time: Duration| 1e9 * time.as_secs_f64() / records as f64;
+    println!(
+        "  {:.0} ns an entry for the tree, {:.0} for sketches; {:.2} s by the clock",
+        share(tree),
+        share(sketches),
+        wall.as_secs_f64()
+    );
 }
 
 /// A tree in memory, so that nothing but the work of digests is timed.

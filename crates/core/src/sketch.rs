@@ -9,9 +9,11 @@
 //! Elements, the cells that they fall in and the bytes of cells are format, pinned by golden vectors. Where sketches
 //! are kept is left to a store, what is asked of them to the planner of a session.
 
+mod build;
 mod coding;
 mod falls;
 
+pub use build::build;
 pub use coding::{CellRun, pack, pack_elements, unpack, unpack_elements};
 pub use falls::Falls;
 

@@ -11,6 +11,9 @@ use super::{Batch, Durability, Engine, EngineError, Rows, Snapshot, directory_by
 
 /// Rows held in memory before they are written out as a table: bounds memory, and the time a start takes.
 const MEMTABLE_BYTES: u64 = 8 << 20;
+/// What the engine is told of that bound: out of its reach. It counts some sixty bytes more for each row than there are, so
+/// that it would rotate in between, and the smaller tables be merged half as often again.
+const ENGINE_MEMTABLE_BYTES: u64 = 8 * MEMTABLE_BYTES;
 /// Rows in memory that are not written out yet, of all memtables; beyond it writers wait. The engine itself bounds
 /// only their number, and that not while its worker merges.
 const UNWRITTEN_BYTES_MAX: u64 = 16 << 20;
@@ -71,7 +74,7 @@ impl Fjall {
                 .open()
                 .map_err(|error| sorted(dir, error))?;
             let rows = database
-                .keyspace("rows", || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES))
+                .keyspace("rows", || KeyspaceCreateOptions::default().max_memtable_size(ENGINE_MEMTABLE_BYTES))
                 .map_err(|error| sorted(dir, error))?;
             Ok(Self { rows, database, dir: dir.to_path_buf(), in_memtable: AtomicU64::new(0) })
         })

@@ -70,6 +70,32 @@ impl Falls {
     }
 }
 
+impl Falls {
+    /// Lays each fall in the last of these sketches that has so many cells; none may have more than one before it.
+    pub(super) fn lay_deepest(&self, levels: &mut [Sketch]) {
+        let mut places = self.places.iter();
+        let mut start = 0;
+        for fall in &self.elements {
+            let odd = fall.count % 2 != 0;
+            let (sum, check) = if odd { (fall.element.0, fall.check) } else { (0, 0) };
+            let mut level = levels.len();
+            for place in places.by_ref().take(fall.end - start) {
+                // The places of an element rise.
+                while level > 0 && levels[level - 1].0.len() <= *place as usize {
+                    level -= 1;
+                }
+                let Some(cell) = level.checked_sub(1).and_then(|level| levels[level].0.get_mut(*place as usize)) else {
+                    continue;
+                };
+                cell.count = cell.count.wrapping_add(fall.count);
+                cell.sum ^= sum;
+                cell.check ^= check;
+            }
+            start = fall.end;
+        }
+    }
+}
+
 impl Sketch {
     /// As [`Sketch::lay`] of each element whose number is in `of`, all others left out.
     ///

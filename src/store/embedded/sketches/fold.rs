@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, MutexGuard};
 
-use reknit_core::sketch::{Element, Falls, KEPT_DEPTH_MAX, Sketch, cells_kept};
+use reknit_core::sketch::{Element, Falls, KEPT_DEPTH_MAX, Sketch, build, cells_kept};
 use reknit_core::tree::Update;
 use reknit_core::{CollectionId, Entry, Position, Range};
 
@@ -125,10 +125,14 @@ pub(in super::super) fn stage(
         let mut changes: Vec<(Element, i64)> = kept.tail(part(digit)).collect();
         changes.extend(moves.within(part(digit)).all());
         changes.sort_unstable();
+        if rows::read_cells(tree.snapshot, collection, part(digit), 1)?.is_none() {
+            build_part(collection, part(digit), &changes, &mut rows, batch)?;
+            continue;
+        }
         let falls = Falls::new(&changes, rows.cells().len().max(cells_kept(1, u64::MAX)));
         rows.lay_falls(&falls, 0..changes.len());
         let mut fold = Fold { tree, laid, moves: &moves, changes: &changes, falls, batch };
-        fold.range(part(digit), false, 0..changes.len())?;
+        fold.range(part(digit), 0..changes.len())?;
     }
     let mut staged =
         Staged { collection, commit, moves, folds, root_cells, folded: kept.folded, root: Root::Laid(in_memory) };
@@ -161,6 +165,22 @@ pub(in super::super) fn stage(
         staged.root = Root::Added(added);
     }
     Ok(staged)
+}
+
+/// Writes all cells of a part of which nothing is folded, and lays them over those of the root.
+fn build_part(
+    collection: CollectionId,
+    part: Range,
+    changes: &[(Element, i64)],
+    root: &mut Sketch,
+    batch: &mut Batch,
+) -> Result<(), StoreError> {
+    count(part, changes.iter().map(|(_, count)| count).sum())?;
+    let keeps = |depth, count| if count == 0 { 0 } else { cells_to_keep(depth, count, 0) };
+    build(part, changes, root, &keeps, &mut |range, count, sketch| {
+        rows::put_cells(batch, collection, range, 0, count, &sketch);
+    });
+    Ok(())
 }
 
 /// The first cells of what is folded of the root so far.
@@ -200,23 +220,19 @@ struct Fold<'a> {
 }
 
 impl Fold<'_> {
-    /// Folds the changes of a range into it and those below it. Nothing of a `fresh` range is folded yet.
-    fn range(&mut self, range: Range, fresh: bool, of: std::ops::Range<usize>) -> Result<(), StoreError> {
+    /// Folds the changes of a range, of whose part something is folded already, into it and those below it.
+    fn range(&mut self, range: Range, of: std::ops::Range<usize>) -> Result<(), StoreError> {
         let collection = self.tree.collection;
-        let row = if fresh { None } else { rows::read_cells(self.tree.snapshot, collection, range, usize::MAX)? };
-        let fresh = fresh || (range.depth() == 1 && row.is_none());
+        let row = rows::read_cells(self.tree.snapshot, collection, range, usize::MAX)?;
         let growth: i64 = self.changes[of.clone()].iter().map(|(_, count)| count).sum();
         let after = match &row {
             Some(folded) => count(range, growth.wrapping_add_unsigned(folded.count))?,
-            None if fresh => count(range, growth)?,
             None => self.entries_after(range)?,
         };
         let Folded { cells: before, mut sketch, .. } = row.unwrap_or_default();
         let cells = if after == 0 { 0 } else { cells_to_keep(range.depth(), after, before) };
         if cells > before {
             sketch = Sketch::new(cells);
-        }
-        if cells > before && !fresh {
             lay_entries(&mut sketch, &self.tree.entries(range)?);
             lay(&mut sketch, &self.moves.within(range).all());
         } else {
@@ -235,7 +251,7 @@ impl Fold<'_> {
             let rest = &self.changes[start..of.end];
             let child = Range::of(Position(rest[0].0.0), range.depth() + 1);
             let end = start + rest.partition_point(|(element, _)| child.contains(Position(element.0)));
-            self.range(child, fresh, start..end)?;
+            self.range(child, start..end)?;
             start = end;
         }
         Ok(())
