@@ -1,6 +1,6 @@
 //! What the real binary costs on large stores, each side a process of its own: time, memory, bytes.
 //!
-//! `cargo bench --bench large -- [records] [differences]`. The method is in `benches/README.md`.
+//! `cargo bench --bench large -- [records] [differences] [bytes of a value]`. The method is in `benches/README.md`.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -8,19 +8,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-/// Bytes of a value.
-const VALUE_BYTES: usize = 100;
-
 fn main() {
     let mut args = std::env::args().skip(1).filter(|arg| !arg.starts_with("--"));
     let mut number = |default| args.next().and_then(|arg| arg.parse::<u64>().ok()).unwrap_or(default);
-    let (n, d) = (number(100_000), number(1000));
+    let (n, d, value) = (number(100_000), number(1000), number(100) as usize);
     let dir = tempfile::tempdir().expect("a directory");
     let at = |name: &str| dir.path().join(name);
-    println!("{n} records of 16 + {VALUE_BYTES} bytes, each side a process, QUIC on loopback");
+    println!("{n} records of 16 + {value} bytes, each side a process, QUIC on loopback");
     println!("{:<34} {:>9} {:>12} {:>12}", "what", "seconds", "peak here MB", "peak there MB");
 
-    write(&at("all.kv"), (0..n).map(|i| (i, i)));
+    write(&at("all.kv"), value, (0..n).map(|i| (i, i)));
     let a = at("a");
     reknit(dir.path(), &["init".as_ref(), a.as_os_str()]);
     let imported = timed(dir.path(), "import", None, &["import".as_ref(), a.as_os_str(), at("all.kv").as_os_str()]);
@@ -43,13 +40,14 @@ fn main() {
     server.stop();
     server = Server::start(dir.path(), &b);
     run("check, equal", &server, "check", &[]);
+    run("diff, equal", &server, "diff", &["--limit", "0"]);
     server.stop();
-    change(dir.path(), &a, n, 1);
+    change(dir.path(), &a, value, n, 1);
     server = Server::start(dir.path(), &b);
     run("diff of 1", &server, "diff", &["--limit", "0"]);
     run("repair of 1", &server, "repair", &["--apply"]);
     server.stop();
-    change(dir.path(), &a, n, d);
+    change(dir.path(), &a, value, n, d);
     server = Server::start(dir.path(), &b);
     run(&format!("diff of {d}"), &server, "diff", &["--limit", "0"]);
     run(&format!("repair of {d}"), &server, "repair", &["--apply"]);
@@ -59,19 +57,19 @@ fn main() {
 }
 
 /// Gives so many keys, scattered, new values.
-fn change(home: &Path, store: &Path, n: u64, d: u64) {
+fn change(home: &Path, store: &Path, value: usize, n: u64, d: u64) {
     let file = home.join("changes.kv");
-    write(&file, (0..d).map(|i| (i * (n / d).max(1) % n, n + i + d)));
+    write(&file, value, (0..d).map(|i| (i * (n / d).max(1) % n, n + i + d)));
     reknit(home, &["import".as_ref(), store.as_os_str(), file.as_os_str()]);
 }
 
-fn write(file: &Path, records: impl Iterator<Item = (u64, u64)>) {
+fn write(file: &Path, bytes: usize, records: impl Iterator<Item = (u64, u64)>) {
     let mut out = BufWriter::new(File::create(file).expect("a file"));
-    for (key, value) in records {
+    for (key, number) in records {
         // Keys in no order, as keys are; values that do not compress to nothing.
         let key = blake3::hash(&key.to_le_bytes()).to_hex();
-        let value = blake3::hash(&(!value).to_le_bytes()).to_hex();
-        writeln!(out, "{}\t{value}{}", &key[..16], &value[..VALUE_BYTES - 64]).expect("written");
+        let value = blake3::hash(&(!number).to_le_bytes()).to_hex().repeat(bytes.div_ceil(64));
+        writeln!(out, "{}\t{}", &key[..16], &value[..bytes]).expect("written");
     }
 }
 
