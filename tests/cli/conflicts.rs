@@ -82,7 +82,12 @@ fn a_conflict_that_no_policy_can_judge_is_open() {
     place.run("repair a b --apply").ok();
     place.run_args(&["put", "a", "1", r#"{"id":1,"people":7}"#]).ok();
     place.run_args(&["put", "b", "1", r#"{"id":1,"name":"x"}"#]).ok();
-    place.run("repair a b --apply").ok();
+    place
+        .run("repair a b --apply")
+        .exits(1)
+        .says(&["in sync", "open conflict: 1 in default: the policy needs the column people"]);
+    let again = place.json("repair a b --apply").exits(1).summary();
+    assert_eq!((&again["verdict"], &again["conflicts"]["failed"]), (&"in_sync".into(), &1.into()));
     place.run("conflicts list a").exits(1).says(&["open: the policy needs the column people, which a version lacks"]);
     assert_eq!(place.json("conflicts list a").exits(1).objects()[0]["open"], true);
 }

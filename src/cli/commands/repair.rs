@@ -9,6 +9,13 @@ use crate::cli::env::Env;
 use crate::cli::output::Printer;
 use crate::cli::units::show_count;
 use crate::cli::{CliError, Exit};
+use crate::core::policy::{Judgement, Why};
+use crate::store::Store;
+
+/// Conflicts of a collection that are looked at after a repair.
+const CONFLICTS_MAX: usize = 10_000;
+/// Of those that cannot be judged, so many are named.
+const SAMPLES: u64 = 3;
 
 pub(crate) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     if args.mirror && args.to == To::Both {
@@ -41,7 +48,50 @@ fn apply(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
         let name = ran.collections.get(usize::from(collection.0)).map_or("", String::as_str);
         text.push_str(&format!("\nnot stored: {} in {name}: {reason}", ran.layout.show_key(key)));
     }
-    Printer::new(env).end(ran.exit(), &text, ran.summary())
+    let mut summary = ran.summary();
+    let (opener, responder) = &ran.stores;
+    let mut exit = ran.exit();
+    if let Some(store) = opener.as_ref().or(responder.as_ref()) {
+        let open = Open::of(store, &ran)?;
+        text.push_str(&open.text);
+        // What no policy can judge is a difference that is left, though both sides hold it.
+        exit = if open.failed > 0 && exit == Exit::Done { Exit::Differs } else { exit };
+        summary.insert("conflicts".into(), json!({ "keys": open.keys, "failed": open.failed }));
+    }
+    Printer::new(env).end(exit, &text, summary)
+}
+
+/// Keys that have several versions after a repair.
+#[derive(Default)]
+struct Open {
+    keys: u64,
+    /// Those that the policy cannot judge.
+    failed: u64,
+    text: String,
+}
+
+impl Open {
+    /// Looks at the first of each collection of the session.
+    fn of(store: &Store, ran: &sides::Ran) -> Result<Open, CliError> {
+        let mut open = Open::default();
+        for name in &ran.scope {
+            for conflict in store.collection(name)?.conflicts(None, CONFLICTS_MAX)? {
+                open.keys += 1;
+                if let Judgement::Open { why: Why::Failed(error), .. } = &conflict.judgement {
+                    open.failed += 1;
+                    if open.failed <= SAMPLES {
+                        let key = ran.layout.show_key(&conflict.key);
+                        open.text.push_str(&format!("\nopen conflict: {key} in {name}: {error}"));
+                    }
+                }
+            }
+        }
+        if open.keys > 0 {
+            let keys = show_count(open.keys);
+            open.text.push_str(&format!("\n{keys} keys have several versions: reknit conflicts list STORE"));
+        }
+        Ok(open)
+    }
 }
 
 fn preview(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
