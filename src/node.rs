@@ -8,6 +8,7 @@ mod held;
 mod home;
 mod lanes;
 mod packing;
+mod runs;
 mod serve;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ pub use home::{Home, HomeError, Invitation, KnownPeer, Ticket, TicketError};
 pub use lanes::Traffic;
 pub use serve::{Node, NodeOptions, Served, Serving};
 
+use self::runs::SideRun;
 use crate::store::{Side, StoreError};
 use crate::transport::{Link, TransportError};
 
@@ -88,17 +90,23 @@ pub async fn between(
     stop: tokio::sync::watch::Receiver<bool>,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<SessionReport, NodeError> {
+    let places = (a.describe().place, b.describe().place);
+    let (mine, theirs) = (SideRun::opener(a, &options, places.1)?, SideRun::other(b, &options, places.0)?);
     let (near, far) = Link::pair();
     // Only the opener is told to stop: it ends the session with what it knows, and the other side with it.
     let (_never, unstopped) = tokio::sync::watch::channel(false);
-    let answering = tokio::spawn(answer_session(b, far, Grant::everywhere(Rights::ALL), None, unstopped));
-    let report = open_session(a, near, options, budget, stop, progress).await;
+    let answering = tokio::spawn(answer_session(theirs.side(), far, Grant::everywhere(Rights::ALL), None, unstopped));
+    let report = open_session(mine.side(), near, options, budget, stop, progress).await;
     let answered = answering.await;
-    match (report, answered) {
+    let verdict = report.as_ref().map_or("undetermined", |report| report.outcome.verdict.name());
+    let runs = (mine.end(verdict).await, theirs.end(verdict).await);
+    let mut report = match (report, answered) {
         // The other store's own failure says more than the end of the link.
-        (Err(_), Ok(Err(error @ NodeError::Store(_)))) => Err(error),
-        (report, _) => report,
-    }
+        (Err(_), Ok(Err(error @ NodeError::Store(_)))) => return Err(error),
+        (report, _) => report?,
+    };
+    report.runs = (runs.0?, runs.1?);
+    Ok(report)
 }
 
 /// Answers the opener at the other end of `link`, whose first message may have been read already; gives

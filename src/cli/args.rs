@@ -3,6 +3,7 @@
 //! Completions and man pages are made from this definition.
 
 mod facts;
+mod journal;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::journal::{History, Resume, Runs, RunsCommand};
 use super::format::Format;
 
 const EXAMPLES: &str = "\
@@ -140,6 +142,12 @@ pub(crate) enum Command {
     Backup(Backup),
     /// Make a store from a backup, with a new life of its own
     Restore(Restore),
+    /// List what repairs did here, show it, undo it
+    Runs(Runs),
+    /// Let repairs go on that an undo has paused
+    Resume(Resume),
+    /// Print the versions that a key has, and those that the journal still has
+    History(History),
     /// Show, export or import what a dataset is
     Dataset(Dataset),
     /// Print who this node is

@@ -108,7 +108,8 @@ impl Node {
                     Told::Found(difference) => progress(Progress::Found(difference)),
                     Told::Counted(counts, coverage) => progress(Progress::Counted(counts, coverage)),
                     Told::Ended { outcome, traffic, elapsed_ms } => {
-                        break SessionReport { outcome: *outcome, traffic, elapsed: Duration::from_millis(elapsed_ms) };
+                        let elapsed = Duration::from_millis(elapsed_ms);
+                        break SessionReport { outcome: *outcome, traffic, elapsed, runs: (None, None) };
                     }
                     Told::Failed(failure, message) => return Err(NodeError::Held { failure, message }),
                 },
@@ -146,7 +147,7 @@ impl Serving {
             }
         };
         let last = match ended {
-            Ok(SessionReport { outcome, traffic, elapsed }) => {
+            Ok(SessionReport { outcome, traffic, elapsed, .. }) => {
                 tracing::info!(peer = %peer.short(), verdict = outcome.verdict.name(), "session held");
                 let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
                 Told::Ended { outcome: Box::new(outcome), traffic, elapsed_ms }

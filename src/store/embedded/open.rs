@@ -147,6 +147,7 @@ impl Store {
         } else {
             Sketches::open(&*snapshot, facts.definition.collections.len(), options.fold_at)?
         };
+        let journal = super::journal::Journal::open(&*snapshot)?;
         drop(snapshot);
         let nonce = random()?;
         let mut batch = Batch::new();
@@ -178,6 +179,7 @@ impl Store {
             head: RwLock::new(Arc::new(Cut { commit: facts.commit, roots })),
             reads,
             sketches,
+            journal,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
