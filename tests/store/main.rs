@@ -5,6 +5,7 @@ mod engines;
 mod faults;
 mod histories;
 mod imports;
+mod journal;
 mod limits;
 mod reads;
 mod sides;

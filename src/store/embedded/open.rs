@@ -114,8 +114,18 @@ impl Store {
     /// # Errors
     /// [`StoreError::Definition`].
     pub fn in_memory(definition: Definition, key: DatasetKey, options: &Options) -> Result<Self, StoreError> {
+        Self::found_over(Arc::new(Memory::new()), definition, key, options)
+    }
+
+    /// A new store over an engine that is at hand.
+    #[doc(hidden)]
+    pub fn found_over(
+        engine: Arc<dyn Engine>,
+        definition: Definition,
+        key: DatasetKey,
+        options: &Options,
+    ) -> Result<Self, StoreError> {
         definition.check().map_err(StoreError::Definition)?;
-        let engine = Arc::new(Memory::new());
         found(&*engine, &definition, &key)?;
         Self::over(engine, options)
     }
