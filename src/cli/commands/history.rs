@@ -44,7 +44,7 @@ pub(crate) fn run(args: &History, env: &mut Env) -> Result<Exit, CliError> {
             };
             let object = || {
                 let mut object = fields(json!({
-                    "t": "version", "at_ms": millis, "actor": format!("{:016x}", actor.0), "live": live, "bytes": bytes,
+                    "t": "kept_version", "at_ms": millis, "actor": format!("{:016x}", actor.0), "live": live, "bytes": bytes,
                     "replaced_by": replaced.map(|run| run.to_string()), "peer": peer,
                 }));
                 object.extend(value.map(|value| value_fields(&layout, value)).unwrap_or_default());
