@@ -12,10 +12,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::held::FRAME_HOLD;
-use super::runs::SideRun;
-use super::{
-    Budget, Grants, Home, HomeError, NodeError, Progress, SessionReport, Ticket, answer_session, open_session,
-};
+use super::{Budget, Grants, Home, HomeError, NodeError, Progress, SessionReport, Ticket, answer_with, open_with};
 use crate::store::Side;
 use crate::transport::{
     Address, Arriving, CloseCode, Connection, Endpoint, EndpointOptions, Link, PeerId, TransportError, limits,
@@ -152,14 +149,10 @@ impl Node {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<SessionReport, NodeError> {
         let connection = self.connect(address).await?;
-        let run = SideRun::opener(side, &options, address.peer.to_string())?;
-        let link = connection.open().await?;
-        let report = open_session(run.side(), link, options, budget, stop, progress).await;
+        let (link, peer) = (connection.open().await?, address.peer.to_string());
+        let report = open_with(side, link, options, budget, stop, progress, peer).await;
         connection.close(CloseCode::Done);
-        let number = run.end(report.as_ref().map_or("undetermined", |report| report.outcome.verdict.name())).await;
-        let mut report = report?;
-        report.runs.0 = number?;
-        Ok(report)
+        report
     }
 
     /// Shows the token of a ticket to the node that issued it, which then knows this node.
@@ -338,14 +331,7 @@ impl Serving {
         let (side, stop) = (served.side.clone(), self.stop.clone());
         let grant = grants.on(&side.describe().definition);
         let began = std::time::Instant::now();
-        let ended = match SideRun::responder(side, peer.to_string()) {
-            Ok(run) => {
-                let ended = answer_session(run.side(), link, grant, Some(Message::Open(open)), stop).await;
-                let noted = run.end(ended.as_ref().map_or("undetermined", String::as_str)).await;
-                ended.and_then(|verdict| noted.map(|_| verdict))
-            }
-            Err(error) => Err(error),
-        };
+        let ended = answer_with(side, link, grant, Some(Message::Open(open)), stop, peer.to_string()).await;
         let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         match ended {
             Ok(verdict) => tracing::info!(peer = %peer.short(), verdict, elapsed_ms, "session"),
