@@ -8,6 +8,7 @@ mod held;
 mod home;
 mod lanes;
 mod packing;
+mod runs;
 mod serve;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ pub use home::{Home, HomeError, Invitation, KnownPeer, Ticket, TicketError};
 pub use lanes::Traffic;
 pub use serve::{Node, NodeOptions, Served, Serving};
 
+use self::runs::SideRun;
 use crate::store::{Side, StoreError};
 use crate::transport::{Link, TransportError};
 
@@ -54,6 +56,9 @@ pub enum NodeError {
     Home(#[from] HomeError),
 }
 
+/// What the journal calls a peer of whom a session knows nothing but its link.
+const UNNAMED: &str = "a peer on a link";
+
 /// Stops a session early, or all of them: send `true`.
 pub type Stop = tokio::sync::watch::Sender<bool>;
 
@@ -71,9 +76,28 @@ pub async fn open_session(
     stop: tokio::sync::watch::Receiver<bool>,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<SessionReport, NodeError> {
+    open_with(side, link, options, budget, stop, progress, UNNAMED.into()).await
+}
+
+/// The same, with a peer whose name the journal keeps.
+async fn open_with(
+    side: Arc<dyn Side>,
+    link: Link,
+    options: Options,
+    budget: Budget,
+    stop: tokio::sync::watch::Receiver<bool>,
+    progress: &mut (dyn FnMut(Progress) + Send),
+    peer: String,
+) -> Result<SessionReport, NodeError> {
+    let run = SideRun::opener(side, &options, peer)?;
+    let side = run.side();
     let info = side.describe();
     let opener = Opener::new(info.definition.clone(), info.keys.clone(), life(&*side), options, 0);
-    driver::open(opener, side, link, budget, stop, progress).await
+    let report = driver::open(opener, side, link, budget, stop, progress).await;
+    let ended = run.end(report.as_ref().map_or("undetermined", |report| report.outcome.verdict.name())).await;
+    let mut report = report?;
+    report.runs.0 = ended?;
+    Ok(report)
 }
 
 /// A session between two stores of this process; `a` opens it.
@@ -88,17 +112,23 @@ pub async fn between(
     stop: tokio::sync::watch::Receiver<bool>,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<SessionReport, NodeError> {
+    let places = (a.describe().place, b.describe().place);
+    let theirs = SideRun::other(b, &options, places.0)?;
     let (near, far) = Link::pair();
     // Only the opener is told to stop: it ends the session with what it knows, and the other side with it.
     let (_never, unstopped) = tokio::sync::watch::channel(false);
-    let answering = tokio::spawn(answer_session(b, far, Grant::everywhere(Rights::ALL), None, unstopped));
-    let report = open_session(a, near, options, budget, stop, progress).await;
+    let answering = tokio::spawn(answer_on(theirs.side(), far, Grant::everywhere(Rights::ALL), None, unstopped));
+    let report = open_with(a, near, options, budget, stop, progress, places.1).await;
     let answered = answering.await;
-    match (report, answered) {
+    let verdict = report.as_ref().map_or("undetermined", |report| report.outcome.verdict.name());
+    let ended = theirs.end(verdict).await;
+    let mut report = match (report, answered) {
         // The other store's own failure says more than the end of the link.
-        (Err(_), Ok(Err(error @ NodeError::Store(_)))) => Err(error),
-        (report, _) => report,
-    }
+        (Err(_), Ok(Err(error @ NodeError::Store(_)))) => return Err(error),
+        (report, _) => report?,
+    };
+    report.runs.1 = ended?;
+    Ok(report)
 }
 
 /// Answers the opener at the other end of `link`, whose first message may have been read already; gives
@@ -107,6 +137,33 @@ pub async fn between(
 /// # Errors
 /// As for [`open_session`].
 pub async fn answer_session(
+    side: Arc<dyn Side>,
+    link: Link,
+    grant: Grant,
+    first: Option<Message>,
+    stop: tokio::sync::watch::Receiver<bool>,
+) -> Result<String, NodeError> {
+    answer_with(side, link, grant, first, stop, UNNAMED.into()).await
+}
+
+/// The same, with a peer whose name the journal keeps.
+async fn answer_with(
+    side: Arc<dyn Side>,
+    link: Link,
+    grant: Grant,
+    first: Option<Message>,
+    stop: tokio::sync::watch::Receiver<bool>,
+    peer: String,
+) -> Result<String, NodeError> {
+    let run = SideRun::responder(side, peer)?;
+    let verdict = answer_on(run.side(), link, grant, first, stop).await;
+    let ended = run.end(verdict.as_ref().map_or("undetermined", String::as_str)).await;
+    let verdict = verdict?;
+    ended?;
+    Ok(verdict)
+}
+
+async fn answer_on(
     side: Arc<dyn Side>,
     link: Link,
     grant: Grant,

@@ -22,6 +22,7 @@
 
 use std::sync::Arc;
 
+use reknit_core::journal::{RunHeader, RunId};
 use reknit_core::query::{Applied, Ask, Cut, Incoming, Item, Overwrite, Page, Selection, View};
 use reknit_core::sketch::Sketch;
 use reknit_core::{Actor, CollectionId, Definition, Keys, Position, Range, Summary};
@@ -33,8 +34,9 @@ pub mod engine;
 mod error;
 
 pub use embedded::{
-    Collection, Conflict, Cursor, Event, ImportError, ImportProgress, Imported, Lagged, Op, Options, Origin, Reads,
-    Report, Resolution, Resolved, Scan, ScanPositions, Stats, Store, Watcher,
+    Collection, Conflict, Cursor, Earlier, Event, ImportError, ImportProgress, Imported, JournalLimits, Lagged, Op,
+    Options, Origin, Reads, Report, Resolution, Resolved, Scan, ScanPositions, Skipped, Stats, Store, Undo, Undone,
+    Watcher,
 };
 pub use engine::{Durability, EngineError, EngineKind};
 pub use error::StoreError;
@@ -53,6 +55,8 @@ pub struct SideInfo {
     pub actor: Actor,
     /// Drawn each time the store is opened, so that a peer notices when it was.
     pub nonce: u64,
+    /// Where it lies, for people.
+    pub place: String,
     /// Whether records may be written at all.
     pub writable: bool,
 }
@@ -151,6 +155,25 @@ pub trait Side: Send + Sync {
     /// What the store met.
     fn layout(&self, collection: CollectionId) -> Result<Option<Vec<u8>>, StoreError> {
         let _ = collection;
+        Ok(None)
+    }
+
+    /// This side as a run writes it: what is applied or overwritten through it is in the journal, in the same commit.
+    /// A store that keeps no journal gives none, and is written as it is.
+    ///
+    /// # Errors
+    /// [`StoreError::Paused`] for an opener while repairs are paused here, [`StoreError::JournalFull`].
+    fn in_run(&self, header: RunHeader) -> Result<Option<Arc<dyn Side>>, StoreError> {
+        let _ = header;
+        Ok(None)
+    }
+
+    /// Notes how the run of this side ended, and gives its number if it changed anything.
+    ///
+    /// # Errors
+    /// What the store met.
+    fn end_run(&self, verdict: &str) -> Result<Option<RunId>, StoreError> {
+        let _ = verdict;
         Ok(None)
     }
 

@@ -4,6 +4,7 @@
 
 mod conflicts;
 mod facts;
+mod journal;
 mod peers;
 
 use std::ffi::OsString;
@@ -13,6 +14,7 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::journal::{History, Resume, Runs, RunsCommand};
 use super::format::Format;
 
 pub(crate) use conflicts::{Conflicts, ConflictsCommand, ResolveBy};
@@ -147,6 +149,12 @@ pub(crate) enum Command {
     Backup(Backup),
     /// Make a store from a backup, with a new life of its own
     Restore(Restore),
+    /// List what repairs did here, show it, undo it
+    Runs(Runs),
+    /// Let repairs go on that an undo has paused
+    Resume(Resume),
+    /// Print the versions that a key has, and those that the journal still has
+    History(History),
     /// Show, export or import what a dataset is
     Dataset(Dataset),
     /// Print who this node is

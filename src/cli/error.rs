@@ -75,10 +75,19 @@ impl From<StoreError> for CliError {
             StoreError::NoKeyIndex => "store.no-key-index",
             StoreError::Policy(_) => "store.policy",
             StoreError::Duplicate { .. } => "import.duplicate-key",
+            StoreError::NoRun { .. } => "journal.no-run",
+            StoreError::Undone { .. } => "journal.undone",
+            StoreError::Paused { .. } => "journal.paused",
+            StoreError::JournalFull { .. } => "journal.full",
             StoreError::Panicked(_) => "defect",
             _ => "store.failed",
         };
-        CliError::new(id, error.to_string())
+        match error {
+            StoreError::Undone { .. } | StoreError::Paused { .. } => CliError::refused(id, error),
+            // What was applied before the journal was full stays.
+            StoreError::JournalFull { .. } => CliError { exit: Exit::Refused, ..CliError::new(id, error.to_string()) },
+            _ => CliError::new(id, error.to_string()),
+        }
     }
 }
 

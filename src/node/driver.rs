@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reknit_core::difference::Difference;
+use reknit_core::journal::RunId;
 use reknit_core::message::Message;
 use reknit_core::query::{Answer, Incoming, Query};
 use reknit_core::session::{Counts, Input, Opener, Outcome, Output, Responder, SessionError};
@@ -89,6 +90,8 @@ pub struct SessionReport {
     pub traffic: Traffic,
     /// How long it took.
     pub elapsed: Duration,
+    /// The runs of the opener's side and, where this process holds both, of the other, if they changed anything.
+    pub runs: (Option<RunId>, Option<RunId>),
 }
 
 enum Machine {
@@ -126,7 +129,7 @@ pub(super) async fn open(
     let outcome = driver.run(progress).await?;
     let outcome = outcome.ok_or(NodeError::Session(SessionError::Driver("an opener ended without an outcome")))?;
     driver.end_lanes().await;
-    let report = SessionReport { outcome, traffic: driver.traffic(), elapsed: begun.elapsed() };
+    let report = SessionReport { outcome, traffic: driver.traffic(), elapsed: begun.elapsed(), runs: (None, None) };
     // Whoever waits for the outcome does not wait for the peer to have heard it.
     tokio::spawn(driver.hear_the_end());
     Ok(report)

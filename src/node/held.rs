@@ -86,7 +86,9 @@ impl Node {
     ) -> Result<(HeldStore, SessionReport), NodeError> {
         let connection = self.connect(address).await?;
         let mut link = connection.open().await?;
-        link.control.writer.write(&frame(FRAME_HOLD, request)).await?;
+        // A connection that was closed for a reason says more than the end of its lane.
+        let lost = |error| (link.closed)().unwrap_or(error);
+        link.control.writer.write(&frame(FRAME_HOLD, request)).await.map_err(lost)?;
         let mut store = HeldStore { collections: Vec::new(), layout: None };
         let mut asked_to_stop = false;
         let report = loop {
@@ -99,8 +101,6 @@ impl Node {
                     continue;
                 }
             };
-            // A connection that was closed for a reason says more than the end of its lane.
-            let lost = |error| (link.closed)().unwrap_or(error);
             let told = read.map_err(lost)?.ok_or_else(|| (link.closed)().map_or(NodeError::Cut, NodeError::from))?;
             match told.split_first() {
                 Some((&FRAME_TOLD, body)) => match rmp_serde::from_slice(body).map_err(|_| NodeError::Cut)? {
@@ -108,7 +108,8 @@ impl Node {
                     Told::Found(difference) => progress(Progress::Found(difference)),
                     Told::Counted(counts, coverage) => progress(Progress::Counted(counts, coverage)),
                     Told::Ended { outcome, traffic, elapsed_ms } => {
-                        break SessionReport { outcome: *outcome, traffic, elapsed: Duration::from_millis(elapsed_ms) };
+                        let elapsed = Duration::from_millis(elapsed_ms);
+                        break SessionReport { outcome: *outcome, traffic, elapsed, runs: (None, None) };
                     }
                     Told::Failed(failure, message) => return Err(NodeError::Held { failure, message }),
                 },
@@ -146,7 +147,7 @@ impl Serving {
             }
         };
         let last = match ended {
-            Ok(SessionReport { outcome, traffic, elapsed }) => {
+            Ok(SessionReport { outcome, traffic, elapsed, .. }) => {
                 tracing::info!(peer = %peer.short(), verdict = outcome.verdict.name(), "session held");
                 let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
                 Told::Ended { outcome: Box::new(outcome), traffic, elapsed_ms }

@@ -12,9 +12,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::held::FRAME_HOLD;
-use super::{
-    Budget, Grants, Home, HomeError, NodeError, Progress, SessionReport, Ticket, answer_session, open_session,
-};
+use super::{Budget, Grants, Home, HomeError, NodeError, Progress, SessionReport, Ticket, answer_with, open_with};
 use crate::store::Side;
 use crate::transport::{
     Address, Arriving, CloseCode, Connection, Endpoint, EndpointOptions, Link, PeerId, TransportError, limits,
@@ -158,8 +156,10 @@ impl Node {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<SessionReport, NodeError> {
         let connection = self.connect(address).await?;
+        let (link, peer) = (connection.open().await?, address.peer.to_string());
+        drop(connection);
         // The connection ends with its last holder: once the peer has heard how the session ended.
-        open_session(side, connection.open().await?, options, budget, stop, progress).await
+        open_with(side, link, options, budget, stop, progress, peer).await
     }
 
     /// Shows the token of a ticket to the node that issued it, which then knows this node.
@@ -338,7 +338,7 @@ impl Serving {
         let (side, stop) = (served.side.clone(), self.stop.clone());
         let grant = grants.on(&side.describe().definition);
         let began = std::time::Instant::now();
-        let ended = answer_session(side, link, grant, Some(Message::Open(open)), stop).await;
+        let ended = answer_with(side, link, grant, Some(Message::Open(open)), stop, peer.to_string()).await;
         let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         match ended {
             Ok(verdict) => tracing::info!(peer = %peer.short(), verdict, elapsed_ms, "session"),

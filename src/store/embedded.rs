@@ -5,6 +5,7 @@ mod backup;
 mod cache;
 mod commit;
 mod import;
+mod journal;
 mod open;
 mod read;
 mod rows;
@@ -32,6 +33,7 @@ use commit::{Group, submit};
 use write::{Fate, Write, Writer};
 
 pub use import::{ImportError, ImportProgress, Imported};
+pub use journal::{Earlier, JournalLimits, Skipped, Undo, Undone};
 pub use open::Options;
 pub use scan::{Scan, ScanPositions};
 pub use seen::{Conflict, Resolution, Resolved};
@@ -83,6 +85,7 @@ struct Inner {
     watchers: watch::Watchers,
     reads: tree::ReadCounts,
     sketches: sketches::Sketches,
+    journal: journal::Journal,
 }
 
 impl Inner {

@@ -109,6 +109,40 @@ pub enum StoreError {
     /// The thread that was committing this write died; whether it was committed shows when the store is opened again.
     #[error("the thread that committed this write died; open the store again to see whether it was committed")]
     Abandoned,
+    /// The journal has no such run, or has dropped it for its age.
+    #[error(
+        "the journal has no run {run}, or no longer all of it; nothing was changed; `reknit runs list` shows what it has"
+    )]
+    NoRun {
+        /// Its number.
+        run: u64,
+    },
+    /// The run was undone already.
+    #[error("run {run} was undone already, by run {by}; nothing was changed; to have it back undo run {by}")]
+    Undone {
+        /// Its number.
+        run: u64,
+        /// The run that undid it.
+        by: u64,
+    },
+    /// Repairs are paused after an undo, since they would bring back what was undone.
+    #[error(
+        "repairs of this store are paused since run {run} undid a run, which a repair would bring back; `reknit resume STORE` lets them go on"
+    )]
+    Paused {
+        /// The undo.
+        run: u64,
+    },
+    /// The journal holds as much as it may, so that nothing more could be undone.
+    #[error(
+        "the journal holds {bytes} bytes, at most {limit} are allowed, so nothing more is applied; what was applied before is valid; `reknit runs limit STORE --bytes N` makes room, `--age D` drops old runs"
+    )]
+    JournalFull {
+        /// Bytes that it holds.
+        bytes: u64,
+        /// The bound.
+        limit: u64,
+    },
     /// The system gave no randomness.
     #[error("the system gave no randomness: {0}; nothing was changed")]
     Randomness(String),

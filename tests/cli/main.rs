@@ -8,6 +8,7 @@ mod exports;
 mod geonames;
 mod harness;
 mod imports;
+mod journal;
 mod peers;
 mod records;
 mod relay;

@@ -108,6 +108,14 @@ fn every_object_that_is_printed_is_in_the_schema() {
         "status",
         "man --dir pages",
         "repair a b --mirror --apply",
+        "runs list b",
+        "runs show b 1",
+        "history b 1 --values",
+        "runs undo b 1",
+        "runs undo b 1",
+        "runs list b",
+        "runs limit b --bytes 1MiB",
+        "resume b",
         "serve nowhere",
     ];
     let mut kinds = std::collections::BTreeSet::new();

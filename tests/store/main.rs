@@ -6,6 +6,7 @@ mod engines;
 mod faults;
 mod histories;
 mod imports;
+mod journal;
 mod limits;
 mod reads;
 mod sides;

@@ -8,6 +8,7 @@ pub mod dataset;
 pub mod difference;
 pub mod digest;
 pub mod entry;
+pub mod journal;
 pub mod mark;
 pub mod message;
 pub mod policy;

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use reknit_core::canonical::Blob;
+use reknit_core::journal::{JournalEntry, Run, RunEnd, RunHeader, RunId, RunKind, Undoing};
 use reknit_core::mark::{Grain, Mark, pack_marks, pack_places};
 use reknit_core::message::*;
 use reknit_core::query::{Guard, Incoming, Item, VersionInfo};
@@ -347,4 +348,32 @@ fn what_is_not_understood_is_refused() {
         assert!(refused, "{name}");
     }
     compare("invalid.tsv", &lines);
+}
+
+#[test]
+fn journal() {
+    let header = |kind| RunHeader { kind, peer: "peer".into(), opener: true, policy: "both".into(), started: 300 };
+    let begun = Run::new(header(RunKind::Repair));
+    let mut ended = Run::new(header(RunKind::UndoEverywhere(RunId(1))));
+    ended.end = Some(RunEnd { ended: 301, verdict: "undone".into() });
+    (ended.entries, ended.overwritten, ended.bytes, ended.dropped) = (3, 2, 400, true);
+    ended.undone = Some(Undoing { by: RunId(5), at: Some((6, 7)), restored: 2, skipped: 1, done: true });
+    let entry = |before: Option<State>, after| {
+        let mut bytes = Vec::new();
+        let (collection, position) = (CollectionId(1), Position(1 << 40));
+        JournalEntry { collection, position, key: b"key".to_vec(), before, after }.encode(&mut bytes);
+        bytes
+    };
+    let before = states().remove(0).1;
+    let lines = [
+        ("run(begun)", begun.encode()),
+        ("run(ended and undone)", ended.encode()),
+        ("entry(inserted)", entry(None, Some(7))),
+        ("entry(overwrote)", entry(Some(before.clone()), Some(7))),
+        ("entry(removed)", entry(Some(before), None)),
+    ];
+    for (_, bytes) in &lines[..2] {
+        assert_eq!(Run::decode(bytes).map(|run| run.encode()), Ok(bytes.clone()));
+    }
+    compare("journal.tsv", &lines);
 }

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use super::{Command, ConflictsCommand, DatasetCommand, PeersCommand};
+use super::{Command, ConflictsCommand, DatasetCommand, PeersCommand, RunsCommand};
 
 impl Command {
     /// What it is called in results: the words that were typed for it.
@@ -26,6 +26,14 @@ impl Command {
             Command::Verify(_) => "verify",
             Command::Backup(_) => "backup",
             Command::Restore(_) => "restore",
+            Command::Runs(args) => match args.command {
+                RunsCommand::List { .. } => "runs list",
+                RunsCommand::Show { .. } => "runs show",
+                RunsCommand::Undo { .. } => "runs undo",
+                RunsCommand::Limit { .. } => "runs limit",
+            },
+            Command::Resume(_) => "resume",
+            Command::History(_) => "history",
             Command::Dataset(args) => match args.command {
                 DatasetCommand::Show { .. } => "dataset show",
                 DatasetCommand::Export { .. } => "dataset export",
@@ -65,6 +73,14 @@ impl Command {
     pub(crate) fn stores(&self) -> Vec<PathBuf> {
         let side = |text: &String| (!text.contains("://")).then(|| PathBuf::from(text));
         match self {
+            Command::Runs(args) => match &args.command {
+                RunsCommand::List { store }
+                | RunsCommand::Show { store, .. }
+                | RunsCommand::Undo { store, .. }
+                | RunsCommand::Limit { store, .. } => vec![store.clone()],
+            },
+            Command::Resume(args) => vec![args.store.clone()],
+            Command::History(args) => vec![args.store.clone()],
             Command::Import(args) => vec![args.store.clone()],
             Command::Export(args) => vec![args.store.clone()],
             Command::Put(args) => vec![args.store.clone()],

@@ -44,6 +44,11 @@ fn apply(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     if outcome.verdict == Verdict::InSync && to_a.applied + to_b.applied == 0 {
         text = format!("{}; nothing to repair ({})", ran.verdict(), ran.cost());
     }
+    for (side, run) in [(&args.sides.a, ran.runs().0), (&args.sides.b, ran.runs().1)] {
+        if let Some(run) = run {
+            text.push_str(&format!("\nto undo it in {side}: reknit runs undo {side} {run}"));
+        }
+    }
     for (collection, key, reason) in &outcome.refused {
         let name = ran.collections.get(usize::from(collection.0)).map_or("", String::as_str);
         text.push_str(&format!("\nnot stored: {} in {name}: {reason}", ran.layout.show_key(key)));

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reknit_core::difference::{Difference, Side as Seen};
+use reknit_core::journal::RunId;
 use reknit_core::session::{Counts, Direction, Intent, Moves, Options, Verdict};
 use reknit_core::{CollectionId, Definition};
 use serde_json::{Map, Value, json};
@@ -264,6 +265,12 @@ impl Ran {
         if self.swapped { (to_theirs, to_mine) } else { (to_mine, to_theirs) }
     }
 
+    /// The runs that changed `a` and `b`, of stores here.
+    pub(crate) fn runs(&self) -> (Option<RunId>, Option<RunId>) {
+        let (mine, theirs) = self.report.runs;
+        if self.swapped { (theirs, mine) } else { (mine, theirs) }
+    }
+
     /// One line on what the session cost.
     pub(crate) fn cost(&self) -> String {
         let traffic = self.report.traffic;
@@ -313,7 +320,8 @@ impl Ran {
             "messages": counts.messages,
             "rounds": counts.rounds,
             "elapsed_ms": u64::try_from(self.report.elapsed.as_millis()).unwrap_or(u64::MAX),
-            "run": null,
+            "run": self.runs().0.or(self.runs().1).map(|run| run.to_string()),
+            "runs": { "a": self.runs().0.map(|run| run.to_string()), "b": self.runs().1.map(|run| run.to_string()) },
         });
         match fields {
             Value::Object(map) => map,

@@ -119,8 +119,18 @@ impl Store {
     /// # Errors
     /// [`StoreError::Definition`].
     pub fn in_memory(definition: Definition, key: DatasetKey, options: &Options) -> Result<Self, StoreError> {
+        Self::found_over(Arc::new(Memory::new()), definition, key, options)
+    }
+
+    /// A new store over an engine that is at hand.
+    #[doc(hidden)]
+    pub fn found_over(
+        engine: Arc<dyn Engine>,
+        definition: Definition,
+        key: DatasetKey,
+        options: &Options,
+    ) -> Result<Self, StoreError> {
         definition.check().map_err(StoreError::Definition)?;
-        let engine = Arc::new(Memory::new());
         found(&*engine, &definition, &key)?;
         Self::over(engine, options)
     }
@@ -154,6 +164,7 @@ impl Store {
         };
         let policy = |collection: &Collection| options.policies.get(&collection.policy).map_err(StoreError::Policy);
         let policies = facts.definition.collections.iter().map(policy).collect::<Result<_, _>>()?;
+        let journal = super::journal::Journal::open(&*snapshot)?;
         drop(snapshot);
         let nonce = random()?;
         let mut batch = Batch::new();
@@ -186,6 +197,7 @@ impl Store {
             head: RwLock::new(Arc::new(Cut { commit: facts.commit, roots })),
             reads,
             sketches,
+            journal,
         };
         Ok(Self { inner: Arc::new(inner) })
     }

@@ -2,9 +2,11 @@
 //! Each answer comes from one snapshot that ends with it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use reknit_core::bounds::LEVELS_MAX;
+use reknit_core::journal::RunHeader;
 use reknit_core::query::{Applied, Ask, Cut, Incoming, Item, Overwrite, Page, Selection, Shape, VersionInfo, View};
 use reknit_core::range::DEPTH_MAX;
 use reknit_core::record::Dot;
@@ -13,6 +15,7 @@ use reknit_core::tree::{is_leaf, rest};
 use reknit_core::{CollectionId, Content, Entry, Position, Range, Record, Summary};
 
 use super::commit::submit;
+use super::journal::{InRun, Writing};
 use super::rows::{self, Stored};
 use super::sketches;
 use super::tree::Tree;
@@ -39,6 +42,38 @@ impl Collection {
     }
 }
 
+impl Store {
+    /// As [`Side::apply`], under a run.
+    pub(super) fn apply_in(
+        &self,
+        collection: CollectionId,
+        batch: Vec<Incoming>,
+        durability: Durability,
+        run: Option<&Arc<Writing>>,
+    ) -> Result<Applied, StoreError> {
+        self.inner.check(collection)?;
+        let keys: Vec<Vec<u8>> = batch.iter().map(|incoming| incoming.record.key.clone()).collect();
+        let write = |incoming| Write::Incoming { collection, incoming, run: run.cloned() };
+        let done = submit(&self.inner, batch.into_iter().map(write).collect(), durability)?;
+        Ok(accounted(keys, done))
+    }
+
+    /// As [`Side::overwrite`], under a run.
+    pub(super) fn overwrite_in(
+        &self,
+        collection: CollectionId,
+        overwrites: Vec<Overwrite>,
+        durability: Durability,
+        run: Option<&Arc<Writing>>,
+    ) -> Result<Applied, StoreError> {
+        self.inner.check(collection)?;
+        let keys: Vec<Vec<u8>> = overwrites.iter().map(|overwrite| overwrite.key.clone()).collect();
+        let write = |overwrite| Write::Overwrite { collection, overwrite, run: run.cloned() };
+        let done = submit(&self.inner, overwrites.into_iter().map(write).collect(), durability)?;
+        Ok(accounted(keys, done))
+    }
+}
+
 impl Side for Store {
     fn describe(&self) -> SideInfo {
         SideInfo {
@@ -46,6 +81,7 @@ impl Side for Store {
             keys: self.inner.keys.clone(),
             actor: self.inner.actor,
             nonce: self.inner.nonce,
+            place: self.inner.dir.display().to_string(),
             writable: true,
         }
     }
@@ -168,11 +204,7 @@ impl Side for Store {
         batch: Vec<Incoming>,
         durability: Durability,
     ) -> Result<Applied, StoreError> {
-        self.inner.check(collection)?;
-        let keys: Vec<Vec<u8>> = batch.iter().map(|incoming| incoming.record.key.clone()).collect();
-        let writes = batch.into_iter().map(|incoming| Write::Incoming { collection, incoming }).collect();
-        let done = submit(&self.inner, writes, durability)?;
-        Ok(accounted(keys, done))
+        self.apply_in(collection, batch, durability, None)
     }
 
     fn overwrite(
@@ -181,16 +213,20 @@ impl Side for Store {
         overwrites: Vec<Overwrite>,
         durability: Durability,
     ) -> Result<Applied, StoreError> {
-        self.inner.check(collection)?;
-        let keys: Vec<Vec<u8>> = overwrites.iter().map(|overwrite| overwrite.key.clone()).collect();
-        let write = |overwrite| Write::Overwrite { collection, overwrite };
-        let done = submit(&self.inner, overwrites.into_iter().map(write).collect(), durability)?;
-        Ok(accounted(keys, done))
+        self.overwrite_in(collection, overwrites, durability, None)
     }
 
     fn layout(&self, collection: CollectionId) -> Result<Option<Vec<u8>>, StoreError> {
         self.inner.check(collection)?;
         Ok(self.inner.engine.snapshot()?.get(&rows::layout(collection))?)
+    }
+
+    fn in_run(&self, header: RunHeader) -> Result<Option<Arc<dyn Side>>, StoreError> {
+        // Whoever answers may be asked for a comparison alone, which is always let.
+        if header.opener {
+            self.inner.journal.admits()?;
+        }
+        Ok(Some(Arc::new(InRun { store: self.clone(), writing: Writing::new(header) })))
     }
 
     fn sync(&self) -> Result<(), StoreError> {

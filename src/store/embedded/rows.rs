@@ -2,6 +2,7 @@
 //! A row begins with its tag; numbers are big-endian, so rows lie in the order of their fields (see `docs/formats.md`).
 
 mod cells;
+mod journal;
 
 use reknit_core::bounds::KEY_BYTES_MAX;
 use reknit_core::canonical::{Reader, put_bytes, put_varint};
@@ -13,6 +14,11 @@ use crate::store::error::shown;
 
 pub(super) use cells::{
     Folded, FoldedRows, Moves, cells_beyond, folded_at, put_cells, read_cells, read_tail, tail, tail_value, tails_of,
+};
+
+pub(super) use journal::{
+    all_packed, earlier, earlier_of, packed, packed_of, read_earlier, read_packed, read_place, read_run, run, runs,
+    sealed,
 };
 
 /// The format of all rows; the row `format` carries it.
@@ -28,6 +34,11 @@ const LAYOUT: u8 = 6;
 const CELLS: u8 = 7;
 const TAIL: u8 = 8;
 const CONFLICT: u8 = 12;
+
+/// Runs of the journal, their packed entries, and where earlier states of a key lie.
+const RUN: u8 = 9;
+const ENTRIES: u8 = 10;
+const EARLIER: u8 = 11;
 
 const NODE_VERSION: u8 = 1;
 
@@ -356,15 +367,20 @@ impl Counts {
 
     /// Counts a record that is live or is not, where before there was such a one or none.
     pub(super) fn replace(&mut self, before_live: Option<bool>, live: bool) {
+        self.change(before_live, Some(live));
+    }
+
+    /// Counts a record that is live, is not, or is gone, where before there was such a one or none.
+    pub(super) fn change(&mut self, before_live: Option<bool>, live: Option<bool>) {
         match before_live {
             Some(true) => self.live = self.live.saturating_sub(1),
             Some(false) => self.tombstones = self.tombstones.saturating_sub(1),
             None => {}
         }
-        if live {
-            self.live += 1;
-        } else {
-            self.tombstones += 1;
+        match live {
+            Some(true) => self.live += 1,
+            Some(false) => self.tombstones += 1,
+            None => {}
         }
     }
 }

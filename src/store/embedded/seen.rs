@@ -132,7 +132,8 @@ impl Collection {
             Content::Tombstone => Replacement::Delete,
         };
         let overwrite = Overwrite { key: conflict.key.clone(), expected, content, seen: Vec::new() };
-        let done = submit(inner, vec![Write::Overwrite { collection: self.id, overwrite }], Durability::Synced)?;
+        let done =
+            submit(inner, vec![Write::Overwrite { collection: self.id, overwrite, run: None }], Durability::Synced)?;
         Ok(if done.fates == [Fate::Applied] { Resolved::Written } else { Resolved::Moved })
     }
 }

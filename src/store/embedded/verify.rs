@@ -81,6 +81,7 @@ impl Store {
             let sketches = kept.map(|kept| SketchCheck::new(&*snapshot, collection, head.commit, kept)).transpose()?;
             check.run(&head, sketches, &mut report, progress)?;
         }
+        super::journal::verify(&*snapshot, &mut |what| report.wrong(what))?;
         Ok(report)
     }
 }

@@ -2,8 +2,8 @@
 //! Who leads the group and who waits is the concern of [`super::commit`].
 
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use reknit_core::bounds::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use reknit_core::query::{Guard, Incoming, Overwrite, Replacement};
@@ -12,7 +12,10 @@ use reknit_core::{
     Clock, CollectionId, Content, Digest, Millis, Position, Profile, Range, Record, Sibling, State, Version,
 };
 
+use reknit_core::journal::{RunId, Undoing};
+
 use super::cache::{Cache, Touched};
+use super::journal::{self, Gathered, Writing};
 use super::rows::{self, Counts};
 use super::seen::is_conflict;
 use super::sketches::{self, Staged, take_over};
@@ -29,9 +32,13 @@ pub(super) enum Write {
     /// A row of a file: a put, unless the key has this value already.
     Row { collection: CollectionId, key: Vec<u8>, value: Vec<u8> },
     /// A new version that a session wants over what it compared.
-    Overwrite { collection: CollectionId, overwrite: Overwrite },
+    Overwrite { collection: CollectionId, overwrite: Overwrite, run: Option<Arc<Writing>> },
     /// A record of a peer.
-    Incoming { collection: CollectionId, incoming: Incoming },
+    Incoming { collection: CollectionId, incoming: Incoming, run: Option<Arc<Writing>> },
+    /// The exact state of before a run, over the entry that the run left.
+    Restore { collection: CollectionId, key: Vec<u8>, expected: Option<u64>, state: Option<State>, run: Arc<Writing> },
+    /// How far a run is undone, by the so many writes just before.
+    Undoing { run: RunId, undoing: Undoing, of: usize },
     /// The opaque bytes that a collection's rows are laid out by.
     Layout { collection: CollectionId, bytes: Option<Vec<u8>> },
 }
@@ -39,20 +46,22 @@ pub(super) enum Write {
 impl Write {
     fn place(&self) -> Option<(CollectionId, &[u8])> {
         match self {
-            Self::Local { collection, key, .. } | Self::Row { collection, key, .. } => Some((*collection, key)),
-            Self::Overwrite { collection, overwrite } => Some((*collection, &overwrite.key)),
-            Self::Incoming { collection, incoming } => Some((*collection, &incoming.record.key)),
-            Self::Layout { .. } => None,
+            Self::Local { collection, key, .. }
+            | Self::Row { collection, key, .. }
+            | Self::Restore { collection, key, .. } => Some((*collection, key)),
+            Self::Overwrite { collection, overwrite, .. } => Some((*collection, &overwrite.key)),
+            Self::Incoming { collection, incoming, .. } => Some((*collection, &incoming.record.key)),
+            Self::Layout { .. } | Self::Undoing { .. } => None,
         }
     }
 
     /// The key, moved out.
     fn take_key(&mut self) -> Vec<u8> {
         match self {
-            Self::Local { key, .. } | Self::Row { key, .. } => std::mem::take(key),
+            Self::Local { key, .. } | Self::Row { key, .. } | Self::Restore { key, .. } => std::mem::take(key),
             Self::Overwrite { overwrite, .. } => std::mem::take(&mut overwrite.key),
             Self::Incoming { incoming, .. } => std::mem::take(&mut incoming.record.key),
-            Self::Layout { .. } => Vec::new(),
+            Self::Layout { .. } | Self::Undoing { .. } => Vec::new(),
         }
     }
 }
@@ -143,11 +152,12 @@ pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durabi
             trees.push((collection, batched.into_touched(), laid));
         }
     }
-    let changed = plan.layouts > 0 || plan.slots.iter().any(|slot| slot.changed);
+    let changed = plan.layouts > 0 || plan.gathered.changes() || plan.slots.iter().any(|slot| slot.changed);
     let commit = head.commit + u64::from(changed);
     if changed {
         put_head(commit, &clock, &mut batch);
     }
+    let journalled = store.journal.stage(std::mem::take(&mut plan.gathered), commit, now, &mut batch);
     let events = plan.events.take();
     drop((plan, snapshot));
     // Readers of sketches see neither folded rows with an old tail nor the reverse; others wait for no sync.
@@ -161,6 +171,7 @@ pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durabi
     }
     writer.clock = clock;
     writer.counts = counts;
+    store.journal.take_over(journalled);
     if changed {
         let mut held = held.unwrap_or_else(|| store.sketches.hold());
         take_over(&mut held, staged);
@@ -207,6 +218,7 @@ struct Plan {
     /// What watchers will be told; none where nobody is to be told.
     events: Option<Vec<Event>>,
     layouts: usize,
+    gathered: Gathered,
 }
 
 impl Plan {
@@ -249,7 +261,15 @@ impl Plan {
         };
         let slots = firsts.into_iter().map(slot).collect();
         let events = store.watchers.listens(writes.len()).then(Vec::new);
-        let mut plan = Self { writes, slots, slot_of, touched: BTreeMap::new(), events, layouts: 0 };
+        let mut plan = Self {
+            writes,
+            slots,
+            slot_of,
+            touched: BTreeMap::new(),
+            events,
+            layouts: 0,
+            gathered: Gathered::default(),
+        };
         plan.load(store, writer, snapshot)?;
         Ok(plan)
     }
@@ -289,7 +309,7 @@ impl Plan {
             if let Some(state) = state {
                 slot.before_live = Some(store.is_live(slot.collection, &state));
                 slot.before_conflict = is_conflict(&state);
-                slot.set(store, state);
+                slot.set(store, Some(state));
                 slot.before_digest = slot.now_digest;
             }
         }
@@ -299,8 +319,22 @@ impl Plan {
     /// Decides each write, in the order in which the callers came.
     fn decide(&mut self, store: &Inner, clock: &mut Clock, now: Millis, batch: &mut Batch) -> Vec<Fate> {
         let writes = std::mem::take(&mut self.writes);
-        let decided = writes.into_iter().zip(std::mem::take(&mut self.slot_of));
-        decided.map(|(write, slot)| self.decide_one(store, clock, now, batch, slot, write)).collect()
+        let mut fates = Vec::with_capacity(writes.len());
+        for (write, slot) in writes.into_iter().zip(std::mem::take(&mut self.slot_of)) {
+            let fate = match write {
+                Write::Undoing { run, mut undoing, of } => {
+                    let done = |fate: &&Fate| matches!(fate, Fate::Applied | Fate::Kept);
+                    let restored = fates.iter().rev().take(of).filter(done).count();
+                    undoing.restored += restored as u64;
+                    undoing.skipped += (of - restored) as u64;
+                    self.gathered.undoing(run, undoing);
+                    Fate::Applied
+                }
+                write => self.decide_one(store, clock, now, batch, slot, write),
+            };
+            fates.push(fate);
+        }
+        fates
     }
 
     fn decide_one(
@@ -313,7 +347,7 @@ impl Plan {
         write: Write,
     ) -> Fate {
         let slot = slot.and_then(|slot| self.slots.get_mut(slot));
-        let (slot, next, origin) = match (write, slot) {
+        let (slot, next, origin, run) = match (write, slot) {
             (Write::Local { collection, content, expires, .. }, Some(slot)) => {
                 let live = |state: &State| store.is_live(collection, state);
                 if content == Content::Tombstone && !slot.now.as_ref().is_some_and(live) {
@@ -321,7 +355,7 @@ impl Plan {
                 }
                 let replaced = slot.now.iter().flat_map(State::versions).map(|sibling| &sibling.version);
                 let version = Version::after(clock.next(now), store.actor, replaced);
-                (slot, State::single(Sibling { version, content, expires }), Origin::Local)
+                (slot, Some(State::single(Sibling { version, content, expires })), Origin::Local, None)
             }
             (Write::Row { value, .. }, Some(slot)) => {
                 let same = |state: &State| store.seen(slot.collection, state).value() == Some(&value);
@@ -330,16 +364,28 @@ impl Plan {
                 }
                 let replaced = slot.now.iter().flat_map(State::versions).map(|sibling| &sibling.version);
                 let version = Version::after(clock.next(now), store.actor, replaced);
-                (slot, State::single(Sibling { version, content: Content::Live(value), expires: None }), Origin::Local)
+                let content = Content::Live(value);
+                (slot, Some(State::single(Sibling { version, content, expires: None })), Origin::Local, None)
             }
-            (Write::Overwrite { overwrite, .. }, Some(slot)) => match supersede(store, clock, now, slot, overwrite) {
-                Ok(state) => (slot, state, Origin::Session),
+            (Write::Overwrite { overwrite, run, .. }, Some(slot)) => {
+                match supersede(store, clock, now, slot, overwrite) {
+                    Ok(state) => (slot, Some(state), Origin::Session, run),
+                    Err(fate) => return fate,
+                }
+            }
+            (Write::Incoming { incoming, run, .. }, Some(slot)) => match receive(store, clock, now, slot, incoming) {
+                Ok(state) => (slot, Some(state), Origin::Session, run),
                 Err(fate) => return fate,
             },
-            (Write::Incoming { incoming, .. }, Some(slot)) => match receive(store, clock, now, slot, incoming) {
-                Ok(state) => (slot, state, Origin::Session),
-                Err(fate) => return fate,
-            },
+            (Write::Restore { expected, state, run, .. }, Some(slot)) => {
+                if expected != slot.now_digest.map(|digest| digest.short()) {
+                    return Fate::Moved;
+                }
+                if slot.now == state {
+                    return Fate::Kept;
+                }
+                (slot, state, Origin::Session, Some(run))
+            }
             (Write::Layout { collection, bytes }, _) => {
                 match bytes {
                     Some(bytes) => batch.put(&rows::layout(collection), &bytes),
@@ -348,29 +394,38 @@ impl Plan {
                 self.layouts += 1;
                 return Fate::Applied;
             }
-            // Only a layout means no key.
-            (_, None) => return Fate::Kept,
+            // Only a layout and what is said of an undo mean no key.
+            (Write::Undoing { .. }, _) | (_, None) => return Fate::Kept,
         };
         if let Some(events) = &mut self.events {
             let value = |state: &State| store.seen(slot.collection, state).value().cloned();
-            let (old, new) = (slot.now.as_ref().and_then(value), value(&next));
+            let (old, new) = (slot.now.as_ref().and_then(value), next.as_ref().and_then(value));
             let (collection, key) = (slot.collection, slot.key.clone());
             events.push(Event { collection, key, old, new, origin, commit: 0 });
         }
-        slot.set(store, next);
+        let before = slot.set(store, next);
         slot.changed = true;
+        if let Some(run) = run {
+            let (collection, position, key) = (slot.collection, slot.position, slot.key.as_slice());
+            let after = slot.now_digest.map(|digest| digest.short());
+            self.gathered.add(&run, journal::Change { collection, position, key, before: before.as_ref(), after });
+        }
         Fate::Applied
     }
 
-    fn changed(&self) -> impl Iterator<Item = (&Slot, &State)> {
-        self.slots.iter().filter(|slot| slot.changed).filter_map(|slot| Some((slot, slot.now.as_ref()?)))
+    fn changed(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter().filter(|slot| slot.changed)
     }
 
     /// Puts the rows of changed records, then those of the index by key, so that each kind comes in one run.
     fn put_records(&self, store: &Inner, commit: u64, batch: &mut Batch) {
         let mut value = Vec::new();
-        for (slot, state) in self.changed() {
+        for slot in self.changed() {
             let row = rows::record(slot.collection, slot.position, &slot.key);
+            let Some(state) = &slot.now else {
+                batch.delete(&row);
+                continue;
+            };
             rows::put_record_value(&mut value, &row, &slot.key, commit, state);
             batch.put(&row, &value);
         }
@@ -379,14 +434,14 @@ impl Plan {
             (true, false) => batch.delete(&row),
             _ => {}
         };
-        for (slot, state) in self.changed().filter(|_| store.definition.key_index) {
-            let (before, now) = (slot.before_live.unwrap_or(false), store.is_live(slot.collection, state));
+        for slot in self.changed().filter(|_| store.definition.key_index) {
+            let (before, now) = (slot.before_live.unwrap_or(false), slot.is_live(store).unwrap_or(false));
             if before != now {
                 keep(rows::index(slot.collection, &slot.key), before, now);
             }
         }
-        for (slot, state) in self.changed() {
-            let (before, now) = (slot.before_conflict, is_conflict(state));
+        for slot in self.changed() {
+            let (before, now) = (slot.before_conflict, slot.now.as_ref().is_some_and(is_conflict));
             if before != now {
                 keep(rows::conflict(slot.collection, &slot.key), before, now);
             }
@@ -394,8 +449,8 @@ impl Plan {
     }
 
     fn count(&self, store: &Inner, counts: &mut [Counts], batch: &mut Batch) {
-        for (slot, state) in self.changed() {
-            counts[usize::from(slot.collection.0)].replace(slot.before_live, store.is_live(slot.collection, state));
+        for slot in self.changed() {
+            counts[usize::from(slot.collection.0)].change(slot.before_live, slot.is_live(store));
         }
         for same in self.slots.chunk_by(|a, b| a.collection == b.collection) {
             let collection = same[0].collection;
@@ -422,11 +477,21 @@ impl Plan {
 }
 
 impl Slot {
-    /// Gives the key a state, and digests it.
-    fn set(&mut self, store: &Inner, state: State) {
+    /// Whether there is something of the key, and whether that is live.
+    fn is_live(&self, store: &Inner) -> Option<bool> {
+        self.now.as_ref().map(|state| store.is_live(self.collection, state))
+    }
+
+    /// Gives the key a state, or takes all there is of it; digests it. Gives what there was.
+    fn set(&mut self, store: &Inner, state: Option<State>) -> Option<State> {
+        let Some(state) = state else {
+            self.now_digest = None;
+            return self.now.take();
+        };
         let record = Record { key: std::mem::take(&mut self.key), state };
         self.now_digest = store.keys.entry(store.definition.profile, store.name_of(self.collection), &record);
-        (self.key, self.now) = (record.key, Some(record.state));
+        self.key = record.key;
+        self.now.replace(record.state)
     }
 }
 

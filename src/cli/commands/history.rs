@@ -1,0 +1,63 @@
+//! `reknit history STORE KEY`: every version that a key has and that the journal still has, newest first; exits 1 if none.
+
+use std::time::Duration;
+
+use reknit_core::journal::RunId;
+use reknit_core::{Content, State};
+use serde_json::{Value, json};
+
+use crate::cli::args::History;
+use crate::cli::env::Env;
+use crate::cli::output::{Printer, fields};
+use crate::cli::records::{key_fields, value_fields};
+use crate::cli::units::{show_bytes, show_duration};
+use crate::cli::{CliError, Exit, verdicts};
+
+pub(crate) fn run(args: &History, env: &mut Env) -> Result<Exit, CliError> {
+    let store = env.store(&args.store)?;
+    let layout = env.layout(&store)?;
+    let key = layout.encode_key_argument(&args.key)?;
+    // Each state with the run that replaced it; the one that is there was replaced by none.
+    let mut states: Vec<(State, Option<RunId>)> =
+        store.first().state(&key)?.into_iter().map(|state| (state, None)).collect();
+    states.extend(store.history(&key)?.into_iter().rev().map(|earlier| (earlier.state, Some(earlier.run))));
+    let mut printer = Printer::new(env);
+    let mut versions = 0_u64;
+    for (state, replaced) in &states {
+        for sibling in state.versions() {
+            versions += 1;
+            let live = matches!(sibling.content, Content::Live(_));
+            let bytes = sibling.value().map_or(0, Vec::len) as u64;
+            let (millis, actor) = (sibling.version.stamp.millis(), sibling.version.actor);
+            let peer = replaced.and_then(|run| store.run(run).ok()).map(|run| run.header.peer);
+            let value = sibling.value().filter(|_| args.values);
+            let text = || {
+                let ago = u64::try_from(verdicts::now()).unwrap_or_default().saturating_sub(millis / 1000);
+                let what = if live { show_bytes(bytes) } else { "deleted".into() };
+                let until = match replaced {
+                    Some(run) => format!("replaced by run {run} ({})", peer.as_deref().unwrap_or_default()),
+                    None => "there now".into(),
+                };
+                let ago = show_duration(Duration::from_secs(ago));
+                let value = value.map(|value| format!("\t{}", layout.show_value(value))).unwrap_or_default();
+                format!("{ago} ago by {:016x}\t{what}\t{until}{value}", actor.0)
+            };
+            let object = || {
+                let mut object = fields(json!({
+                    "t": "kept_version", "at_ms": millis, "actor": format!("{:016x}", actor.0), "live": live, "bytes": bytes,
+                    "replaced_by": replaced.map(|run| run.to_string()), "peer": peer,
+                }));
+                object.extend(value.map(|value| value_fields(&layout, value)).unwrap_or_default());
+                Value::Object(object)
+            };
+            printer.item(text, object)?;
+        }
+    }
+    let (exit, text) = match versions {
+        0 => (Exit::Differs, format!("{}: neither the store nor its journal has it", layout.show_key(&key))),
+        _ => (Exit::Done, String::new()),
+    };
+    let mut summary = fields(json!({ "found": versions > 0, "versions": versions }));
+    summary.extend(key_fields(&layout, &key));
+    printer.end(exit, &text, summary)
+}

@@ -1,0 +1,168 @@
+//! `reknit runs list|show|undo|limit`: what repairs did to a store, and bringing back what they overwrote.
+
+use std::path::Path;
+use std::time::Duration;
+
+use reknit_core::journal::{Run, RunId};
+use serde_json::{Value, json};
+
+use crate::cli::args::{Runs, RunsCommand};
+use crate::cli::env::Env;
+use crate::cli::output::{Printer, fields};
+use crate::cli::progress::Progress;
+use crate::cli::records::key_fields;
+use crate::cli::units::{parse_bytes, parse_duration, show_bytes, show_count, show_duration};
+use crate::cli::{CliError, Exit};
+use crate::store::{JournalLimits, Undo};
+
+pub(crate) fn run(args: &Runs, env: &mut Env) -> Result<Exit, CliError> {
+    match &args.command {
+        RunsCommand::List { store } => list(store, env),
+        RunsCommand::Show { store, run, limit } => show(store, RunId(*run), *limit, env),
+        RunsCommand::Undo { store, run, everywhere } => undo(store, RunId(*run), *everywhere, env),
+        RunsCommand::Limit { store, bytes, age } => limit(store, bytes.as_deref(), age.as_deref(), env),
+    }
+}
+
+fn list(store: &Path, env: &mut Env) -> Result<Exit, CliError> {
+    let store = env.store(store)?;
+    let runs = store.runs();
+    let mut printer = Printer::new(env);
+    for (id, run) in runs.iter().rev() {
+        printer.item(|| line(*id, run), || object(*id, run))?;
+    }
+    let mut text = format!("{} runs, {} of journal", show_count(runs.len() as u64), show_bytes(store.journal_bytes()));
+    if let Some(run) = store.paused() {
+        text.push_str(&format!("; repairs are paused by run {run}, let them go on with: reknit resume STORE"));
+    }
+    let summary = json!({
+        "listed": runs.len(), "journal_bytes": store.journal_bytes(),
+        "paused_by": store.paused().map(|run| run.to_string()),
+    });
+    printer.end(Exit::Done, &text, fields(summary))
+}
+
+fn show(store: &Path, id: RunId, limit: Option<u64>, env: &mut Env) -> Result<Exit, CliError> {
+    let store = env.store(store)?;
+    let layout = env.layout(&store)?;
+    let run = store.run(id)?;
+    let mut printer = Printer::new(env);
+    let mut printed = 0;
+    let mut failed = None;
+    store.run_entries(id, &mut |entry| {
+        if limit.is_some_and(|limit| printed >= limit) {
+            return false;
+        }
+        printed += 1;
+        let (sign, op) = match &entry.before {
+            None => ("+", "inserted"),
+            Some(state) if state.is_live() => ("*", "overwrote"),
+            Some(_) => ("+", "revived"),
+        };
+        let collection = store.definition().collections.get(usize::from(entry.collection.0));
+        let collection = collection.map(|collection| collection.name.as_str());
+        let shown = printer.item(
+            || format!("{sign} {}\t{op}", layout.show_key(&entry.key)),
+            || {
+                let mut object = fields(json!({ "t": "change", "op": op, "collection": collection }));
+                object.extend(key_fields(&layout, &entry.key));
+                Value::Object(object)
+            },
+        );
+        failed = shown.err();
+        failed.is_none()
+    })?;
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    let mut summary = fields(object(id, &run));
+    summary.remove("t");
+    summary.insert("printed".into(), json!(printed));
+    printer.end(Exit::Done, &line(id, &run), summary)
+}
+
+fn undo(store: &Path, id: RunId, everywhere: bool, env: &mut Env) -> Result<Exit, CliError> {
+    let typed = store.display().to_string();
+    let store = env.store(store)?;
+    let layout = env.layout(&store)?;
+    let all = store.run(id)?.entries;
+    let how = if everywhere { Undo::Everywhere } else { Undo::Here };
+    let mut kept = Vec::new();
+    let done = {
+        let mut progress = Progress::new(env, "undoing changes");
+        store.undo(id, how, &mut |skipped| kept.push(skipped), &mut |seen| progress.at(seen, Some(all)))?
+    };
+    let mut printer = Printer::new(env);
+    for (collection, key) in &kept {
+        let collection = store.definition().collections.get(usize::from(collection.0)).map(|c| c.name.clone());
+        printer.item(
+            || format!("! {}\twritten since, stays as it is", layout.show_key(key)),
+            || {
+                let mut object = fields(json!({ "t": "skipped", "collection": collection }));
+                object.extend(key_fields(&layout, key));
+                Value::Object(object)
+            },
+        )?;
+    }
+    let (restored, skipped) = (show_count(done.restored), show_count(done.skipped));
+    let mut text = format!("undid run {id} as run {}: {restored} changes put back, {skipped} skipped", done.by);
+    if !everywhere {
+        text.push_str(&format!("\nrepairs of this store are paused; let them go on with: reknit resume {typed}"));
+    }
+    let summary = json!({
+        "undid": id.to_string(), "run": done.by.to_string(), "restored": done.restored, "skipped": done.skipped,
+        "wrote": done.restored, "everywhere": everywhere, "paused_by": store.paused().map(|run| run.to_string()),
+    });
+    printer.end(Exit::Done, &text, fields(summary))
+}
+
+fn limit(store: &Path, bytes: Option<&str>, age: Option<&str>, env: &mut Env) -> Result<Exit, CliError> {
+    let store = env.store(store)?;
+    let was = store.journal_limits();
+    let age = age.map(parse_duration).transpose()?;
+    let limits = JournalLimits {
+        bytes: bytes.map(parse_bytes).transpose()?.unwrap_or(was.bytes),
+        age: age.map_or(was.age, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+    };
+    let dropped = if limits == was { store.drop_old_runs()? } else { store.set_journal_limits(limits)? };
+    let text = format!(
+        "the journal holds {} of at most {}, runs of {}; dropped {} runs",
+        show_bytes(store.journal_bytes()),
+        show_bytes(limits.bytes),
+        show_duration(Duration::from_millis(limits.age)),
+        show_count(dropped)
+    );
+    let summary = json!({
+        "journal_bytes": store.journal_bytes(), "limit_bytes": limits.bytes, "limit_age_ms": limits.age,
+        "dropped": dropped,
+    });
+    Printer::new(env).end(Exit::Done, &text, fields(summary))
+}
+
+fn state(run: &Run) -> &str {
+    match (&run.undone, &run.end) {
+        (Some(undone), _) if undone.done => "undone",
+        (Some(_), _) => "being undone",
+        (None, Some(end)) => &end.verdict,
+        (None, None) => "not ended",
+    }
+}
+
+fn line(id: RunId, run: &Run) -> String {
+    let peer = if run.header.peer.is_empty() { String::new() } else { format!(" with {}", run.header.peer) };
+    let undoes = run.header.kind.undoes().map(|run| format!(" of run {run}")).unwrap_or_default();
+    let (entries, overwritten) = (show_count(run.entries), show_count(run.overwritten));
+    let kind = run.header.kind.name();
+    format!("{id}\t{kind}{undoes}{peer}\t{entries} changes, {overwritten} overwrote\t{}", state(run))
+}
+
+fn object(id: RunId, run: &Run) -> Value {
+    json!({
+        "t": "run", "run": id.to_string(), "kind": run.header.kind.name(), "peer": run.header.peer,
+        "undoes": run.header.kind.undoes().map(|run| run.to_string()), "opener": run.header.opener,
+        "policy": run.header.policy, "started_ms": run.header.started,
+        "ended_ms": run.end.as_ref().map(|end| end.ended), "state": state(run), "changes": run.entries,
+        "overwritten": run.overwritten, "journal_bytes": run.bytes,
+        "undone_by": run.undone.map(|undone| undone.by.to_string()),
+    })
+}

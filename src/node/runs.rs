@@ -1,0 +1,68 @@
+//! Sessions as runs of the journal: a side that a session may write is written under a run, which ends with its verdict.
+//! What a run keeps is the store's concern.
+
+use std::sync::Arc;
+
+use reknit_core::journal::{RunHeader, RunId, RunKind};
+use reknit_core::session::{Direction, Intent, Options};
+
+use super::NodeError;
+use crate::store::{Side, StoreError};
+
+/// One side's run of one session.
+pub(super) struct SideRun {
+    run: Option<Arc<dyn Side>>,
+    plain: Arc<dyn Side>,
+}
+
+impl SideRun {
+    /// The run of whoever opens a session; none where the session writes nothing.
+    pub(super) fn opener(side: Arc<dyn Side>, options: &Options, peer: String) -> Result<SideRun, NodeError> {
+        if !matches!(options.intent, Intent::Repair(_)) {
+            return Ok(SideRun { run: None, plain: side });
+        }
+        SideRun::begin(side, header(options, peer, true))
+    }
+
+    /// The run of whoever answers, who does not know what the session is for.
+    pub(super) fn responder(side: Arc<dyn Side>, peer: String) -> Result<SideRun, NodeError> {
+        let policy = "as the opener decides".into();
+        SideRun::begin(side, RunHeader { kind: RunKind::Repair, peer, opener: false, policy, started: 0 })
+    }
+
+    /// The run of the other side of a session within this process.
+    pub(super) fn other(side: Arc<dyn Side>, options: &Options, peer: String) -> Result<SideRun, NodeError> {
+        // It is refused as an opener would be: who runs both knows what the session is for.
+        let mut run = SideRun::opener(Arc::clone(&side), options, peer.clone())?;
+        if run.run.is_some() {
+            run.run = side.in_run(header(options, peer, false))?;
+        }
+        Ok(run)
+    }
+
+    fn begin(side: Arc<dyn Side>, header: RunHeader) -> Result<SideRun, NodeError> {
+        Ok(SideRun { run: side.in_run(header)?, plain: side })
+    }
+
+    /// The side as the session writes it.
+    pub(super) fn side(&self) -> Arc<dyn Side> {
+        Arc::clone(self.run.as_ref().unwrap_or(&self.plain))
+    }
+
+    /// Notes how the session ended; gives the number of the run if it changed anything.
+    pub(super) async fn end(self, verdict: &str) -> Result<Option<RunId>, NodeError> {
+        let Some(run) = self.run else { return Ok(None) };
+        let verdict = verdict.to_string();
+        let ended = tokio::task::spawn_blocking(move || run.end_run(&verdict)).await;
+        Ok(ended.unwrap_or_else(|panic| Err(StoreError::Panicked(panic.to_string())))?)
+    }
+}
+
+fn header(options: &Options, peer: String, opener: bool) -> RunHeader {
+    let kind = if options.mirror.is_some() { RunKind::Mirror } else { RunKind::Repair };
+    let policy = match options.intent {
+        Intent::Repair(Direction::Both) => "both sides are written",
+        _ => "one side is written",
+    };
+    RunHeader { kind, peer, opener, policy: policy.into(), started: 0 }
+}

@@ -1,0 +1,101 @@
+//! A store as a session sees it that writes under a run: what it overwrites goes to the journal in the same commit.
+//! All else is the store's own.
+
+use std::sync::Arc;
+
+use reknit_core::journal::RunId;
+use reknit_core::query::{Applied, Ask, Cut, Incoming, Item, Overwrite, Page, Selection, View};
+use reknit_core::sketch::Sketch;
+use reknit_core::{CollectionId, Position, Range, Summary};
+
+use super::Writing;
+use crate::store::embedded::Store;
+use crate::store::{Durability, Listed, Side, SideInfo, StoreError};
+
+/// A store that is written under a run.
+pub(in crate::store::embedded) struct InRun {
+    pub(in crate::store::embedded) store: Store,
+    pub(in crate::store::embedded) writing: Arc<Writing>,
+}
+
+impl Side for InRun {
+    fn describe(&self) -> SideInfo {
+        self.store.describe()
+    }
+
+    fn cut(&self) -> Result<Cut, StoreError> {
+        Side::cut(&self.store)
+    }
+
+    fn view(&self, collection: CollectionId, asks: &[Ask]) -> Result<Vec<View>, StoreError> {
+        self.store.view(collection, asks)
+    }
+
+    fn items(&self, collection: CollectionId, ranges: &[Range]) -> Result<Vec<Item>, StoreError> {
+        self.store.items(collection, ranges)
+    }
+
+    fn sketches(&self, collection: CollectionId, ranges: &[Range], cells: usize) -> Result<Vec<Sketch>, StoreError> {
+        Side::sketches(&self.store, collection, ranges, cells)
+    }
+
+    fn rests(&self, collection: CollectionId, ranges: &[(Range, Vec<Range>)]) -> Result<Vec<Summary>, StoreError> {
+        self.store.rests(collection, ranges)
+    }
+
+    fn list(
+        &self,
+        collection: CollectionId,
+        range: Range,
+        after: Option<(Position, Vec<u8>)>,
+        limit: usize,
+    ) -> Result<Listed, StoreError> {
+        self.store.list(collection, range, after, limit)
+    }
+
+    fn read(
+        &self,
+        collection: CollectionId,
+        what: &Selection,
+        after: Option<(Position, Vec<u8>)>,
+        max_bytes: usize,
+    ) -> Result<Page, StoreError> {
+        // Only a repair moves records: what was undone here is not offered while repairs are paused.
+        if let Some(run) = self.store.paused() {
+            return Err(StoreError::Paused { run: run.0 });
+        }
+        self.store.read(collection, what, after, max_bytes)
+    }
+
+    fn apply(
+        &self,
+        collection: CollectionId,
+        batch: Vec<Incoming>,
+        durability: Durability,
+    ) -> Result<Applied, StoreError> {
+        self.store.inner.journal.admits()?;
+        self.store.apply_in(collection, batch, durability, Some(&self.writing))
+    }
+
+    fn overwrite(
+        &self,
+        collection: CollectionId,
+        overwrites: Vec<Overwrite>,
+        durability: Durability,
+    ) -> Result<Applied, StoreError> {
+        self.store.inner.journal.admits()?;
+        self.store.overwrite_in(collection, overwrites, durability, Some(&self.writing))
+    }
+
+    fn layout(&self, collection: CollectionId) -> Result<Option<Vec<u8>>, StoreError> {
+        Side::layout(&self.store, collection)
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        Side::sync(&self.store)
+    }
+
+    fn end_run(&self, verdict: &str) -> Result<Option<RunId>, StoreError> {
+        self.store.end_writing(&self.writing, verdict)
+    }
+}

@@ -1,0 +1,149 @@
+//! Undoing a run: backwards through its entries, one row of them a commit, which also says how far it has come.
+//! A key that was written after the run stays as it is, and is told.
+
+use std::sync::Arc;
+
+use reknit_core::journal::{JournalEntry, Run, RunHeader, RunId, RunKind, Undoing};
+use reknit_core::query::{Overwrite, Replacement};
+use reknit_core::{CollectionId, Content};
+
+use super::{NEXT_RUN, PAUSED, Writing, put_run};
+use crate::store::embedded::commit::submit;
+use crate::store::embedded::write::{Fate, Write};
+use crate::store::embedded::{Store, rows};
+use crate::store::{Durability, StoreError};
+
+/// How a run is undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undo {
+    /// The exact states come back here alone, and repairs are paused here.
+    Here,
+    /// The contents of before are written as new versions, which win wherever they come.
+    Everywhere,
+}
+
+/// A key that an undo left as it was, since it had been written after the run.
+pub type Skipped = (CollectionId, Vec<u8>);
+
+/// What an undo did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Undone {
+    /// The undo as a run.
+    pub by: RunId,
+    /// Keys put back.
+    pub restored: u64,
+    /// Keys skipped.
+    pub skipped: u64,
+}
+
+impl Store {
+    /// Undoes a run; synced when it returns. Where it was killed in the middle, the same call goes on. `skipped` hears the
+    /// keys that stay, `progress` the changes undone so far.
+    ///
+    /// # Errors
+    /// [`StoreError::NoRun`], [`StoreError::Undone`], or what the engine met; what was put back before stays so.
+    pub fn undo(
+        &self,
+        id: RunId,
+        how: Undo,
+        skipped: &mut dyn FnMut(Skipped),
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Undone, StoreError> {
+        let run = self.run(id)?;
+        let mut kind = if how == Undo::Here { RunKind::Undo(id) } else { RunKind::UndoEverywhere(id) };
+        if let Some(undone) = run.undone.filter(|undone| undone.done) {
+            return Err(StoreError::Undone { run: id.0, by: undone.by.0 });
+        }
+        if run.dropped {
+            return Err(StoreError::NoRun { run: id.0 });
+        }
+        let inner = &self.inner;
+        let header = |kind| RunHeader { kind, peer: String::new(), opener: true, policy: String::new(), started: 0 };
+        // One that was killed goes on as it began.
+        let (writing, mut undoing) = match run.undone {
+            Some(undoing) => {
+                kind = self.run(undoing.by).map_or(kind, |by| by.header.kind);
+                (Writing::resumed(header(kind), undoing.by), undoing)
+            }
+            None => {
+                inner.journal.known().room()?;
+                let writing = Writing::new(header(kind));
+                let by = self.begin(&writing, id, kind)?;
+                (writing, Undoing { by, at: None, restored: 0, skipped: 0, done: false })
+            }
+        };
+        let mut seen = undoing.restored + undoing.skipped;
+        loop {
+            let snapshot = inner.engine.snapshot()?;
+            let (start, end) = rows::packed_of(id, undoing.at);
+            let newest = snapshot.scan(&start, &end)?.next().transpose()?;
+            drop(snapshot);
+            let Some(last) = newest else { break };
+            let (_, commit, number) = rows::read_place(&last.0)?;
+            let mut entries = rows::read_packed(&last.0, &last.1)?;
+            entries.reverse();
+            let keys: Vec<Skipped> = entries.iter().map(|entry| (entry.collection, entry.key.clone())).collect();
+            let mut writes: Vec<Write> = entries.into_iter().map(|entry| write(entry, kind, &writing)).collect();
+            undoing.at = Some((commit, number));
+            writes.push(Write::Undoing { run: id, undoing, of: keys.len() });
+            let done = submit(inner, writes, Durability::Buffered)?;
+            // The commit that put them back has counted them too.
+            for (key, fate) in keys.into_iter().zip(&done.fates) {
+                match fate {
+                    Fate::Applied | Fate::Kept => undoing.restored += 1,
+                    Fate::Moved | Fate::Refused(_) => {
+                        undoing.skipped += 1;
+                        skipped(key);
+                    }
+                }
+                seen += 1;
+            }
+            progress(seen);
+        }
+        undoing.done = true;
+        submit(inner, vec![Write::Undoing { run: id, undoing, of: 0 }], Durability::Synced)?;
+        self.end_writing(&writing, "undone")?;
+        Ok(Undone { by: undoing.by, restored: undoing.restored, skipped: undoing.skipped })
+    }
+
+    /// Gives an undo its number, and pauses repairs before anything is put back.
+    fn begin(&self, writing: &Writing, id: RunId, kind: RunKind) -> Result<RunId, StoreError> {
+        let now = (self.inner.clock)();
+        let mut by = RunId(0);
+        self.change_journal(|known, batch| {
+            by = *writing.id.get_or_init(|| RunId(known.next));
+            known.next = by.0 + 1;
+            batch.put(&rows::meta(NEXT_RUN), &known.next.to_be_bytes());
+            let run = Run::new(RunHeader { started: now, ..writing.header.clone() });
+            put_run(by, &run, batch);
+            known.runs.insert(by, run);
+            if let Some(run) = known.runs.get_mut(&id) {
+                run.undone = Some(Undoing { by, at: None, restored: 0, skipped: 0, done: false });
+                put_run(id, run, batch);
+            }
+            if matches!(kind, RunKind::Undo(_)) {
+                known.paused = Some(by);
+                batch.put(&rows::meta(PAUSED), &by.0.to_be_bytes());
+            }
+        })?;
+        Ok(by)
+    }
+}
+
+/// What undoes one change.
+fn write(entry: JournalEntry, kind: RunKind, writing: &Arc<Writing>) -> Write {
+    let JournalEntry { collection, key, before, after, .. } = entry;
+    let run = Arc::clone(writing);
+    if let RunKind::Undo(_) = kind {
+        return Write::Restore { collection, key, expected: after, state: before, run };
+    }
+    let content = match before.as_ref().map(|state| state.winner()) {
+        Some(sibling) => match &sibling.content {
+            Content::Live(value) => Replacement::Take(value.clone(), sibling.expires),
+            Content::Tombstone => Replacement::Delete,
+        },
+        None => Replacement::Delete,
+    };
+    let overwrite = Overwrite { key, expected: after, content, seen: Vec::new() };
+    Write::Overwrite { collection, overwrite, run: Some(run) }
+}

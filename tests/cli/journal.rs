@@ -1,0 +1,86 @@
+//! Runs of repairs: listed, shown, undone, bounded; and the history of a key.
+
+use crate::harness::Place;
+
+/// Two stores `a` and `b`, of which a repair has just brought an overwrite, a delete and an insert of b's into a.
+fn repaired() -> Place {
+    let place = Place::new();
+    place.run("init a").ok();
+    place.run("init b --like a").ok();
+    ["put a k1 one", "put a k2 two", "put a k3 three", "repair a b --apply"]
+        .iter()
+        .for_each(|line| drop(place.run(line).ok()));
+    ["put b k1 new", "delete b k2", "put b k4 four"].iter().for_each(|line| drop(place.run(line).ok()));
+    place
+}
+
+#[test]
+fn a_repair_is_undone_and_repairs_pause_until_resumed() {
+    let place = repaired();
+    let (before, root) = (place.run("export a").ok().out, place.root("a"));
+    place.run("repair a b --apply").ok().says(&["reknit runs undo a 1"]);
+    place.run("runs list a").ok().says(&["1\trepair with ", "3 changes, 2 overwrote\tin_sync", "1 runs"]);
+    place.run("runs show a 1").ok().says(&["* k1\toverwrote", "* k2\toverwrote", "+ k4\tinserted"]);
+    place.run("runs undo a 1").ok().says(&["as run 2: 3 changes put back, 0 skipped", "reknit resume a"]);
+    assert_eq!((place.run("export a").ok().out, place.root("a")), (before, root));
+    place.run("verify a").ok();
+    for line in ["repair a b --apply", "repair b a --apply", "runs undo a 1"] {
+        place.run(line).exits(4).says(&["wrote 0 records"]);
+    }
+    place.run("runs undo a 9").fails("journal.no-run");
+    place.run("runs show a 9").fails("journal.no-run");
+    place.run("check a b").exits(1);
+    place.run("diff a b").exits(1).says(&["k4"]);
+    place.run("resume a").ok().says(&["run 2"]);
+    place.run("resume a").exits(1);
+    place.run("repair a b --apply").ok();
+    place.run("get a k4").ok().prints("four");
+}
+
+#[test]
+fn a_key_that_was_written_since_is_skipped_and_an_undo_is_undone() {
+    let place = repaired();
+    place.run("repair a b --apply").ok();
+    place.run("put a k1 later").ok();
+    place.run("runs undo a 1").ok().says(&["! k1\twritten since", "2 changes put back, 1 skipped"]);
+    place.run("export a").ok().prints("k1\tlater\nk2\ttwo\nk3\tthree\n");
+    place.run("runs undo a 2").ok();
+    place.run("export a").ok().prints("k1\tlater\nk3\tthree\nk4\tfour\n");
+    place.run("verify a").ok();
+}
+
+#[test]
+fn an_undo_everywhere_wins_on_the_other_side_too() {
+    let place = repaired();
+    let before = place.run("export a").ok().out;
+    place.run("repair a b --apply").ok();
+    place.run("runs undo a 1 --everywhere").ok().says(&["3 changes put back"]);
+    place.run("repair a b --apply").ok();
+    place.run("export a").ok().prints(&before);
+    place.run("export b").ok().prints(&before);
+}
+
+#[test]
+fn a_full_journal_refuses_and_age_makes_room() {
+    let place = repaired();
+    place.run("runs limit b --bytes 1").ok().says(&["of at most 1 B"]);
+    let roots = (place.root("a"), place.root("b"));
+    place.run("repair a b --apply").exits(4).says(&["[journal.full]", "runs limit"]);
+    assert_eq!((place.root("a"), place.root("b")), roots);
+    place.run("runs list b").ok().says(&["1 runs"]);
+    place.run("runs limit b --bytes 1MiB --age 0s").ok();
+    place.run("runs limit b --age 30d").ok();
+    place.run("repair a b --apply").ok();
+}
+
+#[test]
+fn a_key_has_a_history() {
+    let place = repaired();
+    place.run("repair a b --apply").ok();
+    let ran = place.run("history a k1 --values").ok();
+    let lines: Vec<&str> = ran.out.lines().collect();
+    assert_eq!(lines.len(), 2, "{ran:?}");
+    assert!(lines[0].ends_with("there now\tnew"), "{ran:?}");
+    assert!(lines[1].contains("replaced by run 1") && lines[1].ends_with("\tone"), "{ran:?}");
+    place.run("history a nothing").exits(1);
+}

@@ -1,0 +1,246 @@
+//! What a run overwrote is in the journal and comes back; keys that were written since stay.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use proptest::prelude::*;
+use reknit::core::journal::{RunHeader, RunId, RunKind};
+use reknit::core::query::{Guard, Incoming, Selection};
+use reknit::core::{CollectionId, Range, Record, State, Summary};
+use reknit::store::engine::{Batch, Engine, Memory};
+use reknit::store::{Durability, JournalLimits, Op, Options, Side, Store, StoreError, Undo};
+
+use super::support::{NOW, assert_sound, definition, key, memory, options};
+use reknit::store::EngineKind;
+
+const FIRST: CollectionId = CollectionId(0);
+
+fn header() -> RunHeader {
+    RunHeader { kind: RunKind::Repair, peer: "peer".into(), opener: true, policy: "both".into(), started: 0 }
+}
+
+fn fresh() -> Store {
+    memory(&options(EngineKind::Fjall))
+}
+
+/// A new store over this engine.
+fn founded(engine: &Arc<dyn Engine>) -> Store {
+    Store::found_over(Arc::clone(engine), definition(), key(), &options(EngineKind::Fjall)).expect("made")
+}
+
+fn records(store: &Store) -> Vec<Record> {
+    store.read(FIRST, &Selection::Range(Range::ALL), None, usize::MAX).expect("read").records
+}
+
+fn states(store: &Store) -> (BTreeMap<Vec<u8>, State>, Summary) {
+    (records(store).into_iter().map(|record| (record.key, record.state)).collect(), store.root())
+}
+
+/// Brings all of one store into another, some records at a time, as a run.
+fn bring(from: &Store, to: &Store, at_once: usize) -> Option<RunId> {
+    let run = to.in_run(header()).expect("a run").expect("a journal");
+    for some in records(from).chunks(at_once) {
+        let incoming = |record: &Record| Incoming { record: record.clone(), guard: Guard::Join };
+        run.apply(FIRST, some.iter().map(incoming).collect(), Durability::Buffered).expect("applied");
+    }
+    run.end_run("in_sync").expect("ended")
+}
+
+fn undo(store: &Store, run: RunId) -> (u64, BTreeSet<Vec<u8>>) {
+    let mut skipped = BTreeSet::new();
+    let done = store.undo(run, Undo::Here, &mut |(_, key)| skipped.extend([key]), &mut |_| ()).expect("undone");
+    assert_eq!(done.skipped, skipped.len() as u64);
+    (done.restored, skipped)
+}
+
+fn write(store: &Store, ops: &[(u8, Option<u8>)]) {
+    let op = |(key, value): &(u8, Option<u8>)| match value {
+        Some(value) => Op::put([*key], vec![*value; 1 + usize::from(*value)]),
+        None => Op::delete([*key]),
+    };
+    store.batch(ops.iter().map(op).collect(), Durability::Buffered).expect("written");
+}
+
+fn some_ops(most: usize) -> impl Strategy<Value = Vec<(u8, Option<u8>)>> {
+    prop::collection::vec((0..40_u8, prop::option::weighted(0.7, any::<u8>())), 0..most)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn an_undo_brings_back_the_exact_states_and_skips_what_was_written_since(
+        mine in some_ops(40), theirs in some_ops(40), later in some_ops(6), at_once in 1..50_usize,
+    ) {
+        let (a, b) = (fresh(), fresh());
+        write(&a, &mine);
+        write(&b, &theirs);
+        let (before, root) = states(&a);
+        let commit = a.cut().commit;
+        let Some(run) = bring(&b, &a, at_once) else {
+            prop_assert_eq!(states(&a), (before, root));
+            return Ok(());
+        };
+        let (repaired, _) = states(&a);
+        write(&a, &later);
+        let (written, _) = states(&a);
+        let moved: BTreeSet<Vec<u8>> = repaired.keys().filter(|key| written.get(*key) != repaired.get(*key)).cloned().collect();
+        let (_, skipped) = undo(&a, run);
+        let (after, root_after) = states(&a);
+        for key in repaired.keys().chain(written.keys()) {
+            let touched = before.get(key) != repaired.get(key);
+            let expected = if touched && !moved.contains(key) { before.get(key) } else { written.get(key) };
+            prop_assert_eq!(after.get(key), expected);
+            prop_assert_eq!(skipped.contains(key), touched && moved.contains(key));
+        }
+        if written == repaired {
+            prop_assert_eq!(root_after, root);
+        }
+        prop_assert!(a.cut().commit > commit);
+        assert_sound(&a, "after the undo");
+        let undo_run = a.run(run).expect("the run").undone.expect("undone").by;
+        undo(&a, undo_run);
+        prop_assert_eq!(states(&a).0, written);
+        assert_sound(&a, "after the undo of the undo");
+    }
+}
+
+#[test]
+fn an_undo_that_was_cut_short_goes_on_and_ends_the_same() {
+    for cut in 1..12 {
+        let engine: Arc<dyn Engine> = Arc::new(Memory::new());
+        let (a, b) = (founded(&engine), fresh());
+        write(&a, &(0..40).map(|key| (key, Some(1))).collect::<Vec<_>>());
+        let (before, root) = states(&a);
+        bring(&a, &b, 99);
+        write(&b, &(20..60).map(|key| (key, Some(2))).collect::<Vec<_>>());
+        let run = bring(&b, &a, 4).expect("changes");
+        let mut commits = 0;
+        let cut_short = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            a.undo(run, Undo::Here, &mut |_| (), &mut |_| {
+                commits += 1;
+                assert!(commits < cut, "cut short");
+            })
+        }));
+        drop(a);
+        let a = Store::over(engine, &options(EngineKind::Fjall)).expect("opened again");
+        match cut_short {
+            Err(_) => {
+                assert!(a.paused().is_some(), "paused before anything is put back");
+                let (restored, skipped) = undo(&a, run);
+                assert_eq!((restored, skipped.len()), (40, 0));
+            }
+            Ok(done) => assert_eq!(done.expect("undone").restored, 40),
+        }
+        assert_eq!(states(&a), (before, root));
+        assert_eq!(a.runs().len(), 2, "one undo, however often it was begun");
+        assert_sound(&a, "after the undo");
+    }
+}
+
+#[test]
+fn an_undo_everywhere_writes_new_versions_and_pauses_nothing() {
+    let (a, b) = (fresh(), fresh());
+    a.put(b"old", b"one").expect("put");
+    bring(&a, &b, 9);
+    b.put(b"old", b"two").expect("put");
+    b.put(b"new", b"three").expect("put");
+    let run = bring(&b, &a, 9).expect("changes");
+    let done = a.undo(run, Undo::Everywhere, &mut |_| (), &mut |_| ()).expect("undone");
+    assert_eq!((done.restored, done.skipped, a.paused()), (2, 0, None));
+    bring(&a, &b, 9);
+    assert_eq!((b.get(b"old").expect("get"), b.get(b"new").expect("get")), (Some(b"one".to_vec()), None));
+    assert_eq!(a.root(), b.root());
+}
+
+#[test]
+fn what_cannot_be_undone_is_refused_by_name() {
+    let (a, b) = (fresh(), fresh());
+    b.put(b"key", b"value").expect("put");
+    let run = bring(&b, &a, 9).expect("changes");
+    assert_eq!(bring(&b, &a, 9), None, "a run that changes nothing leaves no row");
+    assert_eq!(a.runs().len(), 1);
+    let again = |run| a.undo(run, Undo::Here, &mut |_| (), &mut |_| ());
+    assert!(matches!(again(RunId(7)), Err(StoreError::NoRun { run: 7 })));
+    undo(&a, run);
+    assert!(matches!(again(run), Err(StoreError::Undone { run: 1, by: 2 })));
+    assert!(matches!(a.in_run(header()), Err(StoreError::Paused { run: 2 })));
+    let answering = a.in_run(RunHeader { opener: false, ..header() }).expect("a run").expect("a journal");
+    assert!(answering.cut().is_ok());
+    let offered = answering.read(FIRST, &Selection::Range(Range::ALL), None, 9);
+    assert!(matches!(offered, Err(StoreError::Paused { .. })));
+    assert!(matches!(answering.apply(FIRST, Vec::new(), Durability::Buffered), Err(StoreError::Paused { .. })));
+    assert_eq!(a.resume().expect("resumed"), Some(RunId(2)));
+    assert_eq!(bring(&b, &a, 9), Some(RunId(3)));
+}
+
+#[test]
+fn a_full_journal_stops_a_run_before_it_writes_and_age_makes_room() {
+    let now = Arc::new(AtomicU64::new(NOW));
+    let clock = Arc::clone(&now);
+    let clock = Options { clock: Arc::new(move || clock.load(Ordering::Relaxed)), ..options(EngineKind::Fjall) };
+    let (a, b) = (memory(&clock), fresh());
+    b.put(b"key", b"one").expect("put");
+    bring(&b, &a, 9);
+    a.set_journal_limits(JournalLimits { bytes: 1, age: 1000 }).expect("set");
+    b.put(b"key", b"two").expect("put");
+    let root = a.root();
+    assert!(matches!(a.in_run(header()), Err(StoreError::JournalFull { limit: 1, .. })));
+    assert_eq!((a.root(), a.runs().len()), (root, 1), "nothing is written, nothing is dropped");
+    now.fetch_add(2000, Ordering::Relaxed);
+    assert_eq!(a.drop_old_runs().expect("dropped"), 1);
+    assert_eq!((a.runs().len(), a.journal_bytes()), (0, 0));
+    assert_eq!(bring(&b, &a, 9), Some(RunId(2)), "numbers rise");
+    assert_sound(&a, "after dropping");
+}
+
+#[test]
+fn a_key_has_a_history_through_runs() {
+    let (a, b) = (fresh(), fresh());
+    for value in [b"one", b"two", b"six"] {
+        b.put(b"key", value).expect("put");
+        bring(&b, &a, 9);
+    }
+    let history = a.history(b"key").expect("history");
+    let found: Vec<_> = history.iter().map(|earlier| (earlier.run.0, earlier.state.value().expect("live"))).collect();
+    assert_eq!(found, [(2, b"one".as_slice()), (3, b"two".as_slice())]);
+    assert_eq!(a.history(b"other").expect("history"), []);
+}
+
+#[test]
+fn every_damaged_row_of_the_journal_is_named() {
+    let engine: Arc<dyn Engine> = Arc::new(Memory::new());
+    let (a, b) = (founded(&engine), fresh());
+    write(&a, &[(1, Some(1)), (2, Some(2))]);
+    bring(&a, &b, 9);
+    write(&b, &[(1, Some(3)), (3, Some(3))]);
+    bring(&b, &a, 9);
+    drop(a);
+    let rows: Vec<(Vec<u8>, Vec<u8>)> = {
+        let snapshot = engine.snapshot().expect("snapshot");
+        snapshot.scan(&[9], &[12]).expect("scan").collect::<Result<_, _>>().expect("rows")
+    };
+    assert_eq!(rows.len(), 3, "a run, its entries, an earlier state");
+    for (row, value) in rows {
+        let mut wrongs = vec![None];
+        wrongs.extend((0..value.len()).map(|at| {
+            let mut flipped = value.clone();
+            flipped[at] ^= 4;
+            Some(flipped)
+        }));
+        for wrong in wrongs {
+            let mut batch = Batch::new();
+            match &wrong {
+                Some(value) => batch.put(&row, value),
+                None => batch.delete(&row),
+            }
+            engine.commit(&mut batch, Durability::Synced).expect("damaged");
+            let store = Store::over(Arc::clone(&engine), &options(EngineKind::Fjall)).expect("opened");
+            assert!(!store.verify(&mut |_| ()).expect("verified").is_sound(), "row {row:?} as {wrong:?}");
+            drop(store);
+            let mut batch = Batch::new();
+            batch.put(&row, &value);
+            engine.commit(&mut batch, Durability::Synced).expect("mended");
+        }
+    }
+}
