@@ -13,7 +13,7 @@
 //!   [`Side::view`] touches the nodes it shows, and entries only where it shows or digests a leaf.
 //! - **Guarded writes.** [`Side::apply`] writes a record only as its guard allows, and accounts for each:
 //!   `applied + kept + moved + refused` is the size of the batch. A record from beyond the clock's bound is refused
-//!   with a reason; the clock does not follow it.
+//!   with a reason, the clock does not follow it, and a store of our own keeps it in quarantine.
 //! - **Acknowledged means synced**, where the caller asks for [`Durability::Synced`]; otherwise [`Side::sync`]
 //!   makes it so.
 //! - **Nothing from outside panics.** What cannot be stored is refused by name and bound.
@@ -35,8 +35,8 @@ mod error;
 
 pub use embedded::{
     Collection, Conflict, Cursor, Earlier, Event, ImportError, ImportProgress, Imported, JournalLimits, Lagged, Op,
-    Options, Origin, Reads, Report, Resolution, Resolved, Scan, ScanPositions, Skipped, Stats, Store, Undo, Undone,
-    Watcher,
+    Options, Origin, Quarantined, Reads, Release, Report, Resolution, Resolved, Scan, ScanPositions, Skipped, Stats,
+    Store, Undo, Undone, Watcher,
 };
 pub use engine::{Durability, EngineError, EngineKind};
 pub use error::StoreError;

@@ -7,6 +7,7 @@ mod commit;
 mod import;
 mod journal;
 mod open;
+mod quarantine;
 mod read;
 mod rows;
 mod scan;
@@ -35,6 +36,7 @@ use write::{Fate, Write, Writer};
 pub use import::{ImportError, ImportProgress, Imported};
 pub use journal::{Earlier, JournalLimits, Skipped, Undo, Undone};
 pub use open::Options;
+pub use quarantine::{Quarantined, Release};
 pub use scan::{Scan, ScanPositions};
 pub use seen::{Conflict, Resolution, Resolved};
 pub use verify::Report;
@@ -86,6 +88,7 @@ struct Inner {
     reads: tree::ReadCounts,
     sketches: sketches::Sketches,
     journal: journal::Journal,
+    quarantine: quarantine::Quarantine,
 }
 
 impl Inner {

@@ -165,6 +165,7 @@ impl Store {
         let policy = |collection: &Collection| options.policies.get(&collection.policy).map_err(StoreError::Policy);
         let policies = facts.definition.collections.iter().map(policy).collect::<Result<_, _>>()?;
         let journal = super::journal::Journal::open(&*snapshot)?;
+        let quarantine = super::quarantine::Quarantine::open(&*snapshot)?;
         drop(snapshot);
         let nonce = random()?;
         let mut batch = Batch::new();
@@ -198,6 +199,7 @@ impl Store {
             reads,
             sketches,
             journal,
+            quarantine,
         };
         Ok(Self { inner: Arc::new(inner) })
     }

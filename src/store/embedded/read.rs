@@ -16,6 +16,7 @@ use reknit_core::{CollectionId, Content, Entry, Position, Range, Record, Summary
 
 use super::commit::submit;
 use super::journal::{InRun, Writing};
+use super::quarantine::Release;
 use super::rows::{self, Stored};
 use super::sketches;
 use super::tree::Tree;
@@ -226,6 +227,7 @@ impl Side for Store {
         if header.opener {
             self.inner.journal.admits()?;
         }
+        self.release_all(Release::Due)?;
         Ok(Some(Arc::new(InRun { store: self.clone(), writing: Writing::new(header) })))
     }
 

@@ -3,6 +3,7 @@
 
 mod cells;
 mod journal;
+mod quarantine;
 
 use reknit_core::bounds::KEY_BYTES_MAX;
 use reknit_core::canonical::{Reader, put_bytes, put_varint};
@@ -21,6 +22,8 @@ pub(super) use journal::{
     sealed,
 };
 
+pub(super) use quarantine::{put_quarantined, quarantined, quarantined_all, read_quarantined};
+
 /// The format of all rows; the row `format` carries it.
 pub(super) const FORMAT: u8 = 1;
 
@@ -34,6 +37,7 @@ const LAYOUT: u8 = 6;
 const CELLS: u8 = 7;
 const TAIL: u8 = 8;
 const CONFLICT: u8 = 12;
+const QUARANTINE: u8 = 13;
 
 /// Runs of the journal, their packed entries, and where earlier states of a key lie.
 const RUN: u8 = 9;
