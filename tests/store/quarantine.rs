@@ -97,11 +97,9 @@ fn a_damaged_row_of_the_quarantine_is_named() {
     use reknit::store::engine::{Batch, Engine};
     let held = held();
     held.bring("k", held.clock.load(Ordering::Relaxed) + DAY, b"1");
-    let rows: Vec<(Vec<u8>, Vec<u8>)> = {
-        let snapshot = held.engine.snapshot().expect("a snapshot");
-        let found = snapshot.scan(&[13], &[14]).expect("a scan").map(|row| row.expect("a row")).collect();
-        found
-    };
+    let snapshot = held.engine.snapshot().expect("a snapshot");
+    let rows: Vec<_> = snapshot.scan(&[13], &[14]).expect("a scan").map(|row| row.expect("a row")).collect();
+    drop(snapshot);
     let (row, mut value) = rows[0].clone();
     value[9] ^= 1;
     let mut batch = Batch::new();
