@@ -6,8 +6,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use reknit_core::Actor;
 use reknit_core::difference::Difference;
 use reknit_core::journal::RunId;
+use reknit_core::life::Sighting;
 use reknit_core::message::Message;
 use reknit_core::query::{Answer, Incoming, Query};
 use reknit_core::session::{Counts, Input, Opener, Outcome, Output, Responder, SessionError};
@@ -387,6 +389,16 @@ async fn told(stop: &mut tokio::sync::watch::Receiver<bool>) {
 fn ask_side(side: &dyn Side, query: Query) -> Result<Answer, StoreError> {
     Ok(match query {
         Query::Cut => Answer::Cut(side.cut()?),
+        Query::Introduce => Answer::Cut(side.introduce()?),
+        Query::Meet(peer, commit) => {
+            let cut = side.introduce()?;
+            Answer::Met(cut, side.meet(Actor(peer.actor), Sighting { nonce: peer.nonce, commit }, false)?)
+        }
+        Query::Confirm(peer, commit) => {
+            side.meet(Actor(peer.actor), Sighting { nonce: peer.nonce, commit }, true)?;
+            Answer::Confirmed
+        }
+        Query::Recognise(met, whole) => Answer::Recognised(side.recognise(&met, whole)?),
         Query::Views(collection, asks) => Answer::Views(side.view(collection, &asks)?),
         Query::Items(collection, ranges) => Answer::Items(side.items(collection, &ranges)?),
         Query::Sketches(collection, ranges, cells) => Answer::Sketches(side.sketches(collection, &ranges, cells)?),

@@ -6,6 +6,7 @@ mod cache;
 mod commit;
 mod import;
 mod journal;
+mod lives;
 mod open;
 mod quarantine;
 mod read;
@@ -76,8 +77,7 @@ struct Inner {
     policies: Vec<Arc<dyn Policy>>,
     keys: Arc<Keys>,
     dataset_key: DatasetKey,
-    actor: Actor,
-    nonce: u64,
+    lives: lives::Lives,
     clock: Arc<dyn Fn() -> Millis + Send + Sync>,
     clock_bound: Millis,
     no_tree: bool,
@@ -198,7 +198,7 @@ impl Store {
     /// This life of this store.
     #[must_use]
     pub fn actor(&self) -> Actor {
-        self.inner.actor
+        self.inner.lives.actor()
     }
 
     /// The directory it lies in.

@@ -14,6 +14,7 @@ use reknit_core::stamp::CLOCK_BOUND_MILLIS;
 use reknit_core::{Actor, Clock, CollectionId, DatasetKey, Definition, Keys, Millis, Stamp};
 
 use super::cache::Cache;
+use super::lives::{self, Lives};
 use super::rows::{self, Counts};
 use super::sketches::{FOLD_AT, Sketches};
 use super::tree::{ReadCounts, Tree};
@@ -141,7 +142,7 @@ impl Store {
         Self::over_at(PathBuf::from("memory"), engine, options)
     }
 
-    /// Reads the facts, and draws the nonce of this opening.
+    /// Reads the facts, draws the nonce of this opening, and begins a new life if the directory is a copy.
     fn over_at(dir: PathBuf, engine: Arc<dyn Engine>, options: &Options) -> Result<Self, StoreError> {
         let snapshot = engine.snapshot()?;
         let facts = Facts::read(&dir, &*snapshot)?;
@@ -166,10 +167,13 @@ impl Store {
         let policies = facts.definition.collections.iter().map(policy).collect::<Result<_, _>>()?;
         let journal = super::journal::Journal::open(&*snapshot)?;
         let quarantine = super::quarantine::Quarantine::open(&*snapshot)?;
-        drop(snapshot);
-        let nonce = random()?;
         let mut batch = Batch::new();
-        put_life(facts.actor, nonce, &mut batch);
+        let actor = lives::settle(&dir.join(MARKER), &*snapshot, facts.actor, &mut batch)?;
+        if actor == facts.actor {
+            lives::end_last(&*snapshot, (facts.commit, facts.stamp), &mut batch)?;
+        }
+        let lives = Lives::open(&*snapshot, actor, facts.stamp)?;
+        drop(snapshot);
         engine.commit(&mut batch, Durability::Synced)?;
         let mut keys = Keys::new(&facts.key);
         if let Some(bits) = options.position_bits {
@@ -182,8 +186,7 @@ impl Store {
             policies,
             keys: Arc::new(keys),
             dataset_key: facts.key,
-            actor: facts.actor,
-            nonce,
+            lives,
             clock: Arc::clone(&options.clock),
             clock_bound: options.clock_bound,
             no_tree: options.no_tree,
@@ -201,7 +204,9 @@ impl Store {
             journal,
             quarantine,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let store = Self { inner: Arc::new(inner) };
+        store.finish_renewal()?;
+        Ok(store)
     }
 }
 
@@ -242,7 +247,7 @@ fn found(engine: &dyn Engine, definition: &Definition, key: &DatasetKey) -> Resu
     batch.put(&rows::meta(ROW_FORMAT), &[rows::FORMAT]);
     batch.put(&rows::meta(DEFINITION), &definition.encode());
     batch.put(&rows::meta(KEY), key.as_bytes());
-    put_life(Actor(random()?), 0, &mut batch);
+    put_life(Actor(random()?), &mut batch);
     put_head(0, &Clock::default(), &mut batch);
     Ok(engine.commit(&mut batch, Durability::Synced)?)
 }
@@ -250,14 +255,12 @@ fn found(engine: &dyn Engine, definition: &Definition, key: &DatasetKey) -> Resu
 /// Gives the rows in `engine` a life of their own.
 pub(super) fn revive(engine: &dyn Engine) -> Result<(), StoreError> {
     let mut batch = Batch::new();
-    put_life(Actor(random()?), 0, &mut batch);
+    put_life(Actor(random()?), &mut batch);
     Ok(engine.commit(&mut batch, Durability::Synced)?)
 }
 
-fn put_life(actor: Actor, nonce: u64, batch: &mut Batch) {
-    let mut value = actor.0.to_be_bytes().to_vec();
-    value.extend_from_slice(&nonce.to_be_bytes());
-    batch.put(&rows::meta(LIFE), &value);
+pub(super) fn put_life(actor: Actor, batch: &mut Batch) {
+    batch.put(&rows::meta(LIFE), &actor.0.to_be_bytes());
 }
 
 /// Makes the directory a store: all or nothing, and durable.

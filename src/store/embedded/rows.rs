@@ -3,6 +3,7 @@
 
 mod cells;
 mod journal;
+mod lives;
 mod quarantine;
 
 use reknit_core::bounds::KEY_BYTES_MAX;
@@ -22,6 +23,7 @@ pub(super) use journal::{
     sealed,
 };
 
+pub(super) use lives::{Opened, all_met, met, met_value, opening, opening_value, openings, read_met, read_opening};
 pub(super) use quarantine::{put_quarantined, quarantined, quarantined_all, read_quarantined};
 
 /// The format of all rows; the row `format` carries it.
@@ -38,6 +40,8 @@ const CELLS: u8 = 7;
 const TAIL: u8 = 8;
 const CONFLICT: u8 = 12;
 const QUARANTINE: u8 = 13;
+const OPENING: u8 = 14;
+const MET: u8 = 15;
 
 /// Runs of the journal, their packed entries, and where earlier states of a key lie.
 const RUN: u8 = 9;

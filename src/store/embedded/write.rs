@@ -41,6 +41,8 @@ pub(super) enum Write {
     Restore { collection: CollectionId, key: Vec<u8>, expected: Option<u64>, state: Option<State>, run: Arc<Writing> },
     /// How far a run is undone, by the so many writes just before.
     Undoing { run: RunId, undoing: Undoing, of: usize },
+    /// What an earlier life wrote is given to the one that goes on.
+    Reattribute { collection: CollectionId, key: Vec<u8> },
     /// A record that leaves quarantine, with its state once that was looked up.
     Release { collection: CollectionId, key: Vec<u8>, how: Release, state: Option<State> },
     /// The opaque bytes that a collection's rows are laid out by.
@@ -53,6 +55,7 @@ impl Write {
             Self::Local { collection, key, .. }
             | Self::Row { collection, key, .. }
             | Self::Release { collection, key, .. }
+            | Self::Reattribute { collection, key }
             | Self::Restore { collection, key, .. } => Some((*collection, key)),
             Self::Overwrite { collection, overwrite, .. } => Some((*collection, &overwrite.key)),
             Self::Incoming { collection, incoming, .. } => Some((*collection, &incoming.record.key)),
@@ -63,9 +66,11 @@ impl Write {
     /// The key, moved out.
     fn take_key(&mut self) -> Vec<u8> {
         match self {
-            Self::Local { key, .. } | Self::Row { key, .. } | Self::Release { key, .. } | Self::Restore { key, .. } => {
-                std::mem::take(key)
-            }
+            Self::Local { key, .. }
+            | Self::Row { key, .. }
+            | Self::Release { key, .. }
+            | Self::Reattribute { key, .. }
+            | Self::Restore { key, .. } => std::mem::take(key),
             Self::Overwrite { overwrite, .. } => std::mem::take(&mut overwrite.key),
             Self::Incoming { incoming, .. } => std::mem::take(&mut incoming.record.key),
             Self::Layout { .. } | Self::Undoing { .. } => Vec::new(),
@@ -387,6 +392,13 @@ impl Plan {
                 match receive(store, clock, now, slot, incoming, &mut self.quarantined) {
                     Ok(state) => (slot, Some(state), Origin::Session, run),
                     Err(fate) => return fate,
+                }
+            }
+            (Write::Reattribute { .. }, Some(slot)) => {
+                let renewed = |state| store.lives.renewal().and_then(|renewal| renewal.of(state));
+                match slot.now.as_ref().and_then(renewed) {
+                    Some(state) => (slot, Some(state), Origin::Session, None),
+                    None => return Fate::Kept,
                 }
             }
             (Write::Release { state, how, .. }, Some(slot)) => match admit(store, clock, now, slot, how, state) {

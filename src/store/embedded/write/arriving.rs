@@ -107,9 +107,12 @@ pub(super) fn own_version(
     held: Option<&State>,
     others: &[Version],
 ) -> Version {
+    // What an earlier life wrote is not seen as its own, also where it has not been given to this one yet.
+    let renewed = held.and_then(|held| store.lives.renewal().and_then(|renewal| renewal.of(held)));
+    let held = renewed.as_ref().or(held);
     let replaced = || held.into_iter().flat_map(State::versions).map(|sibling| &sibling.version).chain(others);
     let beyond = replaced().map(|version| Stamp(version.stamp.0.saturating_add(1))).max().unwrap_or_default();
-    Version::after(clock.next(now).max(beyond), store.actor, replaced())
+    Version::after(clock.next(now).max(beyond), store.lives.actor(), replaced())
 }
 
 /// Whether a record is within the bounds of a store, or why not.
