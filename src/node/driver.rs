@@ -17,12 +17,10 @@ use tokio::task::JoinSet;
 
 use super::NodeError;
 use super::lanes::{self, Job, Traffic};
-use crate::store::{Durability, Side, StoreError};
+use crate::store::{Side, StoreError, answer};
 use crate::transport::limits::SILENCE_MAX;
 use crate::transport::{Link, TransportError};
 
-/// Items that one question lists.
-const LIST_ITEMS: usize = 256;
 /// Events that may wait; a lane is read no further while they do.
 const EVENTS_MAX: usize = 32;
 /// Record frames that may be under way between a lane and the store.
@@ -168,7 +166,7 @@ struct Driver {
     stop: tokio::sync::watch::Receiver<bool>,
     stopped: bool,
     applying: usize,
-    chunks: lanes::Chunks,
+    chunks: answer::Chunks,
     held: std::collections::VecDeque<Message>,
 }
 
@@ -200,7 +198,7 @@ impl Driver {
             stop,
             stopped: false,
             applying: 0,
-            chunks: lanes::Chunks::default(),
+            chunks: answer::Chunks::default(),
             held: Default::default(),
         }
     }
@@ -331,7 +329,7 @@ impl Driver {
     fn ask(&mut self, query: Query) {
         let (side, sender) = (self.side.clone(), self.sender.clone());
         self.tasks.spawn(async move {
-            let answer = tokio::task::spawn_blocking(move || ask_side(&*side, query)).await;
+            let answer = tokio::task::spawn_blocking(move || answer::answer(&*side, query)).await;
             let answer = answer.unwrap_or_else(|panic| Err(StoreError::Panicked(panic.to_string())));
             let _ = sender.send(Event::Answer(answer)).await;
         });
@@ -382,26 +380,4 @@ async fn told(stop: &mut tokio::sync::watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         std::future::pending().await
     }
-}
-
-fn ask_side(side: &dyn Side, query: Query) -> Result<Answer, StoreError> {
-    Ok(match query {
-        Query::Cut => Answer::Cut(side.cut()?),
-        Query::Views(collection, asks) => Answer::Views(side.view(collection, &asks)?),
-        Query::Items(collection, ranges) => Answer::Items(side.items(collection, &ranges)?),
-        Query::Sketches(collection, ranges, cells) => Answer::Sketches(side.sketches(collection, &ranges, cells)?),
-        Query::Rests(collection, ranges) => Answer::Rests(side.rests(collection, &ranges)?),
-        Query::List(collection, range, after) => {
-            let (items, next) = side.list(collection, range, after, LIST_ITEMS)?;
-            Answer::Listed(items, next)
-        }
-        Query::Apply(collection, batch) => Answer::Applied(side.apply(collection, batch, Durability::Buffered)?),
-        Query::Overwrite(collection, batch) => {
-            Answer::Applied(side.overwrite(collection, batch, Durability::Buffered)?)
-        }
-        Query::Sync => {
-            side.sync()?;
-            Answer::Synced
-        }
-    })
 }

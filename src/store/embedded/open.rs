@@ -50,6 +50,9 @@ pub struct Options {
     pub clock: Arc<dyn Fn() -> Millis + Send + Sync>,
     /// How far a record's stamp may be ahead of the wall clock, in milliseconds.
     pub clock_bound: Millis,
+    /// Where lives and nonces are drawn from.
+    #[doc(hidden)]
+    pub random: Arc<dyn Fn() -> Result<u64, StoreError> + Send + Sync>,
     /// For tests: positions keep only so many bits, so that they collide.
     #[doc(hidden)]
     pub position_bits: Option<u32>,
@@ -70,6 +73,7 @@ impl Default for Options {
             policies: Policies::default(),
             clock: Arc::new(wall_clock),
             clock_bound: CLOCK_BOUND_MILLIS,
+            random: Arc::new(random),
             position_bits: None,
             no_tree: false,
             fold_at: FOLD_AT,
@@ -91,7 +95,7 @@ impl Store {
     pub fn create(dir: &Path, definition: Definition, key: DatasetKey, options: &Options) -> Result<Self, StoreError> {
         definition.check().map_err(StoreError::Definition)?;
         let engine = claim(dir, options)?;
-        found(&*engine, &definition, &key)?;
+        found(&*engine, &definition, &key, options)?;
         mark(dir, options.engine)?;
         Self::over_at(dir.to_path_buf(), engine, options)
     }
@@ -131,7 +135,7 @@ impl Store {
         options: &Options,
     ) -> Result<Self, StoreError> {
         definition.check().map_err(StoreError::Definition)?;
-        found(&*engine, &definition, &key)?;
+        found(&*engine, &definition, &key, options)?;
         Self::over(engine, options)
     }
 
@@ -139,6 +143,13 @@ impl Store {
     #[doc(hidden)]
     pub fn over(engine: Arc<dyn Engine>, options: &Options) -> Result<Self, StoreError> {
         Self::over_at(PathBuf::from("memory"), engine, options)
+    }
+
+    /// Opens the store whose rows `engine` has, which are a copy, as [`Store::restore`] does.
+    #[doc(hidden)]
+    pub fn restored_over(engine: Arc<dyn Engine>, options: &Options) -> Result<Self, StoreError> {
+        revive(&*engine, options)?;
+        Self::over(engine, options)
     }
 
     /// Reads the facts, and draws the nonce of this opening.
@@ -166,7 +177,7 @@ impl Store {
         let policies = facts.definition.collections.iter().map(policy).collect::<Result<_, _>>()?;
         let journal = super::journal::Journal::open(&*snapshot)?;
         drop(snapshot);
-        let nonce = random()?;
+        let nonce = (options.random)()?;
         let mut batch = Batch::new();
         put_life(facts.actor, nonce, &mut batch);
         engine.commit(&mut batch, Durability::Synced)?;
@@ -235,20 +246,20 @@ pub(super) fn claim(dir: &Path, options: &Options) -> Result<Arc<dyn Engine>, St
 }
 
 /// Writes the facts that a store begins with.
-fn found(engine: &dyn Engine, definition: &Definition, key: &DatasetKey) -> Result<(), StoreError> {
+fn found(engine: &dyn Engine, definition: &Definition, key: &DatasetKey, options: &Options) -> Result<(), StoreError> {
     let mut batch = Batch::new();
     batch.put(&rows::meta(ROW_FORMAT), &[rows::FORMAT]);
     batch.put(&rows::meta(DEFINITION), &definition.encode());
     batch.put(&rows::meta(KEY), key.as_bytes());
-    put_life(Actor(random()?), 0, &mut batch);
+    put_life(Actor((options.random)()?), 0, &mut batch);
     put_head(0, &Clock::default(), &mut batch);
     Ok(engine.commit(&mut batch, Durability::Synced)?)
 }
 
 /// Gives the rows in `engine` a life of their own.
-pub(super) fn revive(engine: &dyn Engine) -> Result<(), StoreError> {
+pub(super) fn revive(engine: &dyn Engine, options: &Options) -> Result<(), StoreError> {
     let mut batch = Batch::new();
-    put_life(Actor(random()?), 0, &mut batch);
+    put_life(Actor((options.random)()?), 0, &mut batch);
     Ok(engine.commit(&mut batch, Durability::Synced)?)
 }
 
