@@ -11,6 +11,8 @@ pub mod entry;
 pub mod journal;
 pub mod mark;
 pub mod message;
+#[doc(hidden)]
+pub mod planted;
 pub mod policy;
 pub mod query;
 pub mod range;
