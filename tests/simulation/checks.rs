@@ -89,7 +89,10 @@ impl World {
         let differ: BTreeSet<_> = keys.into_iter().filter(differ).map(|key| &self.oracle.keys[key as usize]).collect();
         let found: BTreeSet<_> = session.found.iter().map(|found| (found.collection, found.key.clone())).collect();
         let found: BTreeSet<_> = found.iter().collect();
-        assert!(found == differ, "I4: session {} found {found:?}, there was {differ:?}", session.number);
+        let (more, less): (Vec<_>, Vec<_>) = (found.difference(&differ).collect(), differ.difference(&found).collect());
+        let number = session.number;
+        assert!(more.is_empty(), "I4: session {number} found what does not differ: {more:?}");
+        assert!(less.is_empty(), "I4: session {number} did not find {less:?}: {:?}", session.outcome);
     }
 
     /// Whatever a run changed and that is still as the run left it has its earlier state in the journal.
@@ -109,7 +112,7 @@ impl World {
                 true
             };
             store.run_entries(*id, &mut note).expect("the journal is read");
-            for step in steps.iter().filter(|step| at.held.commits.get(&step.key) == Some(&step.commit)) {
+            for step in steps.iter().filter(|step| at.commits.get(&step.key) == Some(&step.commit)) {
                 let (collection, key) = &self.oracle.keys[step.key as usize];
                 let mut before = Vec::new();
                 step.old.iter().for_each(|state| state.encode(&mut before));

@@ -46,7 +46,6 @@ struct State {
     /// Operations until it dies, and whether the last one is still done.
     fuse: Option<(u32, bool)>,
     changes: Vec<Changed>,
-    syncs: u64,
 }
 
 /// The disk itself, which outlives the processes that open it.
@@ -63,7 +62,6 @@ impl Disk {
             died: None,
             fuse: None,
             changes: Vec::new(),
-            syncs: 0,
         })))
     }
 
@@ -125,11 +123,6 @@ impl Disk {
     pub(crate) fn changes(&self) -> Vec<Changed> {
         std::mem::take(&mut self.lock().changes)
     }
-
-    /// How often everything was made durable.
-    pub(crate) fn syncs(&self) -> u64 {
-        self.lock().syncs
-    }
 }
 
 impl State {
@@ -145,7 +138,6 @@ impl State {
         for writes in std::mem::take(&mut self.pending) {
             lay(&mut self.durable, &writes);
         }
-        self.syncs += 1;
     }
 }
 

@@ -80,7 +80,8 @@ impl World {
         let commit = at.commit;
         at.runs.values_mut().for_each(|steps| steps.retain(|step| step.new.is_none() || step.commit <= commit));
         at.runs.retain(|_, steps| !steps.is_empty() && steps.iter().all(|step| step.new.is_some()));
-        self.oracle.kept_promises(peer, &self.peers[peer].held);
+        let life = self.store(peer).actor();
+        self.oracle.kept_promises(life, &self.peers[peer].held);
         self.journal_is_whole(peer);
     }
 
@@ -139,7 +140,7 @@ impl World {
     /// What only a disk that is gone had may be gone.
     pub(crate) fn forgive(&mut self) {
         let disks: Vec<_> = self.peers.iter().map(|peer| peer.disk.durable()).collect();
-        let disks: Vec<_> = disks.iter().map(|rows| self.oracle.held(rows)).collect();
+        let disks: Vec<_> = disks.iter().map(|rows| self.oracle.held(rows).0).collect();
         let forgiven = self.oracle.forgive(&disks);
         self.tally.add("acknowledged writes that only a lost disk had", forgiven as u64);
     }

@@ -30,7 +30,9 @@ pub(crate) struct Write {
     forgiven: bool,
     /// It was made by a session or an undo, of content that was there.
     derived: bool,
-    pub(crate) origin: usize,
+    origin: usize,
+    /// The life of the store that took it.
+    life: Actor,
 }
 
 /// Why a state changed.
@@ -48,18 +50,18 @@ pub(crate) enum Cause {
 #[derive(Clone, Default)]
 pub(crate) struct Held {
     pub(crate) states: Rc<BTreeMap<KeyId, Rc<State>>>,
-    /// The commit that changed each last.
-    pub(crate) commits: BTreeMap<KeyId, u64>,
     /// For each collection a sum over its records.
     pub(crate) prints: Vec<u128>,
 }
 
 /// Who makes a change.
-pub(crate) struct Who {
+pub(crate) struct Who<'a> {
     pub(crate) peer: usize,
     pub(crate) actor: Actor,
     /// The latest time that its wall clock ever told.
     pub(crate) latest: u64,
+    /// Whether another peer has a version of a key.
+    pub(crate) elsewhere: &'a dyn Fn(KeyId, Dot) -> bool,
 }
 
 /// One change of one key.
@@ -116,14 +118,16 @@ impl Oracle {
     }
 
     /// All that a disk holds.
-    pub(crate) fn held(&mut self, rows: &Map) -> Held {
+    pub(crate) fn held(&mut self, rows: &Map) -> (Held, BTreeMap<KeyId, u64>) {
+        let mut commits = BTreeMap::new();
         let mut held = Held { prints: vec![0; self.definition.collections.len()], ..Held::default() };
         for (row, value) in rows.range::<[u8], _>((Bound::Included([1].as_slice()), Bound::Excluded([2].as_slice()))) {
             let key = self.row(row);
             let (commit, bytes) = kept(value);
+            commits.insert(key, commit);
             self.lay(&mut held, key, None, Some((commit, bytes)));
         }
-        held
+        (held, commits)
     }
 
     /// Puts a change of a key into what is held; gives it as a step.
@@ -141,19 +145,17 @@ impl Oracle {
         }
         let states = Rc::make_mut(&mut held.states);
         let Some((commit, bytes)) = new else {
-            held.commits.remove(&key);
             return Step { key, commit: 0, old: states.remove(&key), new: None };
         };
         *sum = sum.wrapping_add(print(bytes));
         let state = Rc::new(State::decode(bytes).expect("a store writes canonical states"));
-        held.commits.insert(key, commit);
         Step { key, commit, old: states.insert(key, Rc::clone(&state)), new: Some(state) }
     }
 
     /// Takes over what commits changed, and checks each change. Gives the changes and the writes that are new.
     pub(crate) fn observe(
         &mut self,
-        who: &Who,
+        who: &Who<'_>,
         cause: Cause,
         held: &mut Held,
         changes: &[Changed],
@@ -175,21 +177,27 @@ impl Oracle {
     }
 
     /// A version that a state holds: known, or made here and now.
-    fn know(&mut self, who: &Who, cause: Cause, key: KeyId, sibling: &Sibling, old: Option<&State>) -> Option<WriteId> {
-        if let Some(id) = self.by_dot.get(&sibling.version.dot()) {
+    fn know(
+        &mut self,
+        who: &Who<'_>,
+        cause: Cause,
+        key: KeyId,
+        sibling: &Sibling,
+        old: Option<&State>,
+    ) -> Option<WriteId> {
+        let version = &sibling.version;
+        if let Some(id) = self.by_dot.get(&version.dot()) {
             let known = &self.writes[*id as usize];
             let same = known.key == key
                 && known.sibling.content == sibling.content
                 && known.sibling.expires == sibling.expires;
-            assert!(
-                same,
-                "I9: {:?} was written as {:?} and as {sibling:?} of key {key}",
-                sibling.version.dot(),
-                known.sibling
-            );
-            return None;
+            // What a crash took before anyone else had heard of it was never written.
+            let unheard = !known.acked && version.actor == who.actor && !(who.elsewhere)(known.key, version.dot());
+            assert!(same || unheard, "I9: {:?} of key {key} was written as {:?} too", sibling, known.sibling);
+            if same {
+                return None;
+            }
         }
-        let version = &sibling.version;
         assert!(version.actor == who.actor, "a version from nowhere: {sibling:?} at peer {}", who.peer);
         assert!(
             version.stamp.millis() <= who.latest + CLOCK_BOUND_MILLIS + 1,
@@ -223,6 +231,7 @@ impl Oracle {
             forgiven: false,
             derived,
             origin: who.peer,
+            life: who.actor,
         }))
     }
 
@@ -235,9 +244,9 @@ impl Oracle {
     }
 
     /// Announces a write of someone whom nobody knows, which has seen nothing.
-    pub(crate) fn stranger(&mut self, key: KeyId, sibling: Sibling, at: usize) -> WriteId {
+    pub(crate) fn stranger(&mut self, key: KeyId, sibling: Sibling, at: usize, life: Actor) -> WriteId {
         let seen = BTreeSet::new();
-        self.add(Write { key, sibling, seen, acked: false, forgiven: false, derived: false, origin: at })
+        self.add(Write { key, sibling, seen, acked: false, forgiven: false, derived: false, origin: at, life })
     }
 
     fn id(&self, sibling: &Sibling) -> WriteId {
@@ -245,7 +254,7 @@ impl Oracle {
     }
 
     /// What was acknowledged stays until something comes that has seen it, or that wins by the policy.
-    fn nothing_lost(&self, step: &Step, cause: Cause) {
+    fn nothing_lost(&mut self, step: &Step, cause: Cause) {
         if cause == Cause::Undo {
             return;
         }
@@ -254,6 +263,8 @@ impl Oracle {
             if self.writes[id as usize].acked && !self.writes[id as usize].forgiven {
                 let covered = step.new.as_ref().is_some_and(|state| self.covers(state, id));
                 assert!(covered, "I1: {} went for {:?} ({cause:?})", self.shown(id), step.new);
+                // What went past the bound may later be gone for good, as what is full is settled.
+                self.writes[id as usize].forgiven |= step.new.as_ref().is_some_and(|state| self.is_beyond(state, id));
             }
         }
     }
@@ -272,9 +283,14 @@ impl Oracle {
         }
         match self.keeps(write.key) {
             Keeps::Newest => state.winner().version.dot() >= dot,
-            // Past the bound the oldest go.
-            Keeps::All => state.is_full() && state.versions().iter().all(|sibling| sibling.version.dot() > dot),
+            Keeps::All => self.is_beyond(state, id),
         }
+    }
+
+    /// Whether a state is full of newer versions: past the bound the oldest go.
+    pub(crate) fn is_beyond(&self, state: &State, id: WriteId) -> bool {
+        let dot = self.writes[id as usize].sibling.version.dot();
+        state.is_full() && state.versions().iter().all(|sibling| sibling.version.dot() > dot)
     }
 
     /// The same of a version.
@@ -308,10 +324,10 @@ impl Oracle {
     }
 
     /// A disk that came back holds all that was acknowledged there.
-    pub(crate) fn kept_promises(&self, peer: usize, held: &Held) {
+    pub(crate) fn kept_promises(&self, life: Actor, held: &Held) {
         for id in 0..self.writes.len() as WriteId {
             let write = &self.writes[id as usize];
-            if write.origin == peer && write.acked && !write.forgiven {
+            if write.life == life && write.acked && !write.forgiven {
                 let state = held.states.get(&write.key);
                 let covered = state.is_some_and(|state| self.covers(state, id));
                 assert!(covered, "I1: {} was acknowledged and is gone after a crash: {state:?}", self.shown(id));
@@ -330,7 +346,9 @@ impl Oracle {
             let state = held.states.get(&write.key);
             let covered = state.is_some_and(|state| self.covers(state, id));
             assert!(covered, "I1: {} was acknowledged and is gone: {state:?}", self.shown(id));
-            let back = |sibling: &&Sibling| write.seen.contains(&self.id(sibling));
+            // A vector that is full may have forgotten what it had seen.
+            let full = write.sibling.version.seen.is_full();
+            let back = |sibling: &&Sibling| !full && write.seen.contains(&self.id(sibling));
             let back = state.and_then(|state| state.versions().iter().find(back));
             assert!(back.is_none(), "I8: {back:?} is back though {} had replaced it", self.shown(id));
         }

@@ -76,7 +76,7 @@ fn nothing_acknowledged_is_lost_and_everything_converges() {
     let failed = failed.into_inner().expect("sound");
     if let Some((seed, error)) = failed.first() {
         panic!(
-            "{error}\n{:#?}\nREKNIT_SEED={seed} cargo test --test simulation replay -- --nocapture",
+            "{error}\n{:?}\nREKNIT_SEED={seed} cargo test --test simulation replay -- --nocapture",
             Shape::of(*seed)
         );
     }

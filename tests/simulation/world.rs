@@ -1,6 +1,7 @@
 //! Peers, the time, and what is under way between them: one thread, everything from the seed.
 //! Which operations and faults there are is said in the modules beside this one.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,7 +13,7 @@ use reknit::store::engine::conformance::Draw;
 use reknit::store::{Options, Side, Store, StoreError};
 
 use crate::disk::{Disk, Map};
-use crate::oracle::{Cause, Held, Oracle, Step, Who, WriteId};
+use crate::oracle::{Cause, Held, KeyId, Oracle, Step, Who, WriteId};
 use crate::session::{Did, End, Session};
 use crate::shape::Shape;
 use crate::tally::{Tally, Where};
@@ -30,6 +31,8 @@ pub(crate) struct Peer {
     /// The latest time that its wall clock told.
     pub(crate) latest: u64,
     pub(crate) held: Held,
+    /// The commit that changed each key last.
+    pub(crate) commits: BTreeMap<KeyId, u64>,
     /// The commit number that it told last.
     pub(crate) commit: u64,
     /// Writes that nobody has promised yet.
@@ -37,7 +40,7 @@ pub(crate) struct Peer {
     /// Times that states came back which had been replaced.
     pub(crate) upheavals: u64,
     /// What its runs changed, by their numbers.
-    pub(crate) runs: std::collections::BTreeMap<RunId, Vec<Step>>,
+    pub(crate) runs: BTreeMap<RunId, Vec<Step>>,
     /// Disks of earlier, to be put back.
     pub(crate) images: Vec<Arc<Map>>,
 }
@@ -104,6 +107,7 @@ impl World {
                 skew,
                 latest,
                 held: Held::default(),
+                commits: BTreeMap::new(),
                 commit: 0,
                 unsynced: Vec::new(),
                 upheavals: 0,
@@ -202,9 +206,10 @@ impl World {
     pub(crate) fn opened(&mut self, peer: usize, store: Store) {
         let durable = self.peers[peer].disk.durable();
         self.peers[peer].disk.changes();
-        let held = self.oracle.held(&durable);
+        let (held, commits) = self.oracle.held(&durable);
         let at = &mut self.peers[peer];
         at.held = held;
+        at.commits = commits;
         at.commit = store.cut().commit;
         at.unsynced.clear();
         at.store = Some(store);
@@ -243,8 +248,22 @@ impl World {
         assert!(commit >= at.commit, "the commit number of peer {peer} fell from {} to {commit}", at.commit);
         at.commit = commit;
         let actor = at.store.as_ref().map(Store::actor).expect("open");
-        let who = Who { peer, actor, latest: at.latest };
-        let (steps, fresh) = self.oracle.observe(&who, cause, &mut at.held, &changes);
+        let latest = at.latest;
+        let mut held = std::mem::take(&mut at.held);
+        let elsewhere = |key, dot| {
+            let has = |held: &Held| held.states.get(&key).is_some_and(|state| state.only(&[dot]).is_some());
+            self.peers.iter().any(|peer| has(&peer.held))
+        };
+        let who = Who { peer, actor, latest, elsewhere: &elsewhere };
+        let (steps, fresh) = self.oracle.observe(&who, cause, &mut held, &changes);
+        let at = &mut self.peers[peer];
+        at.held = held;
+        for step in &steps {
+            match &step.new {
+                Some(_) => at.commits.insert(step.key, step.commit),
+                None => at.commits.remove(&step.key),
+            };
+        }
         let prints: Vec<u64> = at.held.prints.iter().map(|print| *print as u64).collect();
         self.event(&[2, peer as u64, commit], || {
             format!("peer {peer} is at commit {commit}: {} changes", changes.len())
