@@ -227,7 +227,9 @@ impl World {
             }
             match done {
                 Ok(done) => {
-                    self.peers[peer].runs.insert(done.by, steps);
+                    if !died {
+                        self.peers[peer].runs.insert(done.by, steps);
+                    }
                     break done;
                 }
                 Err(StoreError::JournalFull { .. }) => return self.tally.note("undo: the journal is full"),

@@ -25,6 +25,8 @@ pub(crate) struct Write {
     pub(crate) sibling: Sibling,
     /// All writes of the key that this one replaced, directly or not.
     seen: BTreeSet<WriteId>,
+    /// Those that may be taken for replaced too: what its writer's sessions had replaced before they were undone.
+    passed: BTreeSet<WriteId>,
     pub(crate) acked: bool,
     /// It may be gone: the only disks that had it are.
     forgiven: bool,
@@ -207,32 +209,40 @@ impl Oracle {
         );
         let last = self.acked.get(&version.actor);
         assert!(last.is_none_or(|last| *last < version.stamp), "I10: peer {}'s clock ran backwards", who.peer);
-        let mut seen = BTreeSet::new();
-        let had: Vec<WriteId> = old.into_iter().flat_map(State::versions).map(|had| self.id(had)).collect();
         let derived = cause != Cause::Local;
-        let more = self.of_key[key as usize].iter().copied().filter(|id| {
+        let (mut seen, mut passed) = (BTreeSet::new(), BTreeSet::new());
+        for id in old.into_iter().flat_map(State::versions).map(|had| self.id(had)) {
+            self.sees(id, &mut seen);
+        }
+        for id in &self.of_key[key as usize] {
             let other = &self.writes[*id as usize];
+            let own = other.sibling.version.actor == version.actor;
             // What a session writes says itself what it replaces elsewhere; and a writer has seen its own.
-            if derived {
-                version.has_seen(&other.sibling.version)
-            } else {
-                other.derived && other.sibling.version.actor == version.actor
+            if derived && (own || version.seen.seen(other.sibling.version.actor) >= Some(other.sibling.version.stamp)) {
+                self.sees(*id, &mut seen);
+            } else if own && other.derived {
+                self.sees(*id, &mut passed);
             }
-        });
-        for id in had.into_iter().chain(more) {
-            seen.extend(&self.writes[id as usize].seen);
-            seen.insert(id);
         }
         Some(self.add(Write {
             key,
             sibling: sibling.clone(),
             seen,
+            passed,
             acked: false,
             forgiven: false,
             derived,
             origin: who.peer,
             life: who.actor,
         }))
+    }
+
+    /// Adds a write and all that it had seen.
+    fn sees(&self, id: WriteId, seen: &mut BTreeSet<WriteId>) {
+        let write = &self.writes[id as usize];
+        seen.insert(id);
+        seen.extend(&write.seen);
+        seen.extend(&write.passed);
     }
 
     fn add(&mut self, write: Write) -> WriteId {
@@ -245,8 +255,8 @@ impl Oracle {
 
     /// Announces a write of someone whom nobody knows, which has seen nothing.
     pub(crate) fn stranger(&mut self, key: KeyId, sibling: Sibling, at: usize, life: Actor) -> WriteId {
-        let seen = BTreeSet::new();
-        self.add(Write { key, sibling, seen, acked: false, forgiven: false, derived: false, origin: at, life })
+        let (seen, passed) = Default::default();
+        self.add(Write { key, sibling, seen, passed, acked: false, forgiven: false, derived: false, origin: at, life })
     }
 
     fn id(&self, sibling: &Sibling) -> WriteId {
@@ -276,7 +286,8 @@ impl Oracle {
         let holds = |sibling: &Sibling| {
             self.by_dot
                 .get(&sibling.version.dot())
-                .is_some_and(|held| *held == id || self.writes[*held as usize].seen.contains(&id))
+                .map(|held| (*held, &self.writes[*held as usize]))
+                .is_some_and(|(held, write)| held == id || write.seen.contains(&id) || write.passed.contains(&id))
         };
         if state.versions().iter().any(holds) {
             return true;
@@ -293,9 +304,11 @@ impl Oracle {
         state.is_full() && state.versions().iter().all(|sibling| sibling.version.dot() > dot)
     }
 
-    /// The same of a version.
-    pub(crate) fn has(&self, state: &State, sibling: &Sibling) -> bool {
-        self.covers(state, self.id(sibling))
+    /// Whether a version was acknowledged and is missing from a state, without anything that rightly came in its place.
+    pub(crate) fn misses(&self, state: Option<&State>, sibling: &Sibling) -> bool {
+        let id = self.id(sibling);
+        let write = &self.writes[id as usize];
+        write.acked && !write.forgiven && !state.is_some_and(|state| self.covers(state, id))
     }
 
     pub(crate) fn acknowledge(&mut self, id: WriteId) {

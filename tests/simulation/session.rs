@@ -18,6 +18,9 @@ use reknit::store::{Side, StoreError};
 use crate::oracle::Held;
 use crate::shape::Shape;
 
+/// Record frames that an end takes before the first of them is applied, as the driver does.
+const FRAMES_MAX: usize = 2;
+
 enum Machine {
     Opener(Box<Opener>),
     Responder(Box<Responder>),
@@ -34,6 +37,8 @@ pub(crate) struct Half {
     chunks: Chunks,
     control: VecDeque<Vec<u8>>,
     records: VecDeque<Vec<u8>>,
+    /// Record frames that were taken and are not applied yet.
+    applying: usize,
     /// How it ended, once it has.
     pub(crate) over: Option<String>,
     /// Whether its run was ended.
@@ -94,6 +99,7 @@ impl Half {
             chunks: Chunks::default(),
             control: VecDeque::new(),
             records: VecDeque::new(),
+            applying: 0,
             over: None,
             closed: false,
             at_start,
@@ -191,7 +197,7 @@ impl Session {
                 if !half.control.is_empty() {
                     acts.push(Act::Control(nth));
                 }
-                if !half.records.is_empty() {
+                if !half.records.is_empty() && half.applying < FRAMES_MAX {
                     acts.push(Act::Records(nth));
                 }
                 let silent = half.control.is_empty() && half.records.is_empty();
@@ -231,6 +237,9 @@ impl Session {
             }
             Act::Answer(nth) => {
                 let answered = self.halves[nth].answered.take();
+                if matches!(answered, Some(Answer::Applied(_))) {
+                    self.halves[nth].applying = self.halves[nth].applying.saturating_sub(1);
+                }
                 answered.map_or(Did::Nothing, |answer| self.hand(nth, Input::Answer(answer), now))
             }
             Act::Stream(nth) => {
@@ -255,11 +264,15 @@ impl Session {
             Act::Records(nth) => {
                 let frame = self.halves[nth].records.pop_front().unwrap_or_default();
                 let input = match RecordFrame::decode(&frame).expect("what was sent is understood") {
-                    RecordFrame::Records { transfer, records } => Input::Records { transfer, records },
+                    RecordFrame::Records { transfer, records } => {
+                        self.halves[nth].applying += 1;
+                        Input::Records { transfer, records }
+                    }
                     RecordFrame::End { transfer, records, moved } => Input::End { transfer, records, moved },
                     RecordFrame::Chunk { transfer, guard, total, bytes } => {
                         let whole = self.halves[nth].chunks.add(transfer, total, &bytes).expect("chunks fit together");
                         let Some(record) = whole else { return Did::Worked(nth, false) };
+                        self.halves[nth].applying += 1;
                         Input::Records { transfer, records: vec![Incoming { record, guard }] }
                     }
                 };

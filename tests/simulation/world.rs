@@ -265,9 +265,8 @@ impl World {
             };
         }
         let prints: Vec<u64> = at.held.prints.iter().map(|print| *print as u64).collect();
-        self.event(&[2, peer as u64, commit], || {
-            format!("peer {peer} is at commit {commit}: {} changes", changes.len())
-        });
+        let keys: Vec<KeyId> = steps.iter().map(|step| step.key).collect();
+        self.event(&[2, peer as u64, commit], || format!("peer {peer} is at commit {commit}: keys {keys:?}"));
         self.event(&prints, || format!("peer {peer} holds {prints:x?}"));
         (steps, fresh)
     }
