@@ -46,7 +46,8 @@ impl World {
             assert_eq!(offered, applied + kept + moved + refused, "I6: session {number} counts {:?}", outcome.counts);
         }
         let calm = [near, far].iter().all(|half| half.upheavals == self.peers[half.peer].upheavals);
-        if proven && calm && session.options.intent == Intent::Repair(Direction::Both) {
+        let both = session.options.intent == Intent::Repair(Direction::Both) && session.options.mirror.is_none();
+        if proven && calm && both {
             self.both_have(session, in_scope);
         }
         let still = [near, far].iter().all(|half| half.at_start.prints == self.peers[half.peer].held.prints);

@@ -270,28 +270,42 @@ impl Oracle {
         }
         for sibling in step.old.iter().flat_map(|state| state.versions()) {
             let id = self.id(sibling);
-            if self.writes[id as usize].acked && !self.writes[id as usize].forgiven {
-                let covered = step.new.as_ref().is_some_and(|state| self.covers(state, id));
-                assert!(covered, "I1: {} went for {:?} ({cause:?})", self.shown(id), step.new);
-                // What went past the bound may later be gone for good, as what is full is settled.
-                self.writes[id as usize].forgiven |= step.new.as_ref().is_some_and(|state| self.is_beyond(state, id));
+            let Some(new) = &step.new else {
+                assert!(!self.is_promised(id), "I1: {} went ({cause:?})", self.shown(id));
+                continue;
+            };
+            let covered = self.covers(new, id) || !self.is_promised(id);
+            assert!(covered, "I1: {} went for {new:?} ({cause:?})", self.shown(id));
+            if !self.holds(new, id) && self.is_beyond(new, id) {
+                // It may be gone for good once what is full is settled, and with it what it had replaced.
+                let mut gone = BTreeSet::new();
+                self.sees(id, &mut gone);
+                gone.into_iter().for_each(|id| self.writes[id as usize].forgiven = true);
             }
         }
     }
 
+    /// Whether a write must not be lost.
+    fn is_promised(&self, id: WriteId) -> bool {
+        let write = &self.writes[id as usize];
+        write.acked && !write.forgiven
+    }
+
+    /// Whether a state holds a write, or one that had seen it.
+    fn holds(&self, state: &State, id: WriteId) -> bool {
+        state.versions().iter().any(|sibling| {
+            let held = self.by_dot.get(&sibling.version.dot()).map(|held| (*held, &self.writes[*held as usize]));
+            held.is_some_and(|(held, write)| held == id || write.seen.contains(&id) || write.passed.contains(&id))
+        })
+    }
+
     /// Whether a state holds a write or what rightly came in its place.
     pub(crate) fn covers(&self, state: &State, id: WriteId) -> bool {
-        let write = &self.writes[id as usize];
-        let dot = write.sibling.version.dot();
-        let holds = |sibling: &Sibling| {
-            self.by_dot
-                .get(&sibling.version.dot())
-                .map(|held| (*held, &self.writes[*held as usize]))
-                .is_some_and(|(held, write)| held == id || write.seen.contains(&id) || write.passed.contains(&id))
-        };
-        if state.versions().iter().any(holds) {
+        if self.holds(state, id) {
             return true;
         }
+        let write = &self.writes[id as usize];
+        let dot = write.sibling.version.dot();
         match self.keeps(write.key) {
             Keeps::Newest => state.winner().version.dot() >= dot,
             Keeps::All => self.is_beyond(state, id),
@@ -307,8 +321,7 @@ impl Oracle {
     /// Whether a version was acknowledged and is missing from a state, without anything that rightly came in its place.
     pub(crate) fn misses(&self, state: Option<&State>, sibling: &Sibling) -> bool {
         let id = self.id(sibling);
-        let write = &self.writes[id as usize];
-        write.acked && !write.forgiven && !state.is_some_and(|state| self.covers(state, id))
+        self.is_promised(id) && !state.is_some_and(|state| self.covers(state, id))
     }
 
     pub(crate) fn acknowledge(&mut self, id: WriteId) {
@@ -323,7 +336,7 @@ impl Oracle {
         let mut forgiven = 0;
         for id in 0..self.writes.len() {
             let write = &self.writes[id];
-            if !write.acked || write.forgiven {
+            if !self.is_promised(id as WriteId) {
                 continue;
             }
             let covered =
@@ -340,7 +353,7 @@ impl Oracle {
     pub(crate) fn kept_promises(&self, life: Actor, held: &Held) {
         for id in 0..self.writes.len() as WriteId {
             let write = &self.writes[id as usize];
-            if write.life == life && write.acked && !write.forgiven {
+            if write.life == life && self.is_promised(id) {
                 let state = held.states.get(&write.key);
                 let covered = state.is_some_and(|state| self.covers(state, id));
                 assert!(covered, "I1: {} was acknowledged and is gone after a crash: {state:?}", self.shown(id));
@@ -353,7 +366,7 @@ impl Oracle {
     pub(crate) fn conclude(&self, held: &Held) {
         for id in 0..self.writes.len() as WriteId {
             let write = &self.writes[id as usize];
-            if !write.acked || write.forgiven {
+            if !self.is_promised(id as WriteId) {
                 continue;
             }
             let state = held.states.get(&write.key);
@@ -365,6 +378,14 @@ impl Oracle {
             let back = state.and_then(|state| state.versions().iter().find(back));
             assert!(back.is_none(), "I8: {back:?} is back though {} had replaced it", self.shown(id));
         }
+    }
+
+    /// A step in a few words: which writes came for which.
+    pub(crate) fn told(&self, step: &Step) -> String {
+        let ids = |state: &Option<Rc<State>>| -> Vec<WriteId> {
+            state.iter().flat_map(|state| state.versions()).map(|sibling| self.id(sibling)).collect()
+        };
+        format!("key {} {:?}→{:?}", step.key, ids(&step.old), ids(&step.new))
     }
 
     pub(crate) fn shown(&self, id: WriteId) -> String {

@@ -265,8 +265,9 @@ impl World {
             };
         }
         let prints: Vec<u64> = at.held.prints.iter().map(|print| *print as u64).collect();
-        let keys: Vec<KeyId> = steps.iter().map(|step| step.key).collect();
-        self.event(&[2, peer as u64, commit], || format!("peer {peer} is at commit {commit}: keys {keys:?}"));
+        let told: Vec<String> =
+            if self.loud { steps.iter().map(|step| self.oracle.told(step)).collect() } else { Vec::new() };
+        self.event(&[2, peer as u64, commit], || format!("peer {peer} is at commit {commit}: {}", told.join(", ")));
         self.event(&prints, || format!("peer {peer} holds {prints:x?}"));
         (steps, fresh)
     }
