@@ -212,16 +212,17 @@ impl Oracle {
         let derived = cause != Cause::Local;
         let (mut seen, mut passed) = (BTreeSet::new(), BTreeSet::new());
         for id in old.into_iter().flat_map(State::versions).map(|had| self.id(had)) {
-            self.sees(id, &mut seen);
+            self.sees(id, &mut seen, &mut passed);
         }
         for id in &self.of_key[key as usize] {
             let other = &self.writes[*id as usize];
             let own = other.sibling.version.actor == version.actor;
             // What a session writes says itself what it replaces elsewhere; and a writer has seen its own.
-            if derived && (own || version.seen.seen(other.sibling.version.actor) >= Some(other.sibling.version.stamp)) {
-                self.sees(*id, &mut seen);
+            if derived && version.seen.seen(other.sibling.version.actor) >= Some(other.sibling.version.stamp) {
+                self.sees(*id, &mut seen, &mut passed);
             } else if own && other.derived {
-                self.sees(*id, &mut passed);
+                passed.insert(*id);
+                passed.extend(other.seen.union(&other.passed));
             }
         }
         Some(self.add(Write {
@@ -238,11 +239,11 @@ impl Oracle {
     }
 
     /// Adds a write and all that it had seen.
-    fn sees(&self, id: WriteId, seen: &mut BTreeSet<WriteId>) {
+    fn sees(&self, id: WriteId, seen: &mut BTreeSet<WriteId>, passed: &mut BTreeSet<WriteId>) {
         let write = &self.writes[id as usize];
         seen.insert(id);
         seen.extend(&write.seen);
-        seen.extend(&write.passed);
+        passed.extend(&write.passed);
     }
 
     fn add(&mut self, write: Write) -> WriteId {
@@ -278,9 +279,9 @@ impl Oracle {
             assert!(covered, "I1: {} went for {new:?} ({cause:?})", self.shown(id));
             if !self.holds(new, id) && self.is_beyond(new, id) {
                 // It may be gone for good once what is full is settled, and with it what it had replaced.
-                let mut gone = BTreeSet::new();
-                self.sees(id, &mut gone);
-                gone.into_iter().for_each(|id| self.writes[id as usize].forgiven = true);
+                let (mut gone, mut passed) = (BTreeSet::new(), BTreeSet::new());
+                self.sees(id, &mut gone, &mut passed);
+                gone.union(&passed).for_each(|id| self.writes[*id as usize].forgiven = true);
             }
         }
     }
@@ -372,10 +373,17 @@ impl Oracle {
             let state = held.states.get(&write.key);
             let covered = state.is_some_and(|state| self.covers(state, id));
             assert!(covered, "I1: {} was acknowledged and is gone: {state:?}", self.shown(id));
+            let Some(state) = state else { continue };
             // A vector that is full may have forgotten what it had seen.
-            let full = write.sibling.version.seen.is_full();
-            let back = |sibling: &&Sibling| !full && write.seen.contains(&self.id(sibling));
-            let back = state.and_then(|state| state.versions().iter().find(back));
+            let forgot = |gone: WriteId| {
+                let saw = |sibling: &Sibling| self.writes[self.id(sibling) as usize].seen.contains(&gone);
+                state.versions().iter().any(|sibling| sibling.version.seen.is_full() && saw(sibling))
+            };
+            let back = |sibling: &&Sibling| {
+                let id = self.id(sibling);
+                write.seen.contains(&id) && !forgot(id)
+            };
+            let back = state.versions().iter().find(back);
             assert!(back.is_none(), "I8: {back:?} is back though {} had replaced it", self.shown(id));
         }
     }
