@@ -198,6 +198,7 @@ impl Store {
             clock_bound: options.clock_bound,
             no_tree: options.no_tree,
             group: Group::default(),
+            owed: Default::default(),
             writer: Mutex::new(Writer {
                 clock: Clock::new(facts.stamp),
                 cache: Cache::new(options.tree_cache_bytes),

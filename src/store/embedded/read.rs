@@ -164,6 +164,7 @@ impl Side for Store {
         let inner = &*self.inner;
         inner.check(collection)?;
         let snapshot = inner.engine.snapshot()?;
+        inner.owed.settle(&*inner.engine)?;
         let mut filling = Filling { page: Page::default(), bytes: 0, max_bytes, last: None };
         match what {
             Selection::Range(range) => {

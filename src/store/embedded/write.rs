@@ -159,12 +159,19 @@ pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durabi
     }
     let journalled = store.journal.stage(std::mem::take(&mut plan.gathered), commit, now, &mut batch);
     let events = plan.events.take();
+    let gives = plan.gives(store, writer.clock);
     drop((plan, snapshot));
     // Readers of sketches see neither folded rows with an old tail nor the reverse; others wait for no sync.
     let held = staged.iter().any(Staged::folds).then(|| store.sketches.hold());
+    if gives && durability == Durability::Buffered {
+        store.owed.owe(commit);
+    }
     if let Err(error) = store.engine.commit(&mut batch, durability) {
         writer.failed = true;
         return Err(error.into());
+    }
+    if durability == Durability::Synced {
+        store.owed.settled(commit);
     }
     for (collection, touched, laid) in trees {
         writer.cache.absorb(collection, touched, &laid);
@@ -411,6 +418,12 @@ impl Plan {
             self.gathered.add(&run, journal::Change { collection, position, key, before: before.as_ref(), after });
         }
         Fate::Applied
+    }
+
+    /// Whether it gives out stamps of this store's own after those that its clock has given.
+    fn gives(&self, store: &Inner, clock: Clock) -> bool {
+        let versions = self.changed().filter_map(|slot| slot.now.as_ref()).flat_map(State::versions);
+        versions.map(|sibling| &sibling.version).any(|own| own.actor == store.actor && own.stamp > clock.last())
     }
 
     fn changed(&self) -> impl Iterator<Item = &Slot> {
