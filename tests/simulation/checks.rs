@@ -50,7 +50,7 @@ impl World {
         if proven && calm && both {
             self.both_have(session, in_scope);
         }
-        let still = [near, far].iter().all(|half| half.at_start.prints == self.peers[half.peer].held.prints);
+        let still = [near, far].iter().all(|half| half.commit == self.peers[half.peer].commit);
         if verdict == Verdict::Differs && still && session.options.intent == Intent::Diff {
             self.found_exactly(session, in_scope);
         }

@@ -46,6 +46,8 @@ pub(crate) struct Half {
     /// What the peer held when the session began, and when it read its roots last.
     pub(crate) at_start: Held,
     pub(crate) at_cut: Option<Held>,
+    /// Its commit number when the session began.
+    pub(crate) commit: u64,
     /// Undos, restores and the like of this peer until then.
     pub(crate) upheavals: u64,
     /// Its run in the journal, once it has changed something.
@@ -88,7 +90,8 @@ pub(crate) struct Session {
 }
 
 impl Half {
-    fn new(machine: Machine, peer: usize, side: Arc<dyn Side>, at_start: Held, upheavals: u64) -> Self {
+    fn new(machine: Machine, end: End) -> Self {
+        let End { peer, side, held: at_start, upheavals, commit } = end;
         Self {
             machine,
             peer,
@@ -104,6 +107,7 @@ impl Half {
             closed: false,
             at_start,
             at_cut: None,
+            commit,
             upheavals,
             run: None,
         }
@@ -130,6 +134,7 @@ pub(crate) struct End {
     pub(crate) side: Arc<dyn Side>,
     pub(crate) held: Held,
     pub(crate) upheavals: u64,
+    pub(crate) commit: u64,
 }
 
 impl Session {
@@ -139,10 +144,8 @@ impl Session {
         let opener = Opener::new(mine.definition, mine.keys, life(&*a.side), options.clone(), 0);
         let responder = Responder::new(theirs.definition, theirs.keys, life(&*b.side), Grant::everywhere(Rights::ALL))
             .with_planner(shape.planner);
-        let halves = [
-            Half::new(Machine::Opener(Box::new(opener)), a.peer, a.side, a.held, a.upheavals),
-            Half::new(Machine::Responder(Box::new(responder)), b.peer, b.side, b.held, b.upheavals),
-        ];
+        let halves =
+            [Half::new(Machine::Opener(Box::new(opener)), a), Half::new(Machine::Responder(Box::new(responder)), b)];
         let mut session = Self {
             number,
             halves,

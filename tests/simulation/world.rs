@@ -294,7 +294,7 @@ impl World {
             let run = if writes { store.in_run(header)? } else { None };
             let at = &world.peers[peer];
             let side: Arc<dyn Side> = run.unwrap_or_else(|| Arc::new(store));
-            Ok(End { peer, side, held: at.held.clone(), upheavals: at.upheavals })
+            Ok(End { peer, side, held: at.held.clone(), upheavals: at.upheavals, commit: at.commit })
         };
         let ends = end(self, a, b, true).and_then(|near| Ok((near, end(self, b, a, false)?)));
         let (near, far) = match ends {
