@@ -340,10 +340,13 @@ impl Oracle {
             if !self.is_promised(id as WriteId) {
                 continue;
             }
-            let covered =
-                |held: &Held| held.states.get(&write.key).is_some_and(|state| self.covers(state, id as WriteId));
+            let (key, id) = (write.key, id as WriteId);
+            // A state that is full of newer ones is none that has it.
+            let has =
+                |state: &State| self.holds(state, id) || self.covers(state, id) && self.keeps(key) == Keeps::Newest;
+            let covered = |held: &Held| held.states.get(&key).is_some_and(|state| has(state));
             if !disks.iter().any(covered) {
-                self.writes[id].forgiven = true;
+                self.writes[id as usize].forgiven = true;
                 forgiven += 1;
             }
         }
