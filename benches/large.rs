@@ -1,6 +1,7 @@
 //! What the real binary costs on large stores, each side a process of its own: time, memory, bytes.
 //!
-//! `cargo bench --bench large -- [records] [differences] [bytes of a value]`. The method is in `benches/README.md`.
+//! `cargo bench --bench large -- [records] [differences] [bytes of a value] [copy]`. The method is in `benches/README.md`. With
+//! `copy` the other side is a copy of the first, where a fill would take too long.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -9,7 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 fn main() {
-    let mut args = std::env::args().skip(1).filter(|arg| !arg.starts_with("--"));
+    let typed: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let copies = typed.iter().any(|arg| arg == "copy");
+    let mut args = typed.into_iter();
     let mut number = |default| args.next().and_then(|arg| arg.parse::<u64>().ok()).unwrap_or(default);
     let (n, d, value) = (number(100_000), number(1000), number(100) as usize);
     let dir = tempfile::tempdir().expect("a directory");
@@ -25,7 +28,11 @@ fn main() {
     std::fs::remove_file(at("all.kv")).expect("removed");
 
     let b = at("b");
-    reknit(dir.path(), &["init".as_ref(), b.as_os_str(), "--like".as_ref(), a.as_os_str()]);
+    if copies {
+        copy(&a, &b);
+    } else {
+        reknit(dir.path(), &["init".as_ref(), b.as_os_str(), "--like".as_ref(), a.as_os_str()]);
+    }
     let mut server = Server::start(dir.path(), &b);
     let run = |what: &str, server: &Server, command: &str, more: &[&str]| {
         let mut typed: Vec<&std::ffi::OsStr> = vec![command.as_ref(), a.as_os_str(), server.address.as_ref()];
@@ -34,11 +41,13 @@ fn main() {
         ran.lines.iter().for_each(|line| println!("  {line}"));
         ran
     };
-    let filled = run("fill an empty side", &server, "repair", &["--apply"]);
-    println!("  {:.2} of the rate of the import", imported.seconds / filled.seconds);
-    // A new process, so that its peak is of what follows.
-    server.stop();
-    server = Server::start(dir.path(), &b);
+    if !copies {
+        let filled = run("fill an empty side", &server, "repair", &["--apply"]);
+        println!("  {:.2} of the rate of the import", imported.seconds / filled.seconds);
+        // A new process, so that its peak is of what follows.
+        server.stop();
+        server = Server::start(dir.path(), &b);
+    }
     run("check, equal", &server, "check", &[]);
     run("diff, equal", &server, "diff", &["--limit", "0"]);
     server.stop();
@@ -54,6 +63,19 @@ fn main() {
     run("check, equal again", &server, "check", &[]);
     server.stop();
     timed(dir.path(), "verify", None, &["verify".as_ref(), b.as_os_str()]);
+}
+
+/// Copies a directory with all that is in it.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).expect("a directory");
+    for item in std::fs::read_dir(from).expect("a directory") {
+        let (path, target) = item.map(|item| (item.path(), to.join(item.file_name()))).expect("an item");
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).expect("copied");
+        }
+    }
 }
 
 /// Gives so many keys, scattered, new values.

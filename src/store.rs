@@ -29,6 +29,8 @@ use reknit_core::sketch::Sketch;
 use reknit_core::{Actor, CollectionId, Definition, Keys, Position, Range, Summary};
 
 #[doc(hidden)]
+pub mod answer;
+#[doc(hidden)]
 pub mod contract;
 mod embedded;
 pub mod engine;

@@ -6,10 +6,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use reknit_core::Actor;
 use reknit_core::difference::Difference;
 use reknit_core::journal::RunId;
-use reknit_core::life::Sighting;
 use reknit_core::message::Message;
 use reknit_core::query::{Answer, Incoming, Query};
 use reknit_core::session::{Counts, Input, Opener, Outcome, Output, Responder, SessionError};
@@ -19,12 +17,10 @@ use tokio::task::JoinSet;
 
 use super::NodeError;
 use super::lanes::{self, Job, Traffic};
-use crate::store::{Durability, Side, StoreError};
+use crate::store::{Side, StoreError, answer};
 use crate::transport::limits::SILENCE_MAX;
 use crate::transport::{Link, TransportError};
 
-/// Items that one question lists.
-const LIST_ITEMS: usize = 256;
 /// Events that may wait; a lane is read no further while they do.
 const EVENTS_MAX: usize = 32;
 /// Record frames that may be under way between a lane and the store.
@@ -170,7 +166,7 @@ struct Driver {
     stop: tokio::sync::watch::Receiver<bool>,
     stopped: bool,
     applying: usize,
-    chunks: lanes::Chunks,
+    chunks: answer::Chunks,
     held: std::collections::VecDeque<Message>,
 }
 
@@ -202,7 +198,7 @@ impl Driver {
             stop,
             stopped: false,
             applying: 0,
-            chunks: lanes::Chunks::default(),
+            chunks: answer::Chunks::default(),
             held: Default::default(),
         }
     }
@@ -283,15 +279,24 @@ impl Driver {
         // Whoever waits for its own time waits for nobody.
         let silence = wake.is_none().then_some(SILENCE_MAX);
         let stopped = self.stopped;
-        tokio::select! {
-            event = self.events.recv() => event.unwrap_or(Event::Ended),
-            () = sleep(wake) => Event::Time,
-            () = sleep(limit) => Event::Stop,
-            () = told(&mut self.stop), if !stopped => Event::Stop,
-            () = sleep(silence) => {
-                let silent = format!("the peer said nothing for {} minutes", SILENCE_MAX.as_secs() / 60);
-                Event::Broken(TransportError::Lost(silent))
-            }
+        let (wake, limit) = (sleep(wake), sleep(limit));
+        tokio::pin!(wake, limit);
+        loop {
+            let passed = self.traffic().total();
+            return tokio::select! {
+                event = self.events.recv() => event.unwrap_or(Event::Ended),
+                () = &mut wake => Event::Time,
+                () = &mut limit => Event::Stop,
+                () = told(&mut self.stop), if !stopped => Event::Stop,
+                () = sleep(silence) => match self.traffic().total() == passed {
+                    true => {
+                        let silent = format!("the peer said nothing for {} minutes", SILENCE_MAX.as_secs() / 60);
+                        Event::Broken(TransportError::Lost(silent))
+                    }
+                    // A peer that takes in what it is sent has nothing to say meanwhile.
+                    false => continue,
+                },
+            };
         }
     }
 
@@ -333,7 +338,7 @@ impl Driver {
     fn ask(&mut self, query: Query) {
         let (side, sender) = (self.side.clone(), self.sender.clone());
         self.tasks.spawn(async move {
-            let answer = tokio::task::spawn_blocking(move || ask_side(&*side, query)).await;
+            let answer = tokio::task::spawn_blocking(move || answer::answer(&*side, query)).await;
             let answer = answer.unwrap_or_else(|panic| Err(StoreError::Panicked(panic.to_string())));
             let _ = sender.send(Event::Answer(answer)).await;
         });
@@ -384,36 +389,4 @@ async fn told(stop: &mut tokio::sync::watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         std::future::pending().await
     }
-}
-
-fn ask_side(side: &dyn Side, query: Query) -> Result<Answer, StoreError> {
-    Ok(match query {
-        Query::Cut => Answer::Cut(side.cut()?),
-        Query::Introduce => Answer::Cut(side.introduce()?),
-        Query::Meet(peer, commit) => {
-            let cut = side.introduce()?;
-            Answer::Met(cut, side.meet(Actor(peer.actor), Sighting { nonce: peer.nonce, commit }, false)?)
-        }
-        Query::Confirm(peer, commit) => {
-            side.meet(Actor(peer.actor), Sighting { nonce: peer.nonce, commit }, true)?;
-            Answer::Confirmed
-        }
-        Query::Recognise(met, whole) => Answer::Recognised(side.recognise(&met, whole)?),
-        Query::Views(collection, asks) => Answer::Views(side.view(collection, &asks)?),
-        Query::Items(collection, ranges) => Answer::Items(side.items(collection, &ranges)?),
-        Query::Sketches(collection, ranges, cells) => Answer::Sketches(side.sketches(collection, &ranges, cells)?),
-        Query::Rests(collection, ranges) => Answer::Rests(side.rests(collection, &ranges)?),
-        Query::List(collection, range, after) => {
-            let (items, next) = side.list(collection, range, after, LIST_ITEMS)?;
-            Answer::Listed(items, next)
-        }
-        Query::Apply(collection, batch) => Answer::Applied(side.apply(collection, batch, Durability::Buffered)?),
-        Query::Overwrite(collection, batch) => {
-            Answer::Applied(side.overwrite(collection, batch, Durability::Buffered)?)
-        }
-        Query::Sync => {
-            side.sync()?;
-            Answer::Synced
-        }
-    })
 }

@@ -1,31 +1,22 @@
 //! The lanes of one session as tasks: frames in, frames out, records read from the store as the lane takes them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use reknit_core::bounds::{KEY_BYTES_MAX, RECORD_FRAME_BYTES_MAX, VALUE_BYTES_MAX};
-use reknit_core::canonical::Reader;
+use reknit_core::Record;
 use reknit_core::message::{Message, Transfer};
-use reknit_core::query::{Guard, Incoming, Page, Selection};
-use reknit_core::session::{Guards, SessionError};
+use reknit_core::query::Selection;
+use reknit_core::session::Guards;
 use reknit_core::wire::RecordFrame;
-use reknit_core::{Keys, Position, Record};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::driver::{Event, StreamError};
 use super::packing;
+use crate::store::answer::Frames;
 use crate::store::{Side, StoreError};
 use crate::transport::{FrameReader, FrameWriter, LaneCounts, Link, TransportError};
-
-/// Bytes of records that are read from the store at once.
-const PAGE_BYTES: usize = RECORD_FRAME_BYTES_MAX / 2;
-/// Bytes of a record that is sent whole; a larger one is cut into chunks.
-const WHOLE_BYTES_MAX: usize = RECORD_FRAME_BYTES_MAX / 2;
-/// Large records that may be half received at once.
-const CHUNKED_MAX: usize = 2;
 
 /// Records to be streamed.
 pub(super) struct Job {
@@ -258,124 +249,23 @@ async fn write_records(
 /// Streams one job: pages from the store, frames to the lane, no faster than the lane takes them.
 async fn stream(writer: &mut FrameWriter, job: Job, side: &Arc<dyn Side>) -> Result<(), StreamError> {
     let Job { transfer, selections, given, guards } = job;
-    let keys = side.describe().keys;
-    let mut filling = Filling { writer, transfer, guards, keys, records: Vec::new(), bytes: 0, sent: 0 };
-    let mut moved = 0;
-    for selection in selections {
-        let selection = Arc::new(selection);
-        let mut after: Option<(Position, Vec<u8>)> = None;
-        loop {
-            let page = read_page(side, transfer, &selection, after).await.map_err(StreamError::Store)?;
-            moved += page.moved;
-            let bare = matches!(*selection, Selection::Bare(_) | Selection::Versions { bare: true, .. });
-            for record in page.records {
-                filling.put(record, bare).await?;
-            }
-            after = page.next;
-            if after.is_none() {
-                break;
-            }
-        }
-    }
-    for record in given {
-        filling.put(record, false).await?;
-    }
-    filling.flush().await?;
-    let records = filling.sent;
-    send(writer, &RecordFrame::End { transfer, records, moved }).await
-}
-
-/// Records on their way into frames.
-struct Filling<'w> {
-    writer: &'w mut FrameWriter,
-    transfer: Transfer,
-    guards: Guards,
-    keys: Arc<Keys>,
-    records: Vec<Incoming>,
-    bytes: usize,
-    sent: u64,
-}
-
-impl Filling<'_> {
-    /// Adds a record, without its contents if the receiver holds them.
-    async fn put(&mut self, mut record: Record, bare: bool) -> Result<(), StreamError> {
-        let guard = match &self.guards {
-            Guards::Join if bare => {
-                record.strip(&self.keys);
-                Guard::Bare
-            }
-            Guards::Join => Guard::Join,
-            Guards::Compared(guards) => Guard::IfShort(guards.get(&record.key).copied().flatten()),
+    let mut frames = Frames::new(side.describe().keys, transfer, selections, given, guards);
+    loop {
+        let side = side.clone();
+        let next = move || {
+            let frame = frames.next(&*side);
+            (frames, frame)
         };
-        let incoming = Incoming { guard, record };
-        self.sent += 1;
-        let weight = packing::weight(&incoming);
-        if weight > WHOLE_BYTES_MAX {
-            return send_chunks(self.writer, self.transfer, &incoming).await;
+        let step = tokio::task::spawn_blocking(next).await;
+        let (rest, frame) = step.map_err(|panic| StreamError::Store(StoreError::Panicked(panic.to_string())))?;
+        frames = rest;
+        match frame.map_err(StreamError::Store)? {
+            Some(frame) => send(writer, &frame).await?,
+            None => return Ok(()),
         }
-        self.bytes += weight;
-        self.records.push(incoming);
-        if self.bytes >= PAGE_BYTES { self.flush().await } else { Ok(()) }
     }
-
-    async fn flush(&mut self) -> Result<(), StreamError> {
-        self.bytes = 0;
-        let records = std::mem::take(&mut self.records);
-        if records.is_empty() {
-            return Ok(());
-        }
-        send(self.writer, &RecordFrame::Records { transfer: self.transfer, records }).await
-    }
-}
-
-async fn read_page(
-    side: &Arc<dyn Side>,
-    transfer: Transfer,
-    selection: &Arc<Selection>,
-    after: Option<(Position, Vec<u8>)>,
-) -> Result<Page, StoreError> {
-    let (side, selection) = (side.clone(), selection.clone());
-    let read = move || side.read(transfer.1, &selection, after, PAGE_BYTES);
-    let page = tokio::task::spawn_blocking(read).await;
-    page.unwrap_or_else(|panic| Err(StoreError::Panicked(panic.to_string())))
 }
 
 async fn send(writer: &mut FrameWriter, frame: &RecordFrame) -> Result<(), StreamError> {
     writer.write(&packing::pack(frame)).await.map_err(StreamError::Transport)
-}
-
-async fn send_chunks(writer: &mut FrameWriter, transfer: Transfer, incoming: &Incoming) -> Result<(), StreamError> {
-    let mut whole = Vec::new();
-    incoming.record.encode(&mut whole);
-    let (guard, total) = (incoming.guard, whole.len() as u64);
-    for bytes in whole.chunks(PAGE_BYTES) {
-        send(writer, &RecordFrame::Chunk { transfer, guard, total, bytes: bytes.to_vec() }).await?;
-    }
-    Ok(())
-}
-
-/// Large records that come in chunks, put together again.
-#[derive(Default)]
-pub(super) struct Chunks(BTreeMap<Transfer, Vec<u8>>);
-
-impl Chunks {
-    /// Adds a chunk; gives the record once it is whole. Grows by what came, never by what is claimed.
-    pub(super) fn add(&mut self, transfer: Transfer, total: u64, bytes: &[u8]) -> Result<Option<Record>, SessionError> {
-        if total > (VALUE_BYTES_MAX + KEY_BYTES_MAX + 4096) as u64 || self.0.len() > CHUNKED_MAX {
-            return Err(SessionError::Unexpected("a record above the largest that is allowed"));
-        }
-        let so_far = self.0.entry(transfer).or_default();
-        so_far.extend_from_slice(bytes);
-        match (so_far.len() as u64).cmp(&total) {
-            std::cmp::Ordering::Less => Ok(None),
-            std::cmp::Ordering::Greater => Err(SessionError::Unexpected("more bytes of a record than it has")),
-            std::cmp::Ordering::Equal => {
-                let whole = self.0.remove(&transfer).unwrap_or_default();
-                let mut reader = Reader::new(&whole);
-                let record = Record::decode(&mut reader)?;
-                reader.end()?;
-                Ok(Some(record))
-            }
-        }
-    }
 }

@@ -2,9 +2,9 @@
 //!
 //! Hashes never compress, so the control lane stays plain; what a frame holds is the core's concern.
 
+use reknit_core::DecodeError;
 use reknit_core::bounds::{KEY_BYTES_MAX, RECORD_FRAME_BYTES_MAX};
 use reknit_core::wire::RecordFrame;
-use reknit_core::{DecodeError, query::Incoming};
 
 const PLAIN: u8 = 0;
 const ZSTD: u8 = 1;
@@ -43,17 +43,12 @@ pub(super) fn unpack(bytes: &[u8]) -> Result<RecordFrame, DecodeError> {
     }
 }
 
-/// Bytes that a record takes in a frame, about.
-pub(super) fn weight(incoming: &Incoming) -> usize {
-    incoming.record.weight() + 16
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use reknit_core::CollectionId;
     use reknit_core::message::Transfer;
-    use reknit_core::query::Guard;
+    use reknit_core::query::{Guard, Incoming};
     use reknit_core::{Actor, Content, Record, Sibling, Stamp, State, Version};
 
     fn frame(value: Vec<u8>) -> RecordFrame {

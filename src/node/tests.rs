@@ -2,9 +2,11 @@
 
 mod path;
 
+use std::time::Duration;
+
 use super::*;
 use crate::store::{Durability, Op, Options as StoreOptions, Store};
-use crate::transport::{Address, CloseCode};
+use crate::transport::{Address, CloseCode, FrameReader, FrameWriter};
 use reknit_core::dataset::Collection;
 use reknit_core::session::{Direction, Intent, Verdict};
 use reknit_core::{CollectionId, DatasetId, DatasetKey, Definition};
@@ -134,6 +136,55 @@ fn a_peer_that_says_nothing_does_not_hold_a_session_for_ever() {
         assert!(matches!(ended, Err(NodeError::Transport(TransportError::Lost(_)))), "{ended:?}");
         assert_eq!(began.elapsed().as_secs(), crate::transport::limits::SILENCE_MAX.as_secs());
         drop(near);
+    });
+}
+
+/// Two ends of a link on which each frame of records takes a while.
+async fn slow(each: Duration) -> (Link, Link) {
+    let ((near, a), (b, far)) = (Link::pair(), Link::pair());
+    let (a_records, b_records) = (a.records.await.expect("a lane"), b.records.await.expect("a lane"));
+    let carry = |mut from: FrameReader, mut to: FrameWriter, each: Duration| {
+        tokio::spawn(async move {
+            while let Ok(Some(frame)) = from.read().await {
+                tokio::time::sleep(each).await;
+                if to.write(&frame).await.is_err() {
+                    return;
+                }
+            }
+            let _ = to.finish().await;
+        });
+    };
+    carry(a.control.reader, b.control.writer, Duration::ZERO);
+    carry(b.control.reader, a.control.writer, Duration::ZERO);
+    carry(a_records.reader, b_records.writer, each);
+    carry(b_records.reader, a_records.writer, each);
+    (near, far)
+}
+
+#[test]
+fn a_peer_that_takes_in_records_for_long_is_not_silent() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    runtime.expect("a runtime").block_on(async {
+        let (full, empty) = (store(1), store(2));
+        let ops = (0..4000u32).map(|n| Op::put(n.to_be_bytes(), vec![7; 1000])).collect();
+        full.batch(ops, Durability::Buffered).expect("written");
+        // What lies between the two after the last was sent takes less than a silence would.
+        let each = Duration::from_secs(180);
+        let (near, far) = slow(each).await;
+        let (_stop, stopped) = tokio::sync::watch::channel(false);
+        let answering = tokio::spawn(answer_session(
+            Arc::new(empty.clone()),
+            far,
+            Grant::everywhere(Rights::ALL),
+            None,
+            stopped.clone(),
+        ));
+        let began = tokio::time::Instant::now();
+        let options = Options::new(Intent::Repair(Direction::Both));
+        let report = open_session(Arc::new(full), near, options, Budget::default(), stopped, &mut |_| ()).await;
+        assert_eq!(report.expect("a report").outcome.verdict, Verdict::InSync);
+        assert!(began.elapsed() > crate::transport::limits::SILENCE_MAX, "{:?}", began.elapsed());
+        answering.await.expect("no panic").expect("an end");
     });
 }
 

@@ -82,6 +82,7 @@ struct Inner {
     clock_bound: Millis,
     no_tree: bool,
     group: Group,
+    owed: commit::Owed,
     writer: Mutex<Writer>,
     head: RwLock<Arc<Cut>>,
     watchers: watch::Watchers,

@@ -12,6 +12,8 @@ pub mod journal;
 pub mod life;
 pub mod mark;
 pub mod message;
+#[doc(hidden)]
+pub mod planted;
 pub mod policy;
 pub mod query;
 pub mod range;

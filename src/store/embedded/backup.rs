@@ -42,7 +42,7 @@ impl Store {
         let from = super::open::open_rows(backup, marked(backup)?, options)?;
         let to = claim(dir, options)?;
         engine::copy_all(&*from, &*to, progress)?;
-        revive(&*to)?;
+        revive(&*to, options)?;
         drop((from, to));
         mark(dir, options.engine)?;
         Self::open(dir, options)

@@ -2,7 +2,7 @@
 //! What a commit holds, and how it is laid over records and trees, is the concern of [`super::write`].
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -10,11 +10,44 @@ use std::time::{Duration, Instant};
 use super::write::{Done, Write};
 use super::{Inner, StoreError};
 use crate::store::Durability;
+use crate::store::engine::{Engine, EngineError};
 
 /// Records that one commit may hold, save when one caller hands in more; bounds the wait of the others.
 const GROUP_WRITES_MAX: usize = 20_000;
 /// How long a leader waits for writers that were in the last group to hand in again, at most.
 const GATHER_MAX: Duration = Duration::from_micros(300);
+
+/// Commits of versions of this store's own that a crash would take: what a peer is given must not be among them, since their
+/// stamps would be given out again.
+#[derive(Default)]
+pub(super) struct Owed {
+    /// The newest commit that was not synced when it was made.
+    newest: AtomicU64,
+    /// Everything up to this commit is synced.
+    synced: AtomicU64,
+}
+
+impl Owed {
+    /// Notes a commit that is about to be made.
+    pub(super) fn owe(&self, commit: u64) {
+        self.newest.fetch_max(commit, Ordering::SeqCst);
+    }
+
+    /// Syncs what is owed, if anything is.
+    pub(super) fn settle(&self, engine: &dyn Engine) -> Result<(), EngineError> {
+        let newest = self.newest.load(Ordering::SeqCst);
+        if self.synced.load(Ordering::SeqCst) < newest {
+            engine.sync()?;
+            self.synced.fetch_max(newest, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    /// Notes that everything up to a commit is synced.
+    pub(super) fn settled(&self, commit: u64) {
+        self.synced.fetch_max(commit, Ordering::SeqCst);
+    }
+}
 
 /// What one caller wants written.
 struct Request {

@@ -11,7 +11,7 @@ use reknit_core::query::{Cut, Recognition};
 use reknit_core::{Actor, CollectionId, DecodeError, Range, Stamp, State};
 
 use super::commit::submit;
-use super::open::{put_life, random};
+use super::open::{Random, put_life};
 use super::read::records_after;
 use super::rows::{self, Opened};
 use super::write::Write;
@@ -35,6 +35,7 @@ pub(super) struct Lives {
     nonce: u64,
     /// The last stamp before this opening.
     before: Stamp,
+    random: Random,
     introduced: AtomicBool,
     renewal: Mutex<Option<Renewal>>,
 }
@@ -66,7 +67,12 @@ impl Renewal {
 }
 
 impl Lives {
-    pub(super) fn open(snapshot: &dyn Snapshot, actor: Actor, before: Stamp) -> Result<Self, StoreError> {
+    pub(super) fn open(
+        snapshot: &dyn Snapshot,
+        actor: Actor,
+        before: Stamp,
+        random: &Random,
+    ) -> Result<Self, StoreError> {
         let renewal = match snapshot.get(&rows::meta(RENEWAL))? {
             Some(value) => Some(
                 Renewal::decode(&value)
@@ -77,6 +83,7 @@ impl Lives {
         Ok(Self {
             actor: AtomicU64::new(actor.0),
             nonce: random()?,
+            random: random.clone(),
             before,
             introduced: AtomicBool::new(false),
             renewal: Mutex::new(renewal),
@@ -123,6 +130,7 @@ pub(super) fn settle(
     marker: &Path,
     snapshot: &dyn Snapshot,
     actor: Actor,
+    random: &Random,
     batch: &mut Batch,
 ) -> Result<Actor, StoreError> {
     let Some(here) = place(marker) else { return Ok(actor) };
@@ -182,8 +190,11 @@ impl Store {
     /// Puts this opening on record, synced, before a peer hears of it; gives the cut.
     pub(super) fn introduce_now(&self) -> Result<Cut, StoreError> {
         let inner = &*self.inner;
+        // A commit number that a peer heard of is not to be lost by a crash: that would look like a rollback.
+        let cut = inner.head();
+        inner.owed.settle(&*inner.engine)?;
         if inner.lives.introduced.load(Ordering::Acquire) {
-            return Ok(inner.head());
+            return Ok(cut);
         }
         let mut writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if inner.lives.introduced.load(Ordering::Acquire) {
@@ -288,7 +299,7 @@ impl Store {
         let inner = &*self.inner;
         {
             let mut writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
-            let renewal = Renewal { old: inner.lives.actor(), after, new: Actor(random()?) };
+            let renewal = Renewal { old: inner.lives.actor(), after, new: Actor((inner.lives.random)()?) };
             let snapshot = inner.engine.snapshot()?;
             let mut batch = Batch::new();
             put_life(renewal.new, &mut batch);

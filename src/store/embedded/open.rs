@@ -36,6 +36,9 @@ const KEY: &str = "key";
 const LIFE: &str = "life";
 const ROW_FORMAT: &str = "format";
 
+/// Where lives and nonces are drawn from.
+pub(super) type Random = Arc<dyn Fn() -> Result<u64, StoreError> + Send + Sync>;
+
 /// How a store is to be kept and run.
 #[derive(Clone)]
 pub struct Options {
@@ -51,6 +54,9 @@ pub struct Options {
     pub clock: Arc<dyn Fn() -> Millis + Send + Sync>,
     /// How far a record's stamp may be ahead of the wall clock, in milliseconds.
     pub clock_bound: Millis,
+    /// Where lives and nonces are drawn from.
+    #[doc(hidden)]
+    pub random: Random,
     /// For tests: positions keep only so many bits, so that they collide.
     #[doc(hidden)]
     pub position_bits: Option<u32>,
@@ -71,6 +77,7 @@ impl Default for Options {
             policies: Policies::default(),
             clock: Arc::new(wall_clock),
             clock_bound: CLOCK_BOUND_MILLIS,
+            random: Arc::new(random),
             position_bits: None,
             no_tree: false,
             fold_at: FOLD_AT,
@@ -92,7 +99,7 @@ impl Store {
     pub fn create(dir: &Path, definition: Definition, key: DatasetKey, options: &Options) -> Result<Self, StoreError> {
         definition.check().map_err(StoreError::Definition)?;
         let engine = claim(dir, options)?;
-        found(&*engine, &definition, &key)?;
+        found(&*engine, &definition, &key, options)?;
         mark(dir, options.engine)?;
         Self::over_at(dir.to_path_buf(), engine, options)
     }
@@ -132,7 +139,7 @@ impl Store {
         options: &Options,
     ) -> Result<Self, StoreError> {
         definition.check().map_err(StoreError::Definition)?;
-        found(&*engine, &definition, &key)?;
+        found(&*engine, &definition, &key, options)?;
         Self::over(engine, options)
     }
 
@@ -140,6 +147,13 @@ impl Store {
     #[doc(hidden)]
     pub fn over(engine: Arc<dyn Engine>, options: &Options) -> Result<Self, StoreError> {
         Self::over_at(PathBuf::from("memory"), engine, options)
+    }
+
+    /// Opens the store whose rows `engine` has, which are a copy, as [`Store::restore`] does.
+    #[doc(hidden)]
+    pub fn restored_over(engine: Arc<dyn Engine>, options: &Options) -> Result<Self, StoreError> {
+        revive(&*engine, options)?;
+        Self::over(engine, options)
     }
 
     /// Reads the facts, draws the nonce of this opening, and begins a new life if the directory is a copy.
@@ -168,11 +182,11 @@ impl Store {
         let journal = super::journal::Journal::open(&*snapshot)?;
         let quarantine = super::quarantine::Quarantine::open(&*snapshot)?;
         let mut batch = Batch::new();
-        let actor = lives::settle(&dir.join(MARKER), &*snapshot, facts.actor, &mut batch)?;
+        let actor = lives::settle(&dir.join(MARKER), &*snapshot, facts.actor, &options.random, &mut batch)?;
         if actor == facts.actor {
             lives::end_last(&*snapshot, (facts.commit, facts.stamp), &mut batch)?;
         }
-        let lives = Lives::open(&*snapshot, actor, facts.stamp)?;
+        let lives = Lives::open(&*snapshot, actor, facts.stamp, &options.random)?;
         drop(snapshot);
         engine.commit(&mut batch, Durability::Synced)?;
         let mut keys = Keys::new(&facts.key);
@@ -191,6 +205,7 @@ impl Store {
             clock_bound: options.clock_bound,
             no_tree: options.no_tree,
             group: Group::default(),
+            owed: Default::default(),
             writer: Mutex::new(Writer {
                 clock: Clock::new(facts.stamp),
                 cache: Cache::new(options.tree_cache_bytes),
@@ -242,20 +257,20 @@ pub(super) fn claim(dir: &Path, options: &Options) -> Result<Arc<dyn Engine>, St
 }
 
 /// Writes the facts that a store begins with.
-fn found(engine: &dyn Engine, definition: &Definition, key: &DatasetKey) -> Result<(), StoreError> {
+fn found(engine: &dyn Engine, definition: &Definition, key: &DatasetKey, options: &Options) -> Result<(), StoreError> {
     let mut batch = Batch::new();
     batch.put(&rows::meta(ROW_FORMAT), &[rows::FORMAT]);
     batch.put(&rows::meta(DEFINITION), &definition.encode());
     batch.put(&rows::meta(KEY), key.as_bytes());
-    put_life(Actor(random()?), &mut batch);
+    put_life(Actor((options.random)()?), &mut batch);
     put_head(0, &Clock::default(), &mut batch);
     Ok(engine.commit(&mut batch, Durability::Synced)?)
 }
 
 /// Gives the rows in `engine` a life of their own.
-pub(super) fn revive(engine: &dyn Engine) -> Result<(), StoreError> {
+pub(super) fn revive(engine: &dyn Engine, options: &Options) -> Result<(), StoreError> {
     let mut batch = Batch::new();
-    put_life(Actor(random()?), &mut batch);
+    put_life(Actor((options.random)()?), &mut batch);
     Ok(engine.commit(&mut batch, Durability::Synced)?)
 }
 

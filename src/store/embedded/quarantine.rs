@@ -2,12 +2,13 @@
 //! decides. What is too far ahead is the core's to say ([`reknit_core::Clock`]).
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use reknit_core::stamp::TooFarAhead;
 use reknit_core::{CollectionId, Millis, Stamp, State};
 
 use super::commit::submit;
+use super::journal::Writing;
 use super::rows;
 use super::write::{Fate, Write};
 use super::{Inner, Store, StoreError};
@@ -136,7 +137,7 @@ pub(super) fn look_up(
     batch: &mut Batch,
 ) -> Result<(), StoreError> {
     for write in writes {
-        let Write::Release { collection, key, how, state } = write else { continue };
+        let Write::Release { collection, key, how, state, .. } = write else { continue };
         let row = rows::quarantined(*collection, key);
         let Some(value) = snapshot.get(&row)? else { continue };
         let held = rows::read_quarantined(&row, &value)?;
@@ -187,7 +188,7 @@ impl Store {
     /// # Errors
     /// What the engine met; nothing has then changed.
     pub fn release(&self, collection: CollectionId, key: &[u8], how: Release) -> Result<bool, StoreError> {
-        let write = Write::Release { collection, key: key.to_vec(), how, state: None };
+        let write = Write::Release { collection, key: key.to_vec(), how, state: None, run: None };
         let done = submit(&self.inner, vec![write], Durability::Synced)?;
         Ok(done.fates != [Fate::Moved])
     }
@@ -197,14 +198,24 @@ impl Store {
     /// # Errors
     /// What the engine met; those that left before stay out.
     pub fn release_all(&self, how: Release) -> Result<u64, StoreError> {
+        self.release_in(how, None)
+    }
+
+    /// The same, under a run.
+    pub(super) fn release_in(&self, how: Release, run: Option<&Arc<Writing>>) -> Result<u64, StoreError> {
         let mut left = 0;
         let mut after: Option<(CollectionId, Vec<u8>)> = None;
         while self.quarantined_count() > 0 {
             let page = self.quarantined(after.as_ref().map(|(collection, key)| (*collection, key.as_slice())), PAGE)?;
             let Some(last) = page.last() else { break };
             after = Some((last.collection, last.key.clone()));
-            let release =
-                |held: Quarantined| Write::Release { collection: held.collection, key: held.key, how, state: None };
+            let release = |held: Quarantined| Write::Release {
+                collection: held.collection,
+                key: held.key,
+                how,
+                state: None,
+                run: run.cloned(),
+            };
             let writes = page.into_iter().map(release).collect();
             let done = submit(&self.inner, writes, Durability::Synced)?;
             left += done.fates.iter().filter(|fate| **fate != Fate::Moved).count() as u64;

@@ -19,7 +19,6 @@ use reknit_core::{Actor, CollectionId, Content, Entry, Position, Range, Record, 
 
 use super::commit::submit;
 use super::journal::{InRun, Writing};
-use super::quarantine::Release;
 use super::rows::{self, Stored};
 use super::sketches;
 use super::tree::Tree;
@@ -180,6 +179,7 @@ impl Side for Store {
         let inner = &*self.inner;
         inner.check(collection)?;
         let snapshot = inner.engine.snapshot()?;
+        inner.owed.settle(&*inner.engine)?;
         let mut filling = Filling { page: Page::default(), bytes: 0, max_bytes, last: None };
         match what {
             Selection::Range(range) => {
@@ -242,7 +242,6 @@ impl Side for Store {
         if header.opener {
             self.inner.journal.admits()?;
         }
-        self.release_all(Release::Due)?;
         Ok(Some(Arc::new(InRun { store: self.clone(), writing: Writing::new(header) })))
     }
 

@@ -44,7 +44,7 @@ pub(super) enum Write {
     /// What an earlier life wrote is given to the one that goes on.
     Reattribute { collection: CollectionId, key: Vec<u8> },
     /// A record that leaves quarantine, with its state once that was looked up.
-    Release { collection: CollectionId, key: Vec<u8>, how: Release, state: Option<State> },
+    Release { collection: CollectionId, key: Vec<u8>, how: Release, state: Option<State>, run: Option<Arc<Writing>> },
     /// The opaque bytes that a collection's rows are laid out by.
     Layout { collection: CollectionId, bytes: Option<Vec<u8>> },
 }
@@ -174,12 +174,19 @@ pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durabi
     }
     let journalled = store.journal.stage(std::mem::take(&mut plan.gathered), commit, now, &mut batch);
     let events = plan.events.take();
+    let gives = plan.gives(store, writer.clock);
     drop((plan, snapshot));
     // Readers of sketches see neither folded rows with an old tail nor the reverse; others wait for no sync.
     let held = staged.iter().any(Staged::folds).then(|| store.sketches.hold());
+    if gives && durability == Durability::Buffered {
+        store.owed.owe(commit);
+    }
     if let Err(error) = store.engine.commit(&mut batch, durability) {
         writer.failed = true;
         return Err(error.into());
+    }
+    if durability == Durability::Synced {
+        store.owed.settled(commit);
     }
     for (collection, touched, laid) in trees {
         writer.cache.absorb(collection, touched, &laid);
@@ -401,8 +408,8 @@ impl Plan {
                     None => return Fate::Kept,
                 }
             }
-            (Write::Release { state, how, .. }, Some(slot)) => match admit(store, clock, now, slot, how, state) {
-                Ok(state) => (slot, Some(state), Origin::Session, None),
+            (Write::Release { state, how, run, .. }, Some(slot)) => match admit(store, clock, now, slot, how, state) {
+                Ok(state) => (slot, Some(state), Origin::Session, run),
                 Err(fate) => return fate,
             },
             (Write::Restore { expected, state, run, .. }, Some(slot)) => {
@@ -439,6 +446,12 @@ impl Plan {
             self.gathered.add(&run, journal::Change { collection, position, key, before: before.as_ref(), after });
         }
         Fate::Applied
+    }
+
+    /// Whether it gives out stamps of this store's own after those that its clock has given.
+    fn gives(&self, store: &Inner, clock: Clock) -> bool {
+        let versions = self.changed().filter_map(|slot| slot.now.as_ref()).flat_map(State::versions);
+        versions.map(|sibling| &sibling.version).any(|own| own.actor == store.lives.actor() && own.stamp > clock.last())
     }
 
     fn changed(&self) -> impl Iterator<Item = &Slot> {

@@ -11,6 +11,7 @@ use reknit_core::{Actor, CollectionId, Position, Range, Summary};
 
 use super::Writing;
 use crate::store::embedded::Store;
+use crate::store::embedded::quarantine::Release;
 use crate::store::{Durability, Listed, Side, SideInfo, StoreError};
 
 /// A store that is written under a run.
@@ -29,6 +30,8 @@ impl Side for InRun {
     }
 
     fn introduce(&self) -> Result<Cut, StoreError> {
+        // Records are to move: what is due leaves quarantine first, and can be undone like what the run brings.
+        self.store.release_in(Release::Due, Some(&self.writing))?;
         Side::introduce(&self.store)
     }
 

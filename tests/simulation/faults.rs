@@ -1,0 +1,171 @@
+//! What goes wrong: processes die, disks are put back or emptied, clocks jump, links break.
+
+use reknit::store::Store;
+
+use crate::tally::Where;
+use crate::world::World;
+
+const DAY: i64 = 86_400_000;
+
+impl World {
+    /// Lets one fault happen, or begin.
+    pub(crate) fn fail(&mut self) {
+        self.tally.faults += 1;
+        let peer = self.draw.below(self.peers.len());
+        match self.draw.below(20) {
+            0..3 => {
+                self.tally.note("fault: crash");
+                self.crash(peer, Where::Idle);
+            }
+            3..10 => {
+                let (operations, done) = (self.draw.below(12) as u32, self.draw.below(2) == 0);
+                self.peers[peer].disk.arm(operations, done);
+                self.tally.note("fault: dies at work");
+                self.event(&[10, peer as u64, u64::from(operations)], || {
+                    format!("peer {peer} will die in {operations} operations, done: {done}")
+                });
+            }
+            10 => self.step_clock(peer, "fault: clock a day ahead", DAY),
+            11 => self.step_clock(peer, "fault: clock a day back", -DAY),
+            12 => {
+                let by = self.draw.below(100_000) as i64 - 50_000;
+                self.step_clock(peer, "fault: clock off a little", by);
+            }
+            13 | 14 => self.restore(peer),
+            15 => self.empty(peer),
+            16 | 17 => self.part(),
+            _ => self.break_link(),
+        }
+        if self.draw.below(2) == 0 {
+            let image = self.peers[peer].disk.durable();
+            self.peers[peer].images.push(image);
+        }
+    }
+
+    fn step_clock(&mut self, peer: usize, name: &str, by: i64) {
+        self.tally.note(name);
+        self.peers[peer].skew += by;
+        let skew = self.peers[peer].skew;
+        self.event(&[11, peer as u64, skew as u64], || format!("the clock of peer {peer} is off by {skew} ms"));
+    }
+
+    /// The process of a peer dies, and is started again until it stays.
+    pub(crate) fn crash(&mut self, peer: usize, doing: Where) {
+        self.die(peer, doing);
+        self.peers[peer].unsynced.clear();
+        loop {
+            if self.faulty && self.draw.below(self.shape.crash_again) == 0 {
+                let operation = self.draw.below(3) as u32;
+                let done = self.draw.below(2) == 0;
+                self.peers[peer].disk.arm(operation, done);
+            }
+            self.advance();
+            let options = self.store_options(peer);
+            self.wind(peer);
+            let opened = Store::over(self.peers[peer].disk.engine(), &options);
+            self.peers[peer].disk.disarm();
+            match opened {
+                Ok(store) => {
+                    // Only what was promised since it began this life is looked for; undos move within that.
+                    self.opened(peer, store);
+                    break;
+                }
+                Err(error) => {
+                    assert!(self.peers[peer].disk.died().is_some(), "peer {peer} does not open: {error}");
+                    self.die(peer, Where::Opening);
+                }
+            }
+        }
+        let at = &mut self.peers[peer];
+        let commit = at.commit;
+        at.runs.values_mut().for_each(|steps| steps.retain(|step| step.new.is_none() || step.commit <= commit));
+        at.runs.retain(|_, steps| !steps.is_empty() && steps.iter().all(|step| step.new.is_some()));
+        let life = self.store(peer).actor();
+        self.oracle.kept_promises(life, &self.peers[peer].held);
+        self.journal_is_whole(peer);
+    }
+
+    fn die(&mut self, peer: usize, doing: Where) {
+        let died = self.peers[peer].disk.died();
+        self.tally.died(doing, died.unwrap_or(crate::disk::Point::Idle));
+        self.close(peer);
+        for session in &mut self.sessions {
+            for nth in 0..2 {
+                if session.halves[nth].peer == peer {
+                    session.kill(nth, &mut self.draw);
+                }
+            }
+        }
+        let (gone, of) = self.peers[peer].disk.crash(&mut self.draw);
+        self.event(&[12, peer as u64, gone as u64, of as u64], || {
+            format!("peer {peer} died: {doing:?}, {died:?}; {gone} of {of} unsynced commits are gone")
+        });
+    }
+
+    /// A backup of a peer is put back, by the tool that is made for it.
+    fn restore(&mut self, peer: usize) {
+        let images = self.peers[peer].images.len();
+        if images == 0 {
+            return self.break_link();
+        }
+        self.tally.note("fault: restored");
+        let image = self.peers[peer].images[self.draw.below(images)].clone();
+        self.die(peer, Where::Idle);
+        self.peers[peer].disk.replace(image);
+        self.wind(peer);
+        let options = self.store_options(peer);
+        let store = Store::restored_over(self.peers[peer].disk.engine(), &options).expect("a backup opens");
+        self.renewed(peer, store);
+    }
+
+    /// A peer loses everything, and begins anew.
+    fn empty(&mut self, peer: usize) {
+        self.tally.note("fault: emptied");
+        self.die(peer, Where::Idle);
+        self.peers[peer].disk.replace(Default::default());
+        self.wind(peer);
+        self.found(peer);
+        self.peers[peer].upheavals += 1;
+        self.peers[peer].runs.clear();
+        self.forgive();
+    }
+
+    fn renewed(&mut self, peer: usize, store: Store) {
+        self.opened(peer, store);
+        self.peers[peer].upheavals += 1;
+        self.peers[peer].runs.clear();
+        self.forgive();
+    }
+
+    /// What only a disk that is gone had may be gone.
+    pub(crate) fn forgive(&mut self) {
+        let disks: Vec<_> = self.peers.iter().map(|peer| peer.disk.durable()).collect();
+        let disks: Vec<_> = disks.iter().map(|rows| self.oracle.held(rows).0).collect();
+        let forgiven = self.oracle.forgive(&disks);
+        self.tally.add("acknowledged writes that only a lost disk had", forgiven as u64);
+    }
+
+    fn part(&mut self) {
+        if self.islands.iter().any(|island| *island > 0) {
+            self.islands.fill(0);
+        } else {
+            self.tally.note("fault: partition");
+            for nth in 0..self.islands.len() {
+                self.islands[nth] = self.draw.below(2) as u8;
+            }
+        }
+        let islands: Vec<u64> = self.islands.iter().map(|island| u64::from(*island)).collect();
+        self.event(&islands, || format!("islands {islands:?}"));
+    }
+
+    pub(crate) fn break_link(&mut self) {
+        self.tally.note("fault: link broken");
+        if self.sessions.is_empty() {
+            return;
+        }
+        let nth = self.draw.below(self.sessions.len());
+        self.sessions[nth].cut_link(&mut self.draw);
+        let number = self.sessions[nth].number;
+        self.event(&[13, number], || format!("the link of session {number} broke"));
+    }
+}

@@ -1,0 +1,14 @@
+//! Whole clusters in one thread, from a seed: the real core and the real store over a pretended network, disk and clock.
+//! Operations and faults are drawn, everything that must hold is checked, and the same seed always does the same.
+
+mod checks;
+mod disk;
+mod faults;
+mod operations;
+mod oracle;
+mod runs;
+mod session;
+mod shape;
+mod tally;
+mod tree;
+mod world;

@@ -1,0 +1,361 @@
+//! What users and operators do: writes, repairs, undos, resolutions.
+
+use reknit::core::difference::Side as Which;
+use reknit::core::journal::RunKind;
+use reknit::core::query::{Guard, Incoming};
+use reknit::core::row::{Row, Value, encode};
+use reknit::core::session::{Direction, Intent, Options as SessionOptions, Planner};
+use reknit::core::{Actor, CollectionId, Content, Keeps, Record, Sibling, Stamp, State, Version};
+use reknit::store::{Durability, JournalLimits, Op, Resolution, Resolved, Side, StoreError, Undo};
+
+use crate::oracle::{Cause, Step};
+use crate::tally::Where;
+use crate::world::World;
+
+/// Milliseconds of half a day.
+const HALF_A_DAY: u64 = 43_200_000;
+
+impl World {
+    /// Does one operation.
+    pub(crate) fn operate(&mut self) {
+        self.tally.operations += 1;
+        let peer = self.draw.below(self.peers.len());
+        match self.draw.below(100) {
+            0..34 => self.write(peer),
+            34..40 => self.write_many(peer),
+            40..72 => self.meet(),
+            72..78 => self.undo(peer),
+            78..82 => self.resume(peer),
+            82..92 => self.resolve(peer),
+            92..94 => self.strangers(peer),
+            94..97 => self.bound_journal(peer),
+            _ => self.sync(peer),
+        }
+    }
+
+    fn some_key(&mut self) -> (CollectionId, Vec<u8>) {
+        let collection = CollectionId(self.draw.below(self.shape.policies.len()) as u16);
+        // Some keys are written often.
+        let most = if self.draw.below(3) == 0 { self.shape.keys.min(4) } else { self.shape.keys };
+        (collection, format!("key {}", self.draw.below(most)).into_bytes())
+    }
+
+    /// A value that no other write has.
+    fn value(&mut self) -> Vec<u8> {
+        self.values += 1;
+        let mut row = Row::new();
+        let number = i128::from(self.values);
+        let pad = "x".repeat(self.draw.below(self.shape.value_bytes + 1));
+        let size = self.draw.below(20) as i128;
+        for (name, value) in [("number", Value::Int(number)), ("size", Value::Int(size)), ("pad", Value::Text(pad))] {
+            row.set(name, value).expect("a small row");
+        }
+        encode(&row)
+    }
+
+    fn write(&mut self, peer: usize) {
+        let (collection, key) = self.some_key();
+        let store = self.store(peer);
+        let op = match self.draw.below(10) {
+            0..3 => Op::delete(key.clone()),
+            3 => {
+                let expires = self.now.saturating_sub(1_000) + self.draw.below(100_000) as u64;
+                Op::Put { key: key.clone(), value: self.value(), expires: Some(expires) }
+            }
+            _ => Op::put(key.clone(), self.value()),
+        };
+        let at = collection_of(&store, collection);
+        let done = match &op {
+            Op::Delete { key } => at.delete(key),
+            op => at.batch(vec![op.clone()], Durability::Synced).map(|_| true),
+        };
+        let Some(done) = self.local(peer, done, Where::Writing) else { return };
+        let id = self.oracle.key(collection, &key);
+        let state = self.peers[peer].held.states.get(&id).cloned();
+        match op {
+            Op::Put { value, expires, .. } => {
+                self.tally.note(if expires.is_some() { "put that expires" } else { "put" });
+                self.acknowledge(peer);
+                let state = state.expect("it was written");
+                let held = state.winner();
+                let same = state.versions().len() == 1 && held.value() == Some(&value) && held.expires == expires;
+                assert!(same, "a put of {key:?} left {state:?}");
+            }
+            _ if done => {
+                self.tally.note("delete");
+                self.acknowledge(peer);
+                let gone = state.is_some_and(|state| state.versions().len() == 1 && !state.is_live());
+                assert!(gone, "a delete of {key:?} left something");
+            }
+            _ => self.tally.note("delete of nothing"),
+        }
+    }
+
+    fn write_many(&mut self, peer: usize) {
+        let n = 1 + self.draw.below(20);
+        let (collection, _) = self.some_key();
+        let ops = (0..n).map(|_| {
+            let key = self.some_key().1;
+            if self.draw.below(5) == 0 { Op::delete(key) } else { Op::put(key, self.value()) }
+        });
+        let ops: Vec<Op> = ops.collect();
+        let synced = self.draw.below(2) == 0;
+        self.batch(peer, collection, ops, synced);
+    }
+
+    pub(crate) fn batch(&mut self, peer: usize, collection: CollectionId, ops: Vec<Op>, synced: bool) {
+        let durability = if synced { Durability::Synced } else { Durability::Buffered };
+        let store = self.store(peer);
+        let done = collection_of(&store, collection).batch(ops, durability);
+        if self.local(peer, done, Where::Writing).is_some() {
+            self.tally.note(if synced { "batch" } else { "buffered batch" });
+            if synced {
+                self.acknowledge(peer);
+            }
+        }
+    }
+
+    /// Fills a peer with every key, so that trees have depth.
+    pub(crate) fn fill(&mut self) {
+        for collection in 0..self.shape.policies.len() {
+            let filled = self.shape.filled;
+            let ops: Vec<Op> = (0..filled).map(|nth| Op::put(format!("key {nth}"), self.value())).collect();
+            for some in ops.chunks(200) {
+                self.batch(0, CollectionId(collection as u16), some.to_vec(), true);
+            }
+        }
+    }
+
+    /// What came of something that a user did at a peer; nothing if the process died of it.
+    fn local<T>(&mut self, peer: usize, done: Result<T, StoreError>, doing: Where) -> Option<T> {
+        let (_, fresh) = self.observe(peer, Cause::Local);
+        self.peers[peer].unsynced.extend(fresh);
+        if self.peers[peer].disk.died().is_some() {
+            self.crash(peer, doing);
+            return None;
+        }
+        Some(done.unwrap_or_else(|error| panic!("{doing:?} at peer {peer}: {error}")))
+    }
+
+    fn sync(&mut self, peer: usize) {
+        let done = self.store(peer).sync();
+        if self.local(peer, done, Where::Writing).is_some() {
+            self.tally.note("sync");
+            self.acknowledge(peer);
+        }
+    }
+
+    /// Two peers begin a session, of whatever kind.
+    fn meet(&mut self) {
+        if self.sessions.len() >= self.shape.sessions {
+            let nth = self.draw.below(self.sessions.len());
+            while self.sessions.len() > nth && self.draw.below(200) > 0 {
+                if !self.step(nth) {
+                    break;
+                }
+            }
+        }
+        let a = self.draw.below(self.peers.len());
+        let b = (a + 1 + self.draw.below(self.peers.len() - 1)) % self.peers.len();
+        let (name, intent) = match self.draw.below(20) {
+            0..12 => ("repair", Intent::Repair(Direction::Both)),
+            12..14 => ("pull", Intent::Repair(Direction::To(Which::Mine))),
+            14..16 => ("push", Intent::Repair(Direction::To(Which::Theirs))),
+            16 => ("mirror", Intent::Repair(Direction::Both)),
+            17 | 18 => ("diff", Intent::Diff),
+            _ => ("check", Intent::Check),
+        };
+        let mut options = self.session_options(intent);
+        if name == "mirror" {
+            let side = if self.draw.below(2) == 0 { Which::Mine } else { Which::Theirs };
+            options.mirror = Some(side);
+        }
+        if self.draw.below(5) == 0 {
+            options.scope = vec![CollectionId(self.draw.below(self.shape.policies.len()) as u16)];
+        }
+        if self.begin(a, b, options) {
+            self.tally.note(name);
+        }
+    }
+
+    pub(crate) fn session_options(&mut self, intent: Intent) -> SessionOptions {
+        let shape = &self.shape;
+        let planner = if self.draw.below(4) == 0 { Planner::default() } else { shape.planner };
+        let (settle, requests) = (shape.settle, shape.requests);
+        // A diff that has found some of what differs is not compared again at full width: a digest of one byte may hide more.
+        let width = if intent == Intent::Diff { shape.width.max(6) } else { shape.width };
+        SessionOptions { settle, width, requests, planner, ..SessionOptions::new(intent) }
+    }
+
+    /// Undoes some run, and checks each key of it against what the run was seen to change.
+    fn undo(&mut self, peer: usize) {
+        let busy = self.sessions.iter().any(|session| session.halves.iter().any(|half| half.peer == peer));
+        let store = self.store(peer);
+        let runs = store.runs();
+        let undoable = |(id, run): &(_, reknit::core::journal::Run)| {
+            let done = run.undone.is_some_and(|undone| undone.done);
+            (!done && !run.dropped && (run.end.is_some() || !busy)).then_some((*id, run.header.kind))
+        };
+        let runs: Vec<_> = runs.iter().filter_map(undoable).collect();
+        if runs.is_empty() {
+            return;
+        }
+        // The last ones are undone most.
+        let nth = runs.len() - 1 - self.draw.below(runs.len().min(3));
+        let (run, kind) = runs[nth];
+        let how = if self.draw.below(4) == 0 { Undo::Everywhere } else { Undo::Here };
+        let mut how = how;
+        let before = self.peers[peer].held.clone();
+        let mut died = false;
+        let done = loop {
+            let store = self.store(peer);
+            if let Ok(run) = store.run(run)
+                && let Some(undoing) = run.undone
+                && let Ok(by) = store.run(undoing.by)
+            {
+                // One that was cut short goes on as it began.
+                how = if matches!(by.header.kind, RunKind::Undo(_)) { Undo::Here } else { Undo::Everywhere };
+            }
+            let done = store.undo(run, how, &mut |_| (), &mut |_| ());
+            self.peers[peer].upheavals += 1;
+            let cause = if how == Undo::Here { Cause::Undo } else { Cause::Session };
+            let (steps, _) = self.observe(peer, cause);
+            if self.peers[peer].disk.died().is_some() {
+                died = true;
+                self.crash(peer, Where::Undoing);
+                continue;
+            }
+            match done {
+                Ok(done) => {
+                    if !died {
+                        self.peers[peer].runs.insert(done.by, steps);
+                    }
+                    break done;
+                }
+                Err(StoreError::JournalFull { .. }) => return self.tally.note("undo: the journal is full"),
+                // It had come to its end before the process died.
+                Err(StoreError::Undone { .. }) if died => return,
+                Err(StoreError::NoRun { .. }) if died => return,
+                Err(error) => panic!("an undo of run {run} at peer {peer}: {error}"),
+            }
+        };
+        self.tally.note(if how == Undo::Here { "undo" } else { "undo everywhere" });
+        if kind.undoes().is_some() {
+            self.tally.note("undo of an undo");
+        }
+        self.event(&[6, peer as u64, run.0, done.restored, done.skipped], || {
+            format!("peer {peer} undid run {run}: {done:?}")
+        });
+        if how == Undo::Here && !died {
+            self.undone_exactly(peer, run, &before);
+        }
+        self.forgive();
+    }
+
+    /// Walks backwards through what a run changed, as an undo should have.
+    fn undone_exactly(&mut self, peer: usize, run: reknit::core::journal::RunId, before: &crate::oracle::Held) {
+        let Some(steps) = self.peers[peer].runs.get(&run).cloned() else { return };
+        let mut expected = (*before.states).clone();
+        for Step { key, old, new, .. } in steps.into_iter().rev() {
+            if expected.get(&key) == new.as_ref() {
+                match old {
+                    Some(old) => expected.insert(key, old),
+                    None => expected.remove(&key),
+                };
+            }
+        }
+        let after = &self.peers[peer].held.states;
+        for (key, state) in &expected {
+            assert!(
+                after.get(key) == Some(state),
+                "I15: an undo of run {run} at peer {peer} left key {key} as {:?}, not as {state:?}",
+                after.get(key)
+            );
+        }
+        assert!(after.len() == expected.len(), "I15: an undo of run {run} at peer {peer} left keys that had not been");
+    }
+
+    fn resume(&mut self, peer: usize) {
+        let resumed = self.store(peer).resume();
+        if let Some(Some(_)) = self.local(peer, resumed, Where::Writing) {
+            self.tally.note("resume");
+        }
+    }
+
+    fn resolve(&mut self, peer: usize) {
+        let store = self.store(peer);
+        let id = CollectionId(self.draw.below(self.shape.policies.len()) as u16);
+        let collection = collection_of(&store, id);
+        let conflicts = collection.conflicts(None, 20);
+        let Some(conflicts) = self.local(peer, conflicts, Where::Writing) else { return };
+        if conflicts.is_empty() {
+            return;
+        }
+        let conflict = &conflicts[self.draw.below(conflicts.len())];
+        let by = match self.draw.below(4) {
+            0 => Resolution::Value(self.value()),
+            1 => Resolution::Delete,
+            _ => Resolution::Version(self.draw.below(conflict.versions.len())),
+        };
+        let resolved = collection.resolve(conflict, by);
+        if let Some(resolved) = self.local(peer, resolved, Where::Writing) {
+            assert_eq!(resolved, Resolved::Written, "nobody else writes meanwhile");
+            self.tally.note("resolve");
+            self.acknowledge(peer);
+        }
+    }
+
+    /// Many whom nobody knows have written one key.
+    fn strangers(&mut self, peer: usize) {
+        let (collection, key) = self.some_key();
+        let store = self.store(peer);
+        let keeps = store.definition().keeps(collection);
+        if !self.shape.strangers || keeps == Keeps::Newest {
+            return;
+        }
+        let n = 10 + self.draw.below(30);
+        let id = self.oracle.key(collection, &key);
+        let mut batch = Vec::new();
+        let mut ids = Vec::new();
+        for _ in 0..n {
+            let millis = self.now.saturating_sub(self.draw.below(10_000) as u64);
+            let version =
+                Version::after(Stamp(Stamp::at(millis).0 + self.values % 60_000), Actor(self.draw.bits()), []);
+            let sibling = Sibling { version, content: Content::Live(self.value()), expires: None };
+            ids.push(self.oracle.stranger(id, sibling.clone(), peer, store.actor()));
+            let record = Record { key: key.clone(), state: State::single(sibling) };
+            batch.push(Incoming { record, guard: Guard::Join });
+        }
+        let applied = store.apply(collection, batch, Durability::Synced);
+        let Some(applied) = self.local(peer, applied, Where::Writing) else { return };
+        self.tally.note("strangers");
+        if !applied.refused.is_empty() {
+            return;
+        }
+        let state = self.peers[peer].held.states.get(&id).cloned().expect("they have written");
+        for id in ids {
+            assert!(self.oracle.covers(&state, id), "I1: {} went at once", self.oracle.shown(id));
+            if !self.oracle.is_beyond(&state, id) {
+                self.oracle.acknowledge(id);
+            }
+        }
+    }
+
+    /// The journal may hold little, or much again.
+    fn bound_journal(&mut self, peer: usize) {
+        let bytes = [1 << 30, 1 << 30, 20_000, 2_000][self.draw.below(4)];
+        let age = [HALF_A_DAY, 60 * HALF_A_DAY][self.draw.below(2)];
+        let dropped = self.store(peer).set_journal_limits(JournalLimits { bytes, age });
+        if let Some(dropped) = self.local(peer, dropped, Where::Writing) {
+            self.tally.note("journal bounded");
+            self.tally.add("runs dropped", dropped);
+            let runs: std::collections::BTreeSet<_> = self.store(peer).runs().into_iter().map(|(id, _)| id).collect();
+            self.peers[peer].runs.retain(|id, _| runs.contains(id));
+        }
+    }
+}
+
+pub(crate) fn collection_of(store: &reknit::store::Store, id: CollectionId) -> reknit::store::Collection {
+    let name = &store.definition().collections[usize::from(id.0)].name;
+    store.collection(name).expect("the dataset has it")
+}

@@ -1,0 +1,422 @@
+//! What must hold, from the history of all writes: which write had seen which, and what therefore may be gone.
+//! It knows nothing of trees, sessions or stores; states of keys are what it is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::rc::Rc;
+
+use reknit::core::canonical::Reader;
+use reknit::core::record::Dot;
+use reknit::core::stamp::CLOCK_BOUND_MILLIS;
+use reknit::core::{Actor, CollectionId, Content, Definition, Keeps, Sibling, Stamp, State};
+
+use crate::disk::{Changed, Map};
+
+pub(crate) type KeyId = u32;
+pub(crate) type WriteId = u32;
+
+/// Tag, collection and position come before the key in the row of a record; a checksum before what is kept of it.
+const ROW_HEAD: usize = 11;
+const CHECKSUM: usize = 8;
+
+/// One write, by whomever.
+pub(crate) struct Write {
+    pub(crate) key: KeyId,
+    pub(crate) sibling: Sibling,
+    /// All writes of the key that this one replaced, directly or not.
+    seen: BTreeSet<WriteId>,
+    /// Those that may be taken for replaced too: what its writer's sessions had replaced before they were undone.
+    passed: BTreeSet<WriteId>,
+    pub(crate) acked: bool,
+    /// It may be gone: the only disks that had it are.
+    forgiven: bool,
+    /// It was made by a session or an undo, of content that was there.
+    derived: bool,
+    origin: usize,
+    /// The life of the store that took it.
+    life: Actor,
+}
+
+/// Why a state changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// A write of this peer's user.
+    Local,
+    /// A session.
+    Session,
+    /// The states of before a run came back.
+    Undo,
+}
+
+/// What a peer has.
+#[derive(Clone, Default)]
+pub(crate) struct Held {
+    pub(crate) states: Rc<BTreeMap<KeyId, Rc<State>>>,
+    /// For each collection a sum over its records.
+    pub(crate) prints: Vec<u128>,
+}
+
+/// Who makes a change.
+pub(crate) struct Who<'a> {
+    pub(crate) peer: usize,
+    pub(crate) actor: Actor,
+    /// The latest time that its wall clock ever told.
+    pub(crate) latest: u64,
+    /// Whether another peer has a version of a key.
+    pub(crate) elsewhere: &'a dyn Fn(KeyId, Dot) -> bool,
+}
+
+/// One change of one key.
+#[derive(Clone)]
+pub(crate) struct Step {
+    pub(crate) key: KeyId,
+    pub(crate) commit: u64,
+    pub(crate) old: Option<Rc<State>>,
+    pub(crate) new: Option<Rc<State>>,
+}
+
+pub(crate) struct Oracle {
+    definition: Definition,
+    pub(crate) keys: Vec<(CollectionId, Vec<u8>)>,
+    ids: BTreeMap<(u16, Vec<u8>), KeyId>,
+    pub(crate) writes: Vec<Write>,
+    by_dot: BTreeMap<Dot, WriteId>,
+    of_key: Vec<Vec<WriteId>>,
+    /// The greatest stamp of each actor that was acknowledged.
+    acked: BTreeMap<Actor, Stamp>,
+}
+
+impl Oracle {
+    pub(crate) fn new(definition: Definition) -> Self {
+        Self {
+            definition,
+            keys: Vec::new(),
+            ids: BTreeMap::new(),
+            writes: Vec::new(),
+            by_dot: BTreeMap::new(),
+            of_key: Vec::new(),
+            acked: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn key(&mut self, collection: CollectionId, key: &[u8]) -> KeyId {
+        if let Some(id) = self.ids.get(&(collection.0, key.to_vec())) {
+            return *id;
+        }
+        let id = self.keys.len() as KeyId;
+        self.keys.push((collection, key.to_vec()));
+        self.of_key.push(Vec::new());
+        self.ids.insert((collection.0, key.to_vec()), id);
+        id
+    }
+
+    fn keeps(&self, key: KeyId) -> Keeps {
+        self.definition.keeps(self.keys[key as usize].0)
+    }
+
+    fn row(&mut self, row: &[u8]) -> KeyId {
+        let collection = CollectionId(u16::from_be_bytes([row[1], row[2]]));
+        self.key(collection, &row[ROW_HEAD..])
+    }
+
+    /// All that a disk holds.
+    pub(crate) fn held(&mut self, rows: &Map) -> (Held, BTreeMap<KeyId, u64>) {
+        let mut commits = BTreeMap::new();
+        let mut held = Held { prints: vec![0; self.definition.collections.len()], ..Held::default() };
+        for (row, value) in rows.range::<[u8], _>((Bound::Included([1].as_slice()), Bound::Excluded([2].as_slice()))) {
+            let key = self.row(row);
+            let (commit, bytes) = kept(value);
+            commits.insert(key, commit);
+            self.lay(&mut held, key, None, Some((commit, bytes)));
+        }
+        (held, commits)
+    }
+
+    /// Puts a change of a key into what is held; gives it as a step.
+    fn lay(&self, held: &mut Held, key: KeyId, old: Option<&[u8]>, new: Option<(u64, &[u8])>) -> Step {
+        let (collection, name) = &self.keys[key as usize];
+        let print = |bytes: &[u8]| {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&(name.len() as u64).to_be_bytes()).update(name).update(bytes);
+            let hash = hasher.finalize();
+            u128::from_be_bytes(std::array::from_fn(|i| hash.as_bytes()[i]))
+        };
+        let sum = &mut held.prints[usize::from(collection.0)];
+        if let Some(old) = old {
+            *sum = sum.wrapping_sub(print(old));
+        }
+        let states = Rc::make_mut(&mut held.states);
+        let Some((commit, bytes)) = new else {
+            return Step { key, commit: 0, old: states.remove(&key), new: None };
+        };
+        *sum = sum.wrapping_add(print(bytes));
+        let state = Rc::new(State::decode(bytes).expect("a store writes canonical states"));
+        Step { key, commit, old: states.insert(key, Rc::clone(&state)), new: Some(state) }
+    }
+
+    /// Takes over what commits changed, and checks each change. Gives the changes and the writes that are new.
+    pub(crate) fn observe(
+        &mut self,
+        who: &Who<'_>,
+        cause: Cause,
+        held: &mut Held,
+        changes: &[Changed],
+    ) -> (Vec<Step>, Vec<WriteId>) {
+        let (mut steps, mut fresh) = (Vec::new(), Vec::new());
+        for change in changes {
+            let key = self.row(&change.row);
+            let old = change.old.as_deref().map(|value| kept(value).1);
+            let step = self.lay(held, key, old, change.new.as_deref().map(kept));
+            if let Some(state) = &step.new {
+                for sibling in state.versions() {
+                    fresh.extend(self.know(who, cause, key, sibling, step.old.as_deref()));
+                }
+            }
+            self.nothing_lost(&step, cause);
+            steps.push(step);
+        }
+        (steps, fresh)
+    }
+
+    /// A version that a state holds: known, or made here and now.
+    fn know(
+        &mut self,
+        who: &Who<'_>,
+        cause: Cause,
+        key: KeyId,
+        sibling: &Sibling,
+        old: Option<&State>,
+    ) -> Option<WriteId> {
+        let version = &sibling.version;
+        if let Some(id) = self.by_dot.get(&version.dot()) {
+            let known = &self.writes[*id as usize];
+            let same = known.key == key
+                && known.sibling.content == sibling.content
+                && known.sibling.expires == sibling.expires;
+            // What a crash took before anyone else had heard of it was never written.
+            let unheard = !known.acked && version.actor == who.actor && !(who.elsewhere)(known.key, version.dot());
+            assert!(same || unheard, "I9: {:?} of key {key} was written as {:?} too", sibling, known.sibling);
+            if same {
+                return None;
+            }
+        }
+        assert!(version.actor == who.actor, "a version from nowhere: {sibling:?} at peer {}", who.peer);
+        assert!(
+            version.stamp.millis() <= who.latest + CLOCK_BOUND_MILLIS + 1,
+            "I10: peer {} stamps {} ms beyond its own clock",
+            who.peer,
+            version.stamp.millis() - who.latest
+        );
+        let last = self.acked.get(&version.actor);
+        assert!(last.is_none_or(|last| *last < version.stamp), "I10: peer {}'s clock ran backwards", who.peer);
+        let derived = cause != Cause::Local;
+        let (mut seen, mut passed) = (BTreeSet::new(), BTreeSet::new());
+        for id in old.into_iter().flat_map(State::versions).map(|had| self.id(had)) {
+            self.sees(id, &mut seen, &mut passed);
+        }
+        for id in &self.of_key[key as usize] {
+            let other = &self.writes[*id as usize];
+            let own = other.sibling.version.actor == version.actor;
+            // What a session writes says itself what it replaces elsewhere; and a writer has seen its own.
+            if derived && version.seen.seen(other.sibling.version.actor) >= Some(other.sibling.version.stamp) {
+                self.sees(*id, &mut seen, &mut passed);
+            } else if own && other.derived {
+                passed.insert(*id);
+                passed.extend(other.seen.union(&other.passed));
+            }
+        }
+        Some(self.add(Write {
+            key,
+            sibling: sibling.clone(),
+            seen,
+            passed,
+            acked: false,
+            forgiven: false,
+            derived,
+            origin: who.peer,
+            life: who.actor,
+        }))
+    }
+
+    /// Adds a write and all that it had seen.
+    fn sees(&self, id: WriteId, seen: &mut BTreeSet<WriteId>, passed: &mut BTreeSet<WriteId>) {
+        let write = &self.writes[id as usize];
+        seen.insert(id);
+        seen.extend(&write.seen);
+        passed.extend(&write.passed);
+    }
+
+    fn add(&mut self, write: Write) -> WriteId {
+        let id = self.writes.len() as WriteId;
+        self.by_dot.insert(write.sibling.version.dot(), id);
+        self.of_key[write.key as usize].push(id);
+        self.writes.push(write);
+        id
+    }
+
+    /// Announces a write of someone whom nobody knows, which has seen nothing.
+    pub(crate) fn stranger(&mut self, key: KeyId, sibling: Sibling, at: usize, life: Actor) -> WriteId {
+        let (seen, passed) = Default::default();
+        self.add(Write { key, sibling, seen, passed, acked: false, forgiven: false, derived: false, origin: at, life })
+    }
+
+    fn id(&self, sibling: &Sibling) -> WriteId {
+        self.by_dot[&sibling.version.dot()]
+    }
+
+    /// What was acknowledged stays until something comes that has seen it, or that wins by the policy.
+    fn nothing_lost(&mut self, step: &Step, cause: Cause) {
+        if cause == Cause::Undo {
+            return;
+        }
+        for sibling in step.old.iter().flat_map(|state| state.versions()) {
+            let id = self.id(sibling);
+            let Some(new) = &step.new else {
+                assert!(!self.is_promised(id), "I1: {} went ({cause:?})", self.shown(id));
+                continue;
+            };
+            let covered = self.covers(new, id) || !self.is_promised(id);
+            assert!(covered, "I1: {} went for {new:?} ({cause:?})", self.shown(id));
+            if !self.holds(new, id) && self.is_beyond(new, id) {
+                // It may be gone for good once what is full is settled, and with it what it had replaced.
+                let (mut gone, mut passed) = (BTreeSet::new(), BTreeSet::new());
+                self.sees(id, &mut gone, &mut passed);
+                gone.union(&passed).for_each(|id| self.writes[*id as usize].forgiven = true);
+            }
+        }
+    }
+
+    /// Whether a write must not be lost.
+    fn is_promised(&self, id: WriteId) -> bool {
+        let write = &self.writes[id as usize];
+        write.acked && !write.forgiven
+    }
+
+    /// Whether a state holds a write, or one that had seen it.
+    fn holds(&self, state: &State, id: WriteId) -> bool {
+        state.versions().iter().any(|sibling| {
+            let held = self.by_dot.get(&sibling.version.dot()).map(|held| (*held, &self.writes[*held as usize]));
+            held.is_some_and(|(held, write)| held == id || write.seen.contains(&id) || write.passed.contains(&id))
+        })
+    }
+
+    /// Whether a state holds a write or what rightly came in its place.
+    pub(crate) fn covers(&self, state: &State, id: WriteId) -> bool {
+        if self.holds(state, id) {
+            return true;
+        }
+        let write = &self.writes[id as usize];
+        let dot = write.sibling.version.dot();
+        match self.keeps(write.key) {
+            Keeps::Newest => state.winner().version.dot() >= dot,
+            Keeps::All => self.is_beyond(state, id),
+        }
+    }
+
+    /// Whether a state is full of newer versions: past the bound the oldest go.
+    pub(crate) fn is_beyond(&self, state: &State, id: WriteId) -> bool {
+        let dot = self.writes[id as usize].sibling.version.dot();
+        state.is_full() && state.versions().iter().all(|sibling| sibling.version.dot() > dot)
+    }
+
+    /// Whether a version was acknowledged and is missing from a state, without anything that rightly came in its place.
+    pub(crate) fn misses(&self, state: Option<&State>, sibling: &Sibling) -> bool {
+        let id = self.id(sibling);
+        self.is_promised(id) && !state.is_some_and(|state| self.covers(state, id))
+    }
+
+    pub(crate) fn acknowledge(&mut self, id: WriteId) {
+        let write = &mut self.writes[id as usize];
+        write.acked = true;
+        let last = self.acked.entry(write.sibling.version.actor).or_default();
+        *last = write.sibling.version.stamp.max(*last);
+    }
+
+    /// Whatever was acknowledged and is on none of these disks may be gone.
+    pub(crate) fn forgive(&mut self, disks: &[Held]) -> usize {
+        let mut forgiven = 0;
+        for id in 0..self.writes.len() {
+            let write = &self.writes[id];
+            if !self.is_promised(id as WriteId) {
+                continue;
+            }
+            let (key, id) = (write.key, id as WriteId);
+            // A state that is full of newer ones is none that has it.
+            let has =
+                |state: &State| self.holds(state, id) || self.covers(state, id) && self.keeps(key) == Keeps::Newest;
+            let covered = |held: &Held| held.states.get(&key).is_some_and(|state| has(state));
+            if !disks.iter().any(covered) {
+                self.writes[id as usize].forgiven = true;
+                forgiven += 1;
+            }
+        }
+        forgiven
+    }
+
+    /// A disk that came back holds all that was acknowledged there.
+    pub(crate) fn kept_promises(&self, life: Actor, held: &Held) {
+        for id in 0..self.writes.len() as WriteId {
+            let write = &self.writes[id as usize];
+            if write.life == life && self.is_promised(id) {
+                let state = held.states.get(&write.key);
+                let covered = state.is_some_and(|state| self.covers(state, id));
+                assert!(covered, "I1: {} was acknowledged and is gone after a crash: {state:?}", self.shown(id));
+            }
+        }
+    }
+
+    /// What all peers hold in the end: everything that was acknowledged is there or was replaced, and nothing is that had
+    /// been replaced.
+    pub(crate) fn conclude(&self, held: &Held) {
+        for id in 0..self.writes.len() as WriteId {
+            let write = &self.writes[id as usize];
+            if !self.is_promised(id as WriteId) {
+                continue;
+            }
+            let state = held.states.get(&write.key);
+            let covered = state.is_some_and(|state| self.covers(state, id));
+            assert!(covered, "I1: {} was acknowledged and is gone: {state:?}", self.shown(id));
+            let Some(state) = state else { continue };
+            // A vector that is full may have forgotten what it had seen.
+            let forgot = |gone: WriteId| {
+                let saw = |sibling: &Sibling| self.writes[self.id(sibling) as usize].seen.contains(&gone);
+                state.versions().iter().any(|sibling| sibling.version.seen.is_full() && saw(sibling))
+            };
+            let back = |sibling: &&Sibling| {
+                let id = self.id(sibling);
+                write.seen.contains(&id) && !forgot(id)
+            };
+            let back = state.versions().iter().find(back);
+            assert!(back.is_none(), "I8: {back:?} is back though {} had replaced it", self.shown(id));
+        }
+    }
+
+    /// A step in a few words: which writes came for which.
+    pub(crate) fn told(&self, step: &Step) -> String {
+        let ids = |state: &Option<Rc<State>>| -> Vec<WriteId> {
+            state.iter().flat_map(|state| state.versions()).map(|sibling| self.id(sibling)).collect()
+        };
+        format!("key {} {:?}→{:?}", step.key, ids(&step.old), ids(&step.new))
+    }
+
+    pub(crate) fn shown(&self, id: WriteId) -> String {
+        let write = &self.writes[id as usize];
+        let (collection, key) = &self.keys[write.key as usize];
+        let kind = if write.sibling.content == Content::Tombstone { "deletion" } else { "write" };
+        format!(
+            "{kind} {id} by peer {} of key {} ({}, {:?}) at {:?}",
+            write.origin,
+            write.key,
+            collection.0,
+            String::from_utf8_lossy(key),
+            write.sibling.version
+        )
+    }
+}
+
+/// The commit and the state that the row of a record holds.
+fn kept(value: &[u8]) -> (u64, &[u8]) {
+    let mut reader = Reader::new(&value[CHECKSUM..]);
+    let commit = reader.varint("commit of a record", u64::MAX).expect("a store writes whole rows");
+    (commit, reader.rest())
+}

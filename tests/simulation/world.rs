@@ -1,0 +1,396 @@
+//! Peers, the time, and what is under way between them: one thread, everything from the seed.
+//! Which operations and faults there are is said in the modules beside this one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use reknit::core::journal::{RunHeader, RunId, RunKind};
+use reknit::core::query::Cut;
+use reknit::core::session::{Intent, Options as SessionOptions};
+use reknit::core::{Collection, DatasetId, DatasetKey, Definition};
+use reknit::store::engine::conformance::Draw;
+use reknit::store::{Options, Side, Store, StoreError};
+
+use crate::disk::{Disk, Map};
+use crate::oracle::{Cause, Held, KeyId, Oracle, Step, Who, WriteId};
+use crate::session::{Did, End, Session};
+use crate::shape::Shape;
+use crate::tally::{Tally, Where};
+
+/// Where the pretended clock begins: some day in 2033.
+const BEGIN: u64 = 2_000_000_000_000;
+
+pub(crate) struct Peer {
+    pub(crate) disk: Disk,
+    store: Option<Store>,
+    clock: Arc<AtomicU64>,
+    random: Arc<AtomicU64>,
+    /// How far its wall clock is off, in milliseconds.
+    pub(crate) skew: i64,
+    /// The latest time that its wall clock told.
+    pub(crate) latest: u64,
+    pub(crate) held: Held,
+    /// The commit that changed each key last.
+    pub(crate) commits: BTreeMap<KeyId, u64>,
+    /// The commit number that it told last.
+    pub(crate) commit: u64,
+    /// Writes that nobody has promised yet.
+    pub(crate) unsynced: Vec<WriteId>,
+    /// Times that states came back which had been replaced.
+    pub(crate) upheavals: u64,
+    /// What its runs changed, by their numbers.
+    pub(crate) runs: BTreeMap<RunId, Vec<Step>>,
+    /// Disks of earlier, to be put back.
+    pub(crate) images: Vec<Arc<Map>>,
+}
+
+pub(crate) struct World {
+    pub(crate) shape: Shape,
+    pub(crate) draw: Draw,
+    pub(crate) now: u64,
+    pub(crate) peers: Vec<Peer>,
+    pub(crate) sessions: Vec<Session>,
+    begun: u64,
+    pub(crate) oracle: Oracle,
+    /// Which side of a partition each peer is on.
+    pub(crate) islands: Vec<u8>,
+    /// Whether faults may still happen.
+    pub(crate) faulty: bool,
+    pub(crate) tally: Tally,
+    definition: Definition,
+    trace: blake3::Hasher,
+    loud: bool,
+    pub(crate) values: u64,
+}
+
+fn key() -> DatasetKey {
+    DatasetKey::from_bytes([9; 32])
+}
+
+fn definition(shape: &Shape) -> Definition {
+    let mut definition = Definition::simple(DatasetId([7; 16]), "simulated");
+    let names = ["first", "second"];
+    let collection = |(name, policy): (&str, &&str)| Collection { name: name.into(), policy: (*policy).into() };
+    definition.collections = names.into_iter().zip(&shape.policies).map(collection).collect();
+    definition.key_index = shape.key_index;
+    definition
+}
+
+impl World {
+    pub(crate) fn new(shape: Shape, loud: bool) -> Self {
+        let definition = definition(&shape);
+        let mut world = Self {
+            draw: Draw(shape.seed.rotate_left(32) ^ 0x0dd5),
+            now: BEGIN,
+            peers: Vec::new(),
+            sessions: Vec::new(),
+            begun: 0,
+            oracle: Oracle::new(definition.clone()),
+            islands: vec![0; shape.peers],
+            faulty: false,
+            tally: Tally::default(),
+            definition,
+            trace: blake3::Hasher::new(),
+            loud,
+            values: 0,
+            shape,
+        };
+        for nth in 0..world.shape.peers {
+            let skew = world.shape.skews[nth];
+            let latest = BEGIN.saturating_add_signed(skew);
+            let peer = Peer {
+                disk: Disk::new(),
+                store: None,
+                clock: Arc::new(AtomicU64::new(latest)),
+                random: Arc::new(AtomicU64::new(world.draw.bits())),
+                skew,
+                latest,
+                held: Held::default(),
+                commits: BTreeMap::new(),
+                commit: 0,
+                unsynced: Vec::new(),
+                upheavals: 0,
+                runs: Default::default(),
+                images: Vec::new(),
+            };
+            world.peers.push(peer);
+            world.found(nth);
+        }
+        world
+    }
+
+    /// Everything, from the first write to the last check.
+    pub(crate) fn run(&mut self) {
+        self.fill();
+        self.faulty = true;
+        let (operations, faults) = (self.shape.operations as u64, self.shape.faults as u64);
+        while self.tally.operations < operations || self.tally.faults < faults {
+            self.advance();
+            let operations_left = operations.saturating_sub(self.tally.operations);
+            let faults_left = faults.saturating_sub(self.tally.faults);
+            if self.draw.below((operations_left + faults_left) as usize) < faults_left as usize {
+                self.fail();
+            } else {
+                self.operate();
+            }
+            self.go_on();
+        }
+        self.conclude();
+    }
+
+    /// Sessions go on for a while.
+    fn go_on(&mut self) {
+        for _ in 0..self.draw.below(60) {
+            if self.sessions.is_empty() {
+                return;
+            }
+            let nth = self.draw.below(self.sessions.len());
+            if !self.step(nth) && self.draw.below(40) == 0 {
+                self.break_link();
+            }
+            if self.draw.below(self.shape.breaks) == 0 {
+                self.break_link();
+            }
+            self.advance();
+        }
+    }
+
+    /// Time passes.
+    pub(crate) fn advance(&mut self) {
+        self.now += self.draw.below(self.shape.tick as usize + 1) as u64;
+    }
+
+    /// Notes something that happened, for the trace and for whoever replays.
+    pub(crate) fn event(&mut self, numbers: &[u64], text: impl FnOnce() -> String) {
+        numbers.iter().for_each(|number| {
+            self.trace.update(&number.to_le_bytes());
+        });
+        if self.loud {
+            eprintln!("{:>9} {}", self.now - BEGIN, text());
+        }
+    }
+
+    /// A digest of everything that happened.
+    pub(crate) fn trace(&self) -> blake3::Hash {
+        self.trace.finalize()
+    }
+
+    /// How a peer opens its store.
+    pub(crate) fn store_options(&self, peer: usize) -> Options {
+        let (clock, random) = (Arc::clone(&self.peers[peer].clock), Arc::clone(&self.peers[peer].random));
+        Options {
+            clock: Arc::new(move || clock.load(Ordering::Relaxed)),
+            random: Arc::new(move || {
+                let mut draw = Draw(random.load(Ordering::Relaxed));
+                let bits = draw.bits();
+                random.store(draw.0, Ordering::Relaxed);
+                Ok(bits)
+            }),
+            position_bits: self.shape.position_bits,
+            fold_at: self.shape.fold_at,
+            tree_cache_bytes: self.shape.tree_cache_bytes,
+            ..Options::default()
+        }
+    }
+
+    /// Makes an empty store where a peer's disk is empty.
+    pub(crate) fn found(&mut self, peer: usize) {
+        let options = self.store_options(peer);
+        let engine = self.peers[peer].disk.engine();
+        let store = Store::found_over(engine, self.definition.clone(), key(), &options).expect("an empty disk");
+        self.opened(peer, store);
+    }
+
+    /// Takes over a store that was just opened: what it holds is what its disk holds.
+    pub(crate) fn opened(&mut self, peer: usize, store: Store) {
+        let durable = self.peers[peer].disk.durable();
+        self.peers[peer].disk.changes();
+        let (held, commits) = self.oracle.held(&durable);
+        let at = &mut self.peers[peer];
+        at.held = held;
+        at.commits = commits;
+        at.commit = store.cut().commit;
+        at.unsynced.clear();
+        at.store = Some(store);
+        let commit = self.peers[peer].commit;
+        self.event(&[1, peer as u64, commit], || format!("peer {peer} is open at commit {commit}"));
+    }
+
+    /// The store of a peer, whose clock is set.
+    pub(crate) fn store(&mut self, peer: usize) -> Store {
+        self.wind(peer);
+        self.peers[peer].store.clone().expect("every peer is open between events")
+    }
+
+    /// Sets the clock of a peer to its time.
+    pub(crate) fn wind(&mut self, peer: usize) {
+        let at = &mut self.peers[peer];
+        let told = self.now.saturating_add_signed(at.skew);
+        at.clock.store(told, Ordering::Relaxed);
+        at.latest = at.latest.max(told);
+    }
+
+    /// Drops the store of a peer whose process is gone.
+    pub(crate) fn close(&mut self, peer: usize) {
+        self.peers[peer].store = None;
+    }
+
+    /// Looks at what a peer's disk was told since the last look, and checks it. Gives the writes that are new.
+    pub(crate) fn observe(&mut self, peer: usize, cause: Cause) -> (Vec<Step>, Vec<WriteId>) {
+        let at = &mut self.peers[peer];
+        let changes = at.disk.changes();
+        let cut = at.store.as_ref().map(Store::cut);
+        let commit = cut.as_ref().map_or(0, |cut: &Cut| cut.commit);
+        if changes.is_empty() && commit == at.commit {
+            return Default::default();
+        }
+        assert!(commit >= at.commit, "the commit number of peer {peer} fell from {} to {commit}", at.commit);
+        at.commit = commit;
+        let actor = at.store.as_ref().map(Store::actor).expect("open");
+        let latest = at.latest;
+        let mut held = std::mem::take(&mut at.held);
+        let elsewhere = |key, dot| {
+            let has = |held: &Held| held.states.get(&key).is_some_and(|state| state.only(&[dot]).is_some());
+            self.peers.iter().any(|peer| has(&peer.held))
+        };
+        let who = Who { peer, actor, latest, elsewhere: &elsewhere };
+        let (steps, fresh) = self.oracle.observe(&who, cause, &mut held, &changes);
+        let at = &mut self.peers[peer];
+        at.held = held;
+        for step in &steps {
+            match &step.new {
+                Some(_) => at.commits.insert(step.key, step.commit),
+                None => at.commits.remove(&step.key),
+            };
+        }
+        let prints: Vec<u64> = at.held.prints.iter().map(|print| *print as u64).collect();
+        let told: Vec<String> =
+            if self.loud { steps.iter().map(|step| self.oracle.told(step)).collect() } else { Vec::new() };
+        self.event(&[2, peer as u64, commit], || format!("peer {peer} is at commit {commit}: {}", told.join(", ")));
+        self.event(&prints, || format!("peer {peer} holds {prints:x?}"));
+        (steps, fresh)
+    }
+
+    /// Promises all writes of a peer.
+    pub(crate) fn acknowledge(&mut self, peer: usize) {
+        for id in std::mem::take(&mut self.peers[peer].unsynced) {
+            self.oracle.acknowledge(id);
+        }
+    }
+
+    /// Whether frames travel between two peers.
+    pub(crate) fn travels(&self, a: usize, b: usize) -> bool {
+        self.islands[a] == self.islands[b]
+    }
+
+    /// Begins a session, unless a store lets none begin.
+    pub(crate) fn begin(&mut self, a: usize, b: usize, options: SessionOptions) -> bool {
+        let end = |world: &mut Self, peer: usize, other: usize, opener: bool| -> Result<End, StoreError> {
+            let store = world.store(peer);
+            let kind = if options.mirror.is_some() { RunKind::Mirror } else { RunKind::Repair };
+            let header = RunHeader { kind, peer: format!("peer {other}"), opener, policy: String::new(), started: 0 };
+            let writes = !opener || matches!(options.intent, Intent::Repair(_));
+            let run = if writes { store.in_run(header)? } else { None };
+            let at = &world.peers[peer];
+            let side: Arc<dyn Side> = run.unwrap_or_else(|| Arc::new(store));
+            Ok(End { peer, side, held: at.held.clone(), upheavals: at.upheavals, commit: at.commit })
+        };
+        let ends = end(self, a, b, true).and_then(|near| Ok((near, end(self, b, a, false)?)));
+        let (near, far) = match ends {
+            Ok(ends) => ends,
+            Err(error) => {
+                self.refused_run(&error);
+                return false;
+            }
+        };
+        self.begun += 1;
+        let number = self.begun;
+        self.event(&[3, number, a as u64, b as u64], || format!("session {number} from {a} to {b}: {options:?}"));
+        self.sessions.push(Session::new(number, near, far, options, &self.shape, self.now));
+        true
+    }
+
+    /// A store lets no session write, for one of the reasons that it may have.
+    fn refused_run(&mut self, error: &StoreError) {
+        match error {
+            StoreError::Paused { .. } => self.tally.note("session: paused after an undo"),
+            StoreError::JournalFull { .. } => self.tally.note("session: the journal is full"),
+            error => panic!("a session failed: {error}"),
+        }
+    }
+
+    /// Does one thing of a session; tells whether there was one.
+    pub(crate) fn step(&mut self, nth: usize) -> bool {
+        let mut session = self.sessions.swap_remove(nth);
+        let (a, b) = (session.halves[0].peer, session.halves[1].peer);
+        self.wind(a);
+        self.wind(b);
+        let travels = self.travels(a, b);
+        let did = session.step(&mut self.draw, self.now, travels);
+        let worked = !matches!(did, Did::Nothing);
+        match did {
+            Did::Nothing => {}
+            Did::Worked(half, roots) => {
+                self.observe_half(&mut session, half);
+                if roots {
+                    session.halves[half].at_cut = Some(self.peers[session.halves[half].peer].held.clone());
+                }
+            }
+            Did::Failed(half, error) => {
+                self.observe_half(&mut session, half);
+                let peer = session.halves[half].peer;
+                if self.peers[peer].disk.died().is_some() {
+                    let doing = if half == 0 { Where::Opener } else { Where::Responder };
+                    self.sessions.push(session);
+                    self.crash(peer, doing);
+                    return true;
+                }
+                self.refused_run(&error);
+                self.event(&[5, session.number, half as u64], || format!("session {}: {error}", session.number));
+                session.fail(half, &error);
+            }
+        }
+        let number = session.number;
+        self.close_runs(&mut session);
+        self.event(&[4, number, u64::from(worked)], || format!("session {number} went on"));
+        if session.is_over() && session.halves.iter().all(|half| half.closed) {
+            self.judge(&session);
+        } else {
+            self.sessions.push(session);
+        }
+        let dead = (0..self.peers.len()).find(|peer| self.peers[*peer].disk.died().is_some());
+        if let Some(peer) = dead {
+            self.crash(peer, Where::Ending);
+        }
+        worked
+    }
+
+    /// Checks what an end of a session changed, and remembers it for its run.
+    fn observe_half(&mut self, session: &mut Session, half: usize) {
+        let peer = session.halves[half].peer;
+        let (steps, _) = self.observe(peer, Cause::Session);
+        if steps.is_empty() {
+            return;
+        }
+        let end = &mut session.halves[half];
+        if end.run.is_none() && self.peers[peer].disk.died().is_none() {
+            let newest = self.peers[peer].store.as_ref().and_then(|store| store.runs().last().map(|(id, _)| *id));
+            end.run = newest;
+        }
+        if let Some(run) = end.run {
+            self.peers[peer].runs.entry(run).or_default().extend(steps);
+        }
+    }
+
+    /// Ends the runs of whoever has ended.
+    fn close_runs(&mut self, session: &mut Session) {
+        for half in &mut session.halves {
+            let Some(verdict) = half.over.clone().filter(|_| !half.closed) else { continue };
+            half.closed = true;
+            let ended = half.side.end_run(&verdict);
+            let died = self.peers[half.peer].disk.died().is_some();
+            assert!(ended.is_ok() || died, "a run does not end: {:?}", ended.err());
+        }
+    }
+}
