@@ -244,3 +244,43 @@ fn every_damaged_row_of_the_journal_is_named() {
         }
     }
 }
+
+#[test]
+fn the_journal_of_a_fill_does_not_grow_with_its_keys_and_it_is_undone_all_the_same() {
+    let (full, store) = (fresh(), fresh());
+    let name = |n: u32| n.to_be_bytes().to_vec();
+    full.batch((0..2000).map(|n| Op::put(name(n), vec![7; 20])).collect(), Durability::Buffered).expect("written");
+    store.put(b"mine", b"1").expect("put");
+    let before = states(&store);
+    let run = bring(&full, &store, 500).expect("a run");
+    let held = store.run(run).expect("the run");
+    assert_eq!((held.entries, held.overwritten), (2000, 0));
+    assert!(store.journal_bytes() < 400, "{} bytes", store.journal_bytes());
+    let mut listed = BTreeSet::new();
+    let see = &mut |entry: reknit::core::journal::JournalEntry| entry.before.is_none() && listed.insert(entry.key);
+    store.run_entries(run, see).expect("entries");
+    assert_eq!(listed, (0..2000).map(name).collect());
+    assert_sound(&store, "filled");
+    // Written since: they stay, and are told.
+    store.put(&name(5), b"changed").expect("put");
+    store.delete(&name(6)).expect("deleted");
+    let (restored, skipped) = undo(&store, run);
+    assert_eq!((restored, skipped), (1998, [name(5), name(6)].into()));
+    assert_eq!(store.stats().expect("stats").records, 2);
+    assert_eq!(store.get(&name(5)).expect("get"), Some(b"changed".to_vec()));
+    assert_eq!(states(&store).0.get(b"mine".as_slice()), before.0.get(b"mine".as_slice()));
+    assert_sound(&store, "undone");
+}
+
+#[test]
+fn keys_that_are_scattered_among_others_are_named_one_by_one() {
+    let (other, store) = (fresh(), fresh());
+    let name = |n: u32| n.to_be_bytes().to_vec();
+    store.batch((0..2000).map(|n| Op::put(name(n), vec![7])).collect(), Durability::Buffered).expect("written");
+    other.batch((5000..5100).map(|n| Op::put(name(n), vec![7])).collect(), Durability::Buffered).expect("written");
+    let before = states(&store);
+    let run = bring(&other, &store, 1000).expect("a run");
+    assert!(store.journal_bytes() > 100 * 4, "{} bytes", store.journal_bytes());
+    assert_eq!(undo(&store, run), (100, BTreeSet::new()));
+    assert_eq!(states(&store), before);
+}

@@ -12,6 +12,7 @@ use crate::stamp::Millis;
 const RUN_FORMAT: u8 = 1;
 const HAS_BEFORE: u8 = 1;
 const HAS_AFTER: u8 = 2;
+const FILLED: u8 = 4;
 /// Bytes of a text of a run: whose word it was, its policy in words, its verdict.
 pub const RUN_TEXT_BYTES_MAX: usize = 4096;
 /// Bytes of the state of one key.
@@ -278,6 +279,68 @@ impl JournalEntry {
     }
 }
 
+/// What a commit of a run added where there was hardly anything: all records from one position to another that this commit
+/// has written last. So the journal of a filled store does not grow with its keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filled {
+    /// In which collection.
+    pub collection: CollectionId,
+    /// The first position.
+    pub first: Position,
+    /// The last.
+    pub last: Position,
+    /// How many records there were.
+    pub count: u64,
+}
+
+impl Filled {
+    /// Appends its canonical bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(FILLED);
+        put_varint(out, u64::from(self.collection.0));
+        out.extend_from_slice(&self.first.0.to_be_bytes());
+        out.extend_from_slice(&self.last.0.to_be_bytes());
+        put_varint(out, self.count);
+    }
+}
+
+/// What a commit of a run changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// One key.
+    Key(JournalEntry),
+    /// Keys that were not there, all together.
+    Filled(Filled),
+}
+
+impl Changed {
+    /// How many keys.
+    pub fn keys(&self) -> u64 {
+        match self {
+            Changed::Key(_) => 1,
+            Changed::Filled(filled) => filled.count,
+        }
+    }
+
+    /// Reads one from the front of `reader`.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for anything but its canonical bytes.
+    pub fn decode(reader: &mut Reader<'_>) -> Result<Changed, DecodeError> {
+        if reader.rest().first() != Some(&FILLED) {
+            return JournalEntry::decode(reader).map(Changed::Key);
+        }
+        reader.u8()?;
+        let collection = CollectionId(reader.varint("collection", u64::from(u16::MAX))? as u16);
+        let (first, last) = (Position(reader.u64()?), Position(reader.u64()?));
+        let count = reader.varint("records of a commit", u64::MAX)?;
+        if first > last {
+            return Err(DecodeError::Malformed("positions of a commit"));
+        }
+        Ok(Changed::Filled(Filled { collection, first, last, count }))
+    }
+}
+
 /// Appends the bytes of an entry whose parts lie elsewhere.
 pub fn put_entry(
     out: &mut Vec<u8>,
@@ -358,9 +421,12 @@ mod tests {
                 prop_assert_eq!(run.encode(), bytes.clone());
             }
             let mut reader = Reader::new(&bytes);
-            if let Ok(entry) = JournalEntry::decode(&mut reader) {
+            if let Ok(changed) = Changed::decode(&mut reader) {
                 let mut again = Vec::new();
-                entry.encode(&mut again);
+                match changed {
+                    Changed::Key(entry) => entry.encode(&mut again),
+                    Changed::Filled(filled) => filled.encode(&mut again),
+                }
                 prop_assert_eq!(&bytes[..again.len()], again.as_slice());
             }
         }

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use reknit_core::canonical::Blob;
-use reknit_core::journal::{JournalEntry, Run, RunEnd, RunHeader, RunId, RunKind, Undoing};
+use reknit_core::journal::{Filled, JournalEntry, Run, RunEnd, RunHeader, RunId, RunKind, Undoing};
 use reknit_core::life::Sighting;
 use reknit_core::mark::{Grain, Mark, pack_marks, pack_places};
 use reknit_core::message::*;
@@ -379,12 +379,16 @@ fn journal() {
         bytes
     };
     let before = states().remove(0).1;
+    let mut filled = Vec::new();
+    let (first, last) = (Position(5), Position(1 << 40));
+    Filled { collection: CollectionId(1), first, last, count: 300 }.encode(&mut filled);
     let lines = [
         ("run(begun)", begun.encode()),
         ("run(ended and undone)", ended.encode()),
         ("entry(inserted)", entry(None, Some(7))),
         ("entry(overwrote)", entry(Some(before.clone()), Some(7))),
         ("entry(removed)", entry(Some(before), None)),
+        ("filled", filled),
     ];
     for (_, bytes) in &lines[..2] {
         assert_eq!(Run::decode(bytes).map(|run| run.encode()), Ok(bytes.clone()));

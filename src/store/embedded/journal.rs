@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use reknit_core::canonical::Reader;
-use reknit_core::journal::{JournalEntry, Run, RunEnd, RunHeader, RunId, Undoing};
+use reknit_core::journal::{Changed, JournalEntry, Run, RunEnd, RunHeader, RunId, Undoing};
 use reknit_core::{CollectionId, Millis, Position, State};
 
 use super::rows;
 use super::{Inner, Store, StoreError};
 use crate::store::engine::{Batch, Durability, Snapshot};
 
+mod fill;
 mod side;
 mod undo;
 
@@ -91,6 +92,7 @@ struct Added {
     overwritten: u64,
     bytes: u64,
     rows: Vec<Vec<u8>>,
+    adds: fill::Adds,
     /// Position and number of row of each entry with something before.
     earlier: Vec<(CollectionId, Position, u64)>,
 }
@@ -112,6 +114,7 @@ impl Gathered {
         let Change { collection, position, key, before, after } = entry;
         reknit_core::journal::put_entry(row, collection, position, key, before, after);
         added.bytes += (row.len() - was) as u64;
+        added.adds.note(collection, position, before.is_none());
         added.entries += 1;
         if before.is_some() {
             added.overwritten += 1;
@@ -190,13 +193,27 @@ impl Journal {
     }
 
     /// Lays what was gathered into the batch of a commit.
-    pub(super) fn stage(&self, gathered: Gathered, commit: u64, now: Millis, batch: &mut Batch) -> Option<Staged> {
+    /// It changes so many keys of collections that have so many entries then.
+    pub(super) fn stage(
+        &self,
+        gathered: Gathered,
+        (commit, now): (u64, Millis),
+        changed: u64,
+        entries: impl Fn(CollectionId) -> u64,
+        batch: &mut Batch,
+    ) -> Option<Staged> {
         if !gathered.changes() {
             return None;
         }
         let known = self.known();
         let mut staged = Staged { next: known.next, runs: BTreeMap::new() };
-        for (writing, added) in gathered.runs {
+        for (writing, mut added) in gathered.runs {
+            if let Some(filled) = fill::close(&added, changed, &entries) {
+                let mut row = Vec::new();
+                filled.encode(&mut row);
+                added.bytes = row.len() as u64;
+                added.rows = vec![row];
+            }
             let id = *writing.id.get_or_init(|| RunId(staged.next));
             if id.0 >= staged.next {
                 staged.next = id.0 + 1;
@@ -253,6 +270,14 @@ fn put_run(id: RunId, run: &Run, batch: &mut Batch) {
     batch.put(&row, &rows::sealed(&row, &run.encode()));
 }
 
+/// A change of a key of which there had been something.
+fn replaced(changed: &Changed) -> Option<&JournalEntry> {
+    match changed {
+        Changed::Key(entry) if entry.before.is_some() => Some(entry),
+        _ => None,
+    }
+}
+
 /// A key as it was before a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Earlier {
@@ -279,7 +304,8 @@ impl Store {
         self.inner.journal.known().runs.get(&id).cloned().ok_or(StoreError::NoRun { run: id.0 })
     }
 
-    /// Shows the changes of a run, those of newer commits first, until `see` says no.
+    /// Shows the changes of a run, those of newer commits first, until `see` says no. Of keys that it added close together,
+    /// those that were written since are left out.
     ///
     /// # Errors
     /// [`StoreError::NoRun`], or what the store met while reading.
@@ -289,9 +315,16 @@ impl Store {
         let (start, end) = rows::packed_of(id, None);
         for row in snapshot.scan(&start, &end)? {
             let (row, value) = row?;
-            for entry in rows::read_packed(&row, &value)? {
-                if !see(entry) {
-                    return Ok(());
+            let commit = rows::read_place(&row)?.1;
+            for changed in rows::read_packed(&row, &value)? {
+                let entries = match changed {
+                    Changed::Key(entry) => vec![entry],
+                    Changed::Filled(filled) => fill::keys(&self.inner, &*snapshot, &filled, commit)?.0,
+                };
+                for entry in entries {
+                    if !see(entry) {
+                        return Ok(());
+                    }
                 }
             }
         }
@@ -382,7 +415,7 @@ impl Store {
             for (row, value) in &batch_rows {
                 batch.delete(row);
                 let (Ok(place), Ok(entries)) = (rows::read_place(row), rows::read_packed(row, value)) else { continue };
-                for entry in entries.iter().filter(|entry| entry.before.is_some()) {
+                for entry in entries.iter().filter_map(replaced) {
                     batch.delete(&rows::earlier(entry.collection, entry.position, place));
                 }
             }
@@ -451,7 +484,8 @@ impl super::Collection {
             let row = rows::packed(place);
             let value = snapshot.get(&row)?;
             let value = value.ok_or_else(|| StoreError::damaged("journal entries of an earlier state are missing"))?;
-            for entry in rows::read_packed(&row, &value)? {
+            for changed in rows::read_packed(&row, &value)? {
+                let Changed::Key(entry) = changed else { continue };
                 if entry.collection == self.id && entry.key == key {
                     let state = entry.before.map(|state| Earlier { run: place.0, commit: place.1, state });
                     found.extend(state);
@@ -498,12 +532,12 @@ pub(super) fn verify(snapshot: &dyn Snapshot, wrong: &mut dyn FnMut(String)) -> 
         };
         match runs.get_mut(&place.0) {
             Some((_, count, overwritten)) => {
-                *count += entries.len() as u64;
-                *overwritten += entries.iter().filter(|entry| entry.before.is_some()).count() as u64;
+                *count += entries.iter().map(Changed::keys).sum::<u64>();
+                *overwritten += entries.iter().filter_map(replaced).count() as u64;
             }
             None => wrong(format!("journal entries of run {} have no run", place.0)),
         }
-        for entry in entries.iter().filter(|entry| entry.before.is_some()) {
+        for entry in entries.iter().filter_map(replaced) {
             if snapshot.get(&rows::earlier(entry.collection, entry.position, place))?.is_none() {
                 let key = crate::store::error::shown(&entry.key);
                 wrong(format!("an earlier state of key {key} (run {}) is not found by its key", place.0));

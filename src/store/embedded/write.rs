@@ -172,7 +172,10 @@ pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durabi
     if changed {
         put_head(commit, &clock, &mut batch);
     }
-    let journalled = store.journal.stage(std::mem::take(&mut plan.gathered), commit, now, &mut batch);
+    let entries = |collection: CollectionId| roots[usize::from(collection.0)].count;
+    let gathered = std::mem::take(&mut plan.gathered);
+    let changed_keys = plan.changed().count() as u64;
+    let journalled = store.journal.stage(gathered, (commit, now), changed_keys, entries, &mut batch);
     let events = plan.events.take();
     let gives = plan.gives(store, writer.clock);
     drop((plan, snapshot));

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use reknit_core::journal::{JournalEntry, Run, RunHeader, RunId, RunKind, Undoing};
+use reknit_core::journal::{Changed, JournalEntry, Run, RunHeader, RunId, RunKind, Undoing};
 use reknit_core::query::{Overwrite, Replacement};
 use reknit_core::{CollectionId, Content};
 
-use super::{NEXT_RUN, PAUSED, Writing, put_run};
+use super::{NEXT_RUN, PAUSED, Writing, fill, put_run};
 use crate::store::embedded::commit::submit;
 use crate::store::embedded::write::{Fate, Write};
 use crate::store::embedded::{Store, rows};
@@ -77,11 +77,24 @@ impl Store {
             let snapshot = inner.engine.snapshot()?;
             let (start, end) = rows::packed_of(id, undoing.at);
             let newest = snapshot.scan(&start, &end)?.next().transpose()?;
-            drop(snapshot);
             let Some(last) = newest else { break };
             let (_, commit, number) = rows::read_place(&last.0)?;
-            let mut entries = rows::read_packed(&last.0, &last.1)?;
-            entries.reverse();
+            let mut entries = Vec::new();
+            for changed in rows::read_packed(&last.0, &last.1)?.into_iter().rev() {
+                match changed {
+                    Changed::Key(entry) => entries.push(entry),
+                    Changed::Filled(filled) => {
+                        let (stand, since) = fill::keys(inner, &*snapshot, &filled, commit)?;
+                        // Keys that were deleted and collected since leave no trace; they count as skipped all the same.
+                        let gone = filled.count.saturating_sub(stand.len() as u64).max(since.len() as u64);
+                        undoing.skipped += gone;
+                        seen += gone;
+                        since.into_iter().for_each(|key| skipped((filled.collection, key)));
+                        entries.extend(stand);
+                    }
+                }
+            }
+            drop(snapshot);
             let keys: Vec<Skipped> = entries.iter().map(|entry| (entry.collection, entry.key.clone())).collect();
             let mut writes: Vec<Write> = entries.into_iter().map(|entry| write(entry, kind, &writing)).collect();
             undoing.at = Some((commit, number));

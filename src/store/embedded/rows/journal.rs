@@ -2,7 +2,7 @@
 //! What a run means is said by the core.
 
 use reknit_core::canonical::Reader;
-use reknit_core::journal::{JournalEntry, Run, RunId};
+use reknit_core::journal::{Changed, Run, RunId};
 use reknit_core::{CollectionId, DecodeError, Position};
 
 use super::{CHECKSUM_BYTES, EARLIER, ENTRIES, RUN, after, after_all, checksum, placed};
@@ -103,12 +103,12 @@ pub(in crate::store::embedded) fn read_run(row: &[u8], value: &[u8]) -> Result<(
 }
 
 /// Reads packed entries, in the order in which they were made.
-pub(in crate::store::embedded) fn read_packed(row: &[u8], value: &[u8]) -> Result<Vec<JournalEntry>, StoreError> {
+pub(in crate::store::embedded) fn read_packed(row: &[u8], value: &[u8]) -> Result<Vec<Changed>, StoreError> {
     let read = || {
         let mut reader = Reader::new(unsealed(row, value)?);
         let mut entries = Vec::new();
         while !reader.rest().is_empty() {
-            entries.push(JournalEntry::decode(&mut reader)?);
+            entries.push(Changed::decode(&mut reader)?);
         }
         Ok(entries)
     };
