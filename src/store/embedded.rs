@@ -7,6 +7,7 @@ mod commit;
 mod import;
 mod journal;
 mod open;
+mod planted;
 mod read;
 mod rows;
 mod scan;

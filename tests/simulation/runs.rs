@@ -16,12 +16,13 @@ const SEEDS: u64 = 300;
 const TWICE: u64 = 100;
 
 /// What a seed did, or how it failed.
-struct Ran {
+pub(crate) struct Ran {
     tally: Tally,
     trace: blake3::Hash,
 }
 
-fn run(seed: u64, loud: bool) -> Result<Ran, String> {
+/// Runs a seed to its end, or until something does not hold.
+pub(crate) fn run(seed: u64, loud: bool) -> Result<Ran, String> {
     let world = |loud| {
         let mut world = World::new(Shape::of(seed), loud);
         world.run();

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
+use reknit_core::{Actor, Sibling, Stamp, State};
+
 use super::write::{Done, Write};
 use super::{Inner, StoreError};
 use crate::store::Durability;
@@ -28,9 +30,12 @@ pub(super) struct Owed {
 }
 
 impl Owed {
-    /// Notes a commit that is about to be made.
-    pub(super) fn owe(&self, commit: u64) {
-        self.newest.fetch_max(commit, Ordering::SeqCst);
+    /// Notes a commit that is about to be made, if a state has a version of this actor's own after its last stamp.
+    pub(super) fn owe<'s>(&self, commit: u64, mut states: impl Iterator<Item = &'s State>, last: (Actor, Stamp)) {
+        let own = |sibling: &Sibling| sibling.version.actor == last.0 && sibling.version.stamp > last.1;
+        if states.any(|state| state.versions().iter().any(own)) {
+            self.newest.fetch_max(commit, Ordering::SeqCst);
+        }
     }
 
     /// Syncs what is owed, if anything is.

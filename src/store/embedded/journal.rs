@@ -124,6 +124,11 @@ impl Gathered {
         self.undoing.push((run, undoing));
     }
 
+    /// Whether it notes how far a run was undone.
+    pub(super) fn undoes(&self) -> bool {
+        !self.undoing.is_empty()
+    }
+
     /// Whether there is something to be written.
     pub(super) fn changes(&self) -> bool {
         !self.undoing.is_empty() || !self.runs.is_empty()

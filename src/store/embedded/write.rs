@@ -13,9 +13,11 @@ use reknit_core::{
 };
 
 use reknit_core::journal::{RunId, Undoing};
+use reknit_core::planted::{Bug, planted};
 
 use super::cache::{Cache, Touched};
 use super::journal::{self, Gathered, Writing};
+use super::planted::{pairwise, restamped};
 use super::rows::{self, Counts};
 use super::seen::is_conflict;
 use super::sketches::{self, Staged, take_over};
@@ -113,6 +115,7 @@ struct Slot {
 
 /// Decides and commits the writes of a group; answers each caller.
 pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durability) -> Result<Vec<Done>, StoreError> {
+    let durability = if planted(Bug::AcknowledgedBeforeSync) { Durability::Buffered } else { durability };
     let mut writer = store.writer.lock().unwrap_or_else(PoisonError::into_inner);
     if writer.failed {
         return Err(EngineError::Poisoned { dir: store.dir.clone() }.into());
@@ -153,20 +156,24 @@ pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durabi
         }
     }
     let changed = plan.layouts > 0 || plan.gathered.changes() || plan.slots.iter().any(|slot| slot.changed);
-    let commit = head.commit + u64::from(changed);
+    let lowered = planted(Bug::CommitLoweredByUndo) && plan.gathered.undoes();
+    let commit = if lowered { head.commit - 1 } else { head.commit + u64::from(changed) };
     if changed {
         put_head(commit, &clock, &mut batch);
     }
-    let journalled = store.journal.stage(std::mem::take(&mut plan.gathered), commit, now, &mut batch);
+    let mut late = planted(Bug::BeforeImageAfter).then(Batch::new);
+    let journal = late.as_mut().unwrap_or(&mut batch);
+    let journalled = store.journal.stage(std::mem::take(&mut plan.gathered), commit, now, journal);
     let events = plan.events.take();
-    let gives = plan.gives(store, writer.clock);
+    if durability == Durability::Buffered {
+        let states = plan.changed().filter_map(|slot| slot.now.as_ref());
+        store.owed.owe(commit, states, (store.actor, writer.clock.last()));
+    }
     drop((plan, snapshot));
     // Readers of sketches see neither folded rows with an old tail nor the reverse; others wait for no sync.
     let held = staged.iter().any(Staged::folds).then(|| store.sketches.hold());
-    if gives && durability == Durability::Buffered {
-        store.owed.owe(commit);
-    }
-    if let Err(error) = store.engine.commit(&mut batch, durability) {
+    let late = |()| late.as_mut().map_or(Ok(()), |late| store.engine.commit(late, durability));
+    if let Err(error) = store.engine.commit(&mut batch, durability).and_then(late) {
         writer.failed = true;
         return Err(error.into());
     }
@@ -420,12 +427,6 @@ impl Plan {
         Fate::Applied
     }
 
-    /// Whether it gives out stamps of this store's own after those that its clock has given.
-    fn gives(&self, store: &Inner, clock: Clock) -> bool {
-        let versions = self.changed().filter_map(|slot| slot.now.as_ref()).flat_map(State::versions);
-        versions.map(|sibling| &sibling.version).any(|own| own.actor == store.actor && own.stamp > clock.last())
-    }
-
     fn changed(&self) -> impl Iterator<Item = &Slot> {
         self.slots.iter().filter(|slot| slot.changed)
     }
@@ -530,11 +531,12 @@ fn receive(store: &Inner, clock: &mut Clock, now: Millis, slot: &Slot, incoming:
         (Guard::IfShort(compared), _) if compared == slot.now_digest.map(|digest| digest.short()) => state,
         (Guard::IfShort(_), _) => return Err(Fate::Moved),
     };
+    let next = if planted(Bug::PolicyJudgedPairwise) { pairwise(store, slot.collection, next) } else { next };
     if slot.now.as_ref() == Some(&next) {
         return Err(Fate::Kept);
     }
     clock.observe(newest, now, store.clock_bound).map_err(|too_far| Fate::Refused(too_far.to_string()))?;
-    Ok(next)
+    Ok(if planted(Bug::EchoRestamped) { restamped(store, clock, now, &next) } else { next })
 }
 
 /// The new version that supersedes what a key has and what was seen elsewhere, or why there is none.
