@@ -2,6 +2,8 @@
 
 use reknit::store::Store;
 
+use crate::disk::Fuse;
+use crate::shape::built;
 use crate::tally::Where;
 use crate::world::World;
 
@@ -18,12 +20,10 @@ impl World {
                 self.crash(peer, Where::Idle);
             }
             3..10 => {
-                let (operations, done) = (self.draw.below(12) as u32, self.draw.below(2) == 0);
-                self.peers[peer].disk.arm(operations, done);
+                let fuse = Fuse::draw(&mut self.draw, 12);
+                self.peers[peer].disk.arm(fuse);
                 self.tally.note("fault: dies at work");
-                self.event(&[10, peer as u64, u64::from(operations)], || {
-                    format!("peer {peer} will die in {operations} operations, done: {done}")
-                });
+                self.event(&[10, peer as u64, u64::from(fuse.left)], || format!("peer {peer} will die: {fuse:?}"));
             }
             10 => self.step_clock(peer, "fault: clock a day ahead", DAY),
             11 => self.step_clock(peer, "fault: clock a day back", -DAY),
@@ -32,6 +32,7 @@ impl World {
                 self.step_clock(peer, "fault: clock off a little", by);
             }
             13 | 14 => self.restore(peer),
+            15 if built::LIVES && self.draw.below(2) == 0 => self.roll_back(peer),
             15 => self.empty(peer),
             16 | 17 => self.part(),
             _ => self.break_link(),
@@ -55,9 +56,8 @@ impl World {
         self.peers[peer].unsynced.clear();
         loop {
             if self.faulty && self.draw.below(self.shape.crash_again) == 0 {
-                let operation = self.draw.below(3) as u32;
-                let done = self.draw.below(2) == 0;
-                self.peers[peer].disk.arm(operation, done);
+                let fuse = Fuse::draw(&mut self.draw, 3);
+                self.peers[peer].disk.arm(fuse);
             }
             self.advance();
             let options = self.store_options(peer);
@@ -66,7 +66,10 @@ impl World {
             self.peers[peer].disk.disarm();
             match opened {
                 Ok(store) => {
-                    // Only what was promised since it began this life is looked for; undos move within that.
+                    if self.draw.below(10) == 0 {
+                        let report = store.verify(&mut |_| ()).expect("verify");
+                        assert!(report.is_sound(), "I3: peer {peer} after a crash: {:?}", report.wrong);
+                    }
                     self.opened(peer, store);
                     break;
                 }
@@ -115,6 +118,24 @@ impl World {
         self.wind(peer);
         let options = self.store_options(peer);
         let store = Store::restored_over(self.peers[peer].disk.engine(), &options).expect("a backup opens");
+        self.renewed(peer, store);
+    }
+
+    /// Behind a peer's back its disk becomes one of its own of earlier, or that of another peer.
+    fn roll_back(&mut self, peer: usize) {
+        let other = self.draw.below(self.peers.len());
+        let copied = other != peer && self.draw.below(2) == 0;
+        let images = &self.peers[peer].images;
+        let rows = match images.len() {
+            _ if copied => self.peers[other].disk.durable(),
+            0 => return self.break_link(),
+            n => images[self.draw.below(n)].clone(),
+        };
+        self.tally.note(if copied { "fault: copied" } else { "fault: rolled back" });
+        self.die(peer, Where::Idle);
+        self.peers[peer].disk.replace(rows);
+        self.wind(peer);
+        let store = Store::over(self.peers[peer].disk.engine(), &self.store_options(peer)).expect("a disk opens");
         self.renewed(peer, store);
     }
 

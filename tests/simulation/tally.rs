@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::disk::Point;
+use crate::shape::built;
 
 /// What a process was doing when it died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +64,8 @@ const PLACES: &[(Where, Point)] = &[
     (Where::Writing, Point::Snapshot),
     (Where::Writing, Point::BeforeCommit),
     (Where::Writing, Point::AfterCommit),
+    (Where::Writing, Point::BeforeSync),
+    (Where::Writing, Point::AfterSync),
     (Where::Opener, Point::Snapshot),
     (Where::Opener, Point::BeforeCommit),
     (Where::Opener, Point::AfterCommit),

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use reknit::core::journal::{RunHeader, RunId, RunKind};
 use reknit::core::query::{Guard, Incoming, Selection};
 use reknit::core::{CollectionId, Range, Record, State, Summary};
-use reknit::store::engine::{Batch, Engine, Memory};
+use reknit::store::engine::{Batch, Engine, EngineError, Memory, Snapshot};
 use reknit::store::{Durability, JournalLimits, Op, Options, Side, Store, StoreError, Undo};
 
 use super::support::{NOW, assert_sound, definition, key, memory, options};
@@ -192,6 +192,66 @@ fn a_full_journal_stops_a_run_before_it_writes_and_age_makes_room() {
     assert_eq!((a.runs().len(), a.journal_bytes()), (0, 0));
     assert_eq!(bring(&b, &a, 9), Some(RunId(2)), "numbers rise");
     assert_sound(&a, "after dropping");
+}
+
+#[test]
+fn a_run_that_was_dropped_while_it_wrote_is_not_taken_for_whole() {
+    let now = Arc::new(AtomicU64::new(NOW));
+    let clock = Arc::clone(&now);
+    let clock = Options { clock: Arc::new(move || clock.load(Ordering::Relaxed)), ..options(EngineKind::Fjall) };
+    let (a, b) = (memory(&clock), fresh());
+    a.set_journal_limits(JournalLimits { bytes: 1 << 20, age: 1000 }).expect("set");
+    let run = a.in_run(header()).expect("a run").expect("a journal");
+    let apply = |key: &[u8]| {
+        b.put(key, b"value").expect("put");
+        let incoming = |record: Record| Incoming { record, guard: Guard::Join };
+        run.apply(FIRST, records(&b).into_iter().map(incoming).collect(), Durability::Buffered).expect("applied");
+    };
+    apply(b"one");
+    now.fetch_add(2000, Ordering::Relaxed);
+    assert_eq!(a.drop_old_runs().expect("dropped"), 1);
+    apply(b"two");
+    let id = run.end_run("in_sync").expect("ended").expect("it has changed something");
+    assert!(a.run(id).expect("a run").dropped);
+    let undone = a.undo(id, Undo::Here, &mut |_| (), &mut |_| ());
+    assert!(matches!(undone, Err(StoreError::NoRun { .. })), "half of it would be undone: {undone:?}");
+    assert_sound(&a, "after dropping");
+}
+
+#[test]
+fn what_a_peer_was_given_is_synced_here() {
+    /// Counts syncs.
+    struct Counting(Memory, Arc<AtomicU64>);
+    impl Engine for Counting {
+        fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, EngineError> {
+            self.0.snapshot()
+        }
+        fn commit(&self, batch: &mut Batch, durability: Durability) -> Result<(), EngineError> {
+            self.0.commit(batch, durability)
+        }
+        fn sync(&self) -> Result<(), EngineError> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.sync()
+        }
+        fn disk_bytes(&self) -> Result<u64, EngineError> {
+            self.0.disk_bytes()
+        }
+    }
+    let syncs = Arc::new(AtomicU64::new(0));
+    let engine: Arc<dyn Engine> = Arc::new(Counting(Memory::new(), Arc::clone(&syncs)));
+    let (a, b) = (founded(&engine), fresh());
+    let read = || {
+        records(&a);
+        syncs.load(Ordering::Relaxed)
+    };
+    assert_eq!(read(), 0, "nothing is owed");
+    write(&a, &[(1, Some(1))]);
+    assert_eq!((read(), read()), (1, 1), "once is enough");
+    a.put(b"synced", b"at once").expect("put");
+    b.put(b"of another", b"peer").expect("put");
+    let incoming = |record: Record| Incoming { record, guard: Guard::Join };
+    a.apply(FIRST, records(&b).into_iter().map(incoming).collect(), Durability::Buffered).expect("applied");
+    assert_eq!(read(), 1, "only versions of its own are owed");
 }
 
 #[test]

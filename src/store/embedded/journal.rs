@@ -202,6 +202,7 @@ impl Journal {
         let known = self.known();
         let mut staged = Staged { next: known.next, runs: BTreeMap::new() };
         for (writing, added) in gathered.runs {
+            let begun = writing.id.get().is_some();
             let id = *writing.id.get_or_init(|| RunId(staged.next));
             if id.0 >= staged.next {
                 staged.next = id.0 + 1;
@@ -214,7 +215,8 @@ impl Journal {
             for (collection, position, number) in &added.earlier {
                 batch.put(&rows::earlier(*collection, *position, (id, commit, *number)), &[]);
             }
-            let fresh = || Run::new(RunHeader { started: now, ..writing.header.clone() });
+            // One that had begun and is not there was dropped for its age while it wrote.
+            let fresh = || Run { dropped: begun, ..Run::new(RunHeader { started: now, ..writing.header.clone() }) };
             let mut run = known.runs.get(&id).cloned().unwrap_or_else(fresh);
             run.entries += added.entries;
             run.overwritten += added.overwritten;
