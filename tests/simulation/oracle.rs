@@ -376,18 +376,14 @@ impl Oracle {
             let state = held.states.get(&write.key);
             let covered = state.is_some_and(|state| self.covers(state, id));
             assert!(covered, "I1: {} was acknowledged and is gone: {state:?}", self.shown(id));
-            let Some(state) = state else { continue };
+        }
+        for state in held.states.values() {
             // A vector that is full may have forgotten what it had seen.
-            let forgot = |gone: WriteId| {
-                let saw = |sibling: &Sibling| self.writes[self.id(sibling) as usize].seen.contains(&gone);
-                state.versions().iter().any(|sibling| sibling.version.seen.is_full() && saw(sibling))
-            };
-            let back = |sibling: &&Sibling| {
-                let id = self.id(sibling);
-                write.seen.contains(&id) && !forgot(id)
-            };
-            let back = state.versions().iter().find(back);
-            assert!(back.is_none(), "I8: {back:?} is back though {} had replaced it", self.shown(id));
+            for sibling in state.versions().iter().filter(|sibling| !sibling.version.seen.is_full()) {
+                let seen = &self.writes[self.id(sibling) as usize].seen;
+                let back = state.versions().iter().find(|other| seen.contains(&self.id(other)));
+                assert!(back.is_none(), "I8: {back:?} is back beside {sibling:?}, which had replaced it");
+            }
         }
     }
 
