@@ -59,8 +59,15 @@ impl World {
     /// What either side held when a repair began, both hold when it is done.
     fn both_have(&self, session: &Session, in_scope: impl Fn(CollectionId) -> bool) {
         let [near, far] = &session.halves;
-        for had in [&near.at_start, &far.at_start] {
-            for (key, state) in had.states.iter().filter(|(key, _)| in_scope(self.oracle.keys[**key as usize].0)) {
+        let converged = session.outcome.as_ref().is_some_and(|outcome| outcome.verdict == Verdict::Converged);
+        for had in [near, far] {
+            for (key, state) in
+                had.at_start.states.iter().filter(|(key, _)| in_scope(self.oracle.keys[**key as usize].0))
+            {
+                // What was written meanwhile is in flight.
+                if converged && self.peers[had.peer].held.states.get(key) != Some(state) {
+                    continue;
+                }
                 for half in [near, far] {
                     let now = self.peers[half.peer].held.states.get(key);
                     if now == Some(state) {
