@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use reknit_core::message::{Life, Rights};
-use reknit_core::query::{Answer, Ask, Cut, Item, Query, Shape, VersionInfo, View};
+use reknit_core::query::{Answer, Ask, Cut, Item, Query, Recognition, Shape, VersionInfo, View};
 use reknit_core::session::{Grant, Input, Intent, Opener, Options, Output, Responder};
 use reknit_core::sketch::Sketch;
 use reknit_core::tree::is_leaf;
@@ -56,13 +56,19 @@ impl Map {
         Item { position: entry.position, key: record.key.clone(), digest: Some(entry.digest), versions, commit: 0 }
     }
 
+    fn cut(&self) -> Cut {
+        let root = self.keys.build(Range::ALL, &self.within(Range::ALL), &mut |_, _| {});
+        Cut { commit: 0, roots: vec![root] }
+    }
+
     fn answer(&self, query: Query) -> Answer {
         let items = |range| self.within(range).iter().map(|entry| self.item(entry)).collect::<Vec<_>>();
         match query {
-            Query::Cut => {
-                let root = self.keys.build(Range::ALL, &self.within(Range::ALL), &mut |_, _| {});
-                Answer::Cut(Cut { commit: 0, roots: vec![root] })
-            }
+            Query::Cut | Query::Introduce => Answer::Cut(self.cut()),
+            // A store that is never restored or copied remembers nobody.
+            Query::Meet(..) => Answer::Met(self.cut(), Vec::new()),
+            Query::Confirm(..) => Answer::Confirmed,
+            Query::Recognise(..) => Answer::Recognised(Recognition::Same),
             Query::Views(_, asks) => Answer::Views(asks.into_iter().map(|ask| self.view(ask)).collect()),
             Query::Items(_, ranges) => Answer::Items(ranges.into_iter().flat_map(items).collect()),
             // A store need not keep sketches: then differences are found by comparing ranges alone.

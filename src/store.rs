@@ -13,7 +13,7 @@
 //!   [`Side::view`] touches the nodes it shows, and entries only where it shows or digests a leaf.
 //! - **Guarded writes.** [`Side::apply`] writes a record only as its guard allows, and accounts for each:
 //!   `applied + kept + moved + refused` is the size of the batch. A record from beyond the clock's bound is refused
-//!   with a reason; the clock does not follow it.
+//!   with a reason, the clock does not follow it, and a store of our own keeps it in quarantine.
 //! - **Acknowledged means synced**, where the caller asks for [`Durability::Synced`]; otherwise [`Side::sync`]
 //!   makes it so.
 //! - **Nothing from outside panics.** What cannot be stored is refused by name and bound.
@@ -23,7 +23,8 @@
 use std::sync::Arc;
 
 use reknit_core::journal::{RunHeader, RunId};
-use reknit_core::query::{Applied, Ask, Cut, Incoming, Item, Overwrite, Page, Selection, View};
+use reknit_core::life::Sighting;
+use reknit_core::query::{Applied, Ask, Cut, Incoming, Item, Overwrite, Page, Recognition, Selection, View};
 use reknit_core::sketch::Sketch;
 use reknit_core::{Actor, CollectionId, Definition, Keys, Position, Range, Summary};
 
@@ -37,8 +38,8 @@ mod error;
 
 pub use embedded::{
     Collection, Conflict, Cursor, Earlier, Event, ImportError, ImportProgress, Imported, JournalLimits, Lagged, Op,
-    Options, Origin, Reads, Report, Resolution, Resolved, Scan, ScanPositions, Skipped, Stats, Store, Undo, Undone,
-    Watcher,
+    Options, Origin, Quarantined, Reads, Release, Report, Resolution, Resolved, Scan, ScanPositions, Skipped, Stats,
+    Store, Undo, Undone, Watcher,
 };
 pub use engine::{Durability, EngineError, EngineKind};
 pub use error::StoreError;
@@ -73,6 +74,35 @@ pub trait Side: Send + Sync {
     /// # Errors
     /// What the store met while reading.
     fn cut(&self) -> Result<Cut, StoreError>;
+
+    /// The same, of a side that is about to be introduced to a peer: that it was opened is on record, synced, so that it
+    /// knows the opening again. A side that has no lives needs none of that.
+    ///
+    /// # Errors
+    /// What the store met.
+    fn introduce(&self) -> Result<Cut, StoreError> {
+        self.cut()
+    }
+
+    /// Remembers that a store of this actor was met in an opening, at a commit number; or gives what is remembered of it if
+    /// it may be another life than that ([`reknit_core::life::meet`]), unless `sure` says that it was recognised.
+    ///
+    /// # Errors
+    /// What the store met.
+    fn meet(&self, actor: Actor, now: Sighting, sure: bool) -> Result<Vec<Sighting>, StoreError> {
+        let _ = (actor, now, sure);
+        Ok(Vec::new())
+    }
+
+    /// Judges what a peer remembers of this store ([`reknit_core::life::forked`]), and whether that is `whole`. Where it is
+    /// another life than the peer met, and all is known, it has begun a new one, as another actor, when this returns.
+    ///
+    /// # Errors
+    /// What the store met; begun, it is finished when the store is opened again.
+    fn recognise(&self, met: &[Sighting], whole: bool) -> Result<Recognition, StoreError> {
+        let _ = (met, whole);
+        Ok(Recognition::Same)
+    }
 
     /// What this side has in these ranges, one view for each, in order, all from one snapshot.
     ///

@@ -6,6 +6,7 @@ mod conflicts;
 mod facts;
 mod journal;
 mod peers;
+mod quarantine;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use super::format::Format;
 
 pub(crate) use conflicts::{Conflicts, ConflictsCommand, ResolveBy};
 pub(crate) use peers::{Peers, PeersCommand};
+pub(crate) use quarantine::{Quarantine, QuarantineCommand, Which};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -143,6 +145,8 @@ pub(crate) enum Command {
     List(List),
     /// List, show and settle keys whose versions have not seen each other
     Conflicts(Conflicts),
+    /// List records that peers stamped too far in the future, apply or drop them
+    Quarantine(Quarantine),
     /// Recompute everything from the records; exit 1 if something is damaged
     Verify(Verify),
     /// Copy an open store, consistently

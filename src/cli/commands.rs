@@ -20,6 +20,7 @@ pub(crate) mod list;
 pub(crate) mod man;
 pub(crate) mod peers;
 pub(crate) mod put;
+pub(crate) mod quarantine;
 pub(crate) mod repair;
 pub(crate) mod restore;
 pub(crate) mod resume;

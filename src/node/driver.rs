@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use reknit_core::difference::Difference;
 use reknit_core::journal::RunId;
+
 use reknit_core::message::Message;
 use reknit_core::query::{Answer, Incoming, Query};
 use reknit_core::session::{Counts, Input, Opener, Outcome, Output, Responder, SessionError};

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use reknit_core::bounds::{KEY_BYTES_MAX, RECORD_FRAME_BYTES_MAX, VALUE_BYTES_MAX};
 use reknit_core::canonical::Reader;
+use reknit_core::life::Sighting;
 use reknit_core::message::Transfer;
 use reknit_core::query::{Answer, Guard, Incoming, Query, Selection};
 use reknit_core::session::{Guards, SessionError};
 use reknit_core::wire::RecordFrame;
-use reknit_core::{Keys, Position, Record};
+use reknit_core::{Actor, Keys, Position, Record};
 
 use super::{Durability, Side, StoreError};
 
@@ -28,6 +29,16 @@ const CHUNKED_MAX: usize = 2;
 pub fn answer(side: &dyn Side, query: Query) -> Result<Answer, StoreError> {
     Ok(match query {
         Query::Cut => Answer::Cut(side.cut()?),
+        Query::Introduce => Answer::Cut(side.introduce()?),
+        Query::Meet(peer, commit) => {
+            let cut = side.introduce()?;
+            Answer::Met(cut, side.meet(Actor(peer.actor), Sighting { nonce: peer.nonce, commit }, false)?)
+        }
+        Query::Confirm(peer, commit) => {
+            side.meet(Actor(peer.actor), Sighting { nonce: peer.nonce, commit }, true)?;
+            Answer::Confirmed
+        }
+        Query::Recognise(met, whole) => Answer::Recognised(side.recognise(&met, whole)?),
         Query::Views(collection, asks) => Answer::Views(side.view(collection, &asks)?),
         Query::Items(collection, ranges) => Answer::Items(side.items(collection, &ranges)?),
         Query::Sketches(collection, ranges, cells) => Answer::Sketches(side.sketches(collection, &ranges, cells)?),

@@ -6,8 +6,10 @@ mod cache;
 mod commit;
 mod import;
 mod journal;
+mod lives;
 mod open;
 mod planted;
+mod quarantine;
 mod read;
 mod rows;
 mod scan;
@@ -36,6 +38,7 @@ use write::{Fate, Write, Writer};
 pub use import::{ImportError, ImportProgress, Imported};
 pub use journal::{Earlier, JournalLimits, Skipped, Undo, Undone};
 pub use open::Options;
+pub use quarantine::{Quarantined, Release};
 pub use scan::{Scan, ScanPositions};
 pub use seen::{Conflict, Resolution, Resolved};
 pub use verify::Report;
@@ -75,19 +78,20 @@ struct Inner {
     policies: Vec<Arc<dyn Policy>>,
     keys: Arc<Keys>,
     dataset_key: DatasetKey,
-    actor: Actor,
-    nonce: u64,
+    lives: lives::Lives,
     clock: Arc<dyn Fn() -> Millis + Send + Sync>,
     clock_bound: Millis,
     no_tree: bool,
     group: Group,
     owed: commit::Owed,
+    random: Arc<dyn Fn() -> Result<u64, StoreError> + Send + Sync>,
     writer: Mutex<Writer>,
     head: RwLock<Arc<Cut>>,
     watchers: watch::Watchers,
     reads: tree::ReadCounts,
     sketches: sketches::Sketches,
     journal: journal::Journal,
+    quarantine: quarantine::Quarantine,
 }
 
 impl Inner {
@@ -197,7 +201,7 @@ impl Store {
     /// This life of this store.
     #[must_use]
     pub fn actor(&self) -> Actor {
-        self.inner.actor
+        self.inner.lives.actor()
     }
 
     /// The directory it lies in.

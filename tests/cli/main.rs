@@ -10,6 +10,7 @@ mod harness;
 mod imports;
 mod journal;
 mod peers;
+mod quarantine;
 mod records;
 mod relay;
 mod schema;

@@ -2,6 +2,7 @@
 
 mod bare;
 mod links;
+mod lives;
 mod raw;
 #[path = "../support/relay.rs"]
 mod relay;

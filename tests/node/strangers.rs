@@ -235,6 +235,7 @@ pub(crate) fn opening(store: &Store) -> Message {
         descend: false,
         root: store.root(),
         life: Life { actor: info.actor.0, nonce: info.nonce },
+        commit: store.cut().commit,
         scope: Vec::new(),
         cells: Default::default(),
         counts: Default::default(),

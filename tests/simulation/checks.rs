@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use reknit::core::query::Selection;
 use reknit::core::session::{Direction, Intent, Moves, Verdict};
 use reknit::core::{CollectionId, Range};
-use reknit::store::{JournalLimits, Side};
+use reknit::store::{JournalLimits, Release, Side};
 
 use crate::oracle::{Held, KeyId};
 use crate::session::Session;
@@ -178,6 +178,7 @@ impl World {
             let store = self.store(peer);
             store.set_journal_limits(JournalLimits { bytes: u64::MAX, age: u64::MAX }).expect("room");
             store.resume().expect("resumed");
+            store.release_all(Release::Due).expect("released");
             let _ = self.observe(peer, crate::oracle::Cause::Local);
         }
         self.event(&[21], || "all is healed".into());

@@ -122,6 +122,11 @@ impl Disk {
         gone
     }
 
+    /// What is there.
+    pub(crate) fn rows(&self) -> Arc<Map> {
+        Arc::clone(&self.lock().now)
+    }
+
     /// What is safe.
     pub(crate) fn durable(&self) -> Arc<Map> {
         Arc::clone(&self.lock().durable)

@@ -126,6 +126,10 @@ impl Oracle {
         for (row, value) in rows.range::<[u8], _>((Bound::Included([1].as_slice()), Bound::Excluded([2].as_slice()))) {
             let key = self.row(row);
             let (commit, bytes) = kept(value);
+            let state = State::decode(bytes).expect("a store writes canonical states");
+            for sibling in state.versions() {
+                let _ = self.by_dot.contains_key(&sibling.version.dot()) || self.renamed(key, sibling);
+            }
             commits.insert(key, commit);
             self.lay(&mut held, key, None, Some((commit, bytes)));
         }
@@ -200,6 +204,9 @@ impl Oracle {
                 return None;
             }
         }
+        if !self.by_dot.contains_key(&version.dot()) && self.renamed(key, sibling) {
+            return None;
+        }
         assert!(version.actor == who.actor, "a version from nowhere: {sibling:?} at peer {}", who.peer);
         assert!(
             version.stamp.millis() <= who.latest + CLOCK_BOUND_MILLIS + 1,
@@ -236,6 +243,20 @@ impl Oracle {
             origin: who.peer,
             life: who.actor,
         }))
+    }
+
+    /// Whether a version that is not known is a write under another actor, as the life that wrote it became another.
+    fn renamed(&mut self, key: KeyId, sibling: &Sibling) -> bool {
+        let version = &sibling.version;
+        let same = |id: &WriteId| {
+            let known = &self.writes[*id as usize].sibling;
+            let same = (&known.content, known.expires) == (&sibling.content, sibling.expires);
+            same && known.version.stamp == version.stamp && version.seen.seen(known.version.actor).is_some()
+        };
+        let Some(id) = self.of_key[key as usize].iter().copied().find(same) else { return false };
+        self.by_dot.insert(version.dot(), id);
+        self.writes[id as usize].life = version.actor;
+        true
     }
 
     /// Adds a write and all that it had seen.

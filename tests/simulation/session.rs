@@ -231,7 +231,7 @@ impl Session {
             Act::Ask(nth) => {
                 let half = &mut self.halves[nth];
                 let Some(query) = half.question.take() else { return Did::Nothing };
-                let roots = query == Query::Cut;
+                let roots = matches!(query, Query::Cut | Query::Introduce | Query::Meet(..));
                 match answer(&*half.side, query) {
                     Ok(answer) => half.answered = Some(answer),
                     Err(error) => return Did::Failed(nth, error),

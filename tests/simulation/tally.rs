@@ -122,8 +122,10 @@ impl Tally {
 
     /// What was never done and should have been.
     pub(crate) fn lacking(&self) -> Vec<String> {
+        let lives: &[&str] = if built::LIVES { &["fault: rolled back", "fault: copied"] } else { &[] };
         let wanted = WANTED
             .iter()
+            .chain(lives)
             .filter(|what| self.counts.get(**what).is_none_or(|count| *count == 0))
             .map(|what| (*what).to_string());
         let places = PLACES.iter().filter(|place| !self.places.contains_key(place));

@@ -204,9 +204,9 @@ impl World {
 
     /// Takes over a store that was just opened: what it holds is what its disk holds.
     pub(crate) fn opened(&mut self, peer: usize, store: Store) {
-        let durable = self.peers[peer].disk.durable();
+        let rows = self.peers[peer].disk.rows();
         self.peers[peer].disk.changes();
-        let (held, commits) = self.oracle.held(&durable);
+        let (held, commits) = self.oracle.held(&rows);
         let at = &mut self.peers[peer];
         at.held = held;
         at.commits = commits;
@@ -297,10 +297,16 @@ impl World {
             Ok(End { peer, side, held: at.held.clone(), upheavals: at.upheavals, commit: at.commit })
         };
         let ends = end(self, a, b, true).and_then(|near| Ok((near, end(self, b, a, false)?)));
+        // What was in quarantine may have left it.
+        self.observe(a, Cause::Session);
+        self.observe(b, Cause::Session);
         let (near, far) = match ends {
             Ok(ends) => ends,
             Err(error) => {
-                self.refused_run(&error);
+                match [a, b].into_iter().find(|peer| self.peers[*peer].disk.died().is_some()) {
+                    Some(peer) => self.crash(peer, Where::Opener),
+                    None => self.refused_run(&error),
+                }
                 return false;
             }
         };

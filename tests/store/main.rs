@@ -8,6 +8,7 @@ mod histories;
 mod imports;
 mod journal;
 mod limits;
+mod quarantine;
 mod reads;
 mod sides;
 mod sketches;

@@ -9,6 +9,7 @@ pub mod difference;
 pub mod digest;
 pub mod entry;
 pub mod journal;
+pub mod life;
 pub mod mark;
 pub mod message;
 #[doc(hidden)]

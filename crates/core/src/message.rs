@@ -8,8 +8,11 @@ use serde::{Deserialize, Serialize};
 use crate::bounds::FRAME_BYTES_MAX;
 use crate::canonical::{Blob, DecodeError};
 use crate::dataset::{CollectionId, DatasetId};
+use crate::life::Sighting;
 use crate::record::Dot;
 use crate::tree::Summary;
+
+pub use crate::life::Life;
 
 /// The version of this protocol; told in the opening, checked by the responder.
 pub const PROTOCOL: u16 = 2;
@@ -58,15 +61,6 @@ impl Rights {
     }
 }
 
-/// Which life of which store speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Life {
-    /// The actor that writes there now.
-    pub actor: u64,
-    /// Drawn at each opening of the store.
-    pub nonce: u64,
-}
-
 /// The opener's first message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Open {
@@ -84,6 +78,8 @@ pub struct Open {
     pub root: Summary,
     /// The opener's store.
     pub life: Life,
+    /// And how far it is: its commit number.
+    pub commit: u64,
     /// The collections that the session is about; none named: all.
     pub scope: Vec<CollectionId>,
     /// Of the only collection in scope, if it descends: the first cells of its root, a packed [`crate::sketch::CellRun`].
@@ -123,6 +119,9 @@ pub struct Accept {
     pub commit: u64,
     /// The responder's store.
     pub life: Life,
+    /// If records are to move and the responder met another opening of the opener's store, or that store came further: the
+    /// last one that it remembers.
+    pub met: Option<Sighting>,
 }
 
 /// Why there is no session, or no more of it.
@@ -328,6 +327,21 @@ pub struct AskRoots {
     pub after: u64,
 }
 
+/// What a side remembers of the other's store, which may be another life of it. The opener's is answered by [`Recognised`],
+/// the responder's answers [`Message::AskMet`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Met {
+    /// The openings, oldest first, at most [`crate::life::SIGHTINGS_MAX`].
+    pub met: Vec<Sighting>,
+}
+
+/// Whether the store is the life that was met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recognised {
+    /// It is not: it was restored or copied, has begun a new life by now, and the session is over.
+    pub renewed: bool,
+}
+
 /// The opener's last message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bye {
@@ -355,6 +369,9 @@ pub enum Message {
     Cells(Cells),
     Offer(Offer),
     Wanted(Wanted),
+    Met(Met),
+    Recognised(Recognised),
+    AskMet,
 }
 
 impl Message {
@@ -377,6 +394,9 @@ impl Message {
             Message::Cells(body) => pack(14, body),
             Message::Offer(body) => pack(15, body),
             Message::Wanted(body) => pack(16, body),
+            Message::Met(body) => pack(17, body),
+            Message::Recognised(body) => pack(18, body),
+            Message::AskMet => pack(19, &()),
         }
     }
 
@@ -404,6 +424,9 @@ impl Message {
             14 => Message::Cells(unpack(body)?),
             15 => Message::Offer(unpack(body)?),
             16 => Message::Wanted(unpack(body)?),
+            17 => Message::Met(unpack(body)?),
+            18 => Message::Recognised(unpack(body)?),
+            19 => unpack::<()>(body).map(|()| Message::AskMet)?,
             _ => return Err(DecodeError::Malformed("kind of message")),
         })
     }

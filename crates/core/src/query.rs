@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::dataset::CollectionId;
 use crate::digest::Digest;
 use crate::entry::Entry;
+use crate::life::{Life, Sighting};
 use crate::range::{Position, Range};
 use crate::record::{Dot, Record, Version};
 use crate::sketch::{Element, Sketch};
@@ -174,11 +175,30 @@ pub enum Replacement {
     Take(Vec<u8>, Option<Millis>),
 }
 
+/// Whether a store is the life that a peer met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recognition {
+    /// It is.
+    Same,
+    /// Perhaps not; who knows all that the peer remembers can tell.
+    Unsure,
+    /// It was restored or copied since, and has begun a new life now.
+    Renewed,
+}
+
 /// What a session asks of its own store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query {
     /// Its commit number and roots, read together; answered by [`Answer::Cut`].
     Cut,
+    /// The same, of a store that is about to be introduced to a peer: this opening of it is on record, synced.
+    Introduce,
+    /// A peer's store introduces itself, with its commit number; answered by [`Answer::Met`].
+    Meet(Life, u64),
+    /// One that was in doubt is the life that was met: that is to be remembered; answered by [`Answer::Confirmed`].
+    Confirm(Life, u64),
+    /// What a peer remembers of this store, and whether that is all; answered by [`Answer::Recognised`].
+    Recognise(Vec<Sighting>, bool),
     /// Views of ranges, from one snapshot; answered by [`Answer::Views`], one for each, in order.
     Views(CollectionId, Vec<Ask>),
     /// What it knows of the records in these ranges, each of few positions; answered by [`Answer::Items`], in order of
@@ -201,8 +221,15 @@ pub enum Query {
 /// What the store answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// To [`Query::Cut`].
+    /// To [`Query::Cut`] and [`Query::Introduce`].
     Cut(Cut),
+    /// To [`Query::Meet`]: the own cut, as by [`Query::Introduce`], and what is remembered of that store, if it may be another
+    /// life.
+    Met(Cut, Vec<Sighting>),
+    /// To [`Query::Confirm`].
+    Confirmed,
+    /// To [`Query::Recognise`].
+    Recognised(Recognition),
     /// To [`Query::Views`].
     Views(Vec<View>),
     /// To [`Query::Items`].

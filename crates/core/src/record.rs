@@ -225,6 +225,21 @@ impl State {
         self.0.len() >= VERSIONS_MAX
     }
 
+    /// What the state is worth once it is known that `old` began another life after a stamp: versions that it wrote since
+    /// are those of `new`, which has seen what `old` wrote until then and nothing that was lost. None if there are no such.
+    pub fn reattributed(&self, old: Actor, after: Stamp, new: Actor) -> Option<State> {
+        let mut versions = self.0.clone();
+        let mut any = false;
+        for Sibling { version, .. } in &mut versions {
+            if version.actor == old && version.stamp > after {
+                version.actor = new;
+                version.seen.see(old, after);
+                any = true;
+            }
+        }
+        any.then(|| State::of(versions))
+    }
+
     /// Joins what two replicas know of a key. Commutative, idempotent and, while no state and no vector is full,
     /// associative; replicas that join each other's states hold the same whatever is full.
     ///

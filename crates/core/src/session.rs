@@ -10,6 +10,7 @@
 
 mod cells;
 mod descent;
+mod meeting;
 mod mirror;
 mod offers;
 mod opener;

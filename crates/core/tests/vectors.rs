@@ -9,6 +9,7 @@ use std::path::Path;
 
 use reknit_core::canonical::Blob;
 use reknit_core::journal::{JournalEntry, Run, RunEnd, RunHeader, RunId, RunKind, Undoing};
+use reknit_core::life::Sighting;
 use reknit_core::mark::{Grain, Mark, pack_marks, pack_places};
 use reknit_core::message::*;
 use reknit_core::query::{Guard, Incoming, Item, VersionInfo};
@@ -114,6 +115,7 @@ fn messages() -> BTreeMap<&'static str, Message> {
         descend: true,
         root,
         life,
+        commit: 300,
         scope: vec![CollectionId(1)],
         cells: Blob(vec![1, 2, 3]),
         counts: Blob(vec![5; 96]),
@@ -129,7 +131,16 @@ fn messages() -> BTreeMap<&'static str, Message> {
     let marks = [mark(4 << 24, 1 << 40, 9), mark(5 << 24, 1 << 30, 7)];
     BTreeMap::from([
         ("01 open", Message::Open(open)),
-        ("02 accept", Message::Accept(Accept { rights: Rights::ALL, root, commit: 300, life })),
+        (
+            "02 accept",
+            Message::Accept(Accept {
+                rights: Rights::ALL,
+                root,
+                commit: 300,
+                life,
+                met: Some(Sighting { nonce: 9, commit: 200 }),
+            }),
+        ),
         (
             "03 refuse",
             Message::Refuse(Refuse { code: RefuseCode::Rights, detail: "write".into(), definition: Blob(vec![1]) }),
@@ -221,6 +232,9 @@ fn messages() -> BTreeMap<&'static str, Message> {
                 unclear: Blob(pack_places(&[300])),
             }),
         ),
+        ("17 met", Message::Met(Met { met: vec![Sighting { nonce: 9, commit: 200 }] })),
+        ("19 ask_met", Message::AskMet),
+        ("18 recognised", Message::Recognised(Recognised { renewed: true })),
     ])
 }
 

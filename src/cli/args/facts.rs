@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use super::{Command, ConflictsCommand, DatasetCommand, PeersCommand, RunsCommand};
+use super::{Command, ConflictsCommand, DatasetCommand, PeersCommand, QuarantineCommand, RunsCommand};
 
 impl Command {
     /// What it is called in results: the words that were typed for it.
@@ -22,6 +22,11 @@ impl Command {
                 ConflictsCommand::List { .. } => "conflicts list",
                 ConflictsCommand::Show { .. } => "conflicts show",
                 ConflictsCommand::Resolve { .. } => "conflicts resolve",
+            },
+            Command::Quarantine(args) => match args.command {
+                QuarantineCommand::List { .. } => "quarantine list",
+                QuarantineCommand::Accept { .. } => "quarantine accept",
+                QuarantineCommand::Drop { .. } => "quarantine drop",
             },
             Command::Verify(_) => "verify",
             Command::Backup(_) => "backup",
@@ -91,6 +96,11 @@ impl Command {
                 ConflictsCommand::List { store, .. }
                 | ConflictsCommand::Show { store, .. }
                 | ConflictsCommand::Resolve { store, .. } => vec![store.clone()],
+            },
+            Command::Quarantine(args) => match &args.command {
+                QuarantineCommand::List { store, .. }
+                | QuarantineCommand::Accept { store, .. }
+                | QuarantineCommand::Drop { store, .. } => vec![store.clone()],
             },
             Command::Verify(args) => vec![args.store.clone()],
             Command::Backup(args) => vec![args.store.clone()],

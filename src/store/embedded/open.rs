@@ -14,6 +14,7 @@ use reknit_core::stamp::CLOCK_BOUND_MILLIS;
 use reknit_core::{Actor, Clock, CollectionId, DatasetKey, Definition, Keys, Millis, Stamp};
 
 use super::cache::Cache;
+use super::lives::{self, Lives};
 use super::rows::{self, Counts};
 use super::sketches::{FOLD_AT, Sketches};
 use super::tree::{ReadCounts, Tree};
@@ -152,7 +153,7 @@ impl Store {
         Self::over(engine, options)
     }
 
-    /// Reads the facts, and draws the nonce of this opening.
+    /// Reads the facts, draws the nonce of this opening, and begins a new life if the directory is a copy.
     fn over_at(dir: PathBuf, engine: Arc<dyn Engine>, options: &Options) -> Result<Self, StoreError> {
         let snapshot = engine.snapshot()?;
         let facts = Facts::read(&dir, &*snapshot)?;
@@ -176,10 +177,14 @@ impl Store {
         let policy = |collection: &Collection| options.policies.get(&collection.policy).map_err(StoreError::Policy);
         let policies = facts.definition.collections.iter().map(policy).collect::<Result<_, _>>()?;
         let journal = super::journal::Journal::open(&*snapshot)?;
-        drop(snapshot);
-        let nonce = (options.random)()?;
+        let quarantine = super::quarantine::Quarantine::open(&*snapshot)?;
         let mut batch = Batch::new();
-        put_life(facts.actor, nonce, &mut batch);
+        let actor = lives::settle(&dir.join(MARKER), &*snapshot, facts.actor, &mut batch)?;
+        if actor == facts.actor {
+            lives::end_last(&*snapshot, (facts.commit, facts.stamp), &mut batch)?;
+        }
+        let lives = Lives::open(&*snapshot, actor, (options.random)()?, facts.stamp)?;
+        drop(snapshot);
         engine.commit(&mut batch, Durability::Synced)?;
         let mut keys = Keys::new(&facts.key);
         if let Some(bits) = options.position_bits {
@@ -192,13 +197,13 @@ impl Store {
             policies,
             keys: Arc::new(keys),
             dataset_key: facts.key,
-            actor: facts.actor,
-            nonce,
+            lives,
             clock: Arc::clone(&options.clock),
             clock_bound: options.clock_bound,
             no_tree: options.no_tree,
             group: Group::default(),
             owed: Default::default(),
+            random: Arc::clone(&options.random),
             writer: Mutex::new(Writer {
                 clock: Clock::new(facts.stamp),
                 cache: Cache::new(options.tree_cache_bytes),
@@ -210,8 +215,11 @@ impl Store {
             reads,
             sketches,
             journal,
+            quarantine,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let store = Self { inner: Arc::new(inner) };
+        store.finish_renewal()?;
+        Ok(store)
     }
 }
 
@@ -252,7 +260,7 @@ fn found(engine: &dyn Engine, definition: &Definition, key: &DatasetKey, options
     batch.put(&rows::meta(ROW_FORMAT), &[rows::FORMAT]);
     batch.put(&rows::meta(DEFINITION), &definition.encode());
     batch.put(&rows::meta(KEY), key.as_bytes());
-    put_life(Actor((options.random)()?), 0, &mut batch);
+    put_life(Actor((options.random)()?), &mut batch);
     put_head(0, &Clock::default(), &mut batch);
     Ok(engine.commit(&mut batch, Durability::Synced)?)
 }
@@ -260,14 +268,12 @@ fn found(engine: &dyn Engine, definition: &Definition, key: &DatasetKey, options
 /// Gives the rows in `engine` a life of their own.
 pub(super) fn revive(engine: &dyn Engine, options: &Options) -> Result<(), StoreError> {
     let mut batch = Batch::new();
-    put_life(Actor((options.random)()?), 0, &mut batch);
+    put_life(Actor((options.random)()?), &mut batch);
     Ok(engine.commit(&mut batch, Durability::Synced)?)
 }
 
-fn put_life(actor: Actor, nonce: u64, batch: &mut Batch) {
-    let mut value = actor.0.to_be_bytes().to_vec();
-    value.extend_from_slice(&nonce.to_be_bytes());
-    batch.put(&rows::meta(LIFE), &value);
+pub(super) fn put_life(actor: Actor, batch: &mut Batch) {
+    batch.put(&rows::meta(LIFE), &actor.0.to_be_bytes());
 }
 
 /// Makes the directory a store: all or nothing, and durable.

@@ -17,6 +17,6 @@ pub(super) fn pairwise(store: &Inner, collection: CollectionId, state: State) ->
 /// The same content under a version of this store's own.
 pub(super) fn restamped(store: &Inner, clock: &mut Clock, now: Millis, state: &State) -> State {
     let seen = state.versions().iter().map(|sibling| &sibling.version);
-    let version = Version::after(clock.next(now), store.actor, seen);
+    let version = Version::after(clock.next(now), store.lives.actor(), seen);
     State::single(Sibling { version, ..state.winner().clone() })
 }

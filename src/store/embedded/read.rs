@@ -7,15 +7,19 @@ use std::sync::atomic::Ordering;
 
 use reknit_core::bounds::LEVELS_MAX;
 use reknit_core::journal::RunHeader;
-use reknit_core::query::{Applied, Ask, Cut, Incoming, Item, Overwrite, Page, Selection, Shape, VersionInfo, View};
+use reknit_core::life::Sighting;
+use reknit_core::query::{
+    Applied, Ask, Cut, Incoming, Item, Overwrite, Page, Recognition, Selection, Shape, VersionInfo, View,
+};
 use reknit_core::range::DEPTH_MAX;
 use reknit_core::record::Dot;
 use reknit_core::sketch::{Element, Sketch};
 use reknit_core::tree::{is_leaf, rest};
-use reknit_core::{CollectionId, Content, Entry, Position, Range, Record, Summary};
+use reknit_core::{Actor, CollectionId, Content, Entry, Position, Range, Record, Summary};
 
 use super::commit::submit;
 use super::journal::{InRun, Writing};
+use super::quarantine::Release;
 use super::rows::{self, Stored};
 use super::sketches;
 use super::tree::Tree;
@@ -79,8 +83,8 @@ impl Side for Store {
         SideInfo {
             definition: self.inner.definition.clone(),
             keys: self.inner.keys.clone(),
-            actor: self.inner.actor,
-            nonce: self.inner.nonce,
+            actor: self.inner.lives.actor(),
+            nonce: self.inner.lives.nonce(),
             place: self.inner.dir.display().to_string(),
             writable: true,
         }
@@ -88,6 +92,18 @@ impl Side for Store {
 
     fn cut(&self) -> Result<Cut, StoreError> {
         Ok(self.inner.head())
+    }
+
+    fn introduce(&self) -> Result<Cut, StoreError> {
+        self.introduce_now()
+    }
+
+    fn meet(&self, actor: Actor, now: Sighting, sure: bool) -> Result<Vec<Sighting>, StoreError> {
+        self.meet_now(actor, now, sure)
+    }
+
+    fn recognise(&self, met: &[Sighting], whole: bool) -> Result<Recognition, StoreError> {
+        self.recognise_now(met, whole)
     }
 
     fn view(&self, collection: CollectionId, asks: &[Ask]) -> Result<Vec<View>, StoreError> {
@@ -227,6 +243,7 @@ impl Side for Store {
         if header.opener {
             self.inner.journal.admits()?;
         }
+        self.release_all(Release::Due)?;
         Ok(Some(Arc::new(InRun { store: self.clone(), writing: Writing::new(header) })))
     }
 

@@ -3,6 +3,8 @@
 
 mod cells;
 mod journal;
+mod lives;
+mod quarantine;
 
 use reknit_core::bounds::KEY_BYTES_MAX;
 use reknit_core::canonical::{Reader, put_bytes, put_varint};
@@ -21,6 +23,9 @@ pub(super) use journal::{
     sealed,
 };
 
+pub(super) use lives::{Opened, all_met, met, met_value, opening, opening_value, openings, read_met, read_opening};
+pub(super) use quarantine::{put_quarantined, quarantined, quarantined_all, read_quarantined};
+
 /// The format of all rows; the row `format` carries it.
 pub(super) const FORMAT: u8 = 1;
 
@@ -34,6 +39,9 @@ const LAYOUT: u8 = 6;
 const CELLS: u8 = 7;
 const TAIL: u8 = 8;
 const CONFLICT: u8 = 12;
+const QUARANTINE: u8 = 13;
+const OPENING: u8 = 14;
+const MET: u8 = 15;
 
 /// Runs of the journal, their packed entries, and where earlier states of a key lie.
 const RUN: u8 = 9;

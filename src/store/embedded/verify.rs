@@ -82,6 +82,8 @@ impl Store {
             check.run(&head, sketches, &mut report, progress)?;
         }
         super::journal::verify(&*snapshot, &mut |what| report.wrong(what))?;
+        super::lives::verify(&*snapshot, &mut |what| report.wrong(what))?;
+        super::quarantine::verify(inner, &*snapshot, &mut |what| report.wrong(what))?;
         Ok(report)
     }
 }

@@ -5,19 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use reknit_core::bounds::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use reknit_core::query::{Guard, Incoming, Overwrite, Replacement};
+use reknit_core::query::{Incoming, Overwrite};
 use reknit_core::tree::{Change, Update, update};
-use reknit_core::{
-    Clock, CollectionId, Content, Digest, Millis, Position, Profile, Range, Record, Sibling, State, Version,
-};
+use reknit_core::{Clock, CollectionId, Content, Digest, Millis, Position, Profile, Range, Record, Sibling, State};
 
 use reknit_core::journal::{RunId, Undoing};
 use reknit_core::planted::{Bug, planted};
 
 use super::cache::{Cache, Touched};
 use super::journal::{self, Gathered, Writing};
-use super::planted::{pairwise, restamped};
+use super::quarantine::{self, Release};
 use super::rows::{self, Counts};
 use super::seen::is_conflict;
 use super::sketches::{self, Staged, take_over};
@@ -25,6 +22,10 @@ use super::tree::{Batched, Tree, in_two};
 use super::watch::{Event, Origin};
 use super::{Inner, StoreError};
 use crate::store::engine::{Batch, Durability, EngineError, Snapshot};
+
+mod arriving;
+
+use arriving::{admit, own_version, receive, supersede};
 
 /// One thing to be written.
 #[derive(Clone, Debug)]
@@ -41,6 +42,10 @@ pub(super) enum Write {
     Restore { collection: CollectionId, key: Vec<u8>, expected: Option<u64>, state: Option<State>, run: Arc<Writing> },
     /// How far a run is undone, by the so many writes just before.
     Undoing { run: RunId, undoing: Undoing, of: usize },
+    /// What an earlier life wrote is given to the one that goes on.
+    Reattribute { collection: CollectionId, key: Vec<u8> },
+    /// A record that leaves quarantine, with its state once that was looked up.
+    Release { collection: CollectionId, key: Vec<u8>, how: Release, state: Option<State> },
     /// The opaque bytes that a collection's rows are laid out by.
     Layout { collection: CollectionId, bytes: Option<Vec<u8>> },
 }
@@ -50,6 +55,8 @@ impl Write {
         match self {
             Self::Local { collection, key, .. }
             | Self::Row { collection, key, .. }
+            | Self::Release { collection, key, .. }
+            | Self::Reattribute { collection, key }
             | Self::Restore { collection, key, .. } => Some((*collection, key)),
             Self::Overwrite { collection, overwrite, .. } => Some((*collection, &overwrite.key)),
             Self::Incoming { collection, incoming, .. } => Some((*collection, &incoming.record.key)),
@@ -60,7 +67,11 @@ impl Write {
     /// The key, moved out.
     fn take_key(&mut self) -> Vec<u8> {
         match self {
-            Self::Local { key, .. } | Self::Row { key, .. } | Self::Restore { key, .. } => std::mem::take(key),
+            Self::Local { key, .. }
+            | Self::Row { key, .. }
+            | Self::Release { key, .. }
+            | Self::Reattribute { key, .. }
+            | Self::Restore { key, .. } => std::mem::take(key),
             Self::Overwrite { overwrite, .. } => std::mem::take(&mut overwrite.key),
             Self::Incoming { incoming, .. } => std::mem::take(&mut incoming.record.key),
             Self::Layout { .. } | Self::Undoing { .. } => Vec::new(),
@@ -124,9 +135,12 @@ pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durabi
     let snapshot = store.engine.snapshot()?;
     let now = (store.clock)();
     let mut batch = Batch::new();
-    let mut plan = Plan::read(store, &mut writer, &*snapshot, callers.into_iter().flatten().collect())?;
+    let mut writes: Vec<Write> = callers.into_iter().flatten().collect();
+    quarantine::look_up(store, &*snapshot, now, &mut writes, &mut batch)?;
+    let mut plan = Plan::read(store, &mut writer, &*snapshot, writes)?;
     let mut clock = writer.clock;
     let fates = plan.decide(store, &mut clock, now, &mut batch);
+    quarantine::stage(store, &*snapshot, std::mem::take(&mut plan.quarantined), now, &mut batch)?;
 
     let head = store.head();
     let mut roots = head.roots;
@@ -167,7 +181,7 @@ pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durabi
     let events = plan.events.take();
     if durability == Durability::Buffered {
         let states = plan.changed().filter_map(|slot| slot.now.as_ref());
-        store.owed.owe(commit, states, (store.actor, writer.clock.last()));
+        store.owed.owe(commit, states, (store.lives.actor(), writer.clock.last()));
     }
     drop((plan, snapshot));
     // Readers of sketches see neither folded rows with an old tail nor the reverse; others wait for no sync.
@@ -233,6 +247,7 @@ struct Plan {
     events: Option<Vec<Event>>,
     layouts: usize,
     gathered: Gathered,
+    quarantined: quarantine::Gathered,
 }
 
 impl Plan {
@@ -283,6 +298,7 @@ impl Plan {
             events,
             layouts: 0,
             gathered: Gathered::default(),
+            quarantined: quarantine::Gathered::default(),
         };
         plan.load(store, writer, snapshot)?;
         Ok(plan)
@@ -367,8 +383,7 @@ impl Plan {
                 if content == Content::Tombstone && !slot.now.as_ref().is_some_and(live) {
                     return Fate::Kept;
                 }
-                let replaced = slot.now.iter().flat_map(State::versions).map(|sibling| &sibling.version);
-                let version = Version::after(clock.next(now), store.actor, replaced);
+                let version = own_version(store, clock, now, slot.now.as_ref(), &[]);
                 (slot, Some(State::single(Sibling { version, content, expires })), Origin::Local, None)
             }
             (Write::Row { value, .. }, Some(slot)) => {
@@ -376,8 +391,7 @@ impl Plan {
                 if slot.now.as_ref().is_some_and(same) {
                     return Fate::Kept;
                 }
-                let replaced = slot.now.iter().flat_map(State::versions).map(|sibling| &sibling.version);
-                let version = Version::after(clock.next(now), store.actor, replaced);
+                let version = own_version(store, clock, now, slot.now.as_ref(), &[]);
                 let content = Content::Live(value);
                 (slot, Some(State::single(Sibling { version, content, expires: None })), Origin::Local, None)
             }
@@ -387,8 +401,21 @@ impl Plan {
                     Err(fate) => return fate,
                 }
             }
-            (Write::Incoming { incoming, run, .. }, Some(slot)) => match receive(store, clock, now, slot, incoming) {
-                Ok(state) => (slot, Some(state), Origin::Session, run),
+            (Write::Incoming { incoming, run, .. }, Some(slot)) => {
+                match receive(store, clock, now, slot, incoming, &mut self.quarantined) {
+                    Ok(state) => (slot, Some(state), Origin::Session, run),
+                    Err(fate) => return fate,
+                }
+            }
+            (Write::Reattribute { .. }, Some(slot)) => {
+                let renewed = |state| store.lives.renewal().and_then(|renewal| renewal.of(state));
+                match slot.now.as_ref().and_then(renewed) {
+                    Some(state) => (slot, Some(state), Origin::Session, None),
+                    None => return Fate::Kept,
+                }
+            }
+            (Write::Release { state, how, .. }, Some(slot)) => match admit(store, clock, now, slot, how, state) {
+                Ok(state) => (slot, Some(state), Origin::Session, None),
                 Err(fate) => return fate,
             },
             (Write::Restore { expected, state, run, .. }, Some(slot)) => {
@@ -507,73 +534,6 @@ impl Slot {
         self.key = record.key;
         self.now.replace(record.state)
     }
-}
-
-/// What a peer's record makes of a key, or why it stays as it is.
-fn receive(store: &Inner, clock: &mut Clock, now: Millis, slot: &Slot, incoming: Incoming) -> Result<State, Fate> {
-    let Incoming { mut record, guard } = incoming;
-    if guard == Guard::Bare && !record.dress(slot.now.as_ref(), &store.keys) {
-        return Err(Fate::Moved);
-    }
-    let state = record.state;
-    if let Err(reason) = storable(&slot.key, &state) {
-        return Err(Fate::Refused(reason));
-    }
-    if slot.now.as_ref() == Some(&state) {
-        return Err(Fate::Kept);
-    }
-    let newest = state.versions().iter().map(|sibling| sibling.version.stamp).max().unwrap_or_default();
-    let next = match (guard, &slot.now) {
-        (Guard::Join | Guard::Bare, Some(mine)) => {
-            mine.join(&state, store.definition.keeps(slot.collection), &store.keys)
-        }
-        (Guard::Join | Guard::Bare, None) => state,
-        (Guard::IfShort(compared), _) if compared == slot.now_digest.map(|digest| digest.short()) => state,
-        (Guard::IfShort(_), _) => return Err(Fate::Moved),
-    };
-    let next = if planted(Bug::PolicyJudgedPairwise) { pairwise(store, slot.collection, next) } else { next };
-    if slot.now.as_ref() == Some(&next) {
-        return Err(Fate::Kept);
-    }
-    clock.observe(newest, now, store.clock_bound).map_err(|too_far| Fate::Refused(too_far.to_string()))?;
-    Ok(if planted(Bug::EchoRestamped) { restamped(store, clock, now, &next) } else { next })
-}
-
-/// The new version that supersedes what a key has and what was seen elsewhere, or why there is none.
-fn supersede(store: &Inner, clock: &mut Clock, now: Millis, slot: &Slot, overwrite: Overwrite) -> Result<State, Fate> {
-    if overwrite.expected != slot.now_digest.map(|digest| digest.short()) {
-        return Err(Fate::Moved);
-    }
-    let held = slot.now.as_ref().map(|state| store.seen(slot.collection, state));
-    let (content, expires) = match overwrite.content {
-        Replacement::Keep => held.map_or((Content::Tombstone, None), |held| (held.content.into_owned(), held.expires)),
-        Replacement::Delete => (Content::Tombstone, None),
-        Replacement::Take(value, expires) => (Content::Live(value), expires),
-    };
-    for version in &overwrite.seen {
-        clock.observe(version.stamp, now, store.clock_bound).map_err(|too_far| Fate::Refused(too_far.to_string()))?;
-    }
-    let own = slot.now.iter().flat_map(State::versions).map(|sibling| &sibling.version);
-    let version = Version::after(clock.next(now), store.actor, own.chain(&overwrite.seen));
-    let state = State::single(Sibling { version, content, expires });
-    storable(&slot.key, &state).map_err(Fate::Refused)?;
-    Ok(state)
-}
-
-/// Whether a record is within the bounds of a store, or why not.
-fn storable(key: &[u8], state: &State) -> Result<(), String> {
-    if key.len() > KEY_BYTES_MAX {
-        return Err(format!("its key has {} bytes, at most {KEY_BYTES_MAX} are allowed", key.len()));
-    }
-    for sibling in state.versions() {
-        match &sibling.content {
-            Content::Live(value) if value.len() > VALUE_BYTES_MAX => {
-                return Err(format!("its value has {} bytes, at most {VALUE_BYTES_MAX} are allowed", value.len()));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 /// The state of one key in a snapshot.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use reknit_core::message::{Life, Message, Rights};
 use reknit_core::query::{
-    Answer, Applied, Ask, Cut, Guard, Incoming, Item, Query, Selection, Shape, VersionInfo, View,
+    Answer, Applied, Ask, Cut, Guard, Incoming, Item, Query, Recognition, Selection, Shape, VersionInfo, View,
 };
 use reknit_core::session::{Direction, Grant, Guards, Input, Intent, Opener, Options, Output, Responder, Verdict};
 use reknit_core::sketch::{Element, KEPT_DEPTH_MAX, Sketch, cells_kept};
@@ -309,9 +309,16 @@ impl Store {
         }
     }
 
+    fn cut(&self) -> Cut {
+        Cut { commit: self.commit, roots: vec![self.root] }
+    }
+
     fn answer(&mut self, query: Query) -> Answer {
         match query {
-            Query::Cut => Answer::Cut(Cut { commit: self.commit, roots: vec![self.root] }),
+            Query::Cut | Query::Introduce => Answer::Cut(self.cut()),
+            Query::Meet(..) => Answer::Met(self.cut(), Vec::new()),
+            Query::Confirm(..) => Answer::Confirmed,
+            Query::Recognise(..) => Answer::Recognised(Recognition::Same),
             Query::Views(_, asks) => Answer::Views(asks.iter().map(|ask| self.view(ask)).collect()),
             Query::Items(_, ranges) => {
                 let within = |range: Range| self.within(range).map(|(_, record)| self.item(record));

@@ -11,7 +11,8 @@ impl Value {
     /// A total order: numbers by their nearest float, then exact ones by their exact size and before a float.
     pub fn by_size(&self, other: &Value) -> Ordering {
         match (Number::of(self), Number::of(other)) {
-            (Some(a), Some(b)) => a.cmp(&b),
+            // An integer and a decimal may be one number; two values never are.
+            (Some(a), Some(b)) => a.cmp(&b).then_with(|| self.cmp(other)),
             _ => self.cmp(other),
         }
     }

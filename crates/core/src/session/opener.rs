@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::cells::{Named, Seen, part_hints};
 use super::descent::{self, Step};
+use super::meeting::Meeting;
 use super::rounds::Phase;
 use super::scope::Scope;
 use super::transfers::Transfers;
@@ -69,6 +70,7 @@ pub struct Opener {
     pub(super) fresh: u64,
     pub(super) outcome: Outcome,
     last_sent: Option<bool>,
+    pub(super) meeting: Meeting,
 }
 
 /// A request that waits for its answer.
@@ -99,6 +101,9 @@ pub(super) enum Awaited {
 /// What an answer of the store is for.
 pub(super) enum Purpose {
     FirstCut,
+    Meet,
+    Recognise,
+    Confirm,
     CutBefore,
     CutAfter,
     OpenViews(CollectionId, Vec<Ask>),
@@ -166,8 +171,11 @@ impl Opener {
                 refused: Vec::new(),
             },
             last_sent: None,
+            meeting: Meeting::default(),
         };
-        opener.ask(Query::Cut, Purpose::FirstCut);
+        // Whoever is to be written, or read from, remembers whom it met.
+        let moves = matches!(opener.options.intent, Intent::Repair(_));
+        opener.ask(if moves { Query::Introduce } else { Query::Cut }, Purpose::FirstCut);
         opener.advance();
         opener
     }
@@ -181,7 +189,9 @@ impl Opener {
         match input {
             Input::Message(message) => {
                 self.note_message(false);
-                self.on_message(message)?;
+                if let Some(message) = self.postpone(message)? {
+                    self.on_message(message)?;
+                }
             }
             Input::Answer(answer) => {
                 let purpose = self.asked.take().ok_or(SessionError::Driver("an answer without a question"))?;
@@ -237,13 +247,15 @@ impl Opener {
         }
     }
 
-    fn on_message(&mut self, message: Message) -> Result<(), SessionError> {
+    pub(super) fn on_message(&mut self, message: Message) -> Result<(), SessionError> {
         match message {
             Message::Accept(accept) => self.on_accept(accept),
             Message::Refuse(refuse) => {
                 self.refused(refuse);
                 Ok(())
             }
+            Message::Met(met) => self.on_met_there(met),
+            Message::Recognised(recognised) => self.on_recognised(recognised),
             Message::Roots(roots) => self.on_roots(roots),
             Message::Compared(compared) => self.on_compared(compared),
             Message::Differing(told) => self.on_differing(told),
@@ -257,6 +269,9 @@ impl Opener {
     fn on_answer(&mut self, purpose: Purpose, answer: Answer) -> Result<(), SessionError> {
         match (purpose, answer) {
             (Purpose::FirstCut, Answer::Cut(cut)) => self.begin(cut),
+            (Purpose::Meet, Answer::Met(_, met)) => self.met_here(met)?,
+            (Purpose::Recognise, Answer::Recognised(recognition)) => self.recognised_here(recognition),
+            (Purpose::Confirm, Answer::Confirmed) => self.begin_after_meeting()?,
             (Purpose::CutBefore, Answer::Cut(cut)) => self.look_at_theirs(cut),
             (Purpose::CutAfter, Answer::Cut(cut)) => self.judge_roots(cut),
             (Purpose::OpenViews(collection, asks), Answer::Views(views)) => self.send_views(collection, &asks, &views),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::cells::{part_hints, parts_that_differ};
 use super::descent::{self, Step};
+use super::meeting::Known;
 use super::planner::{FURTHER, Planner};
 use super::scope::{Grant, Scope};
 use super::shown::opening_cells;
@@ -15,10 +16,11 @@ use crate::bounds::{FRAME_BYTES_AIM, REQUESTS_MAX};
 use crate::canonical::Blob;
 use crate::dataset::{CollectionId, Definition};
 use crate::digest::Keys;
+use crate::life::Sighting;
 use crate::mark::Marks;
 use crate::message::{
-    Accept, AskRoots, Compare, Compared, Differing, Life, List, Message, Open, PROTOCOL, Refuse, RefuseCode, Rights,
-    Roots, Transfer, Written,
+    Accept, AskRoots, Compare, Compared, Differing, Life, List, Message, Met, Open, PROTOCOL, Refuse, RefuseCode,
+    Rights, Roots, Transfer, Written,
 };
 use crate::query::{Answer, Ask, Cut, Incoming, Item, Query, View};
 use crate::range::{Position, Range, places};
@@ -51,9 +53,10 @@ pub struct Responder {
     /// Live roots are asked for once so many were.
     roots_after: Option<u64>,
     over: Option<String>,
+    pub(super) known: Known,
 }
 
-enum Work {
+pub(super) enum Work {
     Message(Message),
     Records(Transfer, Vec<Incoming>),
     End(Transfer),
@@ -61,7 +64,10 @@ enum Work {
 
 /// Between a question to the store and its answer.
 pub(super) enum Stage {
-    Opening(Open),
+    Opening(Box<Open>, Scope),
+    Recognise,
+    Confirm,
+    TellMet,
     /// The opener's first cells and the hints of its parts, and what is known of ours.
     Parts {
         collection: CollectionId,
@@ -151,6 +157,7 @@ impl Responder {
             takes: Rights(0),
             roots_after: None,
             over: None,
+            known: Known::Same,
         }
     }
 
@@ -181,7 +188,9 @@ impl Responder {
         }
         while self.asked.is_none() && self.over.is_none() {
             let Some(work) = self.inbox.pop_front() else { break };
-            self.start(work)?;
+            if let Some(work) = self.goes_on(work) {
+                self.start(work)?;
+            }
         }
         Ok(())
     }
@@ -198,8 +207,10 @@ impl Responder {
 
     fn start(&mut self, work: Work) -> Result<(), SessionError> {
         match work {
-            Work::Message(Message::Open(open)) if self.cut.is_none() => self.ask(Query::Cut, Stage::Opening(open)),
+            Work::Message(Message::Open(open)) if self.cut.is_none() => self.on_open(open),
             _ if self.cut.is_none() => return Err(SessionError::Unexpected("a message before the opening")),
+            Work::Message(Message::Met(met)) => self.on_met(met)?,
+            Work::Message(Message::AskMet) => self.on_ask_met()?,
             Work::Message(Message::AskRoots(asked)) => self.ask_roots(asked)?,
             Work::Message(Message::Compare(compare)) => self.compare(compare)?,
             Work::Message(Message::List(list)) => self.list(list)?,
@@ -222,7 +233,11 @@ impl Responder {
 
     fn on_answer(&mut self, stage: Stage, answer: Answer) -> Result<(), SessionError> {
         match (stage, answer) {
-            (Stage::Opening(open), Answer::Cut(cut)) => self.open(open, cut),
+            (Stage::Opening(open, scope), Answer::Met(cut, met)) => self.open(*open, scope, cut, met),
+            (Stage::Opening(open, scope), Answer::Cut(cut)) => self.open(*open, scope, cut, Vec::new()),
+            (Stage::Recognise, Answer::Recognised(recognition)) => self.recognised(recognition),
+            (Stage::TellMet, Answer::Met(_, met)) => self.send(Message::Met(Met { met })),
+            (Stage::Confirm, Answer::Confirmed) => {}
             (Stage::First(levels), Answer::Views(views)) => self.first(levels, &views),
             (Stage::Parts { collection, theirs, counts, parts }, Answer::Views(views)) => {
                 let parts = parts_that_differ(&part_hints(&views), &parts);
@@ -284,19 +299,23 @@ impl Responder {
         Ok(())
     }
 
-    fn open(&mut self, open: Open, cut: Cut) {
-        let scope = match self.admit(&open) {
-            Ok(scope) => scope,
-            Err(refusal) => {
-                self.over = Some("refused".into());
-                return self.send(Message::Refuse(refusal));
-            }
-        };
+    /// Does something first.
+    pub(super) fn put_back(&mut self, work: Work) {
+        self.inbox.push_front(work);
+    }
+
+    /// Ends the session from this side.
+    pub(super) fn end(&mut self, how: &str) {
+        self.over = Some(how.into());
+    }
+
+    fn open(&mut self, open: Open, scope: Scope, cut: Cut, met: Vec<Sighting>) {
         let roots = scope.roots(&cut);
         let root = scope.root(&self.keys, &self.definition, &roots);
         let rights = scope.iter().fold(Rights::ALL, |all, collection| all.both(self.grant.on(collection)));
         let (life, commit, only) = (self.life, cut.commit, scope.only());
-        self.send(Message::Accept(Accept { rights, root, commit, life }));
+        let met = if root == open.root { None } else { self.doubt(&open, &met) };
+        self.send(Message::Accept(Accept { rights, root, commit, life, met }));
         self.scope = Some(scope);
         self.cut = Some(cut.clone());
         if root == open.root {
@@ -319,7 +338,7 @@ impl Responder {
     }
 
     /// What the session is about, if it may begin (M5). Who may nothing here is told nothing but that.
-    fn admit(&self, open: &Open) -> Result<Scope, Refuse> {
+    pub(super) fn admit(&self, open: &Open) -> Result<Scope, Refuse> {
         let refuse = |code, detail: String| Refuse { code, detail, definition: Blob::default() };
         let missing = |granted: Rights| Rights(open.wants.and(Rights::COMPARE).0 & !granted.0);
         if open.protocol != PROTOCOL {

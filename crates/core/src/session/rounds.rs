@@ -26,6 +26,8 @@ pub(super) enum Phase {
     Start,
     /// The opening is sent.
     Opening,
+    /// It was accepted; who meets is looked at.
+    Meeting,
     /// A check waits for the responder's roots or parts.
     Checking,
     /// Ranges are compared and records move.
@@ -82,6 +84,7 @@ impl Opener {
             descend: self.options.intent != Intent::Check,
             root: self.outcome.root_mine,
             life: self.life,
+            commit: self.outcome.cut_mine.commit,
             scope: self.options.scope.clone(),
             cells,
             counts,
@@ -89,10 +92,8 @@ impl Opener {
         }));
     }
 
-    pub(super) fn on_accept(&mut self, accept: Accept) -> Result<(), SessionError> {
-        if self.phase != Phase::Opening {
-            return Err(SessionError::Unexpected("a second acceptance"));
-        }
+    /// The session begins.
+    pub(super) fn accepted(&mut self, accept: &Accept) {
         self.outcome.cut_theirs = accept.commit;
         self.outcome.root_theirs = accept.root;
         if accept.root == self.outcome.root_mine {
@@ -101,8 +102,7 @@ impl Opener {
             let roots = before.as_ref().map(|cut| self.scope.roots(cut)).unwrap_or_default();
             let theirs = Some(Roots { commit: accept.commit, moved: false, roots });
             self.phase = Phase::Looking(Look { before, theirs, ..Look::default() });
-            self.ask(Query::Cut, Purpose::CutAfter);
-            return Ok(());
+            return self.ask(Query::Cut, Purpose::CutAfter);
         }
         let check = self.options.intent == Intent::Check;
         self.phase = if check { Phase::Checking } else { Phase::Descending };
@@ -111,7 +111,6 @@ impl Opener {
         } else if !check {
             self.phase = Phase::Looking(Look { before: self.cut.clone(), ..Look::default() });
         }
-        Ok(())
     }
 
     pub(super) fn refused(&mut self, refuse: Refuse) {
@@ -145,7 +144,7 @@ impl Opener {
     /// Called when nothing is under way; says whether there is more to put out at once.
     pub(super) fn next_phase(&mut self) -> bool {
         match self.phase.clone() {
-            Phase::Start | Phase::Opening | Phase::Looking(_) | Phase::Over => false,
+            Phase::Start | Phase::Opening | Phase::Meeting | Phase::Looking(_) | Phase::Over => false,
             Phase::Checking if self.scope.only().is_some() && self.outcome.estimate.is_none() => false,
             Phase::Descending if self.prove() => true,
             Phase::Descending if matches!(self.options.intent, Intent::Repair(_)) => {
@@ -393,7 +392,7 @@ impl Opener {
         let ranges: f64 = ranges.iter().map(|range| 16f64.powi(-i32::from(range.depth()))).sum();
         let entries = self.outcome.root_mine.count.max(self.outcome.root_theirs.count).max(1);
         let unproven = ranges / collections + positions as f64 / entries as f64;
-        let begun = !matches!(self.phase, Phase::Start | Phase::Opening);
+        let begun = !matches!(self.phase, Phase::Start | Phase::Opening | Phase::Meeting);
         if begun { ((1.0 - unproven).clamp(0.0, 0.999_999) * 1e6) as u32 } else { 0 }
     }
 

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use reknit_core::journal::RunId;
-use reknit_core::query::{Applied, Ask, Cut, Incoming, Item, Overwrite, Page, Selection, View};
+use reknit_core::life::Sighting;
+use reknit_core::query::{Applied, Ask, Cut, Incoming, Item, Overwrite, Page, Recognition, Selection, View};
 use reknit_core::sketch::Sketch;
-use reknit_core::{CollectionId, Position, Range, Summary};
+use reknit_core::{Actor, CollectionId, Position, Range, Summary};
 
 use super::Writing;
 use crate::store::embedded::Store;
@@ -25,6 +26,18 @@ impl Side for InRun {
 
     fn cut(&self) -> Result<Cut, StoreError> {
         Side::cut(&self.store)
+    }
+
+    fn introduce(&self) -> Result<Cut, StoreError> {
+        Side::introduce(&self.store)
+    }
+
+    fn meet(&self, actor: Actor, now: Sighting, sure: bool) -> Result<Vec<Sighting>, StoreError> {
+        Side::meet(&self.store, actor, now, sure)
+    }
+
+    fn recognise(&self, met: &[Sighting], whole: bool) -> Result<Recognition, StoreError> {
+        Side::recognise(&self.store, met, whole)
     }
 
     fn view(&self, collection: CollectionId, asks: &[Ask]) -> Result<Vec<View>, StoreError> {

@@ -7,16 +7,17 @@ use crate::dataset::{CollectionId, DatasetId, Definition, Profile};
 use crate::difference::Difference;
 use crate::digest::{DatasetKey, Keys};
 use crate::entry::Entry;
-use crate::message::{Life, Message, Rights};
+use crate::life::{self, Life, Meeting, Opening, Sighting};
+use crate::message::{Message, Rights};
 use crate::query::{
-    Answer, Applied, Ask, Cut, Guard, Incoming, Item, Overwrite, Query, Replacement, Selection, Shape, VersionInfo,
-    View,
+    Answer, Applied, Ask, Cut, Guard, Incoming, Item, Overwrite, Query, Recognition, Replacement, Selection, Shape,
+    VersionInfo, View,
 };
 use crate::range::Range;
 use crate::record::{Actor, Content, Keeps, Record, Sibling, State, Version};
 use crate::session::{Grant, Guards, Input, Opener, Options, Outcome, Output, Plan, Planner, Responder};
 use crate::sketch::{Element, Sketch, cells_kept};
-use crate::stamp::{Clock, Millis};
+use crate::stamp::{Clock, Millis, Stamp};
 use crate::tree::{Summary, is_leaf};
 
 pub(super) struct Model {
@@ -36,6 +37,10 @@ pub(super) struct Model {
     pub(super) planner: Planner,
     /// Records that it was asked to read, so that reads can be held to the size of a difference.
     pub(super) reads: u64,
+    /// What it remembers of other stores.
+    pub(super) met: BTreeMap<u64, Vec<Sighting>>,
+    /// Its openings, each with the commit number that it came to.
+    pub(super) openings: BTreeMap<u64, u64>,
 }
 
 impl Model {
@@ -58,6 +63,8 @@ impl Model {
             distort: None,
             planner: Planner::default(),
             reads: 0,
+            met: BTreeMap::new(),
+            openings: BTreeMap::new(),
         }
     }
 
@@ -210,11 +217,47 @@ impl Model {
         items
     }
 
+    fn cut(&self) -> Cut {
+        let root = self.keys.build(Range::ALL, &self.within(Range::ALL), &mut |_, _| {});
+        Cut { commit: self.commit, roots: vec![root] }
+    }
+
     pub(super) fn answer(&mut self, query: Query) -> Answer {
         match query {
-            Query::Cut => {
-                let root = self.keys.build(Range::ALL, &self.within(Range::ALL), &mut |_, _| {});
-                Answer::Cut(Cut { commit: self.commit, roots: vec![root] })
+            Query::Cut => Answer::Cut(self.cut()),
+            Query::Introduce => {
+                self.openings.insert(self.life.nonce, self.commit);
+                Answer::Cut(self.cut())
+            }
+            Query::Meet(peer, commit) => {
+                self.openings.insert(self.life.nonce, self.commit);
+                let all = self.met.entry(peer.actor).or_default();
+                let doubtful = life::meet(all, Sighting { nonce: peer.nonce, commit }) == Meeting::Doubtful;
+                let told = if doubtful { all.clone() } else { Vec::new() };
+                Answer::Met(self.cut(), told)
+            }
+            Query::Confirm(peer, commit) => {
+                let all = self.met.entry(peer.actor).or_default();
+                life::confirm(all, Sighting { nonce: peer.nonce, commit });
+                Answer::Confirmed
+            }
+            Query::Recognise(met, whole) => {
+                let opening = |met: &Sighting| {
+                    let end = self
+                        .openings
+                        .get(&met.nonce)
+                        .map(|end| if met.nonce == self.life.nonce { self.commit } else { *end });
+                    (*met, end.map(|end| Opening { stamp: Stamp::default(), end }))
+                };
+                let forked = life::forked(&met.iter().map(opening).collect::<Vec<_>>()).is_some();
+                Answer::Recognised(match (forked, whole) {
+                    (false, _) => Recognition::Same,
+                    (true, false) => Recognition::Unsure,
+                    (true, true) => {
+                        self.life.actor += 1000;
+                        Recognition::Renewed
+                    }
+                })
             }
             Query::Views(_, asks) => Answer::Views(asks.iter().map(|ask| self.view(ask)).collect()),
             Query::Items(_, ranges) => {

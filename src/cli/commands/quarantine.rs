@@ -1,0 +1,103 @@
+//! `reknit quarantine`: records that peers stamped too far in the future, and letting them out.
+
+use serde_json::{Value, json};
+
+use super::sides::plural;
+use crate::cli::args::{Quarantine, QuarantineCommand, Which};
+use crate::cli::env::Env;
+use crate::cli::output::{Printer, fields};
+use crate::cli::records::key_fields;
+use crate::cli::{CliError, Exit};
+use crate::core::CollectionId;
+use crate::store::{Release, Store};
+
+/// Records that are read at once.
+const PAGE: usize = 256;
+
+pub(crate) fn run(args: &Quarantine, env: &mut Env) -> Result<Exit, CliError> {
+    match &args.command {
+        QuarantineCommand::List { store, limit } => {
+            let store = env.store(store)?;
+            list(&store, limit.unwrap_or(u64::MAX), env)
+        }
+        QuarantineCommand::Accept { store, which } => {
+            let store = env.store(store)?;
+            release(&store, which, Release::Accept, env)
+        }
+        QuarantineCommand::Drop { store, which } => {
+            let store = env.store(store)?;
+            release(&store, which, Release::Drop, env)
+        }
+    }
+}
+
+fn list(store: &Store, limit: u64, env: &mut Env) -> Result<Exit, CliError> {
+    let layout = env.layout(store)?;
+    let mut printer = Printer::new(env);
+    let mut listed = 0;
+    let mut after: Option<(CollectionId, Vec<u8>)> = None;
+    loop {
+        let from = after.as_ref().map(|(collection, key)| (*collection, key.as_slice()));
+        let page = store.quarantined(from, PAGE)?;
+        let Some(last) = page.last() else { break };
+        after = Some((last.collection, last.key.clone()));
+        for held in page.iter().take(usize::try_from(limit - listed).unwrap_or(usize::MAX)) {
+            listed += 1;
+            let collection = &store.definition().collections[usize::from(held.collection.0)].name;
+            let version = &held.state.winner().version;
+            printer.item(
+                || {
+                    let (shown, stamp) = (layout.show_key(&held.key), version.stamp.millis());
+                    format!(
+                        "{collection} {shown}  stamped {stamp} ms by {:016x}, came at {} ms",
+                        version.actor.0, held.since
+                    )
+                },
+                || {
+                    let mut object = fields(json!({
+                        "t": "quarantined",
+                        "collection": collection,
+                        "millis": version.stamp.millis(),
+                        "actor": format!("{:016x}", version.actor.0),
+                        "since": held.since,
+                    }));
+                    object.extend(key_fields(&layout, &held.key));
+                    Value::Object(object)
+                },
+            )?;
+        }
+        if listed == limit {
+            break;
+        }
+    }
+    let all = store.quarantined_count();
+    let text = match all {
+        0 => "nothing is in quarantine".to_string(),
+        n => format!("{n} record{} in quarantine, applied once this clock comes near their stamps", plural(n)),
+    };
+    let exit = if all == 0 { Exit::Done } else { Exit::Differs };
+    printer.end(exit, &text, fields(json!({ "keys": listed, "more": listed < all })))
+}
+
+fn release(store: &Store, which: &Which, how: Release, env: &mut Env) -> Result<Exit, CliError> {
+    let left = match &which.key {
+        None => store.release_all(how)?,
+        Some(typed) => {
+            let key = env.layout(store)?.encode_key_argument(typed)?;
+            let mut left = 0;
+            for place in 0..store.definition().collections.len() {
+                let collection = CollectionId(u16::try_from(place).unwrap_or(u16::MAX));
+                left += u64::from(store.release(collection, &key, how)?);
+            }
+            left
+        }
+    };
+    let (exit, wrote) =
+        (if left == 0 { Exit::Differs } else { Exit::Done }, if how == Release::Drop { 0 } else { left });
+    let text = match (left, how) {
+        (0, _) => "not in quarantine; nothing was changed".to_string(),
+        (n, Release::Drop) => format!("dropped {n} record{}", plural(n)),
+        (n, _) => format!("applied {n} record{}", plural(n)),
+    };
+    Printer::new(env).end(exit, &text, fields(json!({ "keys": left, "wrote": wrote })))
+}

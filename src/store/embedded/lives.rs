@@ -1,0 +1,359 @@
+//! Lives of a store: which opening of it peers met, what it remembers of theirs, and how it begins a new life once it sees
+//! that it was restored or copied. What tells lives apart is the core's ([`reknit_core::life`]).
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use reknit_core::canonical::Reader;
+use reknit_core::life::{Meeting, Opening, Sighting, confirm, forked, meet};
+use reknit_core::query::{Cut, Recognition};
+use reknit_core::{Actor, CollectionId, DecodeError, Range, Stamp, State};
+
+use super::commit::submit;
+use super::open::{put_life, random};
+use super::read::records_after;
+use super::rows::{self, Opened};
+use super::write::Write;
+use super::{Store, StoreError};
+use crate::store::engine::{Batch, Durability, Snapshot};
+
+/// Where the store lay when it was opened last, as far as the system can tell one directory from a copy of it.
+const PLACE: &str = "place";
+/// A life that was begun while versions of the old one are still to be given to it.
+const RENEWAL: &str = "renewal";
+/// First and last of the openings that are kept, and how many there are.
+const OPENINGS: &str = "openings";
+/// Openings that are kept: one a minute for four months.
+const OPENINGS_MAX: u64 = 200_000;
+/// Records that are looked at, or change, in one commit of a renewal.
+const PAGE: usize = 1_000;
+
+/// What is known of the store's lives while it is open.
+pub(super) struct Lives {
+    actor: AtomicU64,
+    nonce: u64,
+    /// The last stamp before this opening.
+    before: Stamp,
+    introduced: AtomicBool,
+    renewal: Mutex<Option<Renewal>>,
+}
+
+/// A new life, and what of the old one it is to take over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Renewal {
+    old: Actor,
+    after: Stamp,
+    new: Actor,
+}
+
+impl Renewal {
+    /// The state under the new life, if that changes it.
+    pub(super) fn of(self, state: &State) -> Option<State> {
+        state.reattributed(self.old, self.after, self.new)
+    }
+
+    fn encode(self) -> Vec<u8> {
+        [self.old.0, self.after.0, self.new.0].map(u64::to_be_bytes).concat()
+    }
+
+    fn decode(value: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(value);
+        let renewal = Self { old: Actor(reader.u64()?), after: Stamp(reader.u64()?), new: Actor(reader.u64()?) };
+        reader.end()?;
+        Ok(renewal)
+    }
+}
+
+impl Lives {
+    pub(super) fn open(snapshot: &dyn Snapshot, actor: Actor, nonce: u64, before: Stamp) -> Result<Self, StoreError> {
+        let renewal = match snapshot.get(&rows::meta(RENEWAL))? {
+            Some(value) => Some(
+                Renewal::decode(&value)
+                    .map_err(|_| StoreError::damaged(format!("the row {RENEWAL:?} does not decode")))?,
+            ),
+            None => None,
+        };
+        Ok(Self {
+            actor: AtomicU64::new(actor.0),
+            nonce,
+            before,
+            introduced: AtomicBool::new(false),
+            renewal: Mutex::new(renewal),
+        })
+    }
+
+    pub(super) fn actor(&self) -> Actor {
+        Actor(self.actor.load(Ordering::Acquire))
+    }
+
+    pub(super) fn nonce(&self) -> u64 {
+        self.nonce
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Option<Renewal>> {
+        self.renewal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The renewal that is under way.
+    pub(super) fn renewal(&self) -> Option<Renewal> {
+        *self.locked()
+    }
+}
+
+/// What tells the directory of a store from a copy of it; nothing where the system cannot tell.
+fn place(marker: &Path) -> Option<Vec<u8>> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let facts = std::fs::metadata(marker).ok()?;
+        // A number of a file may be used again, but not with the same time of birth.
+        let born = facts.created().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        Some([facts.ino(), born.as_secs(), u64::from(born.subsec_nanos())].map(u64::to_be_bytes).concat())
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = marker;
+        None
+    }
+}
+
+/// The actor that a store opens as: a new one where its directory is a copy. What was written before is then common to both.
+pub(super) fn settle(
+    marker: &Path,
+    snapshot: &dyn Snapshot,
+    actor: Actor,
+    batch: &mut Batch,
+) -> Result<Actor, StoreError> {
+    let Some(here) = place(marker) else { return Ok(actor) };
+    let row = rows::meta(PLACE);
+    match snapshot.get(&row)? {
+        Some(place) if place == here => Ok(actor),
+        before => {
+            batch.put(&row, &here);
+            let actor = if before.is_some() { Actor(random()?) } else { actor };
+            if before.is_some() {
+                put_life(actor, batch);
+                forget_openings(snapshot, batch)?;
+            }
+            Ok(actor)
+        }
+    }
+}
+
+/// The openings are those of a life: a new one has none.
+fn forget_openings(snapshot: &dyn Snapshot, batch: &mut Batch) -> Result<(), StoreError> {
+    let (start, end) = rows::openings();
+    for row in snapshot.scan(&start, &end)? {
+        batch.delete(&row?.0);
+    }
+    batch.delete(&rows::meta(OPENINGS));
+    Ok(())
+}
+
+fn opened(snapshot: &dyn Snapshot, nonce: u64) -> Result<Option<Opened>, StoreError> {
+    snapshot.get(&rows::opening(nonce))?.map(|value| rows::read_opening(&value)).transpose()
+}
+
+/// First, last and number of the openings that are kept.
+fn openings(snapshot: &dyn Snapshot) -> Result<Option<(u64, u64, u64)>, StoreError> {
+    let Some(value) = snapshot.get(&rows::meta(OPENINGS))? else { return Ok(None) };
+    let read = || -> Result<(u64, u64, u64), DecodeError> {
+        let mut reader = Reader::new(&value);
+        Ok((reader.u64()?, reader.u64()?, reader.u64()?))
+    };
+    read().map(Some).map_err(|_| StoreError::damaged(format!("the row {OPENINGS:?} does not decode")))
+}
+
+/// Notes how far the last opening came in which a peer met the store, as the store is opened again.
+pub(super) fn end_last(snapshot: &dyn Snapshot, end: (u64, Stamp), batch: &mut Batch) -> Result<(), StoreError> {
+    let Some((_, last, _)) = openings(snapshot)? else { return Ok(()) };
+    match opened(snapshot, last)? {
+        Some(before @ Opened { end: None, .. }) => {
+            batch.put(&rows::opening(last), &rows::opening_value(&Opened { end: Some(end), ..before }));
+        }
+        Some(_) => {}
+        None => return Err(StoreError::damaged("the row of an opening is missing")),
+    }
+    Ok(())
+}
+
+impl Store {
+    /// Puts this opening on record, synced, before a peer hears of it; gives the cut.
+    pub(super) fn introduce_now(&self) -> Result<Cut, StoreError> {
+        let inner = &*self.inner;
+        if inner.lives.introduced.load(Ordering::Acquire) {
+            return Ok(inner.head());
+        }
+        let mut writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.lives.introduced.load(Ordering::Acquire) {
+            return Ok(inner.head());
+        }
+        let (snapshot, nonce) = (inner.engine.snapshot()?, inner.lives.nonce);
+        let mut batch = Batch::new();
+        let this = Opened { stamp: inner.lives.before, end: None, next: None };
+        batch.put(&rows::opening(nonce), &rows::opening_value(&this));
+        let (mut first, mut count) = (nonce, 1);
+        if let Some((oldest, last, kept)) = openings(&*snapshot)? {
+            (first, count) = (oldest, kept + 1);
+            if let Some(before) = opened(&*snapshot, last)? {
+                batch.put(&rows::opening(last), &rows::opening_value(&Opened { next: Some(nonce), ..before }));
+            }
+            if count > OPENINGS_MAX
+                && let Some(Opened { next: Some(next), .. }) = opened(&*snapshot, oldest)?
+            {
+                batch.delete(&rows::opening(oldest));
+                (first, count) = (next, kept);
+            }
+        }
+        batch.put(&rows::meta(OPENINGS), &[first, nonce, count].map(u64::to_be_bytes).concat());
+        drop(snapshot);
+        if let Err(error) = inner.engine.commit(&mut batch, Durability::Synced) {
+            writer.failed = true;
+            return Err(error.into());
+        }
+        inner.lives.introduced.store(true, Ordering::Release);
+        Ok(inner.head())
+    }
+
+    /// Remembers that a store was met; gives what was remembered if it may be another life than that. Of a store of this
+    /// same actor, which is a copy, it gives the own openings.
+    pub(super) fn meet_now(&self, actor: Actor, now: Sighting, sure: bool) -> Result<Vec<Sighting>, StoreError> {
+        let inner = &*self.inner;
+        if actor == inner.lives.actor() {
+            return self.own_openings();
+        }
+        let mut writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let row = rows::met(actor.0);
+        let value = inner.engine.snapshot()?.get(&row)?;
+        let mut seen = value.map(|value| rows::read_met(&value)).transpose()?.unwrap_or_default();
+        let met = meet(&mut seen, now);
+        if met == Meeting::Doubtful && !sure {
+            return Ok(seen);
+        }
+        if met != Meeting::Known {
+            confirm(&mut seen, now);
+            let mut batch = Batch::new();
+            batch.put(&row, &rows::met_value(&seen));
+            if let Err(error) = inner.engine.commit(&mut batch, Durability::Buffered) {
+                writer.failed = true;
+                return Err(error.into());
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn own_openings(&self) -> Result<Vec<Sighting>, StoreError> {
+        let (inner, snapshot) = (&*self.inner, self.inner.engine.snapshot()?);
+        // Whoever has the same actor and not this opening is another life; the first may be common to both.
+        let mut seen = Vec::new();
+        if let Some((first, ..)) = openings(&*snapshot)?
+            && let Some(Opened { end: Some((commit, _)), .. }) = opened(&*snapshot, first)?
+        {
+            seen.push(Sighting { nonce: first, commit });
+        }
+        seen.push(Sighting { nonce: inner.lives.nonce, commit: inner.head().commit });
+        Ok(seen)
+    }
+
+    /// Judges what a peer remembers of this store; begins a new life if it is another than the peer met, and says so.
+    pub(super) fn recognise_now(&self, met: &[Sighting], whole: bool) -> Result<Recognition, StoreError> {
+        let inner = &*self.inner;
+        let seen = {
+            let snapshot = inner.engine.snapshot()?;
+            let opening = |sighting: &Sighting| {
+                let found = opened(&*snapshot, sighting.nonce)?;
+                // What is written in this opening may be a writing on of what another life went on with too.
+                let ended = |opened: Opened| opened.end.unwrap_or_else(|| (inner.head().commit, opened.stamp));
+                let opening = found.map(ended).map(|(end, stamp)| Opening { end, stamp });
+                Ok::<_, StoreError>((*sighting, opening))
+            };
+            met.iter().map(opening).collect::<Result<Vec<_>, _>>()?
+        };
+        match forked(&seen) {
+            None => Ok(Recognition::Same),
+            Some(_) if !whole => Ok(Recognition::Unsure),
+            Some(after) => {
+                self.begin_life(after)?;
+                Ok(Recognition::Renewed)
+            }
+        }
+    }
+
+    /// Begins a new life: all that this store wrote after a stamp is given to a new actor. Takes a look at every record.
+    ///
+    /// # Errors
+    /// What the engine met; what was not finished is finished when the store is opened again.
+    fn begin_life(&self, after: Stamp) -> Result<(), StoreError> {
+        let inner = &*self.inner;
+        {
+            let mut writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            let renewal = Renewal { old: inner.lives.actor(), after, new: Actor((inner.random)()?) };
+            let snapshot = inner.engine.snapshot()?;
+            let mut batch = Batch::new();
+            put_life(renewal.new, &mut batch);
+            batch.put(&rows::meta(RENEWAL), &renewal.encode());
+            forget_openings(&*snapshot, &mut batch)?;
+            drop(snapshot);
+            if let Err(error) = inner.engine.commit(&mut batch, Durability::Synced) {
+                writer.failed = true;
+                return Err(error.into());
+            }
+            *inner.lives.locked() = Some(renewal);
+            inner.lives.actor.store(renewal.new.0, Ordering::Release);
+            inner.lives.introduced.store(false, Ordering::Release);
+        }
+        self.finish_renewal()
+    }
+
+    /// Goes on with a renewal that is under way.
+    pub(super) fn finish_renewal(&self) -> Result<(), StoreError> {
+        let inner = &*self.inner;
+        let Some(renewal) = inner.lives.renewal() else { return Ok(()) };
+        for place in 0..inner.definition.collections.len() {
+            let collection = CollectionId(u16::try_from(place).unwrap_or(u16::MAX));
+            let mut after = None;
+            loop {
+                let snapshot = inner.engine.snapshot()?;
+                let (mut seen, mut writes) = (0, Vec::new());
+                for stored in records_after(inner, &*snapshot, collection, Range::ALL, after.as_ref())?.take(PAGE) {
+                    let stored = stored?;
+                    seen += 1;
+                    if renewal.of(&stored.state).is_some() {
+                        writes.push(Write::Reattribute { collection, key: stored.key.clone() });
+                    }
+                    after = Some((stored.position, stored.key));
+                }
+                drop(snapshot);
+                if !writes.is_empty() {
+                    submit(inner, writes, Durability::Buffered)?;
+                }
+                if seen < PAGE {
+                    break;
+                }
+            }
+        }
+        let mut writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut batch = Batch::new();
+        batch.delete(&rows::meta(RENEWAL));
+        if let Err(error) = inner.engine.commit(&mut batch, Durability::Synced) {
+            writer.failed = true;
+            return Err(error.into());
+        }
+        *inner.lives.locked() = None;
+        Ok(())
+    }
+}
+
+/// Says of each row of lives whether it is sound.
+pub(super) fn verify(snapshot: &dyn Snapshot, wrong: &mut dyn FnMut(String)) -> Result<(), StoreError> {
+    let (start, end) = rows::openings();
+    for row in snapshot.scan(&start, &end)? {
+        rows::read_opening(&row?.1).map_or_else(|error| wrong(error.to_string()), drop);
+    }
+    let (start, end) = rows::all_met();
+    for row in snapshot.scan(&start, &end)? {
+        rows::read_met(&row?.1).map_or_else(|error| wrong(error.to_string()), drop);
+    }
+    Ok(())
+}

@@ -1,0 +1,230 @@
+//! Records from beyond the clock's bound: kept apart, neither applied nor dropped, until the clock has come near or someone
+//! decides. What is too far ahead is the core's to say ([`reknit_core::Clock`]).
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use reknit_core::stamp::TooFarAhead;
+use reknit_core::{CollectionId, Millis, Stamp, State};
+
+use super::commit::submit;
+use super::rows;
+use super::write::{Fate, Write};
+use super::{Inner, Store, StoreError};
+use crate::store::engine::{Batch, Durability, Snapshot};
+
+/// Records that a quarantine holds.
+const RECORDS_MAX: u64 = 100_000;
+/// Bytes of rows that a quarantine holds.
+const BYTES_MAX: u64 = 256 << 20;
+/// Records that leave it in one commit.
+const PAGE: usize = 256;
+
+/// A record that is neither applied nor dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quarantined {
+    /// Its collection.
+    pub collection: CollectionId,
+    /// Its key.
+    pub key: Vec<u8>,
+    /// When it came, by this store's clock.
+    pub since: Millis,
+    /// What peers sent of it.
+    pub state: State,
+}
+
+impl Quarantined {
+    /// Its greatest stamp.
+    #[must_use]
+    pub fn newest(&self) -> Stamp {
+        self.state.winner().version.stamp
+    }
+}
+
+/// How a record leaves quarantine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// It is applied if the clock has come near enough.
+    Due,
+    /// It is applied whatever its stamp. The clock does not follow it.
+    Accept,
+    /// It is dropped; a peer that still has it will send it again.
+    Drop,
+}
+
+/// What a quarantine holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Held {
+    records: u64,
+    bytes: u64,
+}
+
+/// What is known of the quarantine while the store is open.
+pub(super) struct Quarantine {
+    held: Mutex<Held>,
+}
+
+/// What a commit adds to it, gathered while its writes are decided.
+pub(super) type Gathered = BTreeMap<(CollectionId, Vec<u8>), State>;
+
+impl Quarantine {
+    pub(super) fn open(snapshot: &dyn Snapshot) -> Result<Self, StoreError> {
+        let mut held = Held::default();
+        let (start, end) = rows::quarantined_all();
+        for row in snapshot.scan(&start, &end)? {
+            let (row, value) = row?;
+            held.records += 1;
+            held.bytes += (row.len() + value.len()) as u64;
+        }
+        Ok(Self { held: Mutex::new(held) })
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a record in, if there is room; says why it was not applied.
+    pub(super) fn take(
+        &self,
+        gathered: &mut Gathered,
+        collection: CollectionId,
+        key: &[u8],
+        state: State,
+        too_far: TooFarAhead,
+    ) -> String {
+        let held = *self.held();
+        if held.records + gathered.len() as u64 >= RECORDS_MAX || held.bytes >= BYTES_MAX {
+            return format!("{too_far}; the quarantine is full, so it was left with the peer");
+        }
+        gathered.insert((collection, key.to_vec()), state);
+        format!("{too_far}; it is in quarantine")
+    }
+}
+
+/// Lays what was gathered into a commit, joined with what is in quarantine already. The writer's lock is held.
+pub(super) fn stage(
+    store: &Inner,
+    snapshot: &dyn Snapshot,
+    gathered: Gathered,
+    now: Millis,
+    batch: &mut Batch,
+) -> Result<(), StoreError> {
+    for ((collection, key), state) in gathered {
+        let row = rows::quarantined(collection, &key);
+        let before = snapshot.get(&row)?;
+        let (since, state) = match before.as_deref().map(|value| rows::read_quarantined(&row, value)).transpose()? {
+            Some(held) => (held.since, held.state.join(&state, store.definition.keeps(collection), &store.keys)),
+            None => (now, state),
+        };
+        let value = rows::put_quarantined(&row, &key, since, &state);
+        let mut held = store.quarantine.held();
+        held.records += u64::from(before.is_none());
+        held.bytes += value.len() as u64;
+        held.bytes -= before.map_or(0, |value| value.len() as u64);
+        drop(held);
+        batch.put(&row, &value);
+    }
+    Ok(())
+}
+
+/// Looks up what the releases among some writes mean, and drops the rows. The writer's lock is held.
+pub(super) fn look_up(
+    store: &Inner,
+    snapshot: &dyn Snapshot,
+    now: Millis,
+    writes: &mut [Write],
+    batch: &mut Batch,
+) -> Result<(), StoreError> {
+    for write in writes {
+        let Write::Release { collection, key, how, state } = write else { continue };
+        let row = rows::quarantined(*collection, key);
+        let Some(value) = snapshot.get(&row)? else { continue };
+        let held = rows::read_quarantined(&row, &value)?;
+        let near = held.newest().millis() <= now.saturating_add(store.clock_bound);
+        if *how == Release::Due && !near {
+            continue;
+        }
+        *state = Some(held.state);
+        batch.delete(&row);
+        let mut held = store.quarantine.held();
+        held.records = held.records.saturating_sub(1);
+        held.bytes = held.bytes.saturating_sub(value.len() as u64);
+    }
+    Ok(())
+}
+
+impl Store {
+    /// Records in quarantine.
+    #[must_use]
+    pub fn quarantined_count(&self) -> u64 {
+        self.inner.quarantine.held().records
+    }
+
+    /// What is in quarantine, by collection and key, at most `limit` after one.
+    ///
+    /// # Errors
+    /// What the engine met, or [`StoreError::Damaged`].
+    pub fn quarantined(
+        &self,
+        after: Option<(CollectionId, &[u8])>,
+        limit: usize,
+    ) -> Result<Vec<Quarantined>, StoreError> {
+        let (mut start, end) = rows::quarantined_all();
+        if let Some((collection, key)) = after {
+            start = rows::after(rows::quarantined(collection, key));
+        }
+        let snapshot = self.inner.engine.snapshot()?;
+        let mut found = Vec::new();
+        for row in snapshot.scan(&start, &end)?.take(limit) {
+            let (row, value) = row?;
+            found.push(rows::read_quarantined(&row, &value)?);
+        }
+        Ok(found)
+    }
+
+    /// Lets one record out of quarantine; synced. Tells whether it left; applied, it joins what is there.
+    ///
+    /// # Errors
+    /// What the engine met; nothing has then changed.
+    pub fn release(&self, collection: CollectionId, key: &[u8], how: Release) -> Result<bool, StoreError> {
+        let write = Write::Release { collection, key: key.to_vec(), how, state: None };
+        let done = submit(&self.inner, vec![write], Durability::Synced)?;
+        Ok(done.fates != [Fate::Moved])
+    }
+
+    /// Lets all out of quarantine of which that may be said, some at a time; tells how many left.
+    ///
+    /// # Errors
+    /// What the engine met; those that left before stay out.
+    pub fn release_all(&self, how: Release) -> Result<u64, StoreError> {
+        let mut left = 0;
+        let mut after: Option<(CollectionId, Vec<u8>)> = None;
+        while self.quarantined_count() > 0 {
+            let page = self.quarantined(after.as_ref().map(|(collection, key)| (*collection, key.as_slice())), PAGE)?;
+            let Some(last) = page.last() else { break };
+            after = Some((last.collection, last.key.clone()));
+            let release =
+                |held: Quarantined| Write::Release { collection: held.collection, key: held.key, how, state: None };
+            let writes = page.into_iter().map(release).collect();
+            let done = submit(&self.inner, writes, Durability::Synced)?;
+            left += done.fates.iter().filter(|fate| **fate != Fate::Moved).count() as u64;
+        }
+        Ok(left)
+    }
+}
+
+/// Says of each row of the quarantine whether it is sound.
+pub(super) fn verify(store: &Inner, snapshot: &dyn Snapshot, wrong: &mut dyn FnMut(String)) -> Result<(), StoreError> {
+    let (start, end) = rows::quarantined_all();
+    for row in snapshot.scan(&start, &end)? {
+        let (row, value) = row?;
+        match rows::read_quarantined(&row, &value) {
+            Ok(held) if store.check(held.collection).is_err() => {
+                wrong(format!("a record in quarantine is of collection number {}", held.collection.0));
+            }
+            Ok(_) => {}
+            Err(error) => wrong(error.to_string()),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! What a record from elsewhere makes of a key, or why the key stays as it is. Nothing is written here.
+
+use reknit_core::bounds::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use reknit_core::planted::{Bug, planted};
+use reknit_core::query::{Guard, Incoming, Overwrite, Replacement};
+use reknit_core::{Clock, Content, Millis, Sibling, Stamp, State, Version};
+
+use super::{Fate, Slot};
+use crate::store::embedded::Inner;
+use crate::store::embedded::planted::{pairwise, restamped};
+use crate::store::embedded::quarantine::{self, Release};
+
+/// What a peer's record makes of a key, or why it stays as it is.
+pub(super) fn receive(
+    store: &Inner,
+    clock: &mut Clock,
+    now: Millis,
+    slot: &Slot,
+    incoming: Incoming,
+    quarantined: &mut quarantine::Gathered,
+) -> Result<State, Fate> {
+    let Incoming { mut record, guard } = incoming;
+    if guard == Guard::Bare && !record.dress(slot.now.as_ref(), &store.keys) {
+        return Err(Fate::Moved);
+    }
+    let state = record.state;
+    if let Err(reason) = storable(&slot.key, &state) {
+        return Err(Fate::Refused(reason));
+    }
+    if slot.now.as_ref() == Some(&state) {
+        return Err(Fate::Kept);
+    }
+    let newest = state.winner().version.stamp;
+    let ahead = newest.millis() > now.saturating_add(store.clock_bound);
+    let held = ahead.then(|| state.clone());
+    let next = match (guard, &slot.now) {
+        (Guard::Join | Guard::Bare, Some(mine)) => {
+            mine.join(&state, store.definition.keeps(slot.collection), &store.keys)
+        }
+        (Guard::Join | Guard::Bare, None) => state,
+        (Guard::IfShort(compared), _) if compared == slot.now_digest.map(|digest| digest.short()) => state,
+        (Guard::IfShort(_), _) => return Err(Fate::Moved),
+    };
+    let next = if planted(Bug::PolicyJudgedPairwise) { pairwise(store, slot.collection, next) } else { next };
+    if slot.now.as_ref() == Some(&next) {
+        return Err(Fate::Kept);
+    }
+    clock.observe(newest, now, store.clock_bound).map_err(|too_far| {
+        let Some(held) = held else { return Fate::Refused(too_far.to_string()) };
+        Fate::Refused(store.quarantine.take(quarantined, slot.collection, &slot.key, held, too_far))
+    })?;
+    Ok(if planted(Bug::EchoRestamped) { restamped(store, clock, now, &next) } else { next })
+}
+
+/// The new version that supersedes what a key has and what was seen elsewhere, or why there is none.
+pub(super) fn supersede(
+    store: &Inner,
+    clock: &mut Clock,
+    now: Millis,
+    slot: &Slot,
+    overwrite: Overwrite,
+) -> Result<State, Fate> {
+    if overwrite.expected != slot.now_digest.map(|digest| digest.short()) {
+        return Err(Fate::Moved);
+    }
+    let held = slot.now.as_ref().map(|state| store.seen(slot.collection, state));
+    let (content, expires) = match overwrite.content {
+        Replacement::Keep => held.map_or((Content::Tombstone, None), |held| (held.content.into_owned(), held.expires)),
+        Replacement::Delete => (Content::Tombstone, None),
+        Replacement::Take(value, expires) => (Content::Live(value), expires),
+    };
+    for version in &overwrite.seen {
+        clock.observe(version.stamp, now, store.clock_bound).map_err(|too_far| Fate::Refused(too_far.to_string()))?;
+    }
+    let version = own_version(store, clock, now, slot.now.as_ref(), &overwrite.seen);
+    let state = State::single(Sibling { version, content, expires });
+    storable(&slot.key, &state).map_err(Fate::Refused)?;
+    Ok(state)
+}
+
+/// What a record that leaves quarantine makes of a key; none where it was not there.
+pub(super) fn admit(
+    store: &Inner,
+    clock: &mut Clock,
+    now: Millis,
+    slot: &Slot,
+    how: Release,
+    held: Option<State>,
+) -> Result<State, Fate> {
+    let held = held.ok_or(Fate::Moved)?;
+    let next = match (&slot.now, how) {
+        (_, Release::Drop) => return Err(Fate::Kept),
+        (Some(mine), _) => mine.join(&held, store.definition.keeps(slot.collection), &store.keys),
+        (None, _) => held,
+    };
+    if slot.now.as_ref() == Some(&next) {
+        return Err(Fate::Kept);
+    }
+    // One that was accepted from further away is not followed.
+    let _ = clock.observe(next.winner().version.stamp, now, store.clock_bound);
+    Ok(next)
+}
+
+/// A version of this store's that has seen all versions of a key, and others. Its stamp is greater than theirs, also where
+/// one was accepted from so far ahead that the clock did not follow: that a version has seen another shows in their stamps.
+pub(super) fn own_version(
+    store: &Inner,
+    clock: &mut Clock,
+    now: Millis,
+    held: Option<&State>,
+    others: &[Version],
+) -> Version {
+    // What an earlier life wrote is not seen as its own, also where it has not been given to this one yet.
+    let renewed = held.and_then(|held| store.lives.renewal().and_then(|renewal| renewal.of(held)));
+    let held = renewed.as_ref().or(held);
+    let replaced = || held.into_iter().flat_map(State::versions).map(|sibling| &sibling.version).chain(others);
+    let beyond = replaced().map(|version| Stamp(version.stamp.0.saturating_add(1))).max().unwrap_or_default();
+    Version::after(clock.next(now).max(beyond), store.lives.actor(), replaced())
+}
+
+/// Whether a record is within the bounds of a store, or why not.
+fn storable(key: &[u8], state: &State) -> Result<(), String> {
+    if key.len() > KEY_BYTES_MAX {
+        return Err(format!("its key has {} bytes, at most {KEY_BYTES_MAX} are allowed", key.len()));
+    }
+    for sibling in state.versions() {
+        match &sibling.content {
+            Content::Live(value) if value.len() > VALUE_BYTES_MAX => {
+                return Err(format!("its value has {} bytes, at most {VALUE_BYTES_MAX} are allowed", value.len()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
