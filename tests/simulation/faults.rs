@@ -3,6 +3,7 @@
 use reknit::store::Store;
 
 use crate::disk::Fuse;
+use crate::oracle::Held;
 use crate::shape::built;
 use crate::tally::Where;
 use crate::world::World;
@@ -161,7 +162,7 @@ impl World {
     /// What only a disk that is gone had may be gone.
     pub(crate) fn forgive(&mut self) {
         let disks: Vec<_> = self.peers.iter().map(|peer| peer.disk.durable()).collect();
-        let disks: Vec<_> = disks.iter().map(|rows| self.oracle.held(rows).0).collect();
+        let disks: Vec<_> = disks.iter().map(|rows| self.oracle.held(rows, &Held::default()).0).collect();
         let forgiven = self.oracle.forgive(&disks);
         self.tally.add("acknowledged writes that only a lost disk had", forgiven as u64);
     }

@@ -75,6 +75,17 @@ pub(crate) struct Step {
     pub(crate) new: Option<Rc<State>>,
 }
 
+impl Step {
+    /// Whether the same was written, under another actor: a new life was begun.
+    pub(crate) fn renames(&self) -> bool {
+        let all = |state: &Option<Rc<State>>| -> Vec<(Stamp, Content)> {
+            let versions = state.iter().flat_map(|state| state.versions());
+            versions.map(|sibling| (sibling.version.stamp, sibling.content.clone())).collect()
+        };
+        all(&self.old) == all(&self.new)
+    }
+}
+
 pub(crate) struct Oracle {
     definition: Definition,
     pub(crate) keys: Vec<(CollectionId, Vec<u8>)>,
@@ -120,15 +131,16 @@ impl Oracle {
     }
 
     /// All that a disk holds.
-    pub(crate) fn held(&mut self, rows: &Map) -> (Held, BTreeMap<KeyId, u64>) {
+    pub(crate) fn held(&mut self, rows: &Map, before: &Held) -> (Held, BTreeMap<KeyId, u64>) {
         let mut commits = BTreeMap::new();
         let mut held = Held { prints: vec![0; self.definition.collections.len()], ..Held::default() };
         for (row, value) in rows.range::<[u8], _>((Bound::Included([1].as_slice()), Bound::Excluded([2].as_slice()))) {
             let key = self.row(row);
             let (commit, bytes) = kept(value);
             let state = State::decode(bytes).expect("a store writes canonical states");
+            let old = before.states.get(&key).map(|old| &**old);
             for sibling in state.versions() {
-                let _ = self.by_dot.contains_key(&sibling.version.dot()) || self.renamed(key, sibling);
+                let _ = self.by_dot.contains_key(&sibling.version.dot()) || self.renamed(sibling, old);
             }
             commits.insert(key, commit);
             self.lay(&mut held, key, None, Some((commit, bytes)));
@@ -194,9 +206,11 @@ impl Oracle {
         let version = &sibling.version;
         if let Some(id) = self.by_dot.get(&version.dot()) {
             let known = &self.writes[*id as usize];
+            // One that is written now has seen what is there now.
+            let mine = cause == Cause::Local && known.sibling.version.actor == who.actor;
             let same = known.key == key
-                && known.sibling.content == sibling.content
-                && known.sibling.expires == sibling.expires;
+                && (&known.sibling.content, known.sibling.expires) == (&sibling.content, sibling.expires)
+                && !(mine && known.sibling.version.seen != version.seen);
             // What a crash took before anyone else had heard of it was never written.
             let unheard = !known.acked && version.actor == who.actor && !(who.elsewhere)(known.key, version.dot());
             assert!(same || unheard, "I9: {:?} of key {key} was written as {:?} too", sibling, known.sibling);
@@ -204,7 +218,7 @@ impl Oracle {
                 return None;
             }
         }
-        if !self.by_dot.contains_key(&version.dot()) && self.renamed(key, sibling) {
+        if !self.by_dot.contains_key(&version.dot()) && self.renamed(sibling, old) {
             return None;
         }
         assert!(version.actor == who.actor, "a version from nowhere: {sibling:?} at peer {}", who.peer);
@@ -245,17 +259,16 @@ impl Oracle {
         }))
     }
 
-    /// Whether a version that is not known is a write under another actor, as the life that wrote it became another.
-    fn renamed(&mut self, key: KeyId, sibling: &Sibling) -> bool {
-        let version = &sibling.version;
-        let same = |id: &WriteId| {
-            let known = &self.writes[*id as usize].sibling;
-            let same = (&known.content, known.expires) == (&sibling.content, sibling.expires);
-            same && known.version.stamp == version.stamp && version.seen.seen(known.version.actor).is_some()
+    /// Whether a version that is not known is one that was there, under another actor: the life that wrote it became another.
+    fn renamed(&mut self, sibling: &Sibling, old: Option<&State>) -> bool {
+        let same = |had: &&Sibling| {
+            let stamp = had.version.stamp == sibling.version.stamp;
+            stamp && (&had.content, had.expires) == (&sibling.content, sibling.expires)
         };
-        let Some(id) = self.of_key[key as usize].iter().copied().find(same) else { return false };
-        self.by_dot.insert(version.dot(), id);
-        self.writes[id as usize].life = version.actor;
+        let Some(had) = old.and_then(|old| old.versions().iter().find(same)) else { return false };
+        let id = self.id(had);
+        self.by_dot.insert(sibling.version.dot(), id);
+        self.writes[id as usize].life = sibling.version.actor;
         true
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use reknit::core::journal::{RunHeader, RunId, RunKind};
 use reknit::core::query::Cut;
-use reknit::core::session::{Intent, Options as SessionOptions};
+use reknit::core::session::{Intent, Options as SessionOptions, Outcome};
 use reknit::core::{Collection, DatasetId, DatasetKey, Definition};
 use reknit::store::engine::conformance::Draw;
 use reknit::store::{Options, Side, Store, StoreError};
@@ -52,6 +52,8 @@ pub(crate) struct World {
     pub(crate) peers: Vec<Peer>,
     pub(crate) sessions: Vec<Session>,
     begun: u64,
+    /// That of the session that ended last.
+    pub(crate) outcome: Option<Outcome>,
     pub(crate) oracle: Oracle,
     /// Which side of a partition each peer is on.
     pub(crate) islands: Vec<u8>,
@@ -86,6 +88,7 @@ impl World {
             peers: Vec::new(),
             sessions: Vec::new(),
             begun: 0,
+            outcome: None,
             oracle: Oracle::new(definition.clone()),
             islands: vec![0; shape.peers],
             faulty: false,
@@ -206,7 +209,7 @@ impl World {
     pub(crate) fn opened(&mut self, peer: usize, store: Store) {
         let rows = self.peers[peer].disk.rows();
         self.peers[peer].disk.changes();
-        let (held, commits) = self.oracle.held(&rows);
+        let (held, commits) = self.oracle.held(&rows, &self.peers[peer].held);
         let at = &mut self.peers[peer];
         at.held = held;
         at.commits = commits;
@@ -375,7 +378,8 @@ impl World {
     /// Checks what an end of a session changed, and remembers it for its run.
     fn observe_half(&mut self, session: &mut Session, half: usize) {
         let peer = session.halves[half].peer;
-        let (steps, _) = self.observe(peer, Cause::Session);
+        let (mut steps, _) = self.observe(peer, Cause::Session);
+        steps.retain(|step| !step.renames());
         if steps.is_empty() {
             return;
         }
