@@ -54,7 +54,7 @@ impl World {
         if proven && calm && both {
             self.both_have(session, in_scope);
         }
-        let still = [near, far].iter().all(|half| half.commit == self.peers[half.peer].commit);
+        let still = [near, far].iter().all(|half| !half.killed && half.commit == self.peers[half.peer].commit);
         if verdict == Verdict::Differs && still && session.options.intent == Intent::Diff {
             self.found_exactly(session, in_scope);
         }

@@ -23,6 +23,8 @@ const CHECKSUM: usize = 8;
 pub(crate) struct Write {
     pub(crate) key: KeyId,
     pub(crate) sibling: Sibling,
+    /// Under which names it is known: its own, and those that new lives gave it.
+    names: Vec<Dot>,
     /// All writes of the key that this one replaced, directly or not.
     seen: BTreeSet<WriteId>,
     /// Those that may be taken for replaced too: what its writer's sessions had replaced before they were undone.
@@ -237,9 +239,10 @@ impl Oracle {
         }
         for id in &self.of_key[key as usize] {
             let other = &self.writes[*id as usize];
-            let own = other.sibling.version.actor == version.actor;
+            let own = other.names.iter().any(|name| name.1 == version.actor);
+            let told = other.names.iter().any(|(stamp, actor)| version.seen.seen(*actor) >= Some(*stamp));
             // What a session writes says itself what it replaces elsewhere; and a writer has seen its own.
-            if derived && version.seen.seen(other.sibling.version.actor) >= Some(other.sibling.version.stamp) {
+            if derived && told {
                 self.sees(*id, &mut seen, &mut passed);
             } else if own && other.derived {
                 passed.insert(*id);
@@ -248,6 +251,7 @@ impl Oracle {
         }
         Some(self.add(Write {
             key,
+            names: vec![sibling.version.dot()],
             sibling: sibling.clone(),
             seen,
             passed,
@@ -268,7 +272,9 @@ impl Oracle {
         let Some(had) = old.and_then(|old| old.versions().iter().find(same)) else { return false };
         let id = self.id(had);
         self.by_dot.insert(sibling.version.dot(), id);
-        self.writes[id as usize].life = sibling.version.actor;
+        let write = &mut self.writes[id as usize];
+        write.life = sibling.version.actor;
+        write.names.push(sibling.version.dot());
         true
     }
 
@@ -291,7 +297,19 @@ impl Oracle {
     /// Announces a write of someone whom nobody knows, which has seen nothing.
     pub(crate) fn stranger(&mut self, key: KeyId, sibling: Sibling, at: usize, life: Actor) -> WriteId {
         let (seen, passed) = Default::default();
-        self.add(Write { key, sibling, seen, passed, acked: false, forgiven: false, derived: false, origin: at, life })
+        let names = vec![sibling.version.dot()];
+        self.add(Write {
+            key,
+            sibling,
+            names,
+            seen,
+            passed,
+            acked: false,
+            forgiven: false,
+            derived: false,
+            origin: at,
+            life,
+        })
     }
 
     fn id(&self, sibling: &Sibling) -> WriteId {
