@@ -317,7 +317,7 @@ impl Store {
     /// # Errors
     /// What the engine met.
     pub fn sync(&self) -> Result<(), StoreError> {
-        Ok(self.inner.engine.sync()?)
+        Ok(self.inner.owed.sync(&*self.inner.engine)?)
     }
 }
 

@@ -183,7 +183,9 @@ impl Store {
     pub(super) fn introduce_now(&self) -> Result<Cut, StoreError> {
         let inner = &*self.inner;
         if inner.lives.introduced.load(Ordering::Acquire) {
-            return Ok(inner.head());
+            let head = inner.head();
+            inner.owed.settle_all(&*inner.engine)?;
+            return Ok(head);
         }
         let mut writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if inner.lives.introduced.load(Ordering::Acquire) {
