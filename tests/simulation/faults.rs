@@ -84,8 +84,7 @@ impl World {
         let commit = at.commit;
         at.runs.values_mut().for_each(|steps| steps.retain(|step| step.new.is_none() || step.commit <= commit));
         at.runs.retain(|_, steps| !steps.is_empty() && steps.iter().all(|step| step.new.is_some()));
-        let life = self.store(peer).actor();
-        self.oracle.kept_promises(life, &self.peers[peer].held);
+        self.oracle.kept_promises(peer, self.peers[peer].epoch, &self.peers[peer].held);
         self.journal_is_whole(peer);
     }
 
@@ -133,10 +132,15 @@ impl World {
             n => images[self.draw.below(n)].clone(),
         };
         self.tally.note(if copied { "fault: copied" } else { "fault: rolled back" });
+        if copied {
+            // The last stamp comes with the copy.
+            self.peers[peer].latest = self.peers[peer].latest.max(self.peers[other].latest);
+        }
         self.die(peer, Where::Idle);
         self.peers[peer].disk.replace(rows);
         self.wind(peer);
         let store = Store::over(self.peers[peer].disk.engine(), &self.store_options(peer)).expect("a disk opens");
+        self.forked.insert(store.actor());
         self.renewed(peer, store);
     }
 
@@ -147,15 +151,20 @@ impl World {
         self.peers[peer].disk.replace(Default::default());
         self.wind(peer);
         self.found(peer);
-        self.peers[peer].upheavals += 1;
-        self.peers[peer].runs.clear();
-        self.forgive();
+        self.replaced(peer);
     }
 
     fn renewed(&mut self, peer: usize, store: Store) {
         self.opened(peer, store);
-        self.peers[peer].upheavals += 1;
-        self.peers[peer].runs.clear();
+        self.replaced(peer);
+    }
+
+    fn replaced(&mut self, peer: usize) {
+        let at = &mut self.peers[peer];
+        at.upheavals += 1;
+        at.epoch += 1;
+        at.runs.clear();
+        self.oracle.replaced(peer);
         self.forgive();
     }
 

@@ -322,7 +322,7 @@ impl World {
             let version =
                 Version::after(Stamp(Stamp::at(millis).0 + self.values % 60_000), Actor(self.draw.bits()), []);
             let sibling = Sibling { version, content: Content::Live(self.value()), expires: None };
-            ids.push(self.oracle.stranger(id, sibling.clone(), peer, store.actor()));
+            ids.push(self.oracle.stranger(id, sibling.clone(), peer, self.peers[peer].epoch));
             let record = Record { key: key.clone(), state: State::single(sibling) };
             batch.push(Incoming { record, guard: Guard::Join });
         }

@@ -35,8 +35,8 @@ pub(crate) struct Write {
     /// It was made by a session or an undo, of content that was there.
     derived: bool,
     origin: usize,
-    /// The life of the store that took it.
-    life: Actor,
+    /// How often that peer's disk had been replaced.
+    epoch: u64,
 }
 
 /// Why a state changed.
@@ -64,6 +64,10 @@ pub(crate) struct Who<'a> {
     pub(crate) actor: Actor,
     /// The latest time that its wall clock ever told.
     pub(crate) latest: u64,
+    /// How often its disk was replaced.
+    pub(crate) epoch: u64,
+    /// Whether another disk may go on under its name.
+    pub(crate) forked: bool,
     /// Whether another peer has a version of a key.
     pub(crate) elsewhere: &'a dyn Fn(KeyId, Dot) -> bool,
 }
@@ -93,10 +97,11 @@ pub(crate) struct Oracle {
     pub(crate) keys: Vec<(CollectionId, Vec<u8>)>,
     ids: BTreeMap<(u16, Vec<u8>), KeyId>,
     pub(crate) writes: Vec<Write>,
-    by_dot: BTreeMap<Dot, WriteId>,
+    /// Several where a store was copied, and both went on under one name.
+    by_dot: BTreeMap<Dot, Vec<WriteId>>,
     of_key: Vec<Vec<WriteId>>,
-    /// The greatest stamp of each actor that was acknowledged.
-    acked: BTreeMap<Actor, Stamp>,
+    /// The greatest stamp of each actor that a peer has acknowledged.
+    acked: BTreeMap<(usize, Actor), Stamp>,
 }
 
 impl Oracle {
@@ -142,7 +147,7 @@ impl Oracle {
             let state = State::decode(bytes).expect("a store writes canonical states");
             let old = before.states.get(&key).map(|old| &**old);
             for sibling in state.versions() {
-                let _ = self.by_dot.contains_key(&sibling.version.dot()) || self.renamed(sibling, old);
+                let _ = self.named(key, sibling).is_some() || self.renamed(sibling, old);
             }
             commits.insert(key, commit);
             self.lay(&mut held, key, None, Some((commit, bytes)));
@@ -206,22 +211,27 @@ impl Oracle {
         old: Option<&State>,
     ) -> Option<WriteId> {
         let version = &sibling.version;
-        if let Some(id) = self.by_dot.get(&version.dot()) {
-            let known = &self.writes[*id as usize];
+        let twin = |had: &&Sibling| had.version.dot() == version.dot() && had.content != sibling.content;
+        let met = old.and_then(|old| old.versions().iter().find(twin)).filter(|_| cause == Cause::Session);
+        assert!(met.is_none(), "I9: {met:?} and {sibling:?} met at peer {}", who.peer);
+        if let Some(id) = self.named(key, sibling) {
+            let known = &self.writes[id as usize].sibling.version;
             // One that is written now has seen what is there now.
-            let mine = cause == Cause::Local && known.sibling.version.actor == who.actor;
-            let same = known.key == key
-                && (&known.sibling.content, known.sibling.expires) == (&sibling.content, sibling.expires)
-                && !(mine && known.sibling.version.seen != version.seen);
-            // What a crash took before anyone else had heard of it was never written.
-            let unheard = !known.acked && version.actor == who.actor && !(who.elsewhere)(known.key, version.dot());
-            assert!(same || unheard, "I9: {:?} of key {key} was written as {:?} too", sibling, known.sibling);
-            if same {
+            let anew = cause == Cause::Local && known.actor == who.actor && known.seen != version.seen;
+            if !anew {
                 return None;
             }
         }
-        if !self.by_dot.contains_key(&version.dot()) && self.renamed(sibling, old) {
-            return None;
+        match self.by_dot.get(&version.dot()).and_then(|ids| ids.last()).copied() {
+            None if self.renamed(sibling, old) => return None,
+            None => {}
+            Some(id) => {
+                let known = &self.writes[id as usize];
+                // What a crash took before anyone else had heard of it was never written.
+                let unheard = !known.acked && !(who.elsewhere)(known.key, version.dot());
+                let may = version.actor == who.actor && (unheard || who.forked);
+                assert!(may, "I9: {sibling:?} of key {key} was written as {:?} too", known.sibling);
+            }
         }
         assert!(version.actor == who.actor, "a version from nowhere: {sibling:?} at peer {}", who.peer);
         assert!(
@@ -230,7 +240,7 @@ impl Oracle {
             who.peer,
             version.stamp.millis() - who.latest
         );
-        let last = self.acked.get(&version.actor);
+        let last = self.acked.get(&(who.peer, version.actor));
         assert!(last.is_none_or(|last| *last < version.stamp), "I10: peer {}'s clock ran backwards", who.peer);
         let derived = cause != Cause::Local;
         let (mut seen, mut passed) = (BTreeSet::new(), BTreeSet::new());
@@ -259,8 +269,21 @@ impl Oracle {
             forgiven: false,
             derived,
             origin: who.peer,
-            life: who.actor,
+            epoch: who.epoch,
         }))
+    }
+
+    /// The write that a version is, whatever its name says.
+    fn find(&self, sibling: &Sibling) -> Option<WriteId> {
+        let same = |id: &&WriteId| {
+            let known = &self.writes[**id as usize].sibling;
+            (&known.content, known.expires) == (&sibling.content, sibling.expires)
+        };
+        self.by_dot.get(&sibling.version.dot())?.iter().rev().find(same).copied()
+    }
+
+    fn named(&self, key: KeyId, sibling: &Sibling) -> Option<WriteId> {
+        self.find(sibling).filter(|id| self.writes[*id as usize].key == key)
     }
 
     /// Whether a version that is not known is one that was there, under another actor: the life that wrote it became another.
@@ -271,10 +294,8 @@ impl Oracle {
         };
         let Some(had) = old.and_then(|old| old.versions().iter().find(same)) else { return false };
         let id = self.id(had);
-        self.by_dot.insert(sibling.version.dot(), id);
-        let write = &mut self.writes[id as usize];
-        write.life = sibling.version.actor;
-        write.names.push(sibling.version.dot());
+        self.by_dot.entry(sibling.version.dot()).or_default().push(id);
+        self.writes[id as usize].names.push(sibling.version.dot());
         true
     }
 
@@ -288,14 +309,14 @@ impl Oracle {
 
     fn add(&mut self, write: Write) -> WriteId {
         let id = self.writes.len() as WriteId;
-        self.by_dot.insert(write.sibling.version.dot(), id);
+        self.by_dot.entry(write.sibling.version.dot()).or_default().push(id);
         self.of_key[write.key as usize].push(id);
         self.writes.push(write);
         id
     }
 
     /// Announces a write of someone whom nobody knows, which has seen nothing.
-    pub(crate) fn stranger(&mut self, key: KeyId, sibling: Sibling, at: usize, life: Actor) -> WriteId {
+    pub(crate) fn stranger(&mut self, key: KeyId, sibling: Sibling, at: usize, epoch: u64) -> WriteId {
         let (seen, passed) = Default::default();
         let names = vec![sibling.version.dot()];
         self.add(Write {
@@ -308,12 +329,12 @@ impl Oracle {
             forgiven: false,
             derived: false,
             origin: at,
-            life,
+            epoch,
         })
     }
 
     fn id(&self, sibling: &Sibling) -> WriteId {
-        self.by_dot[&sibling.version.dot()]
+        self.find(sibling).expect("every version was looked at")
     }
 
     /// What was acknowledged stays until something comes that has seen it, or that wins by the policy.
@@ -347,7 +368,7 @@ impl Oracle {
     /// Whether a state holds a write, or one that had seen it.
     fn holds(&self, state: &State, id: WriteId) -> bool {
         state.versions().iter().any(|sibling| {
-            let held = self.by_dot.get(&sibling.version.dot()).map(|held| (*held, &self.writes[*held as usize]));
+            let held = self.find(sibling).map(|held| (held, &self.writes[held as usize]));
             held.is_some_and(|(held, write)| held == id || write.seen.contains(&id) || write.passed.contains(&id))
         })
     }
@@ -377,10 +398,15 @@ impl Oracle {
         self.is_promised(id) && !state.is_some_and(|state| self.covers(state, id))
     }
 
+    /// A peer's disk was replaced, and its clock with it.
+    pub(crate) fn replaced(&mut self, peer: usize) {
+        self.acked.retain(|(other, _), _| *other != peer);
+    }
+
     pub(crate) fn acknowledge(&mut self, id: WriteId) {
         let write = &mut self.writes[id as usize];
         write.acked = true;
-        let last = self.acked.entry(write.sibling.version.actor).or_default();
+        let last = self.acked.entry((write.origin, write.sibling.version.actor)).or_default();
         *last = write.sibling.version.stamp.max(*last);
     }
 
@@ -406,10 +432,10 @@ impl Oracle {
     }
 
     /// A disk that came back holds all that was acknowledged there.
-    pub(crate) fn kept_promises(&self, life: Actor, held: &Held) {
+    pub(crate) fn kept_promises(&self, peer: usize, epoch: u64, held: &Held) {
         for id in 0..self.writes.len() as WriteId {
             let write = &self.writes[id as usize];
-            if write.life == life && self.is_promised(id) {
+            if (write.origin, write.epoch) == (peer, epoch) && self.is_promised(id) {
                 let state = held.states.get(&write.key);
                 let covered = state.is_some_and(|state| self.covers(state, id));
                 assert!(covered, "I1: {} was acknowledged and is gone after a crash: {state:?}", self.shown(id));
@@ -432,8 +458,11 @@ impl Oracle {
         for state in held.states.values() {
             // A vector that is full may have forgotten what it had seen.
             for sibling in state.versions().iter().filter(|sibling| !sibling.version.seen.is_full()) {
-                let seen = &self.writes[self.id(sibling) as usize].seen;
-                let back = state.versions().iter().find(|other| seen.contains(&self.id(other)));
+                let id = self.id(sibling);
+                // What a new life gave another name stands beside what it had seen, or what had seen it, under the old one.
+                let renamed = |id: WriteId| self.writes[id as usize].names.len() > 1;
+                let is_back = |other: WriteId| self.writes[id as usize].seen.contains(&other) && !renamed(other);
+                let back = state.versions().iter().find(|other| is_back(self.id(other)) && !renamed(id));
                 assert!(back.is_none(), "I8: {back:?} is back beside {sibling:?}, which had replaced it");
             }
         }

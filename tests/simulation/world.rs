@@ -1,14 +1,14 @@
 //! Peers, the time, and what is under way between them: one thread, everything from the seed.
 //! Which operations and faults there are is said in the modules beside this one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use reknit::core::journal::{RunHeader, RunId, RunKind};
 use reknit::core::query::Cut;
 use reknit::core::session::{Intent, Options as SessionOptions, Outcome};
-use reknit::core::{Collection, DatasetId, DatasetKey, Definition};
+use reknit::core::{Actor, Collection, DatasetId, DatasetKey, Definition};
 use reknit::store::engine::conformance::Draw;
 use reknit::store::{Options, Side, Store, StoreError};
 
@@ -37,6 +37,8 @@ pub(crate) struct Peer {
     pub(crate) commit: u64,
     /// Writes that nobody has promised yet.
     pub(crate) unsynced: Vec<WriteId>,
+    /// How often its disk was replaced.
+    pub(crate) epoch: u64,
     /// Times that states came back which had been replaced.
     pub(crate) upheavals: u64,
     /// What its runs changed, by their numbers.
@@ -55,6 +57,8 @@ pub(crate) struct World {
     /// That of the session that ended last.
     pub(crate) outcome: Option<Outcome>,
     pub(crate) oracle: Oracle,
+    /// Actors that several disks have.
+    pub(crate) forked: BTreeSet<Actor>,
     /// Which side of a partition each peer is on.
     pub(crate) islands: Vec<u8>,
     /// Whether faults may still happen.
@@ -90,6 +94,7 @@ impl World {
             begun: 0,
             outcome: None,
             oracle: Oracle::new(definition.clone()),
+            forked: BTreeSet::new(),
             islands: vec![0; shape.peers],
             faulty: false,
             tally: Tally::default(),
@@ -113,6 +118,7 @@ impl World {
                 commits: BTreeMap::new(),
                 commit: 0,
                 unsynced: Vec::new(),
+                epoch: 0,
                 upheavals: 0,
                 runs: Default::default(),
                 images: Vec::new(),
@@ -257,7 +263,8 @@ impl World {
             let has = |held: &Held| held.states.get(&key).is_some_and(|state| state.only(&[dot]).is_some());
             self.peers.iter().any(|peer| has(&peer.held))
         };
-        let who = Who { peer, actor, latest, elsewhere: &elsewhere };
+        let (epoch, forked) = (self.peers[peer].epoch, self.forked.contains(&actor));
+        let who = Who { peer, actor, latest, epoch, forked, elsewhere: &elsewhere };
         let (steps, fresh) = self.oracle.observe(&who, cause, &mut held, &changes);
         let at = &mut self.peers[peer];
         at.held = held;
