@@ -8,6 +8,7 @@ mod import;
 mod journal;
 mod lives;
 mod open;
+mod planted;
 mod quarantine;
 mod read;
 mod rows;
@@ -83,6 +84,7 @@ struct Inner {
     no_tree: bool,
     group: Group,
     owed: commit::Owed,
+    random: open::Random,
     writer: Mutex<Writer>,
     head: RwLock<Arc<Cut>>,
     watchers: watch::Watchers,
@@ -315,7 +317,7 @@ impl Store {
     /// # Errors
     /// What the engine met.
     pub fn sync(&self) -> Result<(), StoreError> {
-        Ok(self.inner.engine.sync()?)
+        Ok(self.inner.owed.sync(&*self.inner.engine)?)
     }
 }
 

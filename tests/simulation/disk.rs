@@ -35,6 +35,23 @@ pub(crate) struct Changed {
     pub(crate) new: Option<Bytes>,
 }
 
+/// When a disk dies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fuse {
+    /// Operations until then.
+    pub(crate) left: u32,
+    /// Only those that write count.
+    pub(crate) writes: bool,
+    /// The last one is still done.
+    pub(crate) done: bool,
+}
+
+impl Fuse {
+    pub(crate) fn draw(draw: &mut Draw, most: usize) -> Self {
+        Self { left: draw.below(most) as u32, writes: draw.below(2) == 0, done: draw.below(2) == 0 }
+    }
+}
+
 struct State {
     now: Arc<Map>,
     durable: Arc<Map>,
@@ -43,8 +60,7 @@ struct State {
     /// Handles of earlier lives are dead.
     life: u64,
     died: Option<Point>,
-    /// Operations until it dies, and whether the last one is still done.
-    fuse: Option<(u32, bool)>,
+    fuse: Option<Fuse>,
     changes: Vec<Changed>,
 }
 
@@ -74,9 +90,9 @@ impl Disk {
         Arc::new(Handle { disk: self.clone(), life: self.lock().life })
     }
 
-    /// Dies at the so many-th operation from now, before or after it was done.
-    pub(crate) fn arm(&self, operations: u32, done: bool) {
-        self.lock().fuse = Some((operations, done));
+    /// Will die.
+    pub(crate) fn arm(&self, fuse: Fuse) {
+        self.lock().fuse = Some(fuse);
     }
 
     pub(crate) fn disarm(&self) {
@@ -104,6 +120,11 @@ impl Disk {
         state.durable = durable;
         state.reset();
         gone
+    }
+
+    /// What is there.
+    pub(crate) fn rows(&self) -> Arc<Map> {
+        Arc::clone(&self.lock().now)
     }
 
     /// What is safe.
@@ -168,12 +189,13 @@ impl Handle {
             return Err(dead());
         }
         match &mut state.fuse {
-            Some((0, true)) => return Ok((state, true)),
-            Some((0, false)) => {
+            Some(Fuse { writes: true, .. }) if before == Point::Snapshot => {}
+            Some(Fuse { left: 0, done: true, .. }) => return Ok((state, true)),
+            Some(Fuse { left: 0, .. }) => {
                 state.died = Some(before);
                 return Err(dead());
             }
-            Some((left, _)) => *left -= 1,
+            Some(fuse) => fuse.left -= 1,
             None => {}
         }
         Ok((state, false))

@@ -2,6 +2,9 @@
 
 use reknit::store::Store;
 
+use crate::disk::Fuse;
+use crate::oracle::Held;
+use crate::shape::built;
 use crate::tally::Where;
 use crate::world::World;
 
@@ -18,12 +21,10 @@ impl World {
                 self.crash(peer, Where::Idle);
             }
             3..10 => {
-                let (operations, done) = (self.draw.below(12) as u32, self.draw.below(2) == 0);
-                self.peers[peer].disk.arm(operations, done);
+                let fuse = Fuse::draw(&mut self.draw, 12);
+                self.peers[peer].disk.arm(fuse);
                 self.tally.note("fault: dies at work");
-                self.event(&[10, peer as u64, u64::from(operations)], || {
-                    format!("peer {peer} will die in {operations} operations, done: {done}")
-                });
+                self.event(&[10, peer as u64, u64::from(fuse.left)], || format!("peer {peer} will die: {fuse:?}"));
             }
             10 => self.step_clock(peer, "fault: clock a day ahead", DAY),
             11 => self.step_clock(peer, "fault: clock a day back", -DAY),
@@ -32,6 +33,7 @@ impl World {
                 self.step_clock(peer, "fault: clock off a little", by);
             }
             13 | 14 => self.restore(peer),
+            15 if built::LIVES && self.draw.below(2) == 0 => self.roll_back(peer),
             15 => self.empty(peer),
             16 | 17 => self.part(),
             _ => self.break_link(),
@@ -55,9 +57,8 @@ impl World {
         self.peers[peer].unsynced.clear();
         loop {
             if self.faulty && self.draw.below(self.shape.crash_again) == 0 {
-                let operation = self.draw.below(3) as u32;
-                let done = self.draw.below(2) == 0;
-                self.peers[peer].disk.arm(operation, done);
+                let fuse = Fuse::draw(&mut self.draw, 3);
+                self.peers[peer].disk.arm(fuse);
             }
             self.advance();
             let options = self.store_options(peer);
@@ -66,7 +67,10 @@ impl World {
             self.peers[peer].disk.disarm();
             match opened {
                 Ok(store) => {
-                    // Only what was promised since it began this life is looked for; undos move within that.
+                    if self.draw.below(10) == 0 {
+                        let report = store.verify(&mut |_| ()).expect("verify");
+                        assert!(report.is_sound(), "I3: peer {peer} after a crash: {:?}", report.wrong);
+                    }
                     self.opened(peer, store);
                     break;
                 }
@@ -80,8 +84,7 @@ impl World {
         let commit = at.commit;
         at.runs.values_mut().for_each(|steps| steps.retain(|step| step.new.is_none() || step.commit <= commit));
         at.runs.retain(|_, steps| !steps.is_empty() && steps.iter().all(|step| step.new.is_some()));
-        let life = self.store(peer).actor();
-        self.oracle.kept_promises(life, &self.peers[peer].held);
+        self.oracle.kept_promises(peer, self.peers[peer].epoch, &self.peers[peer].held);
         self.journal_is_whole(peer);
     }
 
@@ -118,6 +121,29 @@ impl World {
         self.renewed(peer, store);
     }
 
+    /// Behind a peer's back its disk becomes one of its own of earlier, or that of another peer.
+    fn roll_back(&mut self, peer: usize) {
+        let other = self.draw.below(self.peers.len());
+        let copied = other != peer && self.draw.below(2) == 0;
+        let images = &self.peers[peer].images;
+        let rows = match images.len() {
+            _ if copied => self.peers[other].disk.durable(),
+            0 => return self.break_link(),
+            n => images[self.draw.below(n)].clone(),
+        };
+        self.tally.note(if copied { "fault: copied" } else { "fault: rolled back" });
+        if copied {
+            // The last stamp comes with the copy.
+            self.peers[peer].latest = self.peers[peer].latest.max(self.peers[other].latest);
+        }
+        self.die(peer, Where::Idle);
+        self.peers[peer].disk.replace(rows);
+        self.wind(peer);
+        let store = Store::over(self.peers[peer].disk.engine(), &self.store_options(peer)).expect("a disk opens");
+        self.forked.insert(store.actor());
+        self.renewed(peer, store);
+    }
+
     /// A peer loses everything, and begins anew.
     fn empty(&mut self, peer: usize) {
         self.tally.note("fault: emptied");
@@ -125,22 +151,27 @@ impl World {
         self.peers[peer].disk.replace(Default::default());
         self.wind(peer);
         self.found(peer);
-        self.peers[peer].upheavals += 1;
-        self.peers[peer].runs.clear();
-        self.forgive();
+        self.replaced(peer);
     }
 
     fn renewed(&mut self, peer: usize, store: Store) {
         self.opened(peer, store);
-        self.peers[peer].upheavals += 1;
-        self.peers[peer].runs.clear();
+        self.replaced(peer);
+    }
+
+    fn replaced(&mut self, peer: usize) {
+        let at = &mut self.peers[peer];
+        at.upheavals += 1;
+        at.epoch += 1;
+        at.runs.clear();
+        self.oracle.replaced(peer);
         self.forgive();
     }
 
     /// What only a disk that is gone had may be gone.
     pub(crate) fn forgive(&mut self) {
         let disks: Vec<_> = self.peers.iter().map(|peer| peer.disk.durable()).collect();
-        let disks: Vec<_> = disks.iter().map(|rows| self.oracle.held(rows).0).collect();
+        let disks: Vec<_> = disks.iter().map(|rows| self.oracle.held(rows, &Held::default()).0).collect();
         let forgiven = self.oracle.forgive(&disks);
         self.tally.add("acknowledged writes that only a lost disk had", forgiven as u64);
     }

@@ -6,6 +6,8 @@ mod disk;
 mod faults;
 mod operations;
 mod oracle;
+#[cfg(feature = "planted-bugs")]
+mod planted;
 mod runs;
 mod session;
 mod shape;

@@ -24,9 +24,9 @@ impl World {
             0..34 => self.write(peer),
             34..40 => self.write_many(peer),
             40..72 => self.meet(),
-            72..78 => self.undo(peer),
-            78..82 => self.resume(peer),
-            82..92 => self.resolve(peer),
+            72..76 => self.undo(peer),
+            76..84 => self.resume(peer),
+            84..92 => self.resolve(peer),
             92..94 => self.strangers(peer),
             94..97 => self.bound_journal(peer),
             _ => self.sync(peer),
@@ -322,7 +322,7 @@ impl World {
             let version =
                 Version::after(Stamp(Stamp::at(millis).0 + self.values % 60_000), Actor(self.draw.bits()), []);
             let sibling = Sibling { version, content: Content::Live(self.value()), expires: None };
-            ids.push(self.oracle.stranger(id, sibling.clone(), peer, store.actor()));
+            ids.push(self.oracle.stranger(id, sibling.clone(), peer, self.peers[peer].epoch));
             let record = Record { key: key.clone(), state: State::single(sibling) };
             batch.push(Incoming { record, guard: Guard::Join });
         }

@@ -23,6 +23,8 @@ const CHECKSUM: usize = 8;
 pub(crate) struct Write {
     pub(crate) key: KeyId,
     pub(crate) sibling: Sibling,
+    /// Under which names it is known: its own, and those that new lives gave it.
+    names: Vec<Dot>,
     /// All writes of the key that this one replaced, directly or not.
     seen: BTreeSet<WriteId>,
     /// Those that may be taken for replaced too: what its writer's sessions had replaced before they were undone.
@@ -33,8 +35,8 @@ pub(crate) struct Write {
     /// It was made by a session or an undo, of content that was there.
     derived: bool,
     origin: usize,
-    /// The life of the store that took it.
-    life: Actor,
+    /// How often that peer's disk had been replaced.
+    epoch: u64,
 }
 
 /// Why a state changed.
@@ -62,6 +64,10 @@ pub(crate) struct Who<'a> {
     pub(crate) actor: Actor,
     /// The latest time that its wall clock ever told.
     pub(crate) latest: u64,
+    /// How often its disk was replaced.
+    pub(crate) epoch: u64,
+    /// Whether another disk may go on under its name.
+    pub(crate) forked: bool,
     /// Whether another peer has a version of a key.
     pub(crate) elsewhere: &'a dyn Fn(KeyId, Dot) -> bool,
 }
@@ -75,15 +81,27 @@ pub(crate) struct Step {
     pub(crate) new: Option<Rc<State>>,
 }
 
+impl Step {
+    /// Whether the same was written, under another actor: a new life was begun.
+    pub(crate) fn renames(&self) -> bool {
+        let all = |state: &Option<Rc<State>>| -> Vec<(Stamp, Content)> {
+            let versions = state.iter().flat_map(|state| state.versions());
+            versions.map(|sibling| (sibling.version.stamp, sibling.content.clone())).collect()
+        };
+        all(&self.old) == all(&self.new)
+    }
+}
+
 pub(crate) struct Oracle {
     definition: Definition,
     pub(crate) keys: Vec<(CollectionId, Vec<u8>)>,
     ids: BTreeMap<(u16, Vec<u8>), KeyId>,
     pub(crate) writes: Vec<Write>,
-    by_dot: BTreeMap<Dot, WriteId>,
+    /// Several where a store was copied, and both went on under one name.
+    by_dot: BTreeMap<Dot, Vec<WriteId>>,
     of_key: Vec<Vec<WriteId>>,
-    /// The greatest stamp of each actor that was acknowledged.
-    acked: BTreeMap<Actor, Stamp>,
+    /// The greatest stamp of each actor that a peer has acknowledged.
+    acked: BTreeMap<(usize, Actor), Stamp>,
 }
 
 impl Oracle {
@@ -120,12 +138,17 @@ impl Oracle {
     }
 
     /// All that a disk holds.
-    pub(crate) fn held(&mut self, rows: &Map) -> (Held, BTreeMap<KeyId, u64>) {
+    pub(crate) fn held(&mut self, rows: &Map, before: &Held) -> (Held, BTreeMap<KeyId, u64>) {
         let mut commits = BTreeMap::new();
         let mut held = Held { prints: vec![0; self.definition.collections.len()], ..Held::default() };
         for (row, value) in rows.range::<[u8], _>((Bound::Included([1].as_slice()), Bound::Excluded([2].as_slice()))) {
             let key = self.row(row);
             let (commit, bytes) = kept(value);
+            let state = State::decode(bytes).expect("a store writes canonical states");
+            let old = before.states.get(&key).map(|old| &**old);
+            for sibling in state.versions() {
+                let _ = self.named(key, sibling).is_some() || self.renamed(sibling, old);
+            }
             commits.insert(key, commit);
             self.lay(&mut held, key, None, Some((commit, bytes)));
         }
@@ -188,16 +211,26 @@ impl Oracle {
         old: Option<&State>,
     ) -> Option<WriteId> {
         let version = &sibling.version;
-        if let Some(id) = self.by_dot.get(&version.dot()) {
-            let known = &self.writes[*id as usize];
-            let same = known.key == key
-                && known.sibling.content == sibling.content
-                && known.sibling.expires == sibling.expires;
-            // What a crash took before anyone else had heard of it was never written.
-            let unheard = !known.acked && version.actor == who.actor && !(who.elsewhere)(known.key, version.dot());
-            assert!(same || unheard, "I9: {:?} of key {key} was written as {:?} too", sibling, known.sibling);
-            if same {
+        let twin = |had: &&Sibling| had.version.dot() == version.dot() && had.content != sibling.content;
+        let met = old.and_then(|old| old.versions().iter().find(twin)).filter(|_| cause == Cause::Session);
+        assert!(met.is_none(), "I9: {met:?} and {sibling:?} met at peer {}", who.peer);
+        if let Some(id) = self.named(key, sibling) {
+            let known = &self.writes[id as usize].sibling.version;
+            // One that is written now has seen what is there now.
+            let anew = cause == Cause::Local && known.actor == who.actor && known.seen != version.seen;
+            if !anew {
                 return None;
+            }
+        }
+        match self.by_dot.get(&version.dot()).and_then(|ids| ids.last()).copied() {
+            None if self.renamed(sibling, old) => return None,
+            None => {}
+            Some(id) => {
+                let known = &self.writes[id as usize];
+                // What a crash took before anyone else had heard of it was never written.
+                let unheard = !known.acked && !(who.elsewhere)(known.key, version.dot());
+                let may = version.actor == who.actor && (unheard || who.forked);
+                assert!(may, "I9: {sibling:?} of key {key} was written as {:?} too", known.sibling);
             }
         }
         assert!(version.actor == who.actor, "a version from nowhere: {sibling:?} at peer {}", who.peer);
@@ -207,7 +240,7 @@ impl Oracle {
             who.peer,
             version.stamp.millis() - who.latest
         );
-        let last = self.acked.get(&version.actor);
+        let last = self.acked.get(&(who.peer, version.actor));
         assert!(last.is_none_or(|last| *last < version.stamp), "I10: peer {}'s clock ran backwards", who.peer);
         let derived = cause != Cause::Local;
         let (mut seen, mut passed) = (BTreeSet::new(), BTreeSet::new());
@@ -216,9 +249,10 @@ impl Oracle {
         }
         for id in &self.of_key[key as usize] {
             let other = &self.writes[*id as usize];
-            let own = other.sibling.version.actor == version.actor;
+            let own = other.names.iter().any(|name| name.1 == version.actor);
+            let told = other.names.iter().any(|(stamp, actor)| version.seen.seen(*actor) >= Some(*stamp));
             // What a session writes says itself what it replaces elsewhere; and a writer has seen its own.
-            if derived && version.seen.seen(other.sibling.version.actor) >= Some(other.sibling.version.stamp) {
+            if derived && told {
                 self.sees(*id, &mut seen, &mut passed);
             } else if own && other.derived {
                 passed.insert(*id);
@@ -227,6 +261,7 @@ impl Oracle {
         }
         Some(self.add(Write {
             key,
+            names: vec![sibling.version.dot()],
             sibling: sibling.clone(),
             seen,
             passed,
@@ -234,8 +269,34 @@ impl Oracle {
             forgiven: false,
             derived,
             origin: who.peer,
-            life: who.actor,
+            epoch: who.epoch,
         }))
+    }
+
+    /// The write that a version is, whatever its name says.
+    fn find(&self, sibling: &Sibling) -> Option<WriteId> {
+        let same = |id: &&WriteId| {
+            let known = &self.writes[**id as usize].sibling;
+            (&known.content, known.expires) == (&sibling.content, sibling.expires)
+        };
+        self.by_dot.get(&sibling.version.dot())?.iter().rev().find(same).copied()
+    }
+
+    fn named(&self, key: KeyId, sibling: &Sibling) -> Option<WriteId> {
+        self.find(sibling).filter(|id| self.writes[*id as usize].key == key)
+    }
+
+    /// Whether a version that is not known is one that was there, under another actor: the life that wrote it became another.
+    fn renamed(&mut self, sibling: &Sibling, old: Option<&State>) -> bool {
+        let same = |had: &&Sibling| {
+            let stamp = had.version.stamp == sibling.version.stamp;
+            stamp && (&had.content, had.expires) == (&sibling.content, sibling.expires)
+        };
+        let Some(had) = old.and_then(|old| old.versions().iter().find(same)) else { return false };
+        let id = self.id(had);
+        self.by_dot.entry(sibling.version.dot()).or_default().push(id);
+        self.writes[id as usize].names.push(sibling.version.dot());
+        true
     }
 
     /// Adds a write and all that it had seen.
@@ -248,20 +309,32 @@ impl Oracle {
 
     fn add(&mut self, write: Write) -> WriteId {
         let id = self.writes.len() as WriteId;
-        self.by_dot.insert(write.sibling.version.dot(), id);
+        self.by_dot.entry(write.sibling.version.dot()).or_default().push(id);
         self.of_key[write.key as usize].push(id);
         self.writes.push(write);
         id
     }
 
     /// Announces a write of someone whom nobody knows, which has seen nothing.
-    pub(crate) fn stranger(&mut self, key: KeyId, sibling: Sibling, at: usize, life: Actor) -> WriteId {
+    pub(crate) fn stranger(&mut self, key: KeyId, sibling: Sibling, at: usize, epoch: u64) -> WriteId {
         let (seen, passed) = Default::default();
-        self.add(Write { key, sibling, seen, passed, acked: false, forgiven: false, derived: false, origin: at, life })
+        let names = vec![sibling.version.dot()];
+        self.add(Write {
+            key,
+            sibling,
+            names,
+            seen,
+            passed,
+            acked: false,
+            forgiven: false,
+            derived: false,
+            origin: at,
+            epoch,
+        })
     }
 
     fn id(&self, sibling: &Sibling) -> WriteId {
-        self.by_dot[&sibling.version.dot()]
+        self.find(sibling).expect("every version was looked at")
     }
 
     /// What was acknowledged stays until something comes that has seen it, or that wins by the policy.
@@ -295,7 +368,7 @@ impl Oracle {
     /// Whether a state holds a write, or one that had seen it.
     fn holds(&self, state: &State, id: WriteId) -> bool {
         state.versions().iter().any(|sibling| {
-            let held = self.by_dot.get(&sibling.version.dot()).map(|held| (*held, &self.writes[*held as usize]));
+            let held = self.find(sibling).map(|held| (held, &self.writes[held as usize]));
             held.is_some_and(|(held, write)| held == id || write.seen.contains(&id) || write.passed.contains(&id))
         })
     }
@@ -325,10 +398,15 @@ impl Oracle {
         self.is_promised(id) && !state.is_some_and(|state| self.covers(state, id))
     }
 
+    /// A peer's disk was replaced, and its clock with it.
+    pub(crate) fn replaced(&mut self, peer: usize) {
+        self.acked.retain(|(other, _), _| *other != peer);
+    }
+
     pub(crate) fn acknowledge(&mut self, id: WriteId) {
         let write = &mut self.writes[id as usize];
         write.acked = true;
-        let last = self.acked.entry(write.sibling.version.actor).or_default();
+        let last = self.acked.entry((write.origin, write.sibling.version.actor)).or_default();
         *last = write.sibling.version.stamp.max(*last);
     }
 
@@ -354,10 +432,10 @@ impl Oracle {
     }
 
     /// A disk that came back holds all that was acknowledged there.
-    pub(crate) fn kept_promises(&self, life: Actor, held: &Held) {
+    pub(crate) fn kept_promises(&self, peer: usize, epoch: u64, held: &Held) {
         for id in 0..self.writes.len() as WriteId {
             let write = &self.writes[id as usize];
-            if write.life == life && self.is_promised(id) {
+            if (write.origin, write.epoch) == (peer, epoch) && self.is_promised(id) {
                 let state = held.states.get(&write.key);
                 let covered = state.is_some_and(|state| self.covers(state, id));
                 assert!(covered, "I1: {} was acknowledged and is gone after a crash: {state:?}", self.shown(id));
@@ -376,18 +454,17 @@ impl Oracle {
             let state = held.states.get(&write.key);
             let covered = state.is_some_and(|state| self.covers(state, id));
             assert!(covered, "I1: {} was acknowledged and is gone: {state:?}", self.shown(id));
-            let Some(state) = state else { continue };
+        }
+        for state in held.states.values() {
             // A vector that is full may have forgotten what it had seen.
-            let forgot = |gone: WriteId| {
-                let saw = |sibling: &Sibling| self.writes[self.id(sibling) as usize].seen.contains(&gone);
-                state.versions().iter().any(|sibling| sibling.version.seen.is_full() && saw(sibling))
-            };
-            let back = |sibling: &&Sibling| {
+            for sibling in state.versions().iter().filter(|sibling| !sibling.version.seen.is_full()) {
                 let id = self.id(sibling);
-                write.seen.contains(&id) && !forgot(id)
-            };
-            let back = state.versions().iter().find(back);
-            assert!(back.is_none(), "I8: {back:?} is back though {} had replaced it", self.shown(id));
+                // What a new life gave another name stands beside what it had seen, or what had seen it, under the old one.
+                let renamed = |id: WriteId| self.writes[id as usize].names.len() > 1;
+                let is_back = |other: WriteId| self.writes[id as usize].seen.contains(&other) && !renamed(other);
+                let back = state.versions().iter().find(|other| is_back(self.id(other)) && !renamed(id));
+                assert!(back.is_none(), "I8: {back:?} is back beside {sibling:?}, which had replaced it");
+            }
         }
     }
 

@@ -43,6 +43,8 @@ pub(crate) struct Half {
     pub(crate) over: Option<String>,
     /// Whether its run was ended.
     pub(crate) closed: bool,
+    /// Whether its process died.
+    pub(crate) killed: bool,
     /// What the peer held when the session began, and when it read its roots last.
     pub(crate) at_start: Held,
     pub(crate) at_cut: Option<Held>,
@@ -105,6 +107,7 @@ impl Half {
             applying: 0,
             over: None,
             closed: false,
+            killed: false,
             at_start,
             at_cut: None,
             commit,
@@ -178,6 +181,7 @@ impl Session {
     /// One end is gone with its process.
     pub(crate) fn kill(&mut self, nth: usize, draw: &mut Draw) {
         self.halves[nth].closed = true;
+        self.halves[nth].killed = true;
         self.halves[nth].end();
         self.cut_link(draw);
     }

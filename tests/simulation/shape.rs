@@ -12,7 +12,7 @@ pub(crate) mod built {
     /// A store that was put back, copied or rolled back behind its own back notices it, and gets a new actor.
     pub(crate) const LIVES: bool = false;
     /// A record from beyond the clock's bound is kept aside rather than refused.
-    pub(crate) const QUARANTINE: bool = false;
+    pub(crate) const QUARANTINE: bool = true;
     /// Members, their leases, and tombstones that are collected.
     pub(crate) const MEMBERS: bool = false;
     /// Signed outcomes of sessions.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::disk::Point;
+use crate::shape::built;
 
 /// What a process was doing when it died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +64,8 @@ const PLACES: &[(Where, Point)] = &[
     (Where::Writing, Point::Snapshot),
     (Where::Writing, Point::BeforeCommit),
     (Where::Writing, Point::AfterCommit),
+    (Where::Writing, Point::BeforeSync),
+    (Where::Writing, Point::AfterSync),
     (Where::Opener, Point::Snapshot),
     (Where::Opener, Point::BeforeCommit),
     (Where::Opener, Point::AfterCommit),
@@ -119,8 +122,10 @@ impl Tally {
 
     /// What was never done and should have been.
     pub(crate) fn lacking(&self) -> Vec<String> {
+        let lives: &[&str] = if built::LIVES { &["fault: rolled back", "fault: copied"] } else { &[] };
         let wanted = WANTED
             .iter()
+            .chain(lives)
             .filter(|what| self.counts.get(**what).is_none_or(|count| *count == 0))
             .map(|what| (*what).to_string());
         let places = PLACES.iter().filter(|place| !self.places.contains_key(place));

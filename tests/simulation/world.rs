@@ -1,14 +1,14 @@
 //! Peers, the time, and what is under way between them: one thread, everything from the seed.
 //! Which operations and faults there are is said in the modules beside this one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use reknit::core::journal::{RunHeader, RunId, RunKind};
 use reknit::core::query::Cut;
-use reknit::core::session::{Intent, Options as SessionOptions};
-use reknit::core::{Collection, DatasetId, DatasetKey, Definition};
+use reknit::core::session::{Intent, Options as SessionOptions, Outcome};
+use reknit::core::{Actor, Collection, DatasetId, DatasetKey, Definition};
 use reknit::store::engine::conformance::Draw;
 use reknit::store::{Options, Side, Store, StoreError};
 
@@ -37,6 +37,8 @@ pub(crate) struct Peer {
     pub(crate) commit: u64,
     /// Writes that nobody has promised yet.
     pub(crate) unsynced: Vec<WriteId>,
+    /// How often its disk was replaced.
+    pub(crate) epoch: u64,
     /// Times that states came back which had been replaced.
     pub(crate) upheavals: u64,
     /// What its runs changed, by their numbers.
@@ -52,7 +54,11 @@ pub(crate) struct World {
     pub(crate) peers: Vec<Peer>,
     pub(crate) sessions: Vec<Session>,
     begun: u64,
+    /// That of the session that ended last.
+    pub(crate) outcome: Option<Outcome>,
     pub(crate) oracle: Oracle,
+    /// Actors that several disks have.
+    pub(crate) forked: BTreeSet<Actor>,
     /// Which side of a partition each peer is on.
     pub(crate) islands: Vec<u8>,
     /// Whether faults may still happen.
@@ -86,7 +92,9 @@ impl World {
             peers: Vec::new(),
             sessions: Vec::new(),
             begun: 0,
+            outcome: None,
             oracle: Oracle::new(definition.clone()),
+            forked: BTreeSet::new(),
             islands: vec![0; shape.peers],
             faulty: false,
             tally: Tally::default(),
@@ -110,6 +118,7 @@ impl World {
                 commits: BTreeMap::new(),
                 commit: 0,
                 unsynced: Vec::new(),
+                epoch: 0,
                 upheavals: 0,
                 runs: Default::default(),
                 images: Vec::new(),
@@ -204,9 +213,9 @@ impl World {
 
     /// Takes over a store that was just opened: what it holds is what its disk holds.
     pub(crate) fn opened(&mut self, peer: usize, store: Store) {
-        let durable = self.peers[peer].disk.durable();
+        let rows = self.peers[peer].disk.rows();
         self.peers[peer].disk.changes();
-        let (held, commits) = self.oracle.held(&durable);
+        let (held, commits) = self.oracle.held(&rows, &self.peers[peer].held);
         let at = &mut self.peers[peer];
         at.held = held;
         at.commits = commits;
@@ -254,7 +263,8 @@ impl World {
             let has = |held: &Held| held.states.get(&key).is_some_and(|state| state.only(&[dot]).is_some());
             self.peers.iter().any(|peer| has(&peer.held))
         };
-        let who = Who { peer, actor, latest, elsewhere: &elsewhere };
+        let (epoch, forked) = (self.peers[peer].epoch, self.forked.contains(&actor));
+        let who = Who { peer, actor, latest, epoch, forked, elsewhere: &elsewhere };
         let (steps, fresh) = self.oracle.observe(&who, cause, &mut held, &changes);
         let at = &mut self.peers[peer];
         at.held = held;
@@ -297,10 +307,16 @@ impl World {
             Ok(End { peer, side, held: at.held.clone(), upheavals: at.upheavals, commit: at.commit })
         };
         let ends = end(self, a, b, true).and_then(|near| Ok((near, end(self, b, a, false)?)));
+        // What was in quarantine may have left it.
+        self.observe(a, Cause::Session);
+        self.observe(b, Cause::Session);
         let (near, far) = match ends {
             Ok(ends) => ends,
             Err(error) => {
-                self.refused_run(&error);
+                match [a, b].into_iter().find(|peer| self.peers[*peer].disk.died().is_some()) {
+                    Some(peer) => self.crash(peer, Where::Opener),
+                    None => self.refused_run(&error),
+                }
                 return false;
             }
         };
@@ -369,7 +385,8 @@ impl World {
     /// Checks what an end of a session changed, and remembers it for its run.
     fn observe_half(&mut self, session: &mut Session, half: usize) {
         let peer = session.halves[half].peer;
-        let (steps, _) = self.observe(peer, Cause::Session);
+        let (mut steps, _) = self.observe(peer, Cause::Session);
+        steps.retain(|step| !step.renames());
         if steps.is_empty() {
             return;
         }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use reknit::core::journal::{RunHeader, RunId, RunKind};
 use reknit::core::query::{Guard, Incoming, Selection};
 use reknit::core::{CollectionId, Range, Record, State, Summary};
-use reknit::store::engine::{Batch, Engine, Memory};
+use reknit::store::engine::{Batch, Engine, EngineError, Memory, Snapshot};
 use reknit::store::{Durability, JournalLimits, Op, Options, Side, Store, StoreError, Undo};
 
 use super::support::{NOW, assert_sound, definition, key, memory, options};
@@ -40,11 +40,16 @@ fn states(store: &Store) -> (BTreeMap<Vec<u8>, State>, Summary) {
 /// Brings all of one store into another, some records at a time, as a run.
 fn bring(from: &Store, to: &Store, at_once: usize) -> Option<RunId> {
     let run = to.in_run(header()).expect("a run").expect("a journal");
-    for some in records(from).chunks(at_once) {
+    let run: &dyn Side = &*run;
+    apply(run, &records(from), at_once);
+    run.end_run("in_sync").expect("ended")
+}
+
+fn apply(run: &dyn Side, records: &[Record], at_once: usize) {
+    for some in records.chunks(at_once) {
         let incoming = |record: &Record| Incoming { record: record.clone(), guard: Guard::Join };
         run.apply(FIRST, some.iter().map(incoming).collect(), Durability::Buffered).expect("applied");
     }
-    run.end_run("in_sync").expect("ended")
 }
 
 fn undo(store: &Store, run: RunId) -> (u64, BTreeSet<Vec<u8>>) {
@@ -195,6 +200,66 @@ fn a_full_journal_stops_a_run_before_it_writes_and_age_makes_room() {
 }
 
 #[test]
+fn a_run_that_was_dropped_while_it_wrote_is_not_taken_for_whole() {
+    let now = Arc::new(AtomicU64::new(NOW));
+    let clock = Arc::clone(&now);
+    let clock = Options { clock: Arc::new(move || clock.load(Ordering::Relaxed)), ..options(EngineKind::Fjall) };
+    let (a, b) = (memory(&clock), fresh());
+    a.set_journal_limits(JournalLimits { bytes: 1 << 20, age: 1000 }).expect("set");
+    let run = a.in_run(header()).expect("a run").expect("a journal");
+    let apply = |key: &[u8]| {
+        b.put(key, b"value").expect("put");
+        let incoming = |record: Record| Incoming { record, guard: Guard::Join };
+        run.apply(FIRST, records(&b).into_iter().map(incoming).collect(), Durability::Buffered).expect("applied");
+    };
+    apply(b"one");
+    now.fetch_add(2000, Ordering::Relaxed);
+    assert_eq!(a.drop_old_runs().expect("dropped"), 1);
+    apply(b"two");
+    let id = run.end_run("in_sync").expect("ended").expect("it has changed something");
+    assert!(a.run(id).expect("a run").dropped);
+    let undone = a.undo(id, Undo::Here, &mut |_| (), &mut |_| ());
+    assert!(matches!(undone, Err(StoreError::NoRun { .. })), "half of it would be undone: {undone:?}");
+    assert_sound(&a, "after dropping");
+}
+
+#[test]
+fn what_a_peer_was_given_is_synced_here() {
+    /// Counts syncs.
+    struct Counting(Memory, Arc<AtomicU64>);
+    impl Engine for Counting {
+        fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, EngineError> {
+            self.0.snapshot()
+        }
+        fn commit(&self, batch: &mut Batch, durability: Durability) -> Result<(), EngineError> {
+            self.0.commit(batch, durability)
+        }
+        fn sync(&self) -> Result<(), EngineError> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.sync()
+        }
+        fn disk_bytes(&self) -> Result<u64, EngineError> {
+            self.0.disk_bytes()
+        }
+    }
+    let syncs = Arc::new(AtomicU64::new(0));
+    let engine: Arc<dyn Engine> = Arc::new(Counting(Memory::new(), Arc::clone(&syncs)));
+    let (a, b) = (founded(&engine), fresh());
+    let read = || {
+        records(&a);
+        syncs.load(Ordering::Relaxed)
+    };
+    assert_eq!(read(), 0, "nothing is owed");
+    write(&a, &[(1, Some(1))]);
+    assert_eq!((read(), read()), (1, 1), "once is enough");
+    a.put(b"synced", b"at once").expect("put");
+    b.put(b"of another", b"peer").expect("put");
+    let incoming = |record: Record| Incoming { record, guard: Guard::Join };
+    a.apply(FIRST, records(&b).into_iter().map(incoming).collect(), Durability::Buffered).expect("applied");
+    assert_eq!(read(), 1, "only versions of its own are owed");
+}
+
+#[test]
 fn a_key_has_a_history_through_runs() {
     let (a, b) = (fresh(), fresh());
     for value in [b"one", b"two", b"six"] {
@@ -283,4 +348,24 @@ fn keys_that_are_scattered_among_others_are_named_one_by_one() {
     assert!(store.journal_bytes() > 100 * 4, "{} bytes", store.journal_bytes());
     assert_eq!(undo(&store, run), (100, BTreeSet::new()));
     assert_eq!(states(&store), before);
+}
+
+#[test]
+fn a_key_that_was_filled_in_and_that_a_run_wrote_again_goes_too_unless_somebody_wrote_between() {
+    let (other, store) = (fresh(), fresh());
+    let name = |n: u32| n.to_be_bytes().to_vec();
+    other.batch((0..200).map(|n| Op::put(name(n), vec![7])).collect(), Durability::Buffered).expect("written");
+    let run = store.in_run(header()).expect("a run").expect("a journal");
+    apply(&*run, &records(&other), 1000);
+    store.put(&name(5), b"mine").expect("put");
+    let mine = store.first().state(&name(5)).expect("read");
+    other.put(&name(5), b"again").expect("put");
+    other.put(&name(6), b"again").expect("put");
+    apply(&*run, &records(&other), 1000);
+    assert!(store.journal_bytes() < 400, "{} bytes", store.journal_bytes());
+    let run = run.end_run("in_sync").expect("ended").expect("a run");
+    assert_eq!(undo(&store, run), (201, [name(5)].into()));
+    assert_eq!(store.stats().expect("stats").records, 1);
+    assert_eq!(store.first().state(&name(5)).expect("read"), mine);
+    assert_sound(&store, "undone");
 }

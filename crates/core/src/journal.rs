@@ -237,6 +237,15 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     put_bytes(out, &text.as_bytes()[..end.unwrap_or(0)]);
 }
 
+/// What a run replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Before {
+    /// The commit that had last changed it.
+    pub commit: u64,
+    /// What there was.
+    pub state: State,
+}
+
 /// One change of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalEntry {
@@ -247,7 +256,7 @@ pub struct JournalEntry {
     /// The key.
     pub key: Vec<u8>,
     /// What there was of it; none: nothing.
-    pub before: Option<State>,
+    pub before: Option<Before>,
     /// The entry that the run left, told by [`crate::Digest::short`]; none where it left none.
     pub after: Option<u64>,
 }
@@ -255,7 +264,14 @@ pub struct JournalEntry {
 impl JournalEntry {
     /// Appends its canonical bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        put_entry(out, self.collection, self.position, &self.key, self.before.as_ref(), self.after);
+        put_entry(
+            out,
+            self.collection,
+            self.position,
+            &self.key,
+            self.before.as_ref().map(|before| (before.commit, &before.state)),
+            self.after,
+        );
     }
 
     /// Reads one entry from the front of `reader`.
@@ -272,7 +288,10 @@ impl JournalEntry {
         let key = reader.bytes("bytes of a key", KEY_BYTES_MAX)?.to_vec();
         let after = if flags & HAS_AFTER != 0 { Some(reader.u64()?) } else { None };
         let before = match flags & HAS_BEFORE != 0 {
-            true => Some(State::decode(reader.bytes("bytes of a state", STATE_BYTES_MAX)?)?),
+            true => Some(Before {
+                commit: reader.varint("commit of a state", u64::MAX)?,
+                state: State::decode(reader.bytes("bytes of a state", STATE_BYTES_MAX)?)?,
+            }),
             false => None,
         };
         Ok(JournalEntry { collection, position, key, before, after })
@@ -347,7 +366,7 @@ pub fn put_entry(
     collection: CollectionId,
     position: Position,
     key: &[u8],
-    before: Option<&State>,
+    before: Option<(u64, &State)>,
     after: Option<u64>,
 ) {
     out.push(if before.is_some() { HAS_BEFORE } else { 0 } | if after.is_some() { HAS_AFTER } else { 0 });
@@ -357,7 +376,8 @@ pub fn put_entry(
     if let Some(after) = after {
         out.extend_from_slice(&after.to_be_bytes());
     }
-    if let Some(before) = before {
+    if let Some((commit, before)) = before {
+        put_varint(out, commit);
         let mut state = Vec::new();
         before.encode(&mut state);
         put_bytes(out, &state);
@@ -391,7 +411,7 @@ mod tests {
             collection: CollectionId(1),
             position: Position(2),
             key: b"k".to_vec(),
-            before: Some(before),
+            before: Some(Before { commit: 6, state: before }),
             after: None,
         };
         let mut bytes = Vec::new();

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::bounds::{KEY_BYTES_MAX, VALUE_BYTES_MAX, VECTOR_MAX, VERSIONS_MAX};
 use crate::canonical::{DecodeError, Reader, put_bytes, put_varint};
 use crate::digest::{Digest, Keys};
+use crate::planted::{Bug, planted};
 use crate::stamp::{Millis, Stamp};
 
 const STATE_FORMAT: u8 = 1;
@@ -93,7 +94,7 @@ impl Version {
 
     /// Whether this writer had seen `other` (or is it).
     pub fn has_seen(&self, other: &Version) -> bool {
-        if self.actor == other.actor {
+        if self.actor == other.actor || planted(Bug::StampBeforeCausality) {
             return self.stamp >= other.stamp;
         }
         self.seen.seen(other.actor).is_some_and(|stamp| stamp >= other.stamp)
@@ -279,7 +280,7 @@ impl State {
         let any = kept.contains(&true);
         let mut nth = 0..;
         versions.retain(|_| nth.next().is_some_and(|nth| if any { kept[nth] } else { nth == 0 }));
-        versions.truncate(VERSIONS_MAX);
+        versions.truncate(if planted(Bug::SiblingsLostAtCap) { VERSIONS_MAX / 2 } else { VERSIONS_MAX });
         State(versions)
     }
 

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use reknit_core::canonical::Blob;
-use reknit_core::journal::{Filled, JournalEntry, Run, RunEnd, RunHeader, RunId, RunKind, Undoing};
+use reknit_core::journal::{Before, Filled, JournalEntry, Run, RunEnd, RunHeader, RunId, RunKind, Undoing};
 use reknit_core::life::Sighting;
 use reknit_core::mark::{Grain, Mark, pack_marks, pack_places};
 use reknit_core::message::*;
@@ -373,6 +373,7 @@ fn journal() {
     (ended.entries, ended.overwritten, ended.bytes, ended.dropped) = (3, 2, 400, true);
     ended.undone = Some(Undoing { by: RunId(5), at: Some((6, 7)), restored: 2, skipped: 1, done: true });
     let entry = |before: Option<State>, after| {
+        let before = before.map(|state| Before { commit: 300, state });
         let mut bytes = Vec::new();
         let (collection, position) = (CollectionId(1), Position(1 << 40));
         JournalEntry { collection, position, key: b"key".to_vec(), before, after }.encode(&mut bytes);

@@ -56,7 +56,7 @@ fn show(store: &Path, id: RunId, limit: Option<u64>, env: &mut Env) -> Result<Ex
         printed += 1;
         let (sign, op) = match &entry.before {
             None => ("+", "inserted"),
-            Some(state) if state.is_live() => ("*", "overwrote"),
+            Some(before) if before.state.is_live() => ("*", "overwrote"),
             Some(_) => ("+", "revived"),
         };
         let collection = store.definition().collections.get(usize::from(entry.collection.0));

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
+use reknit_core::{Actor, Sibling, Stamp, State};
+
 use super::write::{Done, Write};
 use super::{Inner, StoreError};
 use crate::store::Durability;
@@ -17,29 +19,47 @@ const GROUP_WRITES_MAX: usize = 20_000;
 /// How long a leader waits for writers that were in the last group to hand in again, at most.
 const GATHER_MAX: Duration = Duration::from_micros(300);
 
-/// Commits of versions of this store's own that a crash would take: what a peer is given must not be among them, since their
-/// stamps would be given out again.
+/// Commits that a crash would take. What a peer is given must not be among them, since stamps would be given out again; nor
+/// the commit number that it is told, since the store would seem to be another life.
 #[derive(Default)]
 pub(super) struct Owed {
     /// The newest commit that was not synced when it was made.
     newest: AtomicU64,
+    /// The newest of them with a version of this store's own.
+    own: AtomicU64,
     /// Everything up to this commit is synced.
     synced: AtomicU64,
 }
 
 impl Owed {
-    /// Notes a commit that is about to be made.
-    pub(super) fn owe(&self, commit: u64) {
+    /// Notes a commit that is about to be made, of these states, by an actor that has given its last stamp so far.
+    pub(super) fn owe<'s>(&self, commit: u64, mut states: impl Iterator<Item = &'s State>, last: (Actor, Stamp)) {
+        let own = |sibling: &Sibling| sibling.version.actor == last.0 && sibling.version.stamp > last.1;
+        if states.any(|state| state.versions().iter().any(own)) {
+            self.own.fetch_max(commit, Ordering::SeqCst);
+        }
         self.newest.fetch_max(commit, Ordering::SeqCst);
     }
 
-    /// Syncs what is owed, if anything is.
+    /// Syncs what of this store's own is owed, if anything is.
     pub(super) fn settle(&self, engine: &dyn Engine) -> Result<(), EngineError> {
+        self.settle_to(self.own.load(Ordering::SeqCst), engine)
+    }
+
+    /// Syncs all that is owed, if anything is.
+    pub(super) fn settle_all(&self, engine: &dyn Engine) -> Result<(), EngineError> {
+        self.settle_to(self.newest.load(Ordering::SeqCst), engine)
+    }
+
+    fn settle_to(&self, newest: u64, engine: &dyn Engine) -> Result<(), EngineError> {
+        if self.synced.load(Ordering::SeqCst) < newest { self.sync(engine) } else { Ok(()) }
+    }
+
+    /// Syncs whatever there is.
+    pub(super) fn sync(&self, engine: &dyn Engine) -> Result<(), EngineError> {
         let newest = self.newest.load(Ordering::SeqCst);
-        if self.synced.load(Ordering::SeqCst) < newest {
-            engine.sync()?;
-            self.synced.fetch_max(newest, Ordering::SeqCst);
-        }
+        engine.sync()?;
+        self.settled(newest);
         Ok(())
     }
 

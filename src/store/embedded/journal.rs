@@ -127,6 +127,11 @@ impl Gathered {
         self.undoing.push((run, undoing));
     }
 
+    /// Whether it notes how far a run was undone.
+    pub(super) fn undoes(&self) -> bool {
+        !self.undoing.is_empty()
+    }
+
     /// Whether there is something to be written.
     pub(super) fn changes(&self) -> bool {
         !self.undoing.is_empty() || !self.runs.is_empty()
@@ -138,7 +143,8 @@ pub(super) struct Change<'a> {
     pub(super) collection: CollectionId,
     pub(super) position: Position,
     pub(super) key: &'a [u8],
-    pub(super) before: Option<&'a State>,
+    /// With the commit that had changed it last.
+    pub(super) before: Option<(u64, &'a State)>,
     pub(super) after: Option<u64>,
 }
 
@@ -214,6 +220,7 @@ impl Journal {
                 added.bytes = row.len() as u64;
                 added.rows = vec![row];
             }
+            let begun = writing.id.get().is_some();
             let id = *writing.id.get_or_init(|| RunId(staged.next));
             if id.0 >= staged.next {
                 staged.next = id.0 + 1;
@@ -226,7 +233,8 @@ impl Journal {
             for (collection, position, number) in &added.earlier {
                 batch.put(&rows::earlier(*collection, *position, (id, commit, *number)), &[]);
             }
-            let fresh = || Run::new(RunHeader { started: now, ..writing.header.clone() });
+            // One that had begun and is not there was dropped for its age while it wrote.
+            let fresh = || Run { dropped: begun, ..Run::new(RunHeader { started: now, ..writing.header.clone() }) };
             let mut run = known.runs.get(&id).cloned().unwrap_or_else(fresh);
             run.entries += added.entries;
             run.overwritten += added.overwritten;
@@ -276,6 +284,10 @@ fn replaced(changed: &Changed) -> Option<&JournalEntry> {
         Changed::Key(entry) if entry.before.is_some() => Some(entry),
         _ => None,
     }
+}
+
+fn missing() -> StoreError {
+    StoreError::damaged("journal entries of an earlier state are missing")
 }
 
 /// A key as it was before a run.
@@ -483,11 +495,12 @@ impl super::Collection {
             }
             let row = rows::packed(place);
             let value = snapshot.get(&row)?;
-            let value = value.ok_or_else(|| StoreError::damaged("journal entries of an earlier state are missing"))?;
+            let value = value.ok_or_else(missing)?;
             for changed in rows::read_packed(&row, &value)? {
                 let Changed::Key(entry) = changed else { continue };
                 if entry.collection == self.id && entry.key == key {
-                    let state = entry.before.map(|state| Earlier { run: place.0, commit: place.1, state });
+                    let before = entry.before.map(|before| before.state);
+                    let state = before.map(|state| Earlier { run: place.0, commit: place.1, state });
                     found.extend(state);
                 }
             }

@@ -35,7 +35,6 @@ pub(super) struct Lives {
     nonce: u64,
     /// The last stamp before this opening.
     before: Stamp,
-    random: Random,
     introduced: AtomicBool,
     renewal: Mutex<Option<Renewal>>,
 }
@@ -67,12 +66,7 @@ impl Renewal {
 }
 
 impl Lives {
-    pub(super) fn open(
-        snapshot: &dyn Snapshot,
-        actor: Actor,
-        before: Stamp,
-        random: &Random,
-    ) -> Result<Self, StoreError> {
+    pub(super) fn open(snapshot: &dyn Snapshot, actor: Actor, nonce: u64, before: Stamp) -> Result<Self, StoreError> {
         let renewal = match snapshot.get(&rows::meta(RENEWAL))? {
             Some(value) => Some(
                 Renewal::decode(&value)
@@ -82,8 +76,7 @@ impl Lives {
         };
         Ok(Self {
             actor: AtomicU64::new(actor.0),
-            nonce: random()?,
-            random: random.clone(),
+            nonce,
             before,
             introduced: AtomicBool::new(false),
             renewal: Mutex::new(renewal),
@@ -190,11 +183,11 @@ impl Store {
     /// Puts this opening on record, synced, before a peer hears of it; gives the cut.
     pub(super) fn introduce_now(&self) -> Result<Cut, StoreError> {
         let inner = &*self.inner;
-        // A commit number that a peer heard of is not to be lost by a crash: that would look like a rollback.
-        let cut = inner.head();
-        inner.owed.settle(&*inner.engine)?;
         if inner.lives.introduced.load(Ordering::Acquire) {
-            return Ok(cut);
+            // A commit number that a peer heard of is not to be lost by a crash: that would look like a rollback.
+            let head = inner.head();
+            inner.owed.settle_all(&*inner.engine)?;
+            return Ok(head);
         }
         let mut writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if inner.lives.introduced.load(Ordering::Acquire) {
@@ -299,7 +292,7 @@ impl Store {
         let inner = &*self.inner;
         {
             let mut writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
-            let renewal = Renewal { old: inner.lives.actor(), after, new: Actor((inner.lives.random)()?) };
+            let renewal = Renewal { old: inner.lives.actor(), after, new: Actor((inner.random)()?) };
             let snapshot = inner.engine.snapshot()?;
             let mut batch = Batch::new();
             put_life(renewal.new, &mut batch);

@@ -186,7 +186,7 @@ impl Store {
         if actor == facts.actor {
             lives::end_last(&*snapshot, (facts.commit, facts.stamp), &mut batch)?;
         }
-        let lives = Lives::open(&*snapshot, actor, facts.stamp, &options.random)?;
+        let lives = Lives::open(&*snapshot, actor, (options.random)()?, facts.stamp)?;
         drop(snapshot);
         engine.commit(&mut batch, Durability::Synced)?;
         let mut keys = Keys::new(&facts.key);
@@ -206,6 +206,7 @@ impl Store {
             no_tree: options.no_tree,
             group: Group::default(),
             owed: Default::default(),
+            random: Arc::clone(&options.random),
             writer: Mutex::new(Writer {
                 clock: Clock::new(facts.stamp),
                 cache: Cache::new(options.tree_cache_bytes),

@@ -10,11 +10,12 @@ use reknit_core::tree::{Change, Update, update};
 use reknit_core::{Clock, CollectionId, Content, Digest, Millis, Position, Profile, Range, Record, Sibling, State};
 
 use reknit_core::journal::{RunId, Undoing};
+use reknit_core::planted::{Bug, planted};
 
 use super::cache::{Cache, Touched};
 use super::journal::{self, Gathered, Writing};
 use super::quarantine::{self, Release};
-use super::rows::{self, Counts};
+use super::rows::{self, Counts, Stored};
 use super::seen::is_conflict;
 use super::sketches::{self, Staged, take_over};
 use super::tree::{Batched, Tree, in_two};
@@ -116,6 +117,8 @@ struct Slot {
     position: Position,
     key: Vec<u8>,
     before_live: Option<bool>,
+    /// The commit that had changed it last; zero if that is this one.
+    before_commit: u64,
     before_conflict: bool,
     before_digest: Option<Digest>,
     now: Option<State>,
@@ -125,6 +128,7 @@ struct Slot {
 
 /// Decides and commits the writes of a group; answers each caller.
 pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durability) -> Result<Vec<Done>, StoreError> {
+    let durability = if planted(Bug::AcknowledgedBeforeSync) { Durability::Buffered } else { durability };
     let mut writer = store.writer.lock().unwrap_or_else(PoisonError::into_inner);
     if writer.failed {
         return Err(EngineError::Poisoned { dir: store.dir.clone() }.into());
@@ -168,23 +172,27 @@ pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durabi
         }
     }
     let changed = plan.layouts > 0 || plan.gathered.changes() || plan.slots.iter().any(|slot| slot.changed);
-    let commit = head.commit + u64::from(changed);
+    let lowered = planted(Bug::CommitLoweredByUndo) && plan.gathered.undoes();
+    let commit = if lowered { head.commit - 1 } else { head.commit + u64::from(changed) };
     if changed {
         put_head(commit, &clock, &mut batch);
     }
     let entries = |collection: CollectionId| roots[usize::from(collection.0)].count;
     let gathered = std::mem::take(&mut plan.gathered);
     let changed_keys = plan.changed().count() as u64;
-    let journalled = store.journal.stage(gathered, (commit, now), changed_keys, entries, &mut batch);
+    let mut late = planted(Bug::BeforeImageAfter).then(Batch::new);
+    let journal = late.as_mut().unwrap_or(&mut batch);
+    let journalled = store.journal.stage(gathered, (commit, now), changed_keys, entries, journal);
     let events = plan.events.take();
-    let gives = plan.gives(store, writer.clock);
+    if durability == Durability::Buffered {
+        let states = plan.changed().filter_map(|slot| slot.now.as_ref());
+        store.owed.owe(commit, states, (store.lives.actor(), writer.clock.last()));
+    }
     drop((plan, snapshot));
     // Readers of sketches see neither folded rows with an old tail nor the reverse; others wait for no sync.
     let held = staged.iter().any(Staged::folds).then(|| store.sketches.hold());
-    if gives && durability == Durability::Buffered {
-        store.owed.owe(commit);
-    }
-    if let Err(error) = store.engine.commit(&mut batch, durability) {
+    let late = |()| late.as_mut().map_or(Ok(()), |late| store.engine.commit(late, durability));
+    if let Err(error) = store.engine.commit(&mut batch, durability).and_then(late) {
         writer.failed = true;
         return Err(error.into());
     }
@@ -279,6 +287,7 @@ impl Plan {
             position,
             key: writes[nth].take_key(),
             before_live: None,
+            before_commit: 0,
             before_conflict: false,
             before_digest: None,
             now: None,
@@ -329,11 +338,12 @@ impl Plan {
         let slots = &self.slots;
         let found = in_two(&there, |nth| {
             let slot = &slots[*nth];
-            read_state(store, snapshot, slot.collection, slot.position, &slot.key)
+            read_stored(store, snapshot, slot.collection, slot.position, &slot.key)
         })?;
-        for (nth, state) in there.into_iter().zip(found) {
+        for (nth, stored) in there.into_iter().zip(found) {
             let slot = &mut self.slots[nth];
-            if let Some(state) = state {
+            if let Some(Stored { commit, state, .. }) = stored {
+                slot.before_commit = commit;
                 slot.before_live = Some(store.is_live(slot.collection, &state));
                 slot.before_conflict = is_conflict(&state);
                 slot.set(store, Some(state));
@@ -442,19 +452,15 @@ impl Plan {
             events.push(Event { collection, key, old, new, origin, commit: 0 });
         }
         let before = slot.set(store, next);
+        let before_commit = std::mem::take(&mut slot.before_commit);
         slot.changed = true;
         if let Some(run) = run {
             let (collection, position, key) = (slot.collection, slot.position, slot.key.as_slice());
             let after = slot.now_digest.map(|digest| digest.short());
-            self.gathered.add(&run, journal::Change { collection, position, key, before: before.as_ref(), after });
+            let before = before.as_ref().map(|state| (before_commit, state));
+            self.gathered.add(&run, journal::Change { collection, position, key, before, after });
         }
         Fate::Applied
-    }
-
-    /// Whether it gives out stamps of this store's own after those that its clock has given.
-    fn gives(&self, store: &Inner, clock: Clock) -> bool {
-        let versions = self.changed().filter_map(|slot| slot.now.as_ref()).flat_map(State::versions);
-        versions.map(|sibling| &sibling.version).any(|own| own.actor == store.lives.actor() && own.stamp > clock.last())
     }
 
     fn changed(&self) -> impl Iterator<Item = &Slot> {
@@ -547,10 +553,21 @@ pub(super) fn read_state(
     position: Position,
     key: &[u8],
 ) -> Result<Option<State>, StoreError> {
+    Ok(read_stored(store, snapshot, collection, position, key)?.map(|stored| stored.state))
+}
+
+/// A key in a snapshot, with the commit that changed it last.
+pub(super) fn read_stored(
+    store: &Inner,
+    snapshot: &dyn Snapshot,
+    collection: CollectionId,
+    position: Position,
+    key: &[u8],
+) -> Result<Option<Stored>, StoreError> {
     let row = rows::record(collection, position, key);
     let Some(value) = snapshot.get(&row)? else { return Ok(None) };
     store.reads.records.fetch_add(1, Ordering::Relaxed);
-    Ok(Some(rows::read_record(&row, &value)?.state))
+    rows::read_record(&row, &value).map(Some)
 }
 
 /// A state with the digest of its entry.

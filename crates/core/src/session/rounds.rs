@@ -12,6 +12,7 @@ use crate::difference::Side;
 use crate::message::{
     Accept, AskRoots, Bye, DatasetIdBytes, Message, Open, PROTOCOL, Refuse, RefuseCode, Rights, Roots,
 };
+use crate::planted::{Bug, planted};
 use crate::query::{Cut, Query};
 use crate::range::Range;
 use crate::stamp::Millis;
@@ -215,7 +216,7 @@ impl Opener {
             self.counts.rounds -= 1;
             return self.look(rechecked);
         }
-        if roots_before == theirs.roots {
+        if roots_before == theirs.roots || planted(Bug::FinalRootCheckSkipped) && self.counts.rounds > 0 {
             // In sync: the opener's root and commit number were the same before and after.
             if still {
                 return self.finish(Verdict::InSync, String::new());

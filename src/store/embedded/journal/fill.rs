@@ -1,13 +1,14 @@
 //! Commits of a run that added many keys close together: the journal names the positions between which they lie, not the
 //! keys, since each record knows the commit that last changed it. What is done with them is said in [`super`].
 
-use reknit_core::journal::{Filled, JournalEntry};
+use reknit_core::journal::{Changed, Filled, JournalEntry};
 use reknit_core::range::DEPTH_MAX;
 use reknit_core::{CollectionId, Position, Range};
 
 use super::Added;
 use crate::store::StoreError;
 use crate::store::embedded::read::records;
+use crate::store::embedded::rows::Stored;
 use crate::store::embedded::write::digested;
 use crate::store::embedded::{Inner, rows};
 use crate::store::engine::Snapshot;
@@ -48,7 +49,8 @@ pub(super) fn close(added: &Added, changed: u64, entries: impl Fn(CollectionId) 
     (filled.count >= KEYS_MIN && filled.count == changed && between <= 2.0 * filled.count as f64).then_some(filled)
 }
 
-/// The keys that a commit added and that stand as it left them, and those that were written since.
+/// The keys that a commit of a run added and that stand as it left them, and those that were written since. A key
+/// that a run wrote after that, and that an undo has put back since, stands too.
 pub(super) fn keys(
     inner: &Inner,
     snapshot: &dyn Snapshot,
@@ -62,9 +64,12 @@ pub(super) fn keys(
     let (mut stand, mut since) = (Vec::new(), Vec::new());
     for stored in records(inner, snapshot.scan(&start, &end)?) {
         let stored = stored?;
-        if stored.commit > commit {
+        if stored.commit < commit {
+            continue;
+        }
+        if stored.commit > commit && !is_back(snapshot, collection, commit, &stored)? {
             since.push(stored.key);
-        } else if stored.commit == commit {
+        } else {
             let position = stored.position;
             let (_, digest) = digested(inner, collection, &stored.key, stored.state);
             let after = digest.map(|digest| digest.short());
@@ -72,4 +77,31 @@ pub(super) fn keys(
         }
     }
     Ok((stand, since))
+}
+
+/// Whether what a commit had written was first replaced by a run, and is there again.
+fn is_back(
+    snapshot: &dyn Snapshot,
+    collection: CollectionId,
+    commit: u64,
+    stored: &Stored,
+) -> Result<bool, StoreError> {
+    let (start, end) = rows::earlier_of(collection, stored.position);
+    for row in snapshot.scan(&start, &end)? {
+        let place = rows::read_earlier(&row?.0)?;
+        if place.1 <= commit {
+            continue;
+        }
+        let row = rows::packed(place);
+        let value = snapshot.get(&row)?.ok_or_else(super::missing)?;
+        for changed in rows::read_packed(&row, &value)? {
+            let Changed::Key(JournalEntry { collection: of, key, before: Some(before), .. }) = changed else {
+                continue;
+            };
+            if of == collection && key == stored.key {
+                return Ok(before.commit == commit && before.state == stored.state);
+            }
+        }
+    }
+    Ok(false)
 }

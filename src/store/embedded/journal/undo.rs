@@ -148,9 +148,9 @@ fn write(entry: JournalEntry, kind: RunKind, writing: &Arc<Writing>) -> Write {
     let JournalEntry { collection, key, before, after, .. } = entry;
     let run = Arc::clone(writing);
     if let RunKind::Undo(_) = kind {
-        return Write::Restore { collection, key, expected: after, state: before, run };
+        return Write::Restore { collection, key, expected: after, state: before.map(|before| before.state), run };
     }
-    let content = match before.as_ref().map(|state| state.winner()) {
+    let content = match before.as_ref().map(|before| before.state.winner()) {
         Some(sibling) => match &sibling.content {
             Content::Live(value) => Replacement::Take(value.clone(), sibling.expires),
             Content::Tombstone => Replacement::Delete,

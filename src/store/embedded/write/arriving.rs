@@ -1,11 +1,13 @@
 //! What a record from elsewhere makes of a key, or why the key stays as it is. Nothing is written here.
 
 use reknit_core::bounds::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use reknit_core::planted::{Bug, planted};
 use reknit_core::query::{Guard, Incoming, Overwrite, Replacement};
 use reknit_core::{Clock, Content, Millis, Sibling, Stamp, State, Version};
 
 use super::{Fate, Slot};
 use crate::store::embedded::Inner;
+use crate::store::embedded::planted::{pairwise, restamped};
 use crate::store::embedded::quarantine::{self, Release};
 
 /// What a peer's record makes of a key, or why it stays as it is.
@@ -39,6 +41,7 @@ pub(super) fn receive(
         (Guard::IfShort(compared), _) if compared == slot.now_digest.map(|digest| digest.short()) => state,
         (Guard::IfShort(_), _) => return Err(Fate::Moved),
     };
+    let next = if planted(Bug::PolicyJudgedPairwise) { pairwise(store, slot.collection, next) } else { next };
     if slot.now.as_ref() == Some(&next) {
         return Err(Fate::Kept);
     }
@@ -46,7 +49,7 @@ pub(super) fn receive(
         let Some(held) = held else { return Fate::Refused(too_far.to_string()) };
         Fate::Refused(store.quarantine.take(quarantined, slot.collection, &slot.key, held, too_far))
     })?;
-    Ok(next)
+    Ok(if planted(Bug::EchoRestamped) { restamped(store, clock, now, &next) } else { next })
 }
 
 /// The new version that supersedes what a key has and what was seen elsewhere, or why there is none.
