@@ -9,6 +9,7 @@ use reknit::store::engine::conformance::Draw;
 use reknit::store::{EngineError, EngineKind, Store, StoreError};
 
 use crate::model::{self, Map, lay};
+use crate::process::copy;
 
 const BATCHES: u64 = 120;
 const DAMAGES: usize = 40;
@@ -102,17 +103,4 @@ fn newest(dir: &Path, suffix: &str) -> PathBuf {
     let mut files: Vec<PathBuf> = files.filter(|path| path.to_string_lossy().ends_with(suffix)).collect();
     files.sort();
     files.pop().expect("a file of the engine")
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a directory");
-    for item in fs::read_dir(from).expect("files") {
-        let item = item.expect("a file");
-        let target = to.join(item.file_name());
-        if item.file_type().expect("its type").is_dir() {
-            copy(&item.path(), &target);
-        } else {
-            fs::copy(item.path(), target).expect("a copy");
-        }
-    }
 }
