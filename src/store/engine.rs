@@ -302,6 +302,16 @@ pub fn open(kind: EngineKind, dir: &Path, cache_bytes: u64) -> Result<Arc<dyn En
     }
 }
 
+/// Opens redb over a backend, for tests of what a crash leaves of its writes.
+///
+/// # Errors
+/// As for [`open`].
+#[cfg(feature = "embedded-redb")]
+#[doc(hidden)]
+pub fn redb_over(backend: impl ::redb::StorageBackend, cache_bytes: u64) -> Result<Arc<dyn Engine>, EngineError> {
+    Ok(Arc::new(redb::Redb::over(backend, Path::new("memory"), cache_bytes)?))
+}
+
 /// Copies every row of one snapshot of `from` into `to`, durably at the end. `progress` hears the rows so far.
 ///
 /// # Errors

@@ -5,9 +5,12 @@
 
 #![cfg(target_os = "linux")]
 
+mod backend;
 mod binary;
 mod child;
 mod full;
+mod history;
+mod images;
 mod model;
 mod process;
 mod tails;

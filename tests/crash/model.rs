@@ -17,6 +17,11 @@ pub(crate) fn kills() -> u64 {
     number("REKNIT_KILLS").map_or(150, |kills| kills / 2)
 }
 
+/// Crash images of each engine; a campaign says how many.
+pub(crate) fn images() -> u64 {
+    number("REKNIT_IMAGES").map_or(10_000, |images| images / 2)
+}
+
 /// What all random choices follow from.
 pub(crate) fn seed() -> u64 {
     number("REKNIT_SEED").unwrap_or(42)

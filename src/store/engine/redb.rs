@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use redb::{Builder, Database, DatabaseError, ReadOnlyTable, ReadableDatabase, TableDefinition, TableError};
+use redb::{
+    Builder, Database, DatabaseError, ReadOnlyTable, ReadableDatabase, StorageBackend, TableDefinition, TableError,
+};
 
 use super::{Batch, Durability, Engine, EngineError, Rows, Snapshot, directory_bytes, shielded};
 
@@ -21,24 +23,32 @@ pub(super) struct Redb {
 impl Redb {
     /// Opens the file in `dir`, or creates it.
     pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Self, EngineError> {
-        let cache_bytes = usize::try_from(cache_bytes).unwrap_or(usize::MAX);
         shielded(dir, || {
             let path = dir.join(FILE);
             // A file that was cut to nothing would otherwise be taken for a new one.
             if std::fs::metadata(&path).is_ok_and(|meta| meta.len() == 0) {
                 return Err(EngineError::Corrupt { dir: dir.to_path_buf(), what: format!("{FILE} is empty") });
             }
-            let database = Builder::new().set_cache_size(cache_bytes).create(path).map_err(|error| match error {
-                DatabaseError::DatabaseAlreadyOpen => EngineError::Locked { dir: dir.to_path_buf() },
-                other => sorted(dir, other.into()),
-            })?;
-            let engine = Self { database, dir: dir.to_path_buf() };
-            // Readers need the table to exist.
-            if engine.open_table()?.is_none() {
-                engine.commit(&mut Batch::new(), Durability::Synced)?;
-            }
-            Ok(engine)
+            Self::ready(dir, builder(cache_bytes).create(path))
         })
+    }
+
+    /// Opens what a backend holds; errors name `dir`.
+    pub(super) fn over(backend: impl StorageBackend, dir: &Path, cache_bytes: u64) -> Result<Self, EngineError> {
+        shielded(dir, || Self::ready(dir, builder(cache_bytes).create_with_backend(backend)))
+    }
+
+    fn ready(dir: &Path, opened: Result<Database, DatabaseError>) -> Result<Self, EngineError> {
+        let database = opened.map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => EngineError::Locked { dir: dir.to_path_buf() },
+            other => sorted(dir, other.into()),
+        })?;
+        let engine = Self { database, dir: dir.to_path_buf() };
+        // Readers need the table to exist.
+        if engine.open_table()?.is_none() {
+            engine.commit(&mut Batch::new(), Durability::Synced)?;
+        }
+        Ok(engine)
     }
 
     fn open_table(&self) -> Result<Option<Table>, EngineError> {
@@ -68,6 +78,12 @@ impl Redb {
         write.commit()?;
         Ok(())
     }
+}
+
+fn builder(cache_bytes: u64) -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(usize::try_from(cache_bytes).unwrap_or(usize::MAX));
+    builder
 }
 
 impl Engine for Redb {
