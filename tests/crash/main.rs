@@ -11,6 +11,7 @@ mod child;
 mod full;
 mod history;
 mod images;
+mod journals;
 mod model;
 mod process;
 mod tails;
