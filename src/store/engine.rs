@@ -379,6 +379,13 @@ fn shielded<T>(dir: &Path, read: impl FnOnce() -> Result<T, EngineError>) -> Res
     })
 }
 
+/// Rows that end after an error: one that damage causes would come again and again.
+#[cfg(any(feature = "embedded-fjall", feature = "embedded-redb"))]
+fn ending<'a>(rows: impl Iterator<Item = Result<Row, EngineError>> + 'a) -> Rows<'a> {
+    let mut failed = false;
+    Box::new(rows.take_while(move |row| !std::mem::replace(&mut failed, row.is_err())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

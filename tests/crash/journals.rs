@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,6 +14,7 @@ use reknit::store::{Durability, EngineKind};
 
 use crate::history::{History, found, reopen};
 use crate::model;
+use crate::process::{quick_dir, written};
 
 const CACHE_BYTES: u64 = 1 << 20;
 /// Commits before each crash, about.
@@ -79,24 +79,18 @@ impl Engine for Watched {
 
 /// All files below a directory.
 fn read(dir: &Path) -> Files {
-    use std::os::unix::fs::MetadataExt as _;
     let mut files = Files::new();
     let mut dirs = vec![dir.to_path_buf()];
     while let Some(next) = dirs.pop() {
         for item in fs::read_dir(next).expect("files") {
             let path = item.expect("a file").path();
-            let meta = fs::metadata(&path).expect("what it is");
-            if meta.is_dir() {
+            if path.is_dir() {
                 dirs.push(path);
                 continue;
             }
-            let mut bytes = Vec::new();
-            let file = fs::File::open(&path).expect("the file");
-            // A journal is filled from its beginning on.
-            file.take(meta.blocks() * 512).read_to_end(&mut bytes).expect("its bytes");
-            bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+            let (bytes, length) = (written(&path), fs::metadata(&path).expect("what it is").len());
             let name = path.strip_prefix(dir).expect("below").to_path_buf();
-            files.insert(name, Arc::new((bytes, meta.len())));
+            files.insert(name, Arc::new((bytes, length)));
         }
     }
     files
@@ -109,7 +103,7 @@ struct Past {
 
 /// Runs a history on a watched engine; its synced commit number `lazy` is only buffered.
 fn record(seed: u64, lazy: Option<u64>) -> Past {
-    let home = tempfile::tempdir().expect("a directory");
+    let home = quick_dir();
     let dir = home.path().to_path_buf();
     drop(found(engine::open(EngineKind::Fjall, &dir, CACHE_BYTES).expect("an engine")));
     let frames = Arc::new(Mutex::new(vec![Frame { files: read(&dir), synced: true, floor: 0 }]));
@@ -132,7 +126,7 @@ fn record(seed: u64, lazy: Option<u64>) -> Past {
 
 /// Opens images of a crash in each commit, `most` at most; gives how many, and how many held a commit that was under way.
 fn crash(past: &Past, seed: u64, most: u64) -> Result<(u64, u64), String> {
-    let home = tempfile::tempdir().expect("a directory");
+    let home = quick_dir();
     let mut draw = Draw(seed ^ 0x666a_616c_6c);
     let (mut opened, mut newer) = (0, 0);
     let mut solid = 0;

@@ -8,6 +8,7 @@
 mod backend;
 mod binary;
 mod child;
+mod flips;
 mod full;
 mod history;
 mod images;

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use fjall::{Database, Error, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot as Still};
 
-use super::{Batch, Durability, Engine, EngineError, Rows, Snapshot, directory_bytes, shielded};
+use super::{Batch, Durability, Engine, EngineError, Rows, Snapshot, directory_bytes, ending, shielded};
 
 mod journal;
+mod versions;
 
 /// The file that the engine locks while it is open.
 const LOCK: &str = "lock";
@@ -81,6 +82,7 @@ impl Fjall {
             if matches!(locked, Err(TryLockError::WouldBlock)) {
                 return Err(EngineError::Locked { dir: dir.to_path_buf() });
             }
+            versions::check(dir)?;
             journal::mend(dir, mark.batch())?;
             drop(lock);
             let database = Database::builder(dir)
@@ -175,7 +177,7 @@ impl Snapshot for View<'_> {
         }
         let dir = &self.of.dir;
         let mut rows = shielded(dir, || Ok(self.still.range(&self.of.rows, start.to_vec()..end.to_vec())))?;
-        Ok(Box::new(std::iter::from_fn(move || {
+        Ok(ending(std::iter::from_fn(move || {
             shielded(dir, || {
                 let Some(row) = rows.next() else {
                     return Ok(None);

@@ -1,18 +1,22 @@
 //! The engine on `redb`, a copy-on-write B-tree in one file.
 //! All rows are in one table; durable commits are made in two phases, so that no crash can leave half a commit.
+//! Each value ends with a checksum of its row: the engine checks its pages when it recovers, not when it reads.
 
 use std::path::{Path, PathBuf};
 
 use redb::{
     Builder, Database, DatabaseError, ReadOnlyTable, ReadableDatabase, StorageBackend, TableDefinition, TableError,
 };
+use xxhash_rust::xxh3::Xxh3;
 
-use super::{Batch, Durability, Engine, EngineError, Rows, Snapshot, directory_bytes, shielded};
+use super::{Batch, Durability, Engine, EngineError, Rows, Snapshot, directory_bytes, ending, shielded};
 
 const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
 type Table = ReadOnlyTable<&'static [u8], &'static [u8]>;
 
 const FILE: &str = "rows.redb";
+
+const CHECKSUM_BYTES: usize = 4;
 
 /// An open database.
 pub(super) struct Redb {
@@ -68,9 +72,15 @@ impl Redb {
         }
         {
             let mut table = write.open_table(ROWS)?;
+            let mut sealed = Vec::new();
             for (key, value) in batch.sorted() {
                 match value {
-                    Some(value) => drop(table.insert(key, value)?),
+                    Some(value) => {
+                        sealed.clear();
+                        sealed.extend_from_slice(value);
+                        sealed.extend_from_slice(&checksum(key, value));
+                        drop(table.insert(key, sealed.as_slice())?);
+                    }
                     None => drop(table.remove(key)?),
                 }
             }
@@ -120,7 +130,7 @@ impl Snapshot for View<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
         shielded(self.dir, || {
             let value = self.table.get(key).map_err(|error| sorted(self.dir, error.into()))?;
-            Ok(value.map(|value| value.value().to_vec()))
+            value.map(|value| unsealed(self.dir, key, value.value())).transpose()
         })
     }
 
@@ -131,16 +141,35 @@ impl Snapshot for View<'_> {
         let dir = self.dir;
         let mut rows =
             shielded(dir, || self.table.range::<&[u8]>(start..end).map_err(|error| sorted(dir, error.into())))?;
-        Ok(Box::new(std::iter::from_fn(move || {
+        Ok(ending(std::iter::from_fn(move || {
             shielded(dir, || {
                 let Some(row) = rows.next() else {
                     return Ok(None);
                 };
                 let (key, value) = row.map_err(|error| sorted(dir, error.into()))?;
-                Ok(Some((key.value().to_vec(), value.value().to_vec())))
+                Ok(Some((key.value().to_vec(), unsealed(dir, key.value(), value.value())?)))
             })
             .transpose()
         })))
+    }
+}
+
+fn checksum(key: &[u8], value: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let mut sum = Xxh3::new();
+    sum.update(key);
+    sum.update(value);
+    let sum = sum.digest().to_be_bytes();
+    std::array::from_fn(|i| sum[i])
+}
+
+/// The value of a row without its checksum.
+fn unsealed(dir: &Path, key: &[u8], sealed: &[u8]) -> Result<Vec<u8>, EngineError> {
+    match sealed.split_last_chunk() {
+        Some((value, sum)) if *sum == checksum(key, value) => Ok(value.to_vec()),
+        _ => {
+            let shown: String = key.iter().take(40).map(|byte| format!("{byte:02x}")).collect();
+            Err(EngineError::Corrupt { dir: dir.to_path_buf(), what: format!("the checksum of row {shown} is wrong") })
+        }
     }
 }
 
