@@ -302,6 +302,16 @@ pub fn open(kind: EngineKind, dir: &Path, cache_bytes: u64) -> Result<Arc<dyn En
     }
 }
 
+/// Opens redb over a backend, for tests of what a crash leaves of its writes.
+///
+/// # Errors
+/// As for [`open`].
+#[cfg(feature = "embedded-redb")]
+#[doc(hidden)]
+pub fn redb_over(backend: impl ::redb::StorageBackend, cache_bytes: u64) -> Result<Arc<dyn Engine>, EngineError> {
+    Ok(Arc::new(redb::Redb::over(backend, Path::new("memory"), cache_bytes)?))
+}
+
 /// Copies every row of one snapshot of `from` into `to`, durably at the end. `progress` hears the rows so far.
 ///
 /// # Errors
@@ -367,6 +377,13 @@ fn shielded<T>(dir: &Path, read: impl FnOnce() -> Result<T, EngineError>) -> Res
             .unwrap_or("the engine gave up without a word");
         Err(EngineError::Corrupt { dir: dir.to_path_buf(), what: said.to_string() })
     })
+}
+
+/// Rows that end after an error: one that damage causes would come again and again.
+#[cfg(any(feature = "embedded-fjall", feature = "embedded-redb"))]
+fn ending<'a>(rows: impl Iterator<Item = Result<Row, EngineError>> + 'a) -> Rows<'a> {
+    let mut failed = false;
+    Box::new(rows.take_while(move |row| !std::mem::replace(&mut failed, row.is_err())))
 }
 
 #[cfg(test)]

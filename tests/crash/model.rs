@@ -12,6 +12,30 @@ pub(crate) const ENGINES: [EngineKind; 2] = [EngineKind::Fjall, EngineKind::Redb
 /// Threads that write at once, each to keys of its own.
 pub(crate) const WRITERS: u64 = 3;
 
+/// Kills of each engine; a campaign says how many.
+pub(crate) fn kills() -> u64 {
+    number("REKNIT_KILLS").map_or(150, |kills| kills / 2)
+}
+
+/// Crash images of each engine; a campaign says how many.
+pub(crate) fn images() -> u64 {
+    number("REKNIT_IMAGES").map_or(10_000, |images| images / 2)
+}
+
+/// Damages to the files of a store of each engine; a campaign says how many.
+pub(crate) fn flips() -> u64 {
+    number("REKNIT_FLIPS").map_or(500, |flips| flips / 2)
+}
+
+/// What all random choices follow from.
+pub(crate) fn seed() -> u64 {
+    number("REKNIT_SEED").unwrap_or(42)
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
 pub(crate) fn options(engine: EngineKind) -> Options {
     // Sketches are folded every few commits, so that some kills hit those that fold.
     let clock = Arc::new(|| 2_000_000_000_000);

@@ -36,13 +36,35 @@ impl Collection {
         let inner = &self.store.inner;
         let position = inner.keys.position(self.name(), key);
         let snapshot = inner.engine.snapshot()?;
-        let Some(state) = read_state(inner, &*snapshot, self.id, position, key)? else { return Ok(None) };
+        let Some(state) = read_state(inner, &*snapshot, self.id, position, key)? else {
+            return lacks(inner, &*snapshot, self.id, position).map(|()| None);
+        };
         let seen = inner.seen(self.id, &state);
         if seen.expires.is_some_and(|expires| expires <= (inner.clock)()) {
             return Ok(None);
         }
         Ok(seen.value().cloned())
     }
+}
+
+/// Whether there is nothing at a position that the tree knows and that has no record: an engine that lost a row to damage
+/// says the same as if there had never been one.
+fn lacks(
+    inner: &Inner,
+    snapshot: &dyn Snapshot,
+    collection: CollectionId,
+    position: Position,
+) -> Result<(), StoreError> {
+    let row = rows::entry(collection, position);
+    let Some(value) = snapshot.get(&row)? else { return Ok(()) };
+    let mut entries = Vec::new();
+    rows::read_entries(&row, &value, &mut entries)?;
+    let (start, end) = rows::records_of(collection, Range::of(position, DEPTH_MAX));
+    let held = records(inner, snapshot.scan(&start, &end)?).collect::<Result<Vec<_>, _>>()?;
+    if entries.len() > held.len() {
+        return Err(StoreError::damaged(format!("a record at position {:016x} is missing", position.0)));
+    }
+    Ok(())
 }
 
 impl Store {

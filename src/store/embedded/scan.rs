@@ -7,9 +7,9 @@ use std::sync::Arc;
 use reknit_core::{Position, Range, Record};
 
 use super::read::records_after;
-use super::rows;
+use super::rows::{self, Counts};
 use super::write::read_state;
-use super::{Collection, StoreError};
+use super::{Collection, HEAD, StoreError};
 use crate::store::engine::Snapshot;
 
 /// Records of one page of a listing.
@@ -27,7 +27,8 @@ impl Collection {
             return Err(StoreError::NoKeyIndex);
         }
         let (next, end) = rows::index_of(self.id, prefix);
-        Ok(Scan { of: self.clone(), prefix: prefix.to_vec(), next: Some(next), end, page: VecDeque::new() })
+        let (prefix, page) = (prefix.to_vec(), VecDeque::new());
+        Ok(Scan { of: self.clone(), prefix, next: Some(next), end, page, head: None, rows: 0 })
     }
 
     /// All records with their states, tombstones too, in order of position: as they lie.
@@ -45,6 +46,10 @@ pub struct Scan {
     next: Option<Vec<u8>>,
     end: Vec<u8>,
     page: VecDeque<(Vec<u8>, Vec<u8>)>,
+    /// What the store said of its newest commit when the first page was read.
+    head: Option<Vec<u8>>,
+    /// Index rows so far.
+    rows: u64,
 }
 
 impl Iterator for Scan {
@@ -54,6 +59,7 @@ impl Iterator for Scan {
         while self.page.is_empty() && self.next.is_some() {
             if let Err(error) = self.fill() {
                 self.next = None;
+                self.page.clear();
                 return Some(Err(error));
             }
         }
@@ -67,7 +73,9 @@ impl Scan {
         let snapshot = inner.engine.snapshot()?;
         let now = (inner.clock)();
         let Some(start) = self.next.take() else { return Ok(()) };
-        let (mut seen, mut bytes) = (0, 0);
+        let head = snapshot.get(&rows::meta(HEAD))?.unwrap_or_default();
+        let still = *self.head.get_or_insert_with(|| head.clone()) == head;
+        let (mut seen, mut bytes) = (0_u64, 0);
         let mut same_beginning: Option<Vec<u8>> = None;
         let mut long: Vec<Vec<u8>> = Vec::new();
         for row in snapshot.scan(&start, &self.end)? {
@@ -78,8 +86,9 @@ impl Scan {
                 bytes += self.take_long(&*snapshot, now, &mut long)?;
             }
             // A group of long keys of one beginning is sorted here, so no page ends within one.
-            if beginning.is_none() && (seen >= PAGE_RECORDS || bytes >= PAGE_BYTES) {
+            if beginning.is_none() && (seen >= PAGE_RECORDS as u64 || bytes >= PAGE_BYTES) {
                 self.next = Some(row);
+                self.rows += seen;
                 return Ok(());
             }
             seen += 1;
@@ -91,7 +100,19 @@ impl Scan {
             }
         }
         self.take_long(&*snapshot, now, &mut long)?;
-        Ok(())
+        self.rows += seen;
+        if self.prefix.is_empty() && still { self.complete(&*snapshot) } else { Ok(()) }
+    }
+
+    /// Whether a listing of a whole collection that stood still has shown as many records as there are.
+    fn complete(&self, snapshot: &dyn Snapshot) -> Result<(), StoreError> {
+        let counts =
+            snapshot.get(&rows::counts(self.of.id))?.map_or(Ok(Counts::default()), |value| Counts::decode(&value));
+        let live = counts.map_err(|error| StoreError::damaged(format!("the counts do not decode: {error}")))?.live;
+        if live == self.rows {
+            return Ok(());
+        }
+        Err(StoreError::damaged(format!("the index by key has shown {} of {live} records", self.rows)))
     }
 
     /// Long keys of one beginning lie in the order of a hash; here they get the order of keys.

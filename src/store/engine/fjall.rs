@@ -1,13 +1,20 @@
 //! The engine on `fjall`, a log-structured merge tree.
 //! All rows share one keyspace: a rarely written second one would keep old journal pieces alive and slow the start.
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fjall::{Database, Error, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot as Still};
 
-use super::{Batch, Durability, Engine, EngineError, Rows, Snapshot, directory_bytes, shielded};
+use super::{Batch, Durability, Engine, EngineError, Rows, Snapshot, directory_bytes, ending, shielded};
+
+mod journal;
+mod versions;
+
+/// The file that the engine locks while it is open.
+const LOCK: &str = "lock";
 
 /// Rows held in memory before they are written out as a table: bounds memory, and the time a start takes.
 const MEMTABLE_BYTES: u64 = 8 << 20;
@@ -34,6 +41,9 @@ pub(super) struct Fjall {
     rows: Keyspace,
     database: Database,
     dir: PathBuf,
+    mark: journal::Mark,
+    /// The number of the last batch, or one below it.
+    last_batch: AtomicU64,
     /// Bytes committed since the memtable was last rotated.
     in_memtable: AtomicU64,
 }
@@ -65,6 +75,16 @@ impl Fjall {
     /// Opens the files in `dir`, or creates them.
     pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Self, EngineError> {
         shielded(dir, || {
+            let mark = journal::Mark::open(dir).map_err(|error| EngineError::from_io(dir, error))?;
+            // The engine locks its directory as it opens, so that one that is in use is not looked at.
+            let lock = File::open(dir.join(LOCK)).ok();
+            let locked = lock.as_ref().map_or(Ok(()), File::try_lock);
+            if matches!(locked, Err(TryLockError::WouldBlock)) {
+                return Err(EngineError::Locked { dir: dir.to_path_buf() });
+            }
+            versions::check(dir)?;
+            journal::mend(dir, mark.batch())?;
+            drop(lock);
             let database = Database::builder(dir)
                 .cache_size(cache_bytes)
                 .worker_threads(WORKER_THREADS)
@@ -76,7 +96,13 @@ impl Fjall {
             let rows = database
                 .keyspace("rows", || KeyspaceCreateOptions::default().max_memtable_size(ENGINE_MEMTABLE_BYTES))
                 .map_err(|error| sorted(dir, error))?;
-            Ok(Self { rows, database, dir: dir.to_path_buf(), in_memtable: AtomicU64::new(0) })
+            let next = database.seqno();
+            if let Some(batch) = mark.batch().filter(|batch| next <= *batch) {
+                let what = format!("batches from {next} to {batch} were synced and are gone");
+                return Err(EngineError::Corrupt { dir: dir.to_path_buf(), what });
+            }
+            let (last_batch, in_memtable) = (AtomicU64::new(0), AtomicU64::new(0));
+            Ok(Self { rows, database, dir: dir.to_path_buf(), mark, last_batch, in_memtable })
         })
     }
 }
@@ -107,12 +133,23 @@ impl Engine for Fjall {
                 None => write.remove(&self.rows, key),
             }
         }
+        // Ours has this number, or a higher one if another came in between.
+        let number = self.database.seqno();
         write.commit().map_err(|error| sorted(&self.dir, error))?;
+        self.last_batch.fetch_max(number, Ordering::Relaxed);
+        if durability == Durability::Synced {
+            self.mark.synced(number);
+        }
         self.bound_memory(bytes)
     }
 
     fn sync(&self) -> Result<(), EngineError> {
-        self.database.persist(PersistMode::SyncAll).map_err(|error| sorted(&self.dir, error))
+        let number = self.last_batch.load(Ordering::Relaxed);
+        self.database.persist(PersistMode::SyncAll).map_err(|error| sorted(&self.dir, error))?;
+        if number > 0 {
+            self.mark.synced(number);
+        }
+        Ok(())
     }
 
     fn disk_bytes(&self) -> Result<u64, EngineError> {
@@ -140,7 +177,7 @@ impl Snapshot for View<'_> {
         }
         let dir = &self.of.dir;
         let mut rows = shielded(dir, || Ok(self.still.range(&self.of.rows, start.to_vec()..end.to_vec())))?;
-        Ok(Box::new(std::iter::from_fn(move || {
+        Ok(ending(std::iter::from_fn(move || {
             shielded(dir, || {
                 let Some(row) = rows.next() else {
                     return Ok(None);

@@ -9,8 +9,9 @@ use reknit::store::{Durability, EngineKind, Store};
 use crate::child;
 use crate::model::{self, WRITERS, assert_sound, batches_held, durability};
 
+/// A fifth of all kills; the others are of the binary.
 fn kills() -> u64 {
-    std::env::var("REKNIT_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(20)
+    model::kills() / 5
 }
 
 #[test]
@@ -28,7 +29,7 @@ fn survives(engine: EngineKind) {
     let dir = home.path().join("store");
     model::create(engine, &dir);
     let mut held = vec![0; usize::try_from(WRITERS).expect("few")];
-    let mut draw = Draw(42);
+    let mut draw = Draw(model::seed());
     for kill in 0..kills() {
         // One in a few dies while it opens the store, which is while it recovers from the kill before.
         let after = if kill % 5 == 4 { 0 } else { 1 + draw.below(150) };
