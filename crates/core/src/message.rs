@@ -155,6 +155,9 @@ pub enum RefuseCode {
     Message,
     /// The responder's store failed.
     Store,
+    /// The opener would lose the responder more records than it may: what it would delete, may, would change, may, and how
+    /// many of its records were written.
+    Brakes,
 }
 
 /// Live roots, asked for at any time.

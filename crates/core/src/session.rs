@@ -10,6 +10,7 @@
 
 mod cells;
 mod descent;
+mod gate;
 mod meeting;
 mod mirror;
 mod offers;
@@ -33,6 +34,7 @@ pub use scope::Grant;
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::REQUESTS_MAX;
+use crate::brakes::{Braked, Brakes};
 use crate::canonical::DecodeError;
 use crate::dataset::CollectionId;
 use crate::difference::{Difference, Side};
@@ -88,13 +90,16 @@ pub struct Options {
     pub scope: Vec<CollectionId>,
     /// How it goes about finding what differs.
     pub planner: Planner,
+    /// What a repair may lose each written side; none: whatever follows. A mirror may lose only the mirrored side.
+    pub brakes: Option<Brakes>,
 }
 
 impl Options {
     /// The defaults for an intent: half a second to settle, six bytes of digest.
     pub fn new(intent: Intent) -> Options {
         let planner = Planner::default();
-        Options { intent, settle: 500, width: 6, mirror: None, requests: REQUESTS_MAX, scope: Vec::new(), planner }
+        let (mirror, scope, brakes) = (None, Vec::new(), None);
+        Options { intent, settle: 500, width: 6, mirror, requests: REQUESTS_MAX, scope, planner, brakes }
     }
 }
 
@@ -157,7 +162,7 @@ pub enum Verdict {
     Partial,
     /// Nothing can be said: interrupted, moving, or the peer could not answer.
     Undetermined,
-    /// The peer let no session begin; nothing changed.
+    /// The peer let no session begin, or brakes stopped it; unless records were on their way, nothing changed.
     Refused,
 }
 
@@ -265,6 +270,8 @@ pub struct Outcome {
     pub estimate: Option<Estimate>,
     /// The refusal, if there was one.
     pub refusal: Option<Refuse>,
+    /// The brake that stopped it, if one of the opener's did.
+    pub braked: Option<Braked>,
     /// Some records that a side may not store: collection, key, reason.
     pub refused: Vec<(CollectionId, Vec<u8>, String)>,
 }

@@ -48,6 +48,7 @@ impl Opener {
             };
             self.fresh += u64::from(fresh);
             self.count(kind);
+            self.foresee(&difference, &judged, mine.as_ref(), theirs.as_ref().map(|t| &t.item));
             let (own, other) = (mine.as_ref(), theirs.as_ref().map(|t| &t.item));
             if self.mirror(&difference, own, other) {
                 self.outputs.push_back(Output::Found(difference));
@@ -60,8 +61,8 @@ impl Opener {
                 self.outputs.push_back(Output::Found(difference));
             }
         }
-        for (collection, overwrites) in std::mem::take(&mut self.overwrites) {
-            self.overwrite(collection, overwrites);
+        if self.gate_is_open() {
+            self.flush_overwrites();
         }
     }
 

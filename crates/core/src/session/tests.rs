@@ -1,5 +1,6 @@
 //! Two sessions in one thread over model stores, against brute force.
 
+mod brakes;
 mod lives;
 mod model;
 mod sketches;

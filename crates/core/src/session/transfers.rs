@@ -157,6 +157,19 @@ impl Transfers {
         nothing && self.offered.is_empty() && self.wanted.is_empty() && !self.unsynced
     }
 
+    /// Records and ranges that are gathered and not under way.
+    pub(super) fn gathered(&self) -> usize {
+        let of = |g: &Gathered| g.ranges.len() + g.entries.len() + g.bare.len() + g.versions.len() + g.given.len();
+        self.sending.values().chain(self.wanting.values()).map(of).sum()
+    }
+
+    pub(super) fn forget_gathered(&mut self) {
+        self.sending.clear();
+        self.wanting.clear();
+        self.guards.clear();
+        self.taking.clear();
+    }
+
     /// Whether this session made the commit.
     pub(super) fn is_own(&self, commit: u64) -> bool {
         self.own_commits.contains(&commit)
@@ -311,9 +324,15 @@ impl Opener {
         self.overwrite(transfer.1, taken);
         if !records.is_empty() {
             self.transfers.applying += 1;
-            self.ask(Query::Apply(transfer.1, records), Purpose::Apply(transfer.1));
+            self.apply(transfer.1, records);
         }
         Ok(())
+    }
+
+    pub(super) fn flush_overwrites(&mut self) {
+        for (collection, overwrites) in std::mem::take(&mut self.overwrites) {
+            self.overwrite(collection, overwrites);
+        }
     }
 
     pub(super) fn overwrite(&mut self, collection: CollectionId, overwrites: Vec<Overwrite>) {
@@ -326,6 +345,7 @@ impl Opener {
 
     pub(super) fn on_applied(&mut self, collection: CollectionId, applied: Applied) {
         self.transfers.applying -= 1;
+        self.wrote_here(applied.losses);
         self.transfers.unsynced = true;
         if applied.applied > 0 {
             self.transfers.own_commits.insert(applied.commit);

@@ -62,6 +62,8 @@ impl Responder {
         if applied.applied > 0 {
             self.own_commits.insert(applied.commit);
         }
+        self.meter.wrote(applied.losses);
+        self.wrote += applied.applied;
         let written = self.transfer(transfer);
         written.applied += applied.applied;
         written.kept += applied.kept;
