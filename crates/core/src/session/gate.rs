@@ -146,6 +146,10 @@ impl Opener {
         if self.guarded.passed || self.braked().is_none() {
             return;
         }
+        // What was found in an earlier round and differs still is found again: each round is counted for itself.
+        for meter in [&mut self.guarded.mine, &mut self.guarded.theirs] {
+            (meter.foreseen, meter.samples) = Default::default();
+        }
         let (mine, theirs) = (self.guarded.mine.records, self.guarded.theirs.records);
         // Only what a side has can be lost: by a mirror all of it, otherwise what the other has too.
         let most = match self.mirroring() {

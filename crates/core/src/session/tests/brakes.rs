@@ -189,7 +189,7 @@ fn a_responder_refuses_what_would_lose_it_too_much() {
 fn more_differences_than_are_gathered_are_counted_first() {
     let brakes = |changed| Brakes { delete: Limit::records(10), change: Limit::records(changed), shrunken: false };
     for (limit, verdict) in [(69_999, Verdict::Refused), (70_000, Verdict::InSync)] {
-        let (mut a, mut b) = changed(70_000, 70_000, 0);
+        let (mut a, mut b) = changed(70_001, 70_000, 0);
         let before = (a.records().clone(), b.records().clone());
         let options = Options { brakes: Some(brakes(limit)), ..Options::new(BOTH) };
         let outcome = run(&mut a, &mut b, options, World::quiet()).outcome;
