@@ -271,6 +271,7 @@ mod tests {
             kind: Kind::Newer(Side::Mine),
             mine: None,
             theirs: None,
+            entries: [Some(5), None],
             stable: true,
         };
         assert_eq!(

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataset::CollectionId;
 use crate::difference::Side;
-use crate::query::{Incoming, Item, VersionInfo};
+use crate::query::Incoming;
 use crate::record::{Content, State};
 
 /// Keys that are named of those that a brake stopped.
@@ -129,13 +129,6 @@ impl Loss {
     /// Of two states of a key, by their newest versions.
     pub fn of_states(before: Option<&State>, after: Option<&State>) -> Option<Loss> {
         Loss::between(before.and_then(live), after.and_then(live))
-    }
-
-    /// Of what a side has and of the version that takes its place, without contents.
-    pub fn of_items(before: Option<&Item>, after: Option<&VersionInfo>) -> Option<Loss> {
-        let content = |info: &VersionInfo| info.content.map(|digest| digest.short());
-        let before = before.filter(|item| item.digest.is_some()).and_then(|item| item.versions.first());
-        Loss::between(before.and_then(content), after.and_then(content))
     }
 
     /// The most that a record which arrives can mean: all but one that is known to leave the content as it is.

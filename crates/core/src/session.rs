@@ -16,6 +16,7 @@ mod mirror;
 mod offers;
 mod opener;
 mod pairing;
+mod picked;
 mod planner;
 mod responder;
 mod rounds;
@@ -27,6 +28,7 @@ mod transfers;
 mod wanted;
 
 pub use opener::Opener;
+pub use picked::{PICKED_MAX, Picked, PickedKey};
 pub use planner::{Plan, Planner, Why};
 pub use responder::Responder;
 pub use scope::Grant;
@@ -92,6 +94,9 @@ pub struct Options {
     pub planner: Planner,
     /// What a repair may lose each written side; none: whatever follows. A mirror may lose only the mirrored side.
     pub brakes: Option<Brakes>,
+    /// The keys that a repair is about; none named: all that differ. Not told to a node that holds the session.
+    #[serde(skip)]
+    pub picked: Option<std::sync::Arc<Picked>>,
 }
 
 impl Options {
@@ -99,7 +104,7 @@ impl Options {
     pub fn new(intent: Intent) -> Options {
         let planner = Planner::default();
         let (mirror, scope, brakes) = (None, Vec::new(), None);
-        Options { intent, settle: 500, width: 6, mirror, requests: REQUESTS_MAX, scope, planner, brakes }
+        Options { intent, settle: 500, width: 6, mirror, requests: REQUESTS_MAX, scope, planner, brakes, picked: None }
     }
 }
 
@@ -272,6 +277,8 @@ pub struct Outcome {
     pub refusal: Option<Refuse>,
     /// The brake that stopped it, if one of the opener's did.
     pub braked: Option<Braked>,
+    /// Picked keys that had moved and were left as they are.
+    pub skipped: Vec<(CollectionId, Vec<u8>)>,
     /// Some records that a side may not store: collection, key, reason.
     pub refused: Vec<(CollectionId, Vec<u8>, String)>,
 }

@@ -382,11 +382,12 @@ fn journal() {
     let lines = [
         ("run(begun)", begun.encode()),
         ("run(ended and undone)", ended.encode()),
+        ("run(of a plan)", Run::new(header(RunKind::Apply)).encode()),
         ("entry(inserted)", entry(None, Some(7))),
         ("entry(overwrote)", entry(Some(before.clone()), Some(7))),
         ("entry(removed)", entry(Some(before), None)),
     ];
-    for (_, bytes) in &lines[..2] {
+    for (_, bytes) in &lines[..3] {
         assert_eq!(Run::decode(bytes).map(|run| run.encode()), Ok(bytes.clone()));
     }
     compare("journal.tsv", &lines);

@@ -119,7 +119,9 @@ impl Opener {
     /// Looks at what the opening is to show of the only collection; says whether it has to wait for that.
     pub(super) fn prepare_opening(&mut self, count: u64) -> bool {
         let cells = usize::from(self.options.planner.opening).min(OPENING_MAX);
-        let Some(only) = self.scope.only().filter(|_| cells > 0 && self.options.intent != Intent::Check) else {
+        let Some(only) =
+            self.scope.only().filter(|_| cells > 0 && self.options.intent != Intent::Check && !self.is_picked())
+        else {
             return false;
         };
         if crate::sketch::cells_kept(0, count) == 0 {

@@ -9,8 +9,8 @@ use super::responder::{Responder, Stage};
 use super::rounds::Phase;
 use super::{Direction, Intent, Verdict};
 use crate::brakes::{Braked, Brakes, Loss, Losses, Samples};
-use crate::dataset::{CollectionId, Profile};
-use crate::difference::{Difference, Judged, Kind, Side};
+use crate::dataset::CollectionId;
+use crate::difference::{Difference, Resolution, Side};
 use crate::message::{Message, Refuse, RefuseCode, Transfer};
 use crate::query::{Incoming, Item, Query};
 use crate::range::{Position, places};
@@ -184,21 +184,20 @@ impl Opener {
     }
 
     /// Counts what resolving a difference will lose the sides.
-    pub(super) fn foresee(&mut self, d: &Difference, judged: &Judged, mine: Option<&Item>, theirs: Option<&Item>) {
+    pub(super) fn foresee(&mut self, difference: &Difference) {
         let Some((_, direction)) = self.braked() else { return };
-        let bare = self.definition.profile == Profile::Content;
-        for (side, held, other) in [(Side::Mine, mine, theirs), (Side::Theirs, theirs, mine)] {
-            let loses = match (self.mirroring(), judged.kind) {
-                (Some(mirrored), _) => mirrored == side,
-                (None, Kind::Only(_) | Kind::Versions(_)) => false,
-                (None, Kind::Newer(wins) | Kind::Concurrent(wins)) => wins != side && direction.writes(side),
-                (None, Kind::Content) => direction == Direction::To(side) || !bare && direction == Direction::Both,
-            };
-            let after = other.filter(|item| item.digest.is_some()).and_then(|item| item.versions.first());
-            let Some(loss) = Loss::of_items(held, after).filter(|_| loses) else { continue };
+        let how = Resolution {
+            mine: direction.writes(Side::Mine),
+            theirs: direction.writes(Side::Theirs),
+            mirror: self.mirroring(),
+            profile: self.definition.profile,
+            keeps: self.definition.keeps(difference.collection),
+        };
+        for side in [Side::Mine, Side::Theirs] {
+            let Some(loss) = difference.loss(side, &how) else { continue };
             let meter = self.guarded.side(side);
             meter.foreseen.add(Some(loss));
-            meter.samples.note(loss, d.collection, &d.key);
+            meter.samples.note(loss, difference.collection, &difference.key);
         }
     }
 

@@ -10,6 +10,7 @@ use super::cells::{Named, Seen, part_hints};
 use super::descent::{self, Step};
 use super::gate::Guarded;
 use super::meeting::Meeting;
+use super::picked::Pending;
 use super::rounds::Phase;
 use super::scope::Scope;
 use super::transfers::Transfers;
@@ -73,6 +74,7 @@ pub struct Opener {
     last_sent: Option<bool>,
     pub(super) meeting: Meeting,
     pub(super) guarded: Guarded,
+    pub(super) pending: Pending,
 }
 
 /// A request that waits for its answer.
@@ -172,11 +174,13 @@ impl Opener {
                 estimate: None,
                 refusal: None,
                 braked: None,
+                skipped: Vec::new(),
                 refused: Vec::new(),
             },
             last_sent: None,
             meeting: Meeting::default(),
             guarded: Guarded::default(),
+            pending: Pending::default(),
         };
         // Whoever is to be written, or read from, remembers whom it met.
         let moves = matches!(opener.options.intent, Intent::Repair(_));
@@ -462,7 +466,8 @@ impl Opener {
         if let Some(asked) = ended.as_ref().or(self.requests.get(&compared.id)).and_then(proof) {
             self.note_unproven(collection, &asked, &views);
         }
-        if !views.is_empty() {
+        // The first view of the root tells nothing of picked keys.
+        if !views.is_empty() && !self.is_picked() {
             let asks = views.iter().map(descent::ask_for).collect();
             self.ask(Query::Views(collection, asks), Purpose::CompareTheirs(collection, views));
         }

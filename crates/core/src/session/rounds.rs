@@ -109,6 +109,7 @@ impl Opener {
         if let Some(only) = self.scope.only() {
             self.expect_first(only);
             self.close_gate();
+            self.list_picked();
         } else if !check {
             self.phase = Phase::Looking(Look { before: self.cut.clone(), ..Look::default() });
         }
@@ -221,6 +222,7 @@ impl Opener {
         if roots_before == theirs.roots {
             // In sync: the opener's root and commit number were the same before and after.
             if still {
+                self.skip_the_rest();
                 return self.finish(Verdict::InSync, String::new());
             }
             if self.counts.rounds < ROUNDS_MAX {
@@ -231,6 +233,9 @@ impl Opener {
         if self.counts.rounds == 0 {
             // The first roots of a dataset of several collections.
             return self.descend(&roots_after, &theirs.roots);
+        }
+        if self.judge_picked() {
+            return;
         }
         let moved = self.moved(&after) || theirs.moved;
         match self.options.intent {
@@ -342,6 +347,9 @@ impl Opener {
         }
         self.phase = Phase::Descending;
         self.close_gate();
+        if self.is_picked() {
+            return self.list_picked();
+        }
         let collections: Vec<CollectionId> = self.scope.iter().collect();
         for (collection, (ours, other)) in collections.into_iter().zip(mine.iter().zip(theirs)) {
             let small = ours.count.min(other.count);

@@ -3,6 +3,7 @@
 mod brakes;
 mod lives;
 mod model;
+mod picked;
 mod sketches;
 mod versions;
 
