@@ -37,6 +37,7 @@ pub(crate) struct Repair {
 
 /// Which side a repair writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum To {
     /// Only the first.
     A,

@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reknit_core::Definition;
-use reknit_core::brakes::{Brakes, Losses};
+use reknit_core::brakes::{Brakes, Losses, SAMPLES_MAX};
 use reknit_core::session::{Intent, Moves, PICKED_MAX, Picked, PickedKey, Verdict};
 use serde_json::{Map, Value, json};
 
 use super::dataset::unhex;
 use super::plan::Here;
+use super::sides::brakes::TooMuch;
 use super::sides::{self, Ran};
 use crate::cli::args::{Apply, To};
 use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
-use crate::cli::plans::{self, Header, Key, Loses, PlanReader, Tally};
+use crate::cli::plans::{self, Header, Key, PlanReader, Tally};
 use crate::cli::units::{parse_duration, show_count, show_duration};
 use crate::cli::{CliError, Exit, verdicts};
 use crate::node::Home;
@@ -25,6 +26,8 @@ use crate::node::Home;
 struct Plan {
     header: Header,
     tally: Tally,
+    /// Some keys of each side that will be deleted, and that will be overwritten.
+    samples: [[Vec<String>; 2]; 2],
 }
 
 /// What became of the plan's keys.
@@ -68,7 +71,9 @@ pub(crate) fn run(args: &Apply, env: &mut Env) -> Result<Exit, CliError> {
     let Some(store) = here.any() else { return Err(CliError::new("defect", "no side is here")) };
     let definition = store.definition().clone();
     fits(&plan, &definition, args)?;
-    brake(&plan, &brakes)?;
+    if let Some(much) = too_much(&plan, &brakes) {
+        return much.tell(env, 0, fields(json!({ "plan": plan.header.id, "keys": plan.tally.keys })));
+    }
     carry_out(args, env, &home, &path, &plan, &definition, brakes)
 }
 
@@ -85,15 +90,24 @@ fn read(path: &Path, home: &Home) -> Result<Plan, CliError> {
     let malformed = || CliError::refused("plan.malformed", format!("{} is no whole plan", path.display()));
     let header = Header::parse(reader.next()?.ok_or_else(malformed)?)?;
     let (mut last, mut keys) = (None, 0);
+    let mut samples: [[Vec<String>; 2]; 2] = Default::default();
     while let Some(line) = reader.next()? {
         keys += u64::from(line["t"] == "key");
+        for (side, samples) in ["loses_a", "loses_b"].into_iter().zip(&mut samples) {
+            let kind = ["deleted", "changed"].into_iter().position(|kind| line[side] == kind);
+            if let (Some(kind), Some(key)) = (kind, line["key"].as_str())
+                && samples[kind].len() < SAMPLES_MAX
+            {
+                samples[kind].push(key.into());
+            }
+        }
         last = Some(line);
     }
     let tally = Tally::parse(last.ok_or_else(malformed)?)?;
     if tally.keys != keys {
         return Err(malformed());
     }
-    Ok(Plan { header, tally })
+    Ok(Plan { header, tally, samples })
 }
 
 /// Whether the plan is about the dataset of these sides.
@@ -113,29 +127,21 @@ fn fits(plan: &Plan, definition: &Definition, args: &Apply) -> Result<(), CliErr
     Ok(())
 }
 
-/// Whether the whole plan loses a side more than it may, before any of it is done.
-fn brake(plan: &Plan, brakes: &Brakes) -> Result<(), CliError> {
+/// A side that the whole plan would lose more than it may.
+fn too_much(plan: &Plan, brakes: &Brakes) -> Option<TooMuch> {
     let Tally { loses_a, loses_b, records_a, records_b, .. } = &plan.tally;
     let sides = [("a", loses_a, *records_a, *records_b), ("b", loses_b, *records_b, *records_a)];
-    for (side, Loses { deleted, changed }, records, others) in sides {
-        let (losses, allowed) = (Losses { deleted: *deleted, changed: *changed }, Losses::allowed(brakes, records));
-        let shrunken =
-            plan.header.mirror && !brakes.shrunken && others < records.div_ceil(2) && *deleted + *changed > 0;
-        if losses.within(&allowed) && !shrunken {
-            continue;
+    for ((side, loses, records, others), [deleted, changed]) in sides.into_iter().zip(&plan.samples) {
+        let losses = Losses { deleted: loses.deleted, changed: loses.changed };
+        let allowed = Losses::allowed(brakes, records);
+        let shrank =
+            plan.header.mirror && !brakes.shrunken && others < records.div_ceil(2) && losses != Losses::default();
+        if !losses.within(&allowed) || shrank {
+            let (deleted, changed, shrunken) = (deleted.clone(), changed.clone(), shrank.then_some(others));
+            return Some(TooMuch { side, records, losses, allowed, shrunken, deleted, changed });
         }
-        let message = format!(
-            "of the {} records of {side} {} would be deleted, {} may be, and {} overwritten, {} may be; to let it pass: \
-             --max-delete {deleted} --max-change {changed}",
-            show_count(records),
-            show_count(*deleted),
-            show_count(allowed.deleted),
-            show_count(*changed),
-            show_count(allowed.changed)
-        );
-        return Err(CliError::refused("repair.braked", message));
     }
-    Ok(())
+    None
 }
 
 fn carry_out(
@@ -176,10 +182,10 @@ fn carry_out(
             asked,
             &mut |_, _| {},
         )?;
-        sum.add(&ran);
         if let Some(braked) = &ran.report.outcome.braked {
-            return sides::brakes::stopped(env, &ran, braked);
+            return sides::brakes::stopped(env, &ran, braked, sum.to_a.applied + sum.to_b.applied);
         }
+        sum.add(&ran);
         exit = ran.exit();
         last = Some(ran);
         if !matches!(exit, Exit::Done | Exit::Differs) {

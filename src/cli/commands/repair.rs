@@ -36,7 +36,7 @@ fn apply(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     let brakes = Some(sides::brakes::typed(&args.brakes)?);
     let ran = sides::run(env, &args.sides, intent, sides::Asked { mirror, brakes, picked: None }, &mut |_, _| {})?;
     if let Some(braked) = &ran.report.outcome.braked {
-        return sides::brakes::stopped(env, &ran, braked);
+        return sides::brakes::stopped(env, &ran, braked, 0);
     }
     let (to_a, to_b) = ran.moves();
     let outcome = &ran.report.outcome;

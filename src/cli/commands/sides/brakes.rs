@@ -2,15 +2,15 @@
 
 use std::io::Write;
 
-use reknit_core::brakes::{Braked, Brakes, Loss};
+use reknit_core::brakes::{Braked, Brakes, Loss, Losses, SAMPLES_MAX};
 use reknit_core::difference::Side as Seen;
 use reknit_core::session::Outcome;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::Ran;
 use crate::cli::args::BrakeFlags;
 use crate::cli::env::Env;
-use crate::cli::output::Printer;
+use crate::cli::output::{Printer, fields};
 use crate::cli::units::{parse_limit, show_count};
 use crate::cli::{CliError, Exit};
 
@@ -37,55 +37,109 @@ pub(super) fn by_the_peer(outcome: &Outcome) -> CliError {
     CliError { exit: Exit::Refused, ..CliError::new("peer.brakes", message) }
 }
 
-/// Tells that a brake has stopped the session, what it would have lost, and which flags would let it pass.
-pub(crate) fn stopped(env: &mut Env, ran: &Ran, braked: &Braked) -> Result<Exit, CliError> {
-    let a = (braked.side == Seen::Mine) != ran.swapped;
-    let (side, other) = if a { ("a", "b") } else { ("b", "a") };
-    let Braked { losses, allowed, .. } = braked;
-    let mut found = Vec::new();
-    let mut flags = Vec::new();
-    let mut keys = Vec::new();
-    let shrunken = braked.shrunken.is_some();
-    let kinds = [
-        (Loss::Deleted, losses.deleted, allowed.deleted, "deleted", "--max-delete", shrunken),
-        (Loss::Changed, losses.changed, allowed.changed, "overwritten", "--max-change", false),
-    ];
-    for (loss, n, most, word, flag, always) in kinds {
-        if n > most || always {
-            let bound = if n > most { format!(", at most {} may be", show_count(most)) } else { String::new() };
-            found.push(format!("{} would be {word}{bound}", show_count(n)));
-            flags.push(format!("{flag} {n}"));
-            keys.extend(braked.samples.of(loss));
+/// What one side would lose, as it is told.
+pub(crate) struct TooMuch {
+    /// `a` or `b`.
+    pub(crate) side: &'static str,
+    /// How many records it holds.
+    pub(crate) records: u64,
+    pub(crate) losses: Losses,
+    pub(crate) allowed: Losses,
+    /// How many records the other side holds, if it shrank.
+    pub(crate) shrunken: Option<u64>,
+    /// Some of the keys that would be deleted, and that would be overwritten.
+    pub(crate) deleted: Vec<String>,
+    pub(crate) changed: Vec<String>,
+}
+
+impl TooMuch {
+    /// The flags that would let it pass.
+    fn flags(&self) -> String {
+        let mut flags = Vec::new();
+        if self.losses.deleted > self.allowed.deleted || self.shrunken.is_some() {
+            flags.push(format!("--max-delete {}", self.losses.deleted));
         }
+        if self.losses.changed > self.allowed.changed {
+            flags.push(format!("--max-change {}", self.losses.changed));
+        }
+        flags.join(" ")
     }
-    keys.truncate(reknit_core::brakes::SAMPLES_MAX);
-    let keys: Vec<String> = keys.into_iter().map(|(_, key)| ran.layout.show_key(key)).collect();
-    let why = match braked.shrunken {
-        Some(n) => format!("{other} holds {} records, fewer than half as many; ", show_count(n)),
-        None => String::new(),
+
+    fn keys(&self) -> Vec<&str> {
+        let deleted = self.losses.deleted > self.allowed.deleted || self.shrunken.is_some();
+        let changed = self.losses.changed > self.allowed.changed;
+        let of = |counts: bool, keys: &'_ [String]| if counts { keys.len() } else { 0 };
+        let deleted = self.deleted[..of(deleted, &self.deleted)].iter();
+        let keys = deleted.chain(&self.changed[..of(changed, &self.changed)]);
+        keys.take(SAMPLES_MAX).map(String::as_str).collect()
+    }
+
+    /// What would happen, to which keys, and how to let it.
+    pub(crate) fn message(&self, wrote: u64) -> String {
+        let mut found = Vec::new();
+        let kinds = [
+            (self.losses.deleted, self.allowed.deleted, "deleted", self.shrunken.is_some()),
+            (self.losses.changed, self.allowed.changed, "overwritten", false),
+        ];
+        for (n, most, word, always) in kinds {
+            if n > most || always {
+                let bound = if n > most { format!(", at most {} may be", show_count(most)) } else { String::new() };
+                found.push(format!("{} would be {word}{bound}", show_count(n)));
+            }
+        }
+        let other = if self.side == "a" { "b" } else { "a" };
+        let why = match self.shrunken {
+            Some(n) => format!("{other} holds {} records, fewer than half as many; ", show_count(n)),
+            None => String::new(),
+        };
+        let named = match self.keys() {
+            keys if keys.is_empty() => String::new(),
+            keys => format!("; for example {}", keys.join(", ")),
+        };
+        let (records, found, wrote) = (show_count(self.records), found.join(" and "), show_count(wrote));
+        let flags = self.flags();
+        format!(
+            "of the {records} records of {} {found}{named}; {why}to let it pass: {flags}; wrote {wrote} records",
+            self.side
+        )
+    }
+
+    /// The same for machines.
+    pub(crate) fn object(&self) -> Value {
+        json!({
+            "side": self.side, "records": self.records, "shrunken": self.shrunken, "keys": self.keys(),
+            "flags": self.flags(), "deleted": self.losses.deleted, "max_delete": self.allowed.deleted,
+            "changed": self.losses.changed, "max_change": self.allowed.changed,
+        })
+    }
+
+    /// Says so, with what else is known of the session.
+    pub(crate) fn tell(&self, env: &mut Env, wrote: u64, mut summary: Map<String, Value>) -> Result<Exit, CliError> {
+        let message = self.message(wrote);
+        writeln!(env.err, "reknit: {message} [repair.braked]")?;
+        if env.text() {
+            return Ok(Exit::Refused);
+        }
+        summary.extend(fields(json!({
+            "verdict": "refused", "wrote": wrote, "error": "repair.braked", "message": message, "braked": self.object(),
+        })));
+        Printer::new(env).end(Exit::Refused, "", summary)
+    }
+}
+
+/// Tells that a brake has stopped the session, what it would have lost, and which flags would let it pass; `wrote` records
+/// were written by sessions before it.
+pub(crate) fn stopped(env: &mut Env, ran: &Ran, braked: &Braked, wrote: u64) -> Result<Exit, CliError> {
+    let keys = |loss| braked.samples.of(loss).iter().map(|(_, key)| ran.layout.show_key(key)).collect();
+    let counts = &ran.report.outcome.counts;
+    let much = TooMuch {
+        side: if (braked.side == Seen::Mine) != ran.swapped { "a" } else { "b" },
+        records: braked.records,
+        losses: braked.losses,
+        allowed: braked.allowed,
+        shrunken: braked.shrunken,
+        deleted: keys(Loss::Deleted),
+        changed: keys(Loss::Changed),
     };
-    let named = if keys.is_empty() { String::new() } else { format!("; for example {}", keys.join(", ")) };
-    let outcome = &ran.report.outcome;
-    let wrote = outcome.counts.to_mine.applied + outcome.counts.to_theirs.applied;
-    let flags = flags.join(" ");
-    let message = format!(
-        "of the {} records of {side} {}{named}; {why}to let it pass: {flags}; wrote {} records",
-        show_count(braked.records),
-        found.join(" and "),
-        show_count(wrote),
-    );
-    writeln!(env.err, "reknit: {message} [repair.braked]")?;
-    if env.text() {
-        return Ok(Exit::Refused);
-    }
-    let mut summary = ran.summary();
-    summary.insert("error".into(), json!("repair.braked"));
-    summary.insert("message".into(), json!(message));
-    let told = json!({
-        "side": side, "records": braked.records, "shrunken": braked.shrunken, "keys": keys, "flags": flags,
-        "deleted": losses.deleted, "max_delete": allowed.deleted,
-        "changed": losses.changed, "max_change": allowed.changed,
-    });
-    summary.insert("braked".into(), told);
-    Printer::new(env).end(Exit::Refused, "", summary)
+    much.tell(env, wrote + counts.to_mine.applied + counts.to_theirs.applied, ran.summary())
 }
