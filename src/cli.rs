@@ -11,6 +11,7 @@ mod exit;
 pub mod format;
 mod interrupt;
 mod output;
+mod plans;
 mod progress;
 mod records;
 mod units;
@@ -69,6 +70,8 @@ pub(crate) fn run(cli: &Cli, env: &mut Env) -> Exit {
         Command::Check(args) => commands::check::run(args, env),
         Command::Diff(args) => commands::diff::run(args, env),
         Command::Repair(args) => commands::repair::run(args, env),
+        Command::Apply(args) => commands::apply::run(args, env),
+
         Command::Status(args) => commands::status::run(args, env),
         Command::Init(args) => commands::init::run(args, env),
         Command::Import(args) => commands::import::run(args, env),

@@ -2,6 +2,7 @@
 //!
 //! Policy and protocol are the core's; how a command is typed and printed is the command line's.
 
+mod brakes;
 mod driver;
 mod grants;
 mod held;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use reknit_core::message::{Life, Message, Rights};
 use reknit_core::session::{Grant, Opener, Options, Responder, SessionError};
 
+pub use brakes::NodeBrakes;
 pub use driver::{Budget, Progress, SessionReport};
 pub use grants::{Grants, GrantsError};
 pub use held::{HeldFailure, HeldStore, HoldRequest};
@@ -23,6 +25,7 @@ pub use home::{Home, HomeError, Invitation, KnownPeer, Ticket, TicketError};
 pub use lanes::Traffic;
 pub use serve::{Node, NodeOptions, Served, Serving};
 
+use self::brakes::Window;
 use self::runs::SideRun;
 use crate::store::{Side, StoreError};
 use crate::transport::{Link, TransportError};
@@ -117,7 +120,7 @@ pub async fn between(
     let (near, far) = Link::pair();
     // Only the opener is told to stop: it ends the session with what it knows, and the other side with it.
     let (_never, unstopped) = tokio::sync::watch::channel(false);
-    let answering = tokio::spawn(answer_on(theirs.side(), far, Grant::everywhere(Rights::ALL), None, unstopped));
+    let answering = tokio::spawn(answer_on(theirs.side(), far, Grant::everywhere(Rights::ALL), None, unstopped, None));
     let report = open_with(a, near, options, budget, stop, progress, places.1).await;
     let answered = answering.await;
     let verdict = report.as_ref().map_or("undetermined", |report| report.outcome.verdict.name());
@@ -143,10 +146,10 @@ pub async fn answer_session(
     first: Option<Message>,
     stop: tokio::sync::watch::Receiver<bool>,
 ) -> Result<String, NodeError> {
-    answer_with(side, link, grant, first, stop, UNNAMED.into()).await
+    answer_with(side, link, grant, first, stop, UNNAMED.into(), None).await
 }
 
-/// The same, with a peer whose name the journal keeps.
+/// The same, with a peer whose name the journal keeps, and who may lose the side only so much.
 async fn answer_with(
     side: Arc<dyn Side>,
     link: Link,
@@ -154,9 +157,10 @@ async fn answer_with(
     first: Option<Message>,
     stop: tokio::sync::watch::Receiver<bool>,
     peer: String,
+    window: Option<Window>,
 ) -> Result<String, NodeError> {
     let run = SideRun::responder(side, peer)?;
-    let verdict = answer_on(run.side(), link, grant, first, stop).await;
+    let verdict = answer_on(run.side(), link, grant, first, stop, window).await;
     let ended = run.end(verdict.as_ref().map_or("undetermined", String::as_str)).await;
     let verdict = verdict?;
     ended?;
@@ -169,10 +173,14 @@ async fn answer_on(
     grant: Grant,
     first: Option<Message>,
     stop: tokio::sync::watch::Receiver<bool>,
+    window: Option<Window>,
 ) -> Result<String, NodeError> {
     let info = side.describe();
-    let responder = Responder::new(info.definition.clone(), info.keys.clone(), life(&*side), grant);
-    driver::answer(responder, first, side, link, stop).await
+    let mut responder = Responder::new(info.definition.clone(), info.keys.clone(), life(&*side), grant);
+    if let Some(window) = &window {
+        responder = responder.with_brakes(window.brakes.brakes);
+    }
+    driver::answer(responder, first, side, link, stop, window).await
 }
 
 fn life(side: &dyn Side) -> Life {

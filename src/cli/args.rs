@@ -7,6 +7,7 @@ mod facts;
 mod journal;
 mod peers;
 mod quarantine;
+mod repair;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use super::format::Format;
 pub(crate) use conflicts::{Conflicts, ConflictsCommand, ResolveBy};
 pub(crate) use peers::{Peers, PeersCommand};
 pub(crate) use quarantine::{Quarantine, QuarantineCommand, Which};
+pub(crate) use repair::{Apply, BrakeFlags, Repair, To};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -177,6 +179,8 @@ pub(crate) enum Command {
     Diff(Diff),
     /// Make two stores equal; without --apply, print what that would do
     Repair(Repair),
+    /// Carry out a plan that repair wrote
+    Apply(Apply),
     /// Show stores, peers and last verdicts on one screen; exit as check
     Status(Status),
     /// Print completions for a shell
@@ -384,6 +388,11 @@ pub(crate) struct Serve {
     /// The UDP address
     #[arg(long, env = "REKNIT_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:7473")]
     pub(crate) listen: std::net::SocketAddr,
+    #[command(flatten)]
+    pub(crate) brakes: BrakeFlags,
+    /// How far back is counted what a peer has deleted and changed here
+    #[arg(long, env = "REKNIT_BRAKE_WINDOW", value_name = "TIME", default_value = "1h")]
+    pub(crate) brake_window: String,
 }
 
 /// Two sides: each a directory or a quic:// address.
@@ -429,35 +438,6 @@ pub(crate) struct Diff {
     /// Print the values too, of sides that are directories
     #[arg(long, env = "REKNIT_VALUES")]
     pub(crate) values: bool,
-}
-
-#[derive(Debug, Args, Serialize, Deserialize)]
-#[command(
-    after_help = "Examples:\n  reknit repair a b                      what it would do\n  reknit repair a b --apply\n  reknit repair a b --to b --apply       only b is written\n  reknit repair a b --to b --mirror --apply   b becomes exactly a"
-)]
-pub(crate) struct Repair {
-    #[command(flatten)]
-    pub(crate) sides: Sides,
-    /// Which side is written
-    #[arg(long, env = "REKNIT_TO", value_enum, default_value_t = To::Both)]
-    pub(crate) to: To,
-    /// Make that side exactly the other: overwrites and deletes, as new versions
-    #[arg(long, env = "REKNIT_MIRROR")]
-    pub(crate) mirror: bool,
-    /// Write; without it nothing is written
-    #[arg(long, env = "REKNIT_APPLY")]
-    pub(crate) apply: bool,
-}
-
-/// Which side a repair writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-pub(crate) enum To {
-    /// Only the first.
-    A,
-    /// Only the second.
-    B,
-    /// Both.
-    Both,
 }
 
 #[derive(Debug, Args, Serialize, Deserialize)]

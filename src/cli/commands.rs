@@ -1,5 +1,6 @@
 //! One file for each subcommand.
 
+pub(crate) mod apply;
 pub(crate) mod backup;
 pub(crate) mod check;
 pub(crate) mod completions;
@@ -19,6 +20,7 @@ pub(crate) mod join;
 pub(crate) mod list;
 pub(crate) mod man;
 pub(crate) mod peers;
+mod plan;
 pub(crate) mod put;
 pub(crate) mod quarantine;
 pub(crate) mod repair;

@@ -43,6 +43,7 @@ impl CliError {
             RefuseCode::OneStore => "session.one-store",
             RefuseCode::Busy => "peer.busy",
             RefuseCode::Store => "peer.store",
+            RefuseCode::Brakes => "peer.brakes",
             _ => "session.protocol",
         };
         match code {

@@ -83,8 +83,10 @@ pub(crate) fn print_error(env: &mut Env, error: &CliError) -> Exit {
     if !env.text() {
         let mut summary = fields(json!({ "error": error.id, "message": error.message }));
         match error.exit {
-            // A journal may become full in the middle; then what was written before is not known here.
-            Exit::Refused if error.id == "journal.full" => summary.extend(fields(json!({ "verdict": "refused" }))),
+            // A journal may become full in the middle, and a peer may brake there; what was written before is not known here.
+            Exit::Refused if ["journal.full", "peer.brakes"].contains(&error.id) => {
+                summary.extend(fields(json!({ "verdict": "refused" })))
+            }
             Exit::Refused => summary.extend(fields(json!({ "verdict": "refused", "wrote": 0 }))),
             // What was written before is not known here.
             Exit::Undetermined | Exit::Interrupted | Exit::Terminated => {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use reknit_core::brakes::Limit;
+
 use super::CliError;
 
 /// Reads `500ms`, `2s`, `15m`, `1h`, `7d`.
@@ -34,6 +36,23 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, CliError> {
         _ => return Err(wrong()),
     };
     number.checked_mul(factor).ok_or_else(wrong)
+}
+
+/// Reads a number of records or a share of them: `100`, `5%`, `0.25%`.
+pub(crate) fn parse_limit(text: &str) -> Result<Limit, CliError> {
+    let wrong =
+        || CliError::new("usage.limit", format!("`{text}` is no limit; a number as 500 or a share as 5% or 0.5% is"));
+    let Some(share) = text.strip_suffix('%') else {
+        return text.parse().map(Limit::records).map_err(|_| wrong());
+    };
+    let (whole, part) = share.split_once('.').unwrap_or((share, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(part) || part.len() > 4 {
+        return Err(wrong());
+    }
+    let number = |text: &str| text.parse::<u32>().ok().filter(|n| *n <= 9999);
+    let millionths = number(whole).zip(number(&format!("{part:0<4}"))).map(|(whole, part)| whole * 10_000 + part);
+    millionths.filter(|share| *share <= 1_000_000).map(Limit::share).ok_or_else(wrong)
 }
 
 fn split(text: &str) -> Option<(u64, &str)> {
@@ -93,6 +112,18 @@ mod tests {
         }
         for (text, bytes) in [("100", 100), ("64KiB", 65_536), ("10MB", 10_000_000), ("1GiB", 1 << 30)] {
             assert_eq!(parse_bytes(text).map_err(|e| e.message), Ok(bytes));
+        }
+        for (text, limit) in [
+            ("0", Limit::records(0)),
+            ("500", Limit::records(500)),
+            ("5%", Limit::share(50_000)),
+            ("0.25%", Limit::share(2500)),
+            ("100%", Limit::share(1_000_000)),
+        ] {
+            assert_eq!(parse_limit(text).map_err(|e| e.message), Ok(limit));
+        }
+        for text in ["", "%", "-1", "101%", "1.%", ".5%", "0.00001%", "5 %", "99999999999%", "1e3"] {
+            assert!(parse_limit(text).is_err(), "{text}");
         }
         assert!(parse_bytes("10 MB").is_err() && parse_bytes("18446744073709551615GB").is_err());
         let shown = [(999, "999 B"), (1000, "1.0 kB"), (1_234_567, "1.2 MB"), (999_960, "1.0 MB")];

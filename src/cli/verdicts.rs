@@ -65,6 +65,12 @@ pub(crate) fn note(home: &Home, last: Last) -> Result<(), CliError> {
     written.map_err(|error| CliError::new("home.file", format!("{}: {error}", path.display())))
 }
 
+/// Milliseconds since the Unix epoch.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Seconds since the Unix epoch.
 pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

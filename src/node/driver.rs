@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::NodeError;
+use super::brakes::Window;
 use super::lanes::{self, Job, Traffic};
 use crate::store::{Side, StoreError, answer};
 use crate::transport::limits::SILENCE_MAX;
@@ -140,8 +141,10 @@ pub(super) async fn answer(
     side: Arc<dyn Side>,
     link: Link,
     stop: tokio::sync::watch::Receiver<bool>,
+    window: Option<Window>,
 ) -> Result<String, NodeError> {
     let mut driver = Driver::new(Machine::Responder(Box::new(responder)), side, link, Budget::default(), stop);
+    driver.window = window;
     driver.held.extend(first);
     driver.run(&mut |_| {}).await?;
     driver.end_lanes().await;
@@ -168,6 +171,8 @@ struct Driver {
     applying: usize,
     chunks: answer::Chunks,
     held: std::collections::VecDeque<Message>,
+    /// What the peer has lost this side, where that is bounded.
+    window: Option<Window>,
 }
 
 impl Driver {
@@ -200,6 +205,7 @@ impl Driver {
             applying: 0,
             chunks: answer::Chunks::default(),
             held: Default::default(),
+            window: None,
         }
     }
 
@@ -239,6 +245,9 @@ impl Driver {
                 Event::Message(message) => self.held.push_back(message),
                 Event::Records(frame) => self.on_records(frame)?,
                 Event::Answer(Ok(answer)) => {
+                    if let (Answer::Applied(applied), Some(window)) = (&answer, &self.window) {
+                        window.note(applied.losses, Instant::now());
+                    }
                     // New versions of a mirror are applied too, without a frame that brought them.
                     if matches!(answer, Answer::Applied(_)) && self.applying > 0 {
                         self.applying -= 1;
@@ -322,6 +331,10 @@ impl Driver {
             }
         };
         self.applying += 1;
+        // Others may have been busy for the same peer, and time has passed.
+        if let (Machine::Responder(responder), Some(window)) = (&mut self.machine, &self.window) {
+            responder.note_lost(window.lost(Instant::now()));
+        }
         self.handle(input)
     }
 

@@ -260,7 +260,7 @@ mod tests {
         };
         assert_eq!(
             hex(&frame(FRAME_HOLD, &request)),
-            "4296a473686f70a8717569633a2f2f789781a652657061697281a2546fa6546865697273cd01f406c01090931c020291a57573657273cd03e8c0"
+            "4296a473686f70a8717569633a2f2f789881a652657061697281a2546fa6546865697273cd01f406c01090931c0202c091a57573657273cd03e8c0"
         );
         let store = HeldStore { collections: vec!["users".into()], layout: Some(vec![1, 2]) };
         assert_eq!(hex(&frame(FRAME_TOLD, &Told::Store(store))), "4381a553746f72659291a57573657273c4020102");
@@ -271,11 +271,12 @@ mod tests {
             kind: Kind::Newer(Side::Mine),
             mine: None,
             theirs: None,
+            entries: [Some(5), None],
             stable: true,
         };
         assert_eq!(
             hex(&frame(FRAME_TOLD, &Told::Found(Box::new(difference)))),
-            "4381a5466f756e64970107c4016b81a54e65776572a44d696e65c0c0c3"
+            "4381a5466f756e64980107c4016b81a54e65776572a44d696e65c0c09205c0c3"
         );
         let counted = Told::Counted(Box::new(Counts { messages: 3, ..Counts::default() }), 5);
         assert_eq!(

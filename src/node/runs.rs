@@ -59,10 +59,18 @@ impl SideRun {
 }
 
 fn header(options: &Options, peer: String, opener: bool) -> RunHeader {
-    let kind = if options.mirror.is_some() { RunKind::Mirror } else { RunKind::Repair };
-    let policy = match options.intent {
+    let kind = match (&options.picked, options.mirror) {
+        (Some(_), _) => RunKind::Apply,
+        (None, Some(_)) => RunKind::Mirror,
+        (None, None) => RunKind::Repair,
+    };
+    let written = match options.intent {
         Intent::Repair(Direction::Both) => "both sides are written",
         _ => "one side is written",
     };
-    RunHeader { kind, peer, opener, policy: policy.into(), started: 0 }
+    let policy = match &options.picked {
+        Some(picked) => format!("plan {}, {written}", picked.name),
+        None => written.into(),
+    };
+    RunHeader { kind, peer, opener, policy, started: 0 }
 }

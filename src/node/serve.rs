@@ -11,6 +11,7 @@ use reknit_core::{DatasetId, Definition};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::brakes::{NodeBrakes, Window, Windows};
 use super::held::FRAME_HOLD;
 use super::{Budget, Grants, Home, HomeError, NodeError, Progress, SessionReport, Ticket, answer_with, open_with};
 use crate::store::Side;
@@ -86,6 +87,8 @@ pub struct Node {
     home: Home,
     endpoint: Endpoint,
     me: PeerId,
+    brakes: NodeBrakes,
+    windows: Arc<Windows>,
 }
 
 impl Node {
@@ -96,13 +99,15 @@ impl Node {
     pub fn bind(home: &Home, options: NodeOptions) -> Result<Node, NodeError> {
         let identity = home.identity()?;
         let endpoint = Endpoint::bind(options.bind, &identity, &EndpointOptions { listen: options.listen })?;
-        Ok(Node { home: home.clone(), endpoint, me: identity.peer() })
+        let (brakes, windows) = Default::default();
+        Ok(Node { home: home.clone(), endpoint, me: identity.peer(), brakes, windows })
     }
 
     /// A node of this home on a network in memory.
     #[cfg(test)]
     pub(super) fn over(home: &Home, endpoint: Endpoint) -> Result<Node, NodeError> {
-        Ok(Node { home: home.clone(), me: home.identity()?.peer(), endpoint })
+        let (brakes, windows) = Default::default();
+        Ok(Node { home: home.clone(), me: home.identity()?.peer(), endpoint, brakes, windows })
     }
 
     /// Binds a node of this home that connects, from wherever such an address can be reached.
@@ -116,6 +121,12 @@ impl Node {
             _ => std::net::Ipv4Addr::UNSPECIFIED.into(),
         };
         Node::bind(home, NodeOptions { bind: SocketAddr::new(any, 0), listen: false })
+    }
+
+    /// Lets peers lose what it serves no more than that.
+    #[must_use]
+    pub fn with_brakes(self, brakes: NodeBrakes) -> Node {
+        Node { brakes, ..self }
     }
 
     /// Who this node is.
@@ -338,7 +349,9 @@ impl Serving {
         let (side, stop) = (served.side.clone(), self.stop.clone());
         let grant = grants.on(&side.describe().definition);
         let began = std::time::Instant::now();
-        let ended = answer_with(side, link, grant, Some(Message::Open(open)), stop, peer.to_string()).await;
+        let window = Window::new(self.node.brakes, &self.node.windows, peer, open.dataset.0);
+        let first = Some(Message::Open(open));
+        let ended = answer_with(side, link, grant, first, stop, peer.to_string(), Some(window)).await;
         let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         match ended {
             Ok(verdict) => tracing::info!(peer = %peer.short(), verdict, elapsed_ms, "session"),

@@ -188,6 +188,11 @@ impl Identity {
         signature
     }
 
+    /// A secret of this identity for one purpose, which tells nothing of it nor of those for others.
+    pub fn derive(&self, purpose: &str) -> [u8; 32] {
+        blake3::derive_key(purpose, &self.pkcs8)
+    }
+
     pub(super) fn pkcs8(&self) -> &[u8] {
         &self.pkcs8
     }

@@ -11,17 +11,25 @@ use crate::harness::{Place, Ran};
 use crate::relay::Relay;
 
 /// A daemon; killed when it is dropped.
-struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
     /// `quic://PEER@HOST:PORT/DATASET` of each store.
     addresses: Vec<String>,
 }
 
 impl Daemon {
-    fn start(place: &Place, home: &str, stores: &[&str]) -> Daemon {
+    pub(crate) fn start(place: &Place, home: &str, stores: &[&str]) -> Daemon {
+        Daemon::start_with(place, home, stores, &[])
+    }
+
+    pub(crate) fn start_with(place: &Place, home: &str, stores: &[&str], flags: &[&str]) -> Daemon {
         let words: Vec<&str> = ["serve"].into_iter().chain(stores.iter().copied()).collect();
         let mut command = place.command(&words);
-        command.args(["--listen", "127.0.0.1:0"]).env("REKNIT_HOME", place.path(home)).env("RUST_LOG", "off");
+        command
+            .args(["--listen", "127.0.0.1:0"])
+            .args(flags)
+            .env("REKNIT_HOME", place.path(home))
+            .env("RUST_LOG", "off");
         let mut child = command.stderr(Stdio::null()).spawn().expect("the binary");
         let mut lines = BufReader::new(child.stdout.take().expect("its stdout")).lines();
         let addresses = stores.iter().map(|_| {
@@ -31,7 +39,7 @@ impl Daemon {
         Daemon { addresses: addresses.collect(), child }
     }
 
-    fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         &self.addresses[0]
     }
 
@@ -62,7 +70,7 @@ impl Drop for Daemon {
 }
 
 /// A command with a home of its own.
-fn at(place: &Place, home: &str, line: &str) -> Ran {
+pub(crate) fn at(place: &Place, home: &str, line: &str) -> Ran {
     let mut command = place.command(&line.split_whitespace().collect::<Vec<_>>());
     Ran::of(command.env("REKNIT_HOME", place.path(home)).output().expect("the binary"))
 }
@@ -78,7 +86,7 @@ fn two() -> Place {
 }
 
 /// Lets the home of the place do this at the home of the daemon.
-fn admit(place: &Place, home: &str, may: &str) {
+pub(crate) fn admit(place: &Place, home: &str, may: &str) {
     let me = place.run("id").ok().out;
     at(place, home, &format!("peers add {} --may {may}", me.trim())).ok();
 }

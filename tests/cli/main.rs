@@ -1,5 +1,6 @@
 //! The real binary: every documented outcome of the commands, with its exit code and error id.
 
+mod brakes;
 mod conflicts;
 mod daemon;
 mod datasets;
@@ -10,6 +11,7 @@ mod harness;
 mod imports;
 mod journal;
 mod peers;
+mod plans;
 mod quarantine;
 mod records;
 mod relay;

@@ -127,7 +127,7 @@ fn record(seed: u64, lazy: Option<u64>) -> Past {
 /// Opens images of a crash in each commit, `most` at most; gives how many, and how many held a commit that was under way.
 fn crash(past: &Past, seed: u64, most: u64) -> Result<(u64, u64), String> {
     let home = quick_dir();
-    let mut draw = Draw(seed ^ 0x666a_616c_6c);
+    let mut draw = Draw(seed ^ 0x0066_6a61_6c6c);
     let (mut opened, mut newer) = (0, 0);
     let mut solid = 0;
     for (nth, pair) in past.frames.windows(2).enumerate() {

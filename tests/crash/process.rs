@@ -30,7 +30,12 @@ impl Place {
 
     fn command(&self, home: &str, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_reknit"));
-        command.env_clear().current_dir(self.dir.path()).env("REKNIT_HOME", self.path(home)).env("RUST_LOG", "off");
+        command
+            .env_clear()
+            .current_dir(self.dir.path())
+            .env("REKNIT_HOME", self.path(home))
+            .env("RUST_LOG", "off")
+            .envs(["REKNIT_MAX_CHANGE", "REKNIT_MAX_DELETE"].map(|limit| (limit, "100%")));
         command.args(words.iter().map(OsStr::new));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command

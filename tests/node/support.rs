@@ -14,7 +14,9 @@ use reknit::core::{
     Actor, CollectionId, Content, DatasetId, DatasetKey, Definition, Position, Range, Record, Sibling, Stamp, State,
     Summary, Version,
 };
-use reknit::node::{Budget, Home, KnownPeer, Node, NodeError, NodeOptions, Progress, Served, SessionReport, Stop};
+use reknit::node::{
+    Budget, Home, KnownPeer, Node, NodeBrakes, NodeError, NodeOptions, Progress, Served, SessionReport, Stop,
+};
 use reknit::store::{Durability, Listed, Op, Options, Side, SideInfo, Store, StoreError};
 use reknit::transport::{Address, PeerId};
 use tokio::sync::watch;
@@ -242,7 +244,12 @@ pub(crate) struct Two {
 }
 
 pub(crate) fn two(side: Arc<dyn Side>, may: Rights) -> Two {
-    let (client, server) = (peer(false), peer(true));
+    two_braked(side, may, NodeBrakes::default())
+}
+
+pub(crate) fn two_braked(side: Arc<dyn Side>, may: Rights, brakes: NodeBrakes) -> Two {
+    let (client, mut server) = (peer(false), peer(true));
+    server.node = server.node.with_brakes(brakes);
     server.admit(client.node.peer(), may);
     let (serving, stop) = serve(&server.node, side);
     Two { client, server, _serving: serving, _stop: stop }

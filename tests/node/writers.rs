@@ -2,8 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use reknit::core::brakes::{Brakes, Limit};
 use reknit::core::message::Rights;
 use reknit::core::session::{Direction, Intent, Verdict};
+use reknit::node::NodeBrakes;
 
 use super::support::*;
 
@@ -16,7 +18,11 @@ fn repairs_under_writers_end_in_sync_or_converged_and_lose_nothing() {
     run(async {
         let (a, b) = (store(), store());
         plant(&[&a, &b], 2000);
-        let two = two(Counted::new(&b), Rights::ALL);
+        // Nearly every record changes from one repair to the next.
+        let all = Limit::share(1_000_000);
+        let brakes =
+            NodeBrakes { brakes: Brakes { delete: all, change: all, shrunken: false }, ..NodeBrakes::default() };
+        let two = two_braked(Counted::new(&b), Rights::ALL, brakes);
         let over = std::sync::Arc::new(AtomicBool::new(false));
         let writers = [(&a, "a"), (&b, "b")].map(|(store, name)| {
             let (store, over) = (store.clone(), over.clone());

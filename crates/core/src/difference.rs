@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::brakes::Loss;
 use crate::dataset::{CollectionId, Profile};
 use crate::digest::Digest;
 use crate::query::{Item, VersionInfo};
@@ -51,8 +52,61 @@ pub struct Difference {
     pub mine: Option<VersionInfo>,
     /// The responder's newest version.
     pub theirs: Option<VersionInfo>,
+    /// The entries of the opener and of the responder, by [`Digest::short`].
+    pub entries: [Option<u64>; 2],
     /// Both sides stood still across the settle window. If not, it was or may have been in flight.
     pub stable: bool,
+}
+
+/// How differences are to be resolved, as far as it is known without looking at them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resolution {
+    /// The opener's side may be written.
+    pub mine: bool,
+    /// The responder's side may be written.
+    pub theirs: bool,
+    /// The side that becomes exactly the other.
+    pub mirror: Option<Side>,
+    /// What entries cover.
+    pub profile: Profile,
+    /// Which versions are kept.
+    pub keeps: Keeps,
+}
+
+impl Difference {
+    /// Which sides resolving it writes, the opener's first; neither where it is left as it is.
+    pub fn writes(&self, how: &Resolution) -> (bool, bool) {
+        if let Some(mirrored) = how.mirror {
+            return (mirrored == Side::Mine, mirrored == Side::Theirs);
+        }
+        let both = how.mine && how.theirs;
+        match self.kind {
+            Kind::Content if both && how.profile == Profile::Content => (false, false),
+            Kind::Content => (how.mine, how.theirs),
+            Kind::Concurrent(_) if how.keeps == Keeps::All => (how.mine, how.theirs),
+            Kind::Only(wins) | Kind::Newer(wins) | Kind::Concurrent(wins) | Kind::Versions(wins) => {
+                (wins == Side::Theirs && how.mine, wins == Side::Mine && how.theirs)
+            }
+        }
+    }
+
+    /// What resolving it loses a side.
+    pub fn loss(&self, side: Side, how: &Resolution) -> Option<Loss> {
+        let (mine, theirs) = self.writes(how);
+        let content = |entry: Option<u64>, info: &Option<VersionInfo>| {
+            entry.and(info.as_ref()).and_then(|info| info.content).map(|digest| digest.short())
+        };
+        let here = content(self.entries[0], &self.mine);
+        let there = content(self.entries[1], &self.theirs);
+        match (side, self.kind) {
+            // Only bare content has no order; where versions have none, each side joins those of the other.
+            (_, Kind::Versions(_)) => None,
+            // Of a set of versions, a side loses what it shows only if the other's newest leads.
+            (side, Kind::Concurrent(leads)) if how.mirror.is_none() && leads == side => None,
+            (Side::Mine, _) => Loss::between(here, there).filter(|_| mine),
+            (Side::Theirs, _) => Loss::between(there, here).filter(|_| theirs),
+        }
+    }
 }
 
 /// What two sides know of one key that differs.

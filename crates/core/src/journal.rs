@@ -36,6 +36,8 @@ pub enum RunKind {
     Repair,
     /// One side was made exactly the other.
     Mirror,
+    /// What a plan said was carried out.
+    Apply,
     /// The exact states before a run were put back here.
     Undo(RunId),
     /// The contents before a run were written anew, for all.
@@ -48,6 +50,7 @@ impl RunKind {
         match self {
             RunKind::Repair => "repair",
             RunKind::Mirror => "mirror",
+            RunKind::Apply => "apply",
             RunKind::Undo(_) => "undo",
             RunKind::UndoEverywhere(_) => "undo-everywhere",
         }
@@ -132,6 +135,7 @@ impl Run {
         let (kind, undoes) = match self.header.kind {
             RunKind::Repair => (0, None),
             RunKind::Mirror => (1, None),
+            RunKind::Apply => (4, None),
             RunKind::Undo(run) => (2, Some(run)),
             RunKind::UndoEverywhere(run) => (3, Some(run)),
         };
@@ -182,6 +186,7 @@ impl Run {
             1 => RunKind::Mirror,
             2 => RunKind::Undo(take_run(&mut reader)?),
             3 => RunKind::UndoEverywhere(take_run(&mut reader)?),
+            4 => RunKind::Apply,
             _ => return Err(DecodeError::Malformed("kind of a run")),
         };
         let peer = take_text(&mut reader)?;

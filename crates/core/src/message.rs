@@ -155,6 +155,9 @@ pub enum RefuseCode {
     Message,
     /// The responder's store failed.
     Store,
+    /// The opener would lose the responder more records than it may: what it would delete, may, would change, may, and how
+    /// many of its records were written.
+    Brakes,
 }
 
 /// Live roots, asked for at any time.
@@ -316,7 +319,11 @@ pub struct Written {
     pub moved: u64,
     /// Records that it may not store.
     pub refused: u64,
-    /// Some of their keys, with reasons.
+    /// Live records that were deleted,
+    pub deleted: u64,
+    /// and whose content became another.
+    pub changed: u64,
+    /// Some of the keys of those refused, with reasons.
     pub samples: Vec<(Blob, String)>,
 }
 

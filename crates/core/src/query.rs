@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::brakes::Losses;
 use crate::dataset::CollectionId;
 use crate::digest::Digest;
 use crate::entry::Entry;
@@ -149,6 +150,8 @@ pub struct Applied {
     pub refused: Vec<(Vec<u8>, String)>,
     /// The commit that holds them.
     pub commit: u64,
+    /// Live records that were overwritten or deleted.
+    pub losses: Losses,
 }
 
 /// What a key is to hold under a new version of this store's, which has seen all that was there and more.

@@ -10,11 +10,13 @@
 
 mod cells;
 mod descent;
+mod gate;
 mod meeting;
 mod mirror;
 mod offers;
 mod opener;
 mod pairing;
+mod picked;
 mod planner;
 mod responder;
 mod rounds;
@@ -26,6 +28,7 @@ mod transfers;
 mod wanted;
 
 pub use opener::Opener;
+pub use picked::{PICKED_MAX, Picked, PickedKey};
 pub use planner::{Plan, Planner, Why};
 pub use responder::Responder;
 pub use scope::Grant;
@@ -33,6 +36,7 @@ pub use scope::Grant;
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::REQUESTS_MAX;
+use crate::brakes::{Braked, Brakes};
 use crate::canonical::DecodeError;
 use crate::dataset::CollectionId;
 use crate::difference::{Difference, Side};
@@ -88,13 +92,19 @@ pub struct Options {
     pub scope: Vec<CollectionId>,
     /// How it goes about finding what differs.
     pub planner: Planner,
+    /// What a repair may lose each written side; none: whatever follows. A mirror may lose only the mirrored side.
+    pub brakes: Option<Brakes>,
+    /// The keys that a repair is about; none named: all that differ. Not told to a node that holds the session.
+    #[serde(skip)]
+    pub picked: Option<std::sync::Arc<Picked>>,
 }
 
 impl Options {
     /// The defaults for an intent: half a second to settle, six bytes of digest.
     pub fn new(intent: Intent) -> Options {
         let planner = Planner::default();
-        Options { intent, settle: 500, width: 6, mirror: None, requests: REQUESTS_MAX, scope: Vec::new(), planner }
+        let (mirror, scope, brakes) = (None, Vec::new(), None);
+        Options { intent, settle: 500, width: 6, mirror, requests: REQUESTS_MAX, scope, planner, brakes, picked: None }
     }
 }
 
@@ -157,7 +167,7 @@ pub enum Verdict {
     Partial,
     /// Nothing can be said: interrupted, moving, or the peer could not answer.
     Undetermined,
-    /// The peer let no session begin; nothing changed.
+    /// The peer let no session begin, or brakes stopped it; unless records were on their way, nothing changed.
     Refused,
 }
 
@@ -265,6 +275,10 @@ pub struct Outcome {
     pub estimate: Option<Estimate>,
     /// The refusal, if there was one.
     pub refusal: Option<Refuse>,
+    /// The brake that stopped it, if one of the opener's did.
+    pub braked: Option<Braked>,
+    /// Picked keys that had moved and were left as they are.
+    pub skipped: Vec<(CollectionId, Vec<u8>)>,
     /// Some records that a side may not store: collection, key, reason.
     pub refused: Vec<(CollectionId, Vec<u8>, String)>,
 }

@@ -187,6 +187,8 @@ fn messages() -> BTreeMap<&'static str, Message> {
                 kept: 2,
                 moved: 3,
                 refused: 1,
+                deleted: 5,
+                changed: 6,
                 samples: vec![(Blob(b"k".to_vec()), "why".into())],
             }),
         ),
@@ -386,12 +388,13 @@ fn journal() {
     let lines = [
         ("run(begun)", begun.encode()),
         ("run(ended and undone)", ended.encode()),
+        ("run(of a plan)", Run::new(header(RunKind::Apply)).encode()),
         ("entry(inserted)", entry(None, Some(7))),
         ("entry(overwrote)", entry(Some(before.clone()), Some(7))),
         ("entry(removed)", entry(Some(before), None)),
         ("filled", filled),
     ];
-    for (_, bytes) in &lines[..2] {
+    for (_, bytes) in &lines[..3] {
         assert_eq!(Run::decode(bytes).map(|run| run.encode()), Ok(bytes.clone()));
     }
     compare("journal.tsv", &lines);

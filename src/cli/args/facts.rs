@@ -56,6 +56,7 @@ impl Command {
             Command::Check(_) => "check",
             Command::Diff(_) => "diff",
             Command::Repair(_) => "repair",
+            Command::Apply(_) => "apply",
             Command::Status(_) => "status",
             Command::Completions(_) => "completions",
             Command::Man(_) => "man",
@@ -113,6 +114,7 @@ impl Command {
             Command::Check(args) => [&args.sides.a, &args.sides.b].into_iter().filter_map(side).collect(),
             Command::Diff(args) => [&args.sides.a, &args.sides.b].into_iter().filter_map(side).collect(),
             Command::Repair(args) => [&args.sides.a, &args.sides.b].into_iter().filter_map(side).collect(),
+            Command::Apply(args) => [&args.sides.a, &args.sides.b].into_iter().filter_map(side).collect(),
             _ => Vec::new(),
         }
     }

@@ -10,7 +10,7 @@ use crate::cli::units::show_count;
 use crate::cli::{CliError, Exit};
 
 pub(crate) fn run(args: &Check, env: &mut Env) -> Result<Exit, CliError> {
-    let ran = sides::run(env, &args.sides, |_| Intent::Check, None, &mut |_, _| {})?;
+    let ran = sides::run(env, &args.sides, |_| Intent::Check, sides::Asked::default(), &mut |_, _| {})?;
     let outcome = &ran.report.outcome;
     let estimate = match outcome.estimate {
         Some(e) if outcome.verdict == Verdict::Differs && e.low == e.high => {

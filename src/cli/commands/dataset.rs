@@ -172,7 +172,7 @@ fn import(typed: &Path, dir: &Path, env: &mut Env) -> Result<Exit, CliError> {
     super::init::made(&store, dir, env)
 }
 
-fn unhex(digits: &str) -> Option<Vec<u8>> {
+pub(super) fn unhex(digits: &str) -> Option<Vec<u8>> {
     let nibbles: Vec<u8> = digits.chars().map(|c| c.to_digit(16).map(|n| n as u8)).collect::<Option<_>>()?;
     let pairs = nibbles.chunks_exact(2);
     pairs.remainder().is_empty().then(|| pairs.map(|pair| pair[0] << 4 | pair[1]).collect())

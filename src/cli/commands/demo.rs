@@ -65,7 +65,7 @@ fn tell(args: &Demo, env: &mut Env) -> Result<(Exit, Map<String, Value>), CliErr
     let repaired = show_repair(env, &pair, copied)?;
 
     writeln!(env.out, "\n$ reknit check a quic://…")?;
-    let checked = sides::run(env, &pair, |_| Intent::Check, None, &mut |_, _| {})?;
+    let checked = sides::run(env, &pair, |_| Intent::Check, sides::Asked::default(), &mut |_, _| {})?;
     writeln!(env.out, "{} ({})", checked.verdict(), checked.cost())?;
     writeln!(env.out, "root of a {}", checked.report.outcome.root_mine.digest)?;
     writeln!(env.out, "root of b {}", checked.report.outcome.root_theirs.digest)?;
@@ -138,7 +138,7 @@ fn import(store: &Store, release: usize) -> Result<u64, CliError> {
 
 fn show_diff(env: &mut Env, pair: &Sides) -> Result<(), CliError> {
     let mut shown = Vec::new();
-    let ran = sides::run(env, pair, |_| Intent::Diff, None, &mut |difference, swapped| {
+    let ran = sides::run(env, pair, |_| Intent::Diff, sides::Asked::default(), &mut |difference, swapped| {
         if shown.len() < SHOWN {
             shown.push((difference.clone(), swapped));
         }
@@ -152,7 +152,7 @@ fn show_diff(env: &mut Env, pair: &Sides) -> Result<(), CliError> {
 }
 
 fn show_repair(env: &mut Env, pair: &Sides, copied: u64) -> Result<Map<String, Value>, CliError> {
-    let ran = sides::run(env, pair, |_| Intent::Repair(Direction::Both), None, &mut |_, _| {})?;
+    let ran = sides::run(env, pair, |_| Intent::Repair(Direction::Both), sides::Asked::default(), &mut |_, _| {})?;
     let (to_a, to_b) = ran.moves();
     let moved = ran.report.traffic.total();
     let ratio = copied as f64 / moved.max(1) as f64;

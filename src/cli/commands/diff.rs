@@ -22,7 +22,7 @@ pub(crate) fn run(args: &Diff, env: &mut Env) -> Result<Exit, CliError> {
             held.push(difference.clone());
         }
     };
-    let ran = sides::run(env, &args.sides, |_| Intent::Diff, None, &mut keep)?;
+    let ran = sides::run(env, &args.sides, |_| Intent::Diff, sides::Asked::default(), &mut keep)?;
     let (opener, responder) = &ran.stores;
     let mut printer = Printer::new(env);
     for difference in &held {

@@ -3,7 +3,7 @@
 use reknit_core::session::{Intent, Verdict};
 use serde_json::json;
 
-use super::{diff, sides};
+use super::{diff, plan, sides};
 use crate::cli::args::{Repair, To};
 use crate::cli::env::Env;
 use crate::cli::output::Printer;
@@ -22,6 +22,9 @@ pub(crate) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
         let message = "--mirror makes one side exactly the other: name it with --to a or --to b";
         return Err(CliError::refused("repair.mirror-direction", message));
     }
+    if args.plan.is_some() {
+        return plan::run(args, env);
+    }
     if args.apply { apply(args, env) } else { preview(args, env) }
 }
 
@@ -30,7 +33,11 @@ fn apply(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     // A mirror's new versions must reach the other side too, whose content they leave as it is.
     let to = if args.mirror { To::Both } else { args.to };
     let intent = |swapped| Intent::Repair(sides::direction(to, swapped));
-    let ran = sides::run(env, &args.sides, intent, mirror, &mut |_, _| {})?;
+    let brakes = Some(sides::brakes::typed(&args.brakes)?);
+    let ran = sides::run(env, &args.sides, intent, sides::Asked { mirror, brakes, picked: None }, &mut |_, _| {})?;
+    if let Some(braked) = &ran.report.outcome.braked {
+        return sides::brakes::stopped(env, &ran, braked, 0);
+    }
     let (to_a, to_b) = ran.moves();
     let outcome = &ran.report.outcome;
     let mut text = format!(
@@ -100,7 +107,8 @@ impl Open {
 }
 
 fn preview(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
-    let ran = sides::run(env, &args.sides, |_| Intent::Diff, None, &mut |_, _| {})?;
+    sides::brakes::typed(&args.brakes)?;
+    let ran = sides::run(env, &args.sides, |_| Intent::Diff, sides::Asked::default(), &mut |_, _| {})?;
     let (only_a, only_b, a_newer, b_newer) = ran.counted();
     let (mut to_a, mut to_b) = (only_b + b_newer, only_a + a_newer);
     let counts = &ran.report.outcome.counts;

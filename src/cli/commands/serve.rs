@@ -14,11 +14,13 @@ use crate::cli::control::Control;
 use crate::cli::env::Env;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::output::Printer;
+use crate::cli::units::parse_duration;
 use crate::cli::{CliError, Exit};
-use crate::node::{Node, NodeOptions, Served};
+use crate::node::{Node, NodeBrakes, NodeOptions, Served};
 use crate::transport::Address;
 
 pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
+    let (brakes, window) = (sides::brakes::typed(&args.brakes)?, parse_duration(&args.brake_window)?);
     let home = env.home()?;
     let _held = home.hold()?;
     if env.global.output == OutputFormat::Json {
@@ -48,6 +50,7 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
     let runtime = sides::runtime()?;
     runtime.block_on(async {
         let node = Node::bind(&home, NodeOptions { bind: args.listen, listen: true })?;
+        let node = node.with_brakes(NodeBrakes { brakes, window });
         let at = node.local_addr()?;
         let _control = Control::listen(home.socket(), &stores, at)?;
         // Whoever reads the address may ask for the end.

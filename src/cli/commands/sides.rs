@@ -1,5 +1,6 @@
 //! Two sides and the session between them: what `check`, `diff` and `repair` share.
 
+pub(crate) mod brakes;
 mod meter;
 mod shown;
 
@@ -8,15 +9,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use reknit_core::brakes::Brakes;
 use reknit_core::difference::{Difference, Side as Seen};
 use reknit_core::journal::RunId;
-use reknit_core::session::{Counts, Direction, Intent, Moves, Options, Verdict};
+use reknit_core::message::RefuseCode;
+use reknit_core::session::{Counts, Direction, Intent, Moves, Options, Picked, Verdict};
 use reknit_core::{CollectionId, Definition};
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 use self::meter::Meter;
-pub(crate) use self::shown::{line, object, plural};
+pub(crate) use self::shown::{line, object, op, plural};
 use crate::cli::args::{Sides, To};
 use crate::cli::env::Env;
 use crate::cli::format::Layout;
@@ -66,12 +69,23 @@ pub(crate) struct Ran {
     pub(crate) stores: (Option<Store>, Option<Store>),
 }
 
+/// What a session is asked for beside its intent.
+#[derive(Default)]
+pub(crate) struct Asked {
+    /// The side that becomes exactly the other.
+    pub(crate) mirror: Option<To>,
+    /// What each written side may lose.
+    pub(crate) brakes: Option<Brakes>,
+    /// The keys that it is about, told for an opener that is `b` or is not.
+    pub(crate) picked: Option<Box<dyn Fn(bool) -> Arc<Picked>>>,
+}
+
 /// Runs a session between the sides that were typed.
 pub(crate) fn run(
     env: &mut Env,
     sides: &Sides,
     intent: impl Fn(bool) -> Intent,
-    mirror: Option<To>,
+    asked: Asked,
     found: &mut (dyn FnMut(&Difference, bool) + Send),
 ) -> Result<Ran, CliError> {
     let (pair, swapped) = pair(env, sides)?;
@@ -86,7 +100,9 @@ pub(crate) fn run(
     };
     let mut options = Options::new(intent(swapped));
     options.settle = u64::try_from(settle.as_millis()).unwrap_or(u64::MAX);
-    options.mirror = mirror.map(|to| if (to == To::A) != swapped { Seen::Mine } else { Seen::Theirs });
+    options.brakes = asked.brakes;
+    options.picked = asked.picked.map(|picked| picked(swapped));
+    options.mirror = asked.mirror.map(|to| seen(to, swapped));
     // What was asked for arrives, however small the budget is: ask for little at once.
     if budget.bytes.is_some_and(|bytes| bytes < SMALL_BUDGET_BYTES) {
         options.requests = 1;
@@ -149,7 +165,8 @@ pub(crate) fn run(
     let layout = layout.map_err(|error| CliError::new("store.layout", error.to_string()))?;
     note(env, sides, dataset, intent(swapped), &report);
     if let Some(refuse) = &report.outcome.refusal {
-        return Err(CliError::refusal(refuse.code, &report.outcome.reason));
+        let error = CliError::refusal(refuse.code, &report.outcome.reason);
+        return Err(if refuse.code == RefuseCode::Brakes { brakes::by_the_peer(&report.outcome) } else { error });
     }
     let scope = if sides.collections.is_empty() { collections.clone() } else { sides.collections.clone() };
     Ok(Ran { report, swapped, layout, collections, scope, interrupted, stores })
@@ -189,20 +206,24 @@ fn scope(definition: &Definition, names: &[String]) -> Result<Vec<CollectionId>,
     names.iter().map(one).collect()
 }
 
-/// Remembers the verdict for `status`; a home that cannot be written spoils no verdict.
-fn note(env: &mut Env, sides: &Sides, dataset: String, intent: Intent, report: &SessionReport) {
-    let full = |typed: &str| match typed.contains("://") {
+/// A side as it was typed; a directory in full.
+pub(crate) fn full(env: &Env, typed: &str) -> String {
+    match typed.contains("://") {
         true => typed.to_string(),
         false => env.path(Path::new(typed)).canonicalize().unwrap_or_else(|_| typed.into()).display().to_string(),
-    };
+    }
+}
+
+/// Remembers the verdict for `status`; a home that cannot be written spoils no verdict.
+fn note(env: &mut Env, sides: &Sides, dataset: String, intent: Intent, report: &SessionReport) {
     let command = match intent {
         Intent::Check => "check",
         Intent::Diff => "diff",
         Intent::Repair(_) => "repair",
     };
     let last = Last {
-        a: full(&sides.a),
-        b: full(&sides.b),
+        a: full(env, &sides.a),
+        b: full(env, &sides.b),
         dataset,
         verdict: report.outcome.verdict.name().into(),
         command: command.into(),
@@ -233,6 +254,11 @@ fn target(env: &Env, typed: &str) -> Result<Target, CliError> {
         return Err(CliError::new("usage.scheme", message));
     }
     Ok(Target::Here(env.store(Path::new(typed))?))
+}
+
+/// One side, seen from the opener.
+pub(crate) fn seen(to: To, swapped: bool) -> Seen {
+    if (to == To::A) != swapped { Seen::Mine } else { Seen::Theirs }
 }
 
 /// Which sides a repair writes, seen from the opener.

@@ -274,7 +274,7 @@ impl Side for Store {
 
 /// Accounts for each write of a batch.
 fn accounted(keys: Vec<Vec<u8>>, done: Done) -> Applied {
-    let mut applied = Applied { commit: done.commit, ..Applied::default() };
+    let mut applied = Applied { commit: done.commit, losses: done.losses, ..Applied::default() };
     for (key, fate) in keys.into_iter().zip(done.fates) {
         match fate {
             Fate::Applied => applied.applied += 1,

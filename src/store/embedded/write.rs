@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
+use reknit_core::brakes::{Loss, Losses};
 use reknit_core::query::{Incoming, Overwrite};
 use reknit_core::tree::{Change, Update, update};
 use reknit_core::{Clock, CollectionId, Content, Digest, Millis, Position, Profile, Range, Record, Sibling, State};
@@ -93,6 +94,8 @@ pub(super) enum Fate {
 pub(super) struct Done {
     pub(super) commit: u64,
     pub(super) fates: Vec<Fate>,
+    /// Live records that the writes overwrote or deleted.
+    pub(super) losses: Losses,
 }
 
 impl Done {
@@ -213,7 +216,16 @@ pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durabi
         store.watchers.push(commit, events);
     }
     let mut fates = fates.into_iter();
-    Ok(sizes.into_iter().map(|size| Done { commit, fates: fates.by_ref().take(size).collect() }).collect())
+    let done = |size| {
+        let mut losses = Losses::default();
+        let told = |(fate, loss)| {
+            losses.add(loss);
+            fate
+        };
+        let fates = fates.by_ref().take(size).map(told).collect();
+        Done { commit, fates, losses }
+    };
+    Ok(sizes.into_iter().map(done).collect())
 }
 
 /// The facts that every commit writes.
@@ -252,6 +264,8 @@ struct Plan {
     events: Option<Vec<Event>>,
     layouts: usize,
     gathered: Gathered,
+    /// What readers lost by the write that was decided last.
+    loss: Option<Loss>,
     quarantined: quarantine::Gathered,
 }
 
@@ -304,6 +318,7 @@ impl Plan {
             events,
             layouts: 0,
             gathered: Gathered::default(),
+            loss: None,
             quarantined: quarantine::Gathered::default(),
         };
         plan.load(store, writer, snapshot)?;
@@ -354,13 +369,19 @@ impl Plan {
     }
 
     /// Decides each write, in the order in which the callers came.
-    fn decide(&mut self, store: &Inner, clock: &mut Clock, now: Millis, batch: &mut Batch) -> Vec<Fate> {
+    fn decide(
+        &mut self,
+        store: &Inner,
+        clock: &mut Clock,
+        now: Millis,
+        batch: &mut Batch,
+    ) -> Vec<(Fate, Option<Loss>)> {
         let writes = std::mem::take(&mut self.writes);
         let mut fates = Vec::with_capacity(writes.len());
         for (write, slot) in writes.into_iter().zip(std::mem::take(&mut self.slot_of)) {
             let fate = match write {
                 Write::Undoing { run, mut undoing, of } => {
-                    let done = |fate: &&Fate| matches!(fate, Fate::Applied | Fate::Kept);
+                    let done = |(fate, _): &&(Fate, Option<Loss>)| matches!(fate, Fate::Applied | Fate::Kept);
                     let restored = fates.iter().rev().take(of).filter(done).count();
                     undoing.restored += restored as u64;
                     undoing.skipped += (of - restored) as u64;
@@ -369,7 +390,7 @@ impl Plan {
                 }
                 write => self.decide_one(store, clock, now, batch, slot, write),
             };
-            fates.push(fate);
+            fates.push((fate, self.loss.take()));
         }
         fates
     }
@@ -454,6 +475,7 @@ impl Plan {
         let before = slot.set(store, next);
         let before_commit = std::mem::take(&mut slot.before_commit);
         slot.changed = true;
+        self.loss = Loss::of_states(before.as_ref(), slot.now.as_ref());
         if let Some(run) = run {
             let (collection, position, key) = (slot.collection, slot.position, slot.key.as_slice());
             let after = slot.now_digest.map(|digest| digest.short());

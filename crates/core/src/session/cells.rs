@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::gate::Gate;
 use super::opener::{Awaited, Opener, Purpose};
 use super::planner::{FURTHER, OPENING_MAX, Plan, Why};
 use super::{Direction, Intent, Output, SessionError};
@@ -118,7 +119,9 @@ impl Opener {
     /// Looks at what the opening is to show of the only collection; says whether it has to wait for that.
     pub(super) fn prepare_opening(&mut self, count: u64) -> bool {
         let cells = usize::from(self.options.planner.opening).min(OPENING_MAX);
-        let Some(only) = self.scope.only().filter(|_| cells > 0 && self.options.intent != Intent::Check) else {
+        let Some(only) =
+            self.scope.only().filter(|_| cells > 0 && self.options.intent != Intent::Check && !self.is_picked())
+        else {
             return false;
         };
         if crate::sketch::cells_kept(0, count) == 0 {
@@ -292,7 +295,7 @@ impl Opener {
 
     /// Acts on what was named, or keeps it until it can be proven.
     fn name(&mut self, collection: CollectionId, named: Named) {
-        if self.roots_tell() {
+        if self.roots_tell() && self.gate_is_open() {
             self.act_on(collection, named);
         } else if !named.within.is_empty() {
             self.named.entry(collection).or_default().extend(named);
@@ -342,6 +345,26 @@ impl Opener {
             self.act_on(collection, named.without(&wrong));
         }
         self.wrong.clear();
+    }
+
+    /// Acts on what was named while the gate was closed; has it proven first where no roots will tell.
+    pub(super) fn act_on_named(&mut self) {
+        if !self.roots_tell() {
+            self.prove();
+            return;
+        }
+        let named = std::mem::take(&mut self.named);
+        let gone = |named: &Named| match self.mirroring() {
+            Some(Side::Mine) => named.mine.len(),
+            Some(Side::Theirs) => named.theirs.len(),
+            None => 0,
+        };
+        let keys: usize = named.values().map(|named| named.both.len() + gone(named)).sum();
+        if self.trust(keys as u64) {
+            self.guarded.gate = Gate::Open;
+            self.flush_overwrites();
+        }
+        named.into_iter().for_each(|(collection, named)| self.act_on(collection, named));
     }
 
     fn act_on(&mut self, collection: CollectionId, named: Named) {

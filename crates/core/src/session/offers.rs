@@ -31,7 +31,7 @@ impl Opener {
     /// Whether stamps are all that decides which record travels, and both sides may be written.
     pub(super) fn offers(&self, collection: CollectionId) -> bool {
         let both = self.options.intent == Intent::Repair(Direction::Both) && self.mirroring().is_none();
-        both && self.definition.ranks(collection)
+        both && self.gate_is_open() && self.definition.ranks(collection)
     }
 
     /// Looks at our records at places where both sides have one; some of theirs may be known by their marks.

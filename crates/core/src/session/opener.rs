@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use super::cells::{Named, Seen, part_hints};
 use super::descent::{self, Step};
+use super::gate::Guarded;
 use super::meeting::Meeting;
+use super::picked::Pending;
 use super::rounds::Phase;
 use super::scope::Scope;
 use super::transfers::Transfers;
@@ -20,7 +22,7 @@ use crate::difference::{Difference, Side};
 use crate::digest::Keys;
 use crate::mark::Mark;
 use crate::message::{Compare, Compared, Life, List, Message};
-use crate::query::{Answer, Ask, Cut, Overwrite, Query, Selection, View};
+use crate::query::{Answer, Ask, Cut, Incoming, Overwrite, Query, Selection, View};
 use crate::range::{DEPTH_MAX, Position, Range, places};
 use crate::sketch::{ELEMENT_DEPTH, Element};
 use crate::stamp::Millis;
@@ -42,11 +44,11 @@ pub struct Opener {
     pub(super) phase: Phase,
     pub(super) outputs: VecDeque<Output>,
     pub(super) queries: VecDeque<(Query, Purpose)>,
-    asked: Option<Purpose>,
+    pub(super) asked: Option<Purpose>,
     pub(super) requests: BTreeMap<u32, Request>,
     next_request: u32,
     pub(super) open: BTreeMap<CollectionId, VecDeque<(Range, u64)>>,
-    list: BTreeMap<CollectionId, (Vec<Position>, Vec<Range>)>,
+    pub(super) list: BTreeMap<CollectionId, (Vec<Position>, Vec<Range>)>,
     /// Ranges of one element each whose items are to be asked for.
     pub(super) close: BTreeMap<CollectionId, Vec<Range>>,
     /// Ranges in which much differs, to be offered as they are, of about so many records each.
@@ -71,6 +73,8 @@ pub struct Opener {
     pub(super) outcome: Outcome,
     last_sent: Option<bool>,
     pub(super) meeting: Meeting,
+    pub(super) guarded: Guarded,
+    pub(super) pending: Pending,
 }
 
 /// A request that waits for its answer.
@@ -79,7 +83,7 @@ pub(super) struct Request {
     pub(super) ranges: Vec<Range>,
     pub(super) awaited: Awaited,
     /// How many positions were asked about.
-    positions: usize,
+    pub(super) positions: usize,
 }
 
 /// What a request waits for.
@@ -118,6 +122,7 @@ pub(super) enum Purpose {
     Subtract(CollectionId, Vec<Seen>, u8),
     Prove(CollectionId, Vec<(Range, Vec<Range>)>),
     Recheck(CollectionId, Vec<WireItem>),
+    Weigh(CollectionId, Vec<Incoming>),
     Apply(CollectionId),
     Sync,
 }
@@ -168,10 +173,14 @@ impl Opener {
                 coverage_millionths: 0,
                 estimate: None,
                 refusal: None,
+                braked: None,
+                skipped: Vec::new(),
                 refused: Vec::new(),
             },
             last_sent: None,
             meeting: Meeting::default(),
+            guarded: Guarded::default(),
+            pending: Pending::default(),
         };
         // Whoever is to be written, or read from, remembers whom it met.
         let moves = matches!(opener.options.intent, Intent::Repair(_));
@@ -226,8 +235,7 @@ impl Opener {
 
     /// Whether the session is over and the peer was told how it ended.
     pub fn said_bye(&self) -> bool {
-        let told = self.options.intent != Intent::Check && self.outcome.verdict != super::Verdict::Refused;
-        matches!(self.phase, Phase::Over) && told
+        matches!(self.phase, Phase::Over) && self.says_bye()
     }
 
     pub(super) fn ask(&mut self, query: Query, purpose: Purpose) {
@@ -307,6 +315,7 @@ impl Opener {
                 }
                 self.pair(collection, items, Vec::new());
             }
+            (Purpose::Weigh(collection, records), Answer::Items(there)) => self.weighed(collection, records, &there),
             (Purpose::Apply(collection), Answer::Applied(applied)) => self.on_applied(collection, applied),
             (Purpose::Sync, Answer::Synced) => self.transfers.synced(),
             _ => return Err(SessionError::Driver("the answer is not to the question")),
@@ -329,10 +338,15 @@ impl Opener {
             if self.requests.len() < self.requests_max() && self.open_more() {
                 continue;
             }
-            if self.offer_more() || self.flush_transfers() {
+            self.bound_gathered();
+            let open = self.gate_is_open();
+            if open && (self.offer_more() || self.flush_transfers()) {
                 continue;
             }
-            let ready = self.requests.is_empty() && self.transfers.all_sent();
+            if !open && self.requests.is_empty() && self.release() {
+                continue;
+            }
+            let ready = open && self.requests.is_empty() && self.transfers.all_sent();
             if !(ready && self.next_phase()) {
                 return;
             }
@@ -452,7 +466,8 @@ impl Opener {
         if let Some(asked) = ended.as_ref().or(self.requests.get(&compared.id)).and_then(proof) {
             self.note_unproven(collection, &asked, &views);
         }
-        if !views.is_empty() {
+        // The first view of the root tells nothing of picked keys.
+        if !views.is_empty() && !self.is_picked() {
             let asks = views.iter().map(descent::ask_for).collect();
             self.ask(Query::Views(collection, asks), Purpose::CompareTheirs(collection, views));
         }
@@ -496,43 +511,6 @@ impl Opener {
         }
         self.ask(Query::Items(collection, ranges), Purpose::Pair(collection, items));
         Ok(())
-    }
-
-    /// What is known to be unproven: ranges, and positions that differ and were not looked at yet.
-    pub(super) fn unproven(&self) -> (Vec<Range>, usize) {
-        let (mut ranges, mut positions) = (Vec::new(), 0);
-        ranges.extend(self.open.values().flatten().map(|(range, _)| *range));
-        for request in self.requests.values() {
-            match request.awaited {
-                // Single keys, though of no known length.
-                Awaited::Close(_) => positions += request.ranges.len(),
-                _ => ranges.extend(&request.ranges),
-            }
-            positions += request.positions;
-        }
-        positions += self.close.values().map(Vec::len).sum::<usize>();
-        ranges.extend(self.whole.values().flatten());
-        if !self.named.is_empty() {
-            ranges.push(Range::ALL);
-        }
-        for (listed, parts) in self.list.values() {
-            positions += listed.len();
-            ranges.extend(parts);
-        }
-        for purpose in self.queries.iter().map(|(_, purpose)| purpose).chain(&self.asked) {
-            match purpose {
-                Purpose::OpenViews(_, asks) => ranges.extend(asks.iter().map(|ask| ask.range)),
-                Purpose::CompareTheirs(_, views) => ranges.extend(views.iter().map(|view| view.range)),
-                Purpose::Pair(_, items) => positions += items.len(),
-                Purpose::MineOnly(_, range) => ranges.push(*range),
-                Purpose::Mine(_, elements) => positions += elements.len(),
-                Purpose::Offer(_, places, _) => positions += places.len(),
-                Purpose::OfferWhole(_, parts) => ranges.extend(parts),
-                Purpose::Subtract(_, seen, _) => ranges.extend(seen.iter().map(|seen| seen.range)),
-                _ => {}
-            }
-        }
-        (ranges, positions)
     }
 
     fn take_step(&mut self, collection: CollectionId, step: Step) {

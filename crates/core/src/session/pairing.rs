@@ -29,6 +29,10 @@ impl Opener {
             pair.1 = Some(item);
         }
         for ((position, key), (mine, theirs)) in pairs {
+            let other = theirs.as_ref().map(|t| &t.item);
+            if self.passes_by(collection, &key, mine.as_ref(), other) {
+                continue;
+            }
             let profile = self.definition.profile;
             let keeps = self.definition.keeps(collection);
             let judged = judge(profile, keeps, mine.as_ref(), theirs.as_ref().map(|t| &t.item));
@@ -45,11 +49,14 @@ impl Opener {
                 mine: newest(mine.as_ref()),
                 theirs: newest(theirs.as_ref().map(|t| &t.item)),
                 stable: !fresh,
+                entries: [mine.as_ref(), other].map(|item| item.and_then(|i| i.digest).map(|digest| digest.short())),
             };
             self.fresh += u64::from(fresh);
             self.count(kind);
+            self.foresee(&difference);
             let (own, other) = (mine.as_ref(), theirs.as_ref().map(|t| &t.item));
             if self.mirror(&difference, own, other) {
+                self.meet_again(collection, &difference.key, other);
                 self.outputs.push_back(Output::Found(difference));
             } else if let Intent::Repair(direction) = self.options.intent {
                 self.resolve(direction, &difference, judged, own, other, fresh);
@@ -60,8 +67,8 @@ impl Opener {
                 self.outputs.push_back(Output::Found(difference));
             }
         }
-        for (collection, overwrites) in std::mem::take(&mut self.overwrites) {
-            self.overwrite(collection, overwrites);
+        if self.gate_is_open() {
+            self.flush_overwrites();
         }
     }
 

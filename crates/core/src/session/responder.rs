@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use super::cells::{part_hints, parts_that_differ};
 use super::descent::{self, Step};
+use super::gate::Meter;
 use super::meeting::Known;
 use super::planner::{FURTHER, Planner};
 use super::scope::{Grant, Scope};
 use super::shown::opening_cells;
 use super::{Input, Output, SessionError};
 use crate::bounds::{FRAME_BYTES_AIM, REQUESTS_MAX};
+use crate::brakes::Brakes;
 use crate::canonical::Blob;
 use crate::dataset::{CollectionId, Definition};
 use crate::digest::Keys;
@@ -32,7 +34,7 @@ const FIRST_WIDTH: u8 = 6;
 
 /// The responder's state machine.
 pub struct Responder {
-    keys: Arc<Keys>,
+    pub(super) keys: Arc<Keys>,
     pub(super) definition: Arc<Definition>,
     life: Life,
     grant: Grant,
@@ -54,6 +56,10 @@ pub struct Responder {
     roots_after: Option<u64>,
     over: Option<String>,
     pub(super) known: Known,
+    pub(super) brakes: Option<Brakes>,
+    pub(super) meter: Meter,
+    /// Records that changed this side.
+    pub(super) wrote: u64,
 }
 
 pub(super) enum Work {
@@ -128,6 +134,7 @@ pub(super) enum Stage {
         positions: Vec<Position>,
         current: Range,
     },
+    Weigh(Transfer, Vec<Incoming>),
     Apply(Transfer),
     Sync(Transfer),
 }
@@ -158,6 +165,9 @@ impl Responder {
             roots_after: None,
             over: None,
             known: Known::Same,
+            brakes: None,
+            meter: Meter::default(),
+            wrote: 0,
         }
     }
 
@@ -221,7 +231,7 @@ impl Responder {
             Work::Records(transfer, records) => {
                 self.check(transfer.1, Rights::WRITE, "records without the right to write")?;
                 self.transfer(transfer);
-                self.ask(Query::Apply(transfer.1, records), Stage::Apply(transfer));
+                self.apply(transfer, records);
             }
             Work::End(transfer) => {
                 self.transfer(transfer);
@@ -286,6 +296,7 @@ impl Responder {
                     None => self.list_on(reply, collection, rest, positions),
                 }
             }
+            (Stage::Weigh(transfer, records), Answer::Items(there)) => self.weighed(transfer, records, &there),
             (Stage::Apply(transfer), Answer::Applied(applied)) => self.applied(transfer, applied),
             (Stage::Sync(transfer), Answer::Synced) => {
                 if let Some(written) = self.transfers.remove(&transfer) {
@@ -323,6 +334,7 @@ impl Responder {
         }
         self.takes = open.wants;
         self.root_count = roots.iter().map(|root| root.count).sum();
+        self.set_brakes();
         match only {
             Some(collection) => match opening_cells(&open) {
                 Some(theirs) => {

@@ -106,8 +106,11 @@ impl Opener {
         }
         let check = self.options.intent == Intent::Check;
         self.phase = if check { Phase::Checking } else { Phase::Descending };
+        self.set_brakes();
         if let Some(only) = self.scope.only() {
             self.expect_first(only);
+            self.close_gate();
+            self.list_picked();
         } else if !check {
             self.phase = Phase::Looking(Look { before: self.cut.clone(), ..Look::default() });
         }
@@ -123,6 +126,7 @@ impl Opener {
             RefuseCode::OneStore => "both sides are one store".to_string(),
             RefuseCode::Busy => format!("the peer has {} sessions, its limit", refuse.detail),
             RefuseCode::Message => format!("the peer did not understand this side: {}", refuse.detail),
+            RefuseCode::Brakes => self.braked_there(&refuse.detail),
             RefuseCode::Store => format!("the peer's store failed: {}", refuse.detail),
         };
         self.outcome.refusal = Some(refuse);
@@ -219,6 +223,7 @@ impl Opener {
         if roots_before == theirs.roots || planted(Bug::FinalRootCheckSkipped) && self.counts.rounds > 0 {
             // In sync: the opener's root and commit number were the same before and after.
             if still {
+                self.skip_the_rest();
                 return self.finish(Verdict::InSync, String::new());
             }
             if self.counts.rounds < ROUNDS_MAX {
@@ -229,6 +234,9 @@ impl Opener {
         if self.counts.rounds == 0 {
             // The first roots of a dataset of several collections.
             return self.descend(&roots_after, &theirs.roots);
+        }
+        if self.judge_picked() {
+            return;
         }
         let moved = self.moved(&after) || theirs.moved;
         match self.options.intent {
@@ -306,6 +314,21 @@ impl Opener {
         count(mine) + self.counts.only_theirs == count(theirs) + self.counts.only_mine
     }
 
+    /// Whether the peer is told how the session ended: not if it knows.
+    pub(super) fn says_bye(&self) -> bool {
+        let refused = self.outcome.verdict == Verdict::Refused && self.outcome.braked.is_none();
+        self.options.intent != Intent::Check && !refused
+    }
+
+    /// Looks at the roots as if nothing had been compared yet.
+    pub(super) fn look_from_the_start(&mut self) {
+        self.forget_findings();
+        (self.unresolved, self.fresh, self.counts.left) = (0, 0, 0);
+        self.counts.to_mine.offered = self.counts.to_mine.applied;
+        self.look(false);
+        self.counts.rounds -= 1;
+    }
+
     fn forget_findings(&mut self) {
         self.found.clear();
         let counts = &mut self.counts;
@@ -324,6 +347,10 @@ impl Opener {
             self.width = 32;
         }
         self.phase = Phase::Descending;
+        self.close_gate();
+        if self.is_picked() {
+            return self.list_picked();
+        }
         let collections: Vec<CollectionId> = self.scope.iter().collect();
         for (collection, (ours, other)) in collections.into_iter().zip(mine.iter().zip(theirs)) {
             let small = ours.count.min(other.count);
@@ -396,6 +423,43 @@ impl Opener {
         if begun { ((1.0 - unproven).clamp(0.0, 0.999_999) * 1e6) as u32 } else { 0 }
     }
 
+    /// What is known to be unproven: ranges, and positions that differ and were not looked at yet.
+    fn unproven(&self) -> (Vec<Range>, usize) {
+        let (mut ranges, mut positions) = (Vec::new(), 0);
+        ranges.extend(self.open.values().flatten().map(|(range, _)| *range));
+        for request in self.requests.values() {
+            match request.awaited {
+                // Single keys, though of no known length.
+                Awaited::Close(_) => positions += request.ranges.len(),
+                _ => ranges.extend(&request.ranges),
+            }
+            positions += request.positions;
+        }
+        positions += self.close.values().map(Vec::len).sum::<usize>();
+        ranges.extend(self.whole.values().flatten());
+        if !self.named.is_empty() {
+            ranges.push(Range::ALL);
+        }
+        for (listed, parts) in self.list.values() {
+            positions += listed.len();
+            ranges.extend(parts);
+        }
+        for purpose in self.queries.iter().map(|(_, purpose)| purpose).chain(&self.asked) {
+            match purpose {
+                Purpose::OpenViews(_, asks) => ranges.extend(asks.iter().map(|ask| ask.range)),
+                Purpose::CompareTheirs(_, views) => ranges.extend(views.iter().map(|view| view.range)),
+                Purpose::Pair(_, items) => positions += items.len(),
+                Purpose::MineOnly(_, range) => ranges.push(*range),
+                Purpose::Mine(_, elements) => positions += elements.len(),
+                Purpose::Offer(_, places, _) => positions += places.len(),
+                Purpose::OfferWhole(_, parts) => ranges.extend(parts),
+                Purpose::Subtract(_, seen, _) => ranges.extend(seen.iter().map(|seen| seen.range)),
+                _ => {}
+            }
+        }
+        (ranges, positions)
+    }
+
     pub(super) fn stop(&mut self) {
         let coverage = self.coverage();
         let verdict = if coverage > 0 { Verdict::Partial } else { Verdict::Undetermined };
@@ -414,11 +478,11 @@ impl Opener {
     }
 
     fn finish_at(&mut self, verdict: Verdict, reason: String, coverage_millionths: u32) {
-        if self.options.intent != Intent::Check && verdict != Verdict::Refused {
+        self.outcome.verdict = verdict;
+        if self.says_bye() {
             self.send(Message::Bye(Bye { verdict: verdict.name().into() }));
         }
         self.phase = Phase::Over;
-        self.outcome.verdict = verdict;
         self.outcome.reason = reason;
         self.outcome.coverage_millionths = coverage_millionths;
         self.outcome.counts = self.counts.clone();

@@ -1,7 +1,9 @@
 //! Two sessions in one thread over model stores, against brute force.
 
+mod brakes;
 mod lives;
 mod model;
+mod picked;
 mod sketches;
 mod versions;
 

@@ -7,6 +7,7 @@ use super::opener::{Opener, Purpose};
 use super::rounds::Phase;
 use super::{Guards, Moves, Output, SessionError};
 use crate::bounds::RANGES_PER_MESSAGE_MAX;
+use crate::brakes::Losses;
 use crate::canonical::Blob;
 use crate::dataset::{CollectionId, Profile};
 use crate::message::{Message, Transfer, Want, Written};
@@ -155,6 +156,19 @@ impl Transfers {
     pub(super) fn all_sent(&self) -> bool {
         let nothing = self.sending.is_empty() && self.wanting.is_empty() && self.applying == 0;
         nothing && self.offered.is_empty() && self.wanted.is_empty() && !self.unsynced
+    }
+
+    /// Records and ranges that are gathered and not under way.
+    pub(super) fn gathered(&self) -> usize {
+        let of = |g: &Gathered| g.ranges.len() + g.entries.len() + g.bare.len() + g.versions.len() + g.given.len();
+        self.sending.values().chain(self.wanting.values()).map(of).sum()
+    }
+
+    pub(super) fn forget_gathered(&mut self) {
+        self.sending.clear();
+        self.wanting.clear();
+        self.guards.clear();
+        self.taking.clear();
     }
 
     /// Whether this session made the commit.
@@ -311,9 +325,15 @@ impl Opener {
         self.overwrite(transfer.1, taken);
         if !records.is_empty() {
             self.transfers.applying += 1;
-            self.ask(Query::Apply(transfer.1, records), Purpose::Apply(transfer.1));
+            self.apply(transfer.1, records);
         }
         Ok(())
+    }
+
+    pub(super) fn flush_overwrites(&mut self) {
+        for (collection, overwrites) in std::mem::take(&mut self.overwrites) {
+            self.overwrite(collection, overwrites);
+        }
     }
 
     pub(super) fn overwrite(&mut self, collection: CollectionId, overwrites: Vec<Overwrite>) {
@@ -326,6 +346,7 @@ impl Opener {
 
     pub(super) fn on_applied(&mut self, collection: CollectionId, applied: Applied) {
         self.transfers.applying -= 1;
+        self.wrote_here(applied.losses);
         self.transfers.unsynced = true;
         if applied.applied > 0 {
             self.transfers.own_commits.insert(applied.commit);
@@ -365,6 +386,7 @@ impl Opener {
         self.counts.only_mine += if alone { offered } else { 0 };
         self.counts.to_theirs.offered += offered;
         add(&mut self.counts.to_theirs, written.applied, written.kept, written.moved, written.refused);
+        self.wrote_there(Losses { deleted: written.deleted, changed: written.changed });
         self.fresh += written.moved;
         self.unresolved += written.refused;
         for (key, reason) in written.samples {

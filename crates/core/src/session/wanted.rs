@@ -54,6 +54,8 @@ impl Responder {
             kept: 0,
             moved: 0,
             refused: 0,
+            deleted: 0,
+            changed: 0,
             samples: Vec::new(),
         })
     }
@@ -62,11 +64,15 @@ impl Responder {
         if applied.applied > 0 {
             self.own_commits.insert(applied.commit);
         }
+        self.meter.wrote(applied.losses);
+        self.wrote += applied.applied;
         let written = self.transfer(transfer);
         written.applied += applied.applied;
         written.kept += applied.kept;
         written.moved += applied.moved;
         written.refused += applied.refused.len() as u64;
+        written.deleted += applied.losses.deleted;
+        written.changed += applied.losses.changed;
         let room = SAMPLES_MAX - written.samples.len().min(SAMPLES_MAX);
         for (mut key, reason) in applied.refused.into_iter().take(room) {
             key.truncate(SAMPLE_BYTES_MAX);

@@ -53,7 +53,7 @@ pub(crate) fn line(difference: &Difference, swapped: bool, layout: &Layout) -> S
     format!("{sign} {key}\t{words}{flight}")
 }
 
-fn op(kind: Kind, swapped: bool) -> &'static str {
+pub(crate) fn op(kind: Kind, swapped: bool) -> &'static str {
     let a = |side: Seen| (side == Seen::Mine) != swapped;
     match kind {
         Kind::Only(side) => {

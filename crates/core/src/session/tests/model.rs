@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use crate::brakes::Loss;
 use crate::dataset::{CollectionId, DatasetId, Definition, Profile};
 use crate::difference::Difference;
 use crate::digest::{DatasetKey, Keys};
@@ -98,6 +99,11 @@ impl Model {
 
     pub(super) fn fill(&mut self, n: u32) {
         (0..n).for_each(|i| self.write(&i.to_be_bytes(), Some(i.to_le_bytes().to_vec())));
+    }
+
+    /// Holds exactly these records beside those that it has.
+    pub(super) fn put_all(&mut self, records: &BTreeMap<Vec<u8>, State>) {
+        records.iter().for_each(|(key, state)| self.set(key, state.clone()));
     }
 
     pub(super) fn write(&mut self, key: &[u8], value: Option<Vec<u8>>) {
@@ -309,6 +315,7 @@ impl Model {
                 continue;
             }
             applied.applied += 1;
+            applied.losses.add(Loss::of_states(old.as_ref(), Some(&new)));
             let _ = self.clock.observe(new.winner().version.stamp, self.now, Millis::MAX);
             self.commits.insert(record.key.clone(), self.commit + 1);
             self.set(&record.key, new);
@@ -340,7 +347,9 @@ impl Model {
             }
             let replaced = own.iter().map(|sibling| &sibling.version).chain(&seen);
             let version = Version::after(self.clock.next(self.now), Actor(self.life.actor), replaced);
-            self.set(&key, State::single(Sibling { version, content, expires }));
+            let new = State::single(Sibling { version, content, expires });
+            applied.losses.add(Loss::of_states(self.records.get(&key), Some(&new)));
+            self.set(&key, new);
             self.commits.insert(key, self.commit + 1);
             applied.applied += 1;
         }
@@ -427,18 +436,20 @@ impl Model {
 pub(super) struct World {
     pub(super) rights: Rights,
     pub(super) writers: Option<u64>,
+    /// What the responder lets itself lose.
+    pub(super) brakes: Option<crate::brakes::Brakes>,
     /// How often the opener's store is written just after it asked for roots.
     pub(super) late: u8,
 }
 
 impl World {
     pub(super) fn quiet() -> World {
-        World { rights: Rights::ALL, writers: None, late: 0 }
+        World { rights: Rights::ALL, writers: None, brakes: None, late: 0 }
     }
 
     /// Both sides are written while the session runs, from a seed.
     pub(super) fn written(seed: u64) -> World {
-        World { rights: Rights::ALL, writers: Some(seed | 1), late: 0 }
+        World { rights: Rights::ALL, writers: Some(seed | 1), brakes: None, late: 0 }
     }
 }
 
@@ -486,6 +497,9 @@ fn with_content(records: &[Incoming]) -> usize {
 pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: World) -> Run {
     let mut opener = a.opener(options);
     let mut responder = b.responder(world.rights);
+    if let Some(brakes) = world.brakes {
+        responder = responder.with_brakes(brakes);
+    }
     let (mut now, mut bytes, mut whole, mut found, mut plans) = (0, 0, 0, Vec::new(), Vec::new());
     let (mut flights, mut bursts) = (Flights::default(), 0);
     let (mut to_a, mut to_b): (VecDeque<Input>, VecDeque<Input>) = Default::default();

@@ -1,0 +1,340 @@
+//! One side's store in memory: answers what a session asks, keeps summaries and sketches, takes back what was written.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use reknit_core::query::{
+    Answer, Applied, Ask, Cut, Guard, Incoming, Item, Query, Recognition, Selection, Shape, VersionInfo, View,
+};
+use reknit_core::session::Guards;
+use reknit_core::sketch::{Element, KEPT_DEPTH_MAX, Sketch, cells_kept};
+use reknit_core::tree::{self, Change, is_leaf};
+use reknit_core::{Actor, Digest, Entry, Keys, Position, Range, Record, Summary};
+
+use super::{Kept, PAGE, Row, entry, version, whole};
+use crate::workload::{Id, Pair};
+
+/// One side's store, in memory.
+pub(super) struct Store {
+    pair: Arc<Pair>,
+    keys: Arc<Keys>,
+    commit: u64,
+    pub(super) root: Summary,
+    pub(super) rows: BTreeMap<Entry, Kept>,
+    /// The children of each inner node.
+    pub(super) nodes: HashMap<Range, Box<[Summary; 16]>>,
+    /// The cells of each range that keeps some.
+    pub(super) sketches: HashMap<Range, Sketch>,
+    /// What a session applied and what is not yet in rows and tree: what was there, and what will be there.
+    pub(super) pending: HashMap<Vec<u8>, (Option<Row>, Option<Row>)>,
+    /// What sessions replaced, to be taken back.
+    written: Vec<(Option<Row>, Option<Row>)>,
+}
+
+impl Store {
+    pub(super) fn new(pair: Arc<Pair>, keys: Arc<Keys>) -> Store {
+        let (rows, nodes, sketches) = Default::default();
+        Store {
+            pair,
+            keys,
+            commit: 1,
+            root: Summary::EMPTY,
+            rows,
+            nodes,
+            sketches,
+            pending: HashMap::new(),
+            written: Vec::new(),
+        }
+    }
+
+    pub(super) fn build(&mut self, ready: &[Row]) {
+        self.rows = ready.iter().copied().collect();
+        let entries: Vec<Entry> = ready.iter().map(|(entry, _)| *entry).collect();
+        let mut nodes = HashMap::new();
+        self.root = self.keys.build(Range::ALL, &entries, &mut |part, summary| put_node(&mut nodes, part, summary));
+        self.nodes = nodes;
+        self.sketches.clear();
+        self.build_sketches(Range::ALL, &entries);
+    }
+
+    fn build_sketches(&mut self, range: Range, entries: &[Entry]) {
+        let cells = cells_kept(range.depth(), entries.len() as u64);
+        if cells > 0 {
+            let mut sketch = Sketch::new(cells);
+            entries.iter().for_each(|entry| sketch.add(Element::of(entry)));
+            self.sketches.insert(range, sketch);
+        }
+        if range.depth() < KEPT_DEPTH_MAX {
+            for same in entries.chunk_by(|a, b| range.digit(a.position) == range.digit(b.position)) {
+                self.build_sketches(range.child(range.digit(same[0].position)), same);
+            }
+        }
+    }
+
+    fn cut(&self) -> Cut {
+        Cut { commit: self.commit, roots: vec![self.root] }
+    }
+
+    pub(super) fn answer(&mut self, query: Query) -> Answer {
+        match query {
+            Query::Cut | Query::Introduce => Answer::Cut(self.cut()),
+            Query::Meet(..) => Answer::Met(self.cut(), Vec::new()),
+            Query::Confirm(..) => Answer::Confirmed,
+            Query::Recognise(..) => Answer::Recognised(Recognition::Same),
+            Query::Views(_, asks) => Answer::Views(asks.iter().map(|ask| self.view(ask)).collect()),
+            Query::Items(_, ranges) => {
+                let within = |range: Range| self.within(range).map(|(_, record)| self.item(record));
+                Answer::Items(sorted(ranges.into_iter().flat_map(within).collect()))
+            }
+            Query::Sketches(_, ranges, cells) => {
+                Answer::Sketches(ranges.iter().map(|range| self.sketch(*range, cells)).collect())
+            }
+            Query::Rests(_, ranges) => {
+                Answer::Rests(ranges.iter().map(|(range, parts)| self.rest(*range, parts)).collect())
+            }
+            Query::List(_, range, after) => self.list(range, after),
+            Query::Apply(_, batch) => Answer::Applied(self.apply(batch)),
+            Query::Overwrite(..) => unreachable!("only a mirror writes versions of its own"),
+            Query::Sync => Answer::Synced,
+        }
+    }
+
+    fn within(&self, range: Range) -> impl Iterator<Item = (&Entry, &Kept)> {
+        let lowest = Entry { position: range.first(), digest: Digest::ZERO };
+        let highest = Entry { position: range.last(), digest: Digest([255; 32]) };
+        self.rows.range(lowest..=highest)
+    }
+
+    fn entries_of(&self, range: Range) -> Vec<Entry> {
+        self.within(range).map(|(entry, _)| *entry).collect()
+    }
+
+    fn view(&self, ask: &Ask) -> View {
+        let range = ask.range;
+        let summary = self.summary(range);
+        let shape = if summary.is_empty() {
+            Shape::Empty
+        } else if is_leaf(range, summary.count) {
+            Shape::Leaf(self.entries_of(range))
+        } else {
+            Shape::Inner(self.parts(range, summary, ask.levels))
+        };
+        View { range, summary, shape }
+    }
+
+    /// The summary of any range, also below a leaf.
+    fn summary(&self, range: Range) -> Summary {
+        let Some(parent) = range.parent() else { return self.root };
+        match self.nodes.get(&parent) {
+            Some(children) => children[usize::from(parent.digit(range.first()))],
+            None => self.keys.build(range, &self.entries_of(range), &mut |_, _| {}),
+        }
+    }
+
+    /// The first cells that are kept of a range.
+    fn sketch(&self, range: Range, cells: usize) -> Sketch {
+        let kept = self.sketches.get(&range).map_or(&[][..], Sketch::cells);
+        Sketch::from_cells(kept[..kept.len().min(cells)].to_vec())
+    }
+
+    /// What a range is worth without some parts.
+    fn rest(&self, range: Range, parts: &[Range]) -> Summary {
+        let Ok(rest) = tree::rest(&self.keys, self, range, self.summary(range), parts);
+        rest
+    }
+
+    fn parts(&self, range: Range, summary: Summary, levels: u8) -> Vec<Summary> {
+        match (levels, self.nodes.get(&range)) {
+            (0, _) => vec![summary],
+            (_, Some(children)) => {
+                let below =
+                    |(digit, child): (usize, &Summary)| self.parts(range.child(digit as u8), *child, levels - 1);
+                children.iter().enumerate().flat_map(below).collect()
+            }
+            _ if summary.is_empty() => vec![Summary::EMPTY; 1 << (4 * levels)],
+            (_, None) => (0..1 << (4 * levels)).map(|i| self.summary(range.descendant(levels, i))).collect(),
+        }
+    }
+
+    fn item(&self, record: &Kept) -> Item {
+        let value = self.pair.value(&record.key, record.version);
+        let content = Some(self.keys.content(&value));
+        let entry = entry(&self.keys, &self.pair, record);
+        let info = VersionInfo { version: version(record), content, bytes: value.len() as u64, expires: None };
+        let (position, digest) = (entry.position, Some(entry.digest));
+        Item { position, key: record.key.to_vec(), digest, versions: vec![info], commit: 1 }
+    }
+
+    fn list(&self, range: Range, after: Option<(Position, Vec<u8>)>) -> Answer {
+        let lowest = after.as_ref().map_or(range.first(), |(position, _)| *position);
+        let highest = Entry { position: range.last(), digest: Digest([255; 32]) };
+        let rows = self.rows.range(Entry { position: lowest, digest: Digest::ZERO }..=highest);
+        let beyond = |record: &Kept, entry: &Entry| {
+            after.as_ref().is_none_or(|(position, key)| (entry.position, &record.key[..]) > (*position, &key[..]))
+        };
+        let rest = rows.filter(|(entry, record)| beyond(record, entry));
+        let mut items = sorted(rest.take(PAGE + 1).map(|(_, record)| self.item(record)).collect());
+        let more = items.len() > PAGE;
+        items.truncate(PAGE);
+        let next = items.last().filter(|_| more).map(|item| (item.position, item.key.clone()));
+        Answer::Listed(items, next)
+    }
+
+    /// The records of a stream, each with its guard, and its id if it travels with its content.
+    pub(super) fn stream(&self, selections: &[Selection], guards: &Guards) -> Vec<(Option<Id>, Incoming)> {
+        assert_eq!(*guards, Guards::Join, "versioned records are joined");
+        let (mut records, mut bare): (Vec<&Kept>, Vec<&Kept>) = Default::default();
+        let named = |(position, short): &(Position, u64)| {
+            let mut there = self.within(Range::of(*position, 16));
+            there.find(|(entry, _)| entry.digest.short() == *short).expect("nothing moves while a session runs").1
+        };
+        for selection in selections {
+            match selection {
+                Selection::Range(range) => records.extend(self.within(*range).map(|(_, record)| record)),
+                Selection::Elements(bits, elements) => records.extend(elements.iter().map(|element| {
+                    let named = |(entry, _): &(&Entry, &Kept)| Element::of(entry).cut(*bits) == *element;
+                    let mut found = self.within(element.range()).filter(named);
+                    let record = found.next().expect("nothing moves while a session runs").1;
+                    assert!(found.next().is_none(), "an element that tells two records");
+                    record
+                })),
+                Selection::Versions { .. } => unreachable!("only the newest version is kept"),
+                Selection::Bare(entries) => bare.extend(entries.iter().map(named)),
+                Selection::Entries(entries) => records.extend(entries.iter().map(named)),
+            }
+        }
+        let incoming = |record: &Kept, guard| Incoming { record: whole(&self.pair, record), guard };
+        let id = |record: &Kept| self.pair.id(&record.key, record.version);
+        let records = records.into_iter().map(|record| (Some(id(record)), incoming(record, Guard::Join)));
+        records.chain(bare.into_iter().map(|record| (None, incoming(record, Guard::Bare)))).collect()
+    }
+
+    fn apply(&mut self, batch: Vec<Incoming>) -> Applied {
+        let size = batch.len() as u64;
+        let (mut applied, mut moved) = (0, 0);
+        for Incoming { record: Record { key, state }, guard } in batch {
+            // No two versions of a key have one content: what seemed the same was not.
+            if guard == Guard::Bare {
+                moved += 1;
+                continue;
+            }
+            if self.pending.contains_key(&key) {
+                self.settle();
+            }
+            let version = &state.winner().version;
+            let replaces = version.seen.seen(Actor(1)).map_or(0, |stamp| stamp.0);
+            let own = key.as_slice().try_into().expect("keys of the workload have one length");
+            let new = Kept { key: own, version: version.stamp.0, replaces };
+            let after = entry(&self.keys, &self.pair, &new);
+            let there = |(_, record): &(&Entry, &Kept)| record.key == new.key;
+            let old = self.within(Range::of(after.position, 16)).find(there).map(|(entry, record)| (*entry, *record));
+            if old.is_none_or(|(_, old)| old.version < new.version) {
+                applied += 1;
+                self.pending.insert(key, (old, Some((after, new))));
+            }
+        }
+        self.commit += u64::from(applied > 0);
+        Applied { applied, moved, kept: size - applied - moved, commit: self.commit, ..Applied::default() }
+    }
+
+    /// Replaces rows, and lays the change over the tree.
+    pub(super) fn replace(&mut self, rows: Vec<(Option<Row>, Option<Row>)>) {
+        let change = |(before, after): &(Option<Row>, Option<Row>)| {
+            let position = after.or(*before).expect("something changes").0.position;
+            let digest = |row: &Option<Row>| row.map(|(entry, _)| entry.digest);
+            Change { position, before: digest(before), after: digest(after) }
+        };
+        let changes = rows.iter().map(change).collect();
+        let update = tree::update(&self.keys, &*self, self.root, changes).expect("tree and rows agree");
+        self.root = update.root;
+        for (part, summary) in update.nodes {
+            put_node(&mut self.nodes, part, summary.unwrap_or(Summary::EMPTY));
+        }
+        for (before, after) in &rows {
+            before.map(|(entry, _)| self.rows.remove(&entry));
+            after.map(|(entry, kept)| self.rows.insert(entry, kept));
+        }
+        self.update_sketches(&rows);
+    }
+
+    /// Lays changes over the sketches; a range whose count calls for another number of cells is summed anew, and so is
+    /// everything if much has changed.
+    fn update_sketches(&mut self, rows: &[(Option<Row>, Option<Row>)]) {
+        if rows.len() > self.rows.len() / 8 {
+            let entries: Vec<Entry> = self.rows.keys().copied().collect();
+            self.sketches.clear();
+            return self.build_sketches(Range::ALL, &entries);
+        }
+        let changes = rows.iter().flat_map(|(before, after)| [(before, -1), (after, 1)]);
+        let changes: Vec<(Entry, i64)> = changes.filter_map(|(row, sign)| Some((row.as_ref()?.0, sign))).collect();
+        for depth in 0..=KEPT_DEPTH_MAX {
+            for (entry, sign) in &changes {
+                let range = Range::of(entry.position, depth);
+                let kept = cells_kept(depth, self.summary(range).count);
+                let sketch = self.sketches.get_mut(&range);
+                match sketch {
+                    Some(sketch) if sketch.cells().len() == kept => sketch.lay(Element::of(entry), *sign),
+                    None if kept == 0 => {}
+                    _ => {
+                        self.sketches.remove(&range);
+                    }
+                }
+            }
+            let ranges: BTreeSet<Range> = changes.iter().map(|(entry, _)| Range::of(entry.position, depth)).collect();
+            for range in ranges {
+                let kept = cells_kept(depth, self.summary(range).count);
+                if kept > 0 && !self.sketches.contains_key(&range) {
+                    let mut sketch = Sketch::new(kept);
+                    self.within(range).for_each(|(entry, _)| sketch.add(Element::of(entry)));
+                    self.sketches.insert(range, sketch);
+                }
+            }
+        }
+    }
+
+    /// Writes what was applied, in one batch.
+    pub(super) fn settle(&mut self) {
+        let pending = std::mem::take(&mut self.pending);
+        if !pending.is_empty() {
+            let rows: Vec<(Option<Row>, Option<Row>)> = pending.into_values().collect();
+            self.written.extend(rows.iter().copied());
+            self.replace(rows);
+        }
+    }
+
+    /// Undoes what sessions wrote.
+    pub(super) fn take_back(&mut self) {
+        self.settle();
+        let written = std::mem::take(&mut self.written);
+        self.replace(written.into_iter().map(|(before, after)| (after, before)).collect());
+        self.commit = 1;
+    }
+}
+
+impl tree::Nodes for Store {
+    type Error = Infallible;
+
+    fn children(&self, range: Range) -> Result<[Summary; 16], Infallible> {
+        Ok(**self.nodes.get(&range).expect("an inner node has children"))
+    }
+
+    fn entries(&self, range: Range) -> Result<Vec<Entry>, Infallible> {
+        Ok(self.entries_of(range))
+    }
+}
+
+/// Keeps a summary with its parent; a parent without children is no inner node any more.
+fn put_node(nodes: &mut HashMap<Range, Box<[Summary; 16]>>, part: Range, summary: Summary) {
+    let parent = part.parent().expect("the root is kept apart");
+    let children = nodes.entry(parent).or_insert_with(|| Box::new([Summary::EMPTY; 16]));
+    children[usize::from(parent.digit(part.first()))] = summary;
+    if children.iter().all(Summary::is_empty) {
+        nodes.remove(&parent);
+    }
+}
+
+fn sorted(mut items: Vec<Item>) -> Vec<Item> {
+    items.sort_by(|a, b| (a.position, &a.key).cmp(&(b.position, &b.key)));
+    items
+}

@@ -1,0 +1,75 @@
+//! What can be typed of repairs: which side, how far, and carrying out a plan.
+//!
+//! What it means is said in the files of the commands.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+use super::Sides;
+
+#[derive(Debug, Args, Serialize, Deserialize)]
+#[command(
+    after_help = "Examples:\n  reknit repair a b                      what it would do\n  reknit repair a b --apply\n  reknit repair a b --to b --apply       only b is written\n  reknit repair a b --to b --mirror --apply   b becomes exactly a\n  reknit repair a b --plan night.plan    writes down what it would do, for: reknit apply night.plan a b"
+)]
+pub(crate) struct Repair {
+    #[command(flatten)]
+    pub(crate) sides: Sides,
+    /// Which side is written
+    #[arg(long, env = "REKNIT_TO", value_enum, default_value_t = To::Both)]
+    pub(crate) to: To,
+    /// Make that side exactly the other: overwrites and deletes, as new versions
+    #[arg(long, env = "REKNIT_MIRROR")]
+    pub(crate) mirror: bool,
+    /// Write; without it nothing is written
+    #[arg(long, env = "REKNIT_APPLY")]
+    pub(crate) apply: bool,
+    /// Write what it would do to this file (0600), for: reknit apply FILE A B
+    #[arg(long, env = "REKNIT_PLAN", value_name = "FILE")]
+    pub(crate) plan: Option<PathBuf>,
+    /// Put the values of sides that are directories in the plan too
+    #[arg(long, env = "REKNIT_VALUES")]
+    pub(crate) values: bool,
+    #[command(flatten)]
+    pub(crate) brakes: BrakeFlags,
+}
+
+/// Which side a repair writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum To {
+    /// Only the first.
+    A,
+    /// Only the second.
+    B,
+    /// Both.
+    Both,
+}
+
+/// What each written side may lose.
+#[derive(Debug, Args, Serialize, Deserialize)]
+pub(crate) struct BrakeFlags {
+    /// Refuse what would delete more records of a side, by number or share [default: 10%, but 10 at least and 10000 at most]
+    #[arg(long, env = "REKNIT_MAX_DELETE", value_name = "N|P%")]
+    pub(crate) max_delete: Option<String>,
+    /// Refuse what would overwrite more records of a side, by number or share [default: 20%, but 100 at least]
+    #[arg(long, env = "REKNIT_MAX_CHANGE", value_name = "N|P%")]
+    pub(crate) max_change: Option<String>,
+}
+
+#[derive(Debug, Args, Serialize, Deserialize)]
+#[command(
+    after_help = "Examples:\n  reknit apply night.plan a b\n  reknit apply night.plan a quic://PEER@host/a --max-age 3d"
+)]
+pub(crate) struct Apply {
+    /// The plan
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) sides: Sides,
+    /// Refuse a plan that was made longer ago
+    #[arg(long, env = "REKNIT_MAX_AGE", value_name = "TIME", default_value = "1d")]
+    pub(crate) max_age: String,
+    #[command(flatten)]
+    pub(crate) brakes: BrakeFlags,
+}

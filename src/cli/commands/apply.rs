@@ -1,0 +1,307 @@
+//! `reknit apply FILE A B`: carries out a plan, each key only if it still is what the plan saw.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reknit_core::Definition;
+use reknit_core::brakes::{Brakes, Losses, SAMPLES_MAX};
+use reknit_core::session::{Intent, Moves, PICKED_MAX, Picked, PickedKey, Verdict};
+use serde_json::{Map, Value, json};
+
+use super::dataset::unhex;
+use super::plan::Here;
+use super::sides::brakes::TooMuch;
+use super::sides::{self, Ran};
+use crate::cli::args::{Apply, To};
+use crate::cli::env::Env;
+use crate::cli::output::{Printer, fields};
+use crate::cli::plans::{self, Header, Key, PlanReader, Tally};
+use crate::cli::units::{parse_duration, show_count, show_duration};
+use crate::cli::{CliError, Exit, verdicts};
+use crate::node::Home;
+
+/// A plan whose seals all hold.
+struct Plan {
+    header: Header,
+    tally: Tally,
+    /// Some keys of each side that will be deleted, and that will be overwritten.
+    samples: [[Vec<String>; 2]; 2],
+}
+
+/// What became of the plan's keys.
+#[derive(Default)]
+struct Sum {
+    keys: u64,
+    skipped: Vec<(usize, Vec<u8>)>,
+    moved: u64,
+    refused: u64,
+    to_a: Moves,
+    to_b: Moves,
+    runs: Vec<(String, String)>,
+}
+
+pub(crate) fn run(args: &Apply, env: &mut Env) -> Result<Exit, CliError> {
+    let path = env.path(&args.file);
+    let home = env.home()?;
+    let brakes = sides::brakes::typed(&args.brakes)?;
+    let plan = read(&path, &home)?;
+    let age = Duration::from_millis(verdicts::now_ms().saturating_sub(plan.header.made_at_ms));
+    let made = format!(
+        "plan {} of {} keys, made {} ago by {} of a = {} and b = {}",
+        plan.header.id,
+        show_count(plan.tally.keys),
+        show_duration(age),
+        plan.header.made_by,
+        plan.header.a,
+        plan.header.b
+    );
+    if !env.global.quiet {
+        writeln!(env.err, "reknit: {made}")?;
+    }
+    if age > parse_duration(&args.max_age)? {
+        let message = format!("the {made}, is older than {}; make another, or say --max-age", args.max_age);
+        return Err(CliError::refused("plan.old", message));
+    }
+    if plans::is_applied(&home, &plan.header.id)?.is_some() {
+        return Err(CliError::refused("plan.applied", format!("the {made}, was carried out already")));
+    }
+    let here = Here::open(env, &args.sides)?;
+    let Some(store) = here.any() else { return Err(CliError::new("defect", "no side is here")) };
+    let definition = store.definition().clone();
+    fits(&plan, &definition, args)?;
+    if let Some(much) = too_much(&plan, &brakes) {
+        return much.tell(env, 0, fields(json!({ "plan": plan.header.id, "keys": plan.tally.keys })));
+    }
+    carry_out(args, env, &home, &path, &plan, &definition, brakes)
+}
+
+/// Reads all of the plan once: nothing is done of one that was altered anywhere.
+fn read(path: &Path, home: &Home) -> Result<Plan, CliError> {
+    let first = PlanReader::peek(path)?;
+    let me = home.identity()?.peer().to_string();
+    if let Some(by) = first["made_by"].as_str().filter(|by| *by != me) {
+        let message =
+            format!("the plan {} was made by {by}, this home is {me}: only it can carry it out", path.display());
+        return Err(CliError::refused("plan.foreign", message));
+    }
+    let mut reader = PlanReader::open(path, home)?;
+    let malformed = || CliError::refused("plan.malformed", format!("{} is no whole plan", path.display()));
+    let header = Header::parse(reader.next()?.ok_or_else(malformed)?)?;
+    let (mut last, mut keys) = (None, 0);
+    let mut samples: [[Vec<String>; 2]; 2] = Default::default();
+    while let Some(line) = reader.next()? {
+        keys += u64::from(line["t"] == "key");
+        for (side, samples) in ["loses_a", "loses_b"].into_iter().zip(&mut samples) {
+            let kind = ["deleted", "changed"].into_iter().position(|kind| line[side] == kind);
+            if let (Some(kind), Some(key)) = (kind, line["key"].as_str())
+                && samples[kind].len() < SAMPLES_MAX
+            {
+                samples[kind].push(key.into());
+            }
+        }
+        last = Some(line);
+    }
+    let tally = Tally::parse(last.ok_or_else(malformed)?)?;
+    if tally.keys != keys {
+        return Err(malformed());
+    }
+    Ok(Plan { header, tally, samples })
+}
+
+/// Whether the plan is about the dataset of these sides.
+fn fits(plan: &Plan, definition: &Definition, args: &Apply) -> Result<(), CliError> {
+    let Header { dataset, dataset_id, definition: hash, .. } = &plan.header;
+    if *dataset_id != definition.id.to_string() {
+        let message = format!("the plan is about the dataset {dataset}, the store holds {}", definition.name);
+        return Err(CliError::refused("plan.dataset", message));
+    }
+    if *hash != definition.hash().to_string() {
+        let message = format!("the definition of the dataset {dataset} has changed since the plan was made");
+        return Err(CliError::refused("plan.dataset", message));
+    }
+    if !args.sides.collections.is_empty() {
+        return Err(CliError::refused("plan.collections", "a plan says itself which collections it is about"));
+    }
+    Ok(())
+}
+
+/// A side that the whole plan would lose more than it may.
+fn too_much(plan: &Plan, brakes: &Brakes) -> Option<TooMuch> {
+    let Tally { loses_a, loses_b, records_a, records_b, .. } = &plan.tally;
+    let sides = [("a", loses_a, *records_a, *records_b), ("b", loses_b, *records_b, *records_a)];
+    for ((side, loses, records, others), [deleted, changed]) in sides.into_iter().zip(&plan.samples) {
+        let losses = Losses { deleted: loses.deleted, changed: loses.changed };
+        let allowed = Losses::allowed(brakes, records);
+        let shrank =
+            plan.header.mirror && !brakes.shrunken && others < records.div_ceil(2) && losses != Losses::default();
+        if !losses.within(&allowed) || shrank {
+            let (deleted, changed, shrunken) = (deleted.clone(), changed.clone(), shrank.then_some(others));
+            return Some(TooMuch { side, records, losses, allowed, shrunken, deleted, changed });
+        }
+    }
+    None
+}
+
+fn carry_out(
+    args: &Apply,
+    env: &mut Env,
+    home: &Home,
+    path: &Path,
+    plan: &Plan,
+    definition: &Definition,
+    brakes: Brakes,
+) -> Result<Exit, CliError> {
+    let header = &plan.header;
+    let mirror = header.mirror.then_some(header.to);
+    let to = if header.mirror { To::Both } else { header.to };
+    let mut sum = Sum::default();
+    let mut reader = PlanReader::open(path, home)?;
+    let mut last: Option<Ran> = None;
+    let mut exit = Exit::Done;
+    loop {
+        let keys = some(&mut reader, definition)?;
+        if keys.is_empty() {
+            break;
+        }
+        sum.keys += keys.len() as u64;
+        let name = header.id.clone();
+        let picked = move |swapped: bool| {
+            let key = |key: &Ready| {
+                let (mine, theirs) = if swapped { (key.b, key.a) } else { (key.a, key.b) };
+                PickedKey { collection: key.collection, key: key.key.clone(), mine, theirs }
+            };
+            Arc::new(Picked { name: name.clone(), keys: keys.iter().map(key).collect() })
+        };
+        let asked = sides::Asked { mirror, brakes: Some(brakes), picked: Some(Box::new(picked)) };
+        let ran = sides::run(
+            env,
+            &args.sides,
+            |swapped| Intent::Repair(sides::direction(to, swapped)),
+            asked,
+            &mut |_, _| {},
+        )?;
+        if let Some(braked) = &ran.report.outcome.braked {
+            return sides::brakes::stopped(env, &ran, braked, sum.to_a.applied + sum.to_b.applied);
+        }
+        sum.add(&ran);
+        exit = ran.exit();
+        last = Some(ran);
+        if !matches!(exit, Exit::Done | Exit::Differs) {
+            break;
+        }
+    }
+    let Some(ran) = last else {
+        return Printer::new(env).end(Exit::Done, "the plan has no keys; wrote 0 records", Map::new());
+    };
+    if matches!(exit, Exit::Done | Exit::Differs) {
+        plans::note_applied(home, &header.id)?;
+        exit = if sum.applied() == plan.tally.keys { Exit::Done } else { Exit::Differs };
+    }
+    tell(args, env, plan, &ran, &sum, exit)
+}
+
+/// A key as it stands in the plan.
+struct Ready {
+    collection: reknit_core::CollectionId,
+    key: Vec<u8>,
+    a: Option<u64>,
+    b: Option<u64>,
+}
+
+/// The next keys, as many as one session takes.
+fn some(reader: &mut PlanReader, definition: &Definition) -> Result<Vec<Ready>, CliError> {
+    let mut keys = Vec::new();
+    while keys.len() < PICKED_MAX
+        && let Some(line) = reader.next()?
+    {
+        if line["t"] != "key" {
+            continue;
+        }
+        let Key { collection, key_hex, entry_a, entry_b, .. } = Key::parse(line)?;
+        let malformed = || CliError::refused("plan.malformed", format!("the plan is of another release: {key_hex}"));
+        let entry = |entry: Option<String>| {
+            entry.map(|digits| u64::from_str_radix(&digits, 16).map_err(|_| malformed())).transpose()
+        };
+        let (a, b) = (entry(entry_a)?, entry(entry_b)?);
+        let key = unhex(&key_hex).ok_or_else(malformed)?;
+        let collection = definition.collection(&collection).ok_or_else(malformed)?;
+        keys.push(Ready { collection, key, a, b });
+    }
+    Ok(keys)
+}
+
+impl Sum {
+    fn add(&mut self, ran: &Ran) {
+        let outcome = &ran.report.outcome;
+        let (a, b) = ran.moves();
+        for (sum, moves) in [(&mut self.to_a, a), (&mut self.to_b, b)] {
+            sum.offered += moves.offered;
+            sum.applied += moves.applied;
+            sum.kept += moves.kept;
+            sum.moved += moves.moved;
+            sum.refused += moves.refused;
+        }
+        self.moved += a.moved + b.moved;
+        self.refused += a.refused + b.refused;
+        self.skipped.extend(outcome.skipped.iter().map(|(c, key)| (usize::from(c.0), key.clone())));
+        let (run_a, run_b) = ran.runs();
+        for (side, run) in [("a", run_a), ("b", run_b)] {
+            self.runs.extend(run.map(|run| (side.to_string(), run.to_string())));
+        }
+    }
+
+    /// Keys that moved: before they were looked at, or just after.
+    fn skipped(&self) -> u64 {
+        self.skipped.len() as u64 + self.moved
+    }
+
+    fn applied(&self) -> u64 {
+        self.keys.saturating_sub(self.skipped() + self.refused)
+    }
+}
+
+fn tell(args: &Apply, env: &mut Env, plan: &Plan, ran: &Ran, sum: &Sum, exit: Exit) -> Result<Exit, CliError> {
+    let outcome = &ran.report.outcome;
+    let mut printer = Printer::new(env);
+    for (collection, key) in &sum.skipped {
+        let name = ran.collections.get(*collection).cloned().unwrap_or_default();
+        let shown = ran.layout.show_key(key);
+        printer.item(
+            || format!("skipped {shown}: it has moved since the plan was made"),
+            || json!({ "t": "skipped", "collection": name, "key": shown, "key_hex": crate::cli::records::hex(key) }),
+        )?;
+    }
+    let wrote = sum.to_a.applied + sum.to_b.applied;
+    let unsure = matches!(outcome.verdict, Verdict::Undetermined | Verdict::Partial);
+    let left = plan.tally.keys - sum.keys.min(plan.tally.keys);
+    let mut text = format!(
+        "carried out {} of {} keys, {} skipped since they moved, {} failed; wrote {} records to a and {} to b",
+        show_count(sum.applied()),
+        show_count(plan.tally.keys),
+        show_count(sum.skipped()),
+        show_count(sum.refused),
+        show_count(sum.to_a.applied),
+        show_count(sum.to_b.applied),
+    );
+    if unsure {
+        text = format!(
+            "{}; {text}; {} keys were not looked at, the same command goes on",
+            ran.verdict(),
+            show_count(left)
+        );
+    }
+    for (side, run) in &sum.runs {
+        let side = if side == "a" { &args.sides.a } else { &args.sides.b };
+        text.push_str(&format!("\nto undo it in {side}: reknit runs undo {side} {run}"));
+    }
+    let moves = |m: Moves| json!({ "offered": m.offered, "applied": m.applied, "kept": m.kept, "moved": m.moved, "refused": m.refused });
+    let mut summary: Map<String, Value> = ran.summary();
+    summary.extend(fields(json!({
+        "plan": plan.header.id, "made_by": plan.header.made_by, "made_at_ms": plan.header.made_at_ms,
+        "keys": plan.tally.keys, "carried_out": sum.applied(), "skipped": sum.skipped(), "failed": sum.refused,
+        "to_a": moves(sum.to_a), "to_b": moves(sum.to_b), "wrote": wrote,
+    })));
+    printer.end(exit, &text, summary)
+}

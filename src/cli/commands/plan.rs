@@ -1,0 +1,257 @@
+//! `reknit repair A B --plan FILE`: writes down what a repair would do, a line each, for `reknit apply`.
+
+use reknit_core::brakes::Loss;
+use reknit_core::difference::{Difference, Resolution, Side as Seen};
+use reknit_core::session::{Intent, Verdict};
+use reknit_core::{CollectionId, Definition};
+use serde_json::{Value, json};
+
+use super::{diff, sides};
+use crate::cli::args::{Repair, To};
+use crate::cli::env::Env;
+use crate::cli::format::Layout;
+use crate::cli::output::Printer;
+use crate::cli::plans::{self, Header, Key, Loses, PlanWriter, Tally};
+use crate::cli::records::hex;
+use crate::cli::units::show_count;
+use crate::cli::{CliError, Exit, verdicts};
+use crate::store::Store;
+
+/// Bytes of a value as it is shown; longer ones are left out.
+const VALUE_BYTES_MAX: usize = 1 << 20;
+
+/// The stores of two sides that are here, kept open for what else is done with them.
+pub(super) struct Here {
+    pub(super) a: Option<Store>,
+    pub(super) b: Option<Store>,
+}
+
+impl Here {
+    /// Opens those sides that are directories; at least one must be.
+    pub(super) fn open(env: &mut Env, sides: &crate::cli::args::Sides) -> Result<Here, CliError> {
+        let mut open = |typed: &str| -> Result<Option<Store>, CliError> {
+            if typed.contains("://") {
+                return Ok(None);
+            }
+            let store = env.store(typed.as_ref())?;
+            if let Ok(path) = env.path(typed.as_ref()).canonicalize() {
+                env.open.insert(path, store.clone());
+            }
+            Ok(Some(store))
+        };
+        let here = Here { a: open(&sides.a)?, b: open(&sides.b)? };
+        if here.any().is_none() {
+            let message = "a plan needs one side that is a directory; run the command on one of the two nodes";
+            return Err(CliError::new("plan.two-addresses", message));
+        }
+        Ok(here)
+    }
+
+    pub(super) fn any(&self) -> Option<&Store> {
+        self.a.as_ref().or(self.b.as_ref())
+    }
+}
+
+/// What becomes of lines on the way to the file.
+struct Writing {
+    plan: PlanWriter,
+    tally: Tally,
+    /// The first error; nothing is written after it.
+    failed: Option<CliError>,
+}
+
+/// What the lines follow from.
+struct Made<'a> {
+    args: &'a Repair,
+    definition: &'a Definition,
+    layout: &'a Layout,
+    here: &'a Here,
+}
+
+pub(super) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
+    let Some(file) = &args.plan else { return Err(CliError::new("defect", "there is no file for the plan")) };
+    if args.apply {
+        let message = "--plan writes down what --apply would do; give one of them";
+        return Err(CliError::refused("plan.and-apply", message));
+    }
+    let path = env.path(file);
+    let home = env.home()?;
+    let here = Here::open(env, &args.sides)?;
+    let Some(store) = here.any() else { return Err(CliError::new("defect", "no side is here")) };
+    let (definition, layout) = (store.definition().clone(), env.layout(store)?);
+    let mut plan = PlanWriter::create(&path, &home)?;
+    let header = header(args, env, &definition, &home.identity()?.peer().to_string())?;
+    plan.line(&value(&header)?)?;
+    let made = Made { args, definition: &definition, layout: &layout, here: &here };
+    let mut writing = Writing { plan, tally: empty(), failed: None };
+    let mut found = |difference: &Difference, swapped: bool| {
+        if writing.failed.is_none()
+            && let Err(error) = made.put(&mut writing, difference, swapped)
+        {
+            writing.failed = Some(error);
+        }
+    };
+    let ran = sides::run(env, &args.sides, |_| Intent::Diff, sides::Asked::default(), &mut found)?;
+    let Writing { plan, mut tally, failed } = writing;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let outcome = &ran.report.outcome;
+    let mut summary = ran.summary();
+    summary.insert("applied".into(), json!(false));
+    let text = format!("{}{} ({})", ran.verdict(), diff::described(&ran), ran.cost());
+    if outcome.verdict != Verdict::Differs {
+        // Nothing is left of the file: there is nothing to do, or nothing to rely on.
+        let text = format!("{text}; no plan was written, wrote 0 records");
+        return Printer::new(env).end(ran.exit(), &text, summary);
+    }
+    let order = |(mine, theirs)| if ran.swapped { (theirs, mine) } else { (mine, theirs) };
+    let (a, b) =
+        if ran.swapped { (outcome.root_theirs, outcome.root_mine) } else { (outcome.root_mine, outcome.root_theirs) };
+    (tally.records_a, tally.records_b) = (a.count, b.count);
+    (tally.root_a, tally.root_b) = (a.digest.to_string(), b.digest.to_string());
+    (tally.cut_a, tally.cut_b) = order((outcome.cut_mine.commit, outcome.cut_theirs));
+    plan.finish(&value(&tally)?)?;
+    summary.insert("plan".into(), json!(header.id));
+    summary.insert("file".into(), json!(path.display().to_string()));
+    summary.insert("keys".into(), json!(tally.keys));
+    summary.insert("would_write".into(), json!({ "a": tally.writes_a, "b": tally.writes_b, "left": tally.left }));
+    let text = format!(
+        "{text}\nplan {} of {} keys: {} records to a and {} to b; wrote 0 records\nto carry it out: reknit apply {} {} {}",
+        header.id,
+        show_count(tally.keys),
+        show_count(tally.writes_a),
+        show_count(tally.writes_b),
+        file.display(),
+        args.sides.a,
+        args.sides.b,
+    );
+    Printer::new(env).end(ran.exit(), &text, summary)
+}
+
+fn header(args: &Repair, env: &Env, definition: &Definition, made_by: &str) -> Result<Header, CliError> {
+    let named = |name: &String| args.sides.collections.is_empty() || args.sides.collections.contains(name);
+    let collections = definition.collections.iter().filter(|collection| named(&collection.name));
+    Ok(Header {
+        t: "plan".into(),
+        format: plans::FORMAT,
+        id: plans::new_id()?,
+        made_by: made_by.into(),
+        made_at_ms: verdicts::now_ms(),
+        dataset: definition.name.clone(),
+        dataset_id: definition.id.to_string(),
+        definition: definition.hash().to_string(),
+        collections: collections.map(|collection| (collection.name.clone(), collection.policy.clone())).collect(),
+        a: sides::full(env, &args.sides.a),
+        b: sides::full(env, &args.sides.b),
+        to: args.to,
+        mirror: args.mirror,
+        values: args.values,
+    })
+}
+
+fn empty() -> Tally {
+    let (loses_a, loses_b) = (Loses::default(), Loses::default());
+    let (root_a, root_b) = Default::default();
+    Tally {
+        t: "end".into(),
+        keys: 0,
+        left: 0,
+        in_flight: 0,
+        writes_a: 0,
+        writes_b: 0,
+        loses_a,
+        loses_b,
+        records_a: 0,
+        records_b: 0,
+        root_a,
+        root_b,
+        cut_a: 0,
+        cut_b: 0,
+    }
+}
+
+fn value(line: &impl serde::Serialize) -> Result<Value, CliError> {
+    serde_json::to_value(line).map_err(|error| CliError::new("defect", error.to_string()))
+}
+
+impl Made<'_> {
+    /// Puts one difference in the plan, if the repair would do anything about it.
+    fn put(&self, writing: &mut Writing, d: &Difference, swapped: bool) -> Result<(), CliError> {
+        let tally = &mut writing.tally;
+        if !d.stable {
+            tally.in_flight += 1;
+            return Ok(());
+        }
+        let how = self.resolution(d.collection, swapped);
+        let order = |mine, theirs| if swapped { (theirs, mine) } else { (mine, theirs) };
+        let (mine, theirs) = d.writes(&how);
+        let (a, b) = order(mine, theirs);
+        let write = match (a, b) {
+            (false, false) => {
+                tally.left += 1;
+                return Ok(());
+            }
+            (true, false) => To::A,
+            (false, true) => To::B,
+            (true, true) => To::Both,
+        };
+        let (side_a, side_b) = if swapped { (Seen::Theirs, Seen::Mine) } else { (Seen::Mine, Seen::Theirs) };
+        let (loss_a, loss_b) = (d.loss(side_a, &how), d.loss(side_b, &how));
+        tally.keys += 1;
+        tally.writes_a += u64::from(a);
+        tally.writes_b += u64::from(b);
+        tally.loses_a.add(loss_a);
+        tally.loses_b.add(loss_b);
+        let entry = |entry: Option<u64>| entry.map(|short| format!("{short:016x}"));
+        let entries = d.entries.map(entry);
+        let [mine, theirs] = entries;
+        let (entry_a, entry_b) = if swapped { (theirs, mine) } else { (mine, theirs) };
+        let name = &self.definition.collections[usize::from(d.collection.0)].name;
+        let shown = |store: &Option<Store>| {
+            let store = store.as_ref().filter(|_| self.args.values)?;
+            let value = store.collection(name).and_then(|collection| collection.get(&d.key)).ok().flatten()?;
+            Some(self.layout.show_value(&value)).filter(|value| value.len() <= VALUE_BYTES_MAX)
+        };
+        let key = Key {
+            t: "key".into(),
+            collection: name.clone(),
+            key: self.layout.show_key(&d.key),
+            key_hex: hex(&d.key),
+            op: sides::op(d.kind, swapped).into(),
+            write,
+            entry_a,
+            entry_b,
+            loses_a: loss_a.map(named),
+            loses_b: loss_b.map(named),
+            value_a: shown(&self.here.a),
+            value_b: shown(&self.here.b),
+        };
+        writing.plan.line(&value(&key)?)
+    }
+
+    fn resolution(&self, collection: CollectionId, swapped: bool) -> Resolution {
+        let direction = sides::direction(self.args.to, swapped);
+        Resolution {
+            mine: direction.writes(Seen::Mine),
+            theirs: direction.writes(Seen::Theirs),
+            mirror: self.args.mirror.then(|| sides::seen(self.args.to, swapped)),
+            profile: self.definition.profile,
+            keeps: self.definition.keeps(collection),
+        }
+    }
+}
+
+impl Loses {
+    fn add(&mut self, loss: Option<Loss>) {
+        self.deleted += u64::from(loss == Some(Loss::Deleted));
+        self.changed += u64::from(loss == Some(Loss::Changed));
+    }
+}
+
+fn named(loss: Loss) -> String {
+    match loss {
+        Loss::Deleted => "deleted".into(),
+        Loss::Changed => "changed".into(),
+    }
+}

@@ -1,0 +1,145 @@
+//! Brakes as they are typed and told: limits from flags, and what to say when one stopped a session.
+
+use std::io::Write;
+
+use reknit_core::brakes::{Braked, Brakes, Loss, Losses, SAMPLES_MAX};
+use reknit_core::difference::Side as Seen;
+use reknit_core::session::Outcome;
+use serde_json::{Map, Value, json};
+
+use super::Ran;
+use crate::cli::args::BrakeFlags;
+use crate::cli::env::Env;
+use crate::cli::output::{Printer, fields};
+use crate::cli::units::{parse_limit, show_count};
+use crate::cli::{CliError, Exit};
+
+/// The brakes that were typed.
+pub(crate) fn typed(flags: &BrakeFlags) -> Result<Brakes, CliError> {
+    let mut brakes = Brakes::default();
+    if let Some(limit) = &flags.max_delete {
+        // Whoever says how much may go has seen that a side shrank.
+        brakes = Brakes { delete: parse_limit(limit)?, shrunken: true, ..brakes };
+    }
+    if let Some(limit) = &flags.max_change {
+        brakes.change = parse_limit(limit)?;
+    }
+    Ok(brakes)
+}
+
+/// The peer's own brakes have stopped the session.
+pub(super) fn by_the_peer(outcome: &Outcome) -> CliError {
+    let wrote = show_count(outcome.counts.to_mine.applied + outcome.counts.to_theirs.applied);
+    let message = format!(
+        "{}; wrote {wrote} records before; there: reknit serve --max-delete N --max-change N lets more pass, or wait",
+        outcome.reason
+    );
+    CliError { exit: Exit::Refused, ..CliError::new("peer.brakes", message) }
+}
+
+/// What one side would lose, as it is told.
+pub(crate) struct TooMuch {
+    /// `a` or `b`.
+    pub(crate) side: &'static str,
+    /// How many records it holds.
+    pub(crate) records: u64,
+    pub(crate) losses: Losses,
+    pub(crate) allowed: Losses,
+    /// How many records the other side holds, if it shrank.
+    pub(crate) shrunken: Option<u64>,
+    /// Some of the keys that would be deleted, and that would be overwritten.
+    pub(crate) deleted: Vec<String>,
+    pub(crate) changed: Vec<String>,
+}
+
+impl TooMuch {
+    /// The flags that would let it pass.
+    fn flags(&self) -> String {
+        let mut flags = Vec::new();
+        if self.losses.deleted > self.allowed.deleted || self.shrunken.is_some() {
+            flags.push(format!("--max-delete {}", self.losses.deleted));
+        }
+        if self.losses.changed > self.allowed.changed {
+            flags.push(format!("--max-change {}", self.losses.changed));
+        }
+        flags.join(" ")
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        let deleted = self.losses.deleted > self.allowed.deleted || self.shrunken.is_some();
+        let changed = self.losses.changed > self.allowed.changed;
+        let of = |counts: bool, keys: &'_ [String]| if counts { keys.len() } else { 0 };
+        let deleted = self.deleted[..of(deleted, &self.deleted)].iter();
+        let keys = deleted.chain(&self.changed[..of(changed, &self.changed)]);
+        keys.take(SAMPLES_MAX).map(String::as_str).collect()
+    }
+
+    /// What would happen, to which keys, and how to let it.
+    pub(crate) fn message(&self, wrote: u64) -> String {
+        let mut found = Vec::new();
+        let kinds = [
+            (self.losses.deleted, self.allowed.deleted, "deleted", self.shrunken.is_some()),
+            (self.losses.changed, self.allowed.changed, "overwritten", false),
+        ];
+        for (n, most, word, always) in kinds {
+            if n > most || always {
+                let bound = if n > most { format!(", at most {} may be", show_count(most)) } else { String::new() };
+                found.push(format!("{} would be {word}{bound}", show_count(n)));
+            }
+        }
+        let other = if self.side == "a" { "b" } else { "a" };
+        let why = match self.shrunken {
+            Some(n) => format!("{other} holds {} records, fewer than half as many; ", show_count(n)),
+            None => String::new(),
+        };
+        let named = match self.keys() {
+            keys if keys.is_empty() => String::new(),
+            keys => format!("; for example {}", keys.join(", ")),
+        };
+        let (records, found, wrote) = (show_count(self.records), found.join(" and "), show_count(wrote));
+        let flags = self.flags();
+        format!(
+            "of the {records} records of {} {found}{named}; {why}to let it pass: {flags}; wrote {wrote} records",
+            self.side
+        )
+    }
+
+    /// The same for machines.
+    pub(crate) fn object(&self) -> Value {
+        json!({
+            "side": self.side, "records": self.records, "shrunken": self.shrunken, "keys": self.keys(),
+            "flags": self.flags(), "deleted": self.losses.deleted, "max_delete": self.allowed.deleted,
+            "changed": self.losses.changed, "max_change": self.allowed.changed,
+        })
+    }
+
+    /// Says so, with what else is known of the session.
+    pub(crate) fn tell(&self, env: &mut Env, wrote: u64, mut summary: Map<String, Value>) -> Result<Exit, CliError> {
+        let message = self.message(wrote);
+        writeln!(env.err, "reknit: {message} [repair.braked]")?;
+        if env.text() {
+            return Ok(Exit::Refused);
+        }
+        summary.extend(fields(json!({
+            "verdict": "refused", "wrote": wrote, "error": "repair.braked", "message": message, "braked": self.object(),
+        })));
+        Printer::new(env).end(Exit::Refused, "", summary)
+    }
+}
+
+/// Tells that a brake has stopped the session, what it would have lost, and which flags would let it pass; `wrote` records
+/// were written by sessions before it.
+pub(crate) fn stopped(env: &mut Env, ran: &Ran, braked: &Braked, wrote: u64) -> Result<Exit, CliError> {
+    let keys = |loss| braked.samples.of(loss).iter().map(|(_, key)| ran.layout.show_key(key)).collect();
+    let counts = &ran.report.outcome.counts;
+    let much = TooMuch {
+        side: if (braked.side == Seen::Mine) != ran.swapped { "a" } else { "b" },
+        records: braked.records,
+        losses: braked.losses,
+        allowed: braked.allowed,
+        shrunken: braked.shrunken,
+        deleted: keys(Loss::Deleted),
+        changed: keys(Loss::Changed),
+    };
+    much.tell(env, wrote + counts.to_mine.applied + counts.to_theirs.applied, ran.summary())
+}

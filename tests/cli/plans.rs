@@ -1,0 +1,228 @@
+//! Plans: written, refused for every reason, carried out on stores here and there, and only where nothing moved.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::{Value, json};
+
+use crate::daemon::{Daemon, admit, at};
+use crate::harness::Place;
+
+/// Stores `a` and `b` that differ in nine keys: three only in each, two changed in `b`, one deleted in `b`.
+fn drifted() -> Place {
+    let place = Place::new();
+    let rows = |from: u32, to: u32, what: &str| (from..to).map(|n| format!("k{n:03}\t{what}{n}\n")).collect::<String>();
+    place.file("all.kv", rows(0, 60, "v"));
+    place.run("init a").ok();
+    place.run("import a all.kv").ok();
+    place.run("init b --like a").ok();
+    place.run("repair a b --apply").ok();
+    place.file("a.kv", rows(100, 103, "a"));
+    place.run("import a a.kv").ok();
+    place.file("b.kv", rows(200, 203, "b") + &rows(7, 9, "w"));
+    place.run("import b b.kv").ok();
+    place.run("delete b k005").ok();
+    place
+}
+
+fn roots(place: &Place) -> (String, String) {
+    (place.root("a"), place.root("b"))
+}
+
+#[track_caller]
+fn refused(place: &Place, line: &str, id: &str) {
+    let before = roots(place);
+    place.run(line).exits(4).says(&[&format!("[{id}]"), "wrote 0 records"]);
+    let summary = place.json(line).exits(4).summary();
+    assert_eq!((&summary["verdict"], &summary["wrote"], &summary["error"]), (&json!("refused"), &json!(0), &json!(id)));
+    assert_eq!(roots(place), before, "{line} wrote something");
+}
+
+#[test]
+fn a_plan_is_written_and_then_carried_out() {
+    let place = drifted();
+    let before = roots(&place);
+    let told = ["plan ", "of 9 keys: 6 records to a and 3 to b", "wrote 0 records", "reknit apply p.plan a b"];
+    place.run("repair a b --plan p.plan").exits(1).says(&told);
+    assert_eq!(roots(&place), before, "a plan writes nothing");
+    let mode = fs::metadata(place.path("p.plan")).expect("there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let text = place.read("p.plan");
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 11);
+    assert_eq!((&lines[0]["t"], &lines[0]["to"], &lines[0]["mirror"]), (&json!("plan"), &json!("both"), &json!(false)));
+    assert!(lines[1..10].iter().all(|line| line["t"] == "key" && line.get("value_a").is_none()));
+    let gone = lines.iter().find(|line| line["key"] == "k005").expect("the deleted key");
+    assert_eq!((&gone["op"], &gone["write"], &gone["loses_a"]), (&json!("b_newer"), &json!("a"), &json!("deleted")));
+    assert_eq!(lines[10]["loses_a"], json!({ "deleted": 1, "changed": 2 }));
+    assert!(!place.names(&place.path("")).iter().any(|name| name.ends_with(".part")));
+    place.run("repair a b --plan p.plan").fails("plan.exists");
+
+    let ran = place.run("apply p.plan a b").ok();
+    ran.says(&["carried out 9 of 9 keys", "6 records to a and 3 to b", "made ", "to undo it in a"]);
+    place.run("check a b").ok();
+    place.run("get a k005").exits(1);
+    place.run("runs list a").ok().says(&["apply with"]);
+    refused(&place, "apply p.plan a b", "plan.applied");
+    let text = place.run("repair a b --plan none.plan").ok();
+    text.says(&["no plan was written"]);
+    assert!(!place.path("none.plan").exists());
+}
+
+#[test]
+fn values_are_in_a_plan_only_if_they_are_asked_for() {
+    let place = drifted();
+    place.run("repair a b --plan p.plan --values").exits(1);
+    let text = place.read("p.plan");
+    let changed = text.lines().find(|line| line.contains("k007")).expect("the changed key");
+    let changed: Value = serde_json::from_str(changed).expect("JSON");
+    assert_eq!((&changed["value_a"], &changed["value_b"]), (&json!("v7"), &json!("w7")));
+    place.run("apply p.plan a b").ok();
+}
+
+#[test]
+fn what_moved_meanwhile_is_skipped_and_told() {
+    let place = drifted();
+    place.run("repair a b --plan p.plan").exits(1);
+    place.run("put a k005 later").ok();
+    place.run("put b k100 here").ok();
+    place.run("put b new thing").ok();
+    let ran = place.run("apply p.plan a b").exits(1);
+    ran.says(&["skipped k005", "skipped k100", "carried out 7 of 9 keys, 2 skipped since they moved, 0 failed"]);
+    place.run("get a k005").ok().prints("later");
+    place.run("get b k100").ok().prints("here");
+    place.run("get a new").exits(1);
+    place.run("get a k200").ok().prints("b200");
+    let place = drifted();
+    place.run("repair a b --plan p.plan").exits(1);
+    place.run("put a k005 later").ok();
+    let ran = place.json("apply p.plan a b").exits(1);
+    assert_eq!(
+        ran.objects()[0],
+        json!({ "t": "skipped", "collection": "default", "key": "k005", "key_hex": "6b303035" })
+    );
+    let summary = ran.summary();
+    let counts = ["keys", "carried_out", "skipped", "failed", "wrote"].map(|name| summary[name].as_u64());
+    assert_eq!(counts, [Some(9), Some(8), Some(1), Some(0), Some(8)]);
+}
+
+#[test]
+fn one_side_and_mirrors_are_planned_as_they_are_repaired() {
+    let place = drifted();
+    place.run("repair a b --to b --plan p.plan").exits(1).says(&["of 3 keys: 0 records to a and 3 to b"]);
+    let a = place.root("a");
+    place.run("apply p.plan a b").ok();
+    assert_eq!(place.root("a"), a);
+    place.run("get b k100").ok();
+    let place = drifted();
+    place.run("repair a b --to b --mirror --plan p.plan").exits(1).says(&["of 9 keys: 0 records to a and 9 to b"]);
+    place.run("put b k201 kept").ok();
+    place.run("apply p.plan a b").exits(1).says(&["skipped k201", "carried out 8 of 9 keys"]);
+    place.run("get b k201").ok().prints("kept");
+    place.run("get b k200").exits(1);
+    place.run("get b k005").ok().prints("v5");
+    place.run("get b k007").ok().prints("v7");
+}
+
+#[test]
+fn a_plan_that_was_altered_is_refused_and_the_line_is_named() {
+    let place = drifted();
+    place.run("repair a b --plan p.plan").exits(1);
+    let text = place.read("p.plan");
+    let lines: Vec<&str> = text.lines().collect();
+    let alter = |n: usize, from: &str, to: &str| {
+        assert!(lines[n].contains(from), "{}", lines[n]);
+        let mut altered: Vec<String> = lines.iter().map(|line| line.to_string()).collect();
+        altered[n] = altered[n].replacen(from, to, 1);
+        place.file("x.plan", altered.join("\n") + "\n");
+        refused(&place, "apply x.plan a b", "plan.altered");
+        place.run("apply x.plan a b").exits(4).says(&[&format!("line {} ", n + 1)]);
+    };
+    alter(0, "\"to\":\"both\"", "\"to\":\"a\"");
+    alter(0, "\"made_at_ms\":1", "\"made_at_ms\":2");
+    alter(4, "\"entry_a\":", "\"entry_c\":");
+    alter(10, "\"keys\":9", "\"keys\":8");
+    let cut = |kept: &[&str]| {
+        place.file("x.plan", kept.join("\n") + "\n");
+        refused(&place, "apply x.plan a b", "plan.altered");
+    };
+    cut(&lines[..10]);
+    cut(&[&lines[..3], &lines[4..]].concat());
+    cut(&[&lines[..], &[lines[3]]].concat());
+    place.file("x.plan", "k\tv\n");
+    refused(&place, "apply x.plan a b", "plan.malformed");
+    place.file("x.plan", "{\"t\":\"plan\",\"format\":9}\n");
+    refused(&place, "apply x.plan a b", "plan.malformed");
+    place.run("apply none.plan a b").fails("plan.file");
+    place.run("repair a b --plan no/such/dir.plan").fails("plan.file");
+    place.run("apply p.plan a b").ok();
+}
+
+#[test]
+fn a_plan_that_is_old_foreign_or_of_another_dataset_is_refused() {
+    let place = drifted();
+    place.run("repair a b --plan p.plan").exits(1);
+    refused(&place, "apply p.plan a b --max-age 0ms", "plan.old");
+    let foreign = at(&place, "elsewhere", "apply p.plan a b").exits(4);
+    foreign.says(&["[plan.foreign]", "was made by", "wrote 0 records"]);
+    place.run("init other").ok();
+    place.run("init same --like other").ok();
+    refused(&place, "apply p.plan other same", "plan.dataset");
+    refused(&place, "apply p.plan a b --collection default", "plan.collections");
+    refused(&place, "repair a b --apply --plan q.plan", "plan.and-apply");
+    let far = format!("quic://{}@127.0.0.1:9/a", place.run("id").ok().out.trim());
+    place.run(&format!("apply p.plan {far} {far}")).fails("plan.two-addresses");
+    place.run("apply p.plan a b --max-age 7d").ok();
+}
+
+#[test]
+fn brakes_hold_for_plans_too() {
+    let place = drifted();
+    for n in 10..30 {
+        place.run(&format!("delete b k{n:03}")).ok();
+    }
+    place.run("repair a b --plan p.plan").exits(1);
+    refused(&place, "apply p.plan a b", "repair.braked");
+    let told = ["21 would be deleted, at most 10 may be", "for example k0", "--max-delete 21"];
+    place.run("apply p.plan a b").exits(4).says(&told);
+    place.run("apply p.plan a b --max-delete 21").ok();
+    place.run("check a b").ok();
+    place.run("init empty --like a").ok();
+    place.run("repair a empty --to a --mirror --plan m.plan").exits(1);
+    place.run("apply m.plan a empty").exits(4).says(&["b holds 0 records"]);
+}
+
+#[test]
+fn a_plan_is_carried_out_with_a_remote_side() {
+    let place = drifted();
+    admit(&place, "far", "compare,read,write");
+    let daemon = Daemon::start(&place, "far", &["b"]);
+    let b = daemon.address().to_string();
+    place.run(&format!("repair a {b} --plan p.plan")).exits(1).says(&["6 records to a and 3 to b"]);
+    at(&place, "far", "put b k100 there").ok();
+    let ran = place.run(&format!("apply p.plan a {b}")).exits(1);
+    ran.says(&["carried out 8 of 9 keys", "skipped k100", "6 records to a and 2 to b"]);
+    place.run("get a k005").exits(1);
+    at(&place, "far", "get b k101").ok().prints("a101");
+    // The other way round too, and by the daemon of the home for a store of its own.
+    place.run(&format!("repair {b} a --to b --plan q.plan")).exits(1).says(&["0 records to a and 1 to b"]);
+    place.run(&format!("apply q.plan {b} a")).ok();
+    place.run(&format!("check a {b}")).ok();
+    let own = Daemon::start(&place, "home", &["a"]);
+    place.run("put a fresh one").ok();
+    place.run(&format!("repair a {b} --plan r.plan")).exits(1);
+    place.run(&format!("apply r.plan a {b}")).ok().says(&["carried out 1 of 1 keys"]);
+    drop(own);
+}
+
+#[test]
+fn more_keys_than_one_session_takes_are_carried_out() {
+    let place = Place::new();
+    place.file("all.kv", (0..26_000).map(|n| format!("k{n:05}\tv\n")).collect::<String>());
+    place.run("init a").ok();
+    place.run("import a all.kv").ok();
+    place.run("init b --like a").ok();
+    place.run("repair a b --plan p.plan").exits(1).says(&["of 26,000 keys"]);
+    place.run("apply p.plan a b").ok().says(&["carried out 26,000 of 26,000 keys"]);
+    place.run("check a b").ok();
+}
