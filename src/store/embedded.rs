@@ -27,7 +27,7 @@ use reknit_core::bounds::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use reknit_core::policy::Policy;
 use reknit_core::query::Cut;
 use reknit_core::tree::Summary;
-use reknit_core::{Actor, CollectionId, Content, DatasetKey, Definition, Keys, Millis};
+use reknit_core::{Actor, CollectionId, Content, DatasetKey, Definition, Keys, Millis, Stamp};
 
 use super::StoreError;
 use super::engine::{Durability, Engine};
@@ -99,8 +99,8 @@ impl Inner {
         Cut::clone(&self.head.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn publish(&self, commit: u64, roots: Vec<Summary>) {
-        *self.head.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Cut { commit, roots });
+    fn publish(&self, commit: u64, stamp: Stamp, roots: Vec<Summary>) {
+        *self.head.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Cut { commit, stamp, roots });
     }
 
     /// The name of a collection that was checked to be there.

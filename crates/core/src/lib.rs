@@ -18,6 +18,7 @@ pub mod planted;
 pub mod policy;
 pub mod query;
 pub mod range;
+pub mod receipt;
 pub mod record;
 pub mod rising;
 pub mod row;

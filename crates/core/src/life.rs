@@ -13,7 +13,7 @@ use crate::stamp::Stamp;
 pub const SIGHTINGS_MAX: usize = 16;
 
 /// Which life of which store speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Life {
     /// The actor that writes there now.
     pub actor: u64,

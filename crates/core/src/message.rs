@@ -10,6 +10,7 @@ use crate::canonical::{Blob, DecodeError};
 use crate::dataset::{CollectionId, DatasetId};
 use crate::life::Sighting;
 use crate::record::Dot;
+use crate::stamp::{Millis, Stamp};
 use crate::tree::Summary;
 
 pub use crate::life::Life;
@@ -88,6 +89,9 @@ pub struct Open {
     pub counts: Blob,
     /// And the first byte of the digest of each of the root's sixteen parts, zero where one is empty.
     pub parts: Blob,
+    /// Whether it will sign a receipt; nothing is sent if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub receipt: bool,
 }
 
 /// A dataset's id as one binary string.
@@ -122,6 +126,20 @@ pub struct Accept {
     /// If records are to move and the responder met another opening of the opener's store, or that store came further: the
     /// last one that it remembers.
     pub met: Option<Sighting>,
+    /// The responder's signature, if the roots agree and it was asked for one; nothing is sent if not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub word: Option<Word>,
+}
+
+/// What a responder adds to its roots, so that the opener can put a receipt together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Word {
+    /// The last stamp of its store.
+    pub stamp: Stamp,
+    /// When it signed.
+    pub time: Millis,
+    /// Its signature: 64 bytes.
+    pub signature: Blob,
 }
 
 /// Why there is no session, or no more of it.
@@ -169,6 +187,9 @@ pub struct Roots {
     pub moved: bool,
     /// The root of each collection in scope.
     pub roots: Vec<Summary>,
+    /// The responder's signature, if it was asked for one; nothing is sent if not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub word: Option<Word>,
 }
 
 /// The opener's view of some ranges, to be compared; answered by one or more [`Compared`].
@@ -354,6 +375,26 @@ pub struct Recognised {
 pub struct Bye {
     /// The verdict, by its name.
     pub verdict: String,
+    /// What the responder lacks of the receipt, if it signed its part; nothing is sent if not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closing: Option<Closing>,
+}
+
+/// What an opener signs of a session, as far as the responder does not know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closing {
+    /// The commit number at which the opener's root was read,
+    pub commit: u64,
+    /// the last stamp of its store then,
+    pub stamp: Stamp,
+    /// and its root; none: the responder's.
+    pub root: Option<Summary>,
+    /// Keys that differed; of those left, refused or in flight; records that changed the opener's store, and the responder's.
+    pub tally: (u64, u64, u64, u64),
+    /// When it signed.
+    pub time: Millis,
+    /// Its signature: 64 bytes.
+    pub signature: Blob,
 }
 
 /// A message on the control lane.

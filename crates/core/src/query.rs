@@ -12,7 +12,7 @@ use crate::life::{Life, Sighting};
 use crate::range::{Position, Range};
 use crate::record::{Dot, Record, Version};
 use crate::sketch::{Element, Sketch};
-use crate::stamp::Millis;
+use crate::stamp::{Millis, Stamp};
 use crate::tree::Summary;
 
 /// The state that a side compares at.
@@ -20,6 +20,8 @@ use crate::tree::Summary;
 pub struct Cut {
     /// The store's commit number: it rises with each commit and never falls.
     pub commit: u64,
+    /// The last stamp that the store had given out or seen by then: what it writes later has a greater one.
+    pub stamp: Stamp,
     /// The root of each collection, in the definition's order.
     pub roots: Vec<Summary>,
 }

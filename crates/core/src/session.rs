@@ -26,6 +26,7 @@ mod shown;
 mod tests;
 mod transfers;
 mod wanted;
+mod witness;
 
 pub use opener::Opener;
 pub use picked::{PICKED_MAX, Picked, PickedKey};
@@ -42,6 +43,7 @@ use crate::dataset::CollectionId;
 use crate::difference::{Difference, Side};
 use crate::message::{Message, Refuse, Transfer};
 use crate::query::{Answer, Cut, Incoming, Query, Selection};
+use crate::receipt::Receipt;
 use crate::record::Record;
 use crate::stamp::Millis;
 use crate::tree::Summary;
@@ -281,6 +283,9 @@ pub struct Outcome {
     pub skipped: Vec<(CollectionId, Vec<u8>)>,
     /// Some records that a side may not store: collection, key, reason.
     pub refused: Vec<(CollectionId, Vec<u8>, String)>,
+    /// What both sides signed, if both would: not told by a node that holds a session.
+    #[serde(skip)]
+    pub receipt: Option<Box<Receipt>>,
 }
 
 /// A peer that breaks the protocol. Nothing more is to be sent to it; what was applied is valid.

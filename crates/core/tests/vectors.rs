@@ -13,6 +13,7 @@ use reknit_core::life::Sighting;
 use reknit_core::mark::{Grain, Mark, pack_marks, pack_places};
 use reknit_core::message::*;
 use reknit_core::query::{Guard, Incoming, Item, VersionInfo};
+use reknit_core::receipt::{Receipt, Seat, Tally};
 use reknit_core::sketch::{Cell, CellRun, Element, Sketch, pack, pack_elements};
 use reknit_core::wire::{Body, RangeView, RecordFrame, WireItem, pack_ranges};
 use reknit_core::*;
@@ -104,6 +105,36 @@ fn states_and_definitions() {
     compare("states.tsv", &lines);
 }
 
+#[test]
+fn receipts() {
+    let seat = |n: u8| Seat {
+        peer: [n; 32],
+        life: Life { actor: u64::from(n), nonce: 8 },
+        cut: 300,
+        commit: 301,
+        stamp: Stamp(1 << 40),
+        root: Summary { count: 3, digest: Digest([5; 32]) },
+        time: 1_700_000_000_000,
+    };
+    let receipt = Receipt {
+        dataset: DatasetId([1; 16]),
+        definition: Digest([2; 32]),
+        scope: vec![CollectionId(0), CollectionId(300)],
+        opener: seat(1),
+        responder: seat(2),
+        verdict: session::Verdict::InSync,
+        tally: Tally { differences: 4, left: 0, to_opener: 1, to_responder: 300 },
+        signatures: ([6; 64], [7; 64]),
+    };
+    assert_eq!(Receipt::decode(&receipt.encode()), Ok(receipt.clone()));
+    let lines = [
+        ("the responder's statement", receipt.responder_statement()),
+        ("the opener's statement", receipt.opener_statement()),
+        ("receipt", receipt.encode()),
+    ];
+    compare("receipts.tsv", &lines);
+}
+
 fn messages() -> BTreeMap<&'static str, Message> {
     let root = Summary { count: 3, digest: Digest([5; 32]) };
     let life = Life { actor: 7, nonce: 8 };
@@ -120,6 +151,7 @@ fn messages() -> BTreeMap<&'static str, Message> {
         cells: Blob(vec![1, 2, 3]),
         counts: Blob(vec![5; 96]),
         parts: Blob(vec![4; 16]),
+        receipt: false,
     };
     let transfer = Transfer(1, CollectionId(0));
     let mark = |bits, stamp, actor| Mark {
@@ -129,8 +161,23 @@ fn messages() -> BTreeMap<&'static str, Message> {
         content: 7,
     };
     let marks = [mark(4 << 24, 1 << 40, 9), mark(5 << 24, 1 << 30, 7)];
+    let word = Word { stamp: Stamp(1 << 40), time: 1_700_000_000_000, signature: Blob(vec![6; 64]) };
+    let closing = Closing {
+        commit: 302,
+        stamp: Stamp(1 << 41),
+        root: None,
+        tally: (4, 0, 1, 300),
+        time: 1_700_000_000_001,
+        signature: Blob(vec![7; 64]),
+    };
     BTreeMap::from([
-        ("01 open", Message::Open(open)),
+        ("01 open", Message::Open(open.clone())),
+        ("01 open, for a receipt", Message::Open(Open { receipt: true, ..open })),
+        (
+            "05 roots, signed",
+            Message::Roots(Roots { commit: 301, moved: false, roots: vec![root], word: Some(word.clone()) }),
+        ),
+        ("11 bye, signed", Message::Bye(Bye { verdict: "in_sync".into(), closing: Some(closing) })),
         (
             "02 accept",
             Message::Accept(Accept {
@@ -139,6 +186,7 @@ fn messages() -> BTreeMap<&'static str, Message> {
                 commit: 300,
                 life,
                 met: Some(Sighting { nonce: 9, commit: 200 }),
+                word: None,
             }),
         ),
         (
@@ -146,7 +194,7 @@ fn messages() -> BTreeMap<&'static str, Message> {
             Message::Refuse(Refuse { code: RefuseCode::Rights, detail: "write".into(), definition: Blob(vec![1]) }),
         ),
         ("04 ask_roots", Message::AskRoots(AskRoots { after: 3 })),
-        ("05 roots", Message::Roots(Roots { commit: 301, moved: true, roots: vec![root, Summary::EMPTY] })),
+        ("05 roots", Message::Roots(Roots { commit: 301, moved: true, roots: vec![root, Summary::EMPTY], word: None })),
         ("06 compare", Message::Compare(Compare { id: 1, collection: CollectionId(0), views: Blob(vec![1, 2]) })),
         (
             "07 compared",
@@ -192,7 +240,7 @@ fn messages() -> BTreeMap<&'static str, Message> {
                 samples: vec![(Blob(b"k".to_vec()), "why".into())],
             }),
         ),
-        ("11 bye", Message::Bye(Bye { verdict: "in_sync".into() })),
+        ("11 bye", Message::Bye(Bye { verdict: "in_sync".into(), closing: None })),
         (
             "12 differing",
             Message::Differing(Differing {

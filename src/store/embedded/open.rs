@@ -214,7 +214,7 @@ impl Store {
                 failed: false,
             }),
             watchers: Watchers::new(facts.commit),
-            head: RwLock::new(Arc::new(Cut { commit: facts.commit, roots })),
+            head: RwLock::new(Arc::new(Cut { commit: facts.commit, stamp: facts.stamp, roots })),
             reads,
             sketches,
             journal,

@@ -211,7 +211,7 @@ pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durabi
     if changed {
         let mut held = held.unwrap_or_else(|| store.sketches.hold());
         take_over(&mut held, staged);
-        store.publish(commit, roots);
+        store.publish(commit, clock.last(), roots);
         drop(held);
         store.watchers.push(commit, events);
     }

@@ -30,6 +30,7 @@ impl Opener {
         if self.phase != Phase::Opening {
             return Err(SessionError::Unexpected("a second acceptance"));
         }
+        self.meet_witness(&accept)?;
         let moves = matches!(self.options.intent, Intent::Repair(_)) && accept.root != self.outcome.root_mine;
         if !moves {
             self.accepted(&accept);

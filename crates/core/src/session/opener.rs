@@ -14,6 +14,7 @@ use super::picked::Pending;
 use super::rounds::Phase;
 use super::scope::Scope;
 use super::transfers::Transfers;
+use super::witness::Signing;
 use super::{Counts, Input, Intent, Options, Outcome, Output, SessionError};
 use crate::bounds::{FRAME_BYTES_AIM, RANGES_PER_MESSAGE_MAX, REQUESTS_MAX};
 use crate::canonical::Blob;
@@ -25,7 +26,7 @@ use crate::message::{Compare, Compared, Life, List, Message};
 use crate::query::{Answer, Ask, Cut, Incoming, Overwrite, Query, Selection, View};
 use crate::range::{DEPTH_MAX, Position, Range, places};
 use crate::sketch::{ELEMENT_DEPTH, Element};
-use crate::stamp::Millis;
+use crate::stamp::{Millis, Stamp};
 use crate::wire::{self, RangeView, WireItem};
 
 /// Ranges that are looked at in one question to the store.
@@ -75,6 +76,7 @@ pub struct Opener {
     pub(super) meeting: Meeting,
     pub(super) guarded: Guarded,
     pub(super) pending: Pending,
+    pub(super) signing: Signing,
 }
 
 /// A request that waits for its answer.
@@ -130,7 +132,7 @@ pub(super) enum Purpose {
 impl Opener {
     /// Starts a session; drain [`Opener::poll`] at once.
     pub fn new(definition: Arc<Definition>, keys: Arc<Keys>, life: Life, options: Options, now: Millis) -> Opener {
-        let empty = Cut { commit: 0, roots: Vec::new() };
+        let empty = Cut { commit: 0, stamp: Stamp::default(), roots: Vec::new() };
         // A collection that the dataset has not got is nothing to compare; the peer would refuse it.
         let scope = Scope::new(&definition, &options.scope).unwrap_or_default();
         let mut opener = Opener {
@@ -176,11 +178,13 @@ impl Opener {
                 braked: None,
                 skipped: Vec::new(),
                 refused: Vec::new(),
+                receipt: None,
             },
             last_sent: None,
             meeting: Meeting::default(),
             guarded: Guarded::default(),
             pending: Pending::default(),
+            signing: Signing::default(),
         };
         // Whoever is to be written, or read from, remembers whom it met.
         let moves = matches!(opener.options.intent, Intent::Repair(_));

@@ -12,6 +12,7 @@ use super::meeting::Known;
 use super::planner::{FURTHER, Planner};
 use super::scope::{Grant, Scope};
 use super::shown::opening_cells;
+use super::witness::Signing;
 use super::{Input, Output, SessionError};
 use crate::bounds::{FRAME_BYTES_AIM, REQUESTS_MAX};
 use crate::brakes::Brakes;
@@ -60,6 +61,7 @@ pub struct Responder {
     pub(super) meter: Meter,
     /// Records that changed this side.
     pub(super) wrote: u64,
+    pub(super) signing: Signing,
 }
 
 pub(super) enum Work {
@@ -168,6 +170,7 @@ impl Responder {
             brakes: None,
             meter: Meter::default(),
             wrote: 0,
+            signing: Signing::default(),
         }
     }
 
@@ -180,7 +183,11 @@ impl Responder {
     /// Hands in what happened. Drain [`Responder::poll`] afterwards.
     pub fn handle(&mut self, input: Input) -> Result<(), SessionError> {
         match input {
-            Input::Message(Message::Bye(bye)) => self.over = Some(bye.verdict),
+            Input::Message(Message::Bye(bye)) => {
+                let scope = self.scope.clone();
+                self.close(&bye, scope.as_ref())?;
+                self.over = Some(bye.verdict);
+            }
             Input::Message(message) => {
                 if self.inbox.len() > 2 * REQUESTS_MAX {
                     return Err(SessionError::Unexpected("more requests at once than are allowed"));
@@ -270,7 +277,7 @@ impl Responder {
                 self.send_cells(id, &ranges, from, &sketches);
             }
             (Stage::Rests { id, collection, theirs }, Answer::Rests(own)) => self.rests(id, collection, &theirs, &own),
-            (Stage::Roots, Answer::Cut(cut)) => self.send_roots(cut),
+            (Stage::Roots, Answer::Cut(cut)) => self.send_roots(cut, true),
             (Stage::Compare { id, collection, theirs }, Answer::Views(views)) => {
                 self.compared(id, collection, &theirs, &views)
             }
@@ -326,7 +333,9 @@ impl Responder {
         let rights = scope.iter().fold(Rights::ALL, |all, collection| all.both(self.grant.on(collection)));
         let (life, commit, only) = (self.life, cut.commit, scope.only());
         let met = if root == open.root { None } else { self.doubt(&open, &met) };
-        self.send(Message::Accept(Accept { rights, root, commit, life, met }));
+        self.meet_opener(&open, life, commit);
+        let word = if root == open.root { self.give_word(&scope, &cut, root) } else { None };
+        self.send(Message::Accept(Accept { rights, root, commit, life, met, word }));
         self.scope = Some(scope);
         self.cut = Some(cut.clone());
         if root == open.root {
@@ -344,7 +353,7 @@ impl Responder {
                 }
                 None => self.show_root(collection, descent::levels(Range::ALL, self.root_count, 1)),
             },
-            None if open.descend => self.send_roots(cut),
+            None if open.descend => self.send_roots(cut, false),
             None => {}
         }
     }
@@ -406,11 +415,15 @@ impl Responder {
         }
     }
 
-    fn send_roots(&mut self, cut: Cut) {
+    /// Tells the live roots; signs them if they may be the last.
+    fn send_roots(&mut self, cut: Cut, signed: bool) {
         let since = self.cut.as_ref().map_or(0, |first| cut.commit.saturating_sub(first.commit));
         let moved = since != self.own_commits.len() as u64;
-        let roots = self.scope.as_ref().map(|scope| scope.roots(&cut)).unwrap_or_default();
-        self.send(Message::Roots(Roots { commit: cut.commit, moved, roots }));
+        let scope = self.scope.clone().unwrap_or_default();
+        let roots = scope.roots(&cut);
+        let root = scope.root(&self.keys, &self.definition, &roots);
+        let word = if signed { self.give_word(&scope, &cut, root) } else { None };
+        self.send(Message::Roots(Roots { commit: cut.commit, moved, roots, word }));
     }
 
     fn compare(&mut self, compare: Compare) -> Result<(), SessionError> {

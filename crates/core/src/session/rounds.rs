@@ -89,6 +89,7 @@ impl Opener {
             cells,
             counts,
             parts,
+            receipt: self.signing.is_asked(),
         }));
     }
 
@@ -100,7 +101,7 @@ impl Opener {
             // The peer's live root is in the acceptance: what is left is to see that ours stood still.
             let before = self.cut.clone();
             let roots = before.as_ref().map(|cut| self.scope.roots(cut)).unwrap_or_default();
-            let theirs = Some(Roots { commit: accept.commit, moved: false, roots });
+            let theirs = Some(Roots { commit: accept.commit, moved: false, roots, word: None });
             self.phase = Phase::Looking(Look { before, theirs, ..Look::default() });
             return self.ask(Query::Cut, Purpose::CutAfter);
         }
@@ -175,6 +176,7 @@ impl Opener {
     fn look(&mut self, rechecked: bool) {
         self.counts.rounds += 1;
         let early = !self.transfers.idle();
+        self.signing.look_again();
         self.phase = Phase::Looking(Look { rechecked, early, ..Look::default() });
         self.ask(Query::Cut, Purpose::CutBefore);
     }
@@ -197,9 +199,10 @@ impl Opener {
                 Err(SessionError::Unexpected("roots before the outcome of what was sent"))
             }
             Phase::Looking(look) if look.before.is_some() && look.theirs.is_none() => {
-                look.theirs = Some(roots);
+                look.theirs = Some(roots.clone());
                 self.ask(Query::Cut, Purpose::CutAfter);
-                Ok(())
+                let root = self.root(&roots.roots);
+                self.heard_word(roots.commit, root, roots.word.as_ref())
             }
             _ => Err(SessionError::Unexpected("roots that were not asked for")),
         }
@@ -214,6 +217,7 @@ impl Opener {
         let (roots_before, roots_after) = (self.scope.roots(&before), self.scope.roots(&after));
         self.outcome.root_mine = self.root(&roots_after);
         self.outcome.root_theirs = self.root(&theirs.roots);
+        self.stand_at(&after);
         let still = before.commit == after.commit;
         if early && !still {
             // Much may have been sent in between: that this side was written meanwhile costs no round.
@@ -317,7 +321,7 @@ impl Opener {
     /// Whether the peer is told how the session ended: not if it knows.
     pub(super) fn says_bye(&self) -> bool {
         let refused = self.outcome.verdict == Verdict::Refused && self.outcome.braked.is_none();
-        self.options.intent != Intent::Check && !refused
+        (self.options.intent != Intent::Check || self.signing.is_asked()) && !refused
     }
 
     /// Looks at the roots as if nothing had been compared yet.
@@ -480,7 +484,8 @@ impl Opener {
     fn finish_at(&mut self, verdict: Verdict, reason: String, coverage_millionths: u32) {
         self.outcome.verdict = verdict;
         if self.says_bye() {
-            self.send(Message::Bye(Bye { verdict: verdict.name().into() }));
+            let closing = self.close_receipt();
+            self.send(Message::Bye(Bye { verdict: verdict.name().into(), closing }));
         }
         self.phase = Phase::Over;
         self.outcome.reason = reason;

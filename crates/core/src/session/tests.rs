@@ -4,17 +4,22 @@ mod brakes;
 mod lives;
 mod model;
 mod picked;
+mod receipts;
 mod sketches;
 mod versions;
+mod world;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::dataset::Profile;
 use crate::difference::{Kind, Side};
-use model::{Model, Run, World, run};
+use crate::receipt::Receipt;
+use model::Model;
+use world::{Run, World, run};
 
 fn key(n: u16) -> Vec<u8> {
     n.to_be_bytes().to_vec()

@@ -1,6 +1,7 @@
 //! Stores that were rolled back or copied since a peer met them.
 
-use super::model::{Model, World, run};
+use super::model::Model;
+use super::world::{World, run};
 use crate::dataset::Profile;
 use crate::session::{Direction, Intent, Options, Verdict};
 

@@ -1,22 +1,21 @@
-//! A store as an ordered map, and a loop that carries messages between two sessions.
+//! A store as an ordered map.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::brakes::Loss;
 use crate::dataset::{CollectionId, DatasetId, Definition, Profile};
-use crate::difference::Difference;
 use crate::digest::{DatasetKey, Keys};
 use crate::entry::Entry;
 use crate::life::{self, Life, Meeting, Opening, Sighting};
-use crate::message::{Message, Rights};
+use crate::message::Rights;
 use crate::query::{
     Answer, Applied, Ask, Cut, Guard, Incoming, Item, Overwrite, Query, Recognition, Replacement, Selection, Shape,
     VersionInfo, View,
 };
 use crate::range::Range;
 use crate::record::{Actor, Content, Keeps, Record, Sibling, State, Version};
-use crate::session::{Grant, Guards, Input, Opener, Options, Outcome, Output, Plan, Planner, Responder};
+use crate::session::{Grant, Guards, Opener, Options, Planner, Responder};
 use crate::sketch::{Element, Sketch, cells_kept};
 use crate::stamp::{Clock, Millis, Stamp};
 use crate::tree::{Summary, is_leaf};
@@ -225,7 +224,7 @@ impl Model {
 
     fn cut(&self) -> Cut {
         let root = self.keys.build(Range::ALL, &self.within(Range::ALL), &mut |_, _| {});
-        Cut { commit: self.commit, roots: vec![root] }
+        Cut { commit: self.commit, stamp: self.clock.last(), roots: vec![root] }
     }
 
     pub(super) fn answer(&mut self, query: Query) -> Answer {
@@ -359,7 +358,7 @@ impl Model {
     }
 
     /// The records of a stream, and how many had moved.
-    fn stream(&self, selections: &[Selection], given: Vec<Record>, guards: &Guards) -> (Vec<Incoming>, u64) {
+    pub(super) fn stream(&self, selections: &[Selection], given: Vec<Record>, guards: &Guards) -> (Vec<Incoming>, u64) {
         let (mut keys, mut parts, mut bare) = (Vec::new(), Vec::new(), BTreeSet::new());
         let mut moved = 0;
         for selection in selections {
@@ -422,6 +421,19 @@ impl Model {
         (keys.into_iter().map(record).chain(parts).chain(given).map(guarded).collect(), moved)
     }
 
+    /// The root of all collections.
+    pub(super) fn root(&self) -> Summary {
+        self.keys.root(&[(self.definition.collections[0].name.as_str(), self.cut().roots[0])])
+    }
+
+    pub(super) fn commit(&self) -> u64 {
+        self.commit
+    }
+
+    pub(super) fn last_stamp(&self) -> Stamp {
+        self.clock.last()
+    }
+
     pub(super) fn opener(&self, options: Options) -> Opener {
         Opener::new(Arc::new(self.definition.clone()), Arc::new(self.keys.clone()), self.life, options, 0)
     }
@@ -430,158 +442,4 @@ impl Model {
         let (definition, keys) = (Arc::new(self.definition.clone()), Arc::new(self.keys.clone()));
         Responder::new(definition, keys, self.life, Grant::everywhere(rights)).with_planner(self.planner)
     }
-}
-
-/// What happens around a session.
-pub(super) struct World {
-    pub(super) rights: Rights,
-    pub(super) writers: Option<u64>,
-    /// What the responder lets itself lose.
-    pub(super) brakes: Option<crate::brakes::Brakes>,
-    /// How often the opener's store is written just after it asked for roots.
-    pub(super) late: u8,
-}
-
-impl World {
-    pub(super) fn quiet() -> World {
-        World { rights: Rights::ALL, writers: None, brakes: None, late: 0 }
-    }
-
-    /// Both sides are written while the session runs, from a seed.
-    pub(super) fn written(seed: u64) -> World {
-        World { rights: Rights::ALL, writers: Some(seed | 1), brakes: None, late: 0 }
-    }
-}
-
-pub(super) struct Run {
-    pub(super) outcome: Outcome,
-    pub(super) found: Vec<Difference>,
-    pub(super) bytes: usize,
-    /// Records that travelled with their contents.
-    pub(super) whole: usize,
-    pub(super) plans: Vec<Plan>,
-    /// One-way bursts until both sides knew what to send: all but those that look at roots and say goodbye.
-    pub(super) flights: u64,
-}
-
-/// Counts bursts of messages, one-way.
-#[derive(Default)]
-struct Flights {
-    last: Option<bool>,
-    all: u64,
-    until_known: u64,
-}
-
-impl Flights {
-    fn note(&mut self, to_responder: bool, message: &Message) {
-        if self.last != Some(to_responder) {
-            self.last = Some(to_responder);
-            self.all += 1;
-        }
-        let after = match message {
-            Message::AskRoots(_) | Message::Roots(_) | Message::Written(_) | Message::Bye(_) => true,
-            Message::Wanted(w) => [&w.wanted, &w.bare, &w.lacking, &w.unclear].iter().all(|list| list.0.is_empty()),
-            _ => false,
-        };
-        if !after {
-            self.until_known = self.all;
-        }
-    }
-}
-
-fn with_content(records: &[Incoming]) -> usize {
-    records.iter().filter(|incoming| incoming.guard != Guard::Bare).count()
-}
-
-/// Carries a session through to its end.
-pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: World) -> Run {
-    let mut opener = a.opener(options);
-    let mut responder = b.responder(world.rights);
-    if let Some(brakes) = world.brakes {
-        responder = responder.with_brakes(brakes);
-    }
-    let (mut now, mut bytes, mut whole, mut found, mut plans) = (0, 0, 0, Vec::new(), Vec::new());
-    let (mut flights, mut bursts) = (Flights::default(), 0);
-    let (mut to_a, mut to_b): (VecDeque<Input>, VecDeque<Input>) = Default::default();
-    for _ in 0..1_000_000 {
-        if let Some(seed) = &mut world.writers {
-            *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let side = if *seed >> 40 & 1 == 0 { &mut *a } else { &mut *b };
-            if *seed >> 45 & 3 == 0 {
-                side.write(&((*seed >> 50) as u16 % 3000).to_be_bytes(), Some(vec![(*seed >> 33) as u8]));
-            }
-        }
-        if let Some(output) = opener.poll() {
-            match output {
-                Output::Send(message) => {
-                    let frame = message.encode();
-                    flights.note(true, &message);
-                    bytes += frame.len();
-                    assert!(frame.len() <= crate::bounds::FRAME_BYTES_MAX);
-                    to_b.push_back(Input::Message(Message::decode(&frame).expect("what was sent is understood")));
-                    if matches!(message, Message::AskRoots(_)) && world.late > 0 {
-                        world.late -= 1;
-                        a.write(b"late", Some(vec![world.late]));
-                    }
-                }
-                Output::Ask(query) => opener.handle(Input::Answer(a.answer(query)), now).expect("in order"),
-                Output::Stream { transfer, selections, given, guards } => {
-                    let (records, moved) = a.stream(&selections, given, &guards);
-                    whole += with_content(&records);
-                    let sent = records.len() as u64;
-                    for some in records.chunks(100) {
-                        to_b.push_back(Input::Records { transfer, records: some.to_vec() });
-                    }
-                    to_b.push_back(Input::End { transfer, records: sent, moved });
-                }
-                Output::Planned(plan) => plans.push(plan),
-                Output::Found(difference) => found.push(difference),
-                Output::Done(outcome) => {
-                    let flights = flights.until_known;
-                    return Run { outcome: *outcome, found, bytes, whole, plans, flights };
-                }
-            }
-        } else if let Some(output) = responder.poll() {
-            match output {
-                Output::Send(message) => {
-                    let frame = message.encode();
-                    flights.note(false, &message);
-                    bytes += frame.len();
-                    assert!(frame.len() <= crate::bounds::FRAME_BYTES_MAX);
-                    to_a.push_back(Input::Message(Message::decode(&frame).expect("what was sent is understood")));
-                }
-                Output::Ask(query) => responder.handle(Input::Answer(b.answer(query))).expect("in order"),
-                Output::Stream { transfer, selections, given, guards } => {
-                    let (records, moved) = b.stream(&selections, given, &guards);
-                    whole += with_content(&records);
-                    let sent = records.len() as u64;
-                    for some in records.chunks(100) {
-                        to_a.push_back(Input::Records { transfer, records: some.to_vec() });
-                    }
-                    to_a.push_back(Input::End { transfer, records: sent, moved });
-                }
-                Output::Planned(plan) => plans.push(plan),
-                Output::Found(_) | Output::Done(_) => unreachable!("a responder judges nothing"),
-            }
-        } else if let Some(input) = to_a.pop_front() {
-            opener.handle(input, now).expect("a responder keeps to the protocol");
-        } else if !to_b.is_empty() {
-            // All that came at once is handed in at once, as a busy responder finds it.
-            let mut burst: Vec<Input> = to_b.drain(..).collect();
-            // Records travel on a lane of their own: now and then what is said overtakes them.
-            bursts += 1;
-            if bursts % 2 == 0 {
-                burst.sort_by_key(|input| !matches!(input, Input::Message(_)));
-            }
-            for input in burst {
-                responder.handle(input).expect("an opener keeps to the protocol");
-            }
-        } else if let Some(at) = opener.wake_at() {
-            now = at;
-            opener.handle(Input::Time, now).expect("time passes");
-        } else {
-            panic!("the session stands still: nothing to send, nothing to wait for");
-        }
-    }
-    panic!("the session does not end");
 }

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::model::{Model, Run, World, run};
+use super::model::Model;
+use super::world::{Run, World, run};
 use super::{brute, two};
 use crate::canonical::{Blob, put_varint};
 use crate::dataset::{CollectionId, Profile};

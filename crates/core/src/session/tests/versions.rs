@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::model::{Model, Run, World, run};
+use super::model::Model;
+use super::world::{Run, World, run};
 use super::{Drift, brute, drift, options};
 use crate::dataset::Profile;
 use crate::difference::Side;

@@ -1,0 +1,218 @@
+//! Two sides over model stores in one thread, and what is done to them meanwhile.
+
+use std::collections::VecDeque;
+
+use super::model::Model;
+use super::*;
+use crate::difference::Difference;
+use crate::message::{Message, Rights};
+use crate::query::{Guard, Incoming};
+use crate::receipt::{PeerKey, Signature, Witness};
+
+/// What happens around a session.
+pub(super) struct World {
+    pub(super) rights: Rights,
+    pub(super) writers: Option<u64>,
+    /// What the responder lets itself lose.
+    pub(super) brakes: Option<crate::brakes::Brakes>,
+    /// How often the opener's store is written just after it asked for roots.
+    pub(super) late: u8,
+    /// Whether each side signs receipts.
+    pub(super) signs: (bool, bool),
+    /// Whether the opener signs with a key that is not its own.
+    pub(super) forges: bool,
+}
+
+impl World {
+    pub(super) fn quiet() -> World {
+        World { rights: Rights::ALL, writers: None, brakes: None, late: 0, signs: (false, false), forges: false }
+    }
+
+    /// Both sides are written while the session runs, from a seed.
+    pub(super) fn written(seed: u64) -> World {
+        World { writers: Some(seed | 1), ..World::quiet() }
+    }
+}
+
+pub(super) struct Run {
+    pub(super) outcome: Outcome,
+    pub(super) found: Vec<Difference>,
+    pub(super) bytes: usize,
+    /// Records that travelled with their contents.
+    pub(super) whole: usize,
+    pub(super) plans: Vec<Plan>,
+    /// One-way bursts until both sides knew what to send: all but those that look at roots and say goodbye.
+    pub(super) flights: u64,
+    /// The responder's copy of the receipt, or how it took the opener's last words.
+    pub(super) receipt_there: Result<Option<Receipt>, SessionError>,
+}
+
+/// Counts bursts of messages, one-way.
+#[derive(Default)]
+struct Flights {
+    last: Option<bool>,
+    all: u64,
+    until_known: u64,
+}
+
+impl Flights {
+    fn note(&mut self, to_responder: bool, message: &Message) {
+        if self.last != Some(to_responder) {
+            self.last = Some(to_responder);
+            self.all += 1;
+        }
+        let after = match message {
+            Message::AskRoots(_) | Message::Roots(_) | Message::Written(_) | Message::Bye(_) => true,
+            Message::Wanted(w) => [&w.wanted, &w.bare, &w.lacking, &w.unclear].iter().all(|list| list.0.is_empty()),
+            _ => false,
+        };
+        if !after {
+            self.until_known = self.all;
+        }
+    }
+}
+
+fn with_content(records: &[Incoming]) -> usize {
+    records.iter().filter(|incoming| incoming.guard != Guard::Bare).count()
+}
+
+/// Carries a session through to its end.
+pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: World) -> Run {
+    let mut opener = a.opener(options);
+    let mut responder = b.responder(world.rights);
+    if let Some(brakes) = world.brakes {
+        responder = responder.with_brakes(brakes);
+    }
+    if world.signs.0 {
+        opener = opener.with_witness(Arc::new(Signer { me: OPENER, peer: RESPONDER, forges: world.forges }));
+    }
+    if world.signs.1 {
+        responder = responder.with_witness(Arc::new(Signer { me: RESPONDER, peer: OPENER, forges: false }));
+    }
+    let (mut now, mut bytes, mut whole, mut found, mut plans) = (0, 0, 0, Vec::new(), Vec::new());
+    let (mut flights, mut bursts) = (Flights::default(), 0);
+    let (mut to_a, mut to_b): (VecDeque<Input>, VecDeque<Input>) = Default::default();
+    for _ in 0..1_000_000 {
+        if let Some(seed) = &mut world.writers {
+            *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let side = if *seed >> 40 & 1 == 0 { &mut *a } else { &mut *b };
+            if *seed >> 45 & 3 == 0 {
+                side.write(&((*seed >> 50) as u16 % 3000).to_be_bytes(), Some(vec![(*seed >> 33) as u8]));
+            }
+        }
+        if let Some(output) = opener.poll() {
+            match output {
+                Output::Send(message) => {
+                    let frame = message.encode();
+                    flights.note(true, &message);
+                    bytes += frame.len();
+                    assert!(frame.len() <= crate::bounds::FRAME_BYTES_MAX);
+                    to_b.push_back(Input::Message(Message::decode(&frame).expect("what was sent is understood")));
+                    if matches!(message, Message::AskRoots(_)) && world.late > 0 {
+                        world.late -= 1;
+                        a.write(b"late", Some(vec![world.late]));
+                    }
+                }
+                Output::Ask(query) => opener.handle(Input::Answer(a.answer(query)), now).expect("in order"),
+                Output::Stream { transfer, selections, given, guards } => {
+                    let (records, moved) = a.stream(&selections, given, &guards);
+                    whole += with_content(&records);
+                    let sent = records.len() as u64;
+                    for some in records.chunks(100) {
+                        to_b.push_back(Input::Records { transfer, records: some.to_vec() });
+                    }
+                    to_b.push_back(Input::End { transfer, records: sent, moved });
+                }
+                Output::Planned(plan) => plans.push(plan),
+                Output::Found(difference) => found.push(difference),
+                Output::Done(outcome) => {
+                    let flights = flights.until_known;
+                    let heard = to_b.drain(..).try_for_each(|input| responder.handle(input));
+                    let receipt_there = heard.map(|()| responder.receipt().cloned());
+                    return Run { outcome: *outcome, found, bytes, whole, plans, flights, receipt_there };
+                }
+            }
+        } else if let Some(output) = responder.poll() {
+            match output {
+                Output::Send(message) => {
+                    let frame = message.encode();
+                    flights.note(false, &message);
+                    bytes += frame.len();
+                    assert!(frame.len() <= crate::bounds::FRAME_BYTES_MAX);
+                    to_a.push_back(Input::Message(Message::decode(&frame).expect("what was sent is understood")));
+                }
+                Output::Ask(query) => responder.handle(Input::Answer(b.answer(query))).expect("in order"),
+                Output::Stream { transfer, selections, given, guards } => {
+                    let (records, moved) = b.stream(&selections, given, &guards);
+                    whole += with_content(&records);
+                    let sent = records.len() as u64;
+                    for some in records.chunks(100) {
+                        to_a.push_back(Input::Records { transfer, records: some.to_vec() });
+                    }
+                    to_a.push_back(Input::End { transfer, records: sent, moved });
+                }
+                Output::Planned(plan) => plans.push(plan),
+                Output::Found(_) | Output::Done(_) => unreachable!("a responder judges nothing"),
+            }
+        } else if let Some(input) = to_a.pop_front() {
+            opener.handle(input, now).expect("a responder keeps to the protocol");
+        } else if !to_b.is_empty() {
+            // All that came at once is handed in at once, as a busy responder finds it.
+            let mut burst: Vec<Input> = to_b.drain(..).collect();
+            // Records travel on a lane of their own: now and then what is said overtakes them.
+            bursts += 1;
+            if bursts % 2 == 0 {
+                burst.sort_by_key(|input| !matches!(input, Input::Message(_)));
+            }
+            for input in burst {
+                responder.handle(input).expect("an opener keeps to the protocol");
+            }
+        } else if let Some(at) = opener.wake_at() {
+            now = at;
+            opener.handle(Input::Time, now).expect("time passes");
+        } else {
+            panic!("the session stands still: nothing to send, nothing to wait for");
+        }
+    }
+    panic!("the session does not end");
+}
+
+pub(super) const OPENER: PeerKey = [1; 32];
+pub(super) const RESPONDER: PeerKey = [2; 32];
+
+/// Signs with a hash under the name of the signer: whoever knows the name can forge it, which tests do.
+pub(super) struct Signer {
+    pub(super) me: PeerKey,
+    pub(super) peer: PeerKey,
+    pub(super) forges: bool,
+}
+
+impl Signer {
+    fn signature(key: &PeerKey, statement: &[u8]) -> Signature {
+        let mut signature = [0; 64];
+        blake3::Hasher::new_keyed(key).update(statement).finalize_xof().fill(&mut signature);
+        signature
+    }
+}
+
+impl Witness for Signer {
+    fn me(&self) -> PeerKey {
+        self.me
+    }
+
+    fn peer(&self) -> PeerKey {
+        self.peer
+    }
+
+    fn now(&self) -> Millis {
+        u64::from(self.me[0])
+    }
+
+    fn sign(&self, statement: &[u8]) -> Signature {
+        Signer::signature(if self.forges { &[9; 32] } else { &self.me }, statement)
+    }
+
+    fn holds(&self, peer: &PeerKey, statement: &[u8], signature: &Signature) -> bool {
+        Signer::signature(peer, statement) == *signature
+    }
+}
