@@ -9,6 +9,7 @@ mod held;
 mod home;
 mod lanes;
 mod packing;
+mod receipts;
 mod runs;
 mod serve;
 
@@ -18,14 +19,17 @@ use reknit_core::message::{Life, Message, Rights};
 use reknit_core::session::{Grant, Opener, Options, Responder, SessionError};
 
 pub use brakes::NodeBrakes;
+use driver::Answered;
 pub use driver::{Budget, Progress, SessionReport};
 pub use grants::{Grants, GrantsError};
 pub use held::{HeldFailure, HeldStore, HoldRequest};
 pub use home::{Home, HomeError, Invitation, KnownPeer, Ticket, TicketError};
 pub use lanes::Traffic;
+pub use receipts::RECEIPTS_MAX;
 pub use serve::{Node, NodeOptions, Served, Serving};
 
 use self::brakes::Window;
+use self::receipts::Signer;
 use self::runs::SideRun;
 use crate::store::{Side, StoreError};
 use crate::transport::{Link, TransportError};
@@ -79,10 +83,24 @@ pub async fn open_session(
     stop: tokio::sync::watch::Receiver<bool>,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<SessionReport, NodeError> {
-    open_with(side, link, options, budget, stop, progress, UNNAMED.into()).await
+    open_with(side, link, options, budget, stop, progress, Whom::unnamed()).await
 }
 
-/// The same, with a peer whose name the journal keeps.
+/// Whom a session is with.
+struct Whom {
+    /// As the journal names it.
+    name: String,
+    /// Who signs the receipt, where identities are known.
+    signer: Option<Arc<Signer>>,
+}
+
+impl Whom {
+    fn unnamed() -> Whom {
+        Whom { name: UNNAMED.into(), signer: None }
+    }
+}
+
+/// The same, with a peer that is known.
 async fn open_with(
     side: Arc<dyn Side>,
     link: Link,
@@ -90,16 +108,23 @@ async fn open_with(
     budget: Budget,
     stop: tokio::sync::watch::Receiver<bool>,
     progress: &mut (dyn FnMut(Progress) + Send),
-    peer: String,
+    whom: Whom,
 ) -> Result<SessionReport, NodeError> {
-    let run = SideRun::opener(side, &options, peer)?;
+    let run = SideRun::opener(side, &options, whom.name)?;
     let side = run.side();
     let info = side.describe();
-    let opener = Opener::new(info.definition.clone(), info.keys.clone(), life(&*side), options, 0);
+    let signer = whom.signer.filter(|_| options.receipt);
+    let mut opener = Opener::new(info.definition.clone(), info.keys.clone(), life(&*side), options, 0);
+    if let Some(signer) = &signer {
+        opener = opener.with_witness(signer.clone());
+    }
     let report = driver::open(opener, side, link, budget, stop, progress).await;
     let ended = run.end(report.as_ref().map_or("undetermined", |report| report.outcome.verdict.name())).await;
     let mut report = report?;
     report.runs.0 = ended?;
+    if let (Some(signer), Some(receipt)) = (&signer, &report.outcome.receipt) {
+        signer.keep(receipt);
+    }
     Ok(report)
 }
 
@@ -115,13 +140,41 @@ pub async fn between(
     stop: tokio::sync::watch::Receiver<bool>,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<SessionReport, NodeError> {
+    between_signed(None, (a, b), options, budget, stop, progress).await
+}
+
+/// The same, with a receipt that the home signs for both sides: it has one witness, and says so.
+///
+/// # Errors
+/// As for [`open_session`], or the home has no identity.
+pub async fn between_witnessed(
+    home: &Home,
+    (a, b): (Arc<dyn Side>, Arc<dyn Side>),
+    options: Options,
+    budget: Budget,
+    stop: tokio::sync::watch::Receiver<bool>,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<SessionReport, NodeError> {
+    let signer = if options.receipt { Some(Signer::alone(home)?) } else { None };
+    between_signed(signer, (a, b), options, budget, stop, progress).await
+}
+
+async fn between_signed(
+    signer: Option<Arc<Signer>>,
+    (a, b): (Arc<dyn Side>, Arc<dyn Side>),
+    options: Options,
+    budget: Budget,
+    stop: tokio::sync::watch::Receiver<bool>,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<SessionReport, NodeError> {
     let places = (a.describe().place, b.describe().place);
     let theirs = SideRun::other(b, &options, places.0)?;
     let (near, far) = Link::pair();
     // Only the opener is told to stop: it ends the session with what it knows, and the other side with it.
     let (_never, unstopped) = tokio::sync::watch::channel(false);
-    let answering = tokio::spawn(answer_on(theirs.side(), far, Grant::everywhere(Rights::ALL), None, unstopped, None));
-    let report = open_with(a, near, options, budget, stop, progress, places.1).await;
+    let grant = Grant::everywhere(Rights::ALL);
+    let answering = tokio::spawn(answer_on(theirs.side(), far, grant, None, unstopped, (None, signer.clone())));
+    let report = open_with(a, near, options, budget, stop, progress, Whom { name: places.1, signer }).await;
     let answered = answering.await;
     let verdict = report.as_ref().map_or("undetermined", |report| report.outcome.verdict.name());
     let ended = theirs.end(verdict).await;
@@ -146,24 +199,27 @@ pub async fn answer_session(
     first: Option<Message>,
     stop: tokio::sync::watch::Receiver<bool>,
 ) -> Result<String, NodeError> {
-    answer_with(side, link, grant, first, stop, UNNAMED.into(), None).await
+    answer_with(side, link, grant, first, stop, Whom::unnamed(), None).await
 }
 
-/// The same, with a peer whose name the journal keeps, and who may lose the side only so much.
+/// The same, with a peer that is known, and that may lose the side only so much.
 async fn answer_with(
     side: Arc<dyn Side>,
     link: Link,
     grant: Grant,
     first: Option<Message>,
     stop: tokio::sync::watch::Receiver<bool>,
-    peer: String,
+    whom: Whom,
     window: Option<Window>,
 ) -> Result<String, NodeError> {
-    let run = SideRun::responder(side, peer)?;
-    let verdict = answer_on(run.side(), link, grant, first, stop, window).await;
-    let ended = run.end(verdict.as_ref().map_or("undetermined", String::as_str)).await;
-    let verdict = verdict?;
+    let run = SideRun::responder(side, whom.name)?;
+    let answered = answer_on(run.side(), link, grant, first, stop, (window, whom.signer.clone())).await;
+    let ended = run.end(answered.as_ref().map_or("undetermined", |answered| answered.verdict.as_str())).await;
+    let Answered { verdict, receipt } = answered?;
     ended?;
+    if let (Some(signer), Some(receipt)) = (whom.signer, receipt) {
+        signer.keep(&receipt);
+    }
     Ok(verdict)
 }
 
@@ -173,12 +229,15 @@ async fn answer_on(
     grant: Grant,
     first: Option<Message>,
     stop: tokio::sync::watch::Receiver<bool>,
-    window: Option<Window>,
-) -> Result<String, NodeError> {
+    (window, signer): (Option<Window>, Option<Arc<Signer>>),
+) -> Result<Answered, NodeError> {
     let info = side.describe();
     let mut responder = Responder::new(info.definition.clone(), info.keys.clone(), life(&*side), grant);
     if let Some(window) = &window {
         responder = responder.with_brakes(window.brakes.brakes);
+    }
+    if let Some(signer) = signer {
+        responder = responder.with_witness(signer);
     }
     driver::answer(responder, first, side, link, stop, window).await
 }

@@ -7,6 +7,7 @@ mod facts;
 mod journal;
 mod peers;
 mod quarantine;
+mod receipts;
 mod repair;
 
 use std::ffi::OsString;
@@ -22,6 +23,7 @@ use super::format::Format;
 pub(crate) use conflicts::{Conflicts, ConflictsCommand, ResolveBy};
 pub(crate) use peers::{Peers, PeersCommand};
 pub(crate) use quarantine::{Quarantine, QuarantineCommand, Which};
+pub(crate) use receipts::{Receipts, ReceiptsCommand};
 pub(crate) use repair::{Apply, BrakeFlags, Repair, To};
 
 const EXAMPLES: &str = "\
@@ -161,6 +163,8 @@ pub(crate) enum Command {
     Resume(Resume),
     /// Print the versions that a key has, and those that the journal still has
     History(History),
+    /// List, export or verify what two sides signed of their sessions
+    Receipts(Receipts),
     /// Show, export or import what a dataset is
     Dataset(Dataset),
     /// Print who this node is
@@ -414,6 +418,9 @@ pub(crate) struct Sides {
     /// End after about so many bytes with what is known then
     #[arg(long, env = "REKNIT_MAX_BYTES", value_name = "BYTES")]
     pub(crate) max_bytes: Option<String>,
+    /// Let both sides sign a receipt; of a repair they always do
+    #[arg(long, env = "REKNIT_RECEIPT")]
+    pub(crate) receipt: bool,
 }
 
 #[derive(Debug, Args, Serialize, Deserialize)]

@@ -23,6 +23,7 @@ pub(crate) mod peers;
 mod plan;
 pub(crate) mod put;
 pub(crate) mod quarantine;
+pub(crate) mod receipts;
 pub(crate) mod repair;
 pub(crate) mod restore;
 pub(crate) mod resume;

@@ -77,3 +77,10 @@ pub(crate) fn typed_value(env: &mut Env, layout: &Layout, key: &[u8], typed: &st
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+/// The bytes of hex digits, if that is what it is.
+pub(crate) fn unhex(digits: &str) -> Option<Vec<u8>> {
+    let nibbles: Vec<u8> = digits.chars().map(|c| c.to_digit(16).map(|n| n as u8)).collect::<Option<_>>()?;
+    let pairs = nibbles.chunks_exact(2);
+    pairs.remainder().is_empty().then(|| pairs.map(|pair| pair[0] << 4 | pair[1]).collect())
+}

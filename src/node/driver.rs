@@ -10,6 +10,7 @@ use reknit_core::difference::Difference;
 use reknit_core::journal::RunId;
 use reknit_core::message::Message;
 use reknit_core::query::{Answer, Incoming, Query};
+use reknit_core::receipt::Receipt;
 use reknit_core::session::{Counts, Input, Opener, Outcome, Output, Responder, SessionError};
 use reknit_core::wire::RecordFrame;
 use tokio::sync::{Semaphore, mpsc};
@@ -134,7 +135,15 @@ pub(super) async fn open(
     Ok(report)
 }
 
-/// Answers an opener until it ends the session; gives the verdict that it told.
+/// What a responder has of a session that is over.
+pub(super) struct Answered {
+    /// As the opener told it.
+    pub(super) verdict: String,
+    /// If both sides signed one.
+    pub(super) receipt: Option<Receipt>,
+}
+
+/// Answers an opener until it ends the session.
 pub(super) async fn answer(
     responder: Responder,
     first: Option<Message>,
@@ -142,15 +151,18 @@ pub(super) async fn answer(
     link: Link,
     stop: tokio::sync::watch::Receiver<bool>,
     window: Option<Window>,
-) -> Result<String, NodeError> {
+) -> Result<Answered, NodeError> {
     let mut driver = Driver::new(Machine::Responder(Box::new(responder)), side, link, Budget::default(), stop);
     driver.window = window;
     driver.held.extend(first);
     driver.run(&mut |_| {}).await?;
     driver.end_lanes().await;
     match &driver.machine {
-        Machine::Responder(responder) => Ok(responder.verdict().unwrap_or_default().to_string()),
-        Machine::Opener(_) => Ok(String::new()),
+        Machine::Responder(responder) => {
+            let verdict = responder.verdict().unwrap_or_default().to_string();
+            Ok(Answered { verdict, receipt: responder.receipt().cloned() })
+        }
+        Machine::Opener(_) => Ok(Answered { verdict: String::new(), receipt: None }),
     }
 }
 

@@ -260,7 +260,7 @@ mod tests {
         };
         assert_eq!(
             hex(&frame(FRAME_HOLD, &request)),
-            "4296a473686f70a8717569633a2f2f789881a652657061697281a2546fa6546865697273cd01f406c01090931c0202c091a57573657273cd03e8c0"
+            "4296a473686f70a8717569633a2f2f789981a652657061697281a2546fa6546865697273cd01f406c01090931c0202c0c391a57573657273cd03e8c0"
         );
         let store = HeldStore { collections: vec!["users".into()], layout: Some(vec![1, 2]) };
         assert_eq!(hex(&frame(FRAME_TOLD, &Told::Store(store))), "4381a553746f72659291a57573657273c4020102");

@@ -13,10 +13,13 @@ use tokio::task::JoinSet;
 
 use super::brakes::{NodeBrakes, Window, Windows};
 use super::held::FRAME_HOLD;
-use super::{Budget, Grants, Home, HomeError, NodeError, Progress, SessionReport, Ticket, answer_with, open_with};
+use super::receipts::Signer;
+use super::{
+    Budget, Grants, Home, HomeError, NodeError, Progress, SessionReport, Ticket, Whom, answer_with, open_with,
+};
 use crate::store::Side;
 use crate::transport::{
-    Address, Arriving, CloseCode, Connection, Endpoint, EndpointOptions, Link, PeerId, TransportError, limits,
+    Address, Arriving, CloseCode, Connection, Endpoint, EndpointOptions, Identity, Link, PeerId, TransportError, limits,
 };
 
 /// The first byte of a frame that shows an invitation's token.
@@ -86,7 +89,7 @@ pub struct NodeOptions {
 pub struct Node {
     home: Home,
     endpoint: Endpoint,
-    me: PeerId,
+    identity: Arc<Identity>,
     brakes: NodeBrakes,
     windows: Arc<Windows>,
 }
@@ -100,14 +103,14 @@ impl Node {
         let identity = home.identity()?;
         let endpoint = Endpoint::bind(options.bind, &identity, &EndpointOptions { listen: options.listen })?;
         let (brakes, windows) = Default::default();
-        Ok(Node { home: home.clone(), endpoint, me: identity.peer(), brakes, windows })
+        Ok(Node { home: home.clone(), endpoint, identity: Arc::new(identity), brakes, windows })
     }
 
     /// A node of this home on a network in memory.
     #[cfg(test)]
     pub(super) fn over(home: &Home, endpoint: Endpoint) -> Result<Node, NodeError> {
         let (brakes, windows) = Default::default();
-        Ok(Node { home: home.clone(), me: home.identity()?.peer(), endpoint, brakes, windows })
+        Ok(Node { home: home.clone(), identity: Arc::new(home.identity()?), endpoint, brakes, windows })
     }
 
     /// Binds a node of this home that connects, from wherever such an address can be reached.
@@ -131,7 +134,7 @@ impl Node {
 
     /// Who this node is.
     pub fn peer(&self) -> PeerId {
-        self.me
+        self.identity.peer()
     }
 
     /// Where it is bound.
@@ -167,10 +170,16 @@ impl Node {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<SessionReport, NodeError> {
         let connection = self.connect(address).await?;
-        let (link, peer) = (connection.open().await?, address.peer.to_string());
+        let link = connection.open().await?;
+        let whom = self.whom(address.peer);
         drop(connection);
         // The connection ends with its last holder: once the peer has heard how the session ended.
-        open_with(side, link, options, budget, stop, progress, peer).await
+        open_with(side, link, options, budget, stop, progress, whom).await
+    }
+
+    fn whom(&self, peer: PeerId) -> Whom {
+        let signer = Signer::new(&self.home, self.identity.clone(), peer);
+        Whom { name: peer.to_string(), signer: Some(signer) }
     }
 
     /// Shows the token of a ticket to the node that issued it, which then knows this node.
@@ -180,7 +189,7 @@ impl Node {
     pub async fn take_up(&self, ticket: &Ticket, address: &Address) -> Result<Grants, NodeError> {
         let connection = self.connect(address).await?;
         let mut link = connection.open().await?;
-        let not_admitted = || NodeError::Transport(TransportError::NotAdmitted { me: self.me });
+        let not_admitted = || NodeError::Transport(TransportError::NotAdmitted { me: self.peer() });
         let shown = link.control.writer.write(&[&[FRAME_JOIN], ticket.token.as_slice()].concat()).await;
         // A node that awaits nobody turns a stranger away before the token arrives.
         shown.map_err(|error| (link.closed)().unwrap_or(error))?;
@@ -351,7 +360,8 @@ impl Serving {
         let began = std::time::Instant::now();
         let window = Window::new(self.node.brakes, &self.node.windows, peer, open.dataset.0);
         let first = Some(Message::Open(open));
-        let ended = answer_with(side, link, grant, first, stop, peer.to_string(), Some(window)).await;
+        let whom = self.node.whom(peer);
+        let ended = answer_with(side, link, grant, first, stop, whom, Some(window)).await;
         let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         match ended {
             Ok(verdict) => tracing::info!(peer = %peer.short(), verdict, elapsed_ms, "session"),
@@ -389,7 +399,7 @@ async fn turn_away(connection: Connection) {
     connection.close(CloseCode::NotAdmitted);
 }
 
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

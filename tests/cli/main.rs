@@ -13,6 +13,7 @@ mod journal;
 mod peers;
 mod plans;
 mod quarantine;
+mod receipts;
 mod records;
 mod relay;
 mod schema;

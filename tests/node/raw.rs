@@ -214,13 +214,16 @@ fn a_message_out_of_place_ends_the_session() {
         let theirs = Counted::new(&b);
         let two = two(theirs.clone(), Rights::ALL);
         let root = b.root();
-        let roots = Message::Roots(Roots { commit: 1, moved: false, roots: vec![] });
+        let roots = Message::Roots(Roots { commit: 1, moved: false, roots: vec![], word: None });
         let refuse = Refuse { code: RefuseCode::Busy, detail: String::new(), definition: Default::default() };
         let compared = Compared { last: true, ..Compared::default() };
         let opener = Message::decode(&opening(&a)).expect("an opening");
         // Before the opening, and after it: the opening again, and what only a responder says.
-        let first =
-            [Message::AskRoots(AskRoots { after: 0 }), roots.clone(), Message::Bye(Bye { verdict: "in_sync".into() })];
+        let first = [
+            Message::AskRoots(AskRoots { after: 0 }),
+            roots.clone(),
+            Message::Bye(Bye { verdict: "in_sync".into(), closing: None }),
+        ];
         let later = [opener, roots, Message::Refuse(refuse), Message::Compared(compared)];
         for (honest, message) in first.iter().map(|m| (false, m)).chain(later.iter().map(|m| (true, m))) {
             let (connection, mut link) = link(&two).await;

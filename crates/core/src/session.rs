@@ -96,6 +96,8 @@ pub struct Options {
     pub planner: Planner,
     /// What a repair may lose each written side; none: whatever follows. A mirror may lose only the mirrored side.
     pub brakes: Option<Brakes>,
+    /// Whether a receipt is signed, where both sides can; of a repair, unless told otherwise.
+    pub receipt: bool,
     /// The keys that a repair is about; none named: all that differ. Not told to a node that holds the session.
     #[serde(skip)]
     pub picked: Option<std::sync::Arc<Picked>>,
@@ -105,8 +107,19 @@ impl Options {
     /// The defaults for an intent: half a second to settle, six bytes of digest.
     pub fn new(intent: Intent) -> Options {
         let planner = Planner::default();
-        let (mirror, scope, brakes) = (None, Vec::new(), None);
-        Options { intent, settle: 500, width: 6, mirror, requests: REQUESTS_MAX, scope, planner, brakes, picked: None }
+        let receipt = matches!(intent, Intent::Repair(_));
+        Options {
+            intent,
+            settle: 500,
+            width: 6,
+            mirror: None,
+            requests: REQUESTS_MAX,
+            scope: Vec::new(),
+            planner,
+            brakes: None,
+            receipt,
+            picked: None,
+        }
     }
 }
 

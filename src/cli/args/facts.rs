@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use super::{Command, ConflictsCommand, DatasetCommand, PeersCommand, QuarantineCommand, RunsCommand};
+use super::{Command, ConflictsCommand, DatasetCommand, PeersCommand, QuarantineCommand, ReceiptsCommand, RunsCommand};
 
 impl Command {
     /// What it is called in results: the words that were typed for it.
@@ -36,6 +36,11 @@ impl Command {
                 RunsCommand::Show { .. } => "runs show",
                 RunsCommand::Undo { .. } => "runs undo",
                 RunsCommand::Limit { .. } => "runs limit",
+            },
+            Command::Receipts(args) => match args.command {
+                ReceiptsCommand::List { .. } => "receipts list",
+                ReceiptsCommand::Export { .. } => "receipts export",
+                ReceiptsCommand::Verify { .. } => "receipts verify",
             },
             Command::Resume(_) => "resume",
             Command::History(_) => "history",
@@ -102,6 +107,10 @@ impl Command {
                 QuarantineCommand::List { store, .. }
                 | QuarantineCommand::Accept { store, .. }
                 | QuarantineCommand::Drop { store, .. } => vec![store.clone()],
+            },
+            Command::Receipts(args) => match &args.command {
+                ReceiptsCommand::List { store, .. } | ReceiptsCommand::Export { store } => vec![store.clone()],
+                ReceiptsCommand::Verify { .. } => Vec::new(),
             },
             Command::Verify(args) => vec![args.store.clone()],
             Command::Backup(args) => vec![args.store.clone()],

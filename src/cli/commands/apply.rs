@@ -10,7 +10,6 @@ use reknit_core::brakes::{Brakes, Losses, SAMPLES_MAX};
 use reknit_core::session::{Intent, Moves, PICKED_MAX, Picked, PickedKey, Verdict};
 use serde_json::{Map, Value, json};
 
-use super::dataset::unhex;
 use super::plan::Here;
 use super::sides::brakes::TooMuch;
 use super::sides::{self, Ran};
@@ -18,6 +17,7 @@ use crate::cli::args::{Apply, To};
 use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
 use crate::cli::plans::{self, Header, Key, PlanReader, Tally};
+use crate::cli::records::{hex, unhex};
 use crate::cli::units::{parse_duration, show_count, show_duration};
 use crate::cli::{CliError, Exit, verdicts};
 use crate::node::Home;
@@ -270,7 +270,7 @@ fn tell(args: &Apply, env: &mut Env, plan: &Plan, ran: &Ran, sum: &Sum, exit: Ex
         let shown = ran.layout.show_key(key);
         printer.item(
             || format!("skipped {shown}: it has moved since the plan was made"),
-            || json!({ "t": "skipped", "collection": name, "key": shown, "key_hex": crate::cli::records::hex(key) }),
+            || json!({ "t": "skipped", "collection": name, "key": shown, "key_hex": hex(key) }),
         )?;
     }
     let wrote = sum.to_a.applied + sum.to_b.applied;

@@ -12,7 +12,7 @@ use crate::cli::args::{Dataset, DatasetCommand};
 use crate::cli::env::Env;
 use crate::cli::format::{Format, Layout};
 use crate::cli::output::{Printer, fields};
-use crate::cli::records::hex;
+use crate::cli::records::{hex, unhex};
 use crate::cli::units::show_count;
 use crate::cli::{CliError, Exit};
 use crate::core::{DatasetKey, Definition, Profile};
@@ -170,10 +170,4 @@ fn import(typed: &Path, dir: &Path, env: &mut Env) -> Result<Exit, CliError> {
         store.collection(collection)?.set_layout(Some(layout))?;
     }
     super::init::made(&store, dir, env)
-}
-
-pub(super) fn unhex(digits: &str) -> Option<Vec<u8>> {
-    let nibbles: Vec<u8> = digits.chars().map(|c| c.to_digit(16).map(|n| n as u8)).collect::<Option<_>>()?;
-    let pairs = nibbles.chunks_exact(2);
-    pairs.remainder().is_empty().then(|| pairs.map(|pair| pair[0] << 4 | pair[1]).collect())
 }

@@ -57,8 +57,15 @@ fn tell(args: &Demo, env: &mut Env) -> Result<(Exit, Map<String, Value>), CliErr
 
     writeln!(env.out, "\n$ reknit diff a quic://…")?;
     let (b, settle) = (server.address.clone(), "100ms".to_string());
-    let pair =
-        Sides { a: a.display().to_string(), b, settle, max_time: None, max_bytes: None, collections: Vec::new() };
+    let pair = Sides {
+        a: a.display().to_string(),
+        b,
+        settle,
+        max_time: None,
+        max_bytes: None,
+        collections: Vec::new(),
+        receipt: false,
+    };
     show_diff(env, &pair)?;
 
     writeln!(env.out, "\n$ reknit repair a quic://… --apply")?;

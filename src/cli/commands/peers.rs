@@ -49,6 +49,6 @@ fn list(env: &mut Env) -> Result<Exit, CliError> {
     printer.end(Exit::Done, text, fields(json!({ "peers": peers.len() })))
 }
 
-fn parsed(text: &str) -> Result<PeerId, CliError> {
+pub(super) fn parsed(text: &str) -> Result<PeerId, CliError> {
     text.parse().map_err(|error| CliError::new("usage.peer", format!("{error}; nothing was changed")))
 }

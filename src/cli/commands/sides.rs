@@ -27,8 +27,8 @@ use crate::cli::interrupt::Interrupt;
 use crate::cli::units::{parse_bytes, parse_duration, show_bytes, show_count};
 use crate::cli::verdicts::{self, Last};
 use crate::cli::{CliError, Exit};
-use crate::node::{Budget, HeldStore, HoldRequest, Node, Progress, SessionReport, between};
-use crate::store::Store;
+use crate::node::{Budget, HeldStore, HoldRequest, Node, Progress, SessionReport, between_witnessed};
+use crate::store::{Side, Store};
 use crate::transport::Address;
 
 /// Threads on which stores are asked; each keeps what memory it once needed.
@@ -100,6 +100,7 @@ pub(crate) fn run(
     };
     let mut options = Options::new(intent(swapped));
     options.settle = u64::try_from(settle.as_millis()).unwrap_or(u64::MAX);
+    options.receipt |= sides.receipt;
     options.brakes = asked.brakes;
     options.picked = asked.picked.map(|picked| picked(swapped));
     options.mirror = asked.mirror.map(|to| seen(to, swapped));
@@ -129,7 +130,8 @@ pub(crate) fn run(
         let interrupt = Interrupt::listen(stop, env.left.clone());
         let ran = match pair {
             Pair::Own(opener, Target::Here(store)) => {
-                let report = between(Arc::new(opener), Arc::new(store), options, budget, stopped, &mut progress).await;
+                let pair: (Arc<dyn Side>, Arc<dyn Side>) = (Arc::new(opener), Arc::new(store));
+                let report = between_witnessed(&home, pair, options, budget, stopped, &mut progress).await;
                 report.map(|report| (None, report))
             }
             Pair::Own(opener, Target::There(address)) => {

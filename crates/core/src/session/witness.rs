@@ -76,7 +76,7 @@ impl Opener {
         self.heard_word(accept.commit, accept.root, accept.word.as_ref())
     }
 
-    /// Keeps what the responder signed.
+    /// Keeps what the responder signed (M18).
     pub(super) fn heard_word(&mut self, commit: u64, root: Summary, word: Option<&Word>) -> Result<(), SessionError> {
         let (Some(witness), Some(word)) = (self.signing.witness.clone(), word) else { return Ok(()) };
         let signature = signature(&word.signature)?;
