@@ -26,7 +26,10 @@ fn both_sides_keep_the_same_receipt_and_anyone_can_verify_it() {
     let (place, lines, [me, there]) = signed();
     let receipt: Value = serde_json::from_str(lines.trim()).expect("one line");
     assert_eq!((&receipt["verdict"], &receipt["to_responder"]), (&"in_sync".into(), &2.into()));
-    assert_eq!((receipt["opener"]["peer"].as_str(), receipt["responder"]["peer"].as_str()), (Some(&*me), Some(&*there)));
+    assert_eq!(
+        (receipt["opener"]["peer"].as_str(), receipt["responder"]["peer"].as_str()),
+        (Some(&*me), Some(&*there))
+    );
     assert_eq!(receipt["opener"]["root"]["digest"].as_str(), Some(&*place.root("s")));
     place.run("receipts list s").ok().says(&["in_sync", "2 records", "2 moved", "1 receipt"]);
     place.file("signed", lines.clone());
@@ -76,7 +79,10 @@ fn one_process_with_both_stores_leaves_one_witness_and_says_so() {
     place.run("receipts list b").ok().says(&["one witness", "2 receipts"]);
     let me = place.run("id").ok().out.trim().to_owned();
     place.file("signed", place.run("receipts export b").ok().out);
-    place.run(&format!("receipts verify signed --peer {me}")).ok().says(&["2 receipts as signed", "2 have one witness"]);
+    place
+        .run(&format!("receipts verify signed --peer {me}"))
+        .ok()
+        .says(&["2 receipts as signed", "2 have one witness"]);
     let listed = place.json("receipts list b --limit 1").ok();
     let first = listed.out.lines().next().expect("a receipt").to_owned();
     let receipt: Value = serde_json::from_str(&first).expect("JSON");
