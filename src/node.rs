@@ -8,6 +8,7 @@ mod grants;
 mod held;
 mod home;
 mod lanes;
+mod members;
 mod packing;
 mod receipts;
 mod runs;
@@ -26,7 +27,7 @@ pub use held::{HeldFailure, HeldStore, HoldRequest};
 pub use home::{Home, HomeError, Invitation, KnownPeer, Ticket, TicketError};
 pub use lanes::Traffic;
 pub use receipts::RECEIPTS_MAX;
-pub use serve::{Node, NodeOptions, Served, Serving};
+pub use serve::{Joined, Node, NodeOptions, Served, Serving};
 
 use self::brakes::Window;
 use self::receipts::Signer;
@@ -140,7 +141,7 @@ pub async fn between(
     stop: tokio::sync::watch::Receiver<bool>,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<SessionReport, NodeError> {
-    between_signed(None, (a, b), options, budget, stop, progress).await
+    between_and_members(None, (a, b), options, budget, stop, progress).await
 }
 
 /// The same, with a receipt that the home signs for both sides: it has one witness, and says so.
@@ -156,7 +157,23 @@ pub async fn between_witnessed(
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<SessionReport, NodeError> {
     let signer = if options.receipt { Some(Signer::alone(home)?) } else { None };
-    between_signed(signer, (a, b), options, budget, stop, progress).await
+    between_and_members(signer, (a, b), options, budget, stop, progress).await
+}
+
+async fn between_and_members(
+    signer: Option<Arc<Signer>>,
+    (a, b): (Arc<dyn Side>, Arc<dyn Side>),
+    options: Options,
+    budget: Budget,
+    stop: tokio::sync::watch::Receiver<bool>,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<SessionReport, NodeError> {
+    let intent = options.intent;
+    let report = between_signed(signer, (a.clone(), b.clone()), options, budget, stop.clone(), progress).await?;
+    if let Some(options) = members::session_after(&a, intent, &report.outcome) {
+        members::note(&between_signed(None, (a, b), options, budget, stop, &mut |_| {}).await);
+    }
+    Ok(report)
 }
 
 async fn between_signed(

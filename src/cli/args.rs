@@ -5,6 +5,7 @@
 mod conflicts;
 mod facts;
 mod journal;
+mod members;
 mod peers;
 mod quarantine;
 mod receipts;
@@ -21,6 +22,7 @@ pub(crate) use self::journal::{History, Resume, Runs, RunsCommand};
 use super::format::Format;
 
 pub(crate) use conflicts::{Conflicts, ConflictsCommand, ResolveBy};
+pub(crate) use members::{Members, MembersCommand};
 pub(crate) use peers::{Peers, PeersCommand};
 pub(crate) use quarantine::{Quarantine, QuarantineCommand, Which};
 pub(crate) use receipts::{Receipts, ReceiptsCommand};
@@ -175,6 +177,8 @@ pub(crate) enum Command {
     Join(Join),
     /// List, add or remove the peers that may connect
     Peers(Peers),
+    /// List, add or forget the peers whose copies of a dataset count
+    Members(Members),
     /// Serve stores to peers until interrupted
     Serve(Serve),
     /// Compare two stores by their roots
@@ -221,6 +225,9 @@ pub(crate) struct Init {
     /// Keep no index by key: smaller and faster, but records cannot be listed in key order
     #[arg(long, env = "REKNIT_NO_KEY_INDEX")]
     pub(crate) no_key_index: bool,
+    /// Keep no members: tombstones can then never be collected
+    #[arg(long, env = "REKNIT_NO_MEMBERS")]
+    pub(crate) no_members: bool,
 }
 
 /// What digests cover.

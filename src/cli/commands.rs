@@ -19,6 +19,7 @@ pub(crate) mod invite;
 pub(crate) mod join;
 pub(crate) mod list;
 pub(crate) mod man;
+pub(crate) mod members;
 pub(crate) mod peers;
 mod plan;
 pub(crate) mod put;

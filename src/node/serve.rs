@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::brakes::{NodeBrakes, Window, Windows};
 use super::held::FRAME_HOLD;
+use super::members;
 use super::receipts::Signer;
 use super::{
     Budget, Grants, Home, HomeError, NodeError, Progress, SessionReport, Ticket, Whom, answer_with, open_with,
@@ -92,7 +93,11 @@ pub struct Node {
     identity: Arc<Identity>,
     brakes: NodeBrakes,
     windows: Arc<Windows>,
+    joined: Option<Joined>,
 }
+
+/// What is done when a peer has joined by an invitation.
+pub type Joined = Arc<dyn Fn(PeerId, &Grants) + Send + Sync>;
 
 impl Node {
     /// Binds a node of this home. Must be called within a tokio runtime.
@@ -103,14 +108,14 @@ impl Node {
         let identity = home.identity()?;
         let endpoint = Endpoint::bind(options.bind, &identity, &EndpointOptions { listen: options.listen })?;
         let (brakes, windows) = Default::default();
-        Ok(Node { home: home.clone(), endpoint, identity: Arc::new(identity), brakes, windows })
+        Ok(Node { home: home.clone(), endpoint, identity: Arc::new(identity), brakes, windows, joined: None })
     }
 
     /// A node of this home on a network in memory.
     #[cfg(test)]
     pub(super) fn over(home: &Home, endpoint: Endpoint) -> Result<Node, NodeError> {
         let (brakes, windows) = Default::default();
-        Ok(Node { home: home.clone(), identity: Arc::new(home.identity()?), endpoint, brakes, windows })
+        Ok(Node { home: home.clone(), identity: Arc::new(home.identity()?), endpoint, brakes, windows, joined: None })
     }
 
     /// Binds a node of this home that connects, from wherever such an address can be reached.
@@ -130,6 +135,12 @@ impl Node {
     #[must_use]
     pub fn with_brakes(self, brakes: NodeBrakes) -> Node {
         Node { brakes, ..self }
+    }
+
+    /// Has this done when a peer has joined by an invitation, with what it may; it must not take long.
+    #[must_use]
+    pub fn when_joined(self, joined: Joined) -> Node {
+        Node { joined: Some(joined), ..self }
     }
 
     /// Who this node is.
@@ -170,11 +181,26 @@ impl Node {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<SessionReport, NodeError> {
         let connection = self.connect(address).await?;
-        let link = connection.open().await?;
+        let (intent, link) = (options.intent, connection.open().await?);
         let whom = self.whom(address.peer);
-        drop(connection);
+        let report = open_with(side.clone(), link, options, budget, stop.clone(), progress, whom).await?;
+        let mut next = members::session_after(&side, intent, &report.outcome);
+        while let Some(options) = next.take() {
+            let asked = options.clone();
+            let ran = match connection.open().await {
+                Ok(link) => {
+                    let whom = self.whom(address.peer);
+                    open_with(side.clone(), link, options, budget, stop.clone(), &mut |_| {}, whom).await
+                }
+                Err(error) => Err(error.into()),
+            };
+            next = ran.as_ref().ok().and_then(|report| members::reading_only(asked, &report.outcome));
+            if next.is_none() {
+                members::note(&ran);
+            }
+        }
         // The connection ends with its last holder: once the peer has heard how the session ended.
-        open_with(side, link, options, budget, stop, progress, whom).await
+        Ok(report)
     }
 
     fn whom(&self, peer: PeerId) -> Whom {
@@ -379,6 +405,9 @@ impl Serving {
             Ok(Some(grants)) => {
                 let names = grants.names().join(",");
                 tracing::info!(%peer, may = names, "joined by invitation");
+                if let Some(joined) = &self.node.joined {
+                    joined(peer, &grants);
+                }
                 let _ = link.control.writer.write(&[&[FRAME_WELCOME], names.as_bytes()].concat()).await;
                 let _ = link.control.writer.finish().await;
                 connection.closed().await;

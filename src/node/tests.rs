@@ -87,6 +87,7 @@ fn rights_on_a_collection_end_at_its_edge() {
         let grant = || Grant {
             rights: Rights::default(),
             collections: [(CollectionId(1), Rights::COMPARE.and(Rights::READ).and(Rights::WRITE))].into(),
+            members: None,
         };
         let root = b.root();
         for scope in [&[][..], &[0], &[0, 1]] {

@@ -7,6 +7,7 @@ mod commit;
 mod import;
 mod journal;
 mod lives;
+mod members;
 mod open;
 mod planted;
 mod quarantine;
@@ -24,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use reknit_core::bounds::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use reknit_core::members::MEMBERS;
 use reknit_core::policy::Policy;
 use reknit_core::query::Cut;
 use reknit_core::tree::Summary;
@@ -278,12 +280,12 @@ impl Store {
         self.inner.head()
     }
 
-    /// The root of the dataset.
+    /// The root of the dataset, without its members.
     #[must_use]
     pub fn root(&self) -> Summary {
         let head = self.inner.head();
         let names = self.inner.definition.collections.iter().map(|collection| collection.name.as_str());
-        let roots: Vec<(&str, Summary)> = names.zip(head.roots).collect();
+        let roots: Vec<(&str, Summary)> = names.zip(head.roots).filter(|(name, _)| *name != MEMBERS).collect();
         self.inner.keys.root(&roots)
     }
 
@@ -296,7 +298,9 @@ impl Store {
         let inner = &self.inner;
         let (records, tombstones) = {
             let writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
-            let counts = writer.counts.iter();
+            let members = inner.definition.members().map(|members| usize::from(members.0));
+            let counts = writer.counts.iter().enumerate().filter(|(place, _)| Some(*place) != members);
+            let counts = counts.map(|(_, count)| count);
             counts.fold((0, 0), |(live, dead), count| (live + count.live, dead + count.tombstones))
         };
         Ok(Stats {

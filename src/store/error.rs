@@ -72,6 +72,9 @@ pub enum StoreError {
     /// Records are listed in key order through an index that this dataset does not keep.
     #[error("this dataset keeps no index by key, so its records cannot be listed in key order; nothing was changed")]
     NoKeyIndex,
+    /// The dataset has no collection for its members.
+    #[error("this dataset keeps no members; one made by `reknit init` without --no-members does; nothing was changed")]
+    NoMembers,
     /// An import names a key twice.
     #[error("rows {first} and {second} have the same key {key}; nothing was imported; remove one of them")]
     Duplicate {

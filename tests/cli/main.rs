@@ -10,6 +10,7 @@ mod geonames;
 mod harness;
 mod imports;
 mod journal;
+mod members;
 mod peers;
 mod plans;
 mod quarantine;

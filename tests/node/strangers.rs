@@ -240,7 +240,7 @@ pub(crate) fn opening(store: &Store) -> Message {
         cells: Default::default(),
         counts: Default::default(),
         parts: Default::default(),
-        receipt: false,
+        more: Default::default(),
     })
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::bounds::{COLLECTIONS_MAX, NAME_BYTES_MAX, POLICY_BYTES_MAX};
 use crate::canonical::{Blob, DecodeError};
 use crate::digest::Digest;
+use crate::members::MEMBERS;
 use crate::record::Keeps;
 
 const DEFINITION_FORMAT: u8 = 1;
@@ -77,6 +78,18 @@ impl Definition {
         u16::try_from(place).ok().map(CollectionId)
     }
 
+    /// The same with a collection for its members, which is the last.
+    #[must_use]
+    pub fn with_members(mut self) -> Definition {
+        self.collections.push(Collection { name: MEMBERS.into(), policy: crate::policy::NEWEST.into() });
+        self
+    }
+
+    /// The collection that holds its members, if it has one.
+    pub fn members(&self) -> Option<CollectionId> {
+        self.collection(MEMBERS)
+    }
+
     /// What replicas keep of concurrent versions in a collection, which must be there.
     pub fn keeps(&self, collection: CollectionId) -> Keeps {
         match self.profile {
@@ -126,6 +139,11 @@ impl Definition {
         for (i, collection) in self.collections.iter().enumerate() {
             bound("bytes of a collection's name", collection.name.len(), NAME_BYTES_MAX)?;
             bound("bytes of a policy's name", collection.policy.len(), POLICY_BYTES_MAX)?;
+            let last = i > 0 && i + 1 == self.collections.len();
+            let members = collection.name == MEMBERS && last && self.profile == Profile::Versioned;
+            if collection.name.starts_with('.') && !(members && collection.policy == crate::policy::NEWEST) {
+                return Err(DecodeError::Malformed("a collection whose name begins with a dot"));
+            }
             if self.collections[..i].iter().any(|earlier| earlier.name == collection.name) {
                 return Err(DecodeError::Malformed("two collections of one name"));
             }
@@ -176,6 +194,24 @@ mod tests {
         for other in others {
             assert_ne!(a.hash(), other.hash());
             assert_eq!(a.differences(&other).len(), 1);
+        }
+    }
+
+    #[test]
+    fn only_members_may_be_named_with_a_dot_and_only_as_the_last() {
+        let a = Definition::simple(DatasetId([7; 16]), "cities");
+        let with = a.clone().with_members();
+        assert_eq!((a.members(), with.members()), (None, Some(CollectionId(1))));
+        assert_eq!(Definition::decode(&with.encode()), Ok(with.clone()));
+        let mut first = with.clone();
+        first.collections.reverse();
+        let mut kept = with.clone();
+        kept.collections[1].policy = "keep-both/1".into();
+        let mut other = with.clone();
+        other.collections[1].name = ".other".into();
+        let alone = Definition { collections: vec![with.collections[1].clone()], ..with.clone() };
+        for wrong in [first, kept, other, alone, Definition { profile: Profile::Content, ..with }] {
+            assert!(matches!(Definition::decode(&wrong.encode()), Err(DecodeError::Malformed(_))), "{wrong:?}");
         }
     }
 

@@ -12,6 +12,7 @@ pub mod entry;
 pub mod journal;
 pub mod life;
 pub mod mark;
+pub mod members;
 pub mod message;
 #[doc(hidden)]
 pub mod planted;

@@ -89,9 +89,24 @@ pub struct Open {
     pub counts: Blob,
     /// And the first byte of the digest of each of the root's sixteen parts, zero where one is empty.
     pub parts: Blob,
-    /// Whether it will sign a receipt; nothing is sent if not.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    /// What few sessions need; nothing is sent if there is nothing of it.
+    #[serde(default, skip_serializing_if = "OpenMore::is_nothing")]
+    pub more: OpenMore,
+}
+
+/// What only some openings say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenMore {
+    /// Whether the opener will sign a receipt.
     pub receipt: bool,
+    /// The first bytes of the root of the dataset's members, as far as the opener knows them; 0 where there are none.
+    pub members: u64,
+}
+
+impl OpenMore {
+    fn is_nothing(&self) -> bool {
+        *self == OpenMore::default()
+    }
 }
 
 /// A dataset's id as one binary string.
@@ -126,9 +141,24 @@ pub struct Accept {
     /// If records are to move and the responder met another opening of the opener's store, or that store came further: the
     /// last one that it remembers.
     pub met: Option<Sighting>,
-    /// The responder's signature, if the roots agree and it was asked for one; nothing is sent if not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// What few sessions need; nothing is sent if there is nothing of it.
+    #[serde(default, skip_serializing_if = "AcceptMore::is_nothing")]
+    pub more: AcceptMore,
+}
+
+/// What only some acceptances say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcceptMore {
+    /// The responder's signature, if the roots agree and it was asked for one.
     pub word: Option<Word>,
+    /// Whether it knows other members.
+    pub members: bool,
+}
+
+impl AcceptMore {
+    fn is_nothing(&self) -> bool {
+        *self == AcceptMore::default()
+    }
 }
 
 /// What a responder adds to its roots, so that the opener can put a receipt together.

@@ -296,6 +296,8 @@ pub struct Outcome {
     pub skipped: Vec<(CollectionId, Vec<u8>)>,
     /// Some records that a side may not store: collection, key, reason.
     pub refused: Vec<(CollectionId, Vec<u8>, String)>,
+    /// Whether the peer knows other members of the dataset; they are compared in a session of their own.
+    pub members_differ: bool,
     /// What both sides signed, if both would: not told by a node that holds a session.
     #[serde(skip)]
     pub receipt: Option<Box<Receipt>>,

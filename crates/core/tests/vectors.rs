@@ -11,6 +11,7 @@ use reknit_core::canonical::Blob;
 use reknit_core::journal::{Before, Filled, JournalEntry, Run, RunEnd, RunHeader, RunId, RunKind, Undoing};
 use reknit_core::life::Sighting;
 use reknit_core::mark::{Grain, Mark, pack_marks, pack_places};
+use reknit_core::members::{LEASE_MILLIS, Member};
 use reknit_core::message::*;
 use reknit_core::query::{Guard, Incoming, Item, VersionInfo};
 use reknit_core::receipt::{Receipt, Seat, Tally};
@@ -102,6 +103,10 @@ fn states_and_definitions() {
     let definition = Definition::simple(DatasetId([1; 16]), "cities");
     lines.push(("definition", definition.encode()));
     lines.push(("definition_hash", definition.hash().0.to_vec()));
+    let member = Member { name: "berlin".into(), since: 1_700_000_000_000, lease: LEASE_MILLIS };
+    lines.push(("definition, with members", definition.with_members().encode()));
+    lines.push(("member, its key", Member::key(&[7; 32])));
+    lines.push(("member", member.encode()));
     compare("states.tsv", &lines);
 }
 
@@ -151,7 +156,7 @@ fn messages() -> BTreeMap<&'static str, Message> {
         cells: Blob(vec![1, 2, 3]),
         counts: Blob(vec![5; 96]),
         parts: Blob(vec![4; 16]),
-        receipt: false,
+        more: OpenMore::default(),
     };
     let transfer = Transfer(1, CollectionId(0));
     let mark = |bits, stamp, actor| Mark {
@@ -172,7 +177,7 @@ fn messages() -> BTreeMap<&'static str, Message> {
     };
     BTreeMap::from([
         ("01 open", Message::Open(open.clone())),
-        ("01 open, for a receipt", Message::Open(Open { receipt: true, ..open })),
+        ("01 open, for a receipt", Message::Open(Open { more: OpenMore { receipt: true, members: 5 << 40 }, ..open })),
         (
             "05 roots, signed",
             Message::Roots(Roots { commit: 301, moved: false, roots: vec![root], word: Some(word.clone()) }),
@@ -186,7 +191,7 @@ fn messages() -> BTreeMap<&'static str, Message> {
                 commit: 300,
                 life,
                 met: Some(Sighting { nonce: 9, commit: 200 }),
-                word: None,
+                more: AcceptMore::default(),
             }),
         ),
         (

@@ -4,7 +4,10 @@
 
 use std::path::PathBuf;
 
-use super::{Command, ConflictsCommand, DatasetCommand, PeersCommand, QuarantineCommand, ReceiptsCommand, RunsCommand};
+use super::{
+    Command, ConflictsCommand, DatasetCommand, MembersCommand, PeersCommand, QuarantineCommand, ReceiptsCommand,
+    RunsCommand,
+};
 
 impl Command {
     /// What it is called in results: the words that were typed for it.
@@ -36,6 +39,11 @@ impl Command {
                 RunsCommand::Show { .. } => "runs show",
                 RunsCommand::Undo { .. } => "runs undo",
                 RunsCommand::Limit { .. } => "runs limit",
+            },
+            Command::Members(args) => match args.command {
+                MembersCommand::List { .. } => "members list",
+                MembersCommand::Add { .. } => "members add",
+                MembersCommand::Forget { .. } => "members forget",
             },
             Command::Receipts(args) => match args.command {
                 ReceiptsCommand::List { .. } => "receipts list",
@@ -107,6 +115,11 @@ impl Command {
                 QuarantineCommand::List { store, .. }
                 | QuarantineCommand::Accept { store, .. }
                 | QuarantineCommand::Drop { store, .. } => vec![store.clone()],
+            },
+            Command::Members(args) => match &args.command {
+                MembersCommand::List { store }
+                | MembersCommand::Add { store, .. }
+                | MembersCommand::Forget { store, .. } => vec![store.clone()],
             },
             Command::Receipts(args) => match &args.command {
                 ReceiptsCommand::List { store, .. } | ReceiptsCommand::Export { store } => vec![store.clone()],

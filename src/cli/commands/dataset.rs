@@ -15,6 +15,7 @@ use crate::cli::output::{Printer, fields};
 use crate::cli::records::{hex, unhex};
 use crate::cli::units::show_count;
 use crate::cli::{CliError, Exit};
+use crate::core::members::MEMBERS;
 use crate::core::{DatasetKey, Definition, Profile};
 use crate::store::Store;
 
@@ -68,7 +69,7 @@ fn show(typed: &Path, env: &mut Env) -> Result<Exit, CliError> {
         format!("root       {} ({} entries)", root.digest, show_count(root.count)),
     ];
     let mut collections = Vec::new();
-    for collection in &definition.collections {
+    for collection in definition.collections.iter().filter(|collection| collection.name != MEMBERS) {
         let layout = store.collection(&collection.name)?.layout()?.unwrap_or_default();
         let layout = Layout::from_bytes(&layout)?;
         let rows = match layout.format() {
@@ -84,7 +85,12 @@ fn show(typed: &Path, env: &mut Env) -> Result<Exit, CliError> {
             "columns": layout.columns(),
         }));
     }
-    let summary = json!({
+    let members = definition.members().map(|_| store.members()).transpose()?.map(|members| members.len());
+    lines.push(match members {
+        Some(n) => format!("members    {n}"),
+        None => "members    not kept".into(),
+    });
+    let mut summary = json!({
         "dataset": definition.name,
         "dataset_id": definition.id.to_string(),
         "profile": profile,
@@ -94,6 +100,9 @@ fn show(typed: &Path, env: &mut Env) -> Result<Exit, CliError> {
         "entries": root.count,
         "collections": collections,
     });
+    if let Some(n) = members {
+        summary["members"] = json!(n);
+    }
     Printer::new(env).end(Exit::Done, &lines.join("\n"), fields(summary))
 }
 

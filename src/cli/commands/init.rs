@@ -28,6 +28,9 @@ pub(crate) fn run(args: &Init, env: &mut Env) -> Result<Exit, CliError> {
                 ProfileArg::Content => Profile::Content,
             };
             definition.key_index = !args.no_key_index;
+            if !args.no_members && definition.profile == Profile::Versioned {
+                definition = definition.with_members();
+            }
             definition.collections[0].policy = policy(&args.policy)?;
             Store::create(&dir, definition, DatasetKey::from_bytes(key), &env.store_options())?
         }

@@ -6,8 +6,9 @@ use crate::cli::args::Invite;
 use crate::cli::env::Env;
 use crate::cli::output::Printer;
 use crate::cli::units::parse_duration;
-use crate::cli::verdicts::now;
+use crate::cli::verdicts::{now, now_ms};
 use crate::cli::{CliError, Exit};
+use crate::core::members::{LEASE_MILLIS, Member};
 use crate::node::{Grants, GrantsError, Invitation, Ticket};
 use crate::transport::{Address, PORT};
 
@@ -16,15 +17,21 @@ pub(crate) fn run(args: &Invite, env: &mut Env) -> Result<Exit, CliError> {
     let lasts = parse_duration(&args.expires)?;
     let store = env.store(&args.store)?;
     let home = env.home()?;
-    let address = address(args, env, &store.definition().name, home.identity()?.peer())?;
+    let me = home.identity()?.peer();
+    let address = address(args, env, &store.definition().name, me)?;
     let mut token = vec![0; 16];
     getrandom::fill(&mut token).map_err(|error| CliError::new("randomness", error.to_string()))?;
     let definition = (**store.definition()).clone();
-    let may = may.within(&definition.name);
+    let (may, keeps_members) = (may.within(&definition.name), definition.members().is_some());
     let names = definition.collections.iter().map(|c| c.name.clone());
     let layouts = names.map(|name| store.collection(&name)?.layout()).collect::<Result<_, _>>()?;
     let ticket = Ticket { definition, key: store.dataset_key().clone(), address, token: token.clone(), layouts };
     let expires = u64::try_from(now()).unwrap_or(0) * 1000 + u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX / 2);
+    // Whoever invites takes part itself.
+    if keeps_members && !store.members()?.iter().any(|(peer, _)| *peer == me.0) {
+        let member = Member { name: String::new(), since: now_ms(), lease: LEASE_MILLIS };
+        store.add_member(&me.0, &member)?;
+    }
     home.invite(&Invitation { token_hash: *blake3::hash(&token).as_bytes(), may: may.clone(), expires })?;
     let (address, ticket) = (ticket.address.clone(), ticket.to_string());
     let summary = json!({ "ticket": ticket, "address": address, "may": may.names() });

@@ -15,8 +15,12 @@ use crate::cli::env::Env;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::output::Printer;
 use crate::cli::units::parse_duration;
+use crate::cli::verdicts::now_ms;
 use crate::cli::{CliError, Exit};
-use crate::node::{Node, NodeBrakes, NodeOptions, Served};
+use crate::core::members::{LEASE_MILLIS, Member};
+use crate::core::message::Rights;
+use crate::node::{Joined, Node, NodeBrakes, NodeOptions, Served};
+use crate::store::Store;
 use crate::transport::Address;
 
 pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
@@ -50,7 +54,7 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
     let runtime = sides::runtime()?;
     runtime.block_on(async {
         let node = Node::bind(&home, NodeOptions { bind: args.listen, listen: true })?;
-        let node = node.with_brakes(NodeBrakes { brakes, window });
+        let node = node.with_brakes(NodeBrakes { brakes, window }).when_joined(member_of(stores.values()));
         let at = node.local_addr()?;
         let _control = Control::listen(home.socket(), &stores, at)?;
         // Whoever reads the address may ask for the end.
@@ -71,6 +75,20 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
         node.serve(served, stopped).await?;
         // A daemon that was asked to end and did is done.
         Printer::new(env).end(Exit::Done, "", Map::new())
+    })
+}
+
+/// Makes a peer that joins a member of those stores' datasets on which it may anything.
+fn member_of<'a>(stores: impl Iterator<Item = &'a Store>) -> Joined {
+    let stores: Vec<Store> = stores.filter(|store| store.definition().members().is_some()).cloned().collect();
+    Arc::new(move |peer, grants| {
+        let may = |store: &&Store| grants.on(store.definition()).anywhere() != Rights::default();
+        for store in stores.iter().filter(may) {
+            let member = Member { name: String::new(), since: now_ms(), lease: LEASE_MILLIS };
+            if let Err(error) = store.add_member(&peer.0, &member) {
+                tracing::error!(%error, %peer, "it could not be made a member");
+            }
+        }
     })
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use reknit_core::brakes::Brakes;
 use reknit_core::difference::{Difference, Side as Seen};
 use reknit_core::journal::RunId;
+use reknit_core::members::MEMBERS;
 use reknit_core::message::RefuseCode;
 use reknit_core::session::{Counts, Direction, Intent, Moves, Options, Picked, Verdict};
 use reknit_core::{CollectionId, Definition};
@@ -170,7 +171,10 @@ pub(crate) fn run(
         let error = CliError::refusal(refuse.code, &report.outcome.reason);
         return Err(if refuse.code == RefuseCode::Brakes { brakes::by_the_peer(&report.outcome) } else { error });
     }
-    let scope = if sides.collections.is_empty() { collections.clone() } else { sides.collections.clone() };
+    let scope = match sides.collections.is_empty() {
+        true => collections.iter().filter(|name| *name != MEMBERS).cloned().collect(),
+        false => sides.collections.clone(),
+    };
     Ok(Ran { report, swapped, layout, collections, scope, interrupted, stores })
 }
 

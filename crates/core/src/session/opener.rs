@@ -178,6 +178,7 @@ impl Opener {
                 braked: None,
                 skipped: Vec::new(),
                 refused: Vec::new(),
+                members_differ: false,
                 receipt: None,
             },
             last_sent: None,

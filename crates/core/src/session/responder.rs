@@ -10,7 +10,7 @@ use super::descent::{self, Step};
 use super::gate::Meter;
 use super::meeting::Known;
 use super::planner::{FURTHER, Planner};
-use super::scope::{Grant, Scope};
+use super::scope::{Grant, Scope, hint};
 use super::shown::opening_cells;
 use super::witness::Signing;
 use super::{Input, Output, SessionError};
@@ -22,8 +22,8 @@ use crate::digest::Keys;
 use crate::life::Sighting;
 use crate::mark::Marks;
 use crate::message::{
-    Accept, AskRoots, Compare, Compared, Differing, Life, List, Message, Met, Open, PROTOCOL, Refuse, RefuseCode,
-    Rights, Roots, Transfer, Written,
+    Accept, AcceptMore, AskRoots, Compare, Compared, Differing, Life, List, Message, Met, Open, PROTOCOL, Refuse,
+    RefuseCode, Rights, Roots, Transfer, Written,
 };
 use crate::query::{Answer, Ask, Cut, Incoming, Item, Query, View};
 use crate::range::{Position, Range, places};
@@ -148,6 +148,7 @@ pub(super) struct Reply(pub(super) Compared);
 impl Responder {
     /// Waits for an opening.
     pub fn new(definition: Arc<Definition>, keys: Arc<Keys>, life: Life, grant: Grant) -> Responder {
+        let grant = Grant { members: definition.members(), ..grant };
         Responder {
             keys,
             definition,
@@ -335,7 +336,8 @@ impl Responder {
         let met = if root == open.root { None } else { self.doubt(&open, &met) };
         self.meet_opener(&open, life, commit);
         let word = if root == open.root { self.give_word(&scope, &cut, root) } else { None };
-        self.send(Message::Accept(Accept { rights, root, commit, life, met, word }));
+        let more = AcceptMore { word, members: open.more.members != hint(&self.definition, &cut) };
+        self.send(Message::Accept(Accept { rights, root, commit, life, met, more }));
         self.scope = Some(scope);
         self.cut = Some(cut.clone());
         if root == open.root {

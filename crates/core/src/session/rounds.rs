@@ -4,13 +4,14 @@
 
 use super::descent::Step;
 use super::opener::{Awaited, Opener, Purpose};
+use super::scope::hint;
 use super::{Estimate, Intent, Output, SessionError, Verdict};
 use crate::bounds::ROUNDS_MAX;
 use crate::canonical::Blob;
 use crate::dataset::CollectionId;
 use crate::difference::Side;
 use crate::message::{
-    Accept, AskRoots, Bye, DatasetIdBytes, Message, Open, PROTOCOL, Refuse, RefuseCode, Rights, Roots,
+    Accept, AskRoots, Bye, DatasetIdBytes, Message, Open, OpenMore, PROTOCOL, Refuse, RefuseCode, Rights, Roots,
 };
 use crate::planted::{Bug, planted};
 use crate::query::{Cut, Query};
@@ -75,6 +76,8 @@ impl Opener {
             }
         };
         self.phase = Phase::Opening;
+        let members = hint(&self.definition, &self.outcome.cut_mine);
+        let more = OpenMore { receipt: self.signing.is_asked(), members };
         let parts = std::mem::take(&mut self.opening_parts);
         self.send(Message::Open(Open {
             protocol: PROTOCOL,
@@ -89,12 +92,13 @@ impl Opener {
             cells,
             counts,
             parts,
-            receipt: self.signing.is_asked(),
+            more,
         }));
     }
 
     /// The session begins.
     pub(super) fn accepted(&mut self, accept: &Accept) {
+        self.outcome.members_differ = accept.more.members;
         self.outcome.cut_theirs = accept.commit;
         self.outcome.root_theirs = accept.root;
         if accept.root == self.outcome.root_mine {

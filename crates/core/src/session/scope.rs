@@ -13,14 +13,19 @@ use crate::tree::Summary;
 pub(super) struct Scope(Vec<CollectionId>);
 
 impl Scope {
-    /// The collections that are named, or all if none is; nothing if the dataset has not got one of them.
+    /// The collections that are named, or all but that of the members if none is; nothing if the dataset has not got one of them.
     pub(super) fn new(definition: &Definition, named: &[CollectionId]) -> Option<Scope> {
         let all = (0..definition.collections.len()).filter_map(|i| u16::try_from(i).ok()).map(CollectionId);
         let all: Vec<CollectionId> = all.collect();
         if named.iter().any(|collection| !all.contains(collection)) {
             return None;
         }
-        Some(Scope(all.into_iter().filter(|collection| named.is_empty() || named.contains(collection)).collect()))
+        let members = definition.members();
+        let meant = |collection: &CollectionId| match named {
+            [] => Some(*collection) != members,
+            named => named.contains(collection),
+        };
+        Some(Scope(all.into_iter().filter(meant).collect()))
     }
 
     /// The one collection, if it is one.
@@ -53,6 +58,12 @@ impl Scope {
     }
 }
 
+/// The first bytes of the root of the members; 0 where there are none.
+pub(super) fn hint(definition: &Definition, cut: &Cut) -> u64 {
+    let root = definition.members().and_then(|members| cut.roots.get(usize::from(members.0)));
+    root.filter(|root| !root.is_empty()).map_or(0, |root| root.digest.short())
+}
+
 /// What the opener is allowed here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grant {
@@ -60,16 +71,23 @@ pub struct Grant {
     pub rights: Rights,
     /// Its further rights on some.
     pub collections: BTreeMap<CollectionId, Rights>,
+    /// The collection of the members: whoever may read any reads it, and only operators write it.
+    pub members: Option<CollectionId>,
 }
 
 impl Grant {
     /// The same rights on every collection.
     pub fn everywhere(rights: Rights) -> Grant {
-        Grant { rights, collections: BTreeMap::new() }
+        Grant { rights, collections: BTreeMap::new(), members: None }
     }
 
-    /// What may be done with a collection.
+    /// What may be done with a collection (M19 for that of the members).
     pub fn on(&self, collection: CollectionId) -> Rights {
+        if self.members == Some(collection) {
+            let read = self.anywhere().both(Rights::COMPARE.and(Rights::READ));
+            let operates = self.rights.allow(Rights::OPERATE);
+            return if operates { Rights::ALL } else { read };
+        }
         self.rights.and(self.collections.get(&collection).copied().unwrap_or_default())
     }
 
@@ -96,5 +114,25 @@ mod tests {
         assert_eq!(scope(&[2, 0]), Some(vec![0, 2]));
         assert_eq!(scope(&[1, 1]), Some(vec![1]));
         assert_eq!(scope(&[3]), None);
+        let definition = definition.with_members();
+        let scope = |named: &[CollectionId]| Scope::new(&definition, named).map(|scope| scope.iter().count());
+        assert_eq!((scope(&[]), scope(&[CollectionId(3)])), (Some(3), Some(1)), "members only by name");
+    }
+
+    #[test]
+    fn members_are_read_by_readers_and_written_by_operators() {
+        let (some, members) = (CollectionId(0), CollectionId(1));
+        let on_members = |everywhere: Rights, there: Rights| {
+            let collections = [(some, there), (members, Rights::ALL)].into();
+            Grant { rights: everywhere, collections, members: Some(members) }.on(members)
+        };
+        let reads = Rights::COMPARE.and(Rights::READ);
+        let none = Rights::default();
+        assert_eq!(on_members(Rights::OPERATE, none), Rights::ALL);
+        assert_eq!(on_members(reads.and(Rights::WRITE), none), reads);
+        for there in [reads, none] {
+            let grant = Grant { rights: none, collections: [(some, there)].into(), members: Some(members) };
+            assert_eq!(grant.on(members), there, "as anywhere else");
+        }
     }
 }

@@ -73,7 +73,7 @@ impl Opener {
         let (mine, cut) = (self.life, self.outcome.cut_mine.commit);
         self.signing.opener = Seat { peer: me, life: mine, cut, ..Seat::default() };
         self.signing.responder = Seat { peer, life: accept.life, cut: accept.commit, ..Seat::default() };
-        self.heard_word(accept.commit, accept.root, accept.word.as_ref())
+        self.heard_word(accept.commit, accept.root, accept.more.word.as_ref())
     }
 
     /// Keeps what the responder signed (M18).
@@ -132,7 +132,7 @@ impl Responder {
 
     /// Keeps who opens, if it asks for a receipt.
     pub(super) fn meet_opener(&mut self, open: &Open, me: Life, cut: u64) {
-        if !open.receipt {
+        if !open.more.receipt {
             self.signing.witness = None;
         }
         let (key, peer) = self.signing.keys();

@@ -1,0 +1,44 @@
+//! What can be typed of the members of a dataset.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Args, Serialize, Deserialize)]
+#[command(
+    after_help = "Examples:\n  reknit members list a\n  reknit members add a PEER --name berlin --lease 30d\n  reknit members forget a PEER"
+)]
+pub(crate) struct Members {
+    #[command(subcommand)]
+    pub(crate) command: MembersCommand,
+}
+
+#[derive(Debug, Subcommand, Serialize, Deserialize)]
+pub(crate) enum MembersCommand {
+    /// List the peers whose copies of the dataset count, and when each was heard of last
+    List {
+        /// The store
+        store: PathBuf,
+    },
+    /// Add a peer, or change what is said of it; it travels to all who repair with this store
+    Add {
+        /// The store
+        store: PathBuf,
+        /// The peer, as `reknit id` prints it there
+        peer: String,
+        /// A name for people
+        #[arg(long, env = "REKNIT_PEER_NAME")]
+        name: Option<String>,
+        /// How long it is waited for after it was heard of last
+        #[arg(long, env = "REKNIT_LEASE", value_name = "TIME", default_value = "90d")]
+        lease: String,
+    },
+    /// Forget a peer: nothing waits for it any more; exit 1 if it was no member
+    Forget {
+        /// The store
+        store: PathBuf,
+        /// The peer
+        peer: String,
+    },
+}

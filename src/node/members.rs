@@ -1,0 +1,36 @@
+//! Members of a dataset between nodes: after a repair whose peer knows others, they are compared in a session of their own.
+//!
+//! Which records they are is the core's concern; so is who may write them.
+
+use std::sync::Arc;
+
+use reknit_core::difference::Side as Seen;
+use reknit_core::message::RefuseCode;
+use reknit_core::session::{Direction, Intent, Options, Outcome, Verdict};
+
+use super::{NodeError, SessionReport};
+use crate::store::Side;
+
+/// The session that follows, if one does.
+pub(super) fn session_after(side: &Arc<dyn Side>, intent: Intent, outcome: &Outcome) -> Option<Options> {
+    let repaired =
+        matches!(intent, Intent::Repair(_)) && matches!(outcome.verdict, Verdict::InSync | Verdict::Converged);
+    let members = side.describe().definition.members().filter(|_| repaired && outcome.members_differ)?;
+    Some(Options { scope: vec![members], receipt: false, ..Options::new(Intent::Repair(Direction::Both)) })
+}
+
+/// The same for whoever may only read them there; none if that was not why it was refused.
+pub(super) fn reading_only(options: Options, outcome: &Outcome) -> Option<Options> {
+    let code = outcome.refusal.as_ref().map(|refusal| refusal.code);
+    let intent = Intent::Repair(Direction::To(Seen::Mine));
+    (code == Some(RefuseCode::Rights) && options.intent != intent).then_some(Options { intent, ..options })
+}
+
+/// Says what came of it, where that was not as it should be. The repair stands without it.
+pub(super) fn note(report: &Result<SessionReport, NodeError>) {
+    match report.as_ref().map(|report| &report.outcome) {
+        Ok(outcome) if matches!(outcome.verdict, Verdict::InSync | Verdict::Converged | Verdict::Differs) => {}
+        Ok(outcome) => tracing::warn!(verdict = outcome.verdict.name(), reason = outcome.reason, "members"),
+        Err(error) => tracing::warn!(%error, "the members could not be compared"),
+    }
+}
