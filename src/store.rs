@@ -37,9 +37,9 @@ pub mod engine;
 mod error;
 
 pub use embedded::{
-    Collection, Conflict, Cursor, Earlier, Event, ImportError, ImportProgress, Imported, JournalLimits, Lagged, Op,
-    Options, Origin, Quarantined, Reads, Release, Report, Resolution, Resolved, Scan, ScanPositions, Skipped, Stats,
-    Store, Undo, Undone, Watcher,
+    Collection, Conflict, Cursor, Earlier, Event, ImportError, ImportProgress, Imported, JournalLimits, KeepHistory,
+    Lagged, Op, Options, Origin, Quarantined, Reads, Release, Report, Resolution, Resolved, Scan, ScanPositions,
+    Skipped, Stats, Store, Undo, Undone, Watcher,
 };
 pub use engine::{Durability, EngineError, EngineKind};
 pub use error::StoreError;

@@ -78,6 +78,7 @@ impl From<StoreError> for CliError {
             StoreError::Policy(_) => "store.policy",
             StoreError::Duplicate { .. } => "import.duplicate-key",
             StoreError::NoRun { .. } => "journal.no-run",
+            StoreError::NoUndo { .. } => "journal.no-undo",
             StoreError::Undone { .. } => "journal.undone",
             StoreError::Paused { .. } => "journal.paused",
             StoreError::JournalFull { .. } => "journal.full",
@@ -85,7 +86,9 @@ impl From<StoreError> for CliError {
             _ => "store.failed",
         };
         match error {
-            StoreError::Undone { .. } | StoreError::Paused { .. } => CliError::refused(id, error),
+            StoreError::NoUndo { .. } | StoreError::Undone { .. } | StoreError::Paused { .. } => {
+                CliError::refused(id, error)
+            }
             // What was applied before the journal was full stays.
             StoreError::JournalFull { .. } => CliError { exit: Exit::Refused, ..CliError::new(id, error.to_string()) },
             _ => CliError::new(id, error.to_string()),

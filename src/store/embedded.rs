@@ -38,7 +38,7 @@ use commit::{Group, submit};
 use write::{Fate, Write, Writer};
 
 pub use import::{ImportError, ImportProgress, Imported};
-pub use journal::{Earlier, JournalLimits, Skipped, Undo, Undone};
+pub use journal::{Earlier, JournalLimits, KeepHistory, Skipped, Undo, Undone};
 pub use open::Options;
 pub use quarantine::{Quarantined, Release};
 pub use scan::{Scan, ScanPositions};
@@ -360,6 +360,7 @@ impl Collection {
     pub fn delete(&self, key: &[u8]) -> Result<bool, StoreError> {
         let writes = self.writes(vec![Op::delete(key)])?;
         let done = submit(&self.store.inner, writes, Durability::Synced)?;
+        self.store.tidy_history();
         Ok(done.fates == [Fate::Applied])
     }
 
@@ -369,7 +370,9 @@ impl Collection {
     /// [`StoreError::KeyTooLong`], [`StoreError::ValueTooLong`], or what the engine met.
     pub fn batch(&self, ops: Vec<Op>, durability: Durability) -> Result<u64, StoreError> {
         let writes = self.writes(ops)?;
-        Ok(submit(&self.store.inner, writes, durability)?.commit)
+        let done = submit(&self.store.inner, writes, durability)?;
+        self.store.tidy_history();
+        Ok(done.commit)
     }
 
     fn writes(&self, ops: Vec<Op>) -> Result<Vec<Write>, StoreError> {

@@ -120,6 +120,14 @@ pub enum StoreError {
         /// Its number.
         run: u64,
     },
+    /// The run holds what ordinary writes replaced.
+    #[error(
+        "run {run} keeps what ordinary writes replaced and cannot be undone as a whole; nothing was changed; `reknit history STORE KEY --values` shows what a key was"
+    )]
+    NoUndo {
+        /// Its number.
+        run: u64,
+    },
     /// The run was undone already.
     #[error("run {run} was undone already, by run {by}; nothing was changed; to have it back undo run {by}")]
     Undone {

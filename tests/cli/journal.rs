@@ -84,3 +84,22 @@ fn a_key_has_a_history() {
     assert!(lines[1].contains("replaced by run 1") && lines[1].ends_with("\tone"), "{ran:?}");
     place.run("history a nothing").exits(1);
 }
+
+#[test]
+fn what_is_written_over_is_kept_if_a_store_is_told_to() {
+    let place = Place::with_file("a.kv", "k\tone\n", "");
+    place.run("put s k unkept").ok();
+    place.run("runs limit s --keep-history 30d").ok().says(&["ordinary writes replaced", "30 d"]);
+    place.run("put s k two").ok();
+    place.run("delete s k").ok();
+    place.run("history s k --values").ok().says(&["two", "unkept", "replaced by a write here", "there now"]);
+    let ran = place.run("history s k --values").ok();
+    assert!(!ran.out.contains("one"), "{}", ran.out);
+    place.run("runs list s").ok().says(&["written", "2 changes, 2 overwrote", "kept"]);
+    place.run("runs undo s 1").exits(4).says(&["[journal.no-undo]", "history"]);
+    place.run("verify s").ok();
+    place.run("runs limit s --keep-history 1KiB").ok().says(&["at most 1.0 KiB"]);
+    place.run("runs limit s --keep-history soon").fails("usage.limit").says(&["30d, 256MiB or off"]);
+    place.run("runs limit s --keep-history off").ok().says(&["dropped 1 runs"]);
+    place.run("history s k").ok().says(&["deleted"]);
+}

@@ -124,6 +124,11 @@ fn every_object_that_is_printed_is_in_the_schema() {
         "runs undo b 1",
         "runs list b",
         "runs limit b --bytes 1MiB",
+        "runs limit b --keep-history 1d",
+        "put b written 1",
+        "put b written 2",
+        "history b written",
+        "runs list b",
         "resume b",
         "serve nowhere",
     ];

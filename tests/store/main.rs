@@ -14,3 +14,4 @@ mod sides;
 mod sketches;
 mod support;
 mod watching;
+mod written;

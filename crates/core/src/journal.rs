@@ -38,6 +38,8 @@ pub enum RunKind {
     Mirror,
     /// What a plan said was carried out.
     Apply,
+    /// What ordinary writes replaced is kept; there is no undoing it.
+    Written,
     /// The exact states before a run were put back here.
     Undo(RunId),
     /// The contents before a run were written anew, for all.
@@ -51,6 +53,7 @@ impl RunKind {
             RunKind::Repair => "repair",
             RunKind::Mirror => "mirror",
             RunKind::Apply => "apply",
+            RunKind::Written => "written",
             RunKind::Undo(_) => "undo",
             RunKind::UndoEverywhere(_) => "undo-everywhere",
         }
@@ -136,6 +139,7 @@ impl Run {
             RunKind::Repair => (0, None),
             RunKind::Mirror => (1, None),
             RunKind::Apply => (4, None),
+            RunKind::Written => (5, None),
             RunKind::Undo(run) => (2, Some(run)),
             RunKind::UndoEverywhere(run) => (3, Some(run)),
         };
@@ -187,6 +191,7 @@ impl Run {
             2 => RunKind::Undo(take_run(&mut reader)?),
             3 => RunKind::UndoEverywhere(take_run(&mut reader)?),
             4 => RunKind::Apply,
+            5 => RunKind::Written,
             _ => return Err(DecodeError::Malformed("kind of a run")),
         };
         let peer = take_text(&mut reader)?;

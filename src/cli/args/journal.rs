@@ -53,6 +53,9 @@ pub(crate) enum RunsCommand {
         /// Drop runs that ended longer ago
         #[arg(long, env = "REKNIT_AGE", value_name = "TIME")]
         age: Option<String>,
+        /// Keep what ordinary writes replace too, for so long or so many bytes; off: no longer
+        #[arg(long, env = "REKNIT_KEEP_HISTORY", value_name = "AGE|BYTES|off")]
+        keep_history: Option<String>,
     },
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reknit_core::journal::RunId;
+use reknit_core::journal::{RunId, RunKind};
 use reknit_core::{Content, State};
 use serde_json::{Value, json};
 
@@ -21,6 +21,7 @@ pub(crate) fn run(args: &History, env: &mut Env) -> Result<Exit, CliError> {
     let mut states: Vec<(State, Option<RunId>)> =
         store.first().state(&key)?.into_iter().map(|state| (state, None)).collect();
     states.extend(store.history(&key)?.into_iter().rev().map(|earlier| (earlier.state, Some(earlier.run))));
+    let written = |run| store.run(run).is_ok_and(|run| run.header.kind == RunKind::Written);
     let mut printer = Printer::new(env);
     let mut versions = 0_u64;
     for (state, replaced) in &states {
@@ -35,6 +36,7 @@ pub(crate) fn run(args: &History, env: &mut Env) -> Result<Exit, CliError> {
                 let ago = u64::try_from(verdicts::now()).unwrap_or_default().saturating_sub(millis / 1000);
                 let what = if live { show_bytes(bytes) } else { "deleted".into() };
                 let until = match replaced {
+                    Some(run) if written(*run) => "replaced by a write here".into(),
                     Some(run) => format!("replaced by run {run} ({})", peer.as_deref().unwrap_or_default()),
                     None => "there now".into(),
                 };

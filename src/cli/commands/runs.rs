@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use reknit_core::journal::{Run, RunId};
+use reknit_core::journal::{Run, RunId, RunKind};
 use serde_json::{Value, json};
 
 use crate::cli::args::{Runs, RunsCommand};
@@ -13,14 +13,16 @@ use crate::cli::progress::Progress;
 use crate::cli::records::key_fields;
 use crate::cli::units::{parse_bytes, parse_duration, show_bytes, show_count, show_duration};
 use crate::cli::{CliError, Exit};
-use crate::store::{JournalLimits, Undo};
+use crate::store::{JournalLimits, KeepHistory, Undo};
 
 pub(crate) fn run(args: &Runs, env: &mut Env) -> Result<Exit, CliError> {
     match &args.command {
         RunsCommand::List { store } => list(store, env),
         RunsCommand::Show { store, run, limit } => show(store, RunId(*run), *limit, env),
         RunsCommand::Undo { store, run, everywhere } => undo(store, RunId(*run), *everywhere, env),
-        RunsCommand::Limit { store, bytes, age } => limit(store, bytes.as_deref(), age.as_deref(), env),
+        RunsCommand::Limit { store, bytes, age, keep_history } => {
+            limit(store, bytes.as_deref(), age.as_deref(), keep_history.as_deref(), env)
+        }
     }
 }
 
@@ -116,7 +118,13 @@ fn undo(store: &Path, id: RunId, everywhere: bool, env: &mut Env) -> Result<Exit
     printer.end(Exit::Done, &text, fields(summary))
 }
 
-fn limit(store: &Path, bytes: Option<&str>, age: Option<&str>, env: &mut Env) -> Result<Exit, CliError> {
+fn limit(
+    store: &Path,
+    bytes: Option<&str>,
+    age: Option<&str>,
+    keep_history: Option<&str>,
+    env: &mut Env,
+) -> Result<Exit, CliError> {
     let store = env.store(store)?;
     let was = store.journal_limits();
     let age = age.map(parse_duration).transpose()?;
@@ -124,23 +132,54 @@ fn limit(store: &Path, bytes: Option<&str>, age: Option<&str>, env: &mut Env) ->
         bytes: bytes.map(parse_bytes).transpose()?.unwrap_or(was.bytes),
         age: age.map_or(was.age, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
     };
-    let dropped = if limits == was { store.drop_old_runs()? } else { store.set_journal_limits(limits)? };
-    let text = format!(
+    let keep_history = keep_history.map(|text| keeping(text, limits)).transpose()?;
+    let mut dropped = if limits == was { store.drop_old_runs()? } else { store.set_journal_limits(limits)? };
+    if let Some(keeping) = keep_history {
+        dropped += store.keep_history(keeping)?;
+    }
+    let kept = store.keeps_history();
+    let mut text = format!(
         "the journal holds {} of at most {}, runs of {}; dropped {} runs",
         show_bytes(store.journal_bytes()),
         show_bytes(limits.bytes),
         show_duration(Duration::from_millis(limits.age)),
         show_count(dropped)
     );
+    if let Some(kept) = kept {
+        text.push_str(&format!(
+            "\nand {} of what ordinary writes replaced: at most {}, of the last {}",
+            show_bytes(store.history_bytes()),
+            show_bytes(kept.bytes),
+            show_duration(Duration::from_millis(kept.age))
+        ));
+    }
     let summary = json!({
         "journal_bytes": store.journal_bytes(), "limit_bytes": limits.bytes, "limit_age_ms": limits.age,
-        "dropped": dropped,
+        "history_bytes": store.history_bytes(), "keep_history_ms": kept.map(|kept| kept.age),
+        "keep_history_bytes": kept.map(|kept| kept.bytes), "dropped": dropped,
     });
     Printer::new(env).end(Exit::Done, &text, fields(summary))
 }
 
+/// What is typed of a history: an age, a size, or off. What is not said is as for the journal.
+fn keeping(text: &str, limits: JournalLimits) -> Result<Option<KeepHistory>, CliError> {
+    let JournalLimits { bytes, age } = limits;
+    if text == "off" {
+        return Ok(None);
+    }
+    let (lasts, size) = (parse_duration(text), parse_bytes(text));
+    match (lasts, size) {
+        (Ok(lasts), _) => Ok(Some(KeepHistory { age: u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX), bytes })),
+        (_, Ok(bytes)) => Ok(Some(KeepHistory { age, bytes })),
+        (Err(_), Err(_)) => {
+            Err(CliError::new("usage.limit", format!("`{text}` is neither an age nor a size; 30d, 256MiB or off is")))
+        }
+    }
+}
+
 fn state(run: &Run) -> &str {
     match (&run.undone, &run.end) {
+        _ if run.header.kind == RunKind::Written => "kept",
         (Some(undone), _) if undone.done => "undone",
         (Some(_), _) => "being undone",
         (None, Some(end)) => &end.verdict,

@@ -106,6 +106,7 @@ impl Collection {
             if writes.len() >= BATCH_RECORDS || bytes >= BATCH_BYTES {
                 so_far.written += writes.len() as u64;
                 let done = submit(&self.store.inner, std::mem::take(&mut writes), Durability::Buffered)?;
+                self.store.tidy_history();
                 changed += done.changed();
                 bytes = 0;
                 progress(so_far);

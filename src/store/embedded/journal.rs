@@ -13,9 +13,13 @@ use super::{Inner, Store, StoreError};
 use crate::store::engine::{Batch, Durability, Snapshot};
 
 mod fill;
+mod kept;
 mod side;
 mod undo;
 
+use kept::{KEPT, Keeping, counted, is_kept};
+
+pub use kept::KeepHistory;
 pub(super) use side::InRun;
 pub use undo::{Skipped, Undo, Undone};
 
@@ -49,9 +53,10 @@ pub(super) struct Journal {
 struct Known {
     next: u64,
     runs: BTreeMap<RunId, Run>,
-    /// Bytes of the entries of all runs.
+    /// Bytes of the entries of all runs but those of ordinary writes.
     bytes: u64,
     limits: JournalLimits,
+    keeping: Keeping,
     paused: Option<RunId>,
 }
 
@@ -169,6 +174,12 @@ impl Journal {
             Some([bytes, age]) => JournalLimits { bytes: *bytes, age: *age },
             Some(_) => return Err(StoreError::damaged(format!("the row {LIMITS:?} does not decode"))),
         };
+        let kept = match number(KEPT)?.as_deref() {
+            None => None,
+            Some([age, bytes]) => Some(KeepHistory { age: *age, bytes: *bytes }),
+            Some(_) => return Err(StoreError::damaged(format!("the row {KEPT:?} does not decode"))),
+        };
+        let keeping = Keeping::new(kept);
         let paused = number(PAUSED)?.and_then(|numbers| numbers.first().copied()).map(RunId);
         let mut next = number(NEXT_RUN)?.and_then(|numbers| numbers.first().copied()).unwrap_or(1);
         let mut runs = BTreeMap::new();
@@ -181,8 +192,8 @@ impl Journal {
                 runs.insert(id, run);
             }
         }
-        let bytes = runs.values().map(|run: &Run| run.bytes).sum();
-        Ok(Self { known: Mutex::new(Known { next, runs, bytes, limits, paused }) })
+        let bytes = runs.values().map(counted).sum();
+        Ok(Self { known: Mutex::new(Known { next, runs, bytes, limits, keeping, paused }) })
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -257,8 +268,8 @@ impl Journal {
         let mut known = self.known();
         known.next = staged.next;
         for (id, run) in staged.runs {
-            known.bytes += run.bytes;
-            let replaced = known.runs.insert(id, run).map_or(0, |run| run.bytes);
+            known.bytes += counted(&run);
+            let replaced = known.runs.insert(id, run).map_or(0, |run| counted(&run));
             known.bytes -= replaced;
         }
     }
@@ -349,7 +360,7 @@ impl Store {
         self.inner.journal.known().limits
     }
 
-    /// Bytes of entries that the journal holds.
+    /// Bytes of entries that the journal holds, without those of ordinary writes.
     #[must_use]
     pub fn journal_bytes(&self) -> u64 {
         self.inner.journal.known().bytes
@@ -400,8 +411,8 @@ impl Store {
             let limit = now.saturating_sub(known.limits.age);
             let ended = |run: &Run| run.end.as_ref().map_or(run.header.started, |end| end.ended);
             let undoing = |run: &Run| run.undone.is_some_and(|undone| !undone.done);
-            let old = known.runs.iter().filter(|(_, run)| ended(run) < limit && !undoing(run));
-            old.map(|(id, _)| *id).collect()
+            let old = known.runs.iter().filter(|(_, run)| !is_kept(run) && ended(run) < limit && !undoing(run));
+            old.map(|(id, _)| *id).chain(known.outlived(now)).collect()
         };
         for id in &old {
             while self.drop_some(*id)? {}
@@ -420,7 +431,7 @@ impl Store {
         drop(snapshot);
         self.change_journal(|known, batch| {
             if batch_rows.is_empty() {
-                known.bytes -= known.runs.remove(&id).map_or(0, |run| run.bytes);
+                known.bytes -= known.runs.remove(&id).map_or(0, |run| counted(&run));
                 batch.delete(&rows::run(id));
                 return;
             }

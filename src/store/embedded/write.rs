@@ -65,6 +65,11 @@ impl Write {
         }
     }
 
+    /// Whether a caller of this store asks for it, not a run.
+    fn is_ordinary(&self) -> bool {
+        matches!(self, Self::Local { .. } | Self::Row { .. } | Self::Overwrite { run: None, .. })
+    }
+
     /// The key, moved out.
     fn take_key(&mut self) -> Vec<u8> {
         match self {
@@ -264,6 +269,8 @@ struct Plan {
     events: Option<Vec<Event>>,
     layouts: usize,
     gathered: Gathered,
+    /// The run under which what ordinary writes replace is kept, if it is.
+    keeping: Option<Arc<Writing>>,
     /// What readers lost by the write that was decided last.
     loss: Option<Loss>,
     quarantined: quarantine::Gathered,
@@ -318,6 +325,7 @@ impl Plan {
             events,
             layouts: 0,
             gathered: Gathered::default(),
+            keeping: None,
             loss: None,
             quarantined: quarantine::Gathered::default(),
         };
@@ -377,6 +385,7 @@ impl Plan {
         batch: &mut Batch,
     ) -> Vec<(Fate, Option<Loss>)> {
         let writes = std::mem::take(&mut self.writes);
+        self.keeping = store.journal.keeping(now);
         let mut fates = Vec::with_capacity(writes.len());
         for (write, slot) in writes.into_iter().zip(std::mem::take(&mut self.slot_of)) {
             let fate = match write {
@@ -405,6 +414,7 @@ impl Plan {
         write: Write,
     ) -> Fate {
         let slot = slot.and_then(|slot| self.slots.get_mut(slot));
+        let ordinary = write.is_ordinary();
         let (slot, next, origin, run) = match (write, slot) {
             (Write::Local { collection, content, expires, .. }, Some(slot)) => {
                 let live = |state: &State| store.is_live(collection, state);
@@ -476,11 +486,13 @@ impl Plan {
         let before_commit = std::mem::take(&mut slot.before_commit);
         slot.changed = true;
         self.loss = Loss::of_states(before.as_ref(), slot.now.as_ref());
-        if let Some(run) = run {
+        // Of ordinary writes only what they replace is kept.
+        let keeping = self.keeping.as_ref().filter(|_| ordinary && before.is_some());
+        if let Some(run) = run.as_ref().or(keeping) {
             let (collection, position, key) = (slot.collection, slot.position, slot.key.as_slice());
             let after = slot.now_digest.map(|digest| digest.short());
             let before = before.as_ref().map(|state| (before_commit, state));
-            self.gathered.add(&run, journal::Change { collection, position, key, before, after });
+            self.gathered.add(run, journal::Change { collection, position, key, before, after });
         }
         Fate::Applied
     }

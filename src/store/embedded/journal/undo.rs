@@ -7,7 +7,7 @@ use reknit_core::journal::{Changed, JournalEntry, Run, RunHeader, RunId, RunKind
 use reknit_core::query::{Overwrite, Replacement};
 use reknit_core::{CollectionId, Content};
 
-use super::{NEXT_RUN, PAUSED, Writing, fill, put_run};
+use super::{NEXT_RUN, PAUSED, Writing, fill, is_kept, put_run};
 use crate::store::embedded::commit::submit;
 use crate::store::embedded::write::{Fate, Write};
 use crate::store::embedded::{Store, rows};
@@ -41,7 +41,7 @@ impl Store {
     /// keys that stay, `progress` the changes undone so far.
     ///
     /// # Errors
-    /// [`StoreError::NoRun`], [`StoreError::Undone`], or what the engine met; what was put back before stays so.
+    /// [`StoreError::NoRun`], [`StoreError::NoUndo`], [`StoreError::Undone`], or what the engine met; what was put back before stays so.
     pub fn undo(
         &self,
         id: RunId,
@@ -50,6 +50,9 @@ impl Store {
         progress: &mut dyn FnMut(u64),
     ) -> Result<Undone, StoreError> {
         let run = self.run(id)?;
+        if is_kept(&run) {
+            return Err(StoreError::NoUndo { run: id.0 });
+        }
         let mut kind = if how == Undo::Here { RunKind::Undo(id) } else { RunKind::UndoEverywhere(id) };
         if let Some(undone) = run.undone.filter(|undone| undone.done) {
             return Err(StoreError::Undone { run: id.0, by: undone.by.0 });
