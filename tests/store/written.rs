@@ -50,7 +50,7 @@ proptest! {
                 store = Store::over(Arc::clone(&engine), &options(EngineKind::Fjall)).expect("opened");
             }
             for (name, value) in &batch {
-                let op = value.map_or(Op::delete(&[*name]), |value| Op::put(&[*name], &[value]));
+                let op = value.map_or(Op::delete([*name]), |value| Op::put([*name], [value]));
                 let before = store.first().state(&[*name]).expect("read");
                 let commit = store.first().batch(vec![op], Durability::Buffered).expect("written");
                 if commit > std::mem::replace(&mut last, commit) {
