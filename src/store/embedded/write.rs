@@ -6,16 +6,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use reknit_core::brakes::{Loss, Losses};
-use reknit_core::query::{Incoming, Overwrite};
 use reknit_core::tree::{Change, Update, update};
 use reknit_core::{Clock, CollectionId, Content, Digest, Millis, Position, Profile, Range, Record, Sibling, State};
 
-use reknit_core::journal::{RunId, Undoing};
 use reknit_core::planted::{Bug, planted};
 
 use super::cache::{Cache, Touched};
 use super::journal::{self, Gathered, Writing};
-use super::quarantine::{self, Release};
+use super::quarantine;
 use super::rows::{self, Counts, Stored};
 use super::seen::is_conflict;
 use super::sketches::{self, Staged, take_over};
@@ -25,65 +23,11 @@ use super::{Inner, StoreError};
 use crate::store::engine::{Batch, Durability, EngineError, Snapshot};
 
 mod arriving;
+mod asked;
 
 use arriving::{admit, own_version, receive, supersede};
 
-/// One thing to be written.
-#[derive(Clone, Debug)]
-pub(super) enum Write {
-    /// A caller's own put or delete.
-    Local { collection: CollectionId, key: Vec<u8>, content: Content, expires: Option<Millis> },
-    /// A row of a file: a put, unless the key has this value already.
-    Row { collection: CollectionId, key: Vec<u8>, value: Vec<u8> },
-    /// A new version that a session wants over what it compared.
-    Overwrite { collection: CollectionId, overwrite: Overwrite, run: Option<Arc<Writing>> },
-    /// A record of a peer.
-    Incoming { collection: CollectionId, incoming: Incoming, run: Option<Arc<Writing>> },
-    /// The exact state of before a run, over the entry that the run left.
-    Restore { collection: CollectionId, key: Vec<u8>, expected: Option<u64>, state: Option<State>, run: Arc<Writing> },
-    /// How far a run is undone, by the so many writes just before.
-    Undoing { run: RunId, undoing: Undoing, of: usize },
-    /// What an earlier life wrote is given to the one that goes on.
-    Reattribute { collection: CollectionId, key: Vec<u8> },
-    /// A record that leaves quarantine, with its state once that was looked up.
-    Release { collection: CollectionId, key: Vec<u8>, how: Release, state: Option<State>, run: Option<Arc<Writing>> },
-    /// The opaque bytes that a collection's rows are laid out by.
-    Layout { collection: CollectionId, bytes: Option<Vec<u8>> },
-}
-
-impl Write {
-    fn place(&self) -> Option<(CollectionId, &[u8])> {
-        match self {
-            Self::Local { collection, key, .. }
-            | Self::Row { collection, key, .. }
-            | Self::Release { collection, key, .. }
-            | Self::Reattribute { collection, key }
-            | Self::Restore { collection, key, .. } => Some((*collection, key)),
-            Self::Overwrite { collection, overwrite, .. } => Some((*collection, &overwrite.key)),
-            Self::Incoming { collection, incoming, .. } => Some((*collection, &incoming.record.key)),
-            Self::Layout { .. } | Self::Undoing { .. } => None,
-        }
-    }
-
-    /// Whether a caller of this store asks for it, not a run.
-    fn is_ordinary(&self) -> bool {
-        matches!(self, Self::Local { .. } | Self::Row { .. } | Self::Overwrite { run: None, .. })
-    }
-
-    /// The key, moved out.
-    fn take_key(&mut self) -> Vec<u8> {
-        match self {
-            Self::Local { key, .. }
-            | Self::Row { key, .. }
-            | Self::Release { key, .. }
-            | Self::Reattribute { key, .. }
-            | Self::Restore { key, .. } => std::mem::take(key),
-            Self::Overwrite { overwrite, .. } => std::mem::take(&mut overwrite.key),
-            Self::Incoming { incoming, .. } => std::mem::take(&mut incoming.record.key),
-            Self::Layout { .. } | Self::Undoing { .. } => Vec::new(),
-        }
-    }
-}
+pub(super) use asked::Write;
 
 /// What became of one write.
 #[derive(Clone, Debug, PartialEq, Eq)]

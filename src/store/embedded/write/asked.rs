@@ -1,0 +1,67 @@
+//! What can be asked of a commit: each kind of write, and which key it means. What becomes of it is decided in [`super`].
+
+use std::sync::Arc;
+
+use reknit_core::journal::{RunId, Undoing};
+use reknit_core::query::{Incoming, Overwrite};
+use reknit_core::{CollectionId, Content, Millis, State};
+
+use crate::store::embedded::journal::Writing;
+use crate::store::embedded::quarantine::Release;
+
+/// One thing to be written.
+#[derive(Clone, Debug)]
+pub(in crate::store::embedded) enum Write {
+    /// A caller's own put or delete.
+    Local { collection: CollectionId, key: Vec<u8>, content: Content, expires: Option<Millis> },
+    /// A row of a file: a put, unless the key has this value already.
+    Row { collection: CollectionId, key: Vec<u8>, value: Vec<u8> },
+    /// A new version that a session wants over what it compared.
+    Overwrite { collection: CollectionId, overwrite: Overwrite, run: Option<Arc<Writing>> },
+    /// A record of a peer.
+    Incoming { collection: CollectionId, incoming: Incoming, run: Option<Arc<Writing>> },
+    /// The exact state of before a run, over the entry that the run left.
+    Restore { collection: CollectionId, key: Vec<u8>, expected: Option<u64>, state: Option<State>, run: Arc<Writing> },
+    /// How far a run is undone, by the so many writes just before.
+    Undoing { run: RunId, undoing: Undoing, of: usize },
+    /// What an earlier life wrote is given to the one that goes on.
+    Reattribute { collection: CollectionId, key: Vec<u8> },
+    /// A record that leaves quarantine, with its state once that was looked up.
+    Release { collection: CollectionId, key: Vec<u8>, how: Release, state: Option<State>, run: Option<Arc<Writing>> },
+    /// The opaque bytes that a collection's rows are laid out by.
+    Layout { collection: CollectionId, bytes: Option<Vec<u8>> },
+}
+
+impl Write {
+    pub(super) fn place(&self) -> Option<(CollectionId, &[u8])> {
+        match self {
+            Self::Local { collection, key, .. }
+            | Self::Row { collection, key, .. }
+            | Self::Release { collection, key, .. }
+            | Self::Reattribute { collection, key }
+            | Self::Restore { collection, key, .. } => Some((*collection, key)),
+            Self::Overwrite { collection, overwrite, .. } => Some((*collection, &overwrite.key)),
+            Self::Incoming { collection, incoming, .. } => Some((*collection, &incoming.record.key)),
+            Self::Layout { .. } | Self::Undoing { .. } => None,
+        }
+    }
+
+    /// Whether a caller of this store asks for it, not a run.
+    pub(super) fn is_ordinary(&self) -> bool {
+        matches!(self, Self::Local { .. } | Self::Row { .. } | Self::Overwrite { run: None, .. })
+    }
+
+    /// The key, moved out.
+    pub(super) fn take_key(&mut self) -> Vec<u8> {
+        match self {
+            Self::Local { key, .. }
+            | Self::Row { key, .. }
+            | Self::Release { key, .. }
+            | Self::Reattribute { key, .. }
+            | Self::Restore { key, .. } => std::mem::take(key),
+            Self::Overwrite { overwrite, .. } => std::mem::take(&mut overwrite.key),
+            Self::Incoming { incoming, .. } => std::mem::take(&mut incoming.record.key),
+            Self::Layout { .. } | Self::Undoing { .. } => Vec::new(),
+        }
+    }
+}
