@@ -98,7 +98,7 @@ fn what_is_written_over_is_kept_if_a_store_is_told_to() {
     place.run("runs list s").ok().says(&["written", "2 changes, 2 overwrote", "kept"]);
     place.run("runs undo s 1").exits(4).says(&["[journal.no-undo]", "history"]);
     place.run("verify s").ok();
-    place.run("runs limit s --keep-history 1KiB").ok().says(&["at most 1.0 KiB"]);
+    place.run("runs limit s --keep-history 1KiB").ok().says(&["at most 1.0 kB"]);
     place.run("runs limit s --keep-history soon").fails("usage.limit").says(&["30d, 256MiB or off"]);
     place.run("runs limit s --keep-history off").ok().says(&["dropped 1 runs"]);
     place.run("history s k").ok().says(&["deleted"]);

@@ -261,7 +261,13 @@ impl Opener {
         of(Side::Mine, &self.guarded.mine).or_else(|| of(Side::Theirs, &self.guarded.theirs))
     }
 
-    fn brake(&mut self, braked: Braked) {
+    /// The same of what was acted on in trust: what a sketch took for one key may have been several that share a place.
+    pub(super) fn overran(&self) -> Option<Braked> {
+        let trusts = self.gate_is_open() && self.guarded.trusted > 0 && !self.guarded.passed;
+        if trusts { self.exceeded() } else { None }
+    }
+
+    pub(super) fn brake(&mut self, braked: Braked) {
         self.outcome.braked = Some(braked);
         self.counts.to_mine.offered = self.counts.to_mine.applied;
         self.finish(Verdict::Refused, "it would lose a side more records than it may".into());

@@ -67,6 +67,9 @@ impl Opener {
                 self.outputs.push_back(Output::Found(difference));
             }
         }
+        if let Some(braked) = self.overran() {
+            return self.brake(braked);
+        }
         if self.gate_is_open() {
             self.flush_overwrites();
         }
