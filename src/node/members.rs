@@ -11,25 +11,28 @@ use reknit_core::session::{Direction, Intent, Options, Outcome, Verdict};
 use super::{NodeError, SessionReport};
 use crate::store::Side;
 
-/// The session that follows, if one does.
+/// The session that follows, if one does: it writes the sides that the repair might write.
 pub(super) fn session_after(side: &Arc<dyn Side>, intent: Intent, outcome: &Outcome) -> Option<Options> {
     let repaired =
         matches!(intent, Intent::Repair(_)) && matches!(outcome.verdict, Verdict::InSync | Verdict::Converged);
     let members = side.describe().definition.members().filter(|_| repaired && outcome.members_differ)?;
-    Some(Options { scope: vec![members], receipt: false, ..Options::new(Intent::Repair(Direction::Both)) })
+    Some(Options { scope: vec![members], receipt: false, ..Options::new(intent) })
 }
 
 /// The same for whoever may only read them there; none if that was not why it was refused.
 pub(super) fn reading_only(options: Options, outcome: &Outcome) -> Option<Options> {
     let code = outcome.refusal.as_ref().map(|refusal| refusal.code);
+    let both = options.intent == Intent::Repair(Direction::Both);
     let intent = Intent::Repair(Direction::To(Seen::Mine));
-    (code == Some(RefuseCode::Rights) && options.intent != intent).then_some(Options { intent, ..options })
+    (code == Some(RefuseCode::Rights) && both).then_some(Options { intent, ..options })
 }
 
 /// Says what came of it, where that was not as it should be. The repair stands without it.
 pub(super) fn note(report: &Result<SessionReport, NodeError>) {
     match report.as_ref().map(|report| &report.outcome) {
         Ok(outcome) if matches!(outcome.verdict, Verdict::InSync | Verdict::Converged | Verdict::Differs) => {}
+        // Whoever may not write members there has nothing to say about them.
+        Ok(outcome) if outcome.refusal.as_ref().is_some_and(|refusal| refusal.code == RefuseCode::Rights) => {}
         Ok(outcome) => tracing::warn!(verdict = outcome.verdict.name(), reason = outcome.reason, "members"),
         Err(error) => tracing::warn!(%error, "the members could not be compared"),
     }

@@ -43,6 +43,14 @@ fn a_third_peer_learns_of_members_through_a_second_and_forgetting_travels() {
     assert!(!members(&place, "second", "b").contains("third"));
     at(&place, "third", &format!("repair c {b} --to a --apply")).ok();
     assert!(!members(&place, "third", "c").contains("third"), "{}", members(&place, "third", "c"));
+
+    // A repair of one side alone leaves the other's members as they are, too.
+    at(&place, "second", &format!("members add b {second} --name second")).ok();
+    at(&place, "home", &format!("repair s {b} --to b --apply")).ok();
+    assert!(!members(&place, "home", "s").contains("second"), "{}", members(&place, "home", "s"));
+    at(&place, "home", &format!("repair s {b} --to a --apply")).ok();
+    assert!(members(&place, "home", "s").contains("second"), "{}", members(&place, "home", "s"));
+    at(&place, "home", &format!("members forget s {second}")).ok();
     let json = place.json("members list s").ok();
     assert_eq!((json.summary()["members"].clone(), json.objects()[0]["me"].clone()), (json!(1), json!(true)));
 }

@@ -2,7 +2,6 @@
 //! are begun anew now and then, so that old ones can be dropped whole. Such a run only tells; it cannot be undone.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use reknit_core::Millis;
 use reknit_core::journal::{Run, RunHeader, RunId, RunKind};
@@ -29,12 +28,12 @@ pub(super) struct Keeping {
     pub(super) limits: Option<KeepHistory>,
     current: Option<Arc<Writing>>,
     /// Another run was begun: what is too old by now can be dropped.
-    begun: AtomicBool,
+    begun: bool,
 }
 
 impl Keeping {
     pub(super) fn new(limits: Option<KeepHistory>) -> Keeping {
-        Keeping { limits, current: None, begun: AtomicBool::new(false) }
+        Keeping { limits, current: None, begun: false }
     }
 }
 
@@ -71,7 +70,7 @@ impl Journal {
             Some((id, _)) => Writing::resumed(header, *id),
             None => Writing::new(header),
         };
-        known.keeping.begun.store(true, Ordering::Relaxed);
+        known.keeping.begun = true;
         known.keeping.current = Some(Arc::clone(&current));
         Some(current)
     }
@@ -133,7 +132,7 @@ impl Store {
     /// Drops what is too old if another run was begun. The write that began it is done, so what the engine meets here it will
     /// say again to the next one.
     pub(in crate::store::embedded) fn tidy_history(&self) {
-        let begun = self.inner.journal.known().keeping.begun.swap(false, Ordering::Relaxed);
+        let begun = std::mem::take(&mut self.inner.journal.known().keeping.begun);
         if begun && let Err(error) = self.drop_old_runs() {
             tracing::warn!(%error, "what is too old of the history stays for now");
         }
