@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use reknit_core::message::{Life, Rights};
-use reknit_core::query::{Answer, Ask, Cut, Item, Query, Recognition, Shape, VersionInfo, View};
+use reknit_core::query::{Answer, Ask, Cut, Item, Query, Raising, Recognition, Shape, VersionInfo, View};
 use reknit_core::session::{Grant, Input, Intent, Opener, Options, Output, Responder};
 use reknit_core::sketch::Sketch;
 use reknit_core::tree::is_leaf;
@@ -58,7 +58,7 @@ impl Map {
 
     fn cut(&self) -> Cut {
         let root = self.keys.build(Range::ALL, &self.within(Range::ALL), &mut |_, _| {});
-        Cut { commit: 0, stamp: Default::default(), roots: vec![root] }
+        Cut { commit: 0, stamp: Default::default(), horizon: Default::default(), roots: vec![root] }
     }
 
     fn answer(&self, query: Query) -> Answer {
@@ -69,6 +69,8 @@ impl Map {
             Query::Meet(..) => Answer::Met(self.cut(), Vec::new()),
             Query::Confirm(..) => Answer::Confirmed,
             Query::Recognise(..) => Answer::Recognised(Recognition::Same),
+            Query::Horizon => Answer::Horizon(Default::default()),
+            Query::Raise(_) => Answer::Raised(Raising::Refused),
             Query::Views(_, asks) => Answer::Views(asks.into_iter().map(|ask| self.view(ask)).collect()),
             Query::Items(_, ranges) => Answer::Items(ranges.into_iter().flat_map(items).collect()),
             // A store need not keep sketches: then differences are found by comparing ranges alone.

@@ -5,6 +5,7 @@
 pub mod bounds;
 pub mod brakes;
 pub mod canonical;
+pub mod collect;
 pub mod dataset;
 pub mod difference;
 pub mod digest;

@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounds::FRAME_BYTES_MAX;
 use crate::canonical::{Blob, DecodeError};
+use crate::collect::Horizon;
 use crate::dataset::{CollectionId, DatasetId};
 use crate::life::Sighting;
+use crate::query::Raising;
 use crate::record::Dot;
 use crate::stamp::{Millis, Stamp};
 use crate::tree::Summary;
@@ -101,6 +103,8 @@ pub struct OpenMore {
     pub receipt: bool,
     /// The first bytes of the root of the dataset's members, as far as the opener knows them; 0 where there are none.
     pub members: u64,
+    /// Up to where the opener's tombstones were collected.
+    pub horizon: Stamp,
 }
 
 impl OpenMore {
@@ -153,6 +157,8 @@ pub struct AcceptMore {
     pub word: Option<Word>,
     /// Whether it knows other members.
     pub members: bool,
+    /// Its horizon, if that is another than the opener's; those who have passed it are told where records are to move.
+    pub horizon: Option<Horizon>,
 }
 
 impl AcceptMore {
@@ -450,6 +456,8 @@ pub enum Message {
     Met(Met),
     Recognised(Recognised),
     AskMet,
+    Raise(Horizon),
+    Raised(Raising),
 }
 
 impl Message {
@@ -475,6 +483,8 @@ impl Message {
             Message::Met(body) => pack(17, body),
             Message::Recognised(body) => pack(18, body),
             Message::AskMet => pack(19, &()),
+            Message::Raise(body) => pack(20, body),
+            Message::Raised(body) => pack(21, body),
         }
     }
 
@@ -505,6 +515,8 @@ impl Message {
             17 => Message::Met(unpack(body)?),
             18 => Message::Recognised(unpack(body)?),
             19 => unpack::<()>(body).map(|()| Message::AskMet)?,
+            20 => Message::Raise(unpack(body)?),
+            21 => Message::Raised(unpack(body)?),
             _ => return Err(DecodeError::Malformed("kind of message")),
         })
     }

@@ -17,11 +17,14 @@ pub enum Bug {
     SiblingsLostAtCap,
     EchoRestamped,
     ClockFollowsWithoutBound,
+    TombstoneCollectedEarly,
+    ReceiptOfAnotherCut,
+    LapsedPushesFirst,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 12] = [
+    pub const ALL: [Bug; 15] = [
         Bug::XorLeaves,
         Bug::KeyOnlyDigest,
         Bug::FinalRootCheckSkipped,
@@ -34,6 +37,9 @@ impl Bug {
         Bug::SiblingsLostAtCap,
         Bug::EchoRestamped,
         Bug::ClockFollowsWithoutBound,
+        Bug::TombstoneCollectedEarly,
+        Bug::ReceiptOfAnotherCut,
+        Bug::LapsedPushesFirst,
     ];
 }
 

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::brakes::Losses;
+use crate::collect::Horizon;
 use crate::dataset::CollectionId;
 use crate::digest::Digest;
 use crate::entry::Entry;
@@ -22,6 +23,8 @@ pub struct Cut {
     pub commit: u64,
     /// The last stamp that the store had given out or seen by then: what it writes later has a greater one.
     pub stamp: Stamp,
+    /// Up to where its tombstones were collected ([`Horizon::stamp`]).
+    pub horizon: Stamp,
     /// The root of each collection, in the definition's order.
     pub roots: Vec<Summary>,
 }
@@ -191,6 +194,17 @@ pub enum Recognition {
     Renewed,
 }
 
+/// What a store makes of a peer's horizon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Raising {
+    /// It collects up to there now, or did before.
+    Raised,
+    /// It was not among those that had passed it: it may hold what was deleted, and no tombstone tells any more.
+    Behind,
+    /// It does not collect, or the horizon lies ahead of its clock.
+    Refused,
+}
+
 /// What a session asks of its own store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query {
@@ -204,6 +218,10 @@ pub enum Query {
     Confirm(Life, u64),
     /// What a peer remembers of this store, and whether that is all; answered by [`Answer::Recognised`].
     Recognise(Vec<Sighting>, bool),
+    /// Its horizon, with those who have passed it; answered by [`Answer::Horizon`].
+    Horizon,
+    /// Collect up to a peer's horizon, if it has passed it; answered by [`Answer::Raised`].
+    Raise(Horizon),
     /// Views of ranges, from one snapshot; answered by [`Answer::Views`], one for each, in order.
     Views(CollectionId, Vec<Ask>),
     /// What it knows of the records in these ranges, each of few positions; answered by [`Answer::Items`], in order of
@@ -235,6 +253,10 @@ pub enum Answer {
     Confirmed,
     /// To [`Query::Recognise`].
     Recognised(Recognition),
+    /// To [`Query::Horizon`].
+    Horizon(Horizon),
+    /// To [`Query::Raise`].
+    Raised(Raising),
     /// To [`Query::Views`].
     Views(Vec<View>),
     /// To [`Query::Items`].

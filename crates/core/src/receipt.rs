@@ -49,7 +49,7 @@ pub struct Seat {
     pub cut: u64,
     /// The commit number at which the root was read.
     pub commit: u64,
-    /// The last stamp of its store then: what it writes later has a greater one.
+    /// The last stamp of its store at the cut: what it wrote since has a greater one.
     pub stamp: Stamp,
     /// The root of the collections in scope.
     pub root: Summary,

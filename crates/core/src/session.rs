@@ -11,6 +11,7 @@
 mod cells;
 mod descent;
 mod gate;
+mod level;
 mod meeting;
 mod mirror;
 mod offers;
@@ -28,6 +29,7 @@ mod transfers;
 mod wanted;
 mod witness;
 
+pub use level::Behind;
 pub use opener::Opener;
 pub use picked::{PICKED_MAX, Picked, PickedKey};
 pub use planner::{Plan, Planner, Why};
@@ -298,6 +300,11 @@ pub struct Outcome {
     pub refused: Vec<(CollectionId, Vec<u8>, String)>,
     /// Whether the peer knows other members of the dataset; they are compared in a session of their own.
     pub members_differ: bool,
+    /// Whether a side has collected as far as the other now, so that the same session goes on when it is opened again.
+    pub raised: bool,
+    /// The side that has to be caught up with before records move, if one has: not told by a node that holds a session.
+    #[serde(skip)]
+    pub behind: Option<Behind>,
     /// What both sides signed, if both would: not told by a node that holds a session.
     #[serde(skip)]
     pub receipt: Option<Box<Receipt>>,

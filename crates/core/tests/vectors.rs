@@ -8,18 +8,24 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use reknit_core::canonical::Blob;
+use reknit_core::collect::{Horizon, Passed};
 use reknit_core::journal::{Before, Filled, JournalEntry, Run, RunEnd, RunHeader, RunId, RunKind, Undoing};
 use reknit_core::life::Sighting;
 use reknit_core::mark::{Grain, Mark, pack_marks, pack_places};
 use reknit_core::members::{LEASE_MILLIS, Member};
 use reknit_core::message::*;
-use reknit_core::query::{Guard, Incoming, Item, VersionInfo};
+use reknit_core::query::{Guard, Incoming, Item, Raising, VersionInfo};
 use reknit_core::receipt::{Receipt, Seat, Tally};
 use reknit_core::sketch::{Cell, CellRun, Element, Sketch, pack, pack_elements};
 use reknit_core::wire::{Body, RangeView, RecordFrame, WireItem, pack_ranges};
 use reknit_core::*;
 
 const KEY: [u8; 32] = [0x42; 32];
+
+fn horizon() -> Horizon {
+    let passed = Passed { actor: 5, met: Sighting { nonce: 9, commit: 200 }, everywhere: 190 };
+    Horizon { stamp: Stamp::at(1_700_000_000_000), passed: vec![passed] }
+}
 
 fn compare(file: &str, lines: &[(&str, Vec<u8>)]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(file);
@@ -177,7 +183,10 @@ fn messages() -> BTreeMap<&'static str, Message> {
     };
     BTreeMap::from([
         ("01 open", Message::Open(open.clone())),
-        ("01 open, for a receipt", Message::Open(Open { more: OpenMore { receipt: true, members: 5 << 40 }, ..open })),
+        (
+            "01 open, for a receipt",
+            Message::Open(Open { more: OpenMore { receipt: true, members: 5 << 40, horizon: Stamp(9) }, ..open }),
+        ),
         (
             "05 roots, signed",
             Message::Roots(Roots { commit: 301, moved: false, roots: vec![root], word: Some(word.clone()) }),
@@ -192,6 +201,17 @@ fn messages() -> BTreeMap<&'static str, Message> {
                 life,
                 met: Some(Sighting { nonce: 9, commit: 200 }),
                 more: AcceptMore::default(),
+            }),
+        ),
+        (
+            "02 accept, of another horizon",
+            Message::Accept(Accept {
+                rights: Rights::ALL,
+                root,
+                commit: 300,
+                life,
+                met: None,
+                more: AcceptMore { horizon: Some(horizon()), ..AcceptMore::default() },
             }),
         ),
         (
@@ -290,6 +310,8 @@ fn messages() -> BTreeMap<&'static str, Message> {
         ("17 met", Message::Met(Met { met: vec![Sighting { nonce: 9, commit: 200 }] })),
         ("19 ask_met", Message::AskMet),
         ("18 recognised", Message::Recognised(Recognised { renewed: true })),
+        ("20 raise", Message::Raise(horizon())),
+        ("21 raised", Message::Raised(Raising::Behind)),
     ])
 }
 

@@ -20,7 +20,7 @@ const RENEWED_THERE: &str = "the peer's store was restored or copied since this 
 /// What the opener keeps until it is known who meets.
 #[derive(Default)]
 pub(super) struct Meeting {
-    accept: Option<Accept>,
+    pub(super) accept: Option<Accept>,
     /// What came meanwhile.
     postponed: Vec<Message>,
 }
@@ -31,7 +31,8 @@ impl Opener {
             return Err(SessionError::Unexpected("a second acceptance"));
         }
         self.meet_witness(&accept)?;
-        let moves = matches!(self.options.intent, Intent::Repair(_)) && accept.root != self.outcome.root_mine;
+        let apart = accept.root != self.outcome.root_mine || accept.more.horizon.is_some();
+        let moves = matches!(self.options.intent, Intent::Repair(_)) && apart;
         if !moves {
             self.accepted(&accept);
             return Ok(());
@@ -52,7 +53,8 @@ impl Opener {
 
     /// Whether a message has to wait until both lives are known; then it is kept.
     pub(super) fn postpone(&mut self, message: Message) -> Result<Option<Message>, SessionError> {
-        let about = matches!(message, Message::Met(_) | Message::Recognised(_) | Message::Refuse(_));
+        let about =
+            matches!(message, Message::Met(_) | Message::Recognised(_) | Message::Raised(_) | Message::Refuse(_));
         if self.phase != Phase::Meeting || about {
             return Ok(Some(message));
         }
@@ -84,7 +86,7 @@ impl Opener {
     /// What our store remembers of the peer's, if that may be another life.
     pub(super) fn met_here(&mut self, met: Vec<Sighting>) -> Result<(), SessionError> {
         if met.is_empty() {
-            return self.begin_after_meeting();
+            return self.level();
         }
         self.send(Message::Met(Met { met }));
         Ok(())
@@ -105,7 +107,7 @@ impl Opener {
         }
     }
 
-    /// Both are known: the session begins, with what came meanwhile.
+    /// Both are known and level: the session begins, with what came meanwhile.
     pub(super) fn begin_after_meeting(&mut self) -> Result<(), SessionError> {
         let Meeting { accept: Some(accept), postponed } = std::mem::take(&mut self.meeting) else {
             return Ok(());

@@ -18,6 +18,7 @@ use super::witness::Signing;
 use super::{Counts, Input, Intent, Options, Outcome, Output, SessionError};
 use crate::bounds::{FRAME_BYTES_AIM, RANGES_PER_MESSAGE_MAX, REQUESTS_MAX};
 use crate::canonical::Blob;
+use crate::collect::Horizon;
 use crate::dataset::{CollectionId, Definition};
 use crate::difference::{Difference, Side};
 use crate::digest::Keys;
@@ -110,6 +111,8 @@ pub(super) enum Purpose {
     Meet,
     Recognise,
     Confirm,
+    TellHorizon,
+    Raise(Horizon),
     CutBefore,
     CutAfter,
     OpenViews(CollectionId, Vec<Ask>),
@@ -132,7 +135,7 @@ pub(super) enum Purpose {
 impl Opener {
     /// Starts a session; drain [`Opener::poll`] at once.
     pub fn new(definition: Arc<Definition>, keys: Arc<Keys>, life: Life, options: Options, now: Millis) -> Opener {
-        let empty = Cut { commit: 0, stamp: Stamp::default(), roots: Vec::new() };
+        let empty = Cut { commit: 0, stamp: Stamp::default(), horizon: Stamp::default(), roots: Vec::new() };
         // A collection that the dataset has not got is nothing to compare; the peer would refuse it.
         let scope = Scope::new(&definition, &options.scope).unwrap_or_default();
         let mut opener = Opener {
@@ -179,6 +182,8 @@ impl Opener {
                 skipped: Vec::new(),
                 refused: Vec::new(),
                 members_differ: false,
+                raised: false,
+                behind: None,
                 receipt: None,
             },
             last_sent: None,
@@ -269,6 +274,7 @@ impl Opener {
             }
             Message::Met(met) => self.on_met_there(met),
             Message::Recognised(recognised) => self.on_recognised(recognised),
+            Message::Raised(raising) => self.raised_there(raising),
             Message::Roots(roots) => self.on_roots(roots),
             Message::Compared(compared) => self.on_compared(compared),
             Message::Differing(told) => self.on_differing(told),
@@ -284,7 +290,9 @@ impl Opener {
             (Purpose::FirstCut, Answer::Cut(cut)) => self.begin(cut),
             (Purpose::Meet, Answer::Met(_, met)) => self.met_here(met)?,
             (Purpose::Recognise, Answer::Recognised(recognition)) => self.recognised_here(recognition),
-            (Purpose::Confirm, Answer::Confirmed) => self.begin_after_meeting()?,
+            (Purpose::Confirm, Answer::Confirmed) => self.level()?,
+            (Purpose::TellHorizon, Answer::Horizon(mine)) => self.send(Message::Raise(mine)),
+            (Purpose::Raise(horizon), Answer::Raised(raising)) => self.raised_here(horizon, raising),
             (Purpose::CutBefore, Answer::Cut(cut)) => self.look_at_theirs(cut),
             (Purpose::CutAfter, Answer::Cut(cut)) => self.judge_roots(cut),
             (Purpose::OpenViews(collection, asks), Answer::Views(views)) => self.send_views(collection, &asks, &views),

@@ -17,6 +17,7 @@ use super::{Input, Output, SessionError};
 use crate::bounds::{FRAME_BYTES_AIM, REQUESTS_MAX};
 use crate::brakes::Brakes;
 use crate::canonical::Blob;
+use crate::collect::Horizon;
 use crate::dataset::{CollectionId, Definition};
 use crate::digest::Keys;
 use crate::life::Sighting;
@@ -38,7 +39,7 @@ pub struct Responder {
     pub(super) keys: Arc<Keys>,
     pub(super) definition: Arc<Definition>,
     life: Life,
-    grant: Grant,
+    pub(super) grant: Grant,
     pub(super) planner: Planner,
     /// Entries of the collections in scope at the cut.
     pub(super) root_count: u64,
@@ -46,7 +47,7 @@ pub struct Responder {
     asked: Option<Stage>,
     pub(super) outputs: VecDeque<Output>,
     scope: Option<Scope>,
-    cut: Option<Cut>,
+    pub(super) cut: Option<Cut>,
     pub(super) own_commits: BTreeSet<u64>,
     pub(super) transfers: BTreeMap<Transfer, Written>,
     /// Transfers whose outcome was told.
@@ -76,6 +77,8 @@ pub(super) enum Stage {
     Recognise,
     Confirm,
     TellMet,
+    Horizon(Box<Open>, Scope, Cut, Vec<Sighting>),
+    Raise,
     /// The opener's first cells and the hints of its parts, and what is known of ours.
     Parts {
         collection: CollectionId,
@@ -229,6 +232,7 @@ impl Responder {
             _ if self.cut.is_none() => return Err(SessionError::Unexpected("a message before the opening")),
             Work::Message(Message::Met(met)) => self.on_met(met)?,
             Work::Message(Message::AskMet) => self.on_ask_met()?,
+            Work::Message(Message::Raise(horizon)) => self.on_raise(horizon)?,
             Work::Message(Message::AskRoots(asked)) => self.ask_roots(asked)?,
             Work::Message(Message::Compare(compare)) => self.compare(compare)?,
             Work::Message(Message::List(list)) => self.list(list)?,
@@ -251,8 +255,12 @@ impl Responder {
 
     fn on_answer(&mut self, stage: Stage, answer: Answer) -> Result<(), SessionError> {
         match (stage, answer) {
-            (Stage::Opening(open, scope), Answer::Met(cut, met)) => self.open(*open, scope, cut, met),
-            (Stage::Opening(open, scope), Answer::Cut(cut)) => self.open(*open, scope, cut, Vec::new()),
+            (Stage::Opening(open, scope), Answer::Met(cut, met)) => self.look_at_horizon(open, scope, cut, met),
+            (Stage::Opening(open, scope), Answer::Cut(cut)) => self.look_at_horizon(open, scope, cut, Vec::new()),
+            (Stage::Horizon(open, scope, cut, met), Answer::Horizon(horizon)) => {
+                self.open(*open, scope, cut, met, Some(horizon));
+            }
+            (Stage::Raise, Answer::Raised(raising)) => self.send(Message::Raised(raising)),
             (Stage::Recognise, Answer::Recognised(recognition)) => self.recognised(recognition),
             (Stage::TellMet, Answer::Met(_, met)) => self.send(Message::Met(Met { met })),
             (Stage::Confirm, Answer::Confirmed) => {}
@@ -328,15 +336,15 @@ impl Responder {
         self.over = Some(how.into());
     }
 
-    fn open(&mut self, open: Open, scope: Scope, cut: Cut, met: Vec<Sighting>) {
+    pub(super) fn open(&mut self, open: Open, scope: Scope, cut: Cut, met: Vec<Sighting>, horizon: Option<Horizon>) {
         let roots = scope.roots(&cut);
         let root = scope.root(&self.keys, &self.definition, &roots);
         let rights = scope.iter().fold(Rights::ALL, |all, collection| all.both(self.grant.on(collection)));
         let (life, commit, only) = (self.life, cut.commit, scope.only());
-        let met = if root == open.root { None } else { self.doubt(&open, &met) };
+        let met = if root == open.root && horizon.is_none() { None } else { self.doubt(&open, &met) };
         self.meet_opener(&open, life, commit);
         let word = if root == open.root { self.give_word(&scope, &cut, root) } else { None };
-        let more = AcceptMore { word, members: open.more.members != hint(&self.definition, &cut) };
+        let more = AcceptMore { word, members: open.more.members != hint(&self.definition, &cut), horizon };
         self.send(Message::Accept(Accept { rights, root, commit, life, met, more }));
         self.scope = Some(scope);
         self.cut = Some(cut.clone());

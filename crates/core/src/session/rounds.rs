@@ -77,7 +77,8 @@ impl Opener {
         };
         self.phase = Phase::Opening;
         let members = hint(&self.definition, &self.outcome.cut_mine);
-        let more = OpenMore { receipt: self.signing.is_asked(), members };
+        let horizon = self.outcome.cut_mine.horizon;
+        let more = OpenMore { receipt: self.signing.is_asked(), members, horizon };
         let parts = std::mem::take(&mut self.opening_parts);
         self.send(Message::Open(Open {
             protocol: PROTOCOL,

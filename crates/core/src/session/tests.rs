@@ -1,6 +1,7 @@
 //! Two sessions in one thread over model stores, against brute force.
 
 mod brakes;
+mod levels;
 mod lives;
 mod model;
 mod picked;

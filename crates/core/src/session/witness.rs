@@ -60,10 +60,11 @@ impl Signing {
 }
 
 impl Opener {
-    /// Signs a receipt of the session if the responder does.
+    /// Signs a receipt of the session if the responder does. None is left of one about picked keys alone: it says nothing of
+    /// all others.
     #[must_use]
     pub fn with_witness(mut self, witness: Arc<dyn Witness>) -> Opener {
-        self.signing.witness = Some(witness);
+        self.signing.witness = Some(witness).filter(|_| !self.is_picked());
         self
     }
 
@@ -92,7 +93,9 @@ impl Opener {
     /// Our root was read after the responder's.
     pub(super) fn stand_at(&mut self, cut: &Cut) {
         let root = self.outcome.root_mine;
-        self.signing.opener = Seat { commit: cut.commit, stamp: cut.stamp, root, ..self.signing.opener };
+        // The stamp is that of the cut: what was written since need not have been compared.
+        let stamp = self.outcome.cut_mine.stamp;
+        self.signing.opener = Seat { commit: cut.commit, stamp, root, ..self.signing.opener };
         self.signing.stood = true;
     }
 
@@ -143,7 +146,7 @@ impl Responder {
     /// Signs the root that is told next.
     pub(super) fn give_word(&mut self, scope: &Scope, cut: &Cut, root: Summary) -> Option<Word> {
         let witness = self.signing.witness.clone()?;
-        let (stamp, time) = (cut.stamp, witness.now());
+        let (stamp, time) = (self.cut.as_ref().unwrap_or(cut).stamp, witness.now());
         self.signing.responder = Seat { commit: cut.commit, stamp, root, time, ..self.signing.responder };
         let signature = witness.sign(&self.signing.draft(&self.definition, scope).responder_statement());
         self.signing.word = Some(signature);

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use reknit_core::query::{
-    Answer, Applied, Ask, Cut, Guard, Incoming, Item, Query, Recognition, Selection, Shape, VersionInfo, View,
+    Answer, Applied, Ask, Cut, Guard, Incoming, Item, Query, Raising, Recognition, Selection, Shape, VersionInfo, View,
 };
 use reknit_core::session::Guards;
 use reknit_core::sketch::{Element, KEPT_DEPTH_MAX, Sketch, cells_kept};
@@ -73,7 +73,7 @@ impl Store {
     }
 
     fn cut(&self) -> Cut {
-        Cut { commit: self.commit, stamp: Default::default(), roots: vec![self.root] }
+        Cut { commit: self.commit, stamp: Default::default(), horizon: Default::default(), roots: vec![self.root] }
     }
 
     pub(super) fn answer(&mut self, query: Query) -> Answer {
@@ -82,6 +82,8 @@ impl Store {
             Query::Meet(..) => Answer::Met(self.cut(), Vec::new()),
             Query::Confirm(..) => Answer::Confirmed,
             Query::Recognise(..) => Answer::Recognised(Recognition::Same),
+            Query::Horizon => Answer::Horizon(Default::default()),
+            Query::Raise(_) => Answer::Raised(Raising::Refused),
             Query::Views(_, asks) => Answer::Views(asks.iter().map(|ask| self.view(ask)).collect()),
             Query::Items(_, ranges) => {
                 let within = |range: Range| self.within(range).map(|(_, record)| self.item(record));

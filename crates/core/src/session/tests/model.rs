@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::brakes::Loss;
+use crate::collect::Horizon;
 use crate::dataset::{CollectionId, DatasetId, Definition, Profile};
 use crate::digest::{DatasetKey, Keys};
 use crate::entry::Entry;
 use crate::life::{self, Life, Meeting, Opening, Sighting};
 use crate::message::Rights;
 use crate::query::{
-    Answer, Applied, Ask, Cut, Guard, Incoming, Item, Overwrite, Query, Recognition, Replacement, Selection, Shape,
-    VersionInfo, View,
+    Answer, Applied, Ask, Cut, Guard, Incoming, Item, Overwrite, Query, Raising, Recognition, Replacement, Selection,
+    Shape, VersionInfo, View,
 };
 use crate::range::Range;
 use crate::record::{Actor, Content, Keeps, Record, Sibling, State, Version};
@@ -41,6 +42,8 @@ pub(super) struct Model {
     pub(super) met: BTreeMap<u64, Vec<Sighting>>,
     /// Its openings, each with the commit number that it came to.
     pub(super) openings: BTreeMap<u64, u64>,
+    /// Up to where it has collected.
+    pub(super) horizon: Horizon,
 }
 
 impl Model {
@@ -65,6 +68,7 @@ impl Model {
             reads: 0,
             met: BTreeMap::new(),
             openings: BTreeMap::new(),
+            horizon: Horizon::default(),
         }
     }
 
@@ -224,7 +228,7 @@ impl Model {
 
     fn cut(&self) -> Cut {
         let root = self.keys.build(Range::ALL, &self.within(Range::ALL), &mut |_, _| {});
-        Cut { commit: self.commit, stamp: self.clock.last(), roots: vec![root] }
+        Cut { commit: self.commit, stamp: self.clock.last(), horizon: self.horizon.stamp, roots: vec![root] }
     }
 
     pub(super) fn answer(&mut self, query: Query) -> Answer {
@@ -264,6 +268,16 @@ impl Model {
                     }
                 })
             }
+            Query::Horizon => Answer::Horizon(self.horizon.clone()),
+            Query::Raise(horizon) => {
+                let own = horizon.of(self.life.actor);
+                let known = |met: Sighting| self.openings.contains_key(&met.nonce) && met.commit <= self.commit;
+                if !own.is_some_and(|own| known(own.met)) {
+                    return Answer::Raised(Raising::Behind);
+                }
+                self.collect(horizon);
+                Answer::Raised(Raising::Raised)
+            }
             Query::Views(_, asks) => Answer::Views(asks.iter().map(|ask| self.view(ask)).collect()),
             Query::Items(_, ranges) => {
                 let items: Vec<Item> = ranges.iter().flat_map(|range| self.items(*range)).collect();
@@ -289,6 +303,19 @@ impl Model {
             Query::Overwrite(_, overwrites) => Answer::Applied(self.overwrite(overwrites)),
             Query::Sync => Answer::Synced,
         }
+    }
+
+    /// Drops the tombstones up to a horizon.
+    pub(super) fn collect(&mut self, horizon: Horizon) {
+        let dead = |state: &State| state.versions().iter().all(|one| one.content == Content::Tombstone);
+        let gone = |(_, state): &(&Vec<u8>, &State)| dead(state) && state.winner().version.stamp <= horizon.stamp;
+        let gone: Vec<Vec<u8>> = self.records.iter().filter(gone).map(|(key, _)| key.clone()).collect();
+        for key in gone {
+            self.entry(&key).map(|entry| self.entries.remove(&entry));
+            self.records.remove(&key);
+        }
+        self.commit += 1;
+        self.horizon = horizon;
     }
 
     fn apply(&mut self, batch: Vec<Incoming>) -> Applied {
@@ -439,7 +466,11 @@ impl Model {
     }
 
     pub(super) fn responder(&self, rights: Rights) -> Responder {
+        self.responder_to(Grant::everywhere(rights))
+    }
+
+    pub(super) fn responder_to(&self, grant: Grant) -> Responder {
         let (definition, keys) = (Arc::new(self.definition.clone()), Arc::new(self.keys.clone()));
-        Responder::new(definition, keys, self.life, Grant::everywhere(rights)).with_planner(self.planner)
+        Responder::new(definition, keys, self.life, grant).with_planner(self.planner)
     }
 }

@@ -12,6 +12,8 @@ use crate::receipt::{PeerKey, Signature, Witness};
 /// What happens around a session.
 pub(super) struct World {
     pub(super) rights: Rights,
+    /// Those on the first collection alone.
+    pub(super) on_first: Rights,
     pub(super) writers: Option<u64>,
     /// What the responder lets itself lose.
     pub(super) brakes: Option<crate::brakes::Brakes>,
@@ -25,7 +27,15 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn quiet() -> World {
-        World { rights: Rights::ALL, writers: None, brakes: None, late: 0, signs: (false, false), forges: false }
+        World {
+            rights: Rights::ALL,
+            on_first: Rights(0),
+            writers: None,
+            brakes: None,
+            late: 0,
+            signs: (false, false),
+            forges: false,
+        }
     }
 
     /// Both sides are written while the session runs, from a seed.
@@ -79,7 +89,8 @@ fn with_content(records: &[Incoming]) -> usize {
 /// Carries a session through to its end.
 pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: World) -> Run {
     let mut opener = a.opener(options);
-    let mut responder = b.responder(world.rights);
+    let on_first = [(CollectionId(0), world.on_first)].into();
+    let mut responder = b.responder_to(Grant { collections: on_first, ..Grant::everywhere(world.rights) });
     if let Some(brakes) = world.brakes {
         responder = responder.with_brakes(brakes);
     }

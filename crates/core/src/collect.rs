@@ -1,0 +1,280 @@
+//! Collecting tombstones: up to which stamp every member has passed what any of them deleted, as receipts show it.
+//!
+//! A receipt says that each of two stores has what the other held at its cut. Receipts of one store are put in order by
+//! commit numbers, so that what it had from one peer is known to have reached the next (after Golding, "Weak-consistency
+//! group communication and membership", 1992, with receipts in the place of acknowledgements). Nothing is written here;
+//! how a session carries a [`Horizon`] is in [`crate::session`], what a store does at one is its own concern.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::dataset::{CollectionId, Definition};
+use crate::life::{Life, Sighting};
+use crate::members::Member;
+use crate::planted::{Bug, planted};
+use crate::receipt::{PeerKey, Receipt, Seat};
+use crate::session::Verdict;
+use crate::stamp::{Millis, Stamp};
+
+/// How long a tombstone is kept at least, unless told otherwise: 10 days.
+pub const GRACE_MILLIS: Millis = 10 * 24 * 3600 * 1000;
+/// Stores that a horizon vouches for; no more members than that are waited for.
+pub const PASSED_MAX: usize = 1024;
+
+/// Up to where tombstones are collected, and which stores had passed all of them when that was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Horizon {
+    /// No tombstone with a stamp up to this is kept any more. It never falls.
+    pub stamp: Stamp,
+    /// The stores that hold nothing that any of those tombstones deleted.
+    pub passed: Vec<Passed>,
+}
+
+/// A store that has passed a horizon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passed {
+    /// The life that wrote there.
+    pub actor: u64,
+    /// The opening and the commit number at which it had what all others held: a store that does not know the one, or has
+    /// not come to the other, is another life than the one that is meant.
+    pub met: Sighting,
+    /// Whatever it held at this commit number, all others have.
+    pub everywhere: u64,
+}
+
+impl Horizon {
+    /// What is said of the store of this actor.
+    pub fn of(&self, actor: u64) -> Option<&Passed> {
+        self.passed.iter().find(|passed| passed.actor == actor)
+    }
+}
+
+/// What a collector knows.
+pub struct Known<'a> {
+    /// Who collects.
+    pub me: PeerKey,
+    /// Its store.
+    pub life: Life,
+    /// How far that is.
+    pub commit: u64,
+    /// Its last stamp.
+    pub stamp: Stamp,
+    /// The members of the dataset.
+    pub members: &'a [(PeerKey, Member)],
+    /// Receipts that [`counts`] and whose signatures hold.
+    pub receipts: &'a [Receipt],
+    /// The wall clock.
+    pub now: Millis,
+    /// How long tombstones are kept at least.
+    pub grace: Millis,
+}
+
+/// How far a store that is waited for has come, or one that is not any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Whose it is.
+    pub peer: PeerKey,
+    /// Its life; none of a member of whom no receipt speaks.
+    pub actor: Option<u64>,
+    /// When it was heard of last, by a clock of another.
+    pub heard: Option<Millis>,
+    /// When it will not be waited for any more.
+    pub lapses: Millis,
+    /// Whether that is past.
+    pub lapsed: bool,
+    /// Up to which stamp it has what all others wrote, and they what it wrote; none where no receipt shows it.
+    pub passed: Option<Stamp>,
+}
+
+/// What receipts show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Up to where tombstones may be collected: as far as every member has passed and the grace time allows.
+    pub horizon: Horizon,
+    /// Every store that is waited for, and members that have lapsed.
+    pub standings: Vec<Standing>,
+}
+
+/// Whether a receipt shows that both sides had all of the dataset that the other held at its cut.
+pub fn counts(receipt: &Receipt, definition: &Definition) -> bool {
+    let ended = matches!(receipt.verdict, Verdict::InSync | Verdict::Converged) && receipt.tally.left == 0;
+    let data = (0..definition.collections.len()).filter_map(|place| u16::try_from(place).ok()).map(CollectionId);
+    let mut data = data.filter(|collection| Some(*collection) != definition.members());
+    ended
+        && receipt.dataset == definition.id
+        && receipt.definition == definition.hash()
+        && data.all(|collection| receipt.scope.contains(&collection))
+}
+
+/// A store: whose, and which life.
+type Place = (PeerKey, u64);
+
+/// What is held of the writes of one store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Held {
+    commit: u64,
+    stamp: Stamp,
+}
+
+type Knowledge = BTreeMap<Place, Held>;
+
+/// Works out how far tombstones may be collected. With `r` receipts of `n` stores it takes about `r² n` steps, a few times.
+pub fn find(known: &Known<'_>) -> Found {
+    let latest = Stamp::at(known.now.saturating_sub(known.grace)).min(known.stamp);
+    let here = (known.me, known.life.actor);
+    let mut stores = Stores::of(known, here);
+    let knowledge = stores.knowledge(known, here);
+    stores.standings.iter_mut().for_each(|standing| standing.passed = stores.required.pass(standing, &knowledge));
+    let required = &stores.required;
+    let all = || required.0.iter().map(|place| required.pass_of(*place, &knowledge));
+    let unheard = stores.standings.iter().any(|standing| standing.actor.is_none() && !standing.lapsed);
+    let common = if unheard { None } else { all().min().flatten() };
+    let early = planted(Bug::TombstoneCollectedEarly);
+    let stamp = if early { latest } else { common.unwrap_or_default().min(latest) };
+    let passed = required.0.iter().filter_map(|place| {
+        let met = stores.met.get(place)?;
+        let others = required.0.iter().filter(|other| *other != place);
+        let everywhere = others.map(|other| held(&knowledge, *other, *place).map_or(0, |held| held.commit)).min();
+        Some(Passed { actor: place.1, met: *met, everywhere: everywhere.unwrap_or(met.commit) })
+    });
+    let passed = passed.take(PASSED_MAX).collect();
+    let stamp = if required.0.len() > PASSED_MAX { Stamp::default() } else { stamp };
+    Found { horizon: Horizon { stamp, passed }, standings: stores.standings }
+}
+
+/// The stores that all must have passed.
+struct Required(BTreeSet<Place>);
+
+impl Required {
+    /// Up to which stamp a store has the writes of all others, and all others have its own.
+    fn pass_of(&self, place: Place, knowledge: &BTreeMap<Place, Knowledge>) -> Option<Stamp> {
+        let has = |of: Place, by: Place| held(knowledge, by, of).map(|held| held.stamp);
+        let others = || self.0.iter().copied().filter(move |other| *other != place);
+        let own = has(place, place);
+        let both = others().map(|other| has(other, place).and_then(|stamp| Some(stamp.min(has(place, other)?))));
+        both.chain([own]).min().flatten()
+    }
+
+    fn pass(&self, standing: &Standing, knowledge: &BTreeMap<Place, Knowledge>) -> Option<Stamp> {
+        let place = (standing.peer, standing.actor?);
+        if self.0.contains(&place) { self.pass_of(place, knowledge) } else { None }
+    }
+}
+
+fn held(knowledge: &BTreeMap<Place, Knowledge>, by: Place, of: Place) -> Option<Held> {
+    knowledge.get(&by)?.get(&of).copied()
+}
+
+/// The stores that receipts speak of, and those of members that they do not.
+struct Stores {
+    required: Required,
+    standings: Vec<Standing>,
+    /// How far each is known to have come.
+    met: BTreeMap<Place, Sighting>,
+}
+
+impl Stores {
+    fn of(known: &Known<'_>, here: Place) -> Stores {
+        let mut heard: BTreeMap<Place, Millis> = BTreeMap::new();
+        let mut met: BTreeMap<Place, Sighting> = BTreeMap::new();
+        let mut together: BTreeSet<Place> = BTreeSet::new();
+        for receipt in known.receipts {
+            for (seat, other) in [(&receipt.opener, &receipt.responder), (&receipt.responder, &receipt.opener)] {
+                let last = heard.entry(place(seat)).or_default();
+                *last = (*last).max(other.time);
+                let sighting = Sighting { nonce: seat.life.nonce, commit: seat.commit };
+                let furthest = met.entry(place(seat)).or_insert(sighting);
+                if furthest.commit <= sighting.commit {
+                    *furthest = sighting;
+                }
+                // Two stores of one home; otherwise a home's older lives are gone with its newest.
+                together.extend((seat.peer == other.peer).then(|| place(seat)));
+            }
+        }
+        heard.insert(here, known.now);
+        met.insert(here, Sighting { nonce: known.life.nonce, commit: known.commit });
+        let newest = |peer: &PeerKey| heard.iter().filter(|((who, _), _)| who == peer).max_by_key(|(_, last)| **last);
+        let mut standings = Vec::new();
+        let mine = (known.me, Member { name: String::new(), since: 0, lease: crate::members::LEASE_MILLIS });
+        let unlisted = known.members.iter().all(|(peer, _)| *peer != known.me).then_some(&mine);
+        for (peer, member) in known.members.iter().chain(unlisted) {
+            let stands = |actor, last: Option<Millis>| {
+                let lapses = last.unwrap_or(0).max(member.since).saturating_add(member.lease);
+                let lapsed = lapses < known.now && Some((*peer, actor)) != Some((here.0, Some(here.1)));
+                Standing { peer: *peer, actor, heard: last, lapses, lapsed, passed: None }
+            };
+            let of_peer = heard.iter().filter(|((who, _), _)| who == peer);
+            let newest = newest(peer).map(|(place, _)| *place);
+            let counted =
+                of_peer.filter(|(place, _)| Some(**place) == newest || **place == here || together.contains(*place));
+            let before = standings.len();
+            standings.extend(counted.map(|((_, actor), last)| stands(Some(*actor), Some(*last))));
+            if standings.len() == before {
+                standings.push(stands(None, None));
+            }
+        }
+        let waited = standings.iter().filter(|standing| !standing.lapsed);
+        let required = waited.filter_map(|standing| Some((standing.peer, standing.actor?))).collect();
+        Stores { required: Required(required), standings, met }
+    }
+
+    /// What each store has of the writes of each, after its last receipt.
+    fn knowledge(&self, known: &Known<'_>, here: Place) -> BTreeMap<Place, Knowledge> {
+        let own = |seat: &Seat| (place(seat), Held { commit: seat.cut, stamp: seat.stamp });
+        let seats = |receipt: &Receipt| [receipt.opener, receipt.responder];
+        let mut after: Vec<Knowledge> =
+            known.receipts.iter().map(|receipt| seats(receipt).iter().map(own).collect()).collect();
+        // Which receipts a receipt follows: those of one of its stores that were over when that one began to compare.
+        let mut follows: Vec<Vec<usize>> = vec![Vec::new(); after.len()];
+        for (nth, later) in known.receipts.iter().enumerate() {
+            for (before, earlier) in known.receipts.iter().enumerate().filter(|(before, _)| *before != nth) {
+                let over = |then: &Seat, now: &Seat| {
+                    place(then) == place(now) && (then.commit <= now.cut || planted(Bug::ReceiptOfAnotherCut))
+                };
+                if seats(later).iter().any(|now| seats(earlier).iter().any(|then| over(then, now))) {
+                    follows[nth].push(before);
+                }
+            }
+        }
+        let mut changed = true;
+        while std::mem::take(&mut changed) {
+            for (nth, earlier) in follows.iter().enumerate() {
+                for before in earlier {
+                    let more: Vec<(Place, Held)> = after[*before].iter().map(|(place, held)| (*place, *held)).collect();
+                    changed |=
+                        more.into_iter().fold(false, |any, (place, held)| raise(&mut after[nth], place, held) || any);
+                }
+            }
+        }
+        let mut knowledge: BTreeMap<Place, Knowledge> = BTreeMap::new();
+        for (receipt, after) in known.receipts.iter().zip(&after) {
+            for seat in seats(receipt) {
+                let all = knowledge.entry(place(&seat)).or_default();
+                after.iter().for_each(|(place, held)| {
+                    raise(all, *place, *held);
+                });
+            }
+        }
+        let mine = Held { commit: known.commit, stamp: known.stamp };
+        raise(knowledge.entry(here).or_default(), here, mine);
+        knowledge
+    }
+}
+
+fn place(seat: &Seat) -> Place {
+    (seat.peer, seat.life.actor)
+}
+
+/// Notes that more is held; says whether that was news.
+fn raise(knowledge: &mut Knowledge, place: Place, held: Held) -> bool {
+    let before = knowledge.entry(place).or_default();
+    let more = held > *before;
+    if more {
+        *before = held;
+    }
+    more
+}
+
+#[cfg(test)]
+mod tests;
