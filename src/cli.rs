@@ -82,6 +82,7 @@ pub(crate) fn run(cli: &Cli, env: &mut Env) -> Exit {
         Command::List(args) => commands::list::run(args, env),
         Command::Conflicts(args) => commands::conflicts::run(args, env),
         Command::Quarantine(args) => commands::quarantine::run(args, env),
+        Command::Gc(args) => commands::gc::run(args, env),
         Command::Members(args) => commands::members::run(args, env),
         Command::Receipts(args) => commands::receipts::run(args, env),
         Command::Verify(args) => commands::verify::run(args, env),

@@ -3,6 +3,8 @@
 //! Policy and protocol are the core's; how a command is typed and printed is the command line's.
 
 mod brakes;
+mod catching;
+mod collecting;
 mod driver;
 mod grants;
 mod held;
@@ -13,6 +15,7 @@ mod packing;
 mod receipts;
 mod runs;
 mod serve;
+mod visits;
 
 use std::sync::Arc;
 
@@ -32,6 +35,7 @@ pub use serve::{Joined, Node, NodeOptions, Served, Serving};
 use self::brakes::Window;
 use self::receipts::Signer;
 use self::runs::SideRun;
+use self::visits::{Asked, Peer, visit};
 use crate::store::{Side, StoreError};
 use crate::transport::{Link, TransportError};
 
@@ -84,7 +88,7 @@ pub async fn open_session(
     stop: tokio::sync::watch::Receiver<bool>,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<SessionReport, NodeError> {
-    open_with(side, link, options, budget, stop, progress, Whom::unnamed()).await
+    open_with(side, link, Asked { options, budget, stop }, progress, Whom::unnamed()).await
 }
 
 /// Whom a session is with.
@@ -105,12 +109,11 @@ impl Whom {
 async fn open_with(
     side: Arc<dyn Side>,
     link: Link,
-    options: Options,
-    budget: Budget,
-    stop: tokio::sync::watch::Receiver<bool>,
+    asked: Asked,
     progress: &mut (dyn FnMut(Progress) + Send),
     whom: Whom,
 ) -> Result<SessionReport, NodeError> {
+    let Asked { options, budget, stop } = asked;
     let run = SideRun::opener(side, &options, whom.name)?;
     let side = run.side();
     let info = side.describe();
@@ -119,12 +122,13 @@ async fn open_with(
     if let Some(signer) = &signer {
         opener = opener.with_witness(signer.clone());
     }
-    let report = driver::open(opener, side, link, budget, stop, progress).await;
+    let report = driver::open(opener, side.clone(), link, budget, stop, progress).await;
     let ended = run.end(report.as_ref().map_or("undetermined", |report| report.outcome.verdict.name())).await;
     let mut report = report?;
     report.runs.0 = ended?;
     if let (Some(signer), Some(receipt)) = (&signer, &report.outcome.receipt) {
         signer.keep(receipt);
+        collecting::forward(side, receipt).await;
     }
     Ok(report)
 }
@@ -141,7 +145,7 @@ pub async fn between(
     stop: tokio::sync::watch::Receiver<bool>,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<SessionReport, NodeError> {
-    between_and_members(None, (a, b), options, budget, stop, progress).await
+    visit(a, Peer::Store(b, None), Asked { options, budget, stop }, progress).await
 }
 
 /// The same, with a receipt that the home signs for both sides: it has one witness, and says so.
@@ -157,41 +161,24 @@ pub async fn between_witnessed(
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<SessionReport, NodeError> {
     let signer = if options.receipt { Some(Signer::alone(home)?) } else { None };
-    between_and_members(signer, (a, b), options, budget, stop, progress).await
+    visit(a, Peer::Store(b, signer), Asked { options, budget, stop }, progress).await
 }
 
-async fn between_and_members(
+/// One session between two stores of this process.
+async fn with_store(
     signer: Option<Arc<Signer>>,
     (a, b): (Arc<dyn Side>, Arc<dyn Side>),
-    options: Options,
-    budget: Budget,
-    stop: tokio::sync::watch::Receiver<bool>,
-    progress: &mut (dyn FnMut(Progress) + Send),
-) -> Result<SessionReport, NodeError> {
-    let intent = options.intent;
-    let report = between_signed(signer, (a.clone(), b.clone()), options, budget, stop.clone(), progress).await?;
-    if let Some(options) = members::session_after(&a, intent, &report.outcome) {
-        members::note(&between_signed(None, (a, b), options, budget, stop, &mut |_| {}).await);
-    }
-    Ok(report)
-}
-
-async fn between_signed(
-    signer: Option<Arc<Signer>>,
-    (a, b): (Arc<dyn Side>, Arc<dyn Side>),
-    options: Options,
-    budget: Budget,
-    stop: tokio::sync::watch::Receiver<bool>,
+    asked: Asked,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<SessionReport, NodeError> {
     let places = (a.describe().place, b.describe().place);
-    let theirs = SideRun::other(b, &options, places.0)?;
+    let theirs = SideRun::other(b, &asked.options, places.0)?;
     let (near, far) = Link::pair();
     // Only the opener is told to stop: it ends the session with what it knows, and the other side with it.
     let (_never, unstopped) = tokio::sync::watch::channel(false);
     let grant = Grant::everywhere(Rights::ALL);
     let answering = tokio::spawn(answer_on(theirs.side(), far, grant, None, unstopped, (None, signer.clone())));
-    let report = open_with(a, near, options, budget, stop, progress, Whom { name: places.1, signer }).await;
+    let report = open_with(a, near, asked, progress, Whom { name: places.1, signer }).await;
     let answered = answering.await;
     let verdict = report.as_ref().map_or("undetermined", |report| report.outcome.verdict.name());
     let ended = theirs.end(verdict).await;

@@ -22,11 +22,13 @@
 
 use std::sync::Arc;
 
+use reknit_core::collect::Horizon;
 use reknit_core::journal::{RunHeader, RunId};
 use reknit_core::life::Sighting;
-use reknit_core::query::{Applied, Ask, Cut, Incoming, Item, Overwrite, Page, Recognition, Selection, View};
+use reknit_core::query::{Applied, Ask, Cut, Incoming, Item, Overwrite, Page, Raising, Recognition, Selection, View};
+use reknit_core::receipt::Receipt;
 use reknit_core::sketch::Sketch;
-use reknit_core::{Actor, CollectionId, Definition, Keys, Position, Range, Summary};
+use reknit_core::{Actor, CollectionId, Definition, Keys, Position, Range, Stamp, Summary};
 
 #[doc(hidden)]
 pub mod answer;
@@ -39,13 +41,57 @@ mod error;
 pub use embedded::{
     Collection, Conflict, Cursor, Earlier, Event, ImportError, ImportProgress, Imported, JournalLimits, KeepHistory,
     Lagged, Op, Options, Origin, Quarantined, Reads, Release, Report, Resolution, Resolved, Scan, ScanPositions,
-    Skipped, Stats, Store, Undo, Undone, Watcher,
+    Skipped, Stats, Store, Undo, Undone, Watcher, Why,
 };
 pub use engine::{Durability, EngineError, EngineKind};
 pub use error::StoreError;
 
 /// A page of items without content, and where to go on.
 pub type Listed = (Vec<Item>, Option<(Position, Vec<u8>)>);
+
+/// A key that stands otherwise on a side that missed a horizon than on the side that it catches up with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missed {
+    /// Its collection.
+    pub collection: CollectionId,
+    /// The key.
+    pub key: Vec<u8>,
+    /// How it stands.
+    pub stands: Stands,
+}
+
+/// How a key stands on a side that missed a horizon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stands {
+    /// The other side has nothing of it.
+    Alone,
+    /// What is here had seen what is there, or is newer by a policy that keeps one version.
+    Ahead,
+    /// Neither had seen the other.
+    Beside,
+}
+
+/// A receipt of a side, as far as it is needed to tell what the other side had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// The life that compared.
+    pub actor: u64,
+    /// Its opening, and the commit number at which it read its root.
+    pub met: Sighting,
+    /// The commit number at which it began to compare.
+    pub cut: u64,
+}
+
+/// What catching up did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CaughtUp {
+    /// Keys of which what others had deleted is gone, or whose deletion was written anew.
+    pub removed: u64,
+    /// Keys that stay as they are: they were written since, or stand well.
+    pub kept: u64,
+    /// Keys of which no receipt tells whether others had deleted them: set apart.
+    pub strays: u64,
+}
 
 /// Who a side is.
 #[derive(Clone, Debug)]
@@ -102,6 +148,44 @@ pub trait Side: Send + Sync {
     fn recognise(&self, met: &[Sighting], whole: bool) -> Result<Recognition, StoreError> {
         let _ = (met, whole);
         Ok(Recognition::Same)
+    }
+
+    /// Up to where this side has collected tombstones, and who had passed that.
+    ///
+    /// # Errors
+    /// What the store met.
+    fn horizon(&self) -> Result<Horizon, StoreError> {
+        Ok(Horizon::default())
+    }
+
+    /// Collects up to a peer's horizon, if this side has passed it, or has caught up with one that has. What is written here
+    /// afterwards has greater stamps. A side that keeps no tombstones refuses.
+    ///
+    /// # Errors
+    /// What the store met; what was not finished is finished when it is opened again.
+    fn raise(&self, horizon: &Horizon, caught_up: bool) -> Result<Raising, StoreError> {
+        let _ = (horizon, caught_up);
+        Ok(Raising::Refused)
+    }
+
+    /// Catches up, on a side that missed a horizon: of the keys that stand otherwise here than there, goes what the other side
+    /// had and has no more, by the newest of this side's receipts that it recalls; without one, it is set apart as a stray.
+    ///
+    /// # Errors
+    /// What the store met, or [`StoreError::QuarantineFull`]; what was done before is valid, and can be done again.
+    fn catch_up(&self, missed: Vec<Missed>, bases: &[Base], horizon: Stamp) -> Result<CaughtUp, StoreError> {
+        let _ = (bases, horizon);
+        Ok(CaughtUp { kept: missed.len() as u64, ..CaughtUp::default() })
+    }
+
+    /// Hands a receipt of a session of this side on to members that were not part of it, now and then. A side that keeps no
+    /// members has nobody to tell.
+    ///
+    /// # Errors
+    /// What the store met.
+    fn forward(&self, receipt: &Receipt) -> Result<(), StoreError> {
+        let _ = receipt;
+        Ok(())
     }
 
     /// What this side has in these ranges, one view for each, in order, all from one snapshot.

@@ -22,7 +22,7 @@ pub(crate) use self::journal::{History, Resume, Runs, RunsCommand};
 use super::format::Format;
 
 pub(crate) use conflicts::{Conflicts, ConflictsCommand, ResolveBy};
-pub(crate) use members::{Members, MembersCommand};
+pub(crate) use members::{Gc, Members, MembersCommand};
 pub(crate) use peers::{Peers, PeersCommand};
 pub(crate) use quarantine::{Quarantine, QuarantineCommand, Which};
 pub(crate) use receipts::{Receipts, ReceiptsCommand};
@@ -179,6 +179,8 @@ pub(crate) enum Command {
     Peers(Peers),
     /// List, add or forget the peers whose copies of a dataset count
     Members(Members),
+    /// Drop tombstones that every member has passed; without --apply, say what that would do and what it waits for
+    Gc(Gc),
     /// Serve stores to peers until interrupted
     Serve(Serve),
     /// Compare two stores by their roots

@@ -45,6 +45,17 @@ impl Traffic {
         self.control_sent + self.control_received
     }
 
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Traffic) -> Traffic {
+        Traffic {
+            control_sent: self.control_sent + other.control_sent,
+            control_received: self.control_received + other.control_received,
+            records_sent: self.records_sent + other.records_sent,
+            records_received: self.records_received + other.records_received,
+        }
+    }
+
     /// All bytes both ways.
     pub fn total(&self) -> u64 {
         self.control() + self.records_sent + self.records_received

@@ -95,6 +95,11 @@ impl Signer {
         Ok(Signer::new(home, identity, me))
     }
 
+    /// The receipts that the home has of a dataset, oldest first.
+    pub(super) fn receipts(&self, dataset: DatasetId) -> Result<Vec<Receipt>, HomeError> {
+        self.home.receipts(dataset)
+    }
+
     /// Keeps a receipt. The session stands without it.
     pub(super) fn keep(&self, receipt: &Receipt) {
         if let Err(error) = self.home.keep_receipt(receipt) {

@@ -40,7 +40,8 @@ impl SideRun {
         Ok(run)
     }
 
-    fn begin(side: Arc<dyn Side>, header: RunHeader) -> Result<SideRun, NodeError> {
+    /// A run that is no session's.
+    pub(super) fn begin(side: Arc<dyn Side>, header: RunHeader) -> Result<SideRun, NodeError> {
         Ok(SideRun { run: side.in_run(header)?, plain: side })
     }
 

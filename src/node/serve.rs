@@ -13,11 +13,9 @@ use tokio::task::JoinSet;
 
 use super::brakes::{NodeBrakes, Window, Windows};
 use super::held::FRAME_HOLD;
-use super::members;
 use super::receipts::Signer;
-use super::{
-    Budget, Grants, Home, HomeError, NodeError, Progress, SessionReport, Ticket, Whom, answer_with, open_with,
-};
+use super::visits::{Asked, Peer, visit};
+use super::{Budget, Grants, Home, HomeError, NodeError, Progress, SessionReport, Ticket, Whom, answer_with};
 use crate::store::Side;
 use crate::transport::{
     Address, Arriving, CloseCode, Connection, Endpoint, EndpointOptions, Identity, Link, PeerId, TransportError, limits,
@@ -181,26 +179,10 @@ impl Node {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<SessionReport, NodeError> {
         let connection = self.connect(address).await?;
-        let (intent, link) = (options.intent, connection.open().await?);
-        let whom = self.whom(address.peer);
-        let report = open_with(side.clone(), link, options, budget, stop.clone(), progress, whom).await?;
-        let mut next = members::session_after(&side, intent, &report.outcome);
-        while let Some(options) = next.take() {
-            let asked = options.clone();
-            let ran = match connection.open().await {
-                Ok(link) => {
-                    let whom = self.whom(address.peer);
-                    open_with(side.clone(), link, options, budget, stop.clone(), &mut |_| {}, whom).await
-                }
-                Err(error) => Err(error.into()),
-            };
-            next = ran.as_ref().ok().and_then(|report| members::reading_only(asked, &report.outcome));
-            if next.is_none() {
-                members::note(&ran);
-            }
-        }
+        let signer = Signer::new(&self.home, self.identity.clone(), address.peer);
+        let peer = Peer::Node(&connection, address.peer.to_string(), signer);
         // The connection ends with its last holder: once the peer has heard how the session ended.
-        Ok(report)
+        visit(side, peer, Asked { options, budget, stop }, progress).await
     }
 
     fn whom(&self, peer: PeerId) -> Whom {

@@ -39,6 +39,8 @@ pub fn answer(side: &dyn Side, query: Query) -> Result<Answer, StoreError> {
             Answer::Confirmed
         }
         Query::Recognise(met, whole) => Answer::Recognised(side.recognise(&met, whole)?),
+        Query::Horizon => Answer::Horizon(side.horizon()?),
+        Query::Raise(horizon) => Answer::Raised(side.raise(&horizon, false)?),
         Query::Views(collection, asks) => Answer::Views(side.view(collection, &asks)?),
         Query::Items(collection, ranges) => Answer::Items(side.items(collection, &ranges)?),
         Query::Sketches(collection, ranges, cells) => Answer::Sketches(side.sketches(collection, &ranges, cells)?),

@@ -3,6 +3,7 @@
 
 mod backup;
 mod cache;
+mod collecting;
 mod commit;
 mod import;
 mod journal;
@@ -40,7 +41,7 @@ use write::{Fate, Write, Writer};
 pub use import::{ImportError, ImportProgress, Imported};
 pub use journal::{Earlier, JournalLimits, KeepHistory, Skipped, Undo, Undone};
 pub use open::Options;
-pub use quarantine::{Quarantined, Release};
+pub use quarantine::{Quarantined, Release, Why};
 pub use scan::{Scan, ScanPositions};
 pub use seen::{Conflict, Resolution, Resolved};
 pub use verify::Report;
@@ -94,6 +95,7 @@ struct Inner {
     sketches: sketches::Sketches,
     journal: journal::Journal,
     quarantine: quarantine::Quarantine,
+    collecting: collecting::Collecting,
 }
 
 impl Inner {
@@ -102,7 +104,8 @@ impl Inner {
     }
 
     fn publish(&self, commit: u64, stamp: Stamp, roots: Vec<Summary>) {
-        *self.head.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Cut { commit, stamp, roots });
+        let horizon = self.collecting.stamp();
+        *self.head.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Cut { commit, stamp, horizon, roots });
     }
 
     /// The name of a collection that was checked to be there.

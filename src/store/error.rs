@@ -72,6 +72,11 @@ pub enum StoreError {
     /// Records are listed in key order through an index that this dataset does not keep.
     #[error("this dataset keeps no index by key, so its records cannot be listed in key order; nothing was changed")]
     NoKeyIndex,
+    /// Strays have no room.
+    #[error(
+        "the quarantine is full, and this store holds more records of which nobody can tell whether they were deleted; what was done so far is valid; empty it (`reknit quarantine`) and repair again"
+    )]
+    QuarantineFull,
     /// The dataset has no collection for its members.
     #[error("this dataset keeps no members; one made by `reknit init` without --no-members does; nothing was changed")]
     NoMembers,

@@ -38,6 +38,8 @@ pub enum RunKind {
     Mirror,
     /// What a plan said was carried out.
     Apply,
+    /// A side that missed a horizon let go of what others had deleted.
+    CatchUp,
     /// What ordinary writes replaced is kept; there is no undoing it.
     Written,
     /// The exact states before a run were put back here.
@@ -53,6 +55,7 @@ impl RunKind {
             RunKind::Repair => "repair",
             RunKind::Mirror => "mirror",
             RunKind::Apply => "apply",
+            RunKind::CatchUp => "catch-up",
             RunKind::Written => "written",
             RunKind::Undo(_) => "undo",
             RunKind::UndoEverywhere(_) => "undo-everywhere",
@@ -140,6 +143,7 @@ impl Run {
             RunKind::Mirror => (1, None),
             RunKind::Apply => (4, None),
             RunKind::Written => (5, None),
+            RunKind::CatchUp => (6, None),
             RunKind::Undo(run) => (2, Some(run)),
             RunKind::UndoEverywhere(run) => (3, Some(run)),
         };
@@ -192,6 +196,7 @@ impl Run {
             3 => RunKind::UndoEverywhere(take_run(&mut reader)?),
             4 => RunKind::Apply,
             5 => RunKind::Written,
+            6 => RunKind::CatchUp,
             _ => return Err(DecodeError::Malformed("kind of a run")),
         };
         let peer = take_text(&mut reader)?;

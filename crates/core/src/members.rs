@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounds::NAME_BYTES_MAX;
 use crate::canonical::DecodeError;
-use crate::receipt::PeerKey;
+use crate::receipt::{PeerKey, Receipt};
 use crate::stamp::Millis;
 
 /// The name of the collection; no other may begin with a dot.
@@ -17,6 +17,9 @@ pub const LEASE_MILLIS: Millis = 90 * 24 * 3600 * 1000;
 
 const FORMAT: u8 = 1;
 const KIND: u8 = b'm';
+const RECEIPT: u8 = b'r';
+/// Receipts of two peers that are handed on to third ones: the newest, and the one before, so that one can follow another's.
+pub const FORWARDED: u8 = 2;
 
 /// A member as its record says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +70,16 @@ impl Member {
     }
 }
 
+/// The key of a receipt that is handed on: of who opened, who answered, and which of [`FORWARDED`] it is.
+pub fn receipt_key(receipt: &Receipt, nth: u8) -> Vec<u8> {
+    [&[RECEIPT], receipt.opener.peer.as_slice(), &receipt.responder.peer, &[nth]].concat()
+}
+
+/// Whether a key is that of a receipt which is handed on.
+pub fn is_receipt_key(key: &[u8]) -> bool {
+    key.len() == 66 && key[0] == RECEIPT
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +90,7 @@ mod tests {
         let bytes = member.encode();
         assert_eq!(Member::decode(&bytes), Ok(member));
         assert_eq!(Member::peer(&Member::key(&[7; 32])), Some([7; 32]));
+        assert!(!is_receipt_key(&Member::key(&[7; 32])));
         assert_eq!((Member::peer(b"m short"), Member::peer(&[b'x'; 33]), Member::peer(b"")), (None, None, None));
         for at in 0..bytes.len() {
             assert!(Member::decode(&bytes[..at]).is_err());

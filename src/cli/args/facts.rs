@@ -45,6 +45,7 @@ impl Command {
                 MembersCommand::Add { .. } => "members add",
                 MembersCommand::Forget { .. } => "members forget",
             },
+            Command::Gc(_) => "gc",
             Command::Receipts(args) => match args.command {
                 ReceiptsCommand::List { .. } => "receipts list",
                 ReceiptsCommand::Export { .. } => "receipts export",
@@ -125,6 +126,7 @@ impl Command {
                 ReceiptsCommand::List { store, .. } | ReceiptsCommand::Export { store } => vec![store.clone()],
                 ReceiptsCommand::Verify { .. } => Vec::new(),
             },
+            Command::Gc(args) => vec![args.store.clone()],
             Command::Verify(args) => vec![args.store.clone()],
             Command::Backup(args) => vec![args.store.clone()],
             Command::Invite(args) => vec![args.store.clone()],

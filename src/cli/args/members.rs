@@ -1,4 +1,4 @@
-//! What can be typed of the members of a dataset.
+//! What can be typed of the members of a dataset, and of collecting what they have passed.
 
 use std::path::PathBuf;
 
@@ -41,4 +41,17 @@ pub(crate) enum MembersCommand {
         /// The peer
         peer: String,
     },
+}
+
+#[derive(Debug, Args, Serialize, Deserialize)]
+#[command(after_help = "Examples:\n  reknit gc a\n  reknit gc a --grace 30d --apply")]
+pub(crate) struct Gc {
+    /// The store
+    pub(crate) store: PathBuf,
+    /// How long tombstones are kept at least
+    #[arg(long, env = "REKNIT_GRACE", value_name = "TIME", default_value = "10d")]
+    pub(crate) grace: String,
+    /// Collect
+    #[arg(long, env = "REKNIT_APPLY")]
+    pub(crate) apply: bool,
 }

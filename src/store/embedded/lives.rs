@@ -152,6 +152,18 @@ fn forget_openings(snapshot: &dyn Snapshot, batch: &mut Batch) -> Result<(), Sto
     Ok(())
 }
 
+impl Store {
+    /// The commit number that an opening came to, if it is one of this store's.
+    pub(super) fn opening_of(&self, met: Sighting) -> Result<Option<u64>, StoreError> {
+        let inner = &*self.inner;
+        if met.nonce == inner.lives.nonce {
+            return Ok(Some(inner.head().commit));
+        }
+        let snapshot = inner.engine.snapshot()?;
+        Ok(opened(&*snapshot, met.nonce)?.and_then(|opened| opened.end).map(|(commit, _)| commit))
+    }
+}
+
 fn opened(snapshot: &dyn Snapshot, nonce: u64) -> Result<Option<Opened>, StoreError> {
     snapshot.get(&rows::opening(nonce))?.map(|value| rows::read_opening(&value)).transpose()
 }

@@ -181,6 +181,7 @@ impl Store {
         let policies = facts.definition.collections.iter().map(policy).collect::<Result<_, _>>()?;
         let journal = super::journal::Journal::open(&*snapshot)?;
         let quarantine = super::quarantine::Quarantine::open(&*snapshot)?;
+        let collecting = super::collecting::Collecting::open(&*snapshot)?;
         let mut batch = Batch::new();
         let actor = lives::settle(&dir.join(MARKER), &*snapshot, facts.actor, &options.random, &mut batch)?;
         if actor == facts.actor {
@@ -214,14 +215,21 @@ impl Store {
                 failed: false,
             }),
             watchers: Watchers::new(facts.commit),
-            head: RwLock::new(Arc::new(Cut { commit: facts.commit, stamp: facts.stamp, roots })),
+            head: RwLock::new(Arc::new(Cut {
+                commit: facts.commit,
+                stamp: facts.stamp,
+                horizon: collecting.stamp(),
+                roots,
+            })),
             reads,
             sketches,
             journal,
             quarantine,
+            collecting,
         };
         let store = Self { inner: Arc::new(inner) };
         store.finish_renewal()?;
+        store.finish_collecting()?;
         Ok(store)
     }
 }

@@ -2,7 +2,7 @@
 //! Where that is, each place says in a line.
 
 use reknit_core::policy::Judgement;
-use reknit_core::{Clock, CollectionId, Millis, Sibling, State, Version};
+use reknit_core::{CollectionId, State};
 
 use super::Inner;
 
@@ -12,11 +12,4 @@ pub(super) fn pairwise(store: &Inner, collection: CollectionId, state: State) ->
         Judgement::Version(nth) => State::single(state.versions()[nth].clone()),
         _ => state,
     }
-}
-
-/// The same content under a version of this store's own.
-pub(super) fn restamped(store: &Inner, clock: &mut Clock, now: Millis, state: &State) -> State {
-    let seen = state.versions().iter().map(|sibling| &sibling.version);
-    let version = Version::after(clock.next(now), store.lives.actor(), seen);
-    State::single(Sibling { version, ..state.winner().clone() })
 }

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use reknit_core::stamp::TooFarAhead;
 use reknit_core::{CollectionId, Millis, Stamp, State};
 
 use super::commit::submit;
@@ -30,7 +29,9 @@ pub struct Quarantined {
     pub key: Vec<u8>,
     /// When it came, by this store's clock.
     pub since: Millis,
-    /// What peers sent of it.
+    /// Why it is there.
+    pub why: Why,
+    /// What peers sent of it, or this store had.
     pub state: State,
 }
 
@@ -42,12 +43,21 @@ impl Quarantined {
     }
 }
 
+/// Why a record is in quarantine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It was stamped too far ahead of the clock.
+    Ahead,
+    /// This store missed that tombstones were collected, no other has the record, and no receipt tells whether it was deleted.
+    Stray,
+}
+
 /// How a record leaves quarantine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Release {
-    /// It is applied if the clock has come near enough.
+    /// It is applied if the clock has come near enough; a stray stays.
     Due,
-    /// It is applied whatever its stamp. The clock does not follow it.
+    /// It is applied whatever its stamp. The clock does not follow it. A stray is written anew.
     Accept,
     /// It is dropped; a peer that still has it will send it again.
     Drop,
@@ -66,7 +76,7 @@ pub(super) struct Quarantine {
 }
 
 /// What a commit adds to it, gathered while its writes are decided.
-pub(super) type Gathered = BTreeMap<(CollectionId, Vec<u8>), State>;
+pub(super) type Gathered = BTreeMap<(CollectionId, Vec<u8>), (Why, State)>;
 
 impl Quarantine {
     pub(super) fn open(snapshot: &dyn Snapshot) -> Result<Self, StoreError> {
@@ -84,21 +94,20 @@ impl Quarantine {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a record in, if there is room; says why it was not applied.
+    /// Takes a record in, if there is room, or says why not.
     pub(super) fn take(
         &self,
         gathered: &mut Gathered,
         collection: CollectionId,
         key: &[u8],
-        state: State,
-        too_far: TooFarAhead,
-    ) -> String {
-        let held = *self.held();
-        if held.records + gathered.len() as u64 >= RECORDS_MAX || held.bytes >= BYTES_MAX {
-            return format!("{too_far}; the quarantine is full, so it was left with the peer");
+        held: (Why, State),
+    ) -> Result<(), String> {
+        let there = *self.held();
+        if there.records + gathered.len() as u64 >= RECORDS_MAX || there.bytes >= BYTES_MAX {
+            return Err("the quarantine is full".into());
         }
-        gathered.insert((collection, key.to_vec()), state);
-        format!("{too_far}; it is in quarantine")
+        gathered.insert((collection, key.to_vec()), held);
+        Ok(())
     }
 }
 
@@ -110,14 +119,14 @@ pub(super) fn stage(
     now: Millis,
     batch: &mut Batch,
 ) -> Result<(), StoreError> {
-    for ((collection, key), state) in gathered {
+    for ((collection, key), (why, state)) in gathered {
         let row = rows::quarantined(collection, &key);
         let before = snapshot.get(&row)?;
         let (since, state) = match before.as_deref().map(|value| rows::read_quarantined(&row, value)).transpose()? {
             Some(held) => (held.since, held.state.join(&state, store.definition.keeps(collection), &store.keys)),
             None => (now, state),
         };
-        let value = rows::put_quarantined(&row, &key, since, &state);
+        let value = rows::put_quarantined(&row, &key, (since, why), &state);
         let mut held = store.quarantine.held();
         held.records += u64::from(before.is_none());
         held.bytes += value.len() as u64;
@@ -142,10 +151,10 @@ pub(super) fn look_up(
         let Some(value) = snapshot.get(&row)? else { continue };
         let held = rows::read_quarantined(&row, &value)?;
         let near = held.newest().millis() <= now.saturating_add(store.clock_bound);
-        if *how == Release::Due && !near {
+        if *how == Release::Due && (!near || held.why == Why::Stray) {
             continue;
         }
-        *state = Some(held.state);
+        *state = Some((held.why, held.state));
         batch.delete(&row);
         let mut held = store.quarantine.held();
         held.records = held.records.saturating_sub(1);

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use reknit_core::bounds::LEVELS_MAX;
+use reknit_core::collect::Horizon;
 use reknit_core::journal::RunHeader;
 use reknit_core::life::Sighting;
 use reknit_core::query::{
-    Applied, Ask, Cut, Incoming, Item, Overwrite, Page, Recognition, Selection, Shape, VersionInfo, View,
+    Applied, Ask, Cut, Incoming, Item, Overwrite, Page, Raising, Recognition, Selection, Shape, VersionInfo, View,
 };
 use reknit_core::range::DEPTH_MAX;
+use reknit_core::receipt::Receipt;
 use reknit_core::record::Dot;
 use reknit_core::sketch::{Element, Sketch};
 use reknit_core::tree::{is_leaf, rest};
@@ -125,6 +127,18 @@ impl Side for Store {
 
     fn recognise(&self, met: &[Sighting], whole: bool) -> Result<Recognition, StoreError> {
         self.recognise_now(met, whole)
+    }
+
+    fn horizon(&self) -> Result<Horizon, StoreError> {
+        Ok(Store::horizon(self))
+    }
+
+    fn raise(&self, horizon: &Horizon, caught_up: bool) -> Result<Raising, StoreError> {
+        Store::raise(self, horizon, caught_up)
+    }
+
+    fn forward(&self, receipt: &Receipt) -> Result<(), StoreError> {
+        Store::forward(self, receipt).map(drop)
     }
 
     fn view(&self, collection: CollectionId, asks: &[Ask]) -> Result<Vec<View>, StoreError> {

@@ -2,6 +2,7 @@
 //! A row begins with its tag; numbers are big-endian, so rows lie in the order of their fields (see `docs/formats.md`).
 
 mod cells;
+mod collecting;
 mod journal;
 mod lives;
 mod quarantine;
@@ -17,6 +18,8 @@ use crate::store::error::shown;
 pub(super) use cells::{
     Folded, FoldedRows, Moves, cells_beyond, folded_at, put_cells, read_cells, read_tail, tail, tail_value, tails_of,
 };
+
+pub(super) use collecting::{Kept, horizon_value, read_horizon, read_tombstone, tombstone, tombstones_up_to};
 
 pub(super) use journal::{
     all_packed, earlier, earlier_of, packed, packed_of, read_earlier, read_packed, read_place, read_run, run, runs,
@@ -42,6 +45,7 @@ const CONFLICT: u8 = 12;
 const QUARANTINE: u8 = 13;
 const OPENING: u8 = 14;
 const MET: u8 = 15;
+const TOMBSTONE: u8 = 16;
 
 /// Runs of the journal, their packed entries, and where earlier states of a key lie.
 const RUN: u8 = 9;

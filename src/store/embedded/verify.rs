@@ -69,6 +69,7 @@ impl Store {
                 collections.clone().map(|collection| inner.sketches.of(collection)).collect();
             (inner.engine.snapshot()?, inner.head(), sketches)
         };
+        let dead_rows = Cell::new(0);
         for (collection, kept) in collections.zip(sketches) {
             let check = Check {
                 inner,
@@ -77,10 +78,12 @@ impl Store {
                 name: inner.name_of(collection),
                 index_rows: Cell::new(0),
                 conflict_rows: Cell::new(0),
+                dead_rows: &dead_rows,
             };
             let sketches = kept.map(|kept| SketchCheck::new(&*snapshot, collection, head.commit, kept)).transpose()?;
             check.run(&head, sketches, &mut report, progress)?;
         }
+        super::collecting::verify(&*snapshot, dead_rows.get(), &mut |what| report.wrong(what))?;
         super::journal::verify(&*snapshot, &mut |what| report.wrong(what))?;
         super::lives::verify(&*snapshot, &mut |what| report.wrong(what))?;
         super::quarantine::verify(inner, &*snapshot, &mut |what| report.wrong(what))?;
@@ -97,6 +100,8 @@ struct Check<'a> {
     index_rows: Cell<u128>,
     /// The same of the rows of keys that have several versions.
     conflict_rows: Cell<u128>,
+    /// The same of the rows of tombstones, of all collections.
+    dead_rows: &'a Cell<u128>,
 }
 
 impl Check<'_> {
@@ -281,6 +286,9 @@ impl Check<'_> {
         if is_conflict(state) {
             note(&self.conflict_rows, rows::conflict(self.collection, key));
         }
+        if let Some(stamp) = self.inner.dead(self.collection, Some(state)) {
+            note(self.dead_rows, rows::tombstone(self.collection, stamp, key));
+        }
     }
 
     fn counts(&self, counts: Counts, report: &mut Report) -> Result<(), StoreError> {
@@ -346,7 +354,7 @@ impl Check<'_> {
 }
 
 /// What a row adds to a sum over rows. Damage is to be noticed here, not malice.
-fn fingerprint(row: &[u8], value: &[u8]) -> u128 {
+pub(super) fn fingerprint(row: &[u8], value: &[u8]) -> u128 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&(row.len() as u64).to_be_bytes()).update(row).update(value);
     let digest = hasher.finalize();

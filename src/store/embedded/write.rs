@@ -7,7 +7,9 @@ use std::sync::{Arc, PoisonError};
 
 use reknit_core::brakes::{Loss, Losses};
 use reknit_core::tree::{Change, Update, update};
-use reknit_core::{Clock, CollectionId, Content, Digest, Millis, Position, Profile, Range, Record, Sibling, State};
+use reknit_core::{
+    Clock, CollectionId, Content, Digest, Millis, Position, Profile, Range, Record, Sibling, Stamp, State,
+};
 
 use reknit_core::planted::{Bug, planted};
 
@@ -24,8 +26,10 @@ use crate::store::engine::{Batch, Durability, EngineError, Snapshot};
 
 mod arriving;
 mod asked;
+mod missed;
 
 use arriving::{admit, own_version, receive, supersede};
+use missed::{catch_up, collect};
 
 pub(super) use asked::Write;
 
@@ -72,6 +76,8 @@ struct Slot {
     /// The commit that had changed it last; zero if that is this one.
     before_commit: u64,
     before_conflict: bool,
+    /// Its stamp, if it was nothing but a tombstone that may be collected one day.
+    before_dead: Option<Stamp>,
     before_digest: Option<Digest>,
     now: Option<State>,
     now_digest: Option<Digest>,
@@ -128,6 +134,9 @@ pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durabi
     let commit = if lowered { head.commit - 1 } else { head.commit + u64::from(changed) };
     if changed {
         put_head(commit, &clock, &mut batch);
+    }
+    if plan.restores {
+        store.collecting.put_undone(commit, &mut batch);
     }
     let entries = |collection: CollectionId| roots[usize::from(collection.0)].count;
     let gathered = std::mem::take(&mut plan.gathered);
@@ -212,6 +221,8 @@ struct Plan {
     /// What watchers will be told; none where nobody is to be told.
     events: Option<Vec<Event>>,
     layouts: usize,
+    /// Whether exact states of before a run are put back.
+    restores: bool,
     gathered: Gathered,
     /// The run under which what ordinary writes replace is kept, if it is.
     keeping: Option<Arc<Writing>>,
@@ -254,6 +265,7 @@ impl Plan {
             before_live: None,
             before_commit: 0,
             before_conflict: false,
+            before_dead: None,
             before_digest: None,
             now: None,
             now_digest: None,
@@ -268,6 +280,7 @@ impl Plan {
             touched: BTreeMap::new(),
             events,
             layouts: 0,
+            restores: false,
             gathered: Gathered::default(),
             keeping: None,
             loss: None,
@@ -313,6 +326,7 @@ impl Plan {
                 slot.before_commit = commit;
                 slot.before_live = Some(store.is_live(slot.collection, &state));
                 slot.before_conflict = is_conflict(&state);
+                slot.before_dead = store.dead(slot.collection, Some(&state));
                 slot.set(store, Some(state));
                 slot.before_digest = slot.now_digest;
             }
@@ -396,6 +410,17 @@ impl Plan {
                     None => return Fate::Kept,
                 }
             }
+            (Write::Collect { .. }, Some(slot)) => match collect(store, clock, now, slot) {
+                Ok(state) => (slot, state, Origin::Session, None),
+                Err(fate) => return fate,
+            },
+            (Write::CatchUp { missed, base, horizon, run }, Some(slot)) => {
+                let found = (missed, base, horizon);
+                match catch_up(store, clock, now, slot, found, &mut self.quarantined) {
+                    Ok(state) => (slot, state, Origin::Session, Some(run)),
+                    Err(fate) => return fate,
+                }
+            }
             (Write::Release { state, how, run, .. }, Some(slot)) => match admit(store, clock, now, slot, how, state) {
                 Ok(state) => (slot, Some(state), Origin::Session, run),
                 Err(fate) => return fate,
@@ -407,6 +432,7 @@ impl Plan {
                 if slot.now == state {
                     return Fate::Kept;
                 }
+                self.restores = true;
                 (slot, state, Origin::Session, Some(run))
             }
             (Write::Layout { collection, bytes }, _) => {
@@ -420,6 +446,11 @@ impl Plan {
             // Only a layout and what is said of an undo mean no key.
             (Write::Undoing { .. }, _) | (_, None) => return Fate::Kept,
         };
+        // A tombstone that was collected is not stored again, whatever brings it.
+        let next = next.filter(|state| !store.is_collected(slot.collection, state));
+        if slot.now == next {
+            return Fate::Kept;
+        }
         if let Some(events) = &mut self.events {
             let value = |state: &State| store.seen(slot.collection, state).value().cloned();
             let (old, new) = (slot.now.as_ref().and_then(value), next.as_ref().and_then(value));
@@ -466,6 +497,14 @@ impl Plan {
             let (before, now) = (slot.before_live.unwrap_or(false), slot.is_live(store).unwrap_or(false));
             if before != now {
                 keep(rows::index(slot.collection, &slot.key), before, now);
+            }
+        }
+        for slot in self.changed() {
+            let (before, now) = (slot.before_dead, store.dead(slot.collection, slot.now.as_ref()));
+            if before != now {
+                let row = |stamp| rows::tombstone(slot.collection, stamp, &slot.key);
+                before.into_iter().for_each(|stamp| keep(row(stamp), true, false));
+                now.into_iter().for_each(|stamp| keep(row(stamp), false, true));
             }
         }
         for slot in self.changed() {

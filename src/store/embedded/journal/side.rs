@@ -3,16 +3,18 @@
 
 use std::sync::Arc;
 
+use reknit_core::collect::Horizon;
 use reknit_core::journal::RunId;
 use reknit_core::life::Sighting;
-use reknit_core::query::{Applied, Ask, Cut, Incoming, Item, Overwrite, Page, Recognition, Selection, View};
+use reknit_core::query::{Applied, Ask, Cut, Incoming, Item, Overwrite, Page, Raising, Recognition, Selection, View};
+use reknit_core::receipt::Receipt;
 use reknit_core::sketch::Sketch;
-use reknit_core::{Actor, CollectionId, Position, Range, Summary};
+use reknit_core::{Actor, CollectionId, Position, Range, Stamp, Summary};
 
 use super::Writing;
 use crate::store::embedded::Store;
 use crate::store::embedded::quarantine::Release;
-use crate::store::{Durability, Listed, Side, SideInfo, StoreError};
+use crate::store::{Base, CaughtUp, Durability, Listed, Missed, Side, SideInfo, StoreError};
 
 /// A store that is written under a run.
 pub(in crate::store::embedded) struct InRun {
@@ -41,6 +43,23 @@ impl Side for InRun {
 
     fn recognise(&self, met: &[Sighting], whole: bool) -> Result<Recognition, StoreError> {
         Side::recognise(&self.store, met, whole)
+    }
+
+    fn horizon(&self) -> Result<Horizon, StoreError> {
+        Side::horizon(&self.store)
+    }
+
+    fn raise(&self, horizon: &Horizon, caught_up: bool) -> Result<Raising, StoreError> {
+        Side::raise(&self.store, horizon, caught_up)
+    }
+
+    fn catch_up(&self, missed: Vec<Missed>, bases: &[Base], horizon: Stamp) -> Result<CaughtUp, StoreError> {
+        self.store.inner.journal.admits()?;
+        self.store.catch_up_in(missed, bases, horizon, &self.writing)
+    }
+
+    fn forward(&self, receipt: &Receipt) -> Result<(), StoreError> {
+        Side::forward(&self.store, receipt)
     }
 
     fn view(&self, collection: CollectionId, asks: &[Ask]) -> Result<Vec<View>, StoreError> {

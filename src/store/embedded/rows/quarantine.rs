@@ -6,7 +6,7 @@ use reknit_core::{CollectionId, DecodeError, Millis, State};
 
 use super::{CHECKSUM_BYTES, INDEX_HEAD, QUARANTINE, by_key, checksum, is_long, whole};
 use crate::store::error::shown;
-use crate::store::{Quarantined, StoreError};
+use crate::store::{Quarantined, StoreError, Why};
 
 /// The row of a key in quarantine.
 pub(in crate::store::embedded) fn quarantined(collection: CollectionId, key: &[u8]) -> Vec<u8> {
@@ -19,8 +19,14 @@ pub(in crate::store::embedded) fn quarantined_all() -> (Vec<u8>, Vec<u8>) {
 }
 
 /// What the row of a key in quarantine holds.
-pub(in crate::store::embedded) fn put_quarantined(row: &[u8], key: &[u8], since: Millis, state: &State) -> Vec<u8> {
+pub(in crate::store::embedded) fn put_quarantined(
+    row: &[u8],
+    key: &[u8],
+    (since, why): (Millis, Why),
+    state: &State,
+) -> Vec<u8> {
     let mut value = vec![0; CHECKSUM_BYTES];
+    value.push(u8::from(why == Why::Stray));
     put_varint(&mut value, since);
     if let Some(rest) = super::put_key(&mut Vec::new(), key) {
         put_bytes(&mut value, rest);
@@ -43,10 +49,15 @@ pub(in crate::store::embedded) fn read_quarantined(row: &[u8], value: &[u8]) -> 
             return Err(DecodeError::Malformed("checksum"));
         }
         let mut reader = Reader::new(body);
+        let why = match reader.u8()? {
+            0 => Why::Ahead,
+            1 => Why::Stray,
+            _ => return Err(DecodeError::Malformed("reason")),
+        };
         let since = reader.varint("time of quarantine", u64::MAX)?;
         let rest = if is_long(inline) { reader.bytes("bytes of a key", KEY_BYTES_MAX)? } else { &[] };
         let key = whole(inline, rest)?;
-        Ok(Quarantined { collection, key, since, state: State::decode(reader.rest())? })
+        Ok(Quarantined { collection, key, since, why, state: State::decode(reader.rest())? })
     };
     let key = || shown(row.get(INDEX_HEAD..).unwrap_or_default());
     read().map_err(|error| {
@@ -67,7 +78,7 @@ mod tests {
         for len in [0, 1, 65_000, 65_001, KEY_BYTES_MAX] {
             let key = vec![7; len];
             let row = quarantined(CollectionId(2), &key);
-            let mut value = put_quarantined(&row, &key, 9, &state);
+            let mut value = put_quarantined(&row, &key, (9, Why::Stray), &state);
             let found = read_quarantined(&row, &value).expect("a record");
             assert_eq!((found.collection, found.since, &found.state), (CollectionId(2), 9, &state));
             assert!(found.key == key, "{len}");

@@ -7,8 +7,8 @@ use reknit_core::{Clock, Content, Millis, Sibling, Stamp, State, Version};
 
 use super::{Fate, Slot};
 use crate::store::embedded::Inner;
-use crate::store::embedded::planted::{pairwise, restamped};
-use crate::store::embedded::quarantine::{self, Release};
+use crate::store::embedded::planted::pairwise;
+use crate::store::embedded::quarantine::{self, Release, Why};
 
 /// What a peer's record makes of a key, or why it stays as it is.
 pub(super) fn receive(
@@ -47,9 +47,13 @@ pub(super) fn receive(
     }
     clock.observe(newest, now, store.clock_bound).map_err(|too_far| {
         let Some(held) = held else { return Fate::Refused(too_far.to_string()) };
-        Fate::Refused(store.quarantine.take(quarantined, slot.collection, &slot.key, held, too_far))
+        let taken = store.quarantine.take(quarantined, slot.collection, &slot.key, (Why::Ahead, held));
+        Fate::Refused(match taken {
+            Ok(()) => format!("{too_far}; it is in quarantine"),
+            Err(full) => format!("{too_far}; {full}, so it was left with the peer"),
+        })
     })?;
-    Ok(if planted(Bug::EchoRestamped) { restamped(store, clock, now, &next) } else { next })
+    Ok(if planted(Bug::EchoRestamped) { anew(store, clock, now, slot, &next) } else { next })
 }
 
 /// The new version that supersedes what a key has and what was seen elsewhere, or why there is none.
@@ -85,9 +89,11 @@ pub(super) fn admit(
     now: Millis,
     slot: &Slot,
     how: Release,
-    held: Option<State>,
+    held: Option<(Why, State)>,
 ) -> Result<State, Fate> {
-    let held = held.ok_or(Fate::Moved)?;
+    let (why, held) = held.ok_or(Fate::Moved)?;
+    let stray = why == Why::Stray && how == Release::Accept;
+    let held = if stray { anew(store, clock, now, slot, &held) } else { held };
     let next = match (&slot.now, how) {
         (_, Release::Drop) => return Err(Fate::Kept),
         (Some(mine), _) => mine.join(&held, store.definition.keeps(slot.collection), &store.keys),
@@ -99,6 +105,13 @@ pub(super) fn admit(
     // One that was accepted from further away is not followed.
     let _ = clock.observe(next.winner().version.stamp, now, store.clock_bound);
     Ok(next)
+}
+
+/// What readers see of a state, under a version of this store's own that has seen all of it.
+pub(super) fn anew(store: &Inner, clock: &mut Clock, now: Millis, slot: &Slot, state: &State) -> State {
+    let version = own_version(store, clock, now, Some(state), &[]);
+    let seen = store.seen(slot.collection, state);
+    State::single(Sibling { version, content: seen.content.into_owned(), expires: seen.expires })
 }
 
 /// A version of this store's that has seen all versions of a key, and others. Its stamp is greater than theirs, also where

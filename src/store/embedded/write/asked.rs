@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use reknit_core::journal::{RunId, Undoing};
 use reknit_core::query::{Incoming, Overwrite};
-use reknit_core::{CollectionId, Content, Millis, State};
+use reknit_core::{CollectionId, Content, Millis, Stamp, State};
 
+use crate::store::Missed;
 use crate::store::embedded::journal::Writing;
-use crate::store::embedded::quarantine::Release;
+use crate::store::embedded::quarantine::{Release, Why};
 
 /// One thing to be written.
 #[derive(Clone, Debug)]
@@ -26,8 +27,19 @@ pub(in crate::store::embedded) enum Write {
     Undoing { run: RunId, undoing: Undoing, of: usize },
     /// What an earlier life wrote is given to the one that goes on.
     Reattribute { collection: CollectionId, key: Vec<u8> },
+    /// A tombstone that all members have passed goes; one that somebody may lack is written anew.
+    Collect { collection: CollectionId, key: Vec<u8> },
+    /// A key of a store that missed a horizon: what was there at the cut `base` of its last receipt, and is unchanged since,
+    /// goes where the other side has it no more.
+    CatchUp { missed: Missed, base: Option<u64>, horizon: Stamp, run: Arc<Writing> },
     /// A record that leaves quarantine, with its state once that was looked up.
-    Release { collection: CollectionId, key: Vec<u8>, how: Release, state: Option<State>, run: Option<Arc<Writing>> },
+    Release {
+        collection: CollectionId,
+        key: Vec<u8>,
+        how: Release,
+        state: Option<(Why, State)>,
+        run: Option<Arc<Writing>>,
+    },
     /// The opaque bytes that a collection's rows are laid out by.
     Layout { collection: CollectionId, bytes: Option<Vec<u8>> },
 }
@@ -39,7 +51,9 @@ impl Write {
             | Self::Row { collection, key, .. }
             | Self::Release { collection, key, .. }
             | Self::Reattribute { collection, key }
+            | Self::Collect { collection, key }
             | Self::Restore { collection, key, .. } => Some((*collection, key)),
+            Self::CatchUp { missed, .. } => Some((missed.collection, &missed.key)),
             Self::Overwrite { collection, overwrite, .. } => Some((*collection, &overwrite.key)),
             Self::Incoming { collection, incoming, .. } => Some((*collection, &incoming.record.key)),
             Self::Layout { .. } | Self::Undoing { .. } => None,
@@ -58,7 +72,9 @@ impl Write {
             | Self::Row { key, .. }
             | Self::Release { key, .. }
             | Self::Reattribute { key, .. }
+            | Self::Collect { key, .. }
             | Self::Restore { key, .. } => std::mem::take(key),
+            Self::CatchUp { missed, .. } => std::mem::take(&mut missed.key),
             Self::Overwrite { overwrite, .. } => std::mem::take(&mut overwrite.key),
             Self::Incoming { incoming, .. } => std::mem::take(&mut incoming.record.key),
             Self::Layout { .. } | Self::Undoing { .. } => Vec::new(),

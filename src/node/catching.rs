@@ -1,0 +1,142 @@
+//! Catching up: what a side does that was away while tombstones were collected, before it gives anything to anyone.
+//!
+//! It looks at what differs, lets go of what the other side had and has no more, by the newest of its own receipts, and then
+//! collects as far as the other has. Which records those are is the store's concern ([`crate::store::Side::catch_up`]).
+
+use std::sync::Arc;
+
+use reknit_core::brakes::{Braked, Loss, Losses, Samples};
+use reknit_core::collect::{self, Horizon};
+use reknit_core::difference::{Difference, Kind, Side as Seen};
+use reknit_core::journal::{RunHeader, RunKind};
+use reknit_core::query::Raising;
+use reknit_core::receipt::Witness;
+use reknit_core::session::{Behind, Intent, Options, Outcome, Verdict};
+
+use super::runs::SideRun;
+use super::visits::{Asked, Peer};
+use super::{NodeError, Progress};
+use crate::store::{Base, CaughtUp, Missed, Side, Stands, StoreError};
+
+/// Keys that are looked at in one commit.
+const BATCH: usize = 1_000;
+const NOT_COMPARED: &str = "this store was away while tombstones were collected, and could not be compared with the peer \
+                            to catch up; the same command goes on";
+
+/// What became of it.
+pub(super) enum Caught {
+    /// It may give now.
+    Up,
+    /// It may not; the outcome says why.
+    NotYet,
+}
+
+/// Has the side that is behind catch up with the other, if it is one of this process.
+pub(super) async fn catch_up(
+    side: &Arc<dyn Side>,
+    peer: &Peer<'_>,
+    behind: &Behind,
+    asked: &Asked,
+    outcome: &mut Outcome,
+) -> Result<Caught, NodeError> {
+    let (lower, other, horizon) = match (behind.side, peer) {
+        (Seen::Mine, peer) => (side.clone(), peer.clone(), behind.horizon.clone()),
+        (Seen::Theirs, Peer::Store(lower, signer)) => {
+            (lower.clone(), Peer::Store(side.clone(), signer.clone()), side.horizon()?)
+        }
+        (Seen::Theirs, Peer::Node(..)) => return Ok(Caught::NotYet),
+    };
+    let header = RunHeader {
+        kind: RunKind::CatchUp,
+        peer: other.name(),
+        opener: true,
+        policy: "what others had deleted meanwhile goes".into(),
+        started: 0,
+    };
+    let run = SideRun::begin(lower, header)?;
+    let done = caught_up(&run, &other, &horizon, behind.side, asked, outcome).await;
+    let verdict = if matches!(done, Ok(Caught::Up)) { Verdict::Converged } else { Verdict::Undetermined };
+    run.end(verdict.name()).await?;
+    done
+}
+
+async fn caught_up(
+    run: &SideRun,
+    other: &Peer<'_>,
+    horizon: &Horizon,
+    seen: Seen,
+    asked: &Asked,
+    outcome: &mut Outcome,
+) -> Result<Caught, NodeError> {
+    let mut missed = Vec::new();
+    let (mut losses, mut samples) = (Losses::default(), Samples::default());
+    let mut found = |progress: Progress| {
+        let Progress::Found(difference) = progress else { return };
+        let Some(one) = stands(&difference) else { return };
+        if one.stands == Stands::Alone && difference.mine.as_ref().is_some_and(|mine| mine.content.is_some()) {
+            losses.add(Some(Loss::Deleted));
+            samples.note(Loss::Deleted, one.collection, &one.key);
+        }
+        missed.push(one);
+    };
+    let options = Options { settle: asked.options.settle, receipt: false, ..Options::new(Intent::Diff) };
+    let looking = other.session(run.side(), Asked { options, ..asked.clone() }, &mut found).await?;
+    let compared = matches!(looking.outcome.verdict, Verdict::InSync | Verdict::Converged | Verdict::Differs);
+    if !compared {
+        outcome.reason = NOT_COMPARED.into();
+        return Ok(Caught::NotYet);
+    }
+    let records = looking.outcome.root_mine.count;
+    let allowed = asked.options.brakes.map(|brakes| Losses::allowed(&brakes, records));
+    if let Some(allowed) = allowed.filter(|allowed| !losses.within(allowed)) {
+        outcome.verdict = Verdict::Refused;
+        outcome.braked = Some(Braked { side: seen, records, losses, allowed, shrunken: None, samples });
+        return Ok(Caught::NotYet);
+    }
+    let (side, horizon) = (run.side(), horizon.clone());
+    let bases = bases(&*side, other)?;
+    let work = move || -> Result<(Raising, CaughtUp), StoreError> {
+        let mut all = CaughtUp::default();
+        let mut missed = missed.into_iter().peekable();
+        while missed.peek().is_some() {
+            let some = missed.by_ref().take(BATCH).collect();
+            let CaughtUp { removed, kept, strays } = side.catch_up(some, &bases, horizon.stamp)?;
+            all = CaughtUp { removed: all.removed + removed, kept: all.kept + kept, strays: all.strays + strays };
+        }
+        Ok((side.raise(&horizon, true)?, all))
+    };
+    let done = tokio::task::spawn_blocking(work).await;
+    let (raising, done) = done.unwrap_or_else(|panic| Err(StoreError::Panicked(panic.to_string())))?;
+    let CaughtUp { removed, kept, strays } = done;
+    tracing::info!(removed, kept, strays, "caught up with what was collected meanwhile");
+    Ok(if raising == Raising::Raised { Caught::Up } else { Caught::NotYet })
+}
+
+/// How a key stands on the side that catches up, if it stands other than by being older there.
+fn stands(difference: &Difference) -> Option<Missed> {
+    let stands = match difference.kind {
+        Kind::Only(Seen::Mine) => Stands::Alone,
+        Kind::Newer(Seen::Mine) => Stands::Ahead,
+        Kind::Concurrent(_) => Stands::Beside,
+        _ => return None,
+    };
+    Some(Missed { collection: difference.collection, key: difference.key.clone(), stands })
+}
+
+/// The receipts of this very store, as far as they tell what others had.
+fn bases(side: &dyn Side, other: &Peer<'_>) -> Result<Vec<Base>, NodeError> {
+    let (info, Some(signer)) = (side.describe(), other.signer()) else { return Ok(Vec::new()) };
+    let me = signer.me();
+    let mut bases = Vec::new();
+    for receipt in signer.receipts(info.definition.id)? {
+        let seats = [receipt.opener, receipt.responder];
+        let own = seats.into_iter().find(|seat| seat.peer == me && seat.life.actor == info.actor.0);
+        let Some(seat) = own.filter(|_| collect::counts(&receipt, &info.definition)) else { continue };
+        let met = reknit_core::life::Sighting { nonce: seat.life.nonce, commit: seat.commit };
+        bases.push(Base { actor: seat.life.actor, met, cut: seat.cut });
+    }
+    // The newest is the likeliest to be recalled.
+    bases.sort_by_key(|base| std::cmp::Reverse(base.cut));
+    bases.truncate(64);
+    Ok(bases)
+}

@@ -1,0 +1,107 @@
+//! The sessions that belong to one that was asked for: the same again once a horizon was raised, catching up before it where
+//! a side missed one, and one about members after it. What each of them does is decided in the core.
+
+use std::sync::Arc;
+
+use reknit_core::session::{Intent, Options};
+use tokio::sync::watch;
+
+use super::receipts::Signer;
+use super::{Budget, NodeError, Progress, SessionReport, Whom, catching, members, open_with, with_store};
+use crate::store::Side;
+use crate::transport::Connection;
+
+/// Sessions of one intent that may be needed before one of them is over: both sides may have to be raised, and to catch up.
+const TIMES_MAX: usize = 5;
+
+/// What is asked of a session.
+#[derive(Clone)]
+pub(super) struct Asked {
+    pub(super) options: Options,
+    pub(super) budget: Budget,
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+/// Whom sessions are with.
+#[derive(Clone)]
+pub(super) enum Peer<'a> {
+    /// Another store of this process, and who signs for both.
+    Store(Arc<dyn Side>, Option<Arc<Signer>>),
+    /// A node at the end of a connection.
+    Node(&'a Connection, String, Arc<Signer>),
+}
+
+impl Peer<'_> {
+    /// One session.
+    pub(super) async fn session(
+        &self,
+        side: Arc<dyn Side>,
+        asked: Asked,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<SessionReport, NodeError> {
+        match self {
+            Peer::Store(other, signer) => with_store(signer.clone(), (side, other.clone()), asked, progress).await,
+            Peer::Node(connection, name, signer) => {
+                let whom = Whom { name: name.clone(), signer: Some(signer.clone()) };
+                open_with(side, connection.open().await?, asked, progress, whom).await
+            }
+        }
+    }
+
+    /// What the journal calls it.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Peer::Store(other, _) => other.describe().place,
+            Peer::Node(_, name, _) => name.clone(),
+        }
+    }
+
+    /// Who signs the receipts of sessions with it.
+    pub(super) fn signer(&self) -> Option<&Arc<Signer>> {
+        match self {
+            Peer::Store(_, signer) => signer.as_ref(),
+            Peer::Node(_, _, signer) => Some(signer),
+        }
+    }
+}
+
+/// The session that was asked for, with all that belongs to it.
+pub(super) async fn visit(
+    side: Arc<dyn Side>,
+    peer: Peer<'_>,
+    asked: Asked,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<SessionReport, NodeError> {
+    let intent = asked.options.intent;
+    let mut report = peer.session(side.clone(), asked.clone(), progress).await?;
+    for _ in 1..TIMES_MAX {
+        let ready = match report.outcome.behind.clone() {
+            None => report.outcome.raised,
+            Some(behind) => match catching::catch_up(&side, &peer, &behind, &asked, &mut report.outcome).await? {
+                catching::Caught::Up => true,
+                catching::Caught::NotYet => false,
+            },
+        };
+        if !ready {
+            break;
+        }
+        let again = peer.session(side.clone(), asked.clone(), progress).await?;
+        let traffic = report.traffic.and(again.traffic);
+        report = SessionReport { traffic, elapsed: report.elapsed + again.elapsed, ..again };
+    }
+    about_members(&side, &peer, intent, &asked, &report).await;
+    Ok(report)
+}
+
+/// The session about members that follows, if one does. The one before stands without it.
+async fn about_members(side: &Arc<dyn Side>, peer: &Peer<'_>, intent: Intent, asked: &Asked, report: &SessionReport) {
+    let mut next = members::session_after(side, intent, &report.outcome);
+    while let Some(options) = next.take() {
+        let about = Asked { options: options.clone(), ..asked.clone() };
+        let ran = peer.session(side.clone(), about, &mut |_| {}).await;
+        next = ran.as_ref().ok().and_then(|report| members::reading_only(options, &report.outcome));
+        if next.is_none() {
+            members::note(&ran);
+        }
+    }
+}

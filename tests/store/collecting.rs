@@ -1,0 +1,292 @@
+//! Tombstones at a horizon, and stores that missed one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use reknit::core::CollectionId;
+use reknit::core::collect::{Horizon, Passed};
+use reknit::core::journal::{RunHeader, RunKind};
+use reknit::core::life::Sighting;
+use reknit::core::query::{Guard, Incoming, Raising};
+use reknit::core::stamp::Stamp;
+use reknit::store::contract::record;
+use reknit::store::engine::{Batch, Engine, EngineError, Memory, Snapshot};
+use reknit::store::{Base, CaughtUp, Durability, EngineKind, Missed, Options, Release, Side, Stands, Store, Undo, Why};
+
+use crate::support::{self, assert_sound, options};
+
+const FIRST: CollectionId = CollectionId(0);
+const BEGUN: u64 = 1_000_000;
+
+/// A store whose clock moves by a second with each write.
+struct Held {
+    clock: Arc<AtomicU64>,
+    engine: Arc<Memory>,
+    options: Options,
+    store: Store,
+}
+
+impl Held {
+    fn new() -> Held {
+        let clock = Arc::new(AtomicU64::new(BEGUN));
+        let mut options = options(EngineKind::Fjall);
+        let read = Arc::clone(&clock);
+        options.clock = Arc::new(move || read.load(Ordering::Relaxed));
+        let engine = Arc::new(Memory::new());
+        let store =
+            Store::found_over(engine.clone(), support::definition(), support::key(), &options).expect("a store");
+        store.introduce().expect("introduced");
+        Held { clock, engine, options, store }
+    }
+
+    fn put(&self, key: &str) {
+        self.clock.fetch_add(1000, Ordering::Relaxed);
+        self.store.put(key.as_bytes(), b"value").expect("put");
+    }
+
+    fn delete(&self, key: &str) {
+        self.clock.fetch_add(1000, Ordering::Relaxed);
+        assert!(self.store.delete(key.as_bytes()).expect("delete"));
+    }
+
+    fn bring(&self, key: &str, stamp: Stamp, actor: u64, value: Option<&[u8]>) -> (u64, u64) {
+        let record = record(key.as_bytes(), stamp.0, actor, value);
+        let incoming = vec![Incoming { record, guard: Guard::Join }];
+        let applied = self.store.apply(FIRST, incoming, Durability::Synced).expect("apply");
+        (applied.applied, applied.kept)
+    }
+
+    /// A horizon at the last stamp, which vouches for the store as it is, and all that it holds.
+    fn horizon(&self) -> Horizon {
+        let (info, cut) = (self.store.describe(), self.store.cut());
+        let met = Sighting { nonce: info.nonce, commit: cut.commit };
+        Horizon { stamp: cut.stamp, passed: vec![Passed { actor: info.actor.0, met, everywhere: cut.commit }] }
+    }
+
+    fn raise(&self, horizon: &Horizon) -> Raising {
+        Side::raise(&self.store, horizon, false).expect("raised")
+    }
+
+    fn tombstones(&self) -> u64 {
+        let listed = self.store.tombstones_up_to(Stamp(u64::MAX)).expect("counted");
+        assert_eq!(listed, self.store.stats().expect("stats").tombstones);
+        listed
+    }
+
+    fn reopen(&mut self) {
+        self.store = Store::over(self.engine.clone(), &self.options).expect("opened");
+    }
+}
+
+#[test]
+fn what_all_have_passed_goes_and_does_not_come_back() {
+    let mut held = Held::new();
+    (0..3000).for_each(|n| held.put(&n.to_string()));
+    (0..2500).for_each(|n| held.delete(&n.to_string()));
+    let horizon = held.horizon();
+    held.put("later");
+    held.delete("later");
+    held.put("0");
+    assert_eq!(held.tombstones(), 2500);
+    let commit = held.store.cut().commit;
+    assert_eq!(held.raise(&horizon), Raising::Raised);
+    assert_eq!((held.tombstones(), held.store.stats().expect("stats").records), (1, 501));
+    assert_eq!((held.store.cut().horizon, held.store.horizon()), (horizon.stamp, horizon.clone()));
+    assert!(held.store.cut().commit > commit);
+    assert_sound(&held.store, "collected");
+    // A tombstone from before the horizon is taken for one that is known; what is written anew is not touched.
+    assert_eq!(held.bring("1", horizon.stamp, 7, None), (0, 1));
+    assert_eq!(held.store.get(b"0").expect("get"), Some(b"value".to_vec()));
+    held.reopen();
+    assert_eq!((held.tombstones(), held.store.horizon()), (1, horizon.clone()));
+    // It never falls, and a stamp given out from now on is beyond it.
+    assert_eq!(held.raise(&Horizon { stamp: Stamp(1), ..horizon.clone() }), Raising::Raised);
+    assert_eq!(held.store.horizon(), horizon);
+    held.clock.store(BEGUN, Ordering::Relaxed);
+    held.put("again");
+    assert!(held.store.cut().stamp > horizon.stamp);
+    assert_sound(&held.store, "reopened");
+}
+
+#[test]
+fn a_tombstone_that_a_member_may_lack_is_written_anew() {
+    let held = Held::new();
+    ["mine", "met", "late", "live"].iter().for_each(|key| held.put(key));
+    let stamp = Stamp(held.store.cut().stamp.0 + 1);
+    assert_eq!(held.bring("met", stamp, 7, None), (1, 0));
+    let mut horizon = held.horizon();
+    // One of a store that is not waited for came after all others had looked here, and one of a store that is.
+    assert_eq!(held.bring("late", stamp, 8, None), (1, 0));
+    assert_eq!(held.bring("live", stamp, 9, None), (1, 0));
+    horizon.stamp = stamp;
+    horizon.passed.push(Passed { actor: 9, met: Sighting { nonce: 1, commit: 1 }, everywhere: 0 });
+    assert_eq!(held.raise(&horizon), Raising::Raised);
+    assert_eq!(held.tombstones(), 1);
+    let versions = held.store.first().versions(b"late").expect("read").expect("a tombstone");
+    assert_eq!(versions.winner().version.actor, held.store.actor());
+    assert!(versions.winner().version.stamp > horizon.stamp && !versions.is_live());
+    assert!(held.store.first().versions(b"met").expect("read").is_none());
+    assert_sound(&held.store, "collected");
+}
+
+#[test]
+fn only_a_store_that_has_passed_a_horizon_or_holds_nothing_takes_it() {
+    let held = Held::new();
+    let horizon = |change: &dyn Fn(&mut Passed)| {
+        let mut horizon = held.horizon();
+        horizon.stamp = Stamp::at(BEGUN + 5000);
+        horizon.passed.iter_mut().for_each(change);
+        horizon
+    };
+    let other = horizon(&|passed| passed.actor ^= 1);
+    assert_eq!(held.raise(&other), Raising::Raised, "it holds nothing that could have been deleted");
+    held.put("k");
+    let beyond = |mut horizon: Horizon, by: u64| {
+        horizon.stamp = Stamp::at(BEGUN + 5000 + by);
+        horizon
+    };
+    assert_eq!(held.raise(&beyond(other, 1)), Raising::Behind, "nobody vouches for it");
+    assert_eq!(held.raise(&beyond(horizon(&|passed| passed.met.commit += 1), 2)), Raising::Behind, "it was further");
+    assert_eq!(held.raise(&beyond(horizon(&|passed| passed.met.nonce ^= 1), 3)), Raising::Behind, "another opening");
+    assert_eq!(held.raise(&beyond(horizon(&|_| {}), 1 << 40)), Raising::Refused, "beyond its clock");
+    assert_eq!(held.raise(&beyond(horizon(&|_| {}), 4)), Raising::Raised);
+    let content = Store::in_memory(support::content_definition(), support::key(), &held.options).expect("a store");
+    assert_eq!(Side::raise(&content, &held.horizon(), true).expect("answered"), Raising::Refused);
+}
+
+#[test]
+fn what_was_put_back_by_an_undo_was_passed_by_nobody() {
+    let held = Held::new();
+    held.put("k");
+    let header = RunHeader { kind: RunKind::Repair, peer: "p".into(), opener: true, policy: "p".into(), started: 0 };
+    let run = held.store.in_run(header).expect("a run").expect("journalled");
+    let stamp = Stamp(held.store.cut().stamp.0 + 1);
+    let incoming = vec![Incoming { record: record(b"k", stamp.0, 7, None), guard: Guard::Join }];
+    run.apply(FIRST, incoming, Durability::Synced).expect("apply");
+    let id = run.end_run("in_sync").expect("ended").expect("changed");
+    let before = held.horizon();
+    held.store.undo(id, Undo::Here, &mut |_| {}, &mut |_| {}).expect("undone");
+    assert_eq!(held.store.get(b"k").expect("get"), Some(b"value".to_vec()));
+    assert_eq!(held.raise(&before), Raising::Behind, "it holds again what all others have deleted");
+    let after = held.horizon();
+    assert_eq!(held.raise(&after), Raising::Raised);
+}
+
+/// A store with a record, with what was written since its last receipt, and with a tombstone; and that receipt.
+fn away() -> (Held, Base) {
+    let held = Held::new();
+    ["kept", "gone", "older", "dead"].iter().for_each(|key| held.put(key));
+    held.delete("dead");
+    let (info, cut) = (held.store.describe(), held.store.cut());
+    let met = Sighting { nonce: info.nonce, commit: cut.commit };
+    held.put("since");
+    held.delete("older");
+    (held, Base { actor: info.actor.0, met, cut: cut.commit })
+}
+
+/// An engine that fails after so many commits.
+struct Failing {
+    engine: Arc<Memory>,
+    commits: AtomicI64,
+}
+
+impl Engine for Failing {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, EngineError> {
+        self.engine.snapshot()
+    }
+
+    fn commit(&self, batch: &mut Batch, durability: Durability) -> Result<(), EngineError> {
+        match self.commits.fetch_sub(1, Ordering::SeqCst) > 0 {
+            true => self.engine.commit(batch, durability),
+            false => Err(EngineError::Poisoned { dir: "failing".into() }),
+        }
+    }
+
+    fn sync(&self) -> Result<(), EngineError> {
+        self.engine.sync()
+    }
+
+    fn disk_bytes(&self) -> Result<u64, EngineError> {
+        self.engine.disk_bytes()
+    }
+}
+
+fn catch_up(held: &Held, bases: &[Base]) -> CaughtUp {
+    let missed = |key: &str, stands| Missed { collection: FIRST, key: key.as_bytes().to_vec(), stands };
+    let all = vec![
+        missed("gone", Stands::Alone),
+        missed("since", Stands::Alone),
+        missed("dead", Stands::Alone),
+        missed("older", Stands::Ahead),
+        missed("never", Stands::Alone),
+    ];
+    let header = RunHeader { kind: RunKind::CatchUp, peer: "p".into(), opener: true, policy: "p".into(), started: 0 };
+    let run = held.store.in_run(header).expect("a run").expect("journalled");
+    let horizon = Horizon { stamp: held.store.cut().stamp, passed: Vec::new() };
+    let caught = run.catch_up(all, bases, horizon.stamp).expect("caught up");
+    assert_eq!(run.raise(&horizon, true).expect("raised"), Raising::Raised);
+    run.end_run("converged").expect("ended");
+    assert_sound(&held.store, "caught up");
+    caught
+}
+
+#[test]
+fn a_store_that_was_away_drops_what_it_held_at_its_last_receipt_and_keeps_what_it_wrote_since() {
+    let (held, base) = away();
+    let stamp = held.store.cut().stamp;
+    assert_eq!(catch_up(&held, &[base]), CaughtUp { removed: 2, kept: 3, strays: 0 });
+    let has = |key: &str| held.store.get(key.as_bytes()).expect("get").is_some();
+    assert_eq!((has("kept"), has("gone"), has("since")), (true, false, true));
+    assert!(held.store.first().versions(b"gone").expect("read").is_none(), "there is no tombstone to be sent");
+    // What it deleted since is told anew, or nobody would store it; what was dead for long is known.
+    let older = held.store.first().versions(b"older").expect("read").expect("a tombstone");
+    assert!(older.winner().version.stamp > stamp);
+    assert_eq!(held.tombstones(), 1);
+    // It can be undone like any run.
+    let run = held.store.runs().into_iter().next_back().expect("a run");
+    assert_eq!(run.1.header.kind, RunKind::CatchUp);
+    held.store.undo(run.0, Undo::Here, &mut |_| {}, &mut |_| {}).expect("undone");
+    assert!(has("gone"));
+}
+
+#[test]
+fn without_a_receipt_that_it_recalls_they_are_strays() {
+    let (held, base) = away();
+    let foreign = [Base { actor: base.actor ^ 1, ..base }, Base { met: Sighting { nonce: 5, ..base.met }, ..base }];
+    let caught = catch_up(&held, &foreign);
+    assert_eq!(caught, CaughtUp { removed: 1, kept: 2, strays: 2 });
+    let strays = held.store.quarantined(None, 10).expect("listed");
+    assert_eq!(strays.iter().map(|held| held.key.as_slice()).collect::<Vec<_>>(), [b"gone".as_slice(), b"since"]);
+    assert!(strays.iter().all(|held| held.why == Why::Stray));
+    // Time alone does not let them out.
+    assert_eq!(held.store.release_all(Release::Due).expect("released"), 0);
+    let stamp = held.store.cut().stamp;
+    assert!(held.store.release(FIRST, b"gone", Release::Accept).expect("released"));
+    assert!(held.store.release(FIRST, b"since", Release::Drop).expect("dropped"));
+    let gone = held.store.first().versions(b"gone").expect("read").expect("it is back");
+    assert!(
+        gone.is_live() && gone.winner().version.stamp > stamp,
+        "written anew, so that it wins over what was collected"
+    );
+    assert_eq!((held.store.get(b"since").expect("get"), held.store.quarantined_count()), (None, 0));
+    assert_sound(&held.store, "settled");
+}
+
+#[test]
+fn collecting_that_was_cut_short_is_finished_when_the_store_is_opened() {
+    let mut held = Held::new();
+    (0..1500).for_each(|n| held.put(&n.to_string()));
+    (0..1500).for_each(|n| held.delete(&n.to_string()));
+    // The horizon is on disk, and a first part of what it takes away, in whatever state the rest is.
+    let horizon = held.horizon();
+    for (commits, left) in [(0, 1500), (1, 0)] {
+        let failing = Arc::new(Failing { engine: held.engine.clone(), commits: AtomicI64::new(i64::MAX) });
+        let store = Store::over(failing.clone(), &held.options).expect("opened");
+        failing.commits.store(commits, Ordering::SeqCst);
+        assert!(Side::raise(&store, &horizon, false).is_err(), "after {commits} commits");
+        drop(store);
+        held.reopen();
+        assert_sound(&held.store, "opened after a cut");
+        assert_eq!(held.tombstones(), left, "after {commits} commits");
+    }
+}
