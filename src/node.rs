@@ -216,13 +216,15 @@ async fn answer_with(
     whom: Whom,
     window: Option<Window>,
 ) -> Result<String, NodeError> {
-    let run = SideRun::responder(side, whom.name)?;
+    let run = SideRun::responder(side.clone(), whom.name)?;
     let answered = answer_on(run.side(), link, grant, first, stop, (window, whom.signer.clone())).await;
     let ended = run.end(answered.as_ref().map_or("undetermined", |answered| answered.verdict.as_str())).await;
     let Answered { verdict, receipt } = answered?;
     ended?;
     if let (Some(signer), Some(receipt)) = (whom.signer, receipt) {
         signer.keep(&receipt);
+        // What an opener says of members may not be taken, so this side says it too.
+        collecting::forward(side, &receipt).await;
     }
     Ok(verdict)
 }

@@ -78,7 +78,7 @@ pub struct Base {
     pub actor: u64,
     /// Its opening, and the commit number at which it read its root.
     pub met: Sighting,
-    /// The commit number at which it began to compare.
+    /// The commit number up to which the other side had what was here.
     pub cut: u64,
 }
 

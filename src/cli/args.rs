@@ -179,7 +179,7 @@ pub(crate) enum Command {
     Peers(Peers),
     /// List, add or forget the peers whose copies of a dataset count
     Members(Members),
-    /// Drop tombstones that every member has passed; without --apply, say what that would do and what it waits for
+    /// Drop tombstones that every member has passed; without --apply, tell which
     Gc(Gc),
     /// Serve stores to peers until interrupted
     Serve(Serve),

@@ -133,7 +133,7 @@ fn bases(side: &dyn Side, other: &Peer<'_>) -> Result<Vec<Base>, NodeError> {
         let own = seats.into_iter().find(|seat| seat.peer == me && seat.life.actor == info.actor.0);
         let Some(seat) = own.filter(|_| collect::counts(&receipt, &info.definition)) else { continue };
         let met = reknit_core::life::Sighting { nonce: seat.life.nonce, commit: seat.commit };
-        bases.push(Base { actor: seat.life.actor, met, cut: seat.cut });
+        bases.push(Base { actor: seat.life.actor, met, cut: collect::compared_until(&receipt, &seat) });
     }
     // The newest is the likeliest to be recalled.
     bases.sort_by_key(|base| std::cmp::Reverse(base.cut));

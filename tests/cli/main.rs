@@ -6,6 +6,7 @@ mod daemon;
 mod datasets;
 mod documents;
 mod exports;
+mod gc;
 mod geonames;
 mod harness;
 mod imports;

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use reknit::core::CollectionId;
 use reknit::core::collect::{Horizon, Passed};
 use reknit::core::journal::{RunHeader, RunKind};
 use reknit::core::life::Sighting;
+use reknit::core::members::Member;
 use reknit::core::query::{Guard, Incoming, Raising};
+use reknit::core::receipt::{Receipt, Seat, Tally};
+use reknit::core::session::Verdict;
 use reknit::core::stamp::Stamp;
+use reknit::core::{CollectionId, Definition};
 use reknit::store::contract::record;
 use reknit::store::engine::{Batch, Engine, EngineError, Memory, Snapshot};
 use reknit::store::{Base, CaughtUp, Durability, EngineKind, Missed, Options, Release, Side, Stands, Store, Undo, Why};
@@ -28,13 +31,16 @@ struct Held {
 
 impl Held {
     fn new() -> Held {
+        Held::of(support::definition())
+    }
+
+    fn of(definition: Definition) -> Held {
         let clock = Arc::new(AtomicU64::new(BEGUN));
         let mut options = options(EngineKind::Fjall);
         let read = Arc::clone(&clock);
         options.clock = Arc::new(move || read.load(Ordering::Relaxed));
         let engine = Arc::new(Memory::new());
-        let store =
-            Store::found_over(engine.clone(), support::definition(), support::key(), &options).expect("a store");
+        let store = Store::found_over(engine.clone(), definition, support::key(), &options).expect("a store");
         store.introduce().expect("introduced");
         Held { clock, engine, options, store }
     }
@@ -289,4 +295,51 @@ fn collecting_that_was_cut_short_is_finished_when_the_store_is_opened() {
         assert_sound(&held.store, "opened after a cut");
         assert_eq!(held.tombstones(), left, "after {commits} commits");
     }
+}
+
+fn receipt(held: &Held, time: u64, opener: u8, responder: u8) -> Receipt {
+    let definition = held.store.definition();
+    let seat = |peer| Seat { peer: [peer; 32], time, ..Seat::default() };
+    Receipt {
+        dataset: definition.id,
+        definition: definition.hash(),
+        scope: vec![FIRST, CollectionId(1)],
+        opener: seat(opener),
+        responder: seat(responder),
+        verdict: Verdict::InSync,
+        tally: Tally::default(),
+        signatures: ([0; 64], [0; 64]),
+    }
+}
+
+#[test]
+fn receipts_are_handed_on_now_and_then_where_there_is_a_third_to_tell() {
+    const HOUR: u64 = 3600 * 1000;
+    let held = Held::of(support::definition().with_members());
+    let forwarded = || {
+        let all = held.store.forwarded().expect("read");
+        let mut times: Vec<u64> = all.into_iter().map(|receipt| receipt.opener.time / HOUR).collect();
+        times.sort_unstable();
+        times
+    };
+    let forward = |time, opener, responder| {
+        held.store.forward(&receipt(&held, time * HOUR, opener, responder)).expect("handed on, or not")
+    };
+    let member = Member { name: String::new(), since: 0, lease: 1 };
+    for peer in [1, 2] {
+        held.store.add_member(&[peer; 32], &member).expect("added");
+    }
+    assert!(!forward(100, 1, 2), "both members were there");
+    held.store.add_member(&[3; 32], &member).expect("added");
+    assert!(forward(100, 1, 2) && !forward(107, 1, 2) && forward(108, 1, 2));
+    assert_eq!(forwarded(), [100, 108], "the newest, and the one before");
+    assert!(forward(200, 1, 2) && forward(100, 2, 3));
+    assert_eq!(forwarded(), [100, 108, 200]);
+    let partial = Receipt { scope: vec![FIRST], ..receipt(&held, 900 * HOUR, 1, 2) };
+    assert!(!held.store.forward(&partial).expect("answered"));
+    assert_eq!(held.store.members().expect("read").len(), 3, "receipts are no members");
+    assert_eq!(held.store.tombstones_up_to(Stamp(u64::MAX)).expect("counted"), 0);
+    held.store.forget_member(&[3; 32]).expect("forgotten");
+    assert_eq!(held.store.tombstones_up_to(Stamp(u64::MAX)).expect("counted"), 0, "that is told of for ever");
+    assert_sound(&held.store, "with members");
 }

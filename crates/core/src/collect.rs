@@ -107,6 +107,12 @@ pub fn counts(receipt: &Receipt, definition: &Definition) -> bool {
         && data.all(|collection| receipt.scope.contains(&collection))
 }
 
+/// The commit of one side up to which the other certainly has what it held: where both were in sync, that of its root,
+/// otherwise its cut.
+pub fn compared_until(receipt: &Receipt, seat: &Seat) -> u64 {
+    if receipt.verdict == Verdict::InSync { seat.commit } else { seat.cut }
+}
+
 /// A store: whose, and which life.
 type Place = (PeerKey, u64);
 
@@ -221,16 +227,19 @@ impl Stores {
 
     /// What each store has of the writes of each, after its last receipt.
     fn knowledge(&self, known: &Known<'_>, here: Place) -> BTreeMap<Place, Knowledge> {
-        let own = |seat: &Seat| (place(seat), Held { commit: seat.cut, stamp: seat.stamp });
         let seats = |receipt: &Receipt| [receipt.opener, receipt.responder];
-        let mut after: Vec<Knowledge> =
-            known.receipts.iter().map(|receipt| seats(receipt).iter().map(own).collect()).collect();
+        let own = |receipt: &Receipt, seat: &Seat| {
+            (place(seat), Held { commit: compared_until(receipt, seat), stamp: seat.stamp })
+        };
+        let both = |receipt: &Receipt| seats(receipt).iter().map(|seat| own(receipt, seat)).collect();
+        let mut after: Vec<Knowledge> = known.receipts.iter().map(both).collect();
         // Which receipts a receipt follows: those of one of its stores that were over when that one began to compare.
         let mut follows: Vec<Vec<usize>> = vec![Vec::new(); after.len()];
         for (nth, later) in known.receipts.iter().enumerate() {
             for (before, earlier) in known.receipts.iter().enumerate().filter(|(before, _)| *before != nth) {
                 let over = |then: &Seat, now: &Seat| {
-                    place(then) == place(now) && (then.commit <= now.cut || planted(Bug::ReceiptOfAnotherCut))
+                    let in_order = then.commit <= compared_until(later, now);
+                    place(then) == place(now) && (in_order || planted(Bug::ReceiptOfAnotherCut))
                 };
                 if seats(later).iter().any(|now| seats(earlier).iter().any(|then| over(then, now))) {
                     follows[nth].push(before);

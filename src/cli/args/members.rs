@@ -51,7 +51,7 @@ pub(crate) struct Gc {
     /// How long tombstones are kept at least
     #[arg(long, env = "REKNIT_GRACE", value_name = "TIME", default_value = "10d")]
     pub(crate) grace: String,
-    /// Collect
+    /// Drop them; without it, nothing is written
     #[arg(long, env = "REKNIT_APPLY")]
     pub(crate) apply: bool,
 }

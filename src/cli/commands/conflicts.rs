@@ -64,12 +64,16 @@ fn list(store: &Store, limit: u64, env: &mut Env) -> Result<Exit, CliError> {
         }
         after = page.last().map(|conflict| conflict.key.clone());
     }
-    let text = match listed {
+    let aside = store.quarantined_count();
+    let mut text = match listed {
         0 => "no key has several versions".to_string(),
         n => format!("{n} conflict{}; see one with: reknit conflicts show STORE KEY", plural(n)),
     };
-    let exit = if listed == 0 { Exit::Done } else { Exit::Differs };
-    printer.end(exit, &text, fields(json!({ "keys": listed, "more": more })))
+    if aside > 0 {
+        text.push_str(&format!("; {aside} record{} in quarantine: reknit quarantine list STORE", plural(aside)));
+    }
+    let exit = if listed + aside == 0 { Exit::Done } else { Exit::Differs };
+    printer.end(exit, &text, fields(json!({ "keys": listed, "more": more, "quarantined": aside })))
 }
 
 fn show(store: &Store, typed: &str, env: &mut Env) -> Result<Exit, CliError> {

@@ -9,7 +9,7 @@ use crate::cli::output::{Printer, fields};
 use crate::cli::records::key_fields;
 use crate::cli::{CliError, Exit};
 use crate::core::CollectionId;
-use crate::store::{Release, Store};
+use crate::store::{Release, Store, Why};
 
 /// Records that are read at once.
 const PAGE: usize = 256;
@@ -48,8 +48,12 @@ fn list(store: &Store, limit: u64, env: &mut Env) -> Result<Exit, CliError> {
             printer.item(
                 || {
                     let (shown, stamp) = (layout.show_key(&held.key), version.stamp.millis());
+                    let why = match held.why {
+                        Why::Ahead => "came",
+                        Why::Stray => "nobody else has it, and no receipt tells whether it was deleted; set apart",
+                    };
                     format!(
-                        "{collection} {shown}  stamped {stamp} ms by {:016x}, came at {} ms",
+                        "{collection} {shown}  stamped {stamp} ms by {:016x}, {why} at {} ms",
                         version.actor.0, held.since
                     )
                 },
@@ -60,6 +64,10 @@ fn list(store: &Store, limit: u64, env: &mut Env) -> Result<Exit, CliError> {
                         "millis": version.stamp.millis(),
                         "actor": format!("{:016x}", version.actor.0),
                         "since": held.since,
+                        "why": match held.why {
+                            Why::Ahead => "ahead",
+                            Why::Stray => "stray",
+                        },
                     }));
                     object.extend(key_fields(&layout, &held.key));
                     Value::Object(object)
@@ -73,7 +81,11 @@ fn list(store: &Store, limit: u64, env: &mut Env) -> Result<Exit, CliError> {
     let all = store.quarantined_count();
     let text = match all {
         0 => "nothing is in quarantine".to_string(),
-        n => format!("{n} record{} in quarantine, applied once this clock comes near their stamps", plural(n)),
+        n => format!(
+            "{n} record{} in quarantine: those stamped ahead are applied once this clock comes near, strays wait for you \
+             (reknit quarantine accept|drop)",
+            plural(n)
+        ),
     };
     let exit = if all == 0 { Exit::Done } else { Exit::Differs };
     printer.end(exit, &text, fields(json!({ "keys": listed, "more": listed < all })))

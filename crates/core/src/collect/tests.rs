@@ -74,7 +74,9 @@ fn session(stores: &mut [Store], a: usize, b: usize, meanwhile: Option<Stamp>) -
     meanwhile.into_iter().for_each(|stamp| stores[a].write(stamp));
     stores[a].take(&of_b);
     stores[b].take(&of_a);
-    receipt(stores[a].seat(cuts[0].0, cuts[0].1), stores[b].seat(cuts[1].0, cuts[1].1))
+    let verdict = if stores[a].now() == stores[b].now() { Verdict::InSync } else { Verdict::Converged };
+    let receipt = receipt(stores[a].seat(cuts[0].0, cuts[0].1), stores[b].seat(cuts[1].0, cuts[1].1));
+    Receipt { verdict, ..receipt }
 }
 
 fn members(n: usize) -> Vec<(PeerKey, Member)> {
@@ -191,7 +193,7 @@ fn a_store_that_was_restored_has_passed_nothing_yet() {
 
 #[test]
 fn the_grace_time_comes_before_all_else() {
-    let mut stores = vec![Store::new(1)];
+    let mut stores = [Store::new(1)];
     stores[0].write(Stamp::at(NOW));
     let me = &stores[0];
     let known = |grace| Known {

@@ -65,6 +65,7 @@ pub struct Responder {
     pub(super) signing: Signing,
 }
 
+#[allow(clippy::large_enum_variant, reason = "nearly all of it is messages")]
 pub(super) enum Work {
     Message(Message),
     Records(Transfer, Vec<Incoming>),
