@@ -32,12 +32,14 @@ use reknit_core::{Actor, CollectionId, Definition, Keys, Position, Range, Stamp,
 
 #[doc(hidden)]
 pub mod answer;
+mod caught;
 #[doc(hidden)]
 pub mod contract;
 mod embedded;
 pub mod engine;
 mod error;
 
+pub use caught::{Base, CaughtUp, Missed, Stands};
 pub use embedded::{
     Collection, Conflict, Cursor, Earlier, Event, ImportError, ImportProgress, Imported, JournalLimits, KeepHistory,
     Lagged, Op, Options, Origin, Quarantined, Reads, Release, Report, Resolution, Resolved, Scan, ScanPositions,
@@ -48,50 +50,6 @@ pub use error::StoreError;
 
 /// A page of items without content, and where to go on.
 pub type Listed = (Vec<Item>, Option<(Position, Vec<u8>)>);
-
-/// A key that stands otherwise on a side that missed a horizon than on the side that it catches up with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Missed {
-    /// Its collection.
-    pub collection: CollectionId,
-    /// The key.
-    pub key: Vec<u8>,
-    /// How it stands.
-    pub stands: Stands,
-}
-
-/// How a key stands on a side that missed a horizon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stands {
-    /// The other side has nothing of it.
-    Alone,
-    /// What is here had seen what is there, or is newer by a policy that keeps one version.
-    Ahead,
-    /// Neither had seen the other.
-    Beside,
-}
-
-/// A receipt of a side, as far as it is needed to tell what the other side had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Base {
-    /// The life that compared.
-    pub actor: u64,
-    /// Its opening, and the commit number at which it read its root.
-    pub met: Sighting,
-    /// The commit number up to which the other side had what was here.
-    pub cut: u64,
-}
-
-/// What catching up did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CaughtUp {
-    /// Keys of which what others had deleted is gone, or whose deletion was written anew.
-    pub removed: u64,
-    /// Keys that stay as they are: they were written since, or stand well.
-    pub kept: u64,
-    /// Keys of which no receipt tells whether others had deleted them: set apart.
-    pub strays: u64,
-}
 
 /// Who a side is.
 #[derive(Clone, Debug)]

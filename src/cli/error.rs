@@ -74,6 +74,7 @@ impl From<StoreError> for CliError {
             StoreError::ValueTooLong { .. } => "record.value-too-long",
             StoreError::NoCollection { .. } => "store.no-collection",
             StoreError::NoKeyIndex => "store.no-key-index",
+            StoreError::Overtaken => "session.overtaken",
             StoreError::QuarantineFull => "store.quarantine-full",
             StoreError::NoMembers => "store.no-members",
             StoreError::Policy(_) => "store.policy",

@@ -1,17 +1,17 @@
 //! Catching up: what a side does that was away while tombstones were collected, before it gives anything to anyone.
 //!
-//! It looks at what differs, lets go of what the other side had and has no more, by the newest of its own receipts, and then
+//! It takes all that the other side has, looks at what differs still, lets go of what the other side had and has no more, by the newest of its own receipts, and then
 //! collects as far as the other has. Which records those are is the store's concern ([`crate::store::Side::catch_up`]).
 
 use std::sync::Arc;
 
 use reknit_core::brakes::{Braked, Loss, Losses, Samples};
-use reknit_core::collect::{self, Horizon};
-use reknit_core::difference::{Difference, Kind, Side as Seen};
+use reknit_core::collect::Horizon;
+use reknit_core::difference::Side as Seen;
 use reknit_core::journal::{RunHeader, RunKind};
 use reknit_core::query::Raising;
 use reknit_core::receipt::Witness;
-use reknit_core::session::{Behind, Intent, Options, Outcome, Verdict};
+use reknit_core::session::{Behind, Direction, Intent, Options, Other, Outcome, Verdict};
 
 use super::runs::SideRun;
 use super::visits::{Asked, Peer};
@@ -54,7 +54,7 @@ pub(super) async fn catch_up(
         started: 0,
     };
     let run = SideRun::begin(lower, header)?;
-    let done = caught_up(&run, &other, &horizon, behind.side, asked, outcome).await;
+    let done = caught_up(&run, &other, horizon, behind.side, asked, outcome).await;
     let verdict = if matches!(done, Ok(Caught::Up)) { Verdict::Converged } else { Verdict::Undetermined };
     run.end(verdict.name()).await?;
     done
@@ -63,29 +63,44 @@ pub(super) async fn catch_up(
 async fn caught_up(
     run: &SideRun,
     other: &Peer<'_>,
-    horizon: &Horizon,
+    horizon: Horizon,
     seen: Seen,
     asked: &Asked,
     outcome: &mut Outcome,
 ) -> Result<Caught, NodeError> {
-    let mut missed = Vec::new();
+    let (mut missed, mut still) = (Vec::new(), true);
     let (mut losses, mut samples) = (Losses::default(), Samples::default());
     let mut found = |progress: Progress| {
         let Progress::Found(difference) = progress else { return };
-        let Some(one) = stands(&difference) else { return };
+        let Some(one) = Missed::of(&difference) else { return };
+        still &= difference.stable;
         if one.stands == Stands::Alone && difference.mine.as_ref().is_some_and(|mine| mine.content.is_some()) {
             losses.add(Some(Loss::Deleted));
             samples.note(Loss::Deleted, one.collection, &one.key);
         }
         missed.push(one);
     };
-    let options = Options { settle: asked.options.settle, receipt: false, ..Options::new(Intent::Diff) };
-    let looking = other.session(run.side(), Asked { options, ..asked.clone() }, &mut found).await?;
-    let compared = matches!(looking.outcome.verdict, Verdict::InSync | Verdict::Converged | Verdict::Differs);
-    if !compared {
+    // First it takes all that the other has: what is older here is then gone, and what is left is to be judged.
+    let settle = asked.options.settle;
+    let of = |intent| Options { settle, receipt: false, ..Options::new(intent) };
+    let pull = Options { catching_up: true, ..of(Intent::Repair(Direction::To(Seen::Mine))) };
+    let pull = Options { brakes: asked.options.brakes, ..pull };
+    let taking = other.session(run.side(), Asked { options: pull, ..asked.clone() }, &mut |_| {}).await?;
+    if let Some(braked) = taking.outcome.braked {
+        outcome.verdict = Verdict::Refused;
+        outcome.braked = Some(Braked { side: seen, ..braked });
+        return Ok(Caught::NotYet);
+    }
+    if !told(taking.outcome.verdict) {
         outcome.reason = NOT_COMPARED.into();
         return Ok(Caught::NotYet);
     }
+    let options = of(Intent::Diff);
+    let looking = other.session(run.side(), Asked { options, ..asked.clone() }, &mut found).await?;
+    let (true, true, Some(with)) = (told(looking.outcome.verdict), still, looking.outcome.other) else {
+        outcome.reason = NOT_COMPARED.into();
+        return Ok(Caught::NotYet);
+    };
     let records = looking.outcome.root_mine.count;
     let allowed = asked.options.brakes.map(|brakes| Losses::allowed(&brakes, records));
     if let Some(allowed) = allowed.filter(|allowed| !losses.within(allowed)) {
@@ -93,8 +108,8 @@ async fn caught_up(
         outcome.braked = Some(Braked { side: seen, records, losses, allowed, shrunken: None, samples });
         return Ok(Caught::NotYet);
     }
-    let (side, horizon) = (run.side(), horizon.clone());
-    let bases = bases(&*side, other)?;
+    let side = run.side();
+    let bases = bases(&*side, other, (&horizon, with))?;
     let work = move || -> Result<(Raising, CaughtUp), StoreError> {
         let mut all = CaughtUp::default();
         let mut missed = missed.into_iter().peekable();
@@ -112,31 +127,13 @@ async fn caught_up(
     Ok(if raising == Raising::Raised { Caught::Up } else { Caught::NotYet })
 }
 
-/// How a key stands on the side that catches up, if it stands other than by being older there.
-fn stands(difference: &Difference) -> Option<Missed> {
-    let stands = match difference.kind {
-        Kind::Only(Seen::Mine) => Stands::Alone,
-        Kind::Newer(Seen::Mine) => Stands::Ahead,
-        Kind::Concurrent(_) => Stands::Beside,
-        _ => return None,
-    };
-    Some(Missed { collection: difference.collection, key: difference.key.clone(), stands })
+fn told(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::InSync | Verdict::Converged | Verdict::Differs)
 }
 
 /// The receipts of this very store, as far as they tell what others had.
-fn bases(side: &dyn Side, other: &Peer<'_>) -> Result<Vec<Base>, NodeError> {
+fn bases(side: &dyn Side, other: &Peer<'_>, with: (&Horizon, Other)) -> Result<Vec<Base>, NodeError> {
     let (info, Some(signer)) = (side.describe(), other.signer()) else { return Ok(Vec::new()) };
-    let me = signer.me();
-    let mut bases = Vec::new();
-    for receipt in signer.receipts(info.definition.id)? {
-        let seats = [receipt.opener, receipt.responder];
-        let own = seats.into_iter().find(|seat| seat.peer == me && seat.life.actor == info.actor.0);
-        let Some(seat) = own.filter(|_| collect::counts(&receipt, &info.definition)) else { continue };
-        let met = reknit_core::life::Sighting { nonce: seat.life.nonce, commit: seat.commit };
-        bases.push(Base { actor: seat.life.actor, met, cut: collect::compared_until(&receipt, &seat) });
-    }
-    // The newest is the likeliest to be recalled.
-    bases.sort_by_key(|base| std::cmp::Reverse(base.cut));
-    bases.truncate(64);
-    Ok(bases)
+    let receipts = signer.receipts(info.definition.id)?;
+    Ok(Base::all(&receipts, &info.definition, (&signer.me(), info.actor.0), with))
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use reknit_core::Millis;
 use reknit_core::collect::{self, Found, Known};
-use reknit_core::message::Life;
+use reknit_core::life::{Life, Sighting};
+use reknit_core::query::Cut;
 use reknit_core::receipt::{Receipt, Seat};
 
 use super::{Home, NodeError};
@@ -29,14 +30,23 @@ impl Home {
         let mut receipts = self.receipts(definition.id)?;
         receipts.extend(store.forwarded()?);
         receipts.retain(|receipt| collect::counts(receipt, definition));
-        let (info, cut, undone) = (store.describe(), store.cut(), store.undone_at());
-        let stands = |seat: &Seat| seat.life.actor != info.actor.0 || seat.cut >= undone;
-        receipts.retain(|receipt| stands(&receipt.opener) && stands(&receipt.responder));
-        let receipts = newest(receipts);
+        let (info, cut) = (store.describe(), store.cut());
+        // What this store was told before it was rolled back it need not have any more.
+        let stands = |seat: &Seat| {
+            let met = Sighting { nonce: seat.life.nonce, commit: seat.commit };
+            Ok::<_, StoreError>(seat.life.actor != info.actor.0 || store.recalls(met)?)
+        };
+        let mut standing = Vec::new();
+        for receipt in receipts {
+            if stands(&receipt.opener)? && stands(&receipt.responder)? {
+                standing.push(receipt);
+            }
+        }
+        let standing = newest(standing);
         let life = Life { actor: info.actor.0, nonce: info.nonce };
-        let (me, commit, stamp) = (self.identity()?.peer().0, cut.commit, cut.stamp);
-        let (members, receipts) = (members.as_slice(), receipts.as_slice());
-        Ok(collect::find(&Known { me, life, commit, stamp, members, receipts, now, grace }))
+        let (me, Cut { commit, stamp, undone, .. }) = (self.identity()?.peer().0, cut);
+        let (members, receipts) = (members.as_slice(), standing.as_slice());
+        Ok(collect::find(&Known { me, life, commit, stamp, undone, members, receipts, now, grace }))
     }
 }
 

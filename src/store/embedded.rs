@@ -104,8 +104,9 @@ impl Inner {
     }
 
     fn publish(&self, commit: u64, stamp: Stamp, roots: Vec<Summary>) {
-        let horizon = self.collecting.stamp();
-        *self.head.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Cut { commit, stamp, horizon, roots });
+        let (horizon, undone) = (self.collecting.stamp(), self.collecting.undone());
+        *self.head.write().unwrap_or_else(PoisonError::into_inner) =
+            Arc::new(Cut { commit, stamp, horizon, undone, roots });
     }
 
     /// The name of a collection that was checked to be there.

@@ -72,6 +72,11 @@ pub enum StoreError {
     /// Records are listed in key order through an index that this dataset does not keep.
     #[error("this dataset keeps no index by key, so its records cannot be listed in key order; nothing was changed")]
     NoKeyIndex,
+    /// The horizon was raised while a session ran that had begun before.
+    #[error(
+        "tombstones were collected here while the session ran, so what the peer sent may have been deleted; what was applied before is valid, the same command goes on"
+    )]
+    Overtaken,
     /// Strays have no room.
     #[error(
         "the quarantine is full, and this store holds more records of which nobody can tell whether they were deleted; what was done so far is valid; empty it (`reknit quarantine`) and repair again"

@@ -18,10 +18,14 @@ const PASSES_MAX: usize = 3;
 impl World {
     /// A session has ended: what it claims must be so.
     pub(crate) fn judge(&mut self, session: &Session) {
+        session.receipts().into_iter().for_each(|(peer, receipt)| self.keep_receipt(peer, receipt));
         let Some(outcome) = &session.outcome else {
             return self.tally.note("session: cut short");
         };
-        self.outcome = Some(outcome.clone());
+        // Looking at what there is to catch up with is part of the session that found it so.
+        if session.catches_up.is_none() {
+            self.outcome = Some(outcome.clone());
+        }
         let verdict = outcome.verdict;
         let number = session.number;
         self.tally.note(&format!("verdict: {}", verdict.name()));
@@ -58,6 +62,16 @@ impl World {
         if verdict == Verdict::Differs && still && session.options.intent == Intent::Diff {
             self.found_exactly(session, in_scope);
         }
+        if let Some(with) = &session.catches_up {
+            let took = matches!(session.options.intent, Intent::Repair(_));
+            return if took { self.look_after(session, with) } else { self.catch_up(session, with) };
+        }
+        if outcome.raised {
+            self.tally.note("session: a horizon was raised");
+        }
+        if let Some(behind) = &outcome.behind {
+            self.catch_up_after(session, behind);
+        }
     }
 
     /// What either side held when a repair began, both hold when it is done.
@@ -78,7 +92,8 @@ impl World {
                         continue;
                     }
                     for sibling in state.versions() {
-                        let missing = self.oracle.misses(now.map(|now| &**now), sibling);
+                        let missing =
+                            self.oracle.misses(now.map(|now| &**now), sibling, &self.peers[half.peer].lineage);
                         assert!(
                             !missing,
                             "I2: session {} {:?} without bringing {sibling:?} of key {key} to peer {}, which has {now:?}",
@@ -141,10 +156,14 @@ impl World {
         for pass in 0.. {
             assert!(pass < PASSES_MAX, "I2: {} passes around {peers} peers did not make them equal", PASSES_MAX);
             for a in 0..peers {
-                // Each end may find that it is to begin a new life.
-                self.repair_in_peace(a, (a + 1) % peers, 2, None);
+                // Each end may find that it is to begin a new life, to catch up, and to collect.
+                self.repair_in_peace(a, (a + 1) % peers, 6, None);
             }
-            if (1..peers).all(|peer| self.peers[peer].held.prints == self.peers[0].held.prints) {
+            let alike = |peer: usize| {
+                let (first, at) = (&self.peers[0], &self.peers[peer]);
+                (&at.held.prints, at.horizon) == (&first.held.prints, first.horizon)
+            };
+            if (1..peers).all(alike) {
                 break;
             }
         }
@@ -158,7 +177,7 @@ impl World {
             assert_eq!(self.store(peer).root(), root, "I5: equal states, different roots");
             assert_eq!(self.export(peer), exported, "I11: peer {peer} shows other values than peer 0");
         }
-        self.oracle.conclude(&held);
+        self.oracle.conclude(&held, &self.peers[0].lineage);
         self.trees_are_canonical(&held);
         for peer in 0..peers {
             let report = self.store(peer).verify(&mut |_| ()).expect("verify");
@@ -200,7 +219,8 @@ impl World {
             self.step(0);
         }
         let outcome = self.outcome.take().expect("a session in peace has an outcome");
-        if outcome.verdict == Verdict::Undetermined && outcome.reason.contains("new life") && moves.is_none() {
+        let raised = outcome.raised || outcome.behind.is_some() || outcome.reason.contains("new life");
+        if outcome.verdict == Verdict::Undetermined && raised && moves.is_none() {
             assert!(again > 0, "I9: between {a} and {b}: {}", outcome.reason);
             return self.repair_in_peace(a, b, again - 1, moves);
         }

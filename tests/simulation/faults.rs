@@ -2,8 +2,10 @@
 
 use reknit::store::Store;
 
-use crate::disk::Fuse;
-use crate::oracle::Held;
+use std::sync::Arc;
+
+use crate::disk::{Fuse, Map};
+use crate::oracle::{Held, Lineage};
 use crate::shape::built;
 use crate::tally::Where;
 use crate::world::World;
@@ -39,8 +41,8 @@ impl World {
             _ => self.break_link(),
         }
         if self.draw.below(2) == 0 {
-            let image = self.peers[peer].disk.durable();
-            self.peers[peer].images.push(image);
+            let at = &mut self.peers[peer];
+            at.images.push((at.disk.durable(), at.lineage.clone()));
         }
     }
 
@@ -84,7 +86,8 @@ impl World {
         let commit = at.commit;
         at.runs.values_mut().for_each(|steps| steps.retain(|step| step.new.is_none() || step.commit <= commit));
         at.runs.retain(|_, steps| !steps.is_empty() && steps.iter().all(|step| step.new.is_some()));
-        self.oracle.kept_promises(peer, self.peers[peer].epoch, &self.peers[peer].held);
+        let at = &self.peers[peer];
+        self.oracle.kept_promises(peer, at.epoch, &at.held, &at.lineage);
         self.journal_is_whole(peer);
     }
 
@@ -112,9 +115,9 @@ impl World {
             return self.break_link();
         }
         self.tally.note("fault: restored");
-        let image = self.peers[peer].images[self.draw.below(images)].clone();
+        let (image, lineage) = self.peers[peer].images[self.draw.below(images)].clone();
         self.die(peer, Where::Idle);
-        self.peers[peer].disk.replace(image);
+        self.become_another(peer, image, lineage);
         self.wind(peer);
         let options = self.store_options(peer);
         let store = Store::restored_over(self.peers[peer].disk.engine(), &options).expect("a backup opens");
@@ -126,8 +129,8 @@ impl World {
         let other = self.draw.below(self.peers.len());
         let copied = other != peer && self.draw.below(2) == 0;
         let images = &self.peers[peer].images;
-        let rows = match images.len() {
-            _ if copied => self.peers[other].disk.durable(),
+        let (rows, lineage) = match images.len() {
+            _ if copied => (self.peers[other].disk.durable(), self.peers[other].lineage.clone()),
             0 => return self.break_link(),
             n => images[self.draw.below(n)].clone(),
         };
@@ -137,7 +140,7 @@ impl World {
             self.peers[peer].latest = self.peers[peer].latest.max(self.peers[other].latest);
         }
         self.die(peer, Where::Idle);
-        self.peers[peer].disk.replace(rows);
+        self.become_another(peer, rows, lineage);
         self.wind(peer);
         let store = Store::over(self.peers[peer].disk.engine(), &self.store_options(peer)).expect("a disk opens");
         self.forked.insert(store.actor());
@@ -148,10 +151,18 @@ impl World {
     fn empty(&mut self, peer: usize) {
         self.tally.note("fault: emptied");
         self.die(peer, Where::Idle);
-        self.peers[peer].disk.replace(Default::default());
+        self.become_another(peer, Default::default(), Default::default());
         self.wind(peer);
         self.found(peer);
         self.replaced(peer);
+    }
+
+    fn become_another(&mut self, peer: usize, rows: Arc<Map>, lineage: Lineage) {
+        let at = &mut self.peers[peer];
+        let before = std::mem::take(&mut at.held);
+        at.held = self.oracle.held(&rows, &before).0;
+        at.disk.replace(rows);
+        at.lineage = lineage;
     }
 
     fn renewed(&mut self, peer: usize, store: Store) {

@@ -2,6 +2,7 @@
 //! Operations and faults are drawn, everything that must hold is checked, and the same seed always does the same.
 
 mod checks;
+mod collecting;
 mod disk;
 mod faults;
 mod operations;

@@ -8,7 +8,8 @@ use reknit::core::session::{Direction, Intent, Options as SessionOptions, Planne
 use reknit::core::{Actor, CollectionId, Content, Keeps, Record, Sibling, Stamp, State, Version};
 use reknit::store::{Durability, JournalLimits, Op, Resolution, Resolved, Side, StoreError, Undo};
 
-use crate::oracle::{Cause, Step};
+use crate::oracle::{Cause, Step, is_dead};
+use crate::shape::built;
 use crate::tally::Where;
 use crate::world::World;
 
@@ -28,7 +29,8 @@ impl World {
             76..84 => self.resume(peer),
             84..92 => self.resolve(peer),
             92..94 => self.strangers(peer),
-            94..97 => self.bound_journal(peer),
+            94..96 => self.bound_journal(peer),
+            96..98 if built::MEMBERS => self.collect(peer),
             _ => self.sync(peer),
         }
     }
@@ -220,6 +222,7 @@ impl World {
             self.peers[peer].upheavals += 1;
             let cause = if how == Undo::Here { Cause::Undo } else { Cause::Session };
             let (steps, _) = self.observe(peer, cause);
+            self.not_stored_again(peer, run);
             if self.peers[peer].disk.died().is_some() {
                 died = true;
                 self.crash(peer, Where::Undoing);
@@ -252,13 +255,28 @@ impl World {
         self.forgive();
     }
 
+    /// Deletions that an undo would have put back, had they not been collected meanwhile.
+    fn not_stored_again(&mut self, peer: usize, run: reknit::core::journal::RunId) {
+        let at = &self.peers[peer];
+        let dead = |state: &&std::rc::Rc<State>| is_dead(state, at.horizon);
+        let gone = |step: &&Step| !at.held.states.contains_key(&step.key);
+        let steps = at.runs.get(&run).into_iter().flatten().filter(gone);
+        let before = steps.filter_map(|step| step.old.as_ref()).filter(dead);
+        let collected =
+            before.flat_map(|state| state.versions()).map(|sibling| self.oracle.id(sibling)).collect::<Vec<_>>();
+        self.peers[peer].lineage.extend(collected);
+    }
+
     /// Walks backwards through what a run changed, as an undo should have.
     fn undone_exactly(&mut self, peer: usize, run: reknit::core::journal::RunId, before: &crate::oracle::Held) {
         let Some(steps) = self.peers[peer].runs.get(&run).cloned() else { return };
+        let horizon = self.peers[peer].horizon;
         let mut expected = (*before.states).clone();
         for Step { key, old, new, .. } in steps.into_iter().rev() {
             if expected.get(&key) == new.as_ref() {
-                match old {
+                // A deletion that was collected meanwhile is not stored again.
+                let collected = |old: &&std::rc::Rc<State>| is_dead(old, horizon);
+                match old.filter(|old| !collected(&old)) {
                     Some(old) => expected.insert(key, old),
                     None => expected.remove(&key),
                 };

@@ -48,7 +48,12 @@ pub(crate) enum Cause {
     Session,
     /// The states of before a run came back.
     Undo,
+    /// Tombstones were collected, or it was caught up with that others were.
+    Collect,
 }
+
+/// The deletions that were collected where a peer, or one that it collected with, knew of them.
+pub(crate) type Lineage = BTreeSet<WriteId>;
 
 /// What a peer has.
 #[derive(Clone, Default)]
@@ -68,6 +73,8 @@ pub(crate) struct Who<'a> {
     pub(crate) epoch: u64,
     /// Whether another disk may go on under its name.
     pub(crate) forked: bool,
+    /// What was collected.
+    pub(crate) lineage: &'a Lineage,
     /// Whether another peer has a version of a key.
     pub(crate) elsewhere: &'a dyn Fn(KeyId, Dot) -> bool,
 }
@@ -82,13 +89,19 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    /// Whether the same was written, under another actor: a new life was begun.
-    pub(crate) fn renames(&self) -> bool {
+    /// Whether the same stands there under this actor instead of another: its store has begun a new life.
+    pub(crate) fn renames(&self, own: Actor) -> bool {
         let all = |state: &Option<Rc<State>>| -> Vec<(Stamp, Content)> {
             let versions = state.iter().flat_map(|state| state.versions());
             versions.map(|sibling| (sibling.version.stamp, sibling.content.clone())).collect()
         };
-        all(&self.old) == all(&self.new)
+        let held = |sibling: &Sibling| {
+            let old = self.old.iter().flat_map(|state| state.versions());
+            old.into_iter().any(|had| had.version.dot() == sibling.version.dot())
+        };
+        let new = || self.new.iter().flat_map(|state| state.versions());
+        let ours = new().all(|sibling| sibling.version.actor == own || held(sibling));
+        all(&self.old) == all(&self.new) && ours
     }
 }
 
@@ -102,6 +115,11 @@ pub(crate) struct Oracle {
     of_key: Vec<Vec<WriteId>>,
     /// The greatest stamp of each actor that a peer has acknowledged.
     acked: BTreeMap<(usize, Actor), Stamp>,
+    /// Writes that somebody put back by an undo after their deletion had been collected there.
+    revived: BTreeSet<WriteId>,
+    /// What the changes that were looked at last collected, and what else went with catching up.
+    pub(crate) collected: Vec<WriteId>,
+    pub(crate) removed: Vec<WriteId>,
 }
 
 impl Oracle {
@@ -114,6 +132,9 @@ impl Oracle {
             by_dot: BTreeMap::new(),
             of_key: Vec::new(),
             acked: BTreeMap::new(),
+            revived: BTreeSet::new(),
+            collected: Vec::new(),
+            removed: Vec::new(),
         }
     }
 
@@ -195,10 +216,20 @@ impl Oracle {
                     fresh.extend(self.know(who, cause, key, sibling, step.old.as_deref()));
                 }
             }
-            self.nothing_lost(&step, cause);
+            self.nothing_lost(&step, cause, who.lineage);
             steps.push(step);
         }
         (steps, fresh)
+    }
+
+    /// All versions of what is held: those that are not known were made by the store itself when it was opened.
+    pub(crate) fn know_all(&mut self, who: &Who<'_>, held: &Held, before: &Held) {
+        for (key, state) in held.states.iter() {
+            for sibling in state.versions() {
+                let old = before.states.get(key).map(|old| &**old);
+                let _ = self.know(who, Cause::Collect, *key, sibling, old);
+            }
+        }
     }
 
     /// A version that a state holds: known, or made here and now.
@@ -217,20 +248,23 @@ impl Oracle {
         if let Some(id) = self.named(key, sibling) {
             let known = &self.writes[id as usize].sibling.version;
             // One that is written now has seen what is there now.
-            let anew = cause == Cause::Local && known.actor == who.actor && known.seen != version.seen;
+            let own = known.dot() == version.dot() && version.actor == who.actor;
+            let anew = cause == Cause::Local && own && known.seen != version.seen;
             if !anew {
                 return None;
             }
         }
+        if self.renamed(sibling, old) {
+            return None;
+        }
         match self.by_dot.get(&version.dot()).and_then(|ids| ids.last()).copied() {
-            None if self.renamed(sibling, old) => return None,
             None => {}
             Some(id) => {
                 let known = &self.writes[id as usize];
                 // What a crash took before anyone else had heard of it was never written.
                 let unheard = !known.acked && !(who.elsewhere)(known.key, version.dot());
                 let may = version.actor == who.actor && (unheard || who.forked);
-                assert!(may, "I9: {sibling:?} of key {key} was written as {:?} too", known.sibling);
+                assert!(may, "I9: {sibling:?} of key {key} at peer {} was written as {} too", who.peer, self.shown(id));
             }
         }
         assert!(version.actor == who.actor, "a version from nowhere: {sibling:?} at peer {}", who.peer);
@@ -254,7 +288,7 @@ impl Oracle {
             // What a session writes says itself what it replaces elsewhere; and a writer has seen its own.
             if derived && told {
                 self.sees(*id, &mut seen, &mut passed);
-            } else if own && other.derived {
+            } else if own && (other.derived || self.is_explained(*id, who.lineage)) {
                 passed.insert(*id);
                 passed.extend(other.seen.union(&other.passed));
             }
@@ -289,7 +323,7 @@ impl Oracle {
     /// Whether a version that is not known is one that was there, under another actor: the life that wrote it became another.
     fn renamed(&mut self, sibling: &Sibling, old: Option<&State>) -> bool {
         let same = |had: &&Sibling| {
-            let stamp = had.version.stamp == sibling.version.stamp;
+            let stamp = had.version.stamp == sibling.version.stamp && had.version.actor != sibling.version.actor;
             stamp && (&had.content, had.expires) == (&sibling.content, sibling.expires)
         };
         let Some(had) = old.and_then(|old| old.versions().iter().find(same)) else { return false };
@@ -333,34 +367,100 @@ impl Oracle {
         })
     }
 
-    fn id(&self, sibling: &Sibling) -> WriteId {
+    pub(crate) fn id(&self, sibling: &Sibling) -> WriteId {
         self.find(sibling).expect("every version was looked at")
     }
 
     /// What was acknowledged stays until something comes that has seen it, or that wins by the policy.
-    fn nothing_lost(&mut self, step: &Step, cause: Cause) {
+    fn nothing_lost(&mut self, step: &Step, cause: Cause, lineage: &Lineage) {
         if cause == Cause::Undo {
+            for sibling in step.new.iter().flat_map(|state| state.versions()) {
+                let id = self.id(sibling);
+                if lineage.iter().any(|gone| self.writes[*gone as usize].seen.contains(&id)) {
+                    self.revived.insert(id);
+                }
+            }
             return;
         }
+        let dead = |state: &Rc<State>| is_dead(state, Stamp(u64::MAX));
+        let collected = step.new.is_none() && step.old.as_ref().is_some_and(dead) && cause != Cause::Local;
         for sibling in step.old.iter().flat_map(|state| state.versions()) {
             let id = self.id(sibling);
+            if collected {
+                self.collected.push(id);
+                continue;
+            }
             let Some(new) = &step.new else {
-                assert!(!self.is_promised(id), "I1: {} went ({cause:?})", self.shown(id));
+                if cause == Cause::Collect {
+                    self.removed.push(id);
+                    continue;
+                }
+                let gone = !self.is_promised(id) || self.is_explained(id, lineage);
+                assert!(gone, "I1: {} went ({cause:?})", self.shown(id));
                 continue;
             };
+            if cause == Cause::Collect && !self.covers(new, id) {
+                self.removed.push(id);
+                continue;
+            }
             let covered = self.covers(new, id) || !self.is_promised(id);
             assert!(covered, "I1: {} went for {new:?} ({cause:?})", self.shown(id));
             if !self.holds(new, id) && self.is_beyond(new, id) {
-                // It may be gone for good once what is full is settled, and with it what it had replaced.
-                let (mut gone, mut passed) = (BTreeSet::new(), BTreeSet::new());
-                self.sees(id, &mut gone, &mut passed);
-                gone.union(&passed).for_each(|id| self.writes[*id as usize].forgiven = true);
+                // It may be gone for good once what is full is settled.
+                self.let_go(id);
             }
         }
     }
 
+    /// Whether a deletion that was collected is why a write is gone, or is that write.
+    pub(crate) fn is_explained(&self, id: WriteId, lineage: &Lineage) -> bool {
+        let key = self.writes[id as usize].key;
+        let of_key = || lineage.iter().filter(|gone| self.writes[**gone as usize].key == key);
+        of_key().any(|gone| {
+            let state = State::single(self.writes[*gone as usize].sibling.clone());
+            *gone == id || self.covers(&state, id)
+        })
+    }
+
+    /// It may be gone from now on, and with it what it had replaced, or won over.
+    pub(crate) fn let_go(&mut self, id: WriteId) {
+        let (mut gone, mut passed) = (BTreeSet::new(), BTreeSet::new());
+        self.sees(id, &mut gone, &mut passed);
+        let state = State::single(self.writes[id as usize].sibling.clone());
+        let of_key = &self.of_key[self.writes[id as usize].key as usize];
+        gone.extend(of_key.iter().filter(|other| self.covers(&state, **other)));
+        gone.union(&passed).for_each(|id| self.writes[*id as usize].forgiven = true);
+    }
+
+    /// A peer that was away offers what it wrote itself up to a horizon.
+    pub(crate) fn offers_again(&mut self, held: &Held, key: KeyId, own: Actor, horizon: Stamp) {
+        for sibling in held.states.get(&key).into_iter().flat_map(|state| state.versions()) {
+            if sibling.version.actor == own && sibling.version.stamp <= horizon {
+                self.revived.insert(self.id(sibling));
+            }
+        }
+    }
+
+    /// The deletions among what a peer held that are gone since, up to a horizon.
+    pub(crate) fn collected_between(&self, before: &Held, after: &Held, horizon: Stamp) -> Vec<WriteId> {
+        let gone = before.states.iter().filter(|(key, _)| !after.states.contains_key(key));
+        let dead = gone.filter(|(_, state)| is_dead(state, horizon));
+        dead.flat_map(|(_, state)| state.versions()).map(|sibling| self.id(sibling)).collect()
+    }
+
+    /// The key of a write.
+    pub(crate) fn place(&self, id: WriteId) -> (CollectionId, &[u8]) {
+        let (collection, key) = &self.keys[self.writes[id as usize].key as usize];
+        (*collection, key)
+    }
+
+    /// Whether a peer holds a write, or what rightly came in its place.
+    pub(crate) fn is_held(&self, held: &Held, id: WriteId) -> bool {
+        held.states.get(&self.writes[id as usize].key).is_some_and(|state| self.covers(state, id))
+    }
+
     /// Whether a write must not be lost.
-    fn is_promised(&self, id: WriteId) -> bool {
+    pub(crate) fn is_promised(&self, id: WriteId) -> bool {
         let write = &self.writes[id as usize];
         write.acked && !write.forgiven
     }
@@ -393,9 +493,9 @@ impl Oracle {
     }
 
     /// Whether a version was acknowledged and is missing from a state, without anything that rightly came in its place.
-    pub(crate) fn misses(&self, state: Option<&State>, sibling: &Sibling) -> bool {
+    pub(crate) fn misses(&self, state: Option<&State>, sibling: &Sibling, lineage: &Lineage) -> bool {
         let id = self.id(sibling);
-        self.is_promised(id) && !state.is_some_and(|state| self.covers(state, id))
+        self.is_promised(id) && !state.is_some_and(|state| self.covers(state, id)) && !self.is_explained(id, lineage)
     }
 
     /// A peer's disk was replaced, and its clock with it.
@@ -432,12 +532,15 @@ impl Oracle {
     }
 
     /// A disk that came back holds all that was acknowledged there.
-    pub(crate) fn kept_promises(&self, peer: usize, epoch: u64, held: &Held) {
+    pub(crate) fn kept_promises(&self, peer: usize, epoch: u64, held: &Held, lineage: &Lineage) {
+        // What just went while it caught up is looked at next.
+        let removed: Lineage = self.removed.iter().copied().collect();
         for id in 0..self.writes.len() as WriteId {
             let write = &self.writes[id as usize];
             if (write.origin, write.epoch) == (peer, epoch) && self.is_promised(id) {
                 let state = held.states.get(&write.key);
-                let covered = state.is_some_and(|state| self.covers(state, id));
+                let gone = self.is_explained(id, lineage) || self.is_explained(id, &removed);
+                let covered = gone || state.is_some_and(|state| self.covers(state, id));
                 assert!(covered, "I1: {} was acknowledged and is gone after a crash: {state:?}", self.shown(id));
             }
         }
@@ -445,15 +548,27 @@ impl Oracle {
 
     /// What all peers hold in the end: everything that was acknowledged is there or was replaced, and nothing is that had
     /// been replaced.
-    pub(crate) fn conclude(&self, held: &Held) {
+    pub(crate) fn conclude(&self, held: &Held, lineage: &Lineage) {
         for id in 0..self.writes.len() as WriteId {
             let write = &self.writes[id as usize];
             if !self.is_promised(id as WriteId) {
                 continue;
             }
             let state = held.states.get(&write.key);
-            let covered = state.is_some_and(|state| self.covers(state, id));
+            let covered = state.is_some_and(|state| self.covers(state, id)) || self.is_explained(id, lineage);
             assert!(covered, "I1: {} was acknowledged and is gone: {state:?}", self.shown(id));
+        }
+        for gone in lineage {
+            let write = &self.writes[*gone as usize];
+            let live = held.states.get(&write.key).into_iter().flat_map(|state| state.versions());
+            let mut live = live.map(|sibling| self.id(sibling)).filter(|id| !self.revived.contains(id));
+            let back = live.find(|id| write.seen.contains(id));
+            assert!(
+                back.is_none(),
+                "I8: {:?} is back, {} was collected",
+                back.map(|id| self.shown(id)),
+                self.shown(*gone)
+            );
         }
         for state in held.states.values() {
             // A vector that is full may have forgotten what it had seen.
@@ -489,6 +604,12 @@ impl Oracle {
             write.sibling.version
         )
     }
+}
+
+/// Whether a state is nothing but a deletion, of a stamp up to a horizon.
+pub(crate) fn is_dead(state: &State, horizon: Stamp) -> bool {
+    let dead = state.versions().iter().all(|sibling| sibling.content == Content::Tombstone);
+    dead && state.winner().version.stamp <= horizon
 }
 
 /// The commit and the state that the row of a record holds.

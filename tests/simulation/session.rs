@@ -5,16 +5,19 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use reknit::core::canonical::Blob;
+use reknit::core::collect::Horizon;
 use reknit::core::difference::Difference;
 use reknit::core::journal::RunId;
 use reknit::core::message::{Life, Message, Refuse, RefuseCode, Rights};
 use reknit::core::query::{Answer, Incoming, Query};
+use reknit::core::receipt::Receipt;
 use reknit::core::session::{Grant, Input, Opener, Options, Outcome, Output, Responder};
 use reknit::core::wire::RecordFrame;
 use reknit::store::answer::{Chunks, Frames, answer};
 use reknit::store::engine::conformance::Draw;
 use reknit::store::{Side, StoreError};
 
+use crate::collecting::{Signer, key_of};
 use crate::oracle::Held;
 use crate::shape::Shape;
 
@@ -88,6 +91,8 @@ pub(crate) struct Session {
     time: u64,
     pub(crate) outcome: Option<Outcome>,
     pub(crate) found: Vec<Difference>,
+    /// Up to where its opener collects once it has caught up.
+    pub(crate) catches_up: Option<Horizon>,
     page_bytes: usize,
 }
 
@@ -141,12 +146,25 @@ pub(crate) struct End {
 }
 
 impl Session {
-    pub(crate) fn new(number: u64, a: End, b: End, options: Options, shape: &Shape, now: u64) -> Self {
+    pub(crate) fn new(
+        number: u64,
+        a: End,
+        b: End,
+        options: Options,
+        shape: &Shape,
+        now: u64,
+        clocks: (u64, u64),
+    ) -> Self {
         let life = |side: &dyn Side| Life { actor: side.describe().actor.0, nonce: side.describe().nonce };
         let (mine, theirs) = (a.side.describe(), b.side.describe());
-        let opener = Opener::new(mine.definition, mine.keys, life(&*a.side), options.clone(), 0);
+        let signer = |me, peer, now| Arc::new(Signer { me: key_of(me), peer: key_of(peer), now });
+        let mut opener = Opener::new(mine.definition, mine.keys, life(&*a.side), options.clone(), 0);
+        if options.receipt {
+            opener = opener.with_witness(signer(a.peer, b.peer, clocks.0));
+        }
         let responder = Responder::new(theirs.definition, theirs.keys, life(&*b.side), Grant::everywhere(Rights::ALL))
-            .with_planner(shape.planner);
+            .with_planner(shape.planner)
+            .with_witness(signer(b.peer, a.peer, clocks.1));
         let halves =
             [Half::new(Machine::Opener(Box::new(opener)), a), Half::new(Machine::Responder(Box::new(responder)), b)];
         let mut session = Self {
@@ -158,10 +176,22 @@ impl Session {
             time: 0,
             outcome: None,
             found: Vec::new(),
+            catches_up: None,
             page_bytes: shape.page_bytes,
         };
         session.drain(0);
         session
+    }
+
+    /// What each end has of the receipt.
+    pub(crate) fn receipts(&self) -> Vec<(usize, Receipt)> {
+        let mut receipts = Vec::new();
+        let near = self.outcome.as_ref().and_then(|outcome| outcome.receipt.as_deref());
+        receipts.extend(near.map(|receipt| (self.halves[0].peer, receipt.clone())));
+        if let Machine::Responder(responder) = &self.halves[1].machine {
+            receipts.extend(responder.receipt().map(|receipt| (self.halves[1].peer, receipt.clone())));
+        }
+        receipts
     }
 
     pub(crate) fn is_over(&self) -> bool {

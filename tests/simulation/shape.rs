@@ -16,7 +16,7 @@ pub(crate) mod built {
     /// Members, their leases, and tombstones that are collected.
     pub(crate) const MEMBERS: bool = false;
     /// Signed outcomes of sessions.
-    pub(crate) const RECEIPTS: bool = false;
+    pub(crate) const RECEIPTS: bool = true;
     /// A watermark of expiry that sessions raise.
     pub(crate) const WATERMARK: bool = false;
 
@@ -67,6 +67,12 @@ pub(crate) struct Shape {
     pub(crate) crash_again: usize,
     /// Bursts of versions by writers that nobody knows.
     pub(crate) strangers: bool,
+    /// How long tombstones are kept at least, in milliseconds.
+    pub(crate) grace: u64,
+    /// In one of so many collections a lease lapses first; all agree on whose, as they do where leases are long.
+    pub(crate) lapses: usize,
+    /// Peers that are no members, from the last.
+    pub(crate) guests: usize,
 }
 
 impl Shape {
@@ -105,6 +111,9 @@ impl Shape {
             breaks: [60, 400, 4_000][draw.below(3)],
             crash_again: [2, 4][draw.below(2)],
             strangers: draw.below(3) == 0,
+            lapses: [2, 5, 20][draw.below(3)],
+            grace: [0, 0, 100, 5_000][draw.below(4)],
+            guests: draw.below(6) / 5,
         }
     }
 }

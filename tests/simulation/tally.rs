@@ -15,6 +15,7 @@ pub(crate) enum Where {
     Ending,
     Undoing,
     Opening,
+    Collecting,
 }
 
 /// What every campaign must have done.
@@ -56,6 +57,20 @@ const WANTED: &[&str] = &[
     "verdict: differs",
     "verdict: undetermined",
     "refused: from the future",
+    "receipt",
+];
+
+/// And what, where tombstones are collected.
+const COLLECTED: &[&str] = &[
+    "gc",
+    "gc: nothing to collect",
+    "gc without a member that lapsed",
+    "session: a horizon was raised",
+    "session: a side was behind",
+    "caught up",
+    "caught up: removed",
+    "caught up: kept",
+    "caught up: strays",
 ];
 
 /// Where processes must have died in every campaign.
@@ -126,6 +141,7 @@ impl Tally {
         let wanted = WANTED
             .iter()
             .chain(lives)
+            .chain(if built::MEMBERS { COLLECTED } else { &[] })
             .filter(|what| self.counts.get(**what).is_none_or(|count| *count == 0))
             .map(|what| (*what).to_string());
         let places = PLACES.iter().filter(|place| !self.places.contains_key(place));

@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use reknit::core::journal::{RunHeader, RunId, RunKind};
 use reknit::core::query::Cut;
+use reknit::core::receipt::Receipt;
 use reknit::core::session::{Intent, Options as SessionOptions, Outcome};
-use reknit::core::{Actor, Collection, DatasetId, DatasetKey, Definition};
+use reknit::core::{Actor, Collection, DatasetId, DatasetKey, Definition, Stamp};
 use reknit::store::engine::conformance::Draw;
 use reknit::store::{Options, Side, Store, StoreError};
 
 use crate::disk::{Disk, Map};
-use crate::oracle::{Cause, Held, KeyId, Oracle, Step, Who, WriteId};
+use crate::oracle::{Cause, Held, KeyId, Lineage, Oracle, Step, Who, WriteId};
 use crate::session::{Did, End, Session};
 use crate::shape::Shape;
 use crate::tally::{Tally, Where};
@@ -23,7 +24,7 @@ const BEGIN: u64 = 2_000_000_000_000;
 
 pub(crate) struct Peer {
     pub(crate) disk: Disk,
-    store: Option<Store>,
+    pub(crate) store: Option<Store>,
     clock: Arc<AtomicU64>,
     random: Arc<AtomicU64>,
     /// How far its wall clock is off, in milliseconds.
@@ -44,7 +45,13 @@ pub(crate) struct Peer {
     /// What its runs changed, by their numbers.
     pub(crate) runs: BTreeMap<RunId, Vec<Step>>,
     /// Disks of earlier, to be put back.
-    pub(crate) images: Vec<Arc<Map>>,
+    pub(crate) images: Vec<(Arc<Map>, Lineage)>,
+    /// What was collected there, or where it collected with.
+    pub(crate) lineage: Lineage,
+    /// Up to where it collects.
+    pub(crate) horizon: Stamp,
+    /// Receipts in its home, which is not on that disk.
+    pub(crate) receipts: Vec<Receipt>,
 }
 
 pub(crate) struct World {
@@ -59,6 +66,8 @@ pub(crate) struct World {
     pub(crate) oracle: Oracle,
     /// Actors that several disks have.
     pub(crate) forked: BTreeSet<Actor>,
+    /// Members whose lease has lapsed, until they are heard of again.
+    pub(crate) lapsed: BTreeSet<usize>,
     /// Which side of a partition each peer is on.
     pub(crate) islands: Vec<u8>,
     /// Whether faults may still happen.
@@ -95,6 +104,7 @@ impl World {
             outcome: None,
             oracle: Oracle::new(definition.clone()),
             forked: BTreeSet::new(),
+            lapsed: BTreeSet::new(),
             islands: vec![0; shape.peers],
             faulty: false,
             tally: Tally::default(),
@@ -122,6 +132,9 @@ impl World {
                 upheavals: 0,
                 runs: Default::default(),
                 images: Vec::new(),
+                lineage: Lineage::new(),
+                horizon: Stamp::default(),
+                receipts: Vec::new(),
             };
             world.peers.push(peer);
             world.found(nth);
@@ -216,7 +229,20 @@ impl World {
         let rows = self.peers[peer].disk.rows();
         self.peers[peer].disk.changes();
         let (held, commits) = self.oracle.held(&rows, &self.peers[peer].held);
+        let before = std::mem::take(&mut self.peers[peer].held);
+        let elsewhere = |_, _| false;
+        let at = &self.peers[peer];
+        let (actor, forked) = (store.actor(), self.forked.contains(&store.actor()));
+        let (latest, epoch, lineage) = (at.latest, at.epoch, &at.lineage);
+        // Deletions that somebody may lack are written anew when collecting is finished.
+        let who = Who { peer, actor, latest, epoch, forked, lineage, elsewhere: &elsewhere };
+        self.oracle.know_all(&who, &held, &before);
+        let horizon = store.horizon().stamp;
+        // What was being collected when it died is finished by now.
+        let collected = self.oracle.collected_between(&before, &held, horizon);
         let at = &mut self.peers[peer];
+        at.lineage.extend(collected);
+        at.horizon = horizon;
         at.held = held;
         at.commits = commits;
         at.commit = store.cut().commit;
@@ -238,6 +264,11 @@ impl World {
         let told = self.now.saturating_add_signed(at.skew);
         at.clock.store(told, Ordering::Relaxed);
         at.latest = at.latest.max(told);
+    }
+
+    /// What the wall clock of a peer tells.
+    pub(crate) fn told(&self, peer: usize) -> u64 {
+        self.peers[peer].clock.load(Ordering::Relaxed)
     }
 
     /// Drops the store of a peer whose process is gone.
@@ -264,9 +295,12 @@ impl World {
             self.peers.iter().any(|peer| has(&peer.held))
         };
         let (epoch, forked) = (self.peers[peer].epoch, self.forked.contains(&actor));
-        let who = Who { peer, actor, latest, epoch, forked, elsewhere: &elsewhere };
+        let lineage = &self.peers[peer].lineage;
+        let who = Who { peer, actor, latest, epoch, forked, lineage, elsewhere: &elsewhere };
         let (steps, fresh) = self.oracle.observe(&who, cause, &mut held, &changes);
+        let collected = std::mem::take(&mut self.oracle.collected);
         let at = &mut self.peers[peer];
+        at.lineage.extend(collected);
         at.held = held;
         for step in &steps {
             match &step.new {
@@ -323,15 +357,17 @@ impl World {
         self.begun += 1;
         let number = self.begun;
         self.event(&[3, number, a as u64, b as u64], || format!("session {number} from {a} to {b}: {options:?}"));
-        self.sessions.push(Session::new(number, near, far, options, &self.shape, self.now));
+        let clocks = (self.told(a), self.told(b));
+        self.sessions.push(Session::new(number, near, far, options, &self.shape, self.now, clocks));
         true
     }
 
     /// A store lets no session write, for one of the reasons that it may have.
-    fn refused_run(&mut self, error: &StoreError) {
+    pub(crate) fn refused_run(&mut self, error: &StoreError) {
         match error {
             StoreError::Paused { .. } => self.tally.note("session: paused after an undo"),
             StoreError::JournalFull { .. } => self.tally.note("session: the journal is full"),
+            StoreError::Overtaken => self.tally.note("session: overtaken by collecting"),
             error => panic!("a session failed: {error}"),
         }
     }
@@ -386,7 +422,12 @@ impl World {
     fn observe_half(&mut self, session: &mut Session, half: usize) {
         let peer = session.halves[half].peer;
         let (mut steps, _) = self.observe(peer, Cause::Session);
-        steps.retain(|step| !step.renames());
+        if self.raised_with(peer, session.halves[1 - half].peer) {
+            // What is collected is no part of a run.
+            return;
+        }
+        let own = self.peers[peer].store.as_ref().map_or(Actor(0), Store::actor);
+        steps.retain(|step| !step.renames(own));
         if steps.is_empty() {
             return;
         }
@@ -398,6 +439,19 @@ impl World {
         if let Some(run) = end.run {
             self.peers[peer].runs.entry(run).or_default().extend(steps);
         }
+    }
+
+    /// Notes that a peer collects as far as another, where a session had it do so; says whether one had.
+    fn raised_with(&mut self, peer: usize, other: usize) -> bool {
+        let at = &self.peers[peer];
+        let horizon = at.store.as_ref().map_or(at.horizon, |store| store.horizon().stamp);
+        let raised = horizon > at.horizon;
+        if raised {
+            let lineage = self.peers[other].lineage.clone();
+            self.peers[peer].horizon = horizon;
+            self.peers[peer].lineage.extend(lineage);
+        }
+        raised
     }
 
     /// Ends the runs of whoever has ended.

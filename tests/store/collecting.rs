@@ -66,7 +66,10 @@ impl Held {
     fn horizon(&self) -> Horizon {
         let (info, cut) = (self.store.describe(), self.store.cut());
         let met = Sighting { nonce: info.nonce, commit: cut.commit };
-        Horizon { stamp: cut.stamp, passed: vec![Passed { actor: info.actor.0, met, everywhere: cut.commit }] }
+        Horizon {
+            stamp: cut.stamp,
+            passed: vec![Passed { actor: info.actor.0, met, everywhere: cut.commit, undone: 0 }],
+        }
     }
 
     fn raise(&self, horizon: &Horizon) -> Raising {
@@ -125,7 +128,7 @@ fn a_tombstone_that_a_member_may_lack_is_written_anew() {
     assert_eq!(held.bring("late", stamp, 8, None), (1, 0));
     assert_eq!(held.bring("live", stamp, 9, None), (1, 0));
     horizon.stamp = stamp;
-    horizon.passed.push(Passed { actor: 9, met: Sighting { nonce: 1, commit: 1 }, everywhere: 0 });
+    horizon.passed.push(Passed { actor: 9, met: Sighting { nonce: 1, commit: 1 }, everywhere: 0, undone: 0 });
     assert_eq!(held.raise(&horizon), Raising::Raised);
     assert_eq!(held.tombstones(), 1);
     let versions = held.store.first().versions(b"late").expect("read").expect("a tombstone");
@@ -223,7 +226,7 @@ fn catch_up(held: &Held, bases: &[Base]) -> CaughtUp {
         missed("gone", Stands::Alone),
         missed("since", Stands::Alone),
         missed("dead", Stands::Alone),
-        missed("older", Stands::Ahead),
+        missed("older", Stands::Beside),
         missed("never", Stands::Alone),
     ];
     let header = RunHeader { kind: RunKind::CatchUp, peer: "p".into(), opener: true, policy: "p".into(), started: 0 };

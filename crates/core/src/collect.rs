@@ -41,12 +41,15 @@ pub struct Passed {
     pub met: Sighting,
     /// Whatever it held at this commit number, all others have.
     pub everywhere: u64,
+    /// The commit at which it last put back what a run had changed, as far as is known: what it held before it need not have
+    /// held since.
+    pub undone: u64,
 }
 
 impl Horizon {
-    /// What is said of the store of this actor.
-    pub fn of(&self, actor: u64) -> Option<&Passed> {
-        self.passed.iter().find(|passed| passed.actor == actor)
+    /// What is said of stores of this actor: of several if one was copied.
+    pub fn of(&self, actor: u64) -> impl Iterator<Item = &Passed> {
+        self.passed.iter().filter(move |passed| passed.actor == actor)
     }
 }
 
@@ -60,6 +63,8 @@ pub struct Known<'a> {
     pub commit: u64,
     /// Its last stamp.
     pub stamp: Stamp,
+    /// The commit at which it last put back what a run had changed.
+    pub undone: u64,
     /// The members of the dataset.
     pub members: &'a [(PeerKey, Member)],
     /// Receipts that [`counts`] and whose signatures hold.
@@ -101,7 +106,10 @@ pub fn counts(receipt: &Receipt, definition: &Definition) -> bool {
     let ended = matches!(receipt.verdict, Verdict::InSync | Verdict::Converged) && receipt.tally.left == 0;
     let data = (0..definition.collections.len()).filter_map(|place| u16::try_from(place).ok()).map(CollectionId);
     let mut data = data.filter(|collection| Some(*collection) != definition.members());
+    let still = |seat: &Seat| compared_until(receipt, seat) >= seat.undone;
     ended
+        && still(&receipt.opener)
+        && still(&receipt.responder)
         && receipt.dataset == definition.id
         && receipt.definition == definition.hash()
         && data.all(|collection| receipt.scope.contains(&collection))
@@ -142,7 +150,8 @@ pub fn find(known: &Known<'_>) -> Found {
         let met = stores.met.get(place)?;
         let others = required.0.iter().filter(|other| *other != place);
         let everywhere = others.map(|other| held(&knowledge, *other, *place).map_or(0, |held| held.commit)).min();
-        Some(Passed { actor: place.1, met: *met, everywhere: everywhere.unwrap_or(met.commit) })
+        let undone = stores.undone.get(place).copied().unwrap_or_default();
+        Some(Passed { actor: place.1, met: *met, everywhere: everywhere.unwrap_or(met.commit), undone })
     });
     let passed = passed.take(PASSED_MAX).collect();
     let stamp = if required.0.len() > PASSED_MAX { Stamp::default() } else { stamp };
@@ -178,12 +187,15 @@ struct Stores {
     standings: Vec<Standing>,
     /// How far each is known to have come.
     met: BTreeMap<Place, Sighting>,
+    /// When each last put back what a run had changed.
+    undone: BTreeMap<Place, u64>,
 }
 
 impl Stores {
     fn of(known: &Known<'_>, here: Place) -> Stores {
         let mut heard: BTreeMap<Place, Millis> = BTreeMap::new();
         let mut met: BTreeMap<Place, Sighting> = BTreeMap::new();
+        let mut undone: BTreeMap<Place, u64> = BTreeMap::new();
         let mut together: BTreeSet<Place> = BTreeSet::new();
         for receipt in known.receipts {
             for (seat, other) in [(&receipt.opener, &receipt.responder), (&receipt.responder, &receipt.opener)] {
@@ -194,10 +206,13 @@ impl Stores {
                 if furthest.commit <= sighting.commit {
                     *furthest = sighting;
                 }
+                let latest = undone.entry(place(seat)).or_default();
+                *latest = (*latest).max(seat.undone);
                 // Two stores of one home; otherwise a home's older lives are gone with its newest.
                 together.extend((seat.peer == other.peer).then(|| place(seat)));
             }
         }
+        undone.insert(here, known.undone);
         heard.insert(here, known.now);
         met.insert(here, Sighting { nonce: known.life.nonce, commit: known.commit });
         let newest = |peer: &PeerKey| heard.iter().filter(|((who, _), _)| who == peer).max_by_key(|(_, last)| **last);
@@ -222,7 +237,7 @@ impl Stores {
         }
         let waited = standings.iter().filter(|standing| !standing.lapsed);
         let required = waited.filter_map(|standing| Some((standing.peer, standing.actor?))).collect();
-        Stores { required: Required(required), standings, met }
+        Stores { required: Required(required), standings, met, undone }
     }
 
     /// What each store has of the writes of each, after its last receipt.
@@ -238,7 +253,7 @@ impl Stores {
         for (nth, later) in known.receipts.iter().enumerate() {
             for (before, earlier) in known.receipts.iter().enumerate().filter(|(before, _)| *before != nth) {
                 let over = |then: &Seat, now: &Seat| {
-                    let in_order = then.commit <= compared_until(later, now);
+                    let in_order = now.undone <= then.commit && then.commit <= compared_until(later, now);
                     place(then) == place(now) && (in_order || planted(Bug::ReceiptOfAnotherCut))
                 };
                 if seats(later).iter().any(|now| seats(earlier).iter().any(|then| over(then, now))) {
@@ -258,7 +273,9 @@ impl Stores {
         }
         let mut knowledge: BTreeMap<Place, Knowledge> = BTreeMap::new();
         for (receipt, after) in known.receipts.iter().zip(&after) {
-            for seat in seats(receipt) {
+            // What was put back since has taken what a store had then.
+            let stands = |seat: &Seat| self.undone.get(&place(seat)).is_none_or(|undone| *undone <= seat.commit);
+            for seat in seats(receipt).into_iter().filter(stands) {
                 let all = knowledge.entry(place(&seat)).or_default();
                 after.iter().for_each(|(place, held)| {
                     raise(all, *place, *held);

@@ -159,6 +159,8 @@ pub struct AcceptMore {
     pub members: bool,
     /// Its horizon, if that is another than the opener's; those who have passed it are told where records are to move.
     pub horizon: Option<Horizon>,
+    /// The commit at which this side last put back what a run had changed; 0 where nothing is told of its horizon.
+    pub undone: u64,
 }
 
 impl AcceptMore {
@@ -170,7 +172,9 @@ impl AcceptMore {
 /// What a responder adds to its roots, so that the opener can put a receipt together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Word {
-    /// The last stamp of its store.
+    /// The commit at which it last put back what a run had changed.
+    pub undone: u64,
+    /// The last stamp of its store at its cut.
     pub stamp: Stamp,
     /// When it signed.
     pub time: Millis,
@@ -421,7 +425,9 @@ pub struct Bye {
 pub struct Closing {
     /// The commit number at which the opener's root was read,
     pub commit: u64,
-    /// the last stamp of its store then,
+    /// that at which it last put back what a run had changed,
+    pub undone: u64,
+    /// the last stamp of its store at its cut,
     pub stamp: Stamp,
     /// and its root; none: the responder's.
     pub root: Option<Summary>,

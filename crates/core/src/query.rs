@@ -25,6 +25,8 @@ pub struct Cut {
     pub stamp: Stamp,
     /// Up to where its tombstones were collected ([`Horizon::stamp`]).
     pub horizon: Stamp,
+    /// The commit at which it last put back what a run had changed: what it had before it need not have any more.
+    pub undone: u64,
     /// The root of each collection, in the definition's order.
     pub roots: Vec<Summary>,
 }

@@ -49,6 +49,8 @@ pub struct Seat {
     pub cut: u64,
     /// The commit number at which the root was read.
     pub commit: u64,
+    /// The commit at which it last put back what a run had changed, as of then.
+    pub undone: u64,
     /// The last stamp of its store at the cut: what it wrote since has a greater one.
     pub stamp: Stamp,
     /// The root of the collections in scope.
@@ -242,6 +244,7 @@ fn put_party(out: &mut Vec<u8>, seat: &Seat) {
 fn put_seat(out: &mut Vec<u8>, seat: &Seat) {
     put_party(out, seat);
     put_varint(out, seat.commit);
+    put_varint(out, seat.undone);
     out.extend_from_slice(&seat.stamp.0.to_be_bytes());
     put_varint(out, seat.root.count);
     out.extend_from_slice(&seat.root.digest.0);
@@ -253,7 +256,8 @@ fn take_seat(reader: &mut Reader<'_>) -> Result<Seat, DecodeError> {
     let life = Life { actor: reader.u64()?, nonce: reader.u64()? };
     let cut = reader.varint("commit number", u64::MAX)?;
     let commit = reader.varint("commit number", u64::MAX)?;
+    let undone = reader.varint("commit number", u64::MAX)?;
     let stamp = Stamp(reader.u64()?);
     let root = Summary { count: reader.varint("records", u64::MAX)?, digest: Digest(reader.array()?) };
-    Ok(Seat { peer, life, cut, commit, stamp, root, time: reader.u64()? })
+    Ok(Seat { peer, life, cut, commit, undone, stamp, root, time: reader.u64()? })
 }

@@ -29,7 +29,7 @@ mod transfers;
 mod wanted;
 mod witness;
 
-pub use level::Behind;
+pub use level::{Behind, Other};
 pub use opener::Opener;
 pub use picked::{PICKED_MAX, Picked, PickedKey};
 pub use planner::{Plan, Planner, Why};
@@ -100,6 +100,10 @@ pub struct Options {
     pub brakes: Option<Brakes>,
     /// Whether a receipt is signed, where both sides can; of a repair, unless told otherwise.
     pub receipt: bool,
+    /// Whether the opener's side may be written from a peer that has collected further, though it is not level with it: it has
+    /// missed that and catches up.
+    #[serde(skip)]
+    pub catching_up: bool,
     /// The keys that a repair is about; none named: all that differ. Not told to a node that holds the session.
     #[serde(skip)]
     pub picked: Option<std::sync::Arc<Picked>>,
@@ -120,6 +124,7 @@ impl Options {
             planner,
             brakes: None,
             receipt,
+            catching_up: false,
             picked: None,
         }
     }
@@ -305,6 +310,9 @@ pub struct Outcome {
     /// The side that has to be caught up with before records move, if one has: not told by a node that holds a session.
     #[serde(skip)]
     pub behind: Option<Behind>,
+    /// The responder, if its horizon is another than the opener's: not told by a node that holds a session.
+    #[serde(skip)]
+    pub other: Option<Other>,
     /// What both sides signed, if both would: not told by a node that holds a session.
     #[serde(skip)]
     pub receipt: Option<Box<Receipt>>,

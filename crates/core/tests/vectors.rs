@@ -23,7 +23,7 @@ use reknit_core::*;
 const KEY: [u8; 32] = [0x42; 32];
 
 fn horizon() -> Horizon {
-    let passed = Passed { actor: 5, met: Sighting { nonce: 9, commit: 200 }, everywhere: 190 };
+    let passed = Passed { actor: 5, met: Sighting { nonce: 9, commit: 200 }, everywhere: 190, undone: 20 };
     Horizon { stamp: Stamp::at(1_700_000_000_000), passed: vec![passed] }
 }
 
@@ -119,6 +119,7 @@ fn states_and_definitions() {
 #[test]
 fn receipts() {
     let seat = |n: u8| Seat {
+        undone: u64::from(n),
         peer: [n; 32],
         life: Life { actor: u64::from(n), nonce: 8 },
         cut: 300,
@@ -172,8 +173,9 @@ fn messages() -> BTreeMap<&'static str, Message> {
         content: 7,
     };
     let marks = [mark(4 << 24, 1 << 40, 9), mark(5 << 24, 1 << 30, 7)];
-    let word = Word { stamp: Stamp(1 << 40), time: 1_700_000_000_000, signature: Blob(vec![6; 64]) };
+    let word = Word { undone: 20, stamp: Stamp(1 << 40), time: 1_700_000_000_000, signature: Blob(vec![6; 64]) };
     let closing = Closing {
+        undone: 20,
         commit: 302,
         stamp: Stamp(1 << 41),
         root: None,
@@ -211,7 +213,7 @@ fn messages() -> BTreeMap<&'static str, Message> {
                 commit: 300,
                 life,
                 met: None,
-                more: AcceptMore { horizon: Some(horizon()), ..AcceptMore::default() },
+                more: AcceptMore { horizon: Some(horizon()), undone: 77, ..AcceptMore::default() },
             }),
         ),
         (

@@ -8,7 +8,7 @@ use reknit_core::collect::Horizon;
 use reknit_core::life::Sighting;
 use reknit_core::planted::{Bug, planted};
 use reknit_core::query::Raising;
-use reknit_core::{CollectionId, Content, Profile, Stamp, State};
+use reknit_core::{CollectionId, Content, Profile, Sibling, Stamp, State};
 
 use super::commit::submit;
 use super::journal::Writing;
@@ -54,6 +54,11 @@ impl Collecting {
         self.kept().horizon.stamp
     }
 
+    /// The commit that last put back what a run had changed: what was passed before need not be any more.
+    pub(super) fn undone(&self) -> u64 {
+        self.undone.load(Ordering::SeqCst)
+    }
+
     /// Notes in a commit that it puts back what a run had changed.
     pub(super) fn put_undone(&self, commit: u64, batch: &mut Batch) {
         self.undone.fetch_max(commit, Ordering::SeqCst);
@@ -65,6 +70,16 @@ impl Collecting {
 pub(super) fn dead(state: &State) -> Option<Stamp> {
     let dead = state.versions().iter().all(|version| version.content == Content::Tombstone);
     dead.then(|| state.winner().version.stamp)
+}
+
+/// The versions up to a horizon, and those after it.
+pub(super) fn parted(state: &State, horizon: Stamp) -> (Option<State>, Option<State>) {
+    let of = |old: bool| {
+        let side = |sibling: &&Sibling| (sibling.version.stamp <= horizon) == old;
+        let dots: Vec<_> = state.versions().iter().filter(side).map(|sibling| sibling.version.dot()).collect();
+        state.only(&dots)
+    };
+    (of(true), of(false))
 }
 
 impl Inner {
@@ -85,11 +100,11 @@ impl Inner {
     pub(super) fn is_known_everywhere(&self, state: &State, commit: u64) -> bool {
         let kept = self.collecting.kept();
         let written_by_members = || {
-            let passed = |actor| kept.horizon.of(actor).is_some();
+            let passed = |actor| kept.horizon.of(actor).next().is_some();
             state.versions().iter().all(|sibling| passed(sibling.version.actor.0))
         };
-        let here = kept.horizon.of(self.lives.actor().0);
-        kept.all || here.is_some_and(|here| commit > 0 && commit <= here.everywhere) || written_by_members()
+        let mut here = kept.horizon.of(self.lives.actor().0);
+        kept.all || commit > 0 && here.any(|here| commit <= here.everywhere) || written_by_members()
     }
 }
 
@@ -98,12 +113,6 @@ impl Store {
     #[must_use]
     pub fn horizon(&self) -> Horizon {
         self.inner.collecting.kept().horizon.clone()
-    }
-
-    /// The commit that last put back what a run had changed: what was passed before need not be any more.
-    #[must_use]
-    pub fn undone_at(&self) -> u64 {
-        self.inner.collecting.undone.load(Ordering::SeqCst)
     }
 
     /// How many tombstones have stamps up to this one. Reads a row of each.
@@ -133,10 +142,11 @@ impl Store {
         if ahead || inner.definition.profile == Profile::Content {
             return Ok(Raising::Refused);
         }
-        let passed = match horizon.of(inner.lives.actor().0) {
-            Some(own) => own.met.commit >= inner.collecting.undone.load(Ordering::SeqCst) && self.recalls(own.met)?,
-            None => false,
-        };
+        let undone = inner.collecting.undone();
+        let mut passed = false;
+        for own in horizon.of(inner.lives.actor().0) {
+            passed |= own.met.commit >= undone && self.recalls(own.met)?;
+        }
         let nothing = !passed && !caught_up && self.holds_nothing();
         if !(passed || caught_up || nothing || planted(Bug::LapsedPushesFirst)) {
             return Ok(Raising::Behind);
@@ -208,7 +218,7 @@ impl Store {
 
     /// The cut of the newest receipt of this very store: what is unchanged since then, the other side had.
     fn base(&self, bases: &[Base]) -> Result<Option<u64>, StoreError> {
-        let undone = self.inner.collecting.undone.load(Ordering::SeqCst);
+        let undone = self.inner.collecting.undone();
         let mut newest = None;
         for base in bases {
             let own = base.actor == self.inner.lives.actor().0 && base.cut >= undone;
@@ -225,8 +235,11 @@ impl Store {
         roots.iter().enumerate().all(|(place, root)| Some(place) == members || root.is_empty())
     }
 
-    /// Whether this store remembers an opening, and came as far in it.
-    fn recalls(&self, met: Sighting) -> Result<bool, StoreError> {
+    /// Whether this store remembers an opening, and came as far in it: if not, it was restored, copied or rolled back.
+    ///
+    /// # Errors
+    /// What the engine met.
+    pub fn recalls(&self, met: Sighting) -> Result<bool, StoreError> {
         self.opening_of(met).map(|end| end.is_some_and(|end| met.commit <= end))
     }
 }

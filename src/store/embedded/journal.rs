@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use reknit_core::canonical::Reader;
 use reknit_core::journal::{Changed, JournalEntry, Run, RunEnd, RunHeader, RunId, Undoing};
-use reknit_core::{CollectionId, Millis, Position, State};
+use reknit_core::{CollectionId, Millis, Position, Stamp, State};
 
 use super::rows;
 use super::{Inner, Store, StoreError};
@@ -64,6 +64,8 @@ struct Known {
 pub(super) struct Writing {
     header: RunHeader,
     id: OnceLock<RunId>,
+    /// The horizon at which both sides were when its session began, once it has.
+    level: OnceLock<Stamp>,
 }
 
 impl std::fmt::Debug for Writing {
@@ -74,12 +76,22 @@ impl std::fmt::Debug for Writing {
 
 impl Writing {
     pub(super) fn new(header: RunHeader) -> Arc<Self> {
-        Arc::new(Self { header, id: OnceLock::new() })
+        Arc::new(Self { header, id: OnceLock::new(), level: OnceLock::new() })
     }
 
     /// One that has its number already.
     fn resumed(header: RunHeader, id: RunId) -> Arc<Self> {
-        Arc::new(Self { header, id: OnceLock::from(id) })
+        Arc::new(Self { header, id: OnceLock::from(id), level: OnceLock::new() })
+    }
+
+    /// Its session begins, at a horizon.
+    pub(super) fn begin(&self, horizon: Stamp) {
+        self.level.get_or_init(|| horizon);
+    }
+
+    /// Whether its session began before the horizon was raised: what a peer gives may have been deleted and collected since.
+    pub(super) fn is_overtaken(&self, horizon: Stamp) -> bool {
+        self.level.get().is_some_and(|level| *level != horizon)
     }
 }
 

@@ -219,6 +219,7 @@ impl Store {
                 commit: facts.commit,
                 stamp: facts.stamp,
                 horizon: collecting.stamp(),
+                undone: collecting.undone(),
                 roots,
             })),
             reads,

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use reknit_core::{CollectionId, Millis, Stamp, State};
 
+use super::collecting::parted;
 use super::commit::submit;
 use super::journal::Writing;
 use super::rows;
@@ -152,6 +153,18 @@ pub(super) fn look_up(
         let held = rows::read_quarantined(&row, &value)?;
         let near = held.newest().millis() <= now.saturating_add(store.clock_bound);
         if *how == Release::Due && (!near || held.why == Why::Stray) {
+            continue;
+        }
+        if *how == Release::Due
+            && let (Some(old), later) = parted(&held.state, store.collecting.stamp())
+        {
+            // Whatever deleted those may have been collected since.
+            let stray = rows::put_quarantined(&row, key, (held.since, Why::Stray), &old);
+            let mut held_now = store.quarantine.held();
+            held_now.bytes = held_now.bytes.saturating_sub(value.len() as u64) + stray.len() as u64;
+            drop(held_now);
+            batch.put(&row, &stray);
+            *state = later.map(|later| (held.why, later));
             continue;
         }
         *state = Some((held.why, held.state));

@@ -398,6 +398,9 @@ impl Plan {
                 }
             }
             (Write::Incoming { incoming, run, .. }, Some(slot)) => {
+                if run.as_ref().is_some_and(|run| run.is_overtaken(store.collecting.stamp())) {
+                    return Fate::Refused(StoreError::Overtaken.to_string());
+                }
                 match receive(store, clock, now, slot, incoming, &mut self.quarantined) {
                     Ok(state) => (slot, Some(state), Origin::Session, run),
                     Err(fate) => return fate,

@@ -12,12 +12,13 @@ const NOW: Millis = 1_000_000_000_000;
 struct Store {
     life: Life,
     stamp: Stamp,
+    undone: u64,
     at: Vec<BTreeSet<(u64, Stamp)>>,
 }
 
 impl Store {
     fn new(actor: u64) -> Store {
-        Store { life: Life { actor, nonce: actor * 10 }, stamp: Stamp(0), at: vec![BTreeSet::new()] }
+        Store { life: Life { actor, nonce: actor * 10 }, stamp: Stamp(0), undone: 0, at: vec![BTreeSet::new()] }
     }
 
     fn commit(&self) -> u64 {
@@ -35,6 +36,14 @@ impl Store {
         self.at.push(next);
     }
 
+    /// Holds again what it held at an earlier commit, and what it wrote itself.
+    fn undo(&mut self, to: usize) {
+        let own = self.now().iter().filter(|(by, _)| *by == self.life.actor);
+        let next = self.at[to].iter().chain(own).copied().collect();
+        self.at.push(next);
+        self.undone = self.commit();
+    }
+
     fn take(&mut self, writes: &BTreeSet<(u64, Stamp)>) {
         let next: BTreeSet<_> = self.now().union(writes).copied().collect();
         self.stamp = next.iter().map(|(_, stamp)| *stamp).fold(self.stamp, Stamp::max);
@@ -45,7 +54,8 @@ impl Store {
 
     fn seat(&self, cut: u64, stamp: Stamp) -> Seat {
         let peer = [self.life.actor as u8; 32];
-        Seat { peer, life: self.life, cut, commit: self.commit(), stamp, time: NOW, ..Seat::default() }
+        let (life, commit, undone) = (self.life, self.commit(), self.undone);
+        Seat { peer, life, cut, commit, undone, stamp, time: NOW, ..Seat::default() }
     }
 }
 
@@ -87,7 +97,7 @@ fn members(n: usize) -> Vec<(PeerKey, Member)> {
 fn found(stores: &[Store], receipts: &[Receipt], members: &[(PeerKey, Member)], now: Millis) -> Found {
     let me = &stores[0];
     let (life, commit, stamp) = (me.life, me.commit(), me.stamp);
-    find(&Known { me: [1; 32], life, commit, stamp, members, receipts, now, grace: 0 })
+    find(&Known { me: [1; 32], life, commit, stamp, undone: me.undone, members, receipts, now, grace: 0 })
 }
 
 proptest! {
@@ -104,7 +114,10 @@ proptest! {
         let mut receipts = Vec::new();
         for (nth, (a, b, writes, meanwhile, known)) in steps.into_iter().enumerate() {
             let (a, b, stamp) = (a % n, b % n, Stamp(10 * (nth as u64 + 1)));
-            if writes || a == b {
+            if known == 3 && meanwhile && !writes {
+                let to = (nth * 7) % stores[a].at.len();
+                stores[a].undo(to);
+            } else if writes || a == b {
                 // A store's stamps rise, also where its clock is behind.
                 let stamp = stamp.max(Stamp(stores[a].stamp.0 + 1));
                 stores[a].write(stamp);
@@ -201,6 +214,7 @@ fn the_grace_time_comes_before_all_else() {
         life: me.life,
         commit: me.commit(),
         stamp: me.stamp,
+        undone: 0,
         members: &[],
         receipts: &[],
         now: NOW,

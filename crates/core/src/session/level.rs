@@ -32,8 +32,17 @@ const REFUSED_THERE: &str = "the peer does not collect tombstones up to where th
 pub struct Behind {
     /// Which.
     pub side: Side,
-    /// Up to where the other has collected, if it is ours that is behind.
+    /// Up to where the other has collected, and who had passed that; if it is ours that is behind.
     pub horizon: Horizon,
+}
+
+/// A responder whose horizon is another: whom a side catches up with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Other {
+    /// Its life.
+    pub actor: u64,
+    /// The commit at which it last put back what a run had changed.
+    pub undone: u64,
 }
 
 impl Opener {
@@ -44,6 +53,10 @@ impl Opener {
             return self.begin_after_meeting();
         };
         let mine = self.outcome.cut_mine.horizon;
+        // Whoever only takes gives nothing that was deleted.
+        if self.options.catching_up && mine < theirs.stamp && !direction.writes(Side::Theirs) {
+            return self.begin_after_meeting();
+        }
         if theirs.stamp == mine {
             return Err(SessionError::Unexpected("a horizon that does not differ"));
         }

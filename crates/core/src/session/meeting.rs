@@ -6,7 +6,7 @@
 use super::opener::{Opener, Purpose};
 use super::responder::{Responder, Stage, Work};
 use super::rounds::Phase;
-use super::{Intent, SessionError, Verdict};
+use super::{Intent, Other, SessionError, Verdict};
 use crate::bounds::REQUESTS_MAX;
 use crate::life::{Life, SIGHTINGS_MAX, Sighting};
 use crate::message::{Accept, Message, Met, Open, Recognised, Rights};
@@ -31,6 +31,8 @@ impl Opener {
             return Err(SessionError::Unexpected("a second acceptance"));
         }
         self.meet_witness(&accept)?;
+        let other = Other { actor: accept.life.actor, undone: accept.more.undone };
+        self.outcome.other = accept.more.horizon.as_ref().map(|_| other);
         let apart = accept.root != self.outcome.root_mine || accept.more.horizon.is_some();
         let moves = matches!(self.options.intent, Intent::Repair(_)) && apart;
         if !moves {

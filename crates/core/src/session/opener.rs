@@ -135,7 +135,7 @@ pub(super) enum Purpose {
 impl Opener {
     /// Starts a session; drain [`Opener::poll`] at once.
     pub fn new(definition: Arc<Definition>, keys: Arc<Keys>, life: Life, options: Options, now: Millis) -> Opener {
-        let empty = Cut { commit: 0, stamp: Stamp::default(), horizon: Stamp::default(), roots: Vec::new() };
+        let empty = Cut { commit: 0, stamp: Stamp::default(), horizon: Stamp::default(), undone: 0, roots: Vec::new() };
         // A collection that the dataset has not got is nothing to compare; the peer would refuse it.
         let scope = Scope::new(&definition, &options.scope).unwrap_or_default();
         let mut opener = Opener {
@@ -184,6 +184,7 @@ impl Opener {
                 members_differ: false,
                 raised: false,
                 behind: None,
+                other: None,
                 receipt: None,
             },
             last_sent: None,

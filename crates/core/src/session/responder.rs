@@ -344,8 +344,9 @@ impl Responder {
         let (life, commit, only) = (self.life, cut.commit, scope.only());
         let met = if root == open.root && horizon.is_none() { None } else { self.doubt(&open, &met) };
         self.meet_opener(&open, life, commit);
+        let undone = if horizon.is_some() { cut.undone } else { 0 };
         let word = if root == open.root { self.give_word(&scope, &cut, root) } else { None };
-        let more = AcceptMore { word, members: open.more.members != hint(&self.definition, &cut), horizon };
+        let more = AcceptMore { word, members: open.more.members != hint(&self.definition, &cut), horizon, undone };
         self.send(Message::Accept(Accept { rights, root, commit, life, met, more }));
         self.scope = Some(scope);
         self.cut = Some(cut.clone());

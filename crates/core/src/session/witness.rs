@@ -81,7 +81,8 @@ impl Opener {
     pub(super) fn heard_word(&mut self, commit: u64, root: Summary, word: Option<&Word>) -> Result<(), SessionError> {
         let (Some(witness), Some(word)) = (self.signing.witness.clone(), word) else { return Ok(()) };
         let signature = signature(&word.signature)?;
-        self.signing.responder = Seat { commit, stamp: word.stamp, root, time: word.time, ..self.signing.responder };
+        let Word { undone, stamp, time, .. } = *word;
+        self.signing.responder = Seat { commit, undone, stamp, root, time, ..self.signing.responder };
         let statement = self.signing.draft(&self.definition, &self.scope).responder_statement();
         if !witness.holds(&witness.peer(), &statement, &signature) {
             return Err(SessionError::Unexpected("roots with a signature that does not hold"));
@@ -95,7 +96,8 @@ impl Opener {
         let root = self.outcome.root_mine;
         // The stamp is that of the cut: what was written since need not have been compared.
         let stamp = self.outcome.cut_mine.stamp;
-        self.signing.opener = Seat { commit: cut.commit, stamp, root, ..self.signing.opener };
+        let (commit, undone) = (cut.commit, cut.undone);
+        self.signing.opener = Seat { commit, undone, stamp, root, ..self.signing.opener };
         self.signing.stood = true;
     }
 
@@ -112,11 +114,11 @@ impl Opener {
         let mut receipt = Receipt { verdict, tally, ..self.signing.draft(&self.definition, &self.scope) };
         let signature = witness.sign(&receipt.opener_statement());
         receipt.signatures.0 = signature;
-        let Seat { commit, stamp, root, time, .. } = receipt.opener;
+        let Seat { commit, undone, stamp, root, time, .. } = receipt.opener;
         let root = (root != receipt.responder.root).then_some(root);
         self.outcome.receipt = Some(Box::new(receipt));
         let tally = (tally.differences, tally.left, tally.to_opener, tally.to_responder);
-        Some(Closing { commit, stamp, root, tally, time, signature: Blob(signature.to_vec()) })
+        Some(Closing { commit, undone, stamp, root, tally, time, signature: Blob(signature.to_vec()) })
     }
 }
 
@@ -147,10 +149,11 @@ impl Responder {
     pub(super) fn give_word(&mut self, scope: &Scope, cut: &Cut, root: Summary) -> Option<Word> {
         let witness = self.signing.witness.clone()?;
         let (stamp, time) = (self.cut.as_ref().unwrap_or(cut).stamp, witness.now());
-        self.signing.responder = Seat { commit: cut.commit, stamp, root, time, ..self.signing.responder };
+        let (commit, undone) = (cut.commit, cut.undone);
+        self.signing.responder = Seat { commit, undone, stamp, root, time, ..self.signing.responder };
         let signature = witness.sign(&self.signing.draft(&self.definition, scope).responder_statement());
         self.signing.word = Some(signature);
-        Some(Word { stamp, time, signature: Blob(signature.to_vec()) })
+        Some(Word { undone, stamp, time, signature: Blob(signature.to_vec()) })
     }
 
     /// Puts the receipt together from what was told last and what the opener has signed.
@@ -163,9 +166,9 @@ impl Responder {
         let (Some(verdict), Some(_)) = (verdict, self.signing.word) else {
             return Err(SessionError::Unexpected("a receipt of what was not told"));
         };
-        let Closing { commit, stamp, root, time, .. } = closing.clone();
+        let Closing { commit, undone, stamp, root, time, .. } = closing.clone();
         let root = root.unwrap_or(self.signing.responder.root);
-        self.signing.opener = Seat { commit, stamp, root, time, ..self.signing.opener };
+        self.signing.opener = Seat { commit, undone, stamp, root, time, ..self.signing.opener };
         let (differences, left, to_opener, to_responder) = closing.tally;
         let tally = Tally { differences, left, to_opener, to_responder };
         let mut receipt = Receipt { verdict, tally, ..self.signing.draft(&self.definition, scope) };

@@ -34,7 +34,9 @@ impl Side for InRun {
     fn introduce(&self) -> Result<Cut, StoreError> {
         // Records are to move: what is due leaves quarantine first, and can be undone like what the run brings.
         self.store.release_in(Release::Due, Some(&self.writing))?;
-        Side::introduce(&self.store)
+        let cut = Side::introduce(&self.store)?;
+        self.writing.begin(cut.horizon);
+        Ok(cut)
     }
 
     fn meet(&self, actor: Actor, now: Sighting, sure: bool) -> Result<Vec<Sighting>, StoreError> {
@@ -109,6 +111,9 @@ impl Side for InRun {
         durability: Durability,
     ) -> Result<Applied, StoreError> {
         self.store.inner.journal.admits()?;
+        if self.writing.is_overtaken(self.store.cut().horizon) {
+            return Err(StoreError::Overtaken);
+        }
         self.store.apply_in(collection, batch, durability, Some(&self.writing))
     }
 

@@ -62,6 +62,7 @@ pub(in crate::store::embedded) fn horizon_value(kept: &Kept) -> Vec<u8> {
         value.extend_from_slice(&passed.met.nonce.to_be_bytes());
         put_varint(&mut value, passed.met.commit);
         put_varint(&mut value, passed.everywhere);
+        put_varint(&mut value, passed.undone);
     }
     value
 }
@@ -81,7 +82,8 @@ pub(in crate::store::embedded) fn read_horizon(value: &[u8]) -> Result<Kept, Sto
             let (actor, nonce) = (reader.u64()?, reader.u64()?);
             let commit = reader.varint("commit of a store", u64::MAX)?;
             let everywhere = reader.varint("commit of a store", u64::MAX)?;
-            passed.push(Passed { actor, met: Sighting { nonce, commit }, everywhere });
+            let undone = reader.varint("commit of a store", u64::MAX)?;
+            passed.push(Passed { actor, met: Sighting { nonce, commit }, everywhere, undone });
         }
         reader.end()?;
         Ok(Kept { horizon: Horizon { stamp, passed }, all })
@@ -111,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_horizon_comes_back() {
-        let passed = Passed { actor: 1, met: Sighting { nonce: 2, commit: 300 }, everywhere: 200 };
+        let passed = Passed { actor: 1, met: Sighting { nonce: 2, commit: 300 }, everywhere: 200, undone: 100 };
         let kept = Kept { horizon: Horizon { stamp: Stamp(9), passed: vec![passed; 3] }, all: true };
         let value = horizon_value(&kept);
         assert_eq!(read_horizon(&value).expect("a horizon"), kept);

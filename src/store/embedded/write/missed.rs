@@ -1,11 +1,11 @@
 //! What becomes of tombstones at a horizon, and of what a store holds that missed one. Nothing is written here.
 
-use reknit_core::{Clock, Keeps, Millis, Sibling, Stamp, State};
+use reknit_core::{Clock, Keeps, Millis, Stamp, State};
 
 use super::arriving::anew;
 use super::{Fate, Slot};
 use crate::store::embedded::Inner;
-use crate::store::embedded::collecting::dead;
+use crate::store::embedded::collecting::{dead, parted};
 use crate::store::embedded::quarantine::{self, Why};
 use crate::store::{Missed, Stands};
 
@@ -27,31 +27,35 @@ pub(super) fn catch_up(
     (missed, base, horizon): (Missed, Option<u64>, Stamp),
     quarantined: &mut quarantine::Gathered,
 ) -> Result<Option<State>, Fate> {
-    let state = slot.now.as_ref().ok_or(Fate::Kept)?;
-    if state.versions().iter().all(|sibling| sibling.version.stamp > horizon) {
-        return Err(Fate::Kept);
-    }
+    // Whoever has collected as far meanwhile has nothing to catch up with.
+    let behind = store.collecting.stamp() < horizon;
+    let state = slot.now.as_ref().filter(|_| behind).ok_or(Fate::Kept)?;
+    let (old, later) = parted(state, horizon);
+    let Some(old) = old else { return Err(Fate::Kept) };
     let unchanged = base.is_some_and(|cut| slot.before_commit > 0 && slot.before_commit <= cut);
+    // What others wrote and this store was given since, without a receipt, may have been deleted meanwhile too.
+    let foreign = old.versions().iter().any(|sibling| sibling.version.actor != store.lives.actor());
+    let all = store.definition.keeps(slot.collection) == Keeps::All;
     match (missed.stands, dead(state)) {
-        // It goes when the horizon is raised.
-        (Stands::Alone, Some(_)) => Err(Fate::Kept),
-        // The other side has something older, and would not store a tombstone from before its horizon.
+        // It goes when the horizon is raised, unless it was written since the other side was seen last.
+        (Stands::Alone, Some(_)) if base.is_none() || unchanged => Err(Fate::Kept),
+        // The other side has something older, or would not store a tombstone from before its horizon.
         (_, Some(_)) => Ok(Some(anew(store, clock, now, slot, state))),
-        (Stands::Alone, None) if unchanged => Ok(None),
-        (Stands::Alone, None) if base.is_none() => {
-            let held = state.clone();
-            store
-                .quarantine
-                .take(quarantined, slot.collection, &slot.key, (Why::Stray, held))
-                .map_err(Fate::Refused)?;
-            Ok(None)
-        }
-        // What it has besides, the other side had too at the last receipt.
-        (Stands::Beside, None) if unchanged && store.definition.keeps(slot.collection) == Keeps::All => {
-            let later = |sibling: &&Sibling| sibling.version.stamp > horizon;
-            let dots: Vec<_> = state.versions().iter().filter(later).map(|sibling| sibling.version.dot()).collect();
-            Ok(state.only(&dots))
-        }
+        (Stands::Alone, None) if unchanged => Ok(later),
+        (Stands::Beside, None) if unchanged && all => Ok(later),
+        (Stands::Alone, None) if base.is_none() || foreign => apart(store, slot, (old, later), quarantined),
+        (Stands::Beside, None) if (base.is_none() || foreign) && all => apart(store, slot, (old, later), quarantined),
         _ => Err(Fate::Kept),
     }
+}
+
+/// Sets the versions apart of which no receipt tells whether they were deleted.
+fn apart(
+    store: &Inner,
+    slot: &Slot,
+    (old, later): (State, Option<State>),
+    quarantined: &mut quarantine::Gathered,
+) -> Result<Option<State>, Fate> {
+    store.quarantine.take(quarantined, slot.collection, &slot.key, (Why::Stray, old)).map_err(Fate::Refused)?;
+    Ok(later)
 }

@@ -7,7 +7,7 @@ use crate::dataset::Profile;
 use crate::difference::Side;
 use crate::life::Sighting;
 use crate::message::Rights;
-use crate::session::{Behind, Direction, Intent, Options, Outcome, Verdict};
+use crate::session::{Behind, Direction, Intent, Options, Other, Outcome, Verdict};
 use crate::stamp::Stamp;
 
 const BOTH: Intent = Intent::Repair(Direction::Both);
@@ -28,8 +28,12 @@ fn repaired(a: &mut Model, b: &mut Model, intent: Intent) -> Outcome {
 /// A horizon beyond all that is there, which vouches for these.
 fn horizon(passed: &[&Model]) -> Horizon {
     let met = |model: &Model| Sighting { nonce: model.life.nonce, commit: model.commit() };
-    let passed =
-        passed.iter().map(|model| Passed { actor: model.life.actor, met: met(model), everywhere: model.commit() });
+    let passed = passed.iter().map(|model| Passed {
+        actor: model.life.actor,
+        met: met(model),
+        everywhere: model.commit(),
+        undone: 0,
+    });
     Horizon { stamp: Stamp::at(2_000_000), passed: passed.collect() }
 }
 
@@ -57,11 +61,15 @@ fn whoever_has_not_passed_a_horizon_gives_nothing() {
     for opens in [true, false] {
         let (mut a, mut b) = met();
         a.collect(horizon(&[&a]));
+        a.undone = 7;
         b.write(&100u16.to_be_bytes(), Some(vec![7]));
         let first = if opens { repaired(&mut a, &mut b, BOTH) } else { repaired(&mut b, &mut a, BOTH) };
-        let (side, told) = if opens { (Side::Theirs, Horizon::default()) } else { (Side::Mine, a.horizon.clone()) };
+        let (side, told, other) = match opens {
+            true => (Side::Theirs, Horizon::default(), Other { actor: 2, undone: 0 }),
+            false => (Side::Mine, a.horizon.clone(), Other { actor: 1, undone: 7 }),
+        };
         assert_eq!(first.verdict, Verdict::Undetermined);
-        assert_eq!(first.behind, Some(Behind { side, horizon: told }));
+        assert_eq!((first.behind, first.other), (Some(Behind { side, horizon: told }), Some(other)));
         assert_eq!((a.records().len(), b.records().len(), b.horizon.stamp), (210, 300, Stamp(0)));
     }
 }

@@ -44,6 +44,8 @@ pub(super) struct Model {
     pub(super) openings: BTreeMap<u64, u64>,
     /// Up to where it has collected.
     pub(super) horizon: Horizon,
+    /// When it last put back what a run had changed.
+    pub(super) undone: u64,
 }
 
 impl Model {
@@ -69,6 +71,7 @@ impl Model {
             met: BTreeMap::new(),
             openings: BTreeMap::new(),
             horizon: Horizon::default(),
+            undone: 0,
         }
     }
 
@@ -228,7 +231,13 @@ impl Model {
 
     fn cut(&self) -> Cut {
         let root = self.keys.build(Range::ALL, &self.within(Range::ALL), &mut |_, _| {});
-        Cut { commit: self.commit, stamp: self.clock.last(), horizon: self.horizon.stamp, roots: vec![root] }
+        Cut {
+            commit: self.commit,
+            stamp: self.clock.last(),
+            horizon: self.horizon.stamp,
+            undone: self.undone,
+            roots: vec![root],
+        }
     }
 
     pub(super) fn answer(&mut self, query: Query) -> Answer {
@@ -272,7 +281,7 @@ impl Model {
             Query::Raise(horizon) => {
                 let own = horizon.of(self.life.actor);
                 let known = |met: Sighting| self.openings.contains_key(&met.nonce) && met.commit <= self.commit;
-                if !own.is_some_and(|own| known(own.met)) {
+                if !own.into_iter().any(|own| known(own.met)) {
                     return Answer::Raised(Raising::Behind);
                 }
                 self.collect(horizon);

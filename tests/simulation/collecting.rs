@@ -1,0 +1,278 @@
+//! Tombstones that are collected, and peers that missed it: what a home and a node do about them, over pretended peers.
+
+use reknit::core::collect::{self, Horizon, Known};
+use reknit::core::difference::Side as Which;
+use reknit::core::journal::{RunHeader, RunKind};
+use reknit::core::life::Sighting;
+use reknit::core::members::Member;
+use reknit::core::message::Life;
+use reknit::core::query::Raising;
+use reknit::core::receipt::{PeerKey, Receipt, Seat, Signature, Witness};
+use reknit::core::session::{Behind, Direction, Intent, Options, Verdict};
+use reknit::store::{Base, Missed, Quarantined, Side, StoreError};
+
+use crate::oracle::Cause;
+use crate::session::Session;
+use crate::tally::Where;
+use crate::world::World;
+
+/// Receipts that a peer keeps.
+const RECEIPTS_MAX: usize = 200;
+/// Keys that are caught up with in one commit.
+const BATCH: usize = 20;
+
+/// The key of a peer.
+pub(crate) fn key_of(peer: usize) -> PeerKey {
+    [peer as u8 + 1; 32]
+}
+
+/// Signs for one peer in a session with another.
+pub(crate) struct Signer {
+    pub(crate) me: PeerKey,
+    pub(crate) peer: PeerKey,
+    pub(crate) now: u64,
+}
+
+fn signed(by: &PeerKey, statement: &[u8]) -> Signature {
+    let mut signature = [0; 64];
+    blake3::Hasher::new_keyed(by).update(statement).finalize_xof().fill(&mut signature);
+    signature
+}
+
+impl Witness for Signer {
+    fn me(&self) -> PeerKey {
+        self.me
+    }
+
+    fn peer(&self) -> PeerKey {
+        self.peer
+    }
+
+    fn now(&self) -> u64 {
+        self.now
+    }
+
+    fn sign(&self, statement: &[u8]) -> Signature {
+        signed(&self.me, statement)
+    }
+
+    fn holds(&self, peer: &PeerKey, statement: &[u8], signature: &Signature) -> bool {
+        signed(peer, statement) == *signature
+    }
+}
+
+impl World {
+    /// A home keeps a receipt, whatever becomes of the store.
+    pub(crate) fn keep_receipt(&mut self, peer: usize, receipt: Receipt) {
+        self.tally.note("receipt");
+        self.lapsed.remove(&peer);
+        let receipts = &mut self.peers[peer].receipts;
+        receipts.push(receipt);
+        receipts.drain(..receipts.len().saturating_sub(RECEIPTS_MAX));
+    }
+
+    /// A peer collects as far as the receipts show that it knows: its own, and of others those that were handed on.
+    pub(crate) fn collect(&mut self, peer: usize) {
+        if self.draw.below(self.shape.lapses) == 0 {
+            let lapsed = self.draw.below(self.peers.len());
+            self.lapsed.insert(lapsed);
+        }
+        let store = self.store(peer);
+        let mut receipts = self.peers[peer].receipts.clone();
+        for other in 0..self.peers.len() {
+            let all = self.peers[other].receipts.clone();
+            receipts.extend(all.into_iter().filter(|_| other != peer && self.draw.below(3) > 0));
+        }
+        let definition = store.definition().clone();
+        let (info, cut) = (store.describe(), store.cut());
+        let recalled = |seat: &Seat| {
+            let met = Sighting { nonce: seat.life.nonce, commit: seat.commit };
+            Ok::<_, StoreError>(seat.life.actor != info.actor.0 || store.recalls(met)?)
+        };
+        receipts.retain(|receipt| collect::counts(receipt, &definition));
+        let mut standing = Vec::new();
+        for receipt in receipts {
+            let stands = recalled(&receipt.opener).and_then(|opener| Ok(opener && recalled(&receipt.responder)?));
+            let Some(stands) = self.raised(peer, stands, Where::Collecting) else { return };
+            standing.extend(stands.then_some(receipt));
+        }
+        let mut receipts = standing;
+        // As few as make no seed slow.
+        receipts.drain(..receipts.len().saturating_sub(60));
+        let members: Vec<(PeerKey, Member)> = (0..self.peers.len() - self.shape.guests)
+            .map(|member| {
+                let lease = if self.lapsed.contains(&member) { 0 } else { u64::MAX / 2 };
+                (key_of(member), Member { name: String::new(), since: 0, lease })
+            })
+            .collect();
+        let (life, now) = (Life { actor: info.actor.0, nonce: info.nonce }, self.told(peer));
+        let known = Known {
+            me: key_of(peer),
+            life,
+            commit: cut.commit,
+            stamp: cut.stamp,
+            undone: cut.undone,
+            members: &members,
+            receipts: &receipts,
+            now,
+            grace: self.shape.grace,
+        };
+        let found = collect::find(&known);
+        let (before, lapsed) =
+            (store.horizon().stamp, found.standings.iter().filter(|standing| standing.lapsed).count());
+        let raised = store.raise(&found.horizon, false);
+        let Some(raised) = self.raised(peer, raised, Where::Collecting) else { return };
+        assert_eq!(raised, Raising::Raised, "a collector vouches for itself");
+        if self.store(peer).horizon().stamp > before {
+            self.tally.note("gc");
+            self.tally.add("gc without a member that lapsed", u64::from(lapsed > 0));
+        } else {
+            self.tally.note("gc: nothing to collect");
+        }
+    }
+
+    /// What came of raising a horizon; nothing if the process died of it.
+    fn raised<T>(&mut self, peer: usize, done: Result<T, StoreError>, doing: Where) -> Option<T> {
+        self.observe(peer, Cause::Collect);
+        let at = &mut self.peers[peer];
+        at.horizon = at.store.as_ref().map_or(at.horizon, |store| store.horizon().stamp);
+        if self.peers[peer].disk.died().is_some() {
+            self.crash(peer, doing);
+            return None;
+        }
+        Some(done.unwrap_or_else(|error| panic!("{doing:?} at peer {peer}: {error}")))
+    }
+
+    /// What went while a peer caught up with another had been deleted there, or is set apart.
+    fn gone_rightly(&mut self, peer: usize, other: usize) {
+        let quarantined = self.store(peer).quarantined(None, usize::MAX).expect("read");
+        for id in std::mem::take(&mut self.oracle.removed) {
+            // A crash may have taken that it went.
+            let there = self.oracle.is_held(&self.peers[peer].held, id);
+            if there || self.oracle.is_explained(id, &self.peers[other].lineage) {
+                continue;
+            }
+            let (collection, key) = self.oracle.place(id);
+            let is_it = |held: &Quarantined| held.collection == collection && held.key == key;
+            let apart = quarantined.iter().any(|held| is_it(held) && self.oracle.covers(&held.state, id));
+            let rightly = apart || !self.oracle.is_promised(id);
+            let held = quarantined.iter().find(|held| is_it(held));
+            assert!(rightly, "I1: {} went while peer {peer} caught up with {other}: {held:?}", self.oracle.shown(id));
+            self.oracle.let_go(id);
+        }
+    }
+
+    /// A peer that caught up with another knows of collected deletions what that one does.
+    fn takes_over(&mut self, peer: usize, other: usize) {
+        let theirs = self.peers[other].lineage.clone();
+        let before = std::mem::replace(&mut self.peers[peer].lineage, theirs);
+        for id in before.difference(&self.peers[other].lineage) {
+            self.oracle.let_go(*id);
+        }
+    }
+
+    /// What a node does once a session has found a side behind.
+    pub(crate) fn catch_up_after(&mut self, session: &Session, behind: &Behind) {
+        let [a, b] = [&session.halves[0], &session.halves[1]].map(|half| half.peer);
+        let (lower, other) = if behind.side == Which::Mine { (a, b) } else { (b, a) };
+        self.tally.note("session: a side was behind");
+        // Whoever answers has to be told its horizon by whom it opens to.
+        let horizon = match behind.side {
+            Which::Mine => behind.horizon.clone(),
+            Which::Theirs => self.store(other).horizon(),
+        };
+        // First it takes all that the other has.
+        let pull = self.session_options(Intent::Repair(Direction::To(Which::Mine)));
+        let options = Options { catching_up: true, receipt: false, ..pull };
+        if self.begin(lower, other, options)
+            && let Some(looking) = self.sessions.last_mut()
+        {
+            looking.catches_up = Some(horizon);
+        }
+    }
+
+    /// The side that is behind has all that the other had: it looks at what differs still.
+    pub(crate) fn look_after(&mut self, session: &Session, horizon: &Horizon) {
+        let told = session.outcome.as_ref().map(|outcome| outcome.verdict);
+        if !matches!(told, Some(Verdict::InSync | Verdict::Converged | Verdict::Differs)) {
+            return self.tally.note("catching up: could not take all");
+        }
+        let options = self.session_options(Intent::Diff);
+        if self.begin(session.halves[0].peer, session.halves[1].peer, options)
+            && let Some(looking) = self.sessions.last_mut()
+        {
+            looking.catches_up = Some(horizon.clone());
+        }
+    }
+
+    /// The side that is behind has looked at what differs.
+    pub(crate) fn catch_up(&mut self, session: &Session, horizon: &Horizon) {
+        let Some(outcome) = &session.outcome else { return };
+        if !matches!(outcome.verdict, Verdict::InSync | Verdict::Converged | Verdict::Differs) {
+            return self.tally.note("catching up: could not be compared");
+        }
+        let (peer, other) = (session.halves[0].peer, session.halves[1].peer);
+        if self.peers[peer].horizon >= horizon.stamp {
+            return self.tally.note("catching up: it has collected itself");
+        }
+        let store = self.store(peer);
+        let still = session.found.iter().all(|difference| Missed::of(difference).is_none() || difference.stable);
+        let Some(with) = outcome.other.filter(|_| still) else {
+            return self.tally.note("catching up: somebody wrote meanwhile");
+        };
+        let missed: Vec<Missed> = session.found.iter().filter_map(Missed::of).collect();
+        let me = (&key_of(peer), store.actor());
+        let bases = Base::all(&self.peers[peer].receipts, store.definition(), (me.0, me.1.0), (horizon, with));
+        let cuts: Vec<u64> = bases.iter().flat_map(|base| [base.met.commit, base.cut]).collect();
+        self.event(&cuts, || format!("peer {peer} catches up with {with:?} of {horizon:?} by {bases:?}"));
+        let header = RunHeader {
+            kind: RunKind::CatchUp,
+            peer: format!("peer {other}"),
+            opener: true,
+            policy: String::new(),
+            started: 0,
+        };
+        let run = match store.in_run(header) {
+            Ok(run) => run.expect("a store keeps a journal"),
+            Err(error) => return self.refused_run(&error),
+        };
+        let keys: Vec<_> = missed.iter().map(|missed| (missed.collection, missed.key.clone())).collect();
+        let mut missed = missed.into_iter().peekable();
+        while missed.peek().is_some() {
+            let some = missed.by_ref().take(BATCH).collect();
+            let caught = run.catch_up(some, &bases, horizon.stamp);
+            if let Err(error) = &caught
+                && self.peers[peer].disk.died().is_none()
+            {
+                return self.refused_run(error);
+            }
+            let caught = self.raised(peer, caught, Where::Collecting);
+            self.gone_rightly(peer, other);
+            let Some(caught) = caught else { return };
+            self.tally.add("caught up: removed", caught.removed);
+            self.tally.add("caught up: kept", caught.kept);
+            self.tally.add("caught up: strays", caught.strays);
+        }
+        // What it wrote since its last receipt it offers, also where it had given it to somebody without one.
+        for (collection, key) in keys {
+            let key = self.oracle.key(collection, &key);
+            self.oracle.offers_again(&self.peers[peer].held, key, me.1, horizon.stamp);
+        }
+        let raised = run.raise(horizon, true);
+        let raised = self.raised(peer, raised, Where::Collecting);
+        if self.peers[peer].horizon >= horizon.stamp {
+            self.takes_over(peer, other);
+        }
+        match raised {
+            Some(Raising::Raised) => self.tally.note("caught up"),
+            // Its clock was put back meanwhile.
+            Some(Raising::Refused) => self.tally.note("catching up: the horizon lies ahead"),
+            Some(Raising::Behind) => panic!("a store that caught up is behind"),
+            None => return,
+        }
+        let ended = run.end_run("converged");
+        if ended.is_err() && self.peers[peer].disk.died().is_some() {
+            self.crash(peer, Where::Ending);
+        }
+    }
+}
