@@ -1,6 +1,8 @@
 //! What must hold, from the history of all writes: which write had seen which, and what therefore may be gone.
 //! It knows nothing of trees, sessions or stores; states of keys are what it is told.
 
+mod gone;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::rc::Rc;
@@ -410,48 +412,6 @@ impl Oracle {
                 self.let_go(id);
             }
         }
-    }
-
-    /// Whether a deletion that was collected is why a write is gone, or is that write.
-    pub(crate) fn is_explained(&self, id: WriteId, lineage: &Lineage) -> bool {
-        let key = self.writes[id as usize].key;
-        let of_key = || lineage.iter().filter(|gone| self.writes[**gone as usize].key == key);
-        of_key().any(|gone| {
-            let state = State::single(self.writes[*gone as usize].sibling.clone());
-            *gone == id || self.covers(&state, id)
-        })
-    }
-
-    /// It may be gone from now on, and with it what it had replaced, or won over.
-    pub(crate) fn let_go(&mut self, id: WriteId) {
-        let (mut gone, mut passed) = (BTreeSet::new(), BTreeSet::new());
-        self.sees(id, &mut gone, &mut passed);
-        let state = State::single(self.writes[id as usize].sibling.clone());
-        let of_key = &self.of_key[self.writes[id as usize].key as usize];
-        gone.extend(of_key.iter().filter(|other| self.covers(&state, **other)));
-        gone.union(&passed).for_each(|id| self.writes[*id as usize].forgiven = true);
-    }
-
-    /// A peer that was away offers what it wrote itself up to a horizon.
-    pub(crate) fn offers_again(&mut self, held: &Held, key: KeyId, own: Actor, horizon: Stamp) {
-        for sibling in held.states.get(&key).into_iter().flat_map(|state| state.versions()) {
-            if sibling.version.actor == own && sibling.version.stamp <= horizon {
-                self.revived.insert(self.id(sibling));
-            }
-        }
-    }
-
-    /// The deletions among what a peer held that are gone since, up to a horizon.
-    pub(crate) fn collected_between(&self, before: &Held, after: &Held, horizon: Stamp) -> Vec<WriteId> {
-        let gone = before.states.iter().filter(|(key, _)| !after.states.contains_key(key));
-        let dead = gone.filter(|(_, state)| is_dead(state, horizon));
-        dead.flat_map(|(_, state)| state.versions()).map(|sibling| self.id(sibling)).collect()
-    }
-
-    /// The key of a write.
-    pub(crate) fn place(&self, id: WriteId) -> (CollectionId, &[u8]) {
-        let (collection, key) = &self.keys[self.writes[id as usize].key as usize];
-        (*collection, key)
     }
 
     /// Whether a peer holds a write, or what rightly came in its place.
