@@ -11,7 +11,7 @@ use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::life::{Life, Sighting};
 use crate::range::{Position, Range};
-use crate::record::{Dot, Record, Version};
+use crate::record::{Dot, Record, State, Version};
 use crate::sketch::{Element, Sketch};
 use crate::stamp::{Millis, Stamp};
 use crate::tree::Summary;
@@ -183,6 +183,8 @@ pub enum Replacement {
     Delete,
     /// This value.
     Take(Vec<u8>, Option<Millis>),
+    /// What readers see of this state, which another store holds.
+    Shown(State),
 }
 
 /// Whether a store is the life that a peer met.

@@ -8,7 +8,7 @@ use super::opener::Opener;
 use crate::dataset::Profile;
 use crate::difference::{Difference, Kind, Side};
 use crate::query::{Item, Overwrite, Replacement};
-use crate::record::{Actor, Content, Record, Sibling, State, Version};
+use crate::record::{Actor, Content, Keeps, Record, Sibling, State, Version};
 use crate::stamp::Stamp;
 
 impl Opener {
@@ -24,8 +24,13 @@ impl Opener {
             self.mirror_content(mirrored, difference, mine, theirs);
             return true;
         }
+        let made = mine.is_some_and(|item| self.transfers.is_own(item.commit));
         let wins = match difference.kind {
-            Kind::Only(side) | Kind::Newer(side) | Kind::Concurrent(side) => side == mirrored,
+            // The session wrote it a round before: it is on its way to the other side.
+            Kind::Newer(Side::Mine) if made => false,
+            Kind::Only(side) | Kind::Newer(side) => side == mirrored,
+            // Where all versions are kept, neither wins.
+            Kind::Concurrent(side) => side == mirrored || self.definition.keeps(difference.collection) == Keeps::All,
             // The same content needs no new version; bare content has no order, so the source always wins.
             Kind::Versions(_) => false,
             Kind::Content => true,
@@ -33,7 +38,8 @@ impl Opener {
         if !wins {
             return false;
         }
-        let live = |item: Option<&Item>| item.is_some_and(|i| i.versions.first().is_some_and(|v| v.content.is_some()));
+        // Which of several versions readers see is for the store to say.
+        let live = |item: Option<&Item>| item.is_some_and(|i| i.versions.iter().any(|v| v.content.is_some()));
         let short = |item: Option<&Item>| item.and_then(|i| i.digest).map(|digest| digest.short());
         let source = if mirrored == Side::Mine { theirs } else { mine };
         let (collection, key) = (difference.collection, difference.key.clone());

@@ -181,6 +181,7 @@ impl Opener {
     fn look(&mut self, rechecked: bool) {
         self.counts.rounds += 1;
         let early = !self.transfers.idle();
+        self.transfers.forget_taking();
         self.signing.look_again();
         self.phase = Phase::Looking(Look { rechecked, early, ..Look::default() });
         self.ask(Query::Cut, Purpose::CutBefore);

@@ -13,7 +13,7 @@ use crate::dataset::{CollectionId, Profile};
 use crate::message::{Message, Transfer, Want, Written};
 use crate::query::{Applied, Guard, Incoming, Overwrite, Query, Replacement, Selection};
 use crate::range::Position;
-use crate::record::{Content, Dot, Record};
+use crate::record::{Dot, Record};
 use crate::sketch::{ELEMENT_DEPTH, Element, pack_elements};
 use crate::wire;
 
@@ -121,6 +121,11 @@ impl Transfers {
             }
             None => false,
         }
+    }
+
+    /// Forgets contents that had moved before they came: their keys are compared again.
+    pub(super) fn forget_taking(&mut self) {
+        self.taking.clear();
     }
 
     /// Names a transfer of what wins over these records; which of them are wanted is told apart.
@@ -405,16 +410,12 @@ impl Opener {
 /// A record that came, to be written under a new version.
 fn take(incoming: Incoming) -> Overwrite {
     let state = incoming.record.state;
-    let content = match &state.winner().content {
-        Content::Live(value) => Replacement::Take(value.clone(), state.winner().expires),
-        Content::Tombstone => Replacement::Delete,
-    };
     let expected = match incoming.guard {
         Guard::IfShort(expected) => expected,
         Guard::Join | Guard::Bare => None,
     };
     let seen = state.versions().iter().map(|sibling| sibling.version.clone()).collect();
-    Overwrite { key: incoming.record.key, expected, content, seen }
+    Overwrite { key: incoming.record.key, expected, content: Replacement::Shown(state), seen }
 }
 
 fn add(moves: &mut Moves, applied: u64, kept: u64, moved: u64, refused: u64) {

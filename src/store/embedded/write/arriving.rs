@@ -72,6 +72,10 @@ pub(super) fn supersede(
         Replacement::Keep => held.map_or((Content::Tombstone, None), |held| (held.content.into_owned(), held.expires)),
         Replacement::Delete => (Content::Tombstone, None),
         Replacement::Take(value, expires) => (Content::Live(value), expires),
+        Replacement::Shown(state) => {
+            let shown = store.seen(slot.collection, &state);
+            (shown.content.into_owned(), shown.expires)
+        }
     };
     for version in &overwrite.seen {
         clock.observe(version.stamp, now, store.clock_bound).map_err(|too_far| Fate::Refused(too_far.to_string()))?;

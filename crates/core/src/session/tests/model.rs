@@ -362,6 +362,14 @@ impl Model {
         applied
     }
 
+    /// What readers see of a state.
+    pub(super) fn shown(&self, state: &State) -> (Content, Option<Millis>) {
+        let policy = crate::policy::named(&self.definition.collections[0].policy).expect("a policy");
+        let judged = policy.judge(state.versions());
+        let (content, expires) = judged.seen(state.versions());
+        (content.clone(), expires)
+    }
+
     fn overwrite(&mut self, overwrites: Vec<Overwrite>) -> Applied {
         let mut applied = Applied::default();
         for Overwrite { key, expected, content, seen } in overwrites {
@@ -369,18 +377,17 @@ impl Model {
                 applied.moved += 1;
                 continue;
             }
-            let own = self.records.get(&key).map(|state| state.winner().clone());
+            let own = self.records.get(&key).cloned();
             let (content, expires) = match content {
-                Replacement::Keep => {
-                    own.as_ref().map_or((Content::Tombstone, None), |o| (o.content.clone(), o.expires))
-                }
+                Replacement::Keep => own.as_ref().map_or((Content::Tombstone, None), |own| self.shown(own)),
                 Replacement::Delete => (Content::Tombstone, None),
                 Replacement::Take(value, expires) => (Content::Live(value), expires),
+                Replacement::Shown(state) => self.shown(&state),
             };
             for version in &seen {
                 let _ = self.clock.observe(version.stamp, self.now, Millis::MAX);
             }
-            let replaced = own.iter().map(|sibling| &sibling.version).chain(&seen);
+            let replaced = own.iter().flat_map(State::versions).map(|sibling| &sibling.version).chain(&seen);
             let version = Version::after(self.clock.next(self.now), Actor(self.life.actor), replaced);
             let new = State::single(Sibling { version, content, expires });
             applied.losses.add(Loss::of_states(self.records.get(&key), Some(&new)));

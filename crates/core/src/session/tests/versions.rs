@@ -1,16 +1,19 @@
 //! Sessions between replicas that keep all concurrent versions, and contents that need not travel.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
 use super::model::Model;
 use super::world::{Run, World, run};
-use super::{Drift, brute, drift, options};
+use super::{Drift, brute, drift, key, options};
 use crate::dataset::Profile;
 use crate::difference::Side;
 use crate::policy::NEWEST;
+use crate::record::Content;
 use crate::session::{Direction, Intent, Options, Planner, Verdict};
+
+const BOTH: Intent = Intent::Repair(Direction::Both);
 
 fn two(drift: &Drift, policy: &str) -> (Model, Model) {
     let (a, b) = super::two(drift, Profile::Versioned);
@@ -48,6 +51,30 @@ proptest! {
         }
         let again = run(&mut a, &mut b, all, World::quiet());
         prop_assert_eq!((again.outcome.verdict, again.outcome.counts.messages), (Verdict::InSync, 2 + 1));
+    }
+
+    #[test]
+    fn where_all_versions_are_kept_a_mirror_shows_what_the_other_side_showed(
+        drift in drift(),
+        theirs: bool,
+        ask: bool,
+        third in proptest::collection::vec((0u16..3000, proptest::option::of(0u8..4)), 0..40),
+    ) {
+        let (mut a, mut b) = two(&drift, if ask { "ask/1" } else { "keep-both/1" });
+        let (side, source) = if theirs { (Side::Theirs, &mut a) } else { (Side::Mine, &mut b) };
+        // Some keys have several versions there already.
+        let mut other = Model::new(3, Profile::Versioned, drift.position_bits).with_policy(if ask { "ask/1" } else { "keep-both/1" });
+        third.iter().for_each(|(n, value)| other.write(&key(*n), value.map(|v| vec![v, 7])));
+        run(&mut other, source, options(BOTH, &drift), World::quiet());
+        let shown = |model: &Model| {
+            let live = |(key, state)| Some((key, model.shown(state).0)).filter(|(_, content)| *content != Content::Tombstone);
+            model.records().iter().filter_map(live).map(|(key, content)| (key.clone(), content)).collect::<BTreeMap<_, _>>()
+        };
+        let before = shown(source);
+        let Run { outcome, .. } = run(&mut a, &mut b, Options { mirror: Some(side), ..options(BOTH, &drift) }, World::quiet());
+        prop_assert_eq!(outcome.verdict, Verdict::InSync, "{:?}", outcome);
+        prop_assert_eq!(a.records(), b.records());
+        prop_assert_eq!(shown(&a), before);
     }
 
     #[test]
@@ -102,4 +129,30 @@ fn a_content_that_only_seemed_the_same_travels_in_the_next_round() {
     assert_eq!((outcome.verdict, outcome.counts.rounds, whole), (Verdict::InSync, 2, 1));
     assert_eq!(a.records(), b.records());
     assert_eq!(outcome.counts.to_mine.moved, 1);
+}
+
+/// The newest version of a key may be a tombstone that readers do not see.
+#[test]
+fn a_mirror_holds_what_readers_saw_of_several_versions() {
+    for (policy, side) in [("keep-both/1", Side::Mine), ("keep-both/1", Side::Theirs), ("ask/1", Side::Mine)] {
+        let model = |actor| Model::new(actor, Profile::Versioned, 64).with_policy(policy);
+        let (mut a, mut b, mut third) = (model(1), model(2), model(3));
+        let (source, other) = if side == Side::Mine { (&mut b, &mut a) } else { (&mut a, &mut b) };
+        source.write(b"key", Some(vec![1]));
+        third.copy_from(source);
+        source.write(b"key", Some(vec![2]));
+        third.write(b"key", Some(vec![3]));
+        third.write(b"key", None);
+        run(&mut third, source, Options::new(BOTH), World::quiet());
+        other.write(b"key", Some(vec![9]));
+        let held = source.records()[&b"key"[..]].clone();
+        assert_eq!((held.versions().len(), held.is_live()), (2, false));
+        let shown = source.shown(&held);
+        assert_eq!(shown.0, Content::Live(vec![2]), "{policy} {side:?}");
+        let outcome = run(&mut a, &mut b, Options { mirror: Some(side), ..Options::new(BOTH) }, World::quiet()).outcome;
+        assert_eq!(outcome.verdict, Verdict::InSync, "{outcome:?}");
+        assert_eq!(a.records(), b.records());
+        let now = &a.records()[&b"key"[..]];
+        assert_eq!((now.versions().len(), a.shown(now)), (1, shown), "{policy} {side:?}");
+    }
 }
