@@ -26,7 +26,7 @@ pub(crate) use members::{Gc, Members, MembersCommand};
 pub(crate) use peers::{Peers, PeersCommand};
 pub(crate) use quarantine::{Quarantine, QuarantineCommand, Which};
 pub(crate) use receipts::{Receipts, ReceiptsCommand};
-pub(crate) use repair::{Apply, BrakeFlags, Repair, To};
+pub(crate) use repair::{Apply, BrakeFlags, Preferred, Repair, To};
 
 const EXAMPLES: &str = "\
 Examples:

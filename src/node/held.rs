@@ -262,6 +262,15 @@ mod tests {
             hex(&frame(FRAME_HOLD, &request)),
             "4296a473686f70a8717569633a2f2f789981a652657061697281a2546fa6546865697273cd01f406c01090931c0202c0c391a57573657273cd03e8c0"
         );
+        // What a release before did not know is told only where it is asked for.
+        let options = Options { prefer: Some(Side::Mine), ..request.options.clone() };
+        let preferring = frame(FRAME_HOLD, &HoldRequest { options: options.clone(), ..request });
+        assert_eq!(
+            hex(&preferring),
+            "4296a473686f70a8717569633a2f2f789a81a652657061697281a2546fa6546865697273cd01f406c01090931c0202c0c3a44d696e6591a57573657273cd03e8c0"
+        );
+        let back: HoldRequest = rmp_serde::from_slice(&preferring[1..]).expect("understood");
+        assert_eq!(back.options, options);
         let store = HeldStore { collections: vec!["users".into()], layout: Some(vec![1, 2]) };
         assert_eq!(hex(&frame(FRAME_TOLD, &Told::Store(store))), "4381a553746f72659291a57573657273c4020102");
         let difference = Difference {

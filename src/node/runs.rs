@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use reknit_core::difference::Side as Seen;
 use reknit_core::journal::{RunHeader, RunId, RunKind};
 use reknit_core::session::{Direction, Intent, Options};
 
@@ -69,9 +70,14 @@ fn header(options: &Options, peer: String, opener: bool) -> RunHeader {
         Intent::Repair(Direction::Both) => "both sides are written",
         _ => "one side is written",
     };
+    let preferred = match options.prefer.map(|side| (side == Seen::Mine) == opener) {
+        Some(true) => ", this one is preferred",
+        Some(false) => ", the other one is preferred",
+        None => "",
+    };
     let policy = match &options.picked {
         Some(picked) => format!("plan {}, {written}", picked.name),
-        None => written.into(),
+        None => format!("{written}{preferred}"),
     };
     RunHeader { kind, peer, opener, policy, started: 0 }
 }

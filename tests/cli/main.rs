@@ -14,6 +14,7 @@ mod journal;
 mod members;
 mod peers;
 mod plans;
+mod prefer;
 mod quarantine;
 mod receipts;
 mod records;

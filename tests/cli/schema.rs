@@ -75,6 +75,8 @@ fn every_object_that_is_printed_is_in_the_schema() {
         "diff a b --settle 0ms",
         "diff a b --settle 0ms --values",
         "repair a b --settle 0ms",
+        "repair a b --settle 0ms --prefer a",
+        "repair a b --to a --prefer a",
         "repair a b --apply",
         "check a b",
         "check a a",

@@ -21,6 +21,17 @@ pub enum Side {
     Theirs,
 }
 
+impl Side {
+    /// The other one.
+    #[must_use]
+    pub fn other(self) -> Side {
+        match self {
+            Side::Mine => Side::Theirs,
+            Side::Theirs => Side::Mine,
+        }
+    }
+}
+
 /// How a key differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Kind {
@@ -67,6 +78,8 @@ pub struct Resolution {
     pub theirs: bool,
     /// The side that becomes exactly the other.
     pub mirror: Option<Side>,
+    /// The side whose value wins where both were written apart, under a version that is new to both.
+    pub prefer: Option<Side>,
     /// What entries cover.
     pub profile: Profile,
     /// Which versions are kept.
@@ -81,6 +94,10 @@ impl Difference {
         }
         let both = how.mine && how.theirs;
         match self.kind {
+            Kind::Content if how.prefer.is_some() && how.profile == Profile::Content => {
+                (how.prefer == Some(Side::Theirs), how.prefer == Some(Side::Mine))
+            }
+            Kind::Concurrent(_) if how.prefer.is_some() => (true, true),
             Kind::Content if both && how.profile == Profile::Content => (false, false),
             Kind::Content => (how.mine, how.theirs),
             Kind::Concurrent(_) if how.keeps == Keeps::All => (how.mine, how.theirs),
@@ -101,8 +118,8 @@ impl Difference {
         match (side, self.kind) {
             // Only bare content has no order; where versions have none, each side joins those of the other.
             (_, Kind::Versions(_)) => None,
-            // Of a set of versions, a side loses what it shows only if the other's newest leads.
-            (side, Kind::Concurrent(leads)) if how.mirror.is_none() && leads == side => None,
+            // Of a set of versions, a side loses what it shows only if the other's newest leads, or is preferred.
+            (side, Kind::Concurrent(leads)) if how.mirror.is_none() && how.prefer.unwrap_or(leads) == side => None,
             (Side::Mine, _) => Loss::between(here, there).filter(|_| mine),
             (Side::Theirs, _) => Loss::between(there, here).filter(|_| theirs),
         }

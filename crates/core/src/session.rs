@@ -100,6 +100,10 @@ pub struct Options {
     pub brakes: Option<Brakes>,
     /// Whether a receipt is signed, where both sides can; of a repair, unless told otherwise.
     pub receipt: bool,
+    /// This side's value wins where both were written apart: under a new version that has seen both, whatever the policy.
+    /// Only of a repair of both sides, which then compares whole versions; no part of a mirror.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefer: Option<Side>,
     /// Whether the opener's side may be written from a peer that has collected further, though it is not level with it: it has
     /// missed that and catches up.
     #[serde(skip)]
@@ -124,6 +128,7 @@ impl Options {
             planner,
             brakes: None,
             receipt,
+            prefer: None,
             catching_up: false,
             picked: None,
         }

@@ -11,7 +11,7 @@ use super::Sides;
 
 #[derive(Debug, Args, Serialize, Deserialize)]
 #[command(
-    after_help = "Examples:\n  reknit repair a b                      what it would do\n  reknit repair a b --apply\n  reknit repair a b --to b --apply       only b is written\n  reknit repair a b --to b --mirror --apply   b becomes exactly a\n  reknit repair a b --plan night.plan    writes down what it would do, for: reknit apply night.plan a b"
+    after_help = "Examples:\n  reknit repair a b                      what it would do\n  reknit repair a b --apply\n  reknit repair a b --to b --apply       only b is written\n  reknit repair a b --to b --mirror --apply   b becomes exactly a\n  reknit repair a b --prefer a --apply   where both were written apart, a wins, this once\n  reknit repair a b --plan night.plan    writes down what it would do, for: reknit apply night.plan a b"
 )]
 pub(crate) struct Repair {
     #[command(flatten)]
@@ -22,6 +22,9 @@ pub(crate) struct Repair {
     /// Make that side exactly the other: overwrites and deletes, as new versions
     #[arg(long, env = "REKNIT_MIRROR")]
     pub(crate) mirror: bool,
+    /// Where both sides were written apart, this one's value wins, as a new version, whatever the policy
+    #[arg(long, env = "REKNIT_PREFER", value_enum, value_name = "SIDE")]
+    pub(crate) prefer: Option<Preferred>,
     /// Write; without it nothing is written
     #[arg(long, env = "REKNIT_APPLY")]
     pub(crate) apply: bool,
@@ -45,6 +48,34 @@ pub(crate) enum To {
     B,
     /// Both.
     Both,
+}
+
+/// Which side a repair prefers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Preferred {
+    /// The first.
+    A,
+    /// The second.
+    B,
+}
+
+impl Preferred {
+    /// The side alone.
+    pub(crate) fn side(self) -> To {
+        match self {
+            Preferred::A => To::A,
+            Preferred::B => To::B,
+        }
+    }
+
+    /// What it is called.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Preferred::A => "a",
+            Preferred::B => "b",
+        }
+    }
 }
 
 /// What each written side may lose.

@@ -236,6 +236,7 @@ impl Made<'_> {
             mine: direction.writes(Seen::Mine),
             theirs: direction.writes(Seen::Theirs),
             mirror: self.args.mirror.then(|| sides::seen(self.args.to, swapped)),
+            prefer: None,
             profile: self.definition.profile,
             keeps: self.definition.keeps(collection),
         }

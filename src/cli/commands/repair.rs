@@ -1,10 +1,11 @@
 //! `reknit repair A B`: makes two stores equal; without `--apply` it prints what that would do.
 
+use reknit_core::difference::{Difference, Kind, Side as Seen};
 use reknit_core::session::{Intent, Verdict};
 use serde_json::json;
 
 use super::{diff, plan, sides};
-use crate::cli::args::{Repair, To};
+use crate::cli::args::{Preferred, Repair, To};
 use crate::cli::env::Env;
 use crate::cli::output::Printer;
 use crate::cli::units::show_count;
@@ -22,6 +23,12 @@ pub(crate) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
         let message = "--mirror makes one side exactly the other: name it with --to a or --to b";
         return Err(CliError::refused("repair.mirror-direction", message));
     }
+    let alone = if args.mirror { Some("--mirror") } else { args.plan.as_ref().map(|_| "--plan") };
+    let alone = alone.or_else(|| (args.to != To::Both).then_some("--to"));
+    if let (Some(_), Some(other)) = (args.prefer, alone) {
+        let message = format!("--prefer writes new versions to both sides, and cannot be had with {other}");
+        return Err(CliError::refused("repair.prefer", message));
+    }
     if args.plan.is_some() {
         return plan::run(args, env);
     }
@@ -33,8 +40,9 @@ fn apply(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     // A mirror's new versions must reach the other side too, whose content they leave as it is.
     let to = if args.mirror { To::Both } else { args.to };
     let intent = |swapped| Intent::Repair(sides::direction(to, swapped));
-    let brakes = Some(sides::brakes::typed(&args.brakes)?);
-    let ran = sides::run(env, &args.sides, intent, sides::Asked { mirror, brakes, picked: None }, &mut |_, _| {})?;
+    let prefer = args.prefer.map(Preferred::side);
+    let asked = sides::Asked { mirror, prefer, brakes: Some(sides::brakes::typed(&args.brakes)?), picked: None };
+    let ran = sides::run(env, &args.sides, intent, asked, &mut |_, _| {})?;
     if let Some(braked) = &ran.report.outcome.braked {
         return sides::brakes::stopped(env, &ran, braked, 0);
     }
@@ -51,6 +59,7 @@ fn apply(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     if outcome.verdict == Verdict::InSync && to_a.applied + to_b.applied == 0 {
         text = format!("{}; nothing to repair ({})", ran.verdict(), ran.cost());
     }
+    text.push_str(&preferred(args, &ran, "wins"));
     for (side, run) in [(&args.sides.a, ran.runs().0), (&args.sides.b, ran.runs().1)] {
         if let Some(run) = run {
             text.push_str(&format!("\nto undo it in {side}: reknit runs undo {side} {run}"));
@@ -71,6 +80,18 @@ fn apply(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
         summary.insert("conflicts".into(), json!({ "keys": open.keys, "failed": open.failed }));
     }
     Printer::new(env).end(exit, &text, summary)
+}
+
+/// A line on the keys where one side is preferred, if it is and there are any.
+fn preferred(args: &Repair, ran: &sides::Ran, wins: &str) -> String {
+    let counts = &ran.report.outcome.counts;
+    match (args.prefer, counts.concurrent + counts.content) {
+        (None, _) | (_, 0) => String::new(),
+        (Some(side), n) => {
+            let (side, keys, s) = (side.name(), show_count(n), sides::plural(n));
+            format!("\nthe value of {side} {wins} in {keys} key{s} written apart")
+        }
+    }
 }
 
 /// Keys that have several versions after a repair.
@@ -108,7 +129,14 @@ impl Open {
 
 fn preview(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     sides::brakes::typed(&args.brakes)?;
-    let ran = sides::run(env, &args.sides, |_| Intent::Diff, sides::Asked::default(), &mut |_, _| {})?;
+    // Keys that were written apart, by the side whose version is the newest.
+    let (mut apart_a, mut apart_b) = (0, 0);
+    let mut found = |difference: &Difference, swapped: bool| match difference.kind {
+        Kind::Concurrent(leads) if (leads == Seen::Mine) != swapped => apart_a += 1,
+        Kind::Concurrent(_) => apart_b += 1,
+        _ => {}
+    };
+    let ran = sides::run(env, &args.sides, |_| Intent::Diff, sides::Asked::default(), &mut found)?;
     let (only_a, only_b, a_newer, b_newer) = ran.counted();
     let (mut to_a, mut to_b) = (only_b + b_newer, only_a + a_newer);
     let counts = &ran.report.outcome.counts;
@@ -121,7 +149,12 @@ fn preview(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
         (To::B, false) => to_a = 0,
         (To::Both, _) => {}
     }
-    let left = all - (to_a + to_b).min(all) - if args.to == To::Both { undirected } else { 0 };
+    let mut left = all - (to_a + to_b).min(all) - if args.to == To::Both { undirected } else { 0 };
+    if let Some(preferred) = args.prefer {
+        // The newest too is superseded by a new version; bare content is written where it is not preferred.
+        (to_a, to_b, left) = (to_a + apart_a, to_b + apart_b, 0);
+        *(if preferred == Preferred::A { &mut to_b } else { &mut to_a }) += counts.content;
+    }
     let mut text = format!("{}{} ({})", ran.verdict(), diff::described(&ran), ran.cost());
     if ran.report.outcome.verdict != Verdict::InSync {
         let (a, b) = (show_count(to_a), show_count(to_b));
@@ -130,6 +163,7 @@ fn preview(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
             text.push_str(&format!("; {} differences would be left", show_count(left)));
         }
         text.push_str("; wrote 0 records, add --apply to write");
+        text.push_str(&preferred(args, &ran, "would win"));
     }
     let mut summary = ran.summary();
     summary.insert("applied".into(), json!(false));

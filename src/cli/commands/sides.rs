@@ -75,6 +75,8 @@ pub(crate) struct Ran {
 pub(crate) struct Asked {
     /// The side that becomes exactly the other.
     pub(crate) mirror: Option<To>,
+    /// The side whose value wins where both were written apart.
+    pub(crate) prefer: Option<To>,
     /// What each written side may lose.
     pub(crate) brakes: Option<Brakes>,
     /// The keys that it is about, told for an opener that is `b` or is not.
@@ -105,6 +107,7 @@ pub(crate) fn run(
     options.brakes = asked.brakes;
     options.picked = asked.picked.map(|picked| picked(swapped));
     options.mirror = asked.mirror.map(|to| seen(to, swapped));
+    options.prefer = asked.prefer.map(|to| seen(to, swapped));
     // What was asked for arrives, however small the budget is: ask for little at once.
     if budget.bytes.is_some_and(|bytes| bytes < SMALL_BUDGET_BYTES) {
         options.requests = 1;

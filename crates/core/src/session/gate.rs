@@ -196,6 +196,7 @@ impl Opener {
             mine: direction.writes(Side::Mine),
             theirs: direction.writes(Side::Theirs),
             mirror: self.mirroring(),
+            prefer: self.preferring(),
             profile: self.definition.profile,
             keeps: self.definition.keeps(difference.collection),
         };

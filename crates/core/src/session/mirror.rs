@@ -1,10 +1,11 @@
-//! Mirroring: one side becomes exactly the other, as new versions that supersede what both had.
+//! One side's value wins whatever the versions say: everywhere in a mirror, where both were written apart if a side is
+//! preferred. It wins as a new version that supersedes what both had; how records move is left to the repair around it.
 //!
-//! New versions are written on the opener's store wherever the mirrored side would have won; the next
-//! round is then a plain repair, in which those versions win everywhere.
+//! New versions are written on the opener's store wherever the other side's value would have won or stood beside it; the
+//! next round is then a plain repair, in which those versions win everywhere.
 
-use super::Intent;
 use super::opener::Opener;
+use super::{Direction, Intent};
 use crate::dataset::Profile;
 use crate::difference::{Difference, Kind, Side};
 use crate::query::{Item, Overwrite, Replacement};
@@ -17,15 +18,24 @@ impl Opener {
         self.options.mirror.filter(|_| matches!(self.options.intent, Intent::Repair(_)))
     }
 
-    /// Writes a new version where the mirrored side would win; says whether it did.
-    pub(super) fn mirror(&mut self, difference: &Difference, mine: Option<&Item>, theirs: Option<&Item>) -> bool {
-        let Some(mirrored) = self.mirroring() else { return false };
-        if self.definition.profile == Profile::Content {
-            self.mirror_content(mirrored, difference, mine, theirs);
-            return true;
+    /// The side whose value wins where both were written apart.
+    pub(super) fn preferring(&self) -> Option<Side> {
+        let both = self.options.intent == Intent::Repair(Direction::Both) && self.mirroring().is_none();
+        self.options.prefer.filter(|_| both)
+    }
+
+    /// The side whose value gives way to the other's, if versions and policy are not asked.
+    fn overruled(&self, difference: &Difference, mine: Option<&Item>) -> Option<Side> {
+        let bare = self.definition.profile == Profile::Content;
+        if let Some(preferred) = self.preferring() {
+            // Versions that differ in nothing but what they have seen join as they always do.
+            let apart = matches!(difference.kind, Kind::Concurrent(_)) || bare && difference.kind == Kind::Content;
+            return apart.then(|| preferred.other());
         }
+        let mirrored = self.mirroring()?;
         let made = mine.is_some_and(|item| self.transfers.is_own(item.commit));
         let wins = match difference.kind {
+            _ if bare => true,
             // The session wrote it a round before: it is on its way to the other side.
             Kind::Newer(Side::Mine) if made => false,
             Kind::Only(side) | Kind::Newer(side) => side == mirrored,
@@ -35,17 +45,24 @@ impl Opener {
             Kind::Versions(_) => false,
             Kind::Content => true,
         };
-        if !wins {
-            return false;
+        wins.then_some(mirrored)
+    }
+
+    /// Writes a new version where one side's value is to win that would not; says whether it did.
+    pub(super) fn overrule(&mut self, difference: &Difference, mine: Option<&Item>, theirs: Option<&Item>) -> bool {
+        let Some(overruled) = self.overruled(difference, mine) else { return false };
+        if self.definition.profile == Profile::Content {
+            self.overrule_content(overruled, difference, mine, theirs);
+            return true;
         }
         // Which of several versions readers see is for the store to say.
         let live = |item: Option<&Item>| item.is_some_and(|i| i.versions.iter().any(|v| v.content.is_some()));
         let short = |item: Option<&Item>| item.and_then(|i| i.digest).map(|digest| digest.short());
-        let source = if mirrored == Side::Mine { theirs } else { mine };
+        let source = if overruled == Side::Mine { theirs } else { mine };
         let (collection, key) = (difference.collection, difference.key.clone());
         let seen = theirs.map(|item| item.versions.iter().map(|info| info.version.clone()).collect());
         let seen = seen.unwrap_or_default();
-        let content = match (mirrored, live(source)) {
+        let content = match (overruled, live(source)) {
             // A tombstone against nothing is nothing on both sides.
             (_, false) if !live(mine) && !live(theirs) => return false,
             (_, false) => Replacement::Delete,
@@ -65,9 +82,9 @@ impl Opener {
 
     /// Bare content has no order and no tombstones: what the source has is sent or wanted over what was compared, and
     /// what it lacks is deleted where it is.
-    fn mirror_content(&mut self, mirrored: Side, d: &Difference, mine: Option<&Item>, theirs: Option<&Item>) {
+    fn overrule_content(&mut self, overruled: Side, d: &Difference, mine: Option<&Item>, theirs: Option<&Item>) {
         let short = |item: Option<&Item>| item.and_then(|i| i.digest).map(|digest| digest.short());
-        match (mirrored, short(mine), short(theirs)) {
+        match (overruled, short(mine), short(theirs)) {
             (Side::Theirs, Some(digest), there) => {
                 self.transfers.send_entry(d.collection, d.position, digest, &d.key, there);
             }

@@ -28,10 +28,12 @@ const WHOLES_MAX: usize = 16;
 pub(super) type Offered = Vec<(Mark, Item)>;
 
 impl Opener {
-    /// Whether stamps are all that decides which record travels, and both sides may be written.
+    /// Whether stamps are all that decides which record travels, and both sides may be written. They do not tell who was
+    /// written apart.
     pub(super) fn offers(&self, collection: CollectionId) -> bool {
-        let both = self.options.intent == Intent::Repair(Direction::Both) && self.mirroring().is_none();
-        both && self.gate_is_open() && self.definition.ranks(collection)
+        let both = self.options.intent == Intent::Repair(Direction::Both);
+        let plain = self.mirroring().is_none() && self.preferring().is_none();
+        both && plain && self.gate_is_open() && self.definition.ranks(collection)
     }
 
     /// Looks at our records at places where both sides have one; some of theirs may be known by their marks.

@@ -61,7 +61,7 @@ pub struct Opener {
     /// Where that was proven wrong.
     pub(super) wrong: Vec<(CollectionId, Range)>,
     pub(super) transfers: Transfers,
-    /// New versions to be written for a mirror.
+    /// New versions to be written where one side's value is to win.
     pub(super) overwrites: BTreeMap<CollectionId, Vec<Overwrite>>,
     pub(super) cut: Option<Cut>,
     pub(super) width: u8,

@@ -52,10 +52,14 @@ impl Opener {
                 entries: [mine.as_ref(), other].map(|item| item.and_then(|i| i.digest).map(|digest| digest.short())),
             };
             self.fresh += u64::from(fresh);
-            self.count(kind);
+            // What the session wrote here a round before was counted then; it is on its way to the other side.
+            let made = mine.as_ref().is_some_and(|item| self.transfers.is_own(item.commit));
+            if !(made && matches!(kind, Kind::Newer(Side::Mine) | Kind::Versions(Side::Mine))) {
+                self.count(kind);
+            }
             self.foresee(&difference);
             let (own, other) = (mine.as_ref(), theirs.as_ref().map(|t| &t.item));
-            if self.mirror(&difference, own, other) {
+            if self.overrule(&difference, own, other) {
                 self.meet_again(collection, &difference.key, other);
                 self.outputs.push_back(Output::Found(difference));
             } else if let Intent::Repair(direction) = self.options.intent {

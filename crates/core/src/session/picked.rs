@@ -49,7 +49,7 @@ struct Expected {
 #[derive(Default)]
 pub(super) struct Pending {
     expected: BTreeMap<(CollectionId, Vec<u8>), Expected>,
-    /// New versions of a mirror's, which the other side is to have too.
+    /// New versions of this session's own, which the other side is to have too.
     again: BTreeMap<(CollectionId, Vec<u8>), Expected>,
 }
 

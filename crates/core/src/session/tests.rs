@@ -5,6 +5,7 @@ mod levels;
 mod lives;
 mod model;
 mod picked;
+mod prefer;
 mod receipts;
 mod sketches;
 mod versions;

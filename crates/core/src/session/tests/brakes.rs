@@ -30,13 +30,16 @@ fn most(a: Losses, b: Losses) -> Losses {
     Losses { deleted: a.deleted.max(b.deleted), changed: a.changed.max(b.changed) }
 }
 
-fn intents() -> impl Strategy<Value = (Direction, Option<Side>)> {
+/// Which sides are written, which becomes a mirror and which is preferred.
+fn intents() -> impl Strategy<Value = (Direction, Option<Side>, Option<Side>)> {
     prop_oneof![
-        3 => Just((Direction::Both, None)),
-        1 => Just((Direction::To(Side::Mine), None)),
-        1 => Just((Direction::To(Side::Theirs), None)),
-        1 => Just((Direction::Both, Some(Side::Mine))),
-        1 => Just((Direction::Both, Some(Side::Theirs))),
+        3 => Just((Direction::Both, None, None)),
+        1 => Just((Direction::To(Side::Mine), None, None)),
+        1 => Just((Direction::To(Side::Theirs), None, None)),
+        1 => Just((Direction::Both, Some(Side::Mine), None)),
+        1 => Just((Direction::Both, Some(Side::Theirs), None)),
+        1 => Just((Direction::Both, None, Some(Side::Mine))),
+        1 => Just((Direction::Both, None, Some(Side::Theirs))),
     ]
 }
 
@@ -45,12 +48,12 @@ proptest! {
 
     /// Limits of exactly what a session loses let it pass, and one less stops it before anything is written.
     #[test]
-    fn the_brakes_hold_exactly(drift in drift(), content: bool, (direction, mirror) in intents(), opening in 0u8..2) {
+    fn the_brakes_hold_exactly(drift in drift(), content: bool, (direction, mirror, prefer) in intents(), opening in 0u8..2) {
         let profile = if content { Profile::Content } else { Profile::Versioned };
         let planner = Planner { opening: opening * 28, ..Planner::default() };
         // A digest that is too short to be relied on shows itself only after something was written.
         let drift = Drift { width: 6, ..drift };
-        let options = Options { mirror, planner, ..options(Intent::Repair(direction), &drift) };
+        let options = Options { mirror, prefer, planner, ..options(Intent::Repair(direction), &drift) };
         let (mut a, mut b) = two(&drift, profile);
         let before = (a.records().clone(), b.records().clone());
         let free = run(&mut a, &mut b, options.clone(), World::quiet());
