@@ -8,5 +8,6 @@ pub mod cli;
 pub mod node;
 #[cfg(feature = "store")]
 pub mod store;
+pub mod testing;
 #[cfg(feature = "node")]
 pub mod transport;

@@ -1,0 +1,47 @@
+//! What the tests of a program that brings a policy of its own check it by. What a policy is, and what the laws are, is the
+//! core's concern: [`core::policy`](crate::core::policy).
+//!
+//! ```
+//! use reknit::core::policy::{Judgement, Policy};
+//! use reknit::core::{Content, Sibling};
+//! use reknit::testing::{LawBroken, policy_laws};
+//!
+//! /// The longest value; of equally long ones the newest.
+//! #[derive(Debug)]
+//! struct Longest;
+//!
+//! impl Policy for Longest {
+//!     fn id(&self) -> &str {
+//!         "longest/1"
+//!     }
+//!
+//!     fn judge(&self, versions: &[Sibling]) -> Judgement {
+//!         let length = |version: &Sibling| version.value().map(Vec::len);
+//!         let longest = versions.iter().map(length).max();
+//!         Judgement::Version(versions.iter().position(|version| Some(length(version)) == longest).unwrap_or(0))
+//!     }
+//! }
+//!
+//! // Contents on which it might go wrong: of one length, empty, long.
+//! let contents = ["", "Bern", "Thun", "Lausanne"].map(|text| Content::Live(text.into()));
+//! assert_eq!(policy_laws(&Longest, &contents, 1), Ok(()));
+//!
+//! /// The second version, whether or not there is one.
+//! #[derive(Debug)]
+//! struct Second;
+//!
+//! impl Policy for Second {
+//!     fn id(&self) -> &str {
+//!         "second/1"
+//!     }
+//!
+//!     fn judge(&self, _: &[Sibling]) -> Judgement {
+//!         Judgement::Version(1)
+//!     }
+//! }
+//!
+//! let broken = policy_laws(&Second, &contents, 1);
+//! assert!(matches!(broken, Err(LawBroken::NoSuchVersion(versions)) if versions.len() == 1));
+//! ```
+
+pub use crate::core::policy::{LawBroken, policy_laws};
