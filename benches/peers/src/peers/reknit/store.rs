@@ -73,7 +73,13 @@ impl Store {
     }
 
     fn cut(&self) -> Cut {
-        Cut { commit: self.commit, stamp: Default::default(), horizon: Default::default(), undone: 0, roots: vec![self.root] }
+        Cut {
+            commit: self.commit,
+            stamp: Default::default(),
+            horizon: Default::default(),
+            undone: 0,
+            roots: vec![self.root],
+        }
     }
 
     pub(super) fn answer(&mut self, query: Query) -> Answer {
