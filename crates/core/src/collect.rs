@@ -39,7 +39,7 @@ pub struct Passed {
     /// The opening and the commit number at which it had what all others held: a store that does not know the one, or has
     /// not come to the other, is another life than the one that is meant.
     pub met: Sighting,
-    /// Whatever it held at this commit number, all others have.
+    /// Whatever it held at this commit number and has held ever since, all others have.
     pub everywhere: u64,
     /// The commit at which it last put back what a run had changed, as far as is known: what it held before it need not have
     /// held since.
