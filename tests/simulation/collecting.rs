@@ -11,7 +11,7 @@ use reknit::core::receipt::{PeerKey, Receipt, Seat, Signature, Witness};
 use reknit::core::session::{Behind, Direction, Intent, Options, Verdict};
 use reknit::store::{Base, Missed, Quarantined, Side, StoreError};
 
-use crate::oracle::Cause;
+use crate::oracle::{Cause, Step};
 use crate::session::Session;
 use crate::tally::Where;
 use crate::world::World;
@@ -73,6 +73,10 @@ impl World {
 
     /// A peer collects as far as the receipts show that it knows: its own, and of others those that were handed on.
     pub(crate) fn collect(&mut self, peer: usize) {
+        // Leases are so long that whoever has not heard of a horizon waits for those who have.
+        if self.peers.iter().any(|other| other.horizon > self.peers[peer].horizon) {
+            return self.tally.note("gc: waits for whoever has collected");
+        }
         if self.draw.below(self.shape.lapses) == 0 {
             let lapsed = self.draw.below(self.peers.len());
             self.lapsed.insert(lapsed);
@@ -133,23 +137,40 @@ impl World {
 
     /// What came of raising a horizon; nothing if the process died of it.
     fn raised<T>(&mut self, peer: usize, done: Result<T, StoreError>, doing: Where) -> Option<T> {
-        self.observe(peer, Cause::Collect);
+        self.changed(peer, done, doing).map(|(done, _)| done)
+    }
+
+    /// The same, with what it changed.
+    fn changed<T>(&mut self, peer: usize, done: Result<T, StoreError>, doing: Where) -> Option<(T, Vec<Step>)> {
+        let (steps, _) = self.observe(peer, Cause::Collect);
         let at = &mut self.peers[peer];
         at.horizon = at.store.as_ref().map_or(at.horizon, |store| store.horizon().stamp);
         if self.peers[peer].disk.died().is_some() {
             self.crash(peer, doing);
             return None;
         }
-        Some(done.unwrap_or_else(|error| panic!("{doing:?} at peer {peer}: {error}")))
+        Some((done.unwrap_or_else(|error| panic!("{doing:?} at peer {peer}: {error}")), steps))
     }
 
-    /// What went while a peer caught up with another had been deleted there, or is set apart.
-    fn gone_rightly(&mut self, peer: usize, other: usize) {
-        let quarantined = self.store(peer).quarantined(None, usize::MAX).expect("read");
+    /// What went while a peer caught up with another had been deleted there, or is set apart. Says whether the process lives.
+    fn gone_rightly(&mut self, peer: usize, other: usize) -> bool {
+        let mut lives = true;
+        let quarantined = loop {
+            let read = self.store(peer).quarantined(None, usize::MAX);
+            if let Some(read) = self.raised(peer, read, Where::Collecting) {
+                break read;
+            }
+            lives = false;
+        };
         for id in std::mem::take(&mut self.oracle.removed) {
-            // A crash may have taken that it went.
-            let there = self.oracle.is_held(&self.peers[peer].held, id);
-            if there || self.oracle.is_explained(id, &self.peers[other].lineage) {
+            self.oracle.dropped.insert(id);
+            // A crash may have taken that it went, or the other has what came in its place.
+            let held = |peer: usize| self.oracle.is_held(&self.peers[peer].held, id);
+            let (here, there) = (held(peer), held(other));
+            if there {
+                self.oracle.moved_on(id);
+            }
+            if here || there || self.oracle.is_explained(id, &self.peers[other].lineage) {
                 continue;
             }
             let (collection, key) = self.oracle.place(id);
@@ -160,6 +181,7 @@ impl World {
             assert!(rightly, "I1: {} went while peer {peer} caught up with {other}: {held:?}", self.oracle.shown(id));
             self.oracle.let_go(id);
         }
+        lives
     }
 
     /// A peer that caught up with another knows of collected deletions what that one does.
@@ -234,6 +256,7 @@ impl World {
         };
         let run = match store.in_run(header) {
             Ok(run) => run.expect("a store keeps a journal"),
+            Err(_) if self.peers[peer].disk.died().is_some() => return self.crash(peer, Where::Collecting),
             Err(error) => return self.refused_run(&error),
         };
         let keys: Vec<_> = missed.iter().map(|missed| (missed.collection, missed.key.clone())).collect();
@@ -246,9 +269,13 @@ impl World {
             {
                 return self.refused_run(error);
             }
-            let caught = self.raised(peer, caught, Where::Collecting);
-            self.gone_rightly(peer, other);
-            let Some(caught) = caught else { return };
+            let caught = self.changed(peer, caught, Where::Collecting);
+            let lives = self.gone_rightly(peer, other);
+            let Some((caught, steps)) = caught.filter(|_| lives) else { return };
+            let newest = self.store(peer).runs().last().map(|(run, _)| *run).filter(|_| !steps.is_empty());
+            if let Some(run) = newest {
+                self.peers[peer].runs.entry(run).or_default().extend(steps);
+            }
             self.tally.add("caught up: removed", caught.removed);
             self.tally.add("caught up: kept", caught.kept);
             self.tally.add("caught up: strays", caught.strays);

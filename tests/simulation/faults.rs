@@ -56,7 +56,7 @@ impl World {
     /// The process of a peer dies, and is started again until it stays.
     pub(crate) fn crash(&mut self, peer: usize, doing: Where) {
         self.die(peer, doing);
-        self.peers[peer].unsynced.clear();
+        let unsynced = std::mem::take(&mut self.peers[peer].unsynced);
         loop {
             if self.faulty && self.draw.below(self.shape.crash_again) == 0 {
                 let fuse = Fuse::draw(&mut self.draw, 3);
@@ -80,6 +80,14 @@ impl World {
                     assert!(self.peers[peer].disk.died().is_some(), "peer {peer} does not open: {error}");
                     self.die(peer, Where::Opening);
                 }
+            }
+        }
+        for id in unsynced {
+            let dot = self.oracle.writes[id as usize].sibling.version.dot();
+            let key = self.oracle.writes[id as usize].key;
+            let has = |held: &Held| held.states.get(&key).is_some_and(|state| state.only(&[dot]).is_some());
+            if !self.oracle.writes[id as usize].acked && !self.peers.iter().any(|peer| has(&peer.held)) {
+                self.oracle.lost(id);
             }
         }
         let at = &mut self.peers[peer];

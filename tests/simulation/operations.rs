@@ -222,7 +222,14 @@ impl World {
             self.peers[peer].upheavals += 1;
             let cause = if how == Undo::Here { Cause::Undo } else { Cause::Session };
             let (steps, _) = self.observe(peer, cause);
-            self.not_stored_again(peer, run);
+            let horizon = self.peers[peer].horizon;
+            for step in &steps {
+                self.oracle.revive(step, horizon);
+                if step.new.is_none() {
+                    // Also where a deletion would have come back that is collected by now.
+                    self.oracle.undone(step.key);
+                }
+            }
             if self.peers[peer].disk.died().is_some() {
                 died = true;
                 self.crash(peer, Where::Undoing);
@@ -253,18 +260,6 @@ impl World {
             self.undone_exactly(peer, run, &before);
         }
         self.forgive();
-    }
-
-    /// Deletions that an undo would have put back, had they not been collected meanwhile.
-    fn not_stored_again(&mut self, peer: usize, run: reknit::core::journal::RunId) {
-        let at = &self.peers[peer];
-        let dead = |state: &&std::rc::Rc<State>| is_dead(state, at.horizon);
-        let gone = |step: &&Step| !at.held.states.contains_key(&step.key);
-        let steps = at.runs.get(&run).into_iter().flatten().filter(gone);
-        let before = steps.filter_map(|step| step.old.as_ref()).filter(dead);
-        let collected =
-            before.flat_map(|state| state.versions()).map(|sibling| self.oracle.id(sibling)).collect::<Vec<_>>();
-        self.peers[peer].lineage.extend(collected);
     }
 
     /// Walks backwards through what a run changed, as an undo should have.

@@ -34,6 +34,8 @@ pub(crate) struct Write {
     pub(crate) acked: bool,
     /// It may be gone: the only disks that had it are.
     forgiven: bool,
+    /// A crash took it before it was promised.
+    lost: bool,
     /// It was made by a session or an undo, of content that was there.
     derived: bool,
     origin: usize,
@@ -117,8 +119,10 @@ pub(crate) struct Oracle {
     of_key: Vec<Vec<WriteId>>,
     /// The greatest stamp of each actor that a peer has acknowledged.
     acked: BTreeMap<(usize, Actor), Stamp>,
-    /// Writes that somebody put back by an undo after their deletion had been collected there.
+    /// Writes that were put back, or are offered again, where whatever deleted them had been collected.
     revived: BTreeSet<WriteId>,
+    /// Writes that went somewhere while it was caught up there: their writer's next ones have seen them all the same.
+    pub(crate) dropped: BTreeSet<WriteId>,
     /// What the changes that were looked at last collected, and what else went with catching up.
     pub(crate) collected: Vec<WriteId>,
     pub(crate) removed: Vec<WriteId>,
@@ -135,6 +139,7 @@ impl Oracle {
             of_key: Vec::new(),
             acked: BTreeMap::new(),
             revived: BTreeSet::new(),
+            dropped: BTreeSet::new(),
             collected: Vec::new(),
             removed: Vec::new(),
         }
@@ -251,7 +256,7 @@ impl Oracle {
             let known = &self.writes[id as usize].sibling.version;
             // One that is written now has seen what is there now.
             let own = known.dot() == version.dot() && version.actor == who.actor;
-            let anew = cause == Cause::Local && own && known.seen != version.seen;
+            let anew = cause == Cause::Local && own && (known.seen != version.seen || self.writes[id as usize].lost);
             if !anew {
                 return None;
             }
@@ -290,7 +295,7 @@ impl Oracle {
             // What a session writes says itself what it replaces elsewhere; and a writer has seen its own.
             if derived && told {
                 self.sees(*id, &mut seen, &mut passed);
-            } else if own && (other.derived || self.is_explained(*id, who.lineage)) {
+            } else if own && (other.derived || self.dropped.contains(id) || self.is_explained(*id, who.lineage)) {
                 passed.insert(*id);
                 passed.extend(other.seen.union(&other.passed));
             }
@@ -303,6 +308,7 @@ impl Oracle {
             passed,
             acked: false,
             forgiven: false,
+            lost: false,
             derived,
             origin: who.peer,
             epoch: who.epoch,
@@ -310,7 +316,7 @@ impl Oracle {
     }
 
     /// The write that a version is, whatever its name says.
-    fn find(&self, sibling: &Sibling) -> Option<WriteId> {
+    pub(crate) fn find(&self, sibling: &Sibling) -> Option<WriteId> {
         let same = |id: &&WriteId| {
             let known = &self.writes[**id as usize].sibling;
             (&known.content, known.expires) == (&sibling.content, sibling.expires)
@@ -363,6 +369,7 @@ impl Oracle {
             passed,
             acked: false,
             forgiven: false,
+            lost: false,
             derived: false,
             origin: at,
             epoch,
@@ -376,12 +383,6 @@ impl Oracle {
     /// What was acknowledged stays until something comes that has seen it, or that wins by the policy.
     fn nothing_lost(&mut self, step: &Step, cause: Cause, lineage: &Lineage) {
         if cause == Cause::Undo {
-            for sibling in step.new.iter().flat_map(|state| state.versions()) {
-                let id = self.id(sibling);
-                if lineage.iter().any(|gone| self.writes[*gone as usize].seen.contains(&id)) {
-                    self.revived.insert(id);
-                }
-            }
             return;
         }
         let dead = |state: &Rc<State>| is_dead(state, Stamp(u64::MAX));
@@ -454,7 +455,7 @@ impl Oracle {
 
     /// Whether a version was acknowledged and is missing from a state, without anything that rightly came in its place.
     pub(crate) fn misses(&self, state: Option<&State>, sibling: &Sibling, lineage: &Lineage) -> bool {
-        let id = self.id(sibling);
+        let Some(id) = self.find(sibling) else { return false };
         self.is_promised(id) && !state.is_some_and(|state| self.covers(state, id)) && !self.is_explained(id, lineage)
     }
 

@@ -14,7 +14,7 @@ pub(crate) mod built {
     /// A record from beyond the clock's bound is kept aside rather than refused.
     pub(crate) const QUARANTINE: bool = true;
     /// Members, their leases, and tombstones that are collected.
-    pub(crate) const MEMBERS: bool = false;
+    pub(crate) const MEMBERS: bool = true;
     /// Signed outcomes of sessions.
     pub(crate) const RECEIPTS: bool = true;
     /// A watermark of expiry that sessions raise.

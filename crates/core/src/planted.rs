@@ -23,8 +23,8 @@ pub enum Bug {
 }
 
 impl Bug {
-    /// Those that the simulation is held to: of collecting tombstones there are more, which it does not draw yet.
-    pub const ALL: [Bug; 12] = [
+    /// All of them.
+    pub const ALL: [Bug; 15] = [
         Bug::XorLeaves,
         Bug::KeyOnlyDigest,
         Bug::FinalRootCheckSkipped,
@@ -37,6 +37,9 @@ impl Bug {
         Bug::SiblingsLostAtCap,
         Bug::EchoRestamped,
         Bug::ClockFollowsWithoutBound,
+        Bug::TombstoneCollectedEarly,
+        Bug::ReceiptOfAnotherCut,
+        Bug::LapsedPushesFirst,
     ];
 }
 

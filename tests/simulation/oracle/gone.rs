@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use reknit::core::{Actor, CollectionId, Stamp, State};
 
-use super::{Held, KeyId, Lineage, Oracle, WriteId, is_dead};
+use super::{Held, KeyId, Lineage, Oracle, Step, WriteId, is_dead};
 
 impl Oracle {
     /// Whether a deletion that was collected is why a write is gone, or is that write.
@@ -20,12 +20,28 @@ impl Oracle {
 
     /// It may be gone from now on, and with it what it had replaced, or won over.
     pub(crate) fn let_go(&mut self, id: WriteId) {
-        let (mut gone, mut passed) = (BTreeSet::new(), BTreeSet::new());
-        self.sees(id, &mut gone, &mut passed);
+        self.with_it(id).into_iter().for_each(|id| self.writes[id as usize].forgiven = true);
+    }
+
+    /// Another has what came in its place: whoever wrote it need not hold it any more.
+    pub(crate) fn moved_on(&mut self, id: WriteId) {
+        self.with_it(id).into_iter().for_each(|id| self.writes[id as usize].epoch = u64::MAX);
+    }
+
+    /// A write, what it had replaced, and what it won over.
+    fn with_it(&self, id: WriteId) -> BTreeSet<WriteId> {
+        let (mut all, mut passed) = (BTreeSet::new(), BTreeSet::new());
+        self.sees(id, &mut all, &mut passed);
         let state = State::single(self.writes[id as usize].sibling.clone());
         let of_key = &self.of_key[self.writes[id as usize].key as usize];
-        gone.extend(of_key.iter().filter(|other| self.covers(&state, **other)));
-        gone.union(&passed).for_each(|id| self.writes[*id as usize].forgiven = true);
+        all.extend(of_key.iter().filter(|other| self.covers(&state, **other)));
+        all.extend(passed);
+        all
+    }
+
+    /// A crash took it, and no peer has it: its name may be given again.
+    pub(crate) fn lost(&mut self, id: WriteId) {
+        self.writes[id as usize].lost = true;
     }
 
     /// A peer that was away offers what it wrote itself up to a horizon.
@@ -34,6 +50,22 @@ impl Oracle {
             if sibling.version.actor == own && sibling.version.stamp <= horizon {
                 self.revived.insert(self.id(sibling));
             }
+        }
+    }
+
+    /// An undo put back what was there before, also where deletions of that age are collected: so somebody wanted it.
+    pub(crate) fn revive(&mut self, step: &Step, horizon: Stamp) {
+        for sibling in step.new.iter().flat_map(|state| state.versions()) {
+            if sibling.version.stamp <= horizon {
+                self.revived.insert(self.id(sibling));
+            }
+        }
+    }
+
+    /// An undo left nothing of a key: whoever wrote it need not hold it any more.
+    pub(crate) fn undone(&mut self, key: KeyId) {
+        for id in self.of_key[key as usize].clone() {
+            self.writes[id as usize].epoch = u64::MAX;
         }
     }
 
