@@ -86,6 +86,9 @@ async fn caught_up(
     let pull = Options { catching_up: true, ..of(Intent::Repair(Direction::To(Seen::Mine))) };
     let pull = Options { brakes: asked.options.brakes, ..pull };
     let taking = other.session(run.side(), Asked { options: pull, ..asked.clone() }, &mut |_| {}).await?;
+    // Whatever becomes of the rest, that was written.
+    let wrote = if seen == Seen::Mine { &mut outcome.counts.to_mine } else { &mut outcome.counts.to_theirs };
+    *wrote = wrote.and(taking.outcome.counts.to_mine);
     if let Some(braked) = taking.outcome.braked {
         outcome.verdict = Verdict::Refused;
         outcome.braked = Some(Braked { side: seen, ..braked });

@@ -85,7 +85,10 @@ pub(super) async fn visit(
         if !ready {
             break;
         }
-        let again = peer.session(side.clone(), asked.clone(), progress).await?;
+        let mut again = peer.session(side.clone(), asked.clone(), progress).await?;
+        let (before, counts) = (&report.outcome.counts, &mut again.outcome.counts);
+        counts.to_mine = counts.to_mine.and(before.to_mine);
+        counts.to_theirs = counts.to_theirs.and(before.to_theirs);
         let traffic = report.traffic.and(again.traffic);
         report = SessionReport { traffic, elapsed: report.elapsed + again.elapsed, ..again };
     }

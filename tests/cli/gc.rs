@@ -183,6 +183,12 @@ fn brakes_hold_for_what_catching_up_would_delete() {
     braked.says(&["would be deleted", "gone", "--max-delete", "wrote 0 records"]);
     at(&place, "away", "get c gone").ok();
     at(&place, "home", "get s since").exits(1);
+    // What it took before it was stopped is told.
+    at(&place, "home", "put s news 1").ok();
+    at(&place, "away", &format!("repair c {s} --apply --max-delete 0")).exits(4).says(&["wrote 1 records"]);
+    at(&place, "away", "get c news").ok();
+    at(&place, "home", "put s more 1").ok();
+    at(&place, "away", &format!("repair c {s} --apply")).ok().says(&["wrote 1 records to a and 2 to b"]);
     drop(daemon);
 }
 

@@ -226,10 +226,10 @@ impl World {
             for step in &steps {
                 self.oracle.revive(step, horizon);
                 if step.new.is_none() {
-                    // Also where a deletion would have come back that is collected by now.
                     self.oracle.undone(step.key);
                 }
             }
+            self.not_stored_again(peer, run);
             if self.peers[peer].disk.died().is_some() {
                 died = true;
                 self.crash(peer, Where::Undoing);
@@ -260,6 +260,17 @@ impl World {
             self.undone_exactly(peer, run, &before);
         }
         self.forgive();
+    }
+
+    /// Deletions that an undo would have put back, had they not been collected meanwhile.
+    fn not_stored_again(&mut self, peer: usize, run: reknit::core::journal::RunId) {
+        let at = &self.peers[peer];
+        let gone = |step: &&Step| !at.held.states.contains_key(&step.key);
+        let steps = at.runs.get(&run).into_iter().flatten().filter(gone);
+        let before = steps.filter_map(|step| step.old.as_ref()).filter(|state| is_dead(state, at.horizon));
+        let collected = before.flat_map(|state| state.versions()).filter_map(|sibling| self.oracle.find(sibling));
+        let collected: Vec<_> = collected.collect();
+        self.peers[peer].lineage.extend(collected);
     }
 
     /// Walks backwards through what a run changed, as an undo should have.

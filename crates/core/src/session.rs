@@ -227,6 +227,20 @@ pub struct Moves {
     pub refused: u64,
 }
 
+impl Moves {
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Moves) -> Moves {
+        Moves {
+            offered: self.offered + other.offered,
+            applied: self.applied + other.applied,
+            kept: self.kept + other.kept,
+            moved: self.moved + other.moved,
+            refused: self.refused + other.refused,
+        }
+    }
+}
+
 /// What a session counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
