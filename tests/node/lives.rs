@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use reknit::core::session::{Direction, Intent, Options as SessionOptions, Verdict};
 use reknit::core::{DatasetKey, Definition};
@@ -105,6 +106,45 @@ fn two_copies_of_one_store_that_meet_become_two_lives() {
         assert_ne!(a.actor(), copy.actor());
         assert_eq!((values(&a, b"k"), values(&copy, b"k")), (values(&copy, b"k"), vec!["here".into(), "there".into()]));
         assert_sound(&a);
+    });
+}
+
+#[test]
+fn a_store_that_was_copied_while_it_was_open_loses_nothing_whichever_meets_their_peer_first() {
+    run(async {
+        // What is written here, and what there, have stamps of their own.
+        let ticks = Arc::new(AtomicU64::new(2_000_000_000_000));
+        let clock = move || ticks.fetch_add(1, Ordering::Relaxed);
+        let options = Options { clock: Arc::new(clock), ..Options::default() };
+        let opened = |engine| Store::over(engine, &options).expect("opened");
+        // Closed or not, the one that was copied went on in the opening that the copy knows too.
+        for (closes, first) in [(true, true), (true, false), (false, true), (false, false)] {
+            let (engine, key) = (Arc::new(Memory::new()), DatasetKey::from_bytes([9; 32]));
+            let founded = |engine| Store::found_over(engine, keep_both(), key.clone(), &options).expect("a store");
+            let (a, p) = (founded(engine.clone()), founded(Arc::new(Memory::new())));
+            a.put(b"k", b"common").expect("put");
+            a.put(b"old", b"common").expect("put");
+            assert_eq!(repair(&a, &p).await.0, Verdict::InSync);
+            let copy = opened(image(&a));
+            a.put(b"k", b"here").expect("put");
+            let a = match closes {
+                true => {
+                    drop(a);
+                    opened(engine)
+                }
+                false => a,
+            };
+            copy.put(b"k", b"there").expect("put");
+            let (one, other) = if first { (&a, &copy) } else { (&copy, &a) };
+            assert_eq!(repair(one, &p).await.0, Verdict::InSync);
+            let verdicts = (repair(other, &p).await.0, repair(other, &p).await.0, repair(one, &p).await.0);
+            assert_eq!(verdicts, (Verdict::Undetermined, Verdict::InSync, Verdict::InSync));
+            for store in [&a, &copy, &p] {
+                assert_eq!(values(store, b"k"), ["here", "there"], "{closes} {first}");
+                assert_eq!(values(store, b"old"), ["common"], "{closes} {first}: what is common keeps its name");
+                assert_sound(store);
+            }
+        }
     });
 }
 

@@ -33,19 +33,41 @@ pub struct Sighting {
 /// An opening as the store itself has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opening {
+    /// The last stamp before it.
+    pub began: Stamp,
     /// The commit number that it came to, as far as this life knows.
     pub end: u64,
-    /// The last stamp then: all that was written in it until then is common to all lives that know it. Of the opening that
-    /// goes on, the last stamp before it.
+    /// The last stamp then; of the opening that goes on, the last stamp before it.
     pub stamp: Stamp,
 }
 
+/// What two lives of a store certainly have in common: all that was written up to the stamp, and all that was up to the
+/// commit. What is written is stamped in the order of commits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Common {
+    /// The last stamp.
+    pub stamp: Stamp,
+    /// The last commit number.
+    pub commit: u64,
+}
+
 /// Judges what a peer remembers, oldest first, each with the opening that the store has under that nonce. Gives, where the
-/// store is another life than the peer met, the last stamp that certainly both have.
-pub fn forked(seen: &[(Sighting, Option<Opening>)]) -> Option<Stamp> {
+/// store is another life than the peer met, what both have in common.
+///
+/// The lives may have parted within the last opening that both know, and this may be the one that went on in it: so its end
+/// says nothing, unless the peer met it further than it came here. What was told in it before the other life was met that
+/// one knew too, or it had been recognised then.
+pub fn forked(seen: &[(Sighting, Option<Opening>)]) -> Option<Common> {
     let (last, opening) = seen.last()?;
-    let there = opening.is_some_and(|opening| last.commit <= opening.end);
-    (!there).then(|| seen.iter().rev().find_map(|(_, opening)| *opening).map(|both| both.stamp).unwrap_or_default())
+    if opening.is_some_and(|opening| last.commit <= opening.end) {
+        return None;
+    }
+    let known = seen.iter().rev().find_map(|(sighting, opening)| opening.map(|opening| (sighting, opening)));
+    let common = known.map(|(sighting, Opening { began, end, stamp })| match sighting.commit <= end {
+        true => Common { stamp: began, commit: sighting.commit },
+        false => Common { stamp, commit: 0 },
+    });
+    Some(common.unwrap_or_default())
 }
 
 /// Adds a meeting to what is remembered, unless the store may be another life than that; says what that changed.
@@ -91,8 +113,13 @@ mod tests {
         Sighting { nonce, commit }
     }
 
+    /// One that came to a stamp and a commit number, both greater by two than what it began with.
     fn opening(stamp: u64, end: u64) -> Option<Opening> {
-        Some(Opening { stamp: Stamp(stamp), end })
+        Some(Opening { began: Stamp(stamp - 2), stamp: Stamp(stamp), end })
+    }
+
+    fn common(stamp: u64, commit: u64) -> Option<Common> {
+        Some(Common { stamp: Stamp(stamp), commit })
     }
 
     #[test]
@@ -104,12 +131,14 @@ mod tests {
 
     #[test]
     fn a_store_that_was_rolled_back_or_copied_is_another_life() {
-        // It is not so far any more.
-        assert_eq!(forked(&[(sighting(1, 5), opening(3, 4))]), Some(Stamp(3)));
-        // It knows nothing of the last opening; an older one is common to both.
+        // It is not so far any more: all that it has of that opening is common.
+        assert_eq!(forked(&[(sighting(1, 5), opening(3, 4))]), common(3, 0));
+        // It knows nothing of the last opening; an older one is common to both, as far as it was told of. Which of the two
+        // went on in it is not known.
         let seen = [(sighting(1, 5), opening(3, 7)), (sighting(2, 9), None), (sighting(3, 11), None)];
-        assert_eq!(forked(&seen), Some(Stamp(3)));
-        assert_eq!(forked(&seen[1..]), Some(Stamp(0)));
+        assert_eq!(forked(&seen), common(1, 5));
+        assert_eq!(forked(&[(sighting(1, 9), opening(3, 7)), seen[1]]), common(3, 0));
+        assert_eq!(forked(&seen[1..]), common(0, 0));
     }
 
     #[test]

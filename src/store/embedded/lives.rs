@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use reknit_core::canonical::Reader;
-use reknit_core::life::{Meeting, Opening, Sighting, confirm, forked, meet};
+use reknit_core::life::{Common, Meeting, Opening, Sighting, confirm, forked, meet};
 use reknit_core::query::{Cut, Recognition};
 use reknit_core::{Actor, CollectionId, DecodeError, Range, Stamp, State};
 
@@ -280,8 +280,10 @@ impl Store {
             let opening = |sighting: &Sighting| {
                 let found = opened(&*snapshot, sighting.nonce)?;
                 // What is written in this opening may be a writing on of what another life went on with too.
-                let ended = |opened: Opened| opened.end.unwrap_or_else(|| (inner.head().commit, opened.stamp));
-                let opening = found.map(ended).map(|(end, stamp)| Opening { end, stamp });
+                let opening = found.map(|Opened { stamp: began, end, .. }| {
+                    let (end, stamp) = end.unwrap_or_else(|| (inner.head().commit, began));
+                    Opening { began, end, stamp }
+                });
                 Ok::<_, StoreError>((*sighting, opening))
             };
             met.iter().map(opening).collect::<Result<Vec<_>, _>>()?
@@ -289,11 +291,27 @@ impl Store {
         match forked(&seen) {
             None => Ok(Recognition::Same),
             Some(_) if !whole => Ok(Recognition::Unsure),
-            Some(after) => {
-                self.begin_life(after)?;
+            Some(common) => {
+                self.begin_life(self.last_common(common)?)?;
                 Ok(Recognition::Renewed)
             }
         }
+    }
+
+    /// The last stamp that is common: that of the last write among the records that were not changed since the commit.
+    fn last_common(&self, common: Common) -> Result<Stamp, StoreError> {
+        let (inner, mut last) = (&*self.inner, common.stamp);
+        let (actor, snapshot) = (inner.lives.actor(), inner.engine.snapshot()?);
+        for place in 0..inner.definition.collections.len() {
+            let collection = CollectionId(u16::try_from(place).unwrap_or(u16::MAX));
+            for stored in records_after(inner, &*snapshot, collection, Range::ALL, None)? {
+                let stored = stored?;
+                let versions = stored.state.versions().iter().map(|sibling| &sibling.version);
+                let own = versions.filter(|version| stored.commit <= common.commit && version.actor == actor);
+                last = own.map(|version| version.stamp).fold(last, Stamp::max);
+            }
+        }
+        Ok(last)
     }
 
     /// Begins a new life: all that this store wrote after a stamp is given to a new actor. Takes a look at every record.

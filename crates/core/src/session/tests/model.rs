@@ -265,7 +265,7 @@ impl Model {
                         .openings
                         .get(&met.nonce)
                         .map(|end| if met.nonce == self.life.nonce { self.commit } else { *end });
-                    (*met, end.map(|end| Opening { stamp: Stamp::default(), end }))
+                    (*met, end.map(|end| Opening { began: Stamp::default(), stamp: Stamp::default(), end }))
                 };
                 let forked = life::forked(&met.iter().map(opening).collect::<Vec<_>>()).is_some();
                 Answer::Recognised(match (forked, whole) {
