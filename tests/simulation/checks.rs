@@ -152,6 +152,9 @@ impl World {
     /// Faults stop: everything must become equal within a bounded number of passes, and then stay so.
     pub(crate) fn conclude(&mut self) {
         self.heal();
+        for (peer, arbiter) in self.lives.waiting() {
+            self.repair_in_peace(peer, arbiter, 6, None);
+        }
         let peers = self.peers.len();
         for pass in 0.. {
             assert!(pass < PASSES_MAX, "I2: {} passes around {peers} peers did not make them equal", PASSES_MAX);
@@ -170,6 +173,7 @@ impl World {
         for a in 0..peers {
             self.repair_in_peace(a, (a + 1) % peers, 0, Some(0));
         }
+        self.all_lives_differ();
         let held = self.peers[0].held.clone();
         let (root, exported) = (self.store(0).root(), self.export(0));
         for peer in 1..peers {

@@ -1,11 +1,10 @@
-//! What goes wrong: processes die, disks are put back or emptied, clocks jump, links break.
+//! What goes wrong: processes die, clocks jump, links break. What becomes of disks
+//! is said in [`crate::lives`].
 
 use reknit::store::Store;
 
-use std::sync::Arc;
-
-use crate::disk::{Fuse, Map};
-use crate::oracle::{Held, Lineage};
+use crate::disk::Fuse;
+use crate::oracle::Held;
 use crate::shape::built;
 use crate::tally::Where;
 use crate::world::World;
@@ -35,14 +34,16 @@ impl World {
                 self.step_clock(peer, "fault: clock off a little", by);
             }
             13 | 14 => self.restore(peer),
-            15 if built::LIVES && self.draw.below(2) == 0 => self.roll_back(peer),
-            15 => self.empty(peer),
+            15 => match self.draw.below(if built::LIVES { 4 } else { 1 }) {
+                0 => self.empty(peer),
+                1 => self.copy(peer),
+                _ => self.roll_back(peer),
+            },
             16 | 17 => self.part(),
             _ => self.break_link(),
         }
         if self.draw.below(2) == 0 {
-            let at = &mut self.peers[peer];
-            at.images.push((at.disk.durable(), at.lineage.clone()));
+            self.keep_image(peer);
         }
     }
 
@@ -99,7 +100,7 @@ impl World {
         self.journal_is_whole(peer);
     }
 
-    fn die(&mut self, peer: usize, doing: Where) {
+    pub(crate) fn die(&mut self, peer: usize, doing: Where) {
         let died = self.peers[peer].disk.died();
         self.tally.died(doing, died.unwrap_or(crate::disk::Point::Idle));
         self.close(peer);
@@ -114,85 +115,6 @@ impl World {
         self.event(&[12, peer as u64, gone as u64, of as u64], || {
             format!("peer {peer} died: {doing:?}, {died:?}; {gone} of {of} unsynced commits are gone")
         });
-    }
-
-    /// A backup of a peer is put back, by the tool that is made for it.
-    fn restore(&mut self, peer: usize) {
-        let images = self.peers[peer].images.len();
-        if images == 0 {
-            return self.break_link();
-        }
-        self.tally.note("fault: restored");
-        let (image, lineage) = self.peers[peer].images[self.draw.below(images)].clone();
-        self.die(peer, Where::Idle);
-        self.become_another(peer, image, lineage);
-        self.wind(peer);
-        let options = self.store_options(peer);
-        let store = Store::restored_over(self.peers[peer].disk.engine(), &options).expect("a backup opens");
-        self.renewed(peer, store);
-    }
-
-    /// Behind a peer's back its disk becomes one of its own of earlier, or that of another peer.
-    fn roll_back(&mut self, peer: usize) {
-        let other = self.draw.below(self.peers.len());
-        let copied = other != peer && self.draw.below(2) == 0;
-        let images = &self.peers[peer].images;
-        let (rows, lineage) = match images.len() {
-            _ if copied => (self.peers[other].disk.durable(), self.peers[other].lineage.clone()),
-            0 => return self.break_link(),
-            n => images[self.draw.below(n)].clone(),
-        };
-        self.tally.note(if copied { "fault: copied" } else { "fault: rolled back" });
-        if copied {
-            // The last stamp comes with the copy.
-            self.peers[peer].latest = self.peers[peer].latest.max(self.peers[other].latest);
-        }
-        self.die(peer, Where::Idle);
-        self.become_another(peer, rows, lineage);
-        self.wind(peer);
-        let store = Store::over(self.peers[peer].disk.engine(), &self.store_options(peer)).expect("a disk opens");
-        self.forked.insert(store.actor());
-        self.renewed(peer, store);
-    }
-
-    /// A peer loses everything, and begins anew.
-    fn empty(&mut self, peer: usize) {
-        self.tally.note("fault: emptied");
-        self.die(peer, Where::Idle);
-        self.become_another(peer, Default::default(), Default::default());
-        self.wind(peer);
-        self.found(peer);
-        self.replaced(peer);
-    }
-
-    fn become_another(&mut self, peer: usize, rows: Arc<Map>, lineage: Lineage) {
-        let at = &mut self.peers[peer];
-        let before = std::mem::take(&mut at.held);
-        at.held = self.oracle.held(&rows, &before).0;
-        at.disk.replace(rows);
-        at.lineage = lineage;
-    }
-
-    fn renewed(&mut self, peer: usize, store: Store) {
-        self.opened(peer, store);
-        self.replaced(peer);
-    }
-
-    fn replaced(&mut self, peer: usize) {
-        let at = &mut self.peers[peer];
-        at.upheavals += 1;
-        at.epoch += 1;
-        at.runs.clear();
-        self.oracle.replaced(peer);
-        self.forgive();
-    }
-
-    /// What only a disk that is gone had may be gone.
-    pub(crate) fn forgive(&mut self) {
-        let disks: Vec<_> = self.peers.iter().map(|peer| peer.disk.durable()).collect();
-        let disks: Vec<_> = disks.iter().map(|rows| self.oracle.held(rows, &Held::default()).0).collect();
-        let forgiven = self.oracle.forgive(&disks);
-        self.tally.add("acknowledged writes that only a lost disk had", forgiven as u64);
     }
 
     fn part(&mut self) {

@@ -5,6 +5,7 @@ mod checks;
 mod collecting;
 mod disk;
 mod faults;
+mod lives;
 mod operations;
 mod oracle;
 #[cfg(feature = "planted-bugs")]

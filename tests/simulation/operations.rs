@@ -159,6 +159,7 @@ impl World {
         }
         let a = self.draw.below(self.peers.len());
         let b = (a + 1 + self.draw.below(self.peers.len() - 1)) % self.peers.len();
+        let (a, b) = self.lives.who_meets(a, b);
         let (name, intent) = match self.draw.below(20) {
             0..12 => ("repair", Intent::Repair(Direction::Both)),
             12..14 => ("pull", Intent::Repair(Direction::To(Which::Mine))),

@@ -338,6 +338,20 @@ impl Oracle {
         let id = self.id(had);
         self.by_dot.entry(sibling.version.dot()).or_default().push(id);
         self.writes[id as usize].names.push(sibling.version.dot());
+        // What it does not claim any more to have replaced may come to stand beside it, and beside what replaces it.
+        let claims = |other: &WriteId| {
+            let version = &sibling.version;
+            let told = |(stamp, actor): &Dot| match *actor == version.actor {
+                true => *stamp <= version.stamp,
+                false => version.seen.seen(*actor) >= Some(*stamp),
+            };
+            self.writes[*other as usize].names.iter().any(told)
+        };
+        let had = self.writes[id as usize].seen.clone();
+        let (seen, passed) = had.into_iter().partition(claims);
+        let write = &mut self.writes[id as usize];
+        write.seen = seen;
+        write.passed.extend::<BTreeSet<WriteId>>(passed);
         true
     }
 
@@ -535,10 +549,10 @@ impl Oracle {
             // A vector that is full may have forgotten what it had seen.
             for sibling in state.versions().iter().filter(|sibling| !sibling.version.seen.is_full()) {
                 let id = self.id(sibling);
-                // What a new life gave another name stands beside what it had seen, or what had seen it, under the old one.
+                // What a new life gave another name stands beside what had seen it under the old one.
                 let renamed = |id: WriteId| self.writes[id as usize].names.len() > 1;
                 let is_back = |other: WriteId| self.writes[id as usize].seen.contains(&other) && !renamed(other);
-                let back = state.versions().iter().find(|other| is_back(self.id(other)) && !renamed(id));
+                let back = state.versions().iter().find(|other| is_back(self.id(other)));
                 assert!(back.is_none(), "I8: {back:?} is back beside {sibling:?}, which had replaced it");
             }
         }

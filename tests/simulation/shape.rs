@@ -10,7 +10,7 @@ const POLICIES: [&str; 4] = ["newest/1", "keep-both/1", "ask/1", "largest/1 size
 /// that builds it.
 pub(crate) mod built {
     /// A store that was put back, copied or rolled back behind its own back notices it, and gets a new actor.
-    pub(crate) const LIVES: bool = false;
+    pub(crate) const LIVES: bool = true;
     /// A record from beyond the clock's bound is kept aside rather than refused.
     pub(crate) const QUARANTINE: bool = true;
     /// Members, their leases, and tombstones that are collected.

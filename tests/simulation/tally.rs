@@ -137,7 +137,8 @@ impl Tally {
 
     /// What was never done and should have been.
     pub(crate) fn lacking(&self) -> Vec<String> {
-        let lives: &[&str] = if built::LIVES { &["fault: rolled back", "fault: copied"] } else { &[] };
+        let lives: &[&str] =
+            if built::LIVES { &["fault: rolled back", "rolled back, and a peer knows", "fault: copied"] } else { &[] };
         let wanted = WANTED
             .iter()
             .chain(lives)

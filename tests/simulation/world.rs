@@ -13,7 +13,8 @@ use reknit::core::{Actor, Collection, DatasetId, DatasetKey, Definition, Stamp};
 use reknit::store::engine::conformance::Draw;
 use reknit::store::{Options, Side, Store, StoreError};
 
-use crate::disk::{Disk, Map};
+use crate::disk::Disk;
+use crate::lives::{Image, Lives};
 use crate::oracle::{Cause, Held, KeyId, Lineage, Oracle, Step, Who, WriteId};
 use crate::session::{Did, End, Session};
 use crate::shape::Shape;
@@ -45,7 +46,7 @@ pub(crate) struct Peer {
     /// What its runs changed, by their numbers.
     pub(crate) runs: BTreeMap<RunId, Vec<Step>>,
     /// Disks of earlier, to be put back.
-    pub(crate) images: Vec<(Arc<Map>, Lineage)>,
+    pub(crate) images: Vec<Image>,
     /// What was collected there, or where it collected with.
     pub(crate) lineage: Lineage,
     /// Up to where it collects.
@@ -66,6 +67,7 @@ pub(crate) struct World {
     pub(crate) oracle: Oracle,
     /// Actors that several disks have.
     pub(crate) forked: BTreeSet<Actor>,
+    pub(crate) lives: Lives,
     /// Members whose lease has lapsed, until they are heard of again.
     pub(crate) lapsed: BTreeSet<usize>,
     /// Which side of a partition each peer is on.
@@ -104,6 +106,7 @@ impl World {
             outcome: None,
             oracle: Oracle::new(definition.clone()),
             forked: BTreeSet::new(),
+            lives: Lives::default(),
             lapsed: BTreeSet::new(),
             islands: vec![0; shape.peers],
             faulty: false,
@@ -137,6 +140,7 @@ impl World {
                 receipts: Vec::new(),
             };
             world.peers.push(peer);
+            world.lives.begin(nth);
             world.found(nth);
         }
         world
@@ -249,7 +253,9 @@ impl World {
         at.unsynced.clear();
         at.store = Some(store);
         let commit = self.peers[peer].commit;
-        self.event(&[1, peer as u64, commit], || format!("peer {peer} is open at commit {commit}"));
+        self.event(&[1, peer as u64, commit, actor.0], || {
+            format!("peer {peer} is open as {actor:?} at commit {commit}")
+        });
     }
 
     /// The store of a peer, whose clock is set.
@@ -381,6 +387,7 @@ impl World {
         let travels = self.travels(a, b);
         let did = session.step(&mut self.draw, self.now, travels);
         let worked = !matches!(did, Did::Nothing);
+        self.lives.tell([a, b]);
         match did {
             Did::Nothing => {}
             Did::Worked(half, roots) => {
@@ -415,6 +422,7 @@ impl World {
         if let Some(peer) = dead {
             self.crash(peer, Where::Ending);
         }
+        self.tell_lives_apart();
         worked
     }
 
