@@ -2,6 +2,7 @@
 //! It knows nothing of trees, sessions or stores; states of keys are what it is told.
 
 mod gone;
+mod step;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -13,6 +14,8 @@ use reknit::core::stamp::CLOCK_BOUND_MILLIS;
 use reknit::core::{Actor, CollectionId, Content, Definition, Keeps, Sibling, Stamp, State};
 
 use crate::disk::{Changed, Map};
+
+pub(crate) use step::Step;
 
 pub(crate) type KeyId = u32;
 pub(crate) type WriteId = u32;
@@ -81,32 +84,6 @@ pub(crate) struct Who<'a> {
     pub(crate) lineage: &'a Lineage,
     /// Whether another peer has a version of a key.
     pub(crate) elsewhere: &'a dyn Fn(KeyId, Dot) -> bool,
-}
-
-/// One change of one key.
-#[derive(Clone)]
-pub(crate) struct Step {
-    pub(crate) key: KeyId,
-    pub(crate) commit: u64,
-    pub(crate) old: Option<Rc<State>>,
-    pub(crate) new: Option<Rc<State>>,
-}
-
-impl Step {
-    /// Whether the same stands there under this actor instead of another: its store has begun a new life.
-    pub(crate) fn renames(&self, own: Actor) -> bool {
-        let all = |state: &Option<Rc<State>>| -> Vec<(Stamp, Content)> {
-            let versions = state.iter().flat_map(|state| state.versions());
-            versions.map(|sibling| (sibling.version.stamp, sibling.content.clone())).collect()
-        };
-        let held = |sibling: &Sibling| {
-            let old = self.old.iter().flat_map(|state| state.versions());
-            old.into_iter().any(|had| had.version.dot() == sibling.version.dot())
-        };
-        let new = || self.new.iter().flat_map(|state| state.versions());
-        let ours = new().all(|sibling| sibling.version.actor == own || held(sibling));
-        all(&self.old) == all(&self.new) && ours
-    }
 }
 
 pub(crate) struct Oracle {

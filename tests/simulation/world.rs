@@ -304,6 +304,10 @@ impl World {
         let lineage = &self.peers[peer].lineage;
         let who = Who { peer, actor, latest, epoch, forked, lineage, elsewhere: &elsewhere };
         let (steps, fresh) = self.oracle.observe(&who, cause, &mut held, &changes);
+        if cause == Cause::Session {
+            let told = self.told(peer);
+            steps.iter().for_each(|step| step.is_near(actor, told));
+        }
         let collected = std::mem::take(&mut self.oracle.collected);
         let at = &mut self.peers[peer];
         at.lineage.extend(collected);

@@ -20,11 +20,13 @@ pub enum Bug {
     TombstoneCollectedEarly,
     ReceiptOfAnotherCut,
     LapsedPushesFirst,
+    ActorReusedAfterRestore,
+    QuarantinedRecordApplied,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 15] = [
+    pub const ALL: [Bug; 17] = [
         Bug::XorLeaves,
         Bug::KeyOnlyDigest,
         Bug::FinalRootCheckSkipped,
@@ -40,6 +42,8 @@ impl Bug {
         Bug::TombstoneCollectedEarly,
         Bug::ReceiptOfAnotherCut,
         Bug::LapsedPushesFirst,
+        Bug::ActorReusedAfterRestore,
+        Bug::QuarantinedRecordApplied,
     ];
 }
 

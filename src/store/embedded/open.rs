@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use reknit_core::canonical::Reader;
 use reknit_core::dataset::Collection;
+use reknit_core::planted::{Bug, planted};
 use reknit_core::policy::Policies;
 use reknit_core::query::Cut;
 use reknit_core::stamp::CLOCK_BOUND_MILLIS;
@@ -280,7 +281,10 @@ fn found(engine: &dyn Engine, definition: &Definition, key: &DatasetKey, options
 /// Gives the rows in `engine` a life of their own.
 pub(super) fn revive(engine: &dyn Engine, options: &Options) -> Result<(), StoreError> {
     let mut batch = Batch::new();
-    put_life(Actor((options.random)()?), &mut batch);
+    let actor = Actor((options.random)()?);
+    if !planted(Bug::ActorReusedAfterRestore) {
+        put_life(actor, &mut batch);
+    }
     Ok(engine.commit(&mut batch, Durability::Synced)?)
 }
 
