@@ -34,9 +34,9 @@ impl World {
                 self.step_clock(peer, "fault: clock off a little", by);
             }
             13 | 14 => self.restore(peer),
-            15 => match self.draw.below(if built::LIVES { 4 } else { 1 }) {
-                0 => self.empty(peer),
-                1 => self.copy(peer),
+            15 if self.draw.below(2) == 0 => self.empty(peer),
+            15 | 18 if built::LIVES => match self.draw.below(3) {
+                0 => self.copy(peer),
                 _ => self.roll_back(peer),
             },
             16 | 17 => self.part(),

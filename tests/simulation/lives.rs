@@ -47,9 +47,9 @@ pub(crate) struct Lives {
 struct Wait {
     arbiter: usize,
     actor: Actor,
-    /// What the arbiter remembers already, of what both have in common or of the other life.
-    met: Option<Sighting>,
-    /// It is of the other life, so this one is to be recognised.
+    /// The opening that both have in common, and how far it had come.
+    common: Sighting,
+    /// The arbiter has met the other life already, so this one is to be recognised.
     known: bool,
 }
 
@@ -175,7 +175,7 @@ impl World {
         if !tell.is_empty() {
             self.tally.note("rolled back, and a peer knows");
             let arbiter = tell[self.draw.below(tell.len())];
-            self.wait(peer, arbiter, actor, true);
+            self.wait(peer, Wait { arbiter, actor, common: Sighting { nonce: 0, commit: 0 }, known: true });
         }
     }
 
@@ -196,22 +196,23 @@ impl World {
         // The last stamp comes with the copy.
         self.peers[peer].latest = self.peers[peer].latest.max(self.peers[other].latest);
         let (rows, lineage) = (self.peers[other].disk.durable(), self.peers[other].lineage.clone());
+        let copied = self.store(other).describe();
+        let (actor, common) = (copied.actor, Sighting { nonce: copied.nonce, commit: number(&rows, b"head") });
         self.goes_on_as(peer, rows, lineage);
-        let actor = self.peers[other].store.as_ref().map_or(Actor(0), Store::actor);
         let free = |third: &usize| ![peer, other].contains(third) && self.lives.arbiter(*third).is_none();
         let thirds: Vec<usize> = (0..self.peers.len()).filter(free).collect();
         // Either both meet a third, or each other.
         let third = self.draw.below(thirds.len() + 1);
         for (life, twin) in [(peer, other), (other, peer)] {
             let arbiter = thirds.get(third).copied().unwrap_or(twin);
-            self.wait(life, arbiter, actor, false);
+            self.wait(life, Wait { arbiter, actor, common, known: false });
         }
     }
 
-    fn wait(&mut self, peer: usize, arbiter: usize, actor: Actor, known: bool) {
+    fn wait(&mut self, peer: usize, wait: Wait) {
+        let arbiter = wait.arbiter;
         self.event(&[17, peer as u64, arbiter as u64], || format!("peer {peer} is to meet peer {arbiter} first"));
-        let met = last_met(&self.peers[arbiter].disk.durable(), actor.0);
-        self.lives.waits.insert(peer, Wait { arbiter, actor, met, known });
+        self.lives.waits.insert(peer, wait);
     }
 
     /// Opens other rows where a peer's process was, as if nothing had happened.
@@ -267,20 +268,24 @@ impl World {
 
     /// Whether lives that were to be told apart are, once a session has gone on.
     pub(crate) fn tell_lives_apart(&mut self) {
-        for (peer, Wait { arbiter, actor, met, known }) in self.lives.waits.clone() {
+        for (peer, Wait { arbiter, actor, common, known }) in self.lives.waits.clone() {
             let Some(store) = self.peers[peer].store.as_ref() else { continue };
             let (now, nonce) = (store.actor(), store.describe().nonce);
-            let last = last_met(&self.peers[arbiter].disk.durable(), actor.0);
+            let since = |met: &Sighting| met.nonce != common.nonce || met.commit > common.commit;
+            let last = last_met(&self.peers[arbiter].disk.durable(), actor.0).filter(since);
             if now != actor {
                 // What was kept of it before is of the life that the other is now.
                 self.lives.begin(peer);
                 self.peers[peer].images.clear();
-            } else if last != met && last.is_some_and(|last| last.nonce == nonce) {
+            } else if last.is_some_and(|last| last.nonce == nonce) {
                 assert!(!known, "I9: peer {arbiter} took peer {peer} for the life of {actor:?} that it had met");
             } else {
                 continue;
             }
             self.lives.waits.remove(&peer);
+            // Whoever still writes under the name of the life that was met now is another.
+            let same = |wait: &&mut Wait| now == actor && (wait.actor, wait.arbiter) == (actor, arbiter);
+            self.lives.waits.values_mut().filter(same).for_each(|wait| wait.known = true);
             self.event(&[19, peer as u64, now.0], || format!("peer {peer} is told apart: it is {now:?}"));
         }
     }
