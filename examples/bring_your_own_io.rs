@@ -67,7 +67,7 @@ impl Map {
             Query::Cut | Query::Introduce => Answer::Cut(self.cut()),
             // A store that is never restored or copied remembers nobody.
             Query::Meet(..) => Answer::Met(self.cut(), Vec::new()),
-            Query::Confirm(..) => Answer::Confirmed,
+            Query::Confirm(..) => Answer::Confirmed(true),
             Query::Recognise(..) => Answer::Recognised(Recognition::Same),
             Query::Horizon => Answer::Horizon(Default::default()),
             Query::Raise(_) => Answer::Raised(Raising::Refused),

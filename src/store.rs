@@ -89,12 +89,12 @@ pub trait Side: Send + Sync {
     }
 
     /// Remembers that a store of this actor was met in an opening, at a commit number; or gives what is remembered of it if
-    /// it may be another life than that ([`reknit_core::life::meet`]), unless `sure` says that it was recognised.
+    /// it may be another life than that ([`reknit_core::life::meet`]), unless it was `recognised` by the last of that.
     ///
     /// # Errors
     /// What the store met.
-    fn meet(&self, actor: Actor, now: Sighting, sure: bool) -> Result<Vec<Sighting>, StoreError> {
-        let _ = (actor, now, sure);
+    fn meet(&self, actor: Actor, now: Sighting, recognised: Option<Sighting>) -> Result<Vec<Sighting>, StoreError> {
+        let _ = (actor, now, recognised);
         Ok(Vec::new())
     }
 

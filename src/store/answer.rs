@@ -32,11 +32,11 @@ pub fn answer(side: &dyn Side, query: Query) -> Result<Answer, StoreError> {
         Query::Introduce => Answer::Cut(side.introduce()?),
         Query::Meet(peer, commit) => {
             let cut = side.introduce()?;
-            Answer::Met(cut, side.meet(Actor(peer.actor), Sighting { nonce: peer.nonce, commit }, false)?)
+            Answer::Met(cut, side.meet(Actor(peer.actor), Sighting { nonce: peer.nonce, commit }, None)?)
         }
-        Query::Confirm(peer, commit) => {
-            side.meet(Actor(peer.actor), Sighting { nonce: peer.nonce, commit }, true)?;
-            Answer::Confirmed
+        Query::Confirm(peer, commit, by) => {
+            let doubts = side.meet(Actor(peer.actor), Sighting { nonce: peer.nonce, commit }, Some(by))?;
+            Answer::Confirmed(doubts.is_empty())
         }
         Query::Recognise(met, whole) => Answer::Recognised(side.recognise(&met, whole)?),
         Query::Horizon => Answer::Horizon(side.horizon()?),

@@ -9,6 +9,7 @@ mod histories;
 mod imports;
 mod journal;
 mod limits;
+mod lives;
 mod quarantine;
 mod reads;
 mod sides;

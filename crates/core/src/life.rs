@@ -86,12 +86,18 @@ pub fn meet(seen: &mut Vec<Sighting>, now: Sighting) -> Meeting {
     }
 }
 
-/// Adds a meeting that was in doubt, once the store was recognised.
-pub fn confirm(seen: &mut Vec<Sighting>, now: Sighting) {
-    if meet(seen, now) == Meeting::Doubtful {
+/// Adds a meeting that was in doubt, once the store was recognised by what was the last one then. Not if another life was met
+/// meanwhile, of which that says nothing: then it is still in doubt.
+pub fn confirm(seen: &mut Vec<Sighting>, now: Sighting, by: Sighting) -> bool {
+    if meet(seen, now) != Meeting::Doubtful || seen.last().is_some_and(|last| last.nonce == now.nonce) {
+        return true;
+    }
+    let same = seen.last() == Some(&by);
+    if same {
         seen.push(now);
         seen.drain(..seen.len().saturating_sub(SIGHTINGS_MAX));
     }
+    same
 }
 
 /// What came of a meeting.
@@ -142,6 +148,17 @@ mod tests {
     }
 
     #[test]
+    fn a_store_that_was_recognised_by_what_is_not_the_last_any_more_is_still_in_doubt() {
+        let mut seen = vec![sighting(1, 5)];
+        assert_eq!(meet(&mut seen, sighting(2, 6)), Meeting::Doubtful);
+        // The other life is met meanwhile: it went on in the opening that both know.
+        assert_eq!(meet(&mut seen, sighting(1, 9)), Meeting::Remembered);
+        assert!(!confirm(&mut seen, sighting(2, 6), sighting(1, 5)));
+        assert_eq!(seen, [sighting(1, 9)]);
+        assert!(confirm(&mut seen, sighting(2, 6), sighting(1, 9)));
+    }
+
+    #[test]
     fn openings_are_remembered_newest_last_and_few_of_them() {
         let mut seen = Vec::new();
         assert_eq!(meet(&mut seen, sighting(1, 5)), Meeting::Remembered);
@@ -150,11 +167,13 @@ mod tests {
         assert_eq!(meet(&mut seen, sighting(1, 7)), Meeting::Doubtful);
         assert_eq!(meet(&mut seen, sighting(2, 9)), Meeting::Doubtful);
         assert_eq!(seen, [sighting(1, 8)]);
-        confirm(&mut seen, sighting(2, 9));
-        confirm(&mut seen, sighting(2, 9));
+        assert!(
+            confirm(&mut seen, sighting(2, 9), sighting(1, 8)) && confirm(&mut seen, sighting(2, 9), sighting(1, 8))
+        );
         assert_eq!(seen, [sighting(1, 8), sighting(2, 9)]);
         for nonce in 3..100 {
-            confirm(&mut seen, sighting(nonce, nonce));
+            let by = seen[seen.len() - 1];
+            assert!(confirm(&mut seen, sighting(nonce, nonce), by));
         }
         assert_eq!((seen.len(), seen[0], seen[15]), (SIGHTINGS_MAX, sighting(84, 84), sighting(99, 99)));
     }

@@ -218,8 +218,9 @@ pub enum Query {
     Introduce,
     /// A peer's store introduces itself, with its commit number; answered by [`Answer::Met`].
     Meet(Life, u64),
-    /// One that was in doubt is the life that was met: that is to be remembered; answered by [`Answer::Confirmed`].
-    Confirm(Life, u64),
+    /// One that was in doubt is the life that was met in this opening: that is to be remembered; answered by
+    /// [`Answer::Confirmed`].
+    Confirm(Life, u64, Sighting),
     /// What a peer remembers of this store, and whether that is all; answered by [`Answer::Recognised`].
     Recognise(Vec<Sighting>, bool),
     /// Its horizon, with those who have passed it; answered by [`Answer::Horizon`].
@@ -253,8 +254,8 @@ pub enum Answer {
     /// To [`Query::Meet`]: the own cut, as by [`Query::Introduce`], and what is remembered of that store, if it may be another
     /// life.
     Met(Cut, Vec<Sighting>),
-    /// To [`Query::Confirm`].
-    Confirmed,
+    /// To [`Query::Confirm`]: whether it is remembered, or another life was met meanwhile.
+    Confirmed(bool),
     /// To [`Query::Recognise`].
     Recognised(Recognition),
     /// To [`Query::Horizon`].

@@ -29,6 +29,9 @@ pub(super) struct Owed {
     own: AtomicU64,
     /// Everything up to this commit is synced.
     synced: AtomicU64,
+    /// Meetings so far, and the first commit since one that is not synced: what a store that was met gave is not given on before
+    /// it is on record that it was met.
+    met: Mutex<(u64, Option<u64>)>,
 }
 
 impl Owed {
@@ -52,14 +55,28 @@ impl Owed {
     }
 
     fn settle_to(&self, newest: u64, engine: &dyn Engine) -> Result<(), EngineError> {
-        if self.synced.load(Ordering::SeqCst) < newest { self.sync(engine) } else { Ok(()) }
+        let since = self.meetings().1.is_some_and(|since| since <= self.newest.load(Ordering::SeqCst));
+        if since || self.synced.load(Ordering::SeqCst) < newest { self.sync(engine) } else { Ok(()) }
+    }
+
+    fn meetings(&self) -> MutexGuard<'_, (u64, Option<u64>)> {
+        self.met.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a meeting that was put on record before this commit, and not synced.
+    pub(super) fn met(&self, before: u64) {
+        let (meetings, since) = &mut *self.meetings();
+        *meetings += 1;
+        since.get_or_insert(before);
     }
 
     /// Syncs whatever there is.
     pub(super) fn sync(&self, engine: &dyn Engine) -> Result<(), EngineError> {
-        let newest = self.newest.load(Ordering::SeqCst);
+        let (newest, met) = (self.newest.load(Ordering::SeqCst), self.meetings().0);
         engine.sync()?;
         self.settled(newest);
+        let (meetings, since) = &mut *self.meetings();
+        *since = since.filter(|_| *meetings > met);
         Ok(())
     }
 

@@ -234,7 +234,12 @@ impl Store {
 
     /// Remembers that a store was met; gives what was remembered if it may be another life than that. Of a store of this
     /// same actor, which is a copy, it gives the own openings.
-    pub(super) fn meet_now(&self, actor: Actor, now: Sighting, sure: bool) -> Result<Vec<Sighting>, StoreError> {
+    pub(super) fn meet_now(
+        &self,
+        actor: Actor,
+        now: Sighting,
+        recognised: Option<Sighting>,
+    ) -> Result<Vec<Sighting>, StoreError> {
         let inner = &*self.inner;
         if actor == inner.lives.actor() {
             return self.own_openings();
@@ -244,17 +249,17 @@ impl Store {
         let value = inner.engine.snapshot()?.get(&row)?;
         let mut seen = value.map(|value| rows::read_met(&value)).transpose()?.unwrap_or_default();
         let met = meet(&mut seen, now);
-        if met == Meeting::Doubtful && !sure {
+        if met == Meeting::Doubtful && !recognised.is_some_and(|by| confirm(&mut seen, now, by)) {
             return Ok(seen);
         }
         if met != Meeting::Known {
-            confirm(&mut seen, now);
             let mut batch = Batch::new();
             batch.put(&row, &rows::met_value(&seen));
             if let Err(error) = inner.engine.commit(&mut batch, Durability::Buffered) {
                 writer.failed = true;
                 return Err(error.into());
             }
+            inner.owed.met(inner.head().commit + 1);
         }
         Ok(Vec::new())
     }

@@ -121,8 +121,8 @@ impl Side for Store {
         self.introduce_now()
     }
 
-    fn meet(&self, actor: Actor, now: Sighting, sure: bool) -> Result<Vec<Sighting>, StoreError> {
-        self.meet_now(actor, now, sure)
+    fn meet(&self, actor: Actor, now: Sighting, recognised: Option<Sighting>) -> Result<Vec<Sighting>, StoreError> {
+        self.meet_now(actor, now, recognised)
     }
 
     fn recognise(&self, met: &[Sighting], whole: bool) -> Result<Recognition, StoreError> {

@@ -8,8 +8,9 @@ use super::responder::{Responder, Stage, Work};
 use super::rounds::Phase;
 use super::{Intent, Other, SessionError, Verdict};
 use crate::bounds::REQUESTS_MAX;
+use crate::canonical::Blob;
 use crate::life::{Life, SIGHTINGS_MAX, Sighting};
-use crate::message::{Accept, Message, Met, Open, Recognised, Rights};
+use crate::message::{Accept, Message, Met, Open, Recognised, Refuse, RefuseCode, Rights};
 use crate::query::{Query, Recognition};
 
 const RENEWED_HERE: &str = "this store was restored or copied since the peer met it; it has begun a new life, and the \
@@ -17,10 +18,15 @@ const RENEWED_HERE: &str = "this store was restored or copied since the peer met
 const RENEWED_THERE: &str = "the peer's store was restored or copied since this one met it; it has begun a new life, and \
                              the same command goes on";
 
+const ANOTHER_MET: &str = "another life of this store was met meanwhile, one of the two is restored or copied; the same \
+                           command goes on";
+
 /// What the opener keeps until it is known who meets.
 #[derive(Default)]
 pub(super) struct Meeting {
     pub(super) accept: Option<Accept>,
+    /// By which opening the peer's store is to be recognised.
+    by: Option<Sighting>,
     /// What came meanwhile.
     postponed: Vec<Message>,
 }
@@ -90,19 +96,28 @@ impl Opener {
         if met.is_empty() {
             return self.level();
         }
+        self.meeting.by = met.last().copied();
         self.send(Message::Met(Met { met }));
         Ok(())
     }
 
+    pub(super) fn confirmed_here(&mut self, same: bool) -> Result<(), SessionError> {
+        if same {
+            return self.level();
+        }
+        self.finish(Verdict::Undetermined, ANOTHER_MET.into());
+        Ok(())
+    }
+
     pub(super) fn on_recognised(&mut self, recognised: Recognised) -> Result<(), SessionError> {
-        match (&self.phase, &self.meeting.accept) {
-            (Phase::Meeting, Some(_)) if recognised.renewed => {
+        match (&self.phase, &self.meeting.accept, self.meeting.by) {
+            (Phase::Meeting, Some(_), Some(_)) if recognised.renewed => {
                 self.finish(Verdict::Undetermined, RENEWED_THERE.into());
                 Ok(())
             }
-            (Phase::Meeting, Some(accept)) => {
+            (Phase::Meeting, Some(accept), Some(by)) => {
                 let (life, commit) = (accept.life, accept.commit);
-                self.ask(Query::Confirm(life, commit), Purpose::Confirm);
+                self.ask(Query::Confirm(life, commit, by), Purpose::Confirm);
                 Ok(())
             }
             _ => Err(SessionError::Unexpected("an answer nobody asked for")),
@@ -111,7 +126,7 @@ impl Opener {
 
     /// Both are known and level: the session begins, with what came meanwhile.
     pub(super) fn begin_after_meeting(&mut self) -> Result<(), SessionError> {
-        let Meeting { accept: Some(accept), postponed } = std::mem::take(&mut self.meeting) else {
+        let Meeting { accept: Some(accept), postponed, .. } = std::mem::take(&mut self.meeting) else {
             return Ok(());
         };
         self.accepted(&accept);
@@ -124,8 +139,8 @@ impl Opener {
 pub(super) enum Known {
     /// It is the life that was met, or nothing will move.
     Same,
-    /// It may be another. If it goes on, it is not.
-    Doubtful(Life, u64),
+    /// It may be another than the one that was met in this opening. If it goes on, it is not.
+    Doubtful(Life, u64, Sighting),
 }
 
 impl Responder {
@@ -146,8 +161,8 @@ impl Responder {
     /// What is told of an opener whose roots differ: the last opening of its store that was met, if this is another.
     pub(super) fn doubt(&mut self, open: &Open, met: &[Sighting]) -> Option<Sighting> {
         let last = met.last().copied();
-        if last.is_some() {
-            self.known = Known::Doubtful(open.life, open.commit);
+        if let Some(by) = last {
+            self.known = Known::Doubtful(open.life, open.commit, by);
         }
         last
     }
@@ -156,10 +171,10 @@ impl Responder {
     pub(super) fn goes_on(&mut self, work: Work) -> Option<Work> {
         let about = matches!(&work, Work::Message(Message::AskMet | Message::Met(_)));
         match self.known {
-            Known::Doubtful(life, commit) if !about => {
+            Known::Doubtful(life, commit, by) if !about => {
                 self.known = Known::Same;
                 self.put_back(work);
-                self.ask(Query::Confirm(life, commit), Stage::Confirm);
+                self.ask(Query::Confirm(life, commit, by), Stage::Confirm);
                 None
             }
             _ => Some(work),
@@ -168,10 +183,25 @@ impl Responder {
 
     pub(super) fn on_ask_met(&mut self) -> Result<(), SessionError> {
         match self.known {
-            Known::Doubtful(life, commit) => self.ask(Query::Meet(life, commit), Stage::TellMet),
+            Known::Doubtful(life, commit, _) => self.ask(Query::Meet(life, commit), Stage::TellMet),
             Known::Same => return Err(SessionError::Unexpected("a question about a store that is not doubted")),
         }
         Ok(())
+    }
+
+    pub(super) fn tell_met(&mut self, met: Vec<Sighting>) {
+        if let (Known::Doubtful(.., by), Some(last)) = (&mut self.known, met.last()) {
+            *by = *last;
+        }
+        self.send(Message::Met(Met { met }));
+    }
+
+    pub(super) fn confirmed(&mut self, same: bool) {
+        if !same {
+            self.end("undetermined");
+            let detail = ANOTHER_MET.into();
+            self.send(Message::Refuse(Refuse { code: RefuseCode::Store, detail, definition: Blob::default() }));
+        }
     }
 
     pub(super) fn on_met(&mut self, met: Met) -> Result<(), SessionError> {

@@ -291,7 +291,7 @@ impl Opener {
             (Purpose::FirstCut, Answer::Cut(cut)) => self.begin(cut),
             (Purpose::Meet, Answer::Met(_, met)) => self.met_here(met)?,
             (Purpose::Recognise, Answer::Recognised(recognition)) => self.recognised_here(recognition),
-            (Purpose::Confirm, Answer::Confirmed) => self.level()?,
+            (Purpose::Confirm, Answer::Confirmed(same)) => self.confirmed_here(same)?,
             (Purpose::TellHorizon, Answer::Horizon(mine)) => self.send(Message::Raise(mine)),
             (Purpose::Raise(horizon), Answer::Raised(raising)) => self.raised_here(horizon, raising),
             (Purpose::CutBefore, Answer::Cut(cut)) => self.look_at_theirs(cut),

@@ -23,7 +23,7 @@ use crate::digest::Keys;
 use crate::life::Sighting;
 use crate::mark::Marks;
 use crate::message::{
-    Accept, AcceptMore, AskRoots, Compare, Compared, Differing, Life, List, Message, Met, Open, PROTOCOL, Refuse,
+    Accept, AcceptMore, AskRoots, Compare, Compared, Differing, Life, List, Message, Open, PROTOCOL, Refuse,
     RefuseCode, Rights, Roots, Transfer, Written,
 };
 use crate::query::{Answer, Ask, Cut, Incoming, Item, Query, View};
@@ -263,8 +263,8 @@ impl Responder {
             }
             (Stage::Raise, Answer::Raised(raising)) => self.send(Message::Raised(raising)),
             (Stage::Recognise, Answer::Recognised(recognition)) => self.recognised(recognition),
-            (Stage::TellMet, Answer::Met(_, met)) => self.send(Message::Met(Met { met })),
-            (Stage::Confirm, Answer::Confirmed) => {}
+            (Stage::TellMet, Answer::Met(_, met)) => self.tell_met(met),
+            (Stage::Confirm, Answer::Confirmed(same)) => self.confirmed(same),
             (Stage::First(levels), Answer::Views(views)) => self.first(levels, &views),
             (Stage::Parts { collection, theirs, counts, parts }, Answer::Views(views)) => {
                 let parts = parts_that_differ(&part_hints(&views), &parts);

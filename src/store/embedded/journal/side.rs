@@ -39,8 +39,8 @@ impl Side for InRun {
         Ok(cut)
     }
 
-    fn meet(&self, actor: Actor, now: Sighting, sure: bool) -> Result<Vec<Sighting>, StoreError> {
-        Side::meet(&self.store, actor, now, sure)
+    fn meet(&self, actor: Actor, now: Sighting, recognised: Option<Sighting>) -> Result<Vec<Sighting>, StoreError> {
+        Side::meet(&self.store, actor, now, recognised)
     }
 
     fn recognise(&self, met: &[Sighting], whole: bool) -> Result<Recognition, StoreError> {

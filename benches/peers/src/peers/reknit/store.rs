@@ -86,7 +86,7 @@ impl Store {
         match query {
             Query::Cut | Query::Introduce => Answer::Cut(self.cut()),
             Query::Meet(..) => Answer::Met(self.cut(), Vec::new()),
-            Query::Confirm(..) => Answer::Confirmed,
+            Query::Confirm(..) => Answer::Confirmed(true),
             Query::Recognise(..) => Answer::Recognised(Recognition::Same),
             Query::Horizon => Answer::Horizon(Default::default()),
             Query::Raise(_) => Answer::Raised(Raising::Refused),

@@ -254,10 +254,9 @@ impl Model {
                 let told = if doubtful { all.clone() } else { Vec::new() };
                 Answer::Met(self.cut(), told)
             }
-            Query::Confirm(peer, commit) => {
+            Query::Confirm(peer, commit, by) => {
                 let all = self.met.entry(peer.actor).or_default();
-                life::confirm(all, Sighting { nonce: peer.nonce, commit });
-                Answer::Confirmed
+                Answer::Confirmed(life::confirm(all, Sighting { nonce: peer.nonce, commit }, by))
             }
             Query::Recognise(met, whole) => {
                 let opening = |met: &Sighting| {
