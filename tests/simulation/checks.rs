@@ -93,7 +93,7 @@ impl World {
                     }
                     for sibling in state.versions() {
                         let missing =
-                            self.oracle.misses(now.map(|now| &**now), sibling, &self.peers[half.peer].lineage);
+                            self.oracle.misses(*key, now.map(|now| &**now), sibling, &self.peers[half.peer].lineage);
                         assert!(
                             !missing,
                             "I2: session {} {:?} without bringing {sibling:?} of key {key} to peer {}, which has {now:?}",

@@ -268,8 +268,10 @@ impl World {
         let at = &self.peers[peer];
         let gone = |step: &&Step| !at.held.states.contains_key(&step.key);
         let steps = at.runs.get(&run).into_iter().flatten().filter(gone);
-        let before = steps.filter_map(|step| step.old.as_ref()).filter(|state| is_dead(state, at.horizon));
-        let collected = before.flat_map(|state| state.versions()).filter_map(|sibling| self.oracle.find(sibling));
+        let before = steps.filter_map(|step| Some((step.key, step.old.as_ref()?)));
+        let dead = before.filter(|(_, state)| is_dead(state, at.horizon));
+        let each = dead.flat_map(|(key, state)| state.versions().iter().map(move |sibling| (key, sibling)));
+        let collected = each.filter_map(|(key, sibling)| self.oracle.find(key, sibling));
         let collected: Vec<_> = collected.collect();
         self.peers[peer].lineage.extend(collected);
     }

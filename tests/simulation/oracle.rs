@@ -152,7 +152,7 @@ impl Oracle {
             let state = State::decode(bytes).expect("a store writes canonical states");
             let old = before.states.get(&key).map(|old| &**old);
             for sibling in state.versions() {
-                let _ = self.named(key, sibling).is_some() || self.renamed(sibling, old);
+                let _ = self.find(key, sibling).is_some() || self.renamed(key, sibling, old);
             }
             commits.insert(key, commit);
             self.lay(&mut held, key, None, Some((commit, bytes)));
@@ -229,7 +229,7 @@ impl Oracle {
         let twin = |had: &&Sibling| had.version.dot() == version.dot() && had.content != sibling.content;
         let met = old.and_then(|old| old.versions().iter().find(twin)).filter(|_| cause == Cause::Session);
         assert!(met.is_none(), "I9: {met:?} and {sibling:?} met at peer {}", who.peer);
-        if let Some(id) = self.named(key, sibling) {
+        if let Some(id) = self.find(key, sibling) {
             let known = &self.writes[id as usize].sibling.version;
             // One that is written now has seen what is there now.
             let own = known.dot() == version.dot() && version.actor == who.actor;
@@ -238,7 +238,7 @@ impl Oracle {
                 return None;
             }
         }
-        if self.renamed(sibling, old) {
+        if self.renamed(key, sibling, old) {
             return None;
         }
         match self.by_dot.get(&version.dot()).and_then(|ids| ids.last()).copied() {
@@ -262,7 +262,7 @@ impl Oracle {
         assert!(last.is_none_or(|last| *last < version.stamp), "I10: peer {}'s clock ran backwards", who.peer);
         let derived = cause != Cause::Local;
         let (mut seen, mut passed) = (BTreeSet::new(), BTreeSet::new());
-        for id in old.into_iter().flat_map(State::versions).map(|had| self.id(had)) {
+        for id in old.into_iter().flat_map(State::versions).map(|had| self.id(key, had)) {
             self.sees(id, &mut seen, &mut passed);
         }
         for id in &self.of_key[key as usize] {
@@ -293,26 +293,22 @@ impl Oracle {
     }
 
     /// The write that a version is, whatever its name says.
-    pub(crate) fn find(&self, sibling: &Sibling) -> Option<WriteId> {
+    pub(crate) fn find(&self, key: KeyId, sibling: &Sibling) -> Option<WriteId> {
         let same = |id: &&WriteId| {
-            let known = &self.writes[**id as usize].sibling;
-            (&known.content, known.expires) == (&sibling.content, sibling.expires)
+            let Write { key: of, sibling: known, .. } = &self.writes[**id as usize];
+            (*of, &known.content, known.expires) == (key, &sibling.content, sibling.expires)
         };
         self.by_dot.get(&sibling.version.dot())?.iter().rev().find(same).copied()
     }
 
-    fn named(&self, key: KeyId, sibling: &Sibling) -> Option<WriteId> {
-        self.find(sibling).filter(|id| self.writes[*id as usize].key == key)
-    }
-
     /// Whether a version that is not known is one that was there, under another actor: the life that wrote it became another.
-    fn renamed(&mut self, sibling: &Sibling, old: Option<&State>) -> bool {
+    fn renamed(&mut self, key: KeyId, sibling: &Sibling, old: Option<&State>) -> bool {
         let same = |had: &&Sibling| {
             let stamp = had.version.stamp == sibling.version.stamp && had.version.actor != sibling.version.actor;
             stamp && (&had.content, had.expires) == (&sibling.content, sibling.expires)
         };
         let Some(had) = old.and_then(|old| old.versions().iter().find(same)) else { return false };
-        let id = self.id(had);
+        let id = self.id(key, had);
         self.by_dot.entry(sibling.version.dot()).or_default().push(id);
         self.writes[id as usize].names.push(sibling.version.dot());
         // What it does not claim any more to have replaced may come to stand beside it, and beside what replaces it.
@@ -367,8 +363,8 @@ impl Oracle {
         })
     }
 
-    pub(crate) fn id(&self, sibling: &Sibling) -> WriteId {
-        self.find(sibling).expect("every version was looked at")
+    pub(crate) fn id(&self, key: KeyId, sibling: &Sibling) -> WriteId {
+        self.find(key, sibling).expect("every version was looked at")
     }
 
     /// What was acknowledged stays until something comes that has seen it, or that wins by the policy.
@@ -379,7 +375,7 @@ impl Oracle {
         let dead = |state: &Rc<State>| is_dead(state, Stamp(u64::MAX));
         let collected = step.new.is_none() && step.old.as_ref().is_some_and(dead) && cause != Cause::Local;
         for sibling in step.old.iter().flat_map(|state| state.versions()) {
-            let id = self.id(sibling);
+            let id = self.id(step.key, sibling);
             if collected {
                 self.collected.push(id);
                 continue;
@@ -420,7 +416,7 @@ impl Oracle {
     /// Whether a state holds a write, or one that had seen it.
     fn holds(&self, state: &State, id: WriteId) -> bool {
         state.versions().iter().any(|sibling| {
-            let held = self.find(sibling).map(|held| (held, &self.writes[held as usize]));
+            let held = self.find(self.writes[id as usize].key, sibling).map(|held| (held, &self.writes[held as usize]));
             held.is_some_and(|(held, write)| held == id || write.seen.contains(&id) || write.passed.contains(&id))
         })
     }
@@ -445,8 +441,8 @@ impl Oracle {
     }
 
     /// Whether a version was acknowledged and is missing from a state, without anything that rightly came in its place.
-    pub(crate) fn misses(&self, state: Option<&State>, sibling: &Sibling, lineage: &Lineage) -> bool {
-        let Some(id) = self.find(sibling) else { return false };
+    pub(crate) fn misses(&self, key: KeyId, state: Option<&State>, sibling: &Sibling, lineage: &Lineage) -> bool {
+        let Some(id) = self.find(key, sibling) else { return false };
         self.is_promised(id) && !state.is_some_and(|state| self.covers(state, id)) && !self.is_explained(id, lineage)
     }
 
@@ -513,7 +509,7 @@ impl Oracle {
         for gone in lineage {
             let write = &self.writes[*gone as usize];
             let live = held.states.get(&write.key).into_iter().flat_map(|state| state.versions());
-            let mut live = live.map(|sibling| self.id(sibling)).filter(|id| !self.revived.contains(id));
+            let mut live = live.map(|sibling| self.id(write.key, sibling)).filter(|id| !self.revived.contains(id));
             let back = live.find(|id| write.seen.contains(id));
             assert!(
                 back.is_none(),
@@ -522,14 +518,14 @@ impl Oracle {
                 self.shown(*gone)
             );
         }
-        for state in held.states.values() {
+        for (key, state) in held.states.iter() {
             // A vector that is full may have forgotten what it had seen.
             for sibling in state.versions().iter().filter(|sibling| !sibling.version.seen.is_full()) {
-                let id = self.id(sibling);
+                let id = self.id(*key, sibling);
                 // What a new life gave another name stands beside what had seen it under the old one.
                 let renamed = |id: WriteId| self.writes[id as usize].names.len() > 1;
                 let is_back = |other: WriteId| self.writes[id as usize].seen.contains(&other) && !renamed(other);
-                let back = state.versions().iter().find(|other| is_back(self.id(other)));
+                let back = state.versions().iter().find(|other| is_back(self.id(*key, other)));
                 assert!(back.is_none(), "I8: {back:?} is back beside {sibling:?}, which had replaced it");
             }
         }
@@ -538,7 +534,7 @@ impl Oracle {
     /// A step in a few words: which writes came for which.
     pub(crate) fn told(&self, step: &Step) -> String {
         let ids = |state: &Option<Rc<State>>| -> Vec<WriteId> {
-            state.iter().flat_map(|state| state.versions()).map(|sibling| self.id(sibling)).collect()
+            state.iter().flat_map(|state| state.versions()).map(|sibling| self.id(step.key, sibling)).collect()
         };
         format!("key {} {:?}→{:?}", step.key, ids(&step.old), ids(&step.new))
     }

@@ -2,6 +2,7 @@
 //! What must not be is said in [`super`].
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use reknit::core::{Actor, CollectionId, Stamp, State};
 
@@ -48,7 +49,7 @@ impl Oracle {
     pub(crate) fn offers_again(&mut self, held: &Held, key: KeyId, own: Actor, horizon: Stamp) {
         for sibling in held.states.get(&key).into_iter().flat_map(|state| state.versions()) {
             if sibling.version.actor == own && sibling.version.stamp <= horizon {
-                self.revived.insert(self.id(sibling));
+                self.revived.insert(self.id(key, sibling));
             }
         }
     }
@@ -57,7 +58,7 @@ impl Oracle {
     pub(crate) fn revive(&mut self, step: &Step, horizon: Stamp) {
         for sibling in step.new.iter().flat_map(|state| state.versions()) {
             if sibling.version.stamp <= horizon {
-                self.revived.insert(self.id(sibling));
+                self.revived.insert(self.id(step.key, sibling));
             }
         }
     }
@@ -73,7 +74,10 @@ impl Oracle {
     pub(crate) fn collected_between(&self, before: &Held, after: &Held, horizon: Stamp) -> Vec<WriteId> {
         let gone = before.states.iter().filter(|(key, _)| !after.states.contains_key(key));
         let dead = gone.filter(|(_, state)| is_dead(state, horizon));
-        dead.flat_map(|(_, state)| state.versions()).map(|sibling| self.id(sibling)).collect()
+        let ids = |(key, state): (&KeyId, &Rc<State>)| -> Vec<WriteId> {
+            state.versions().iter().map(|sibling| self.id(*key, sibling)).collect()
+        };
+        dead.flat_map(ids).collect()
     }
 
     /// The key of a write.
