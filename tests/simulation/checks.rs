@@ -8,7 +8,7 @@ use reknit::core::{CollectionId, Range};
 use reknit::store::{JournalLimits, Release, Side};
 
 use crate::oracle::{Held, KeyId};
-use crate::session::Session;
+use crate::session::{Half, Session};
 use crate::tree;
 use crate::world::World;
 
@@ -92,8 +92,12 @@ impl World {
                         continue;
                     }
                     for sibling in state.versions() {
-                        let missing =
-                            self.oracle.misses(*key, now.map(|now| &**now), sibling, &self.peers[half.peer].lineage);
+                        // What either has collected since, the other need not have any more.
+                        let misses = |end: &Half| {
+                            let lineage = &self.peers[end.peer].lineage;
+                            self.oracle.misses(*key, now.map(|now| &**now), sibling, lineage)
+                        };
+                        let missing = misses(near) && misses(far);
                         assert!(
                             !missing,
                             "I2: session {} {:?} without bringing {sibling:?} of key {key} to peer {}, which has {now:?}",
