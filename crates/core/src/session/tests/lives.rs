@@ -3,6 +3,7 @@
 use super::model::Model;
 use super::world::{World, run};
 use crate::dataset::Profile;
+use crate::life::Sighting;
 use crate::session::{Direction, Intent, Options, Verdict};
 
 fn met() -> (Model, Model) {
@@ -64,4 +65,23 @@ fn a_store_that_is_not_so_far_any_more_begins_a_new_life() {
     b.met.get_mut(&1).expect("met").last_mut().expect("once").commit += 1000;
     a.write(b"more", Some(vec![2]));
     assert_eq!((repair(&mut a, &mut b), a.life.actor), (Verdict::Undetermined, 1001));
+}
+
+#[test]
+fn a_store_that_was_recognised_is_in_doubt_again_once_another_life_of_it_was_met_meanwhile() {
+    for opens in [true, false] {
+        let (mut a, mut b) = met();
+        a.life.nonce = 77;
+        a.write(b"more", Some(vec![2]));
+        // Another life went on in the opening that both know, and meets the peer in a session beside this one.
+        let last = *b.met[&1].last().expect("met");
+        b.meanwhile = Some((1, Sighting { commit: last.commit + 1000, ..last }));
+        let before = records(&b);
+        let verdict = if opens { repair(&mut a, &mut b) } else { repair(&mut b, &mut a) };
+        assert_eq!((verdict, a.life.actor, records(&b)), (Verdict::Undetermined, 1, before));
+        assert_eq!(b.met[&1].last().map(|last| last.nonce), Some(last.nonce));
+        // The next session sees that it is another.
+        let verdict = if opens { repair(&mut a, &mut b) } else { repair(&mut b, &mut a) };
+        assert_eq!((verdict, a.life.actor), (Verdict::Undetermined, 1001));
+    }
 }

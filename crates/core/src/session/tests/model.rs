@@ -40,6 +40,8 @@ pub(super) struct Model {
     pub(super) reads: u64,
     /// What it remembers of other stores.
     pub(super) met: BTreeMap<u64, Vec<Sighting>>,
+    /// Another life of a store that is met beside a session, once that has told its doubts.
+    pub(super) meanwhile: Option<(u64, Sighting)>,
     /// Its openings, each with the commit number that it came to.
     pub(super) openings: BTreeMap<u64, u64>,
     /// Up to where it has collected.
@@ -69,6 +71,7 @@ impl Model {
             planner: Planner::default(),
             reads: 0,
             met: BTreeMap::new(),
+            meanwhile: None,
             openings: BTreeMap::new(),
             horizon: Horizon::default(),
             undone: 0,
@@ -252,6 +255,9 @@ impl Model {
                 let all = self.met.entry(peer.actor).or_default();
                 let doubtful = life::meet(all, Sighting { nonce: peer.nonce, commit }) == Meeting::Doubtful;
                 let told = if doubtful { all.clone() } else { Vec::new() };
+                if let Some((actor, other)) = self.meanwhile.take() {
+                    life::meet(self.met.entry(actor).or_default(), other);
+                }
                 Answer::Met(self.cut(), told)
             }
             Query::Confirm(peer, commit, by) => {
