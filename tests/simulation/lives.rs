@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use reknit::core::Actor;
 use reknit::core::canonical::Reader;
 use reknit::core::life::Sighting;
-use reknit::store::{Side, Store};
+use reknit::core::{Actor, CollectionId};
+use reknit::store::{Op, Side, Store};
 
 use crate::disk::Map;
 use crate::oracle::{Held, Lineage};
@@ -207,6 +207,9 @@ impl World {
             let arbiter = thirds.get(third).copied().unwrap_or(twin);
             self.wait(life, Wait { arbiter, actor, common, known: false });
         }
+        // What it gives in a session counts as told with the commit number of its beginning: that is none of both any more.
+        let op = Op::put(b"since".to_vec(), self.value());
+        self.batch(other, CollectionId(0), vec![op], true);
     }
 
     fn wait(&mut self, peer: usize, wait: Wait) {

@@ -43,7 +43,7 @@ impl World {
     }
 
     /// A value that no other write has.
-    fn value(&mut self) -> Vec<u8> {
+    pub(crate) fn value(&mut self) -> Vec<u8> {
         self.values += 1;
         let mut row = Row::new();
         let number = i128::from(self.values);
