@@ -269,10 +269,14 @@ impl Oracle {
             let other = &self.writes[*id as usize];
             let own = other.names.iter().any(|name| name.1 == version.actor);
             let told = other.names.iter().any(|(stamp, actor)| version.seen.seen(*actor) >= Some(*stamp));
-            // What a session writes says itself what it replaces elsewhere; and a writer has seen its own.
-            if derived && told {
+            let last = other.names.iter().any(|(stamp, actor)| version.seen.seen(*actor) == Some(*stamp));
+            // What a session writes says itself what it replaces elsewhere; and a writer has seen its own. What an earlier one of
+            // them had replaced it does not say: that may have been undone.
+            if derived && last {
                 self.sees(*id, &mut seen, &mut passed);
-            } else if own && (other.derived || self.dropped.contains(id) || self.is_explained(*id, who.lineage)) {
+            } else if derived && told
+                || own && (other.derived || self.dropped.contains(id) || self.is_explained(*id, who.lineage))
+            {
                 passed.insert(*id);
                 passed.extend(other.seen.union(&other.passed));
             }
@@ -526,7 +530,8 @@ impl Oracle {
                 let renamed = |id: WriteId| self.writes[id as usize].names.len() > 1;
                 let is_back = |other: WriteId| self.writes[id as usize].seen.contains(&other) && !renamed(other);
                 let back = state.versions().iter().find(|other| is_back(self.id(*key, other)));
-                assert!(back.is_none(), "I8: {back:?} is back beside {sibling:?}, which had replaced it");
+                let shown = back.map(|back| self.shown(self.id(*key, back)));
+                assert!(shown.is_none(), "I8: {shown:?} is back beside {}, which had replaced it", self.shown(id));
             }
         }
     }
