@@ -21,6 +21,14 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, CliError> {
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(wrong)
 }
 
+/// Writes a duration as [`parse_duration`] reads it: the largest unit that it is whole in.
+pub(crate) fn typed_duration(millis: u64) -> String {
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
+    let unit = units.into_iter().find(|(unit, _)| millis.is_multiple_of(*unit));
+    let (unit, name) = unit.unwrap_or((1, "ms"));
+    format!("{}{name}", millis / unit)
+}
+
 /// Reads `100`, `64KiB`, `10MiB`, `2GiB`, and the same with kB, MB, GB.
 pub(crate) fn parse_bytes(text: &str) -> Result<u64, CliError> {
     let wrong = || CliError::new("usage.bytes", format!("`{text}` is no size; 4096, 64KiB, 10MiB or 2GB is"));
@@ -106,6 +114,7 @@ mod tests {
     fn units_are_read_and_shown() {
         for (text, millis) in [("500ms", 500), ("2s", 2000), ("15m", 900_000), ("1h", 3_600_000), ("7d", 604_800_000)] {
             assert_eq!(parse_duration(text).map_err(|e| e.message), Ok(Duration::from_millis(millis)));
+            assert_eq!(typed_duration(millis), text);
         }
         for text in ["", "5", "h", "-1s", "1 h", "99999999999999999999s", "1w"] {
             assert!(parse_duration(text).is_err(), "{text}");

@@ -15,7 +15,7 @@ use reknit_core::session::{Behind, Direction, Intent, Options, Other, Outcome, V
 
 use super::runs::SideRun;
 use super::visits::{Asked, Peer};
-use super::{NodeError, Progress};
+use super::{NodeError, Progress, SessionReport};
 use crate::store::{Base, CaughtUp, Missed, Side, Stands, StoreError};
 
 /// Keys that are looked at in one commit.
@@ -37,7 +37,7 @@ pub(super) async fn catch_up(
     peer: &Peer<'_>,
     behind: &Behind,
     asked: &Asked,
-    outcome: &mut Outcome,
+    report: &mut SessionReport,
 ) -> Result<Caught, NodeError> {
     let (lower, other, horizon) = match (behind.side, peer) {
         (Seen::Mine, peer) => (side.clone(), peer.clone(), behind.horizon.clone()),
@@ -54,9 +54,11 @@ pub(super) async fn catch_up(
         started: 0,
     };
     let run = SideRun::begin(lower, header)?;
-    let done = caught_up(&run, &other, horizon, behind.side, asked, outcome).await;
+    let done = caught_up(&run, &other, horizon, behind.side, asked, &mut report.outcome).await;
     let verdict = if matches!(done, Ok(Caught::Up)) { Verdict::Converged } else { Verdict::Undetermined };
-    run.end(verdict.name()).await?;
+    let id = run.end(verdict.name()).await?;
+    let told = if behind.side == Seen::Mine { &mut report.caught_up.0 } else { &mut report.caught_up.1 };
+    *told = id.or(*told);
     done
 }
 

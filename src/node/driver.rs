@@ -92,6 +92,8 @@ pub struct SessionReport {
     pub elapsed: Duration,
     /// The runs of the opener's side and, where this process holds both, of the other, if they changed anything.
     pub runs: (Option<RunId>, Option<RunId>),
+    /// The same of the runs by which a side that had been away caught up before it.
+    pub caught_up: (Option<RunId>, Option<RunId>),
 }
 
 enum Machine {
@@ -129,7 +131,8 @@ pub(super) async fn open(
     let outcome = driver.run(progress).await?;
     let outcome = outcome.ok_or(NodeError::Session(SessionError::Driver("an opener ended without an outcome")))?;
     driver.end_lanes().await;
-    let report = SessionReport { outcome, traffic: driver.traffic(), elapsed: begun.elapsed(), runs: (None, None) };
+    let (traffic, elapsed) = (driver.traffic(), begun.elapsed());
+    let report = SessionReport { outcome, traffic, elapsed, runs: (None, None), caught_up: (None, None) };
     // Whoever waits for the outcome does not wait for the peer to have heard it.
     tokio::spawn(driver.hear_the_end());
     Ok(report)

@@ -109,7 +109,8 @@ impl Node {
                     Told::Counted(counts, coverage) => progress(Progress::Counted(counts, coverage)),
                     Told::Ended { outcome, traffic, elapsed_ms } => {
                         let elapsed = Duration::from_millis(elapsed_ms);
-                        break SessionReport { outcome: *outcome, traffic, elapsed, runs: (None, None) };
+                        let (runs, caught_up) = ((None, None), (None, None));
+                        break SessionReport { outcome: *outcome, traffic, elapsed, runs, caught_up };
                     }
                     Told::Failed(failure, message) => return Err(NodeError::Held { failure, message }),
                 },

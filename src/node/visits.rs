@@ -77,7 +77,7 @@ pub(super) async fn visit(
     for _ in 1..TIMES_MAX {
         let ready = match report.outcome.behind.clone() {
             None => report.outcome.raised,
-            Some(behind) => match catching::catch_up(&side, &peer, &behind, &asked, &mut report.outcome).await? {
+            Some(behind) => match catching::catch_up(&side, &peer, &behind, &asked, &mut report).await? {
                 catching::Caught::Up => true,
                 catching::Caught::NotYet => false,
             },
@@ -90,7 +90,8 @@ pub(super) async fn visit(
         counts.to_mine = counts.to_mine.and(before.to_mine);
         counts.to_theirs = counts.to_theirs.and(before.to_theirs);
         let traffic = report.traffic.and(again.traffic);
-        report = SessionReport { traffic, elapsed: report.elapsed + again.elapsed, ..again };
+        let elapsed = report.elapsed + again.elapsed;
+        report = SessionReport { traffic, elapsed, caught_up: report.caught_up, ..again };
     }
     about_members(&side, &peer, intent, &asked, &report).await;
     Ok(report)

@@ -132,7 +132,9 @@ fn lapsed(receipts: bool) -> (Place, Daemon, String) {
 #[test]
 fn a_member_whose_lease_lapsed_catches_up_before_it_gives_anything() {
     let (place, daemon, s) = lapsed(true);
-    at(&place, "away", &format!("repair c {s} --apply")).ok().says(&["in sync"]);
+    let repaired = at(&place, "away", &format!("repair c {s} --apply")).ok();
+    repaired.says(&["in sync", "c had been away and caught up first: reknit runs show c 2"]);
+    at(&place, "away", "runs show c 2").ok().says(&["catch-up"]);
     // What others had deleted is gone there too; what was written there since was given, a deletion included.
     for (home, store) in [("home", "s"), ("away", "c")] {
         at(&place, home, &format!("get {store} gone")).exits(1);
@@ -140,7 +142,6 @@ fn a_member_whose_lease_lapsed_catches_up_before_it_gives_anything() {
         at(&place, home, &format!("get {store} stays")).ok();
         at(&place, home, &format!("get {store} here")).exits(1);
     }
-    at(&place, "away", "runs list c").ok().says(&["catch-up"]);
     at(&place, "away", "verify c").ok();
     drop(daemon);
 }
@@ -172,7 +173,8 @@ fn whoever_repairs_with_a_store_that_is_behind_is_told_so() {
     refused.says(&["the peer was away while tombstones were collected", "from its side", "wrote 0 records"]);
     drop(daemon);
     // Both in one process, either catches up.
-    at(&place, "home", "repair s c --apply").ok().says(&["in sync"]);
+    let repaired = at(&place, "home", "repair s c --apply --format jsonl").ok();
+    assert_eq!(repaired.summary()["caught_up"], json!({ "a": null, "b": "2" }));
     at(&place, "home", "get c gone").exits(1);
 }
 
@@ -185,7 +187,9 @@ fn brakes_hold_for_what_catching_up_would_delete() {
     at(&place, "home", "get s since").exits(1);
     // What it took before it was stopped is told.
     at(&place, "home", "put s news 1").ok();
-    at(&place, "away", &format!("repair c {s} --apply --max-delete 0")).exits(4).says(&["wrote 1 records"]);
+    at(&place, "away", &format!("repair c {s} --apply --max-delete 0"))
+        .exits(4)
+        .says(&["wrote 1 records", "runs show c 2"]);
     at(&place, "away", "get c news").ok();
     at(&place, "home", "put s more 1").ok();
     at(&place, "away", &format!("repair c {s} --apply")).ok().says(&["wrote 1 records to a and 2 to b"]);

@@ -3,7 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use reknit_core::collect::GRACE_MILLIS;
+use reknit_core::members::LEASE_MILLIS;
 use serde::{Deserialize, Serialize};
+
+use crate::cli::units::typed_duration;
 
 #[derive(Debug, Args, Serialize, Deserialize)]
 #[command(
@@ -31,7 +35,7 @@ pub(crate) enum MembersCommand {
         #[arg(long, env = "REKNIT_PEER_NAME")]
         name: Option<String>,
         /// How long it is waited for after it was heard of last
-        #[arg(long, env = "REKNIT_LEASE", value_name = "TIME", default_value = "90d")]
+        #[arg(long, env = "REKNIT_LEASE", value_name = "TIME", default_value_t = typed_duration(LEASE_MILLIS))]
         lease: String,
     },
     /// Forget a peer: nothing waits for it any more; exit 1 if it was no member
@@ -49,7 +53,7 @@ pub(crate) struct Gc {
     /// The store
     pub(crate) store: PathBuf,
     /// How long tombstones are kept at least
-    #[arg(long, env = "REKNIT_GRACE", value_name = "TIME", default_value = "10d")]
+    #[arg(long, env = "REKNIT_GRACE", value_name = "TIME", default_value_t = typed_duration(GRACE_MILLIS))]
     pub(crate) grace: String,
     /// Drop them; without it, nothing is written
     #[arg(long, env = "REKNIT_APPLY")]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use reknit_core::Definition;
 use reknit_core::brakes::{Brakes, Losses, SAMPLES_MAX};
+use reknit_core::journal::RunId;
 use reknit_core::session::{Intent, Moves, PICKED_MAX, Picked, PickedKey, Verdict};
 use serde_json::{Map, Value, json};
 
@@ -40,6 +41,8 @@ struct Sum {
     to_a: Moves,
     to_b: Moves,
     runs: Vec<(String, String)>,
+    /// The runs by which the sides caught up before it.
+    caught_up: (Option<RunId>, Option<RunId>),
 }
 
 pub(crate) fn run(args: &Apply, env: &mut Env) -> Result<Exit, CliError> {
@@ -183,7 +186,7 @@ fn carry_out(
             &mut |_, _| {},
         )?;
         if let Some(braked) = &ran.report.outcome.braked {
-            return sides::brakes::stopped(env, &ran, braked, sum.to_a.applied + sum.to_b.applied);
+            return sides::brakes::stopped(env, (&args.sides, &ran), braked, sum.to_a.applied + sum.to_b.applied);
         }
         sum.add(&ran);
         exit = ran.exit();
@@ -250,6 +253,8 @@ impl Sum {
         for (side, run) in [("a", run_a), ("b", run_b)] {
             self.runs.extend(run.map(|run| (side.to_string(), run.to_string())));
         }
+        let (a, b) = ran.caught_up();
+        self.caught_up = (self.caught_up.0.or(a), self.caught_up.1.or(b));
     }
 
     /// Keys that moved: before they were looked at, or just after.
@@ -296,12 +301,14 @@ fn tell(args: &Apply, env: &mut Env, plan: &Plan, ran: &Ran, sum: &Sum, exit: Ex
         let side = if side == "a" { &args.sides.a } else { &args.sides.b };
         text.push_str(&format!("\nto undo it in {side}: reknit runs undo {side} {run}"));
     }
+    text.push_str(&sides::told_caught_up(&args.sides, sum.caught_up));
     let moves = |m: Moves| json!({ "offered": m.offered, "applied": m.applied, "kept": m.kept, "moved": m.moved, "refused": m.refused });
     let mut summary: Map<String, Value> = ran.summary();
     summary.extend(fields(json!({
         "plan": plan.header.id, "made_by": plan.header.made_by, "made_at_ms": plan.header.made_at_ms,
         "keys": plan.tally.keys, "carried_out": sum.applied(), "skipped": sum.skipped(), "failed": sum.refused,
         "to_a": moves(sum.to_a), "to_b": moves(sum.to_b), "wrote": wrote,
+        "caught_up": sides::pair_of_runs(sum.caught_up),
     })));
     printer.end(exit, &text, summary)
 }

@@ -44,7 +44,7 @@ fn apply(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     let asked = sides::Asked { mirror, prefer, brakes: Some(sides::brakes::typed(&args.brakes)?), picked: None };
     let ran = sides::run(env, &args.sides, intent, asked, &mut |_, _| {})?;
     if let Some(braked) = &ran.report.outcome.braked {
-        return sides::brakes::stopped(env, &ran, braked, 0);
+        return sides::brakes::stopped(env, (&args.sides, &ran), braked, 0);
     }
     let (to_a, to_b) = ran.moves();
     let outcome = &ran.report.outcome;
@@ -65,6 +65,7 @@ fn apply(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
             text.push_str(&format!("\nto undo it in {side}: reknit runs undo {side} {run}"));
         }
     }
+    text.push_str(&sides::told_caught_up(&args.sides, ran.caught_up()));
     for (collection, key, reason) in &outcome.refused {
         let name = ran.collections.get(usize::from(collection.0)).map_or("", String::as_str);
         text.push_str(&format!("\nnot stored: {} in {name}: {reason}", ran.layout.show_key(key)));

@@ -181,6 +181,19 @@ pub(crate) fn run(
     Ok(Ran { report, swapped, layout, collections, scope, interrupted, stores })
 }
 
+/// Runs in the two sides, as machines read it.
+pub(crate) fn pair_of_runs((a, b): (Option<RunId>, Option<RunId>)) -> Value {
+    json!({ "a": a.map(|run| run.to_string()), "b": b.map(|run| run.to_string()) })
+}
+
+/// A line for each side that caught up.
+pub(crate) fn told_caught_up(sides: &Sides, (a, b): (Option<RunId>, Option<RunId>)) -> String {
+    let line = |(side, run): (&String, Option<RunId>)| {
+        run.map(|run| format!("\n{side} had been away and caught up first: reknit runs show {side} {run}"))
+    };
+    [(&sides.a, a), (&sides.b, b)].into_iter().filter_map(line).collect()
+}
+
 /// The two sides as they were typed, and whether the second opens.
 fn pair(env: &Env, sides: &Sides) -> Result<(Pair, bool), CliError> {
     let a = target(env, &sides.a)?;
@@ -306,6 +319,12 @@ impl Ran {
         if self.swapped { (theirs, mine) } else { (mine, theirs) }
     }
 
+    /// The runs by which `a` and `b` caught up before it, of stores here.
+    pub(crate) fn caught_up(&self) -> (Option<RunId>, Option<RunId>) {
+        let (mine, theirs) = self.report.caught_up;
+        if self.swapped { (theirs, mine) } else { (mine, theirs) }
+    }
+
     /// One line on what the session cost.
     pub(crate) fn cost(&self) -> String {
         let traffic = self.report.traffic;
@@ -356,7 +375,8 @@ impl Ran {
             "rounds": counts.rounds,
             "elapsed_ms": u64::try_from(self.report.elapsed.as_millis()).unwrap_or(u64::MAX),
             "run": self.runs().0.or(self.runs().1).map(|run| run.to_string()),
-            "runs": { "a": self.runs().0.map(|run| run.to_string()), "b": self.runs().1.map(|run| run.to_string()) },
+            "runs": pair_of_runs(self.runs()),
+            "caught_up": pair_of_runs(self.caught_up()),
         });
         match fields {
             Value::Object(map) => map,

@@ -7,8 +7,8 @@ use reknit_core::difference::Side as Seen;
 use reknit_core::session::Outcome;
 use serde_json::{Map, Value, json};
 
-use super::Ran;
-use crate::cli::args::BrakeFlags;
+use super::{Ran, told_caught_up};
+use crate::cli::args::{BrakeFlags, Sides};
 use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
 use crate::cli::units::{parse_limit, show_count};
@@ -129,7 +129,12 @@ impl TooMuch {
 
 /// Tells that a brake has stopped the session, what it would have lost, and which flags would let it pass; `wrote` records
 /// were written by sessions before it.
-pub(crate) fn stopped(env: &mut Env, ran: &Ran, braked: &Braked, wrote: u64) -> Result<Exit, CliError> {
+pub(crate) fn stopped(
+    env: &mut Env,
+    (sides, ran): (&Sides, &Ran),
+    braked: &Braked,
+    wrote: u64,
+) -> Result<Exit, CliError> {
     let keys = |loss| braked.samples.of(loss).iter().map(|(_, key)| ran.layout.show_key(key)).collect();
     let counts = &ran.report.outcome.counts;
     let much = TooMuch {
@@ -141,5 +146,9 @@ pub(crate) fn stopped(env: &mut Env, ran: &Ran, braked: &Braked, wrote: u64) -> 
         deleted: keys(Loss::Deleted),
         changed: keys(Loss::Changed),
     };
-    much.tell(env, wrote + counts.to_mine.applied + counts.to_theirs.applied, ran.summary())
+    let exit = much.tell(env, wrote + counts.to_mine.applied + counts.to_theirs.applied, ran.summary())?;
+    if env.text() {
+        told_caught_up(sides, ran.caught_up()).lines().skip(1).try_for_each(|line| writeln!(env.err, "{line}"))?;
+    }
+    Ok(exit)
 }
