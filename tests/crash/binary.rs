@@ -1,7 +1,7 @@
-//! The real binary, killed while it imports, puts, repairs from either end, undoes, and while it opens a store that was
-//! left by such a kill. After each kill the store opens soon, is sound, and holds what was acknowledged.
+//! The real binary, killed while it imports, puts, repairs from either end, undoes, collects, catches up, and while it opens
+//! a store that was left by such a kill. After each kill the store opens soon, is sound, and holds what was acknowledged.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,10 @@ use reknit::store::{Durability, EngineKind, Op, Options, Store};
 
 use crate::model::{self, Map, assert_sound};
 use crate::process::{Place, copy};
+
+mod collecting;
+
+use collecting::Collecting;
 
 /// A store that was killed is open again within this time.
 const OPEN_MAX: Duration = Duration::from_secs(5);
@@ -40,14 +44,18 @@ enum Scene {
     Opener,
     Server,
     Undo,
+    /// Tombstones that all have passed, and then the repair that hands that on.
+    Gc,
+    CatchUp,
 }
 
-const SCENES: [Scene; 6] = [Scene::Import, Scene::Put, Scene::Repair, Scene::Opener, Scene::Server, Scene::Undo];
+const SCENES: [Scene; 8] =
+    [Scene::Import, Scene::Put, Scene::Repair, Scene::Opener, Scene::Server, Scene::Undo, Scene::Gc, Scene::CatchUp];
 
 fn survives(engine: EngineKind) {
     let began = Instant::now();
     let stage = Stage::build(engine, model::seed());
-    let wanted = model::kills() - model::kills() / 5;
+    let wanted = model::kills();
     for nth in 0.. {
         if stage.count() >= wanted {
             break;
@@ -56,8 +64,8 @@ fn survives(engine: EngineKind) {
         assert!(nth as u64 <= 10 * wanted, "{engine}: processes end before they are killed: {:?}", stage.kills);
     }
     let kills = stage.kills.borrow();
-    for scene in SCENES.map(|scene| format!("{scene:?}")).iter().map(String::as_str).chain(["recovery"]) {
-        assert!(wanted < 30 || kills.get(scene).is_some_and(|kills| *kills > 0), "{engine}: no kill in {scene}");
+    for scene in SCENES.map(|scene| format!("{scene:?}")).iter().map(String::as_str).chain(["handing on", "recovery"]) {
+        assert!(wanted < 60 || kills.get(scene).is_some_and(|kills| *kills > 0), "{engine}: no kill in {scene}");
     }
     let left = stage.left.borrow();
     println!("{engine}, {} s: {kills:?}; left undone, in part, done: {left:?}", began.elapsed().as_secs());
@@ -74,10 +82,13 @@ struct Stage {
     /// How far each command goes, as seen so far.
     lengths: RefCell<BTreeMap<String, u64>>,
     before: [Map; 2],
+    /// The runs that were before each scene.
+    runs: [Option<RunId>; 2],
     /// What both hold after a repair.
     after: Map,
     /// A file to import into `a`, and what `a` holds then.
     imported: Map,
+    collecting: OnceCell<Collecting>,
 }
 
 fn key(nth: usize) -> Vec<u8> {
@@ -118,7 +129,7 @@ impl Stage {
             }
             store.batch(ops, Durability::Synced).expect("written");
         }
-        let before = stores.each_ref().map(contents);
+        let (before, runs) = (stores.each_ref().map(contents), stores.each_ref().map(newest_run));
         drop(stores);
         ["a", "b"].iter().for_each(|name| copy(&place.path(&format!("{name}0")), &place.path(name)));
         place.run("repair a b --apply").ok();
@@ -136,7 +147,12 @@ impl Stage {
         place.run_at("far", &format!("peers add {} --may compare,read,write", me.trim())).ok();
         let draw = RefCell::new(draw);
         let (kills, left, lengths) = (RefCell::default(), RefCell::default(), RefCell::default());
-        Stage { engine, place, draw, kills, left, lengths, before, after, imported }
+        let collecting = OnceCell::new();
+        Stage { engine, place, draw, kills, left, lengths, before, runs, after, imported, collecting }
+    }
+
+    fn collecting(&self) -> &Collecting {
+        self.collecting.get_or_init(|| Collecting::build(self))
     }
 
     fn count(&self) -> u64 {
@@ -179,8 +195,8 @@ impl Stage {
     }
 
     /// Runs a command until it is killed; now and then what opens the stores next is killed too.
-    fn killed(&self, what: &str, line: &str, stores: &[&str]) -> bool {
-        let mut running = self.place.start("home", line);
+    fn killed(&self, home: &str, what: &str, line: &str, stores: &[&str]) -> bool {
+        let mut running = self.place.start(home, line);
         let killed = self.note(what, running.kill_at(self.point(what), None));
         drop(running);
         self.recover(stores);
@@ -214,6 +230,8 @@ impl Stage {
             Scene::Put => self.put(&what, &note),
             Scene::Repair | Scene::Opener | Scene::Server => self.repair(scene, &what, &note),
             Scene::Undo => self.undo(&what, &note),
+            Scene::Gc => self.gc(&what, &note),
+            Scene::CatchUp => self.catch_up(&what, &note),
         }
     }
 
@@ -221,7 +239,7 @@ impl Stage {
     fn import(&self, what: &str, note: &str) {
         self.fresh("a", "a0");
         for _ in 0..3 {
-            let killed = self.killed(what, "import a rows.kv", &["a"]);
+            let killed = self.killed("home", what, "import a rows.kv", &["a"]);
             let found = contents(&self.open("a", note));
             self.left(what, &found, &self.before[0], &self.imported);
             let whole = found == self.imported;
@@ -240,7 +258,7 @@ impl Stage {
             let (key, value) = (key(nth), format!("put {nth}").into_bytes());
             let line = format!("put a {} put-{nth}", String::from_utf8_lossy(&key));
             let value = [b"put-", &value[4..]].concat();
-            let killed = self.killed(what, &line, &["a"]);
+            let killed = self.killed("home", what, &line, &["a"]);
             let mut with = should.clone();
             with.insert(key, value);
             let found = contents(&self.open("a", note));
@@ -263,7 +281,7 @@ impl Stage {
         self.fresh("b", "b0");
         for _ in 0..2 {
             if scene == Scene::Repair {
-                self.killed(what, "repair a b --apply", &["a", "b"]);
+                self.killed("home", what, "repair a b --apply", &["a", "b"]);
             } else {
                 let (mut server, address) = self.place.serve("b");
                 if scene == Scene::Server && !self.lengths.borrow().contains_key(what) {
@@ -284,41 +302,13 @@ impl Stage {
             for (side, name) in ["a", "b"].iter().enumerate() {
                 let store = self.open(name, note);
                 self.left(what, &contents(&store), &self.before[side], &self.after);
-                self.assert_between(&store, &self.before[side], note);
+                assert_between(&store, (&self.before[side], &self.after), self.runs[side], note);
             }
         }
         if self.below(4) == 0 {
             self.place.run("repair a b --apply").ok();
             for name in ["a", "b"] {
                 assert!(contents(&self.open(name, note)) == self.after, "{note}: {name} is not as repaired");
-            }
-        }
-    }
-
-    /// Each key is as before or as after a repair, and the journal holds what was before of just those that changed.
-    fn assert_between(&self, store: &Store, before: &Map, note: &str) {
-        let mut replaced: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
-        for (id, run) in store.runs() {
-            // Run 1 is the one that made both sides alike.
-            if id > RunId(1) || run.header.opener {
-                store
-                    .run_entries(id, &mut |entry| {
-                        replaced.insert(entry.key, entry.before.as_ref().and_then(|before| live(&before.state)));
-                        true
-                    })
-                    .unwrap_or_else(|error| panic!("{note}: {error}"));
-            }
-        }
-        let found = contents(store);
-        let keys: std::collections::BTreeSet<&Vec<u8>> =
-            before.keys().chain(self.after.keys()).chain(found.keys()).collect();
-        for key in keys {
-            let shown = String::from_utf8_lossy(key);
-            let (was, is, should) = (before.get(key), found.get(key), self.after.get(key));
-            assert!(is == was || is == should, "{note}: {shown} is neither as before nor as repaired");
-            if was != should && is == should {
-                let kept = replaced.get(key).map(Option::as_ref);
-                assert_eq!(kept, Some(was), "{note}: {shown} was replaced, and the journal does not hold what it was");
             }
         }
     }
@@ -332,7 +322,7 @@ impl Stage {
         };
         let line = format!("runs undo a {run}");
         for _ in 0..4 {
-            self.killed(what, &line, &["a"]);
+            self.killed("home", what, &line, &["a"]);
             let found = contents(&self.open("a", note));
             self.left(what, &found, &self.after, &self.before[0]);
             for key in found.keys().chain(self.before[0].keys()).chain(self.after.keys()) {
@@ -367,4 +357,35 @@ fn live(state: &State) -> Option<Vec<u8>> {
 
 fn contents(store: &Store) -> Map {
     store.scan(b"").expect("scan").collect::<Result<_, _>>().expect("a row")
+}
+
+/// The newest run of a store.
+fn newest_run(store: &Store) -> Option<RunId> {
+    store.runs().last().map(|(id, _)| *id)
+}
+
+/// Each key is as before or as after a repair, and the journal holds what was before of just those that changed.
+fn assert_between(store: &Store, (before, after): (&Map, &Map), runs: Option<RunId>, note: &str) {
+    let mut replaced: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
+    for (id, _) in store.runs() {
+        if Some(id) > runs {
+            store
+                .run_entries(id, &mut |entry| {
+                    replaced.insert(entry.key, entry.before.as_ref().and_then(|before| live(&before.state)));
+                    true
+                })
+                .unwrap_or_else(|error| panic!("{note}: {error}"));
+        }
+    }
+    let found = contents(store);
+    let keys: std::collections::BTreeSet<&Vec<u8>> = before.keys().chain(after.keys()).chain(found.keys()).collect();
+    for key in keys {
+        let shown = String::from_utf8_lossy(key);
+        let (was, is, should) = (before.get(key), found.get(key), after.get(key));
+        assert!(is == was || is == should, "{note}: {shown} is neither as before nor as repaired");
+        if was != should && is == should {
+            let kept = replaced.get(key).map(Option::as_ref);
+            assert_eq!(kept, Some(was), "{note}: {shown} was replaced, and the journal does not hold what it was");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! What a killed process, a torn file and a full disk leave behind: all that was acknowledged, nothing by halves.
 //!
-//! The test binary runs itself again as the process that writes; see [`child`]. The number of kills for each engine is
-//! 150, or half of `REKNIT_KILLS`; `REKNIT_SEED` says where.
+//! The real binary is killed 150 times with each engine, or half of `REKNIT_KILLS`; `REKNIT_SEED` says where. A fifth as often
+//! a process that writes from several threads is: the test binary, which runs itself again; see [`child`].
 
 #![cfg(target_os = "linux")]
 

@@ -12,7 +12,7 @@ pub(crate) const ENGINES: [EngineKind; 2] = [EngineKind::Fjall, EngineKind::Redb
 /// Threads that write at once, each to keys of its own.
 pub(crate) const WRITERS: u64 = 3;
 
-/// Kills of each engine; a campaign says how many.
+/// Kills of the binary with each engine; a campaign says how many.
 pub(crate) fn kills() -> u64 {
     number("REKNIT_KILLS").map_or(150, |kills| kills / 2)
 }

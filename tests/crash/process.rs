@@ -173,6 +173,19 @@ pub(crate) fn written(path: &Path) -> Vec<u8> {
     bytes
 }
 
+/// Makes a directory what another is, in the same files at its top, by which a store knows that it is no copy.
+pub(crate) fn put_back(from: &Path, to: &Path) {
+    for item in fs::read_dir(to).expect("files") {
+        let (path, there) = item.map(|item| (item.path(), from.join(item.file_name()))).expect("a file");
+        match path.is_dir() {
+            true => fs::remove_dir_all(&path).expect("removed"),
+            false if !there.exists() => fs::remove_file(&path).expect("removed"),
+            false => {}
+        }
+    }
+    copy(from, to);
+}
+
 /// Copies a store.
 pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a directory");
@@ -186,6 +199,8 @@ pub(crate) fn copy(from: &Path, to: &Path) {
             fs::write(&target, written(&source)).expect("a copy");
             let copied = fs::OpenOptions::new().write(true).open(&target).expect("the copy");
             copied.set_len(meta.len()).expect("its length");
+            // A key that others may read is not used.
+            copied.set_permissions(meta.permissions()).expect("its rights");
         }
     }
 }

@@ -9,7 +9,7 @@ use reknit::store::{Durability, EngineKind, Store};
 use crate::child;
 use crate::model::{self, WRITERS, assert_sound, batches_held, durability};
 
-/// A fifth of all kills; the others are of the binary.
+/// A fifth as many as there are kills of the binary, beside those.
 fn kills() -> u64 {
     model::kills() / 5
 }
