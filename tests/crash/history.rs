@@ -1,13 +1,15 @@
-//! What a store is made to do before a crash, and what it held after each commit: batches, runs and an undo.
+//! What a store is made to do before a crash, and what it held after each commit: batches, runs and an undo. And an engine
+//! that leaves a sync out, which must be noticed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use reknit::core::journal::{RunHeader, RunId, RunKind};
 use reknit::core::query::{Guard, Incoming, Selection};
 use reknit::core::{CollectionId, DatasetId, DatasetKey, Definition, Range, Summary};
-use reknit::store::engine::Engine;
 use reknit::store::engine::conformance::Draw;
+use reknit::store::engine::{Batch, Engine, EngineError, Snapshot};
 use reknit::store::{Durability, EngineKind, Op, Side, Store, StoreError, Undo};
 
 use crate::model::{Map, options};
@@ -61,6 +63,13 @@ impl History {
             match draw.below(12) {
                 0 if step > 4 => bring(&other, store, draw, &mut history, acknowledged),
                 1 if step > 4 => undo(store, &mut history, acknowledged),
+                2 => {
+                    store.batch(ops(draw), Durability::Buffered).expect("a batch");
+                    history.see(store);
+                    acknowledged(store.cut().commit, false);
+                    store.sync().expect("synced");
+                    acknowledged(store.cut().commit, true);
+                }
                 _ => {
                     other.batch(ops(draw), Durability::Buffered).expect("a batch");
                     let synced = draw.below(3) > 0;
@@ -154,4 +163,50 @@ fn undo(store: &Store, history: &mut History, acknowledged: &mut dyn FnMut(u64, 
     store.undo(id, Undo::Here, &mut |_| (), &mut |_| history.see(store)).expect("undone");
     history.see(store);
     acknowledged(store.cut().commit, true);
+}
+
+/// What an engine does not sync, counted from 0.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Unsynced {
+    /// One of the commits that were to be synced.
+    Commit(u64),
+    /// What was to be synced of what had been committed before.
+    Rest(u64),
+}
+
+/// An engine that leaves a sync out.
+pub(crate) struct Lazy {
+    engine: Arc<dyn Engine>,
+    unsynced: Unsynced,
+    commits: AtomicU64,
+    rests: AtomicU64,
+}
+
+impl Lazy {
+    pub(crate) fn over(engine: Arc<dyn Engine>, unsynced: Unsynced) -> Arc<dyn Engine> {
+        Arc::new(Lazy { engine, unsynced, commits: AtomicU64::new(0), rests: AtomicU64::new(0) })
+    }
+}
+
+impl Engine for Lazy {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, EngineError> {
+        self.engine.snapshot()
+    }
+
+    fn commit(&self, batch: &mut Batch, durability: Durability) -> Result<(), EngineError> {
+        let to_sync = durability == Durability::Synced;
+        let nth = self.commits.fetch_add(u64::from(to_sync), Ordering::Relaxed);
+        let lazy = to_sync && matches!(self.unsynced, Unsynced::Commit(lazy) if lazy == nth);
+        self.engine.commit(batch, if lazy { Durability::Buffered } else { durability })
+    }
+
+    fn sync(&self) -> Result<(), EngineError> {
+        let nth = self.rests.fetch_add(1, Ordering::Relaxed);
+        let lazy = matches!(self.unsynced, Unsynced::Rest(lazy) if lazy == nth);
+        if lazy { Ok(()) } else { self.engine.sync() }
+    }
+
+    fn disk_bytes(&self) -> Result<u64, EngineError> {
+        self.engine.disk_bytes()
+    }
 }

@@ -2,15 +2,14 @@
 //! out of order are opened, also those of a crash while another image was recovered.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use reknit::store::Durability;
 use reknit::store::engine::conformance::Draw;
-use reknit::store::engine::{self, Batch, Engine, EngineError, Snapshot};
+use reknit::store::engine::{self, Engine, EngineError};
 
 use crate::backend::{Disk, Event, apply, image};
-use crate::history::{History, found, reopen};
+use crate::history::Unsynced::{Commit, Rest};
+use crate::history::{History, Lazy, found, reopen};
 use crate::model;
 
 const CACHE_BYTES: u64 = 1 << 20;
@@ -161,39 +160,13 @@ fn a_sync_that_comes_to_nothing_is_caught() {
     }
 }
 
-/// An engine that takes its time over one commit that it was to sync.
-struct Lazy {
-    engine: Arc<dyn Engine>,
-    synced: AtomicU64,
-    lazy: u64,
-}
-
-impl Engine for Lazy {
-    fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, EngineError> {
-        self.engine.snapshot()
-    }
-
-    fn commit(&self, batch: &mut Batch, durability: Durability) -> Result<(), EngineError> {
-        let nth = self.synced.fetch_add(u64::from(durability == Durability::Synced), Ordering::Relaxed);
-        let lazy = durability == Durability::Synced && nth == self.lazy;
-        self.engine.commit(batch, if lazy { Durability::Buffered } else { durability })
-    }
-
-    fn sync(&self) -> Result<(), EngineError> {
-        self.engine.sync()
-    }
-
-    fn disk_bytes(&self) -> Result<u64, EngineError> {
-        self.engine.disk_bytes()
-    }
-}
-
 #[test]
-fn a_commit_that_is_acknowledged_before_it_is_synced_is_caught() {
-    for lazy in [5, 10, 15] {
-        let wrap = |engine| Arc::new(Lazy { engine, synced: AtomicU64::new(0), lazy }) as Arc<dyn Engine>;
-        let past = record(lazy, None, wrap);
-        let wrong = crash(&past, lazy, u64::MAX, &mut Opened::default());
-        assert!(wrong.is_err(), "nothing was seen of commit {lazy} not being synced");
+fn a_sync_that_the_code_leaves_out_is_caught() {
+    for unsynced in [Commit(5), Commit(10), Commit(15), Rest(0), Rest(1), Rest(2)] {
+        let caught = |seed| {
+            let past = record(seed, None, |engine| Lazy::over(engine, unsynced));
+            crash(&past, seed, u64::MAX, &mut Opened::default()).is_err()
+        };
+        assert!((0..2).any(caught), "nothing was seen of {unsynced:?} not being synced");
     }
 }

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -12,7 +11,8 @@ use reknit::store::engine::conformance::Draw;
 use reknit::store::engine::{self, Batch, Engine, EngineError, Snapshot};
 use reknit::store::{Durability, EngineKind};
 
-use crate::history::{History, found, reopen};
+use crate::history::Unsynced::{Commit, Rest};
+use crate::history::{History, Lazy, Unsynced, found, reopen};
 use crate::model;
 use crate::process::{quick_dir, written};
 
@@ -101,16 +101,16 @@ struct Past {
     frames: Vec<Frame>,
 }
 
-/// Runs a history on a watched engine; its synced commit number `lazy` is only buffered.
-fn record(seed: u64, lazy: Option<u64>) -> Past {
+/// Runs a history on a watched engine, which may leave a sync out.
+fn record(seed: u64, unsynced: Option<Unsynced>) -> Past {
     let home = quick_dir();
     let dir = home.path().to_path_buf();
     drop(found(engine::open(EngineKind::Fjall, &dir, CACHE_BYTES).expect("an engine")));
     let frames = Arc::new(Mutex::new(vec![Frame { files: read(&dir), synced: true, floor: 0 }]));
     let engine = engine::open(EngineKind::Fjall, &dir, CACHE_BYTES).expect("an engine");
     let mut engine: Arc<dyn Engine> = Arc::new(Watched { engine, dir, frames: Arc::clone(&frames) });
-    if let Some(lazy) = lazy {
-        engine = Arc::new(Lazy { engine, synced: AtomicU64::new(0), lazy });
+    if let Some(unsynced) = unsynced {
+        engine = Lazy::over(engine, unsynced);
     }
     let store = reopen(engine).expect("open");
     let acknowledged = &mut |commit, synced: bool| {
@@ -213,37 +213,10 @@ fn fjall_survives_crashes_of_the_machine() {
     assert!(newer * 50 > opened, "crashes leave no commit half-way: {newer} of {opened}");
 }
 
-/// An engine that takes its time over one commit that it was to sync.
-struct Lazy {
-    engine: Arc<dyn Engine>,
-    synced: AtomicU64,
-    lazy: u64,
-}
-
-impl Engine for Lazy {
-    fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, EngineError> {
-        self.engine.snapshot()
-    }
-
-    fn commit(&self, batch: &mut Batch, durability: Durability) -> Result<(), EngineError> {
-        let nth = self.synced.fetch_add(u64::from(durability == Durability::Synced), Ordering::Relaxed);
-        let lazy = durability == Durability::Synced && nth == self.lazy;
-        self.engine.commit(batch, if lazy { Durability::Buffered } else { durability })
-    }
-
-    fn sync(&self) -> Result<(), EngineError> {
-        self.engine.sync()
-    }
-
-    fn disk_bytes(&self) -> Result<u64, EngineError> {
-        self.engine.disk_bytes()
-    }
-}
-
 #[test]
-fn a_journal_that_was_not_synced_is_caught() {
-    for lazy in [5, 8, 11] {
-        let past = record(lazy, Some(lazy));
-        assert!(crash(&past, lazy, u64::MAX).is_err(), "nothing was seen of commit {lazy} not being synced");
+fn a_sync_that_the_code_leaves_out_is_caught() {
+    for unsynced in [Commit(5), Commit(8), Commit(11), Rest(0), Rest(1)] {
+        let caught = |seed| crash(&record(seed, Some(unsynced)), seed, u64::MAX).is_err();
+        assert!((0..2).any(caught), "nothing was seen of {unsynced:?} not being synced");
     }
 }
