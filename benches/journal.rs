@@ -22,7 +22,7 @@ const WRITES: u64 = 10_000;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
-    let number = |nth: usize, other| args.get(nth).and_then(|arg| arg.parse().ok()).unwrap_or(other);
+    let number = |nth: usize, other: u64| args.get(nth).and_then(|arg| arg.parse().ok()).unwrap_or(other);
     let (n, turns) = (number(0, 100_000), number(2, 9));
     let engine = args.get(1).and_then(|name| EngineKind::from_name(name)).unwrap_or(EngineKind::Fjall);
     let bench = Bench {
@@ -35,8 +35,7 @@ fn main() {
     println!(
         "{n} records, 16-byte keys, {VALUE_BYTES}-byte values, {engine}, one process, {turns} turns: min, median, max"
     );
-    bench.repairs(Profile::Versioned, &[Drift::Missing, Drift::Mixed, Drift::Changed]);
-    bench.repairs(Profile::Content, &[Drift::Missing]);
+    bench.repairs();
     bench.writes();
 }
 
@@ -51,46 +50,17 @@ enum Drift {
     Changed,
 }
 
-struct Bench {
-    dir: tempfile::TempDir,
-    runtime: tokio::runtime::Runtime,
-    engine: EngineKind,
-    n: u64,
-    turns: usize,
+/// Two stores, and the first number of which no record was made.
+struct Pair {
+    a: Store,
+    b: Store,
+    fresh: u64,
 }
 
-/// What one turn took: all of it, and of the processors.
-type Took = (Duration, Duration);
-
-impl Bench {
-    fn store(&self, name: &str, profile: Profile) -> Store {
-        let options = Options { engine: self.engine, ..Options::default() };
-        let definition = Definition { profile, ..Definition::simple(DatasetId([1; 16]), "bench") };
-        let path = self.dir.path().join(format!("{name}-{profile:?}"));
-        Store::create(&path, definition, DatasetKey::from_bytes([2; 32]), &options).expect("a store")
-    }
-
-    fn import(&self, store: &Store) {
-        let rows = (0..self.n).map(|i| Ok::<_, std::convert::Infallible>((key(i), value(i))));
-        store.first().import(rows, &mut |_| {}).expect("imported");
-    }
-
-    /// Repairs with the journal and without, on the same two stores.
-    fn repairs(&self, profile: Profile, drifts: &[Drift]) {
-        let (a, b) = (self.store("a", profile), self.store("b", profile));
-        self.import(&a);
-        self.repair(&a, &b, true);
-        let mut fresh = self.n;
-        for drift in drifts {
-            let name = format!("repair of {DIFFERENCES}, {profile:?}, {drift:?}").to_lowercase();
-            self.turns(&name, "journal", |with| {
-                self.drift(*drift, &a, &b, &mut fresh);
-                self.repair(&a, &b, with)
-            });
-        }
-    }
-
-    fn drift(&self, drift: Drift, a: &Store, b: &Store, fresh: &mut u64) {
+impl Pair {
+    /// Makes them differ.
+    fn drift(&mut self, drift: Drift, n: u64) {
+        let Pair { a, b, fresh } = self;
         let mut add = |store: &Store, many: u64| {
             let ops = (*fresh..*fresh + many).map(|i| Op::put(key(i), value(i))).collect();
             *fresh += many;
@@ -109,12 +79,63 @@ impl Bench {
             Drift::Changed => DIFFERENCES,
         };
         *fresh += changed;
-        let ops = (0..changed).map(|i| Op::put(key((*fresh + i * 7919) % self.n), value(*fresh + i))).collect();
+        let ops = (0..changed).map(|i| Op::put(key((*fresh + i * 7919) % n), value(*fresh + i))).collect();
         a.batch(ops, Durability::Synced).expect("written");
+    }
+}
+
+struct Bench {
+    dir: tempfile::TempDir,
+    runtime: tokio::runtime::Runtime,
+    engine: EngineKind,
+    n: u64,
+    turns: u64,
+}
+
+/// What one turn took: all of it, and of the processors.
+type Took = (Duration, Duration);
+
+impl Bench {
+    fn store(&self, name: &str, profile: Profile) -> Store {
+        let options = Options { engine: self.engine, ..Options::default() };
+        let definition = Definition { profile, ..Definition::simple(DatasetId([1; 16]), "bench") };
+        let path = self.dir.path().join(format!("{name}-{profile:?}"));
+        Store::create(&path, definition, DatasetKey::from_bytes([2; 32]), &options).expect("a store")
+    }
+
+    fn import(&self, store: &Store) {
+        let rows = (0..self.n).map(|i| Ok::<_, std::convert::Infallible>((key(i), value(i))));
+        store.first().import(rows, &mut |_| {}).expect("imported");
+    }
+
+    /// Two stores that hold the same.
+    fn pair(&self, profile: Profile) -> Pair {
+        let pair = Pair { a: self.store("a", profile), b: self.store("b", profile), fresh: self.n };
+        self.import(&pair.a);
+        self.repair(&pair, true);
+        pair
+    }
+
+    /// Repairs with the journal and without, on the same two stores; then beside two whose digests cover no versions.
+    fn repairs(&self) {
+        let mut versioned = self.pair(Profile::Versioned);
+        for drift in [Drift::Missing, Drift::Mixed, Drift::Changed] {
+            let name = format!("repair of {DIFFERENCES}, {drift:?}").to_lowercase();
+            self.turns(&name, "journal", |with| {
+                versioned.drift(drift, self.n);
+                self.repair(&versioned, with)
+            });
+        }
+        let mut content = self.pair(Profile::Content);
+        self.turns(&format!("repair of {DIFFERENCES}, missing"), "versions and journal", |with| {
+            let pair = if with { &mut versioned } else { &mut content };
+            pair.drift(Drift::Missing, self.n);
+            self.repair(pair, with)
+        });
     }
 
     /// A repair to its end, that of its runs with it.
-    fn repair(&self, a: &Store, b: &Store, journal: bool) -> Took {
+    fn repair(&self, Pair { a, b, .. }: &Pair, journal: bool) -> Took {
         let side = |store: &Store| -> Arc<dyn Side> {
             if journal { Arc::new(store.clone()) } else { Arc::new(Unjournalled(store.clone())) }
         };
@@ -122,7 +143,8 @@ impl Bench {
         let (_stop, stopped) = tokio::sync::watch::channel(false);
         let runs = a.runs().len() + b.runs().len();
         let begun = Begun::now();
-        let ran = between(side(a), side(b), options, Budget::default(), stopped, &mut |_| {});
+        let mut progress = |_| {};
+        let ran = between(side(a), side(b), options, Budget::default(), stopped, &mut progress);
         let report = self.runtime.block_on(ran).expect("a session");
         let took = begun.took();
         assert_eq!(report.outcome.verdict, Verdict::InSync);
