@@ -1,7 +1,7 @@
 //! What the journal costs a repair, and a kept history an ordinary write: each beside the same without, in turns, so that the
 //! ratios hold though the machine's speed drifts.
 //!
-//! `cargo bench --bench journal -- [records] [fjall|redb] [turns]`. The method is in `benches/README.md`.
+//! `cargo bench --bench journal -- [records] [fjall|redb] [turns] [repairs|writes]`. The method is in `benches/README.md`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,8 +35,13 @@ fn main() {
     println!(
         "{n} records, 16-byte keys, {VALUE_BYTES}-byte values, {engine}, one process, {turns} turns: min, median, max"
     );
-    bench.repairs();
-    bench.writes();
+    let wanted = |part: &str| args.get(3).is_none_or(|only| only == part);
+    if wanted("repairs") {
+        bench.repairs();
+    }
+    if wanted("writes") {
+        bench.writes();
+    }
 }
 
 /// How two sides differ.
@@ -255,8 +260,8 @@ impl Side for Unjournalled {
         Side::introduce(&self.0)
     }
 
-    fn meet(&self, actor: Actor, now: Sighting, sure: bool) -> Result<Vec<Sighting>, StoreError> {
-        Side::meet(&self.0, actor, now, sure)
+    fn meet(&self, actor: Actor, now: Sighting, recognised: Option<Sighting>) -> Result<Vec<Sighting>, StoreError> {
+        Side::meet(&self.0, actor, now, recognised)
     }
 
     fn recognise(&self, met: &[Sighting], whole: bool) -> Result<Recognition, StoreError> {
