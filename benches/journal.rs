@@ -104,8 +104,8 @@ impl Bench {
     fn store(&self, name: &str, profile: Profile) -> Store {
         let options = Options { engine: self.engine, ..Options::default() };
         let definition = Definition { profile, ..Definition::simple(DatasetId([1; 16]), "bench") };
-        let path = self.dir.path().join(format!("{name}-{profile:?}"));
-        Store::create(&path, definition, DatasetKey::from_bytes([2; 32]), &options).expect("a store")
+        Store::create(&self.dir.path().join(name), definition, DatasetKey::from_bytes([2; 32]), &options)
+            .expect("a store")
     }
 
     fn import(&self, store: &Store) {
@@ -114,24 +114,27 @@ impl Bench {
     }
 
     /// Two stores that hold the same.
-    fn pair(&self, profile: Profile) -> Pair {
-        let pair = Pair { a: self.store("a", profile), b: self.store("b", profile), fresh: self.n };
+    fn pair(&self, name: &str, profile: Profile) -> Pair {
+        let store = |side| self.store(&format!("{name}-{side}"), profile);
+        let pair = Pair { a: store("a"), b: store("b"), fresh: self.n };
         self.import(&pair.a);
         self.repair(&pair, true);
         pair
     }
 
-    /// Repairs with the journal and without, on the same two stores; then beside two whose digests cover no versions.
+    /// Repairs with the journal and without, on the same two stores; then two beside two whose digests cover no versions, which
+    /// grow alike.
     fn repairs(&self) {
-        let mut versioned = self.pair(Profile::Versioned);
+        let mut pair = self.pair("journal", Profile::Versioned);
         for drift in [Drift::Missing, Drift::Mixed, Drift::Changed] {
             let name = format!("repair of {DIFFERENCES}, {drift:?}").to_lowercase();
             self.turns(&name, "journal", |with| {
-                versioned.drift(drift, self.n);
-                self.repair(&versioned, with)
+                pair.drift(drift, self.n);
+                self.repair(&pair, with)
             });
         }
-        let mut content = self.pair(Profile::Content);
+        let (mut versioned, mut content) =
+            (self.pair("versioned", Profile::Versioned), self.pair("content", Profile::Content));
         self.turns(&format!("repair of {DIFFERENCES}, missing"), "versions and journal", |with| {
             let pair = if with { &mut versioned } else { &mut content };
             pair.drift(Drift::Missing, self.n);

@@ -1,5 +1,4 @@
-//! What goes wrong: processes die, clocks jump, links break. What becomes of disks
-//! is said in [`crate::lives`].
+//! What goes wrong: processes die, clocks jump, links break. What becomes of disks is said in [`crate::lives`].
 
 use reknit::store::Store;
 

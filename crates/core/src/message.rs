@@ -211,7 +211,7 @@ pub enum RefuseCode {
     Busy,
     /// A message that breaks the protocol.
     Message,
-    /// The responder's store failed.
+    /// The responder's store failed, or has met another life of the opener's meanwhile.
     Store,
     /// The opener would lose the responder more records than it may: what it would delete, may, would change, may, and how
     /// many of its records were written.

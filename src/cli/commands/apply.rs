@@ -301,7 +301,9 @@ fn tell(args: &Apply, env: &mut Env, plan: &Plan, ran: &Ran, sum: &Sum, exit: Ex
         let side = if side == "a" { &args.sides.a } else { &args.sides.b };
         text.push_str(&format!("\nto undo it in {side}: reknit runs undo {side} {run}"));
     }
-    text.push_str(&sides::told_caught_up(&args.sides, sum.caught_up));
+    for line in sides::told_caught_up(&args.sides, sum.caught_up) {
+        text.push_str(&format!("\n{line}"));
+    }
     let moves = |m: Moves| json!({ "offered": m.offered, "applied": m.applied, "kept": m.kept, "moved": m.moved, "refused": m.refused });
     let mut summary: Map<String, Value> = ran.summary();
     summary.extend(fields(json!({

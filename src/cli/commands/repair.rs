@@ -65,7 +65,9 @@ fn apply(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
             text.push_str(&format!("\nto undo it in {side}: reknit runs undo {side} {run}"));
         }
     }
-    text.push_str(&sides::told_caught_up(&args.sides, ran.caught_up()));
+    for line in sides::told_caught_up(&args.sides, ran.caught_up()) {
+        text.push_str(&format!("\n{line}"));
+    }
     for (collection, key, reason) in &outcome.refused {
         let name = ran.collections.get(usize::from(collection.0)).map_or("", String::as_str);
         text.push_str(&format!("\nnot stored: {} in {name}: {reason}", ran.layout.show_key(key)));

@@ -187,11 +187,9 @@ pub(crate) fn pair_of_runs((a, b): (Option<RunId>, Option<RunId>)) -> Value {
 }
 
 /// A line for each side that caught up.
-pub(crate) fn told_caught_up(sides: &Sides, (a, b): (Option<RunId>, Option<RunId>)) -> String {
+pub(crate) fn told_caught_up(sides: &Sides, (a, b): (Option<RunId>, Option<RunId>)) -> Vec<String> {
     let line = |(side, run): (&String, Option<RunId>)| {
-        run.map(|run| {
-            format!("\n{side} had been away and was changed first, to catch up: reknit runs show {side} {run}")
-        })
+        run.map(|run| format!("{side} had been away and was changed first, to catch up: reknit runs show {side} {run}"))
     };
     [(&sides.a, a), (&sides.b, b)].into_iter().filter_map(line).collect()
 }

@@ -29,9 +29,16 @@ pub(super) struct Owed {
     own: AtomicU64,
     /// Everything up to this commit is synced.
     synced: AtomicU64,
-    /// Meetings so far, and the first commit since one that is not synced: what a store that was met gave is not given on before
-    /// it is on record that it was met.
-    met: Mutex<(u64, Option<u64>)>,
+    met: Mutex<Met>,
+}
+
+/// Stores that were met: what one gave is not given on before it is on record that it was met.
+#[derive(Default)]
+struct Met {
+    /// How many so far.
+    count: u64,
+    /// The first commit after the first of them that is not synced.
+    since: Option<u64>,
 }
 
 impl Owed {
@@ -55,28 +62,28 @@ impl Owed {
     }
 
     fn settle_to(&self, newest: u64, engine: &dyn Engine) -> Result<(), EngineError> {
-        let since = self.meetings().1.is_some_and(|since| since <= self.newest.load(Ordering::SeqCst));
+        let since = self.meetings().since.is_some_and(|since| since <= self.newest.load(Ordering::SeqCst));
         if since || self.synced.load(Ordering::SeqCst) < newest { self.sync(engine) } else { Ok(()) }
     }
 
-    fn meetings(&self) -> MutexGuard<'_, (u64, Option<u64>)> {
+    fn meetings(&self) -> MutexGuard<'_, Met> {
         self.met.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes a meeting that was put on record before this commit, and not synced.
     pub(super) fn met(&self, before: u64) {
-        let (meetings, since) = &mut *self.meetings();
-        *meetings += 1;
-        since.get_or_insert(before);
+        let mut met = self.meetings();
+        met.count += 1;
+        met.since.get_or_insert(before);
     }
 
     /// Syncs whatever there is.
     pub(super) fn sync(&self, engine: &dyn Engine) -> Result<(), EngineError> {
-        let (newest, met) = (self.newest.load(Ordering::SeqCst), self.meetings().0);
+        let (newest, count) = (self.newest.load(Ordering::SeqCst), self.meetings().count);
         engine.sync()?;
         self.settled(newest);
-        let (meetings, since) = &mut *self.meetings();
-        *since = since.filter(|_| *meetings > met);
+        let mut met = self.meetings();
+        met.since = met.since.filter(|_| met.count > count);
         Ok(())
     }
 

@@ -306,6 +306,9 @@ impl Store {
     /// The last stamp that is common: that of the last write among the records that were not changed since the commit.
     fn last_common(&self, common: Common) -> Result<Stamp, StoreError> {
         let (inner, mut last) = (&*self.inner, common.stamp);
+        if common.commit == 0 {
+            return Ok(last);
+        }
         let (actor, snapshot) = (inner.lives.actor(), inner.engine.snapshot()?);
         for place in 0..inner.definition.collections.len() {
             let collection = CollectionId(u16::try_from(place).unwrap_or(u16::MAX));

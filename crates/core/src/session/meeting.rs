@@ -18,8 +18,10 @@ const RENEWED_HERE: &str = "this store was restored or copied since the peer met
 const RENEWED_THERE: &str = "the peer's store was restored or copied since this one met it; it has begun a new life, and \
                              the same command goes on";
 
-const ANOTHER_MET: &str = "another life of this store was met meanwhile, one of the two is restored or copied; the same \
-                           command goes on";
+const ANOTHER_MET: &str = "another life of the peer's store was met meanwhile, and one of the two was restored or copied; \
+                           the same command goes on";
+const ANOTHER_MET_HERE: &str = "it met another life of this store meanwhile, and one of the two was restored or copied; the \
+                                same command goes on";
 
 /// What the opener keeps until it is known who meets.
 #[derive(Default)]
@@ -199,7 +201,7 @@ impl Responder {
     pub(super) fn confirmed(&mut self, same: bool) {
         if !same {
             self.end("undetermined");
-            let detail = ANOTHER_MET.into();
+            let detail = ANOTHER_MET_HERE.into();
             self.send(Message::Refuse(Refuse { code: RefuseCode::Store, detail, definition: Blob::default() }));
         }
     }

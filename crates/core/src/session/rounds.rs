@@ -133,7 +133,7 @@ impl Opener {
             RefuseCode::Busy => format!("the peer has {} sessions, its limit", refuse.detail),
             RefuseCode::Message => format!("the peer did not understand this side: {}", refuse.detail),
             RefuseCode::Brakes => self.braked_there(&refuse.detail),
-            RefuseCode::Store => format!("the peer's store failed: {}", refuse.detail),
+            RefuseCode::Store => format!("the peer's store cannot go on: {}", refuse.detail),
         };
         self.outcome.refusal = Some(refuse);
         self.finish(verdict, reason);
