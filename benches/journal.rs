@@ -10,7 +10,7 @@ use reknit::core::life::Sighting;
 use reknit::core::query::{Applied, Ask, Cut, Incoming, Item, Overwrite, Page, Recognition, Selection, View};
 use reknit::core::session::{Direction, Intent, Options as SessionOptions, Verdict};
 use reknit::core::sketch::Sketch;
-use reknit::core::{Actor, CollectionId, DatasetId, DatasetKey, Definition, Position, Profile, Range, Summary};
+use reknit::core::{Actor, CollectionId, DatasetId, DatasetKey, Definition, Millis, Position, Profile, Range, Summary};
 use reknit::node::{Budget, between};
 use reknit::store::{Durability, EngineKind, KeepHistory, Listed, Op, Options, Side, SideInfo, Store, StoreError};
 
@@ -257,6 +257,10 @@ impl Side for Unjournalled {
 
     fn cut(&self) -> Result<Cut, StoreError> {
         Side::cut(&self.0)
+    }
+
+    fn expire(&self, upto: Option<Millis>) -> Result<Cut, StoreError> {
+        Side::expire(&self.0, upto)
     }
 
     fn introduce(&self) -> Result<Cut, StoreError> {

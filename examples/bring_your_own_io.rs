@@ -58,7 +58,14 @@ impl Map {
 
     fn cut(&self) -> Cut {
         let root = self.keys.build(Range::ALL, &self.within(Range::ALL), &mut |_, _| {});
-        Cut { commit: 0, stamp: Default::default(), horizon: Default::default(), undone: 0, roots: vec![root] }
+        Cut {
+            commit: 0,
+            stamp: Default::default(),
+            horizon: Default::default(),
+            undone: 0,
+            watermark: 0,
+            roots: vec![root],
+        }
     }
 
     fn answer(&self, query: Query) -> Answer {

@@ -28,7 +28,7 @@ use reknit_core::life::Sighting;
 use reknit_core::query::{Applied, Ask, Cut, Incoming, Item, Overwrite, Page, Raising, Recognition, Selection, View};
 use reknit_core::receipt::Receipt;
 use reknit_core::sketch::Sketch;
-use reknit_core::{Actor, CollectionId, Definition, Keys, Position, Range, Stamp, Summary};
+use reknit_core::{Actor, CollectionId, Definition, Keys, Millis, Position, Range, Stamp, Summary};
 
 #[doc(hidden)]
 pub mod answer;
@@ -79,7 +79,17 @@ pub trait Side: Send + Sync {
     /// What the store met while reading.
     fn cut(&self) -> Result<Cut, StoreError>;
 
-    /// The same, of a side that is about to be introduced to a peer: that it was opened is on record, synced, so that it
+    /// The same, once what expires up to a time has expired, or up to its clock if there is none. A side where nothing ever
+    /// expires has nothing to do.
+    ///
+    /// # Errors
+    /// What the store met.
+    fn expire(&self, upto: Option<Millis>) -> Result<Cut, StoreError> {
+        let _ = upto;
+        self.cut()
+    }
+
+    /// The same as by its clock, of a side that is about to be introduced to a peer: that it was opened is on record, synced, so that it
     /// knows the opening again. A side that has no lives needs none of that.
     ///
     /// # Errors

@@ -279,6 +279,9 @@ pub(crate) struct Put {
     pub(crate) key: String,
     /// The value; - for stdin
     pub(crate) value: String,
+    /// After how long it is gone, everywhere and by itself, such as 30d [default: never]
+    #[arg(long, env = "REKNIT_PUT_EXPIRES", value_name = "TIME")]
+    pub(crate) expires: Option<String>,
 }
 
 #[derive(Debug, Args, Serialize, Deserialize)]

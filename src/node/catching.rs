@@ -1,7 +1,7 @@
 //! Catching up: what a side does that was away while tombstones were collected, before it gives anything to anyone.
 //!
-//! It takes all that the other side has, looks at what differs still, lets go of what the other side had and has no more, by the newest of its own receipts, and then
-//! collects as far as the other has. Which records those are is the store's concern ([`crate::store::Side::catch_up`]).
+//! It takes all that the other side has, looks at what differs still, lets go of what the other side had and has no more, by
+//! the newest of its own receipts, and then collects as far as the other has. Which records those are is the store's concern ([`crate::store::Side::catch_up`]).
 
 use std::sync::Arc;
 
@@ -76,7 +76,7 @@ async fn caught_up(
         let Progress::Found(difference) = progress else { return };
         let Some(one) = Missed::of(&difference) else { return };
         still &= difference.stable;
-        if one.stands == Stands::Alone && difference.mine.as_ref().is_some_and(|mine| mine.content.is_some()) {
+        if one.stands != Stands::Beside && difference.mine.as_ref().is_some_and(|mine| mine.content.is_some()) {
             losses.add(Some(Loss::Deleted));
             samples.note(Loss::Deleted, one.collection, &one.key);
         }
@@ -102,7 +102,11 @@ async fn caught_up(
     }
     let options = of(Intent::Diff);
     let looking = other.session(run.side(), Asked { options, ..asked.clone() }, &mut found).await?;
-    let (true, true, Some(with)) = (told(looking.outcome.verdict), still, looking.outcome.other) else {
+    // What the other side put back while it was looked at was not deleted there: so it is asked once more who it is.
+    let options = of(Intent::Check);
+    let asking = other.session(run.side(), Asked { options, ..asked.clone() }, &mut |_| {}).await?;
+    let judged = told(looking.outcome.verdict) && told(asking.outcome.verdict) && still;
+    let (true, Some(with)) = (judged, asking.outcome.other) else {
         outcome.reason = NOT_COMPARED.into();
         return Ok(Caught::NotYet);
     };

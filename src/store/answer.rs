@@ -29,6 +29,7 @@ const CHUNKED_MAX: usize = 2;
 pub fn answer(side: &dyn Side, query: Query) -> Result<Answer, StoreError> {
     Ok(match query {
         Query::Cut => Answer::Cut(side.cut()?),
+        Query::Expire(upto) => Answer::Cut(side.expire(upto)?),
         Query::Introduce => Answer::Cut(side.introduce()?),
         Query::Meet(peer, commit) => {
             let cut = side.introduce()?;

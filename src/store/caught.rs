@@ -28,7 +28,9 @@ pub struct Missed {
 pub enum Stands {
     /// The other side has nothing of it.
     Alone,
-    /// The other side lacks something of what is here.
+    /// The other side lacks something of what is here, and has nothing newer.
+    Above,
+    /// The other side lacks something of what is here, and has something newer.
     Beside,
 }
 
@@ -61,7 +63,9 @@ impl Missed {
     pub fn of(difference: &Difference) -> Option<Self> {
         let stands = match difference.kind {
             Kind::Only(Side::Mine) => Stands::Alone,
-            Kind::Newer(Side::Mine) | Kind::Concurrent(_) => Stands::Beside,
+            // Also the same content by another version: whoever deletes the one has not seen the other.
+            Kind::Newer(Side::Mine) | Kind::Concurrent(Side::Mine) | Kind::Versions(Side::Mine) => Stands::Above,
+            Kind::Concurrent(Side::Theirs) | Kind::Versions(Side::Theirs) => Stands::Beside,
             _ => return None,
         };
         Some(Self { collection: difference.collection, key: difference.key.clone(), stands })

@@ -5,6 +5,7 @@ mod backup;
 mod cache;
 mod collecting;
 mod commit;
+mod expiring;
 mod import;
 mod journal;
 mod lives;
@@ -96,17 +97,19 @@ struct Inner {
     journal: journal::Journal,
     quarantine: quarantine::Quarantine,
     collecting: collecting::Collecting,
+    expiring: expiring::Expiring,
 }
 
 impl Inner {
     fn head(&self) -> Cut {
-        Cut::clone(&self.head.read().unwrap_or_else(PoisonError::into_inner))
+        let head = Cut::clone(&self.head.read().unwrap_or_else(PoisonError::into_inner));
+        Cut { watermark: self.expiring.watermark(), ..head }
     }
 
     fn publish(&self, commit: u64, stamp: Stamp, roots: Vec<Summary>) {
         let (horizon, undone) = (self.collecting.stamp(), self.collecting.undone());
         *self.head.write().unwrap_or_else(PoisonError::into_inner) =
-            Arc::new(Cut { commit, stamp, horizon, undone, roots });
+            Arc::new(Cut { commit, stamp, horizon, undone, watermark: 0, roots });
     }
 
     /// The name of a collection that was checked to be there.

@@ -151,3 +151,27 @@ fn quiet_prints_nothing_when_all_is_well() {
     }
     place.run("delete s 2").exits(1).says(&["has no value"]);
 }
+
+#[test]
+fn what_expires_is_gone_everywhere_and_no_difference() {
+    let place = Place::with_store();
+    place.run("init t --like s").ok();
+    let ran = place.json("put s stays v --expires 1d").ok();
+    assert!(ran.summary()["expires_ms"].as_u64() > Some(86_400_000));
+    place.run("put s plain v").ok();
+    place.run("repair s t --apply").ok();
+    place.run("put s goes v --expires 0ms").ok();
+    place.run("get s goes").exits(1).prints("");
+    place.run("list s").ok().prints("plain\nstays\n");
+    // It is deleted where it was and where it never came to be.
+    place.run("repair s t --apply").ok();
+    place.run("check s t").ok().says(&["in sync"]);
+    place.run("list t").ok().prints("plain\nstays\n");
+    for store in ["s", "t"] {
+        place.run(&format!("verify {store}")).ok().says(&["2 records, 1 tombstones"]);
+    }
+    place.run("put s k v --expires soon").fails("usage.duration");
+    place.run("init c --profile content").ok();
+    place.run("put c k v --expires 1d").fails("put.expires").says(&["versions", "wrote 0 records"]);
+    place.run("get c k").exits(1);
+}

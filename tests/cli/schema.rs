@@ -84,6 +84,7 @@ fn every_object_that_is_printed_is_in_the_schema() {
         "check a other",
         "repair a b --max-time 0s",
         "put a 3 3,Basel",
+        "put a 4 4,Jena --expires 1d",
         "get a 3",
         "get a 9",
         "delete a 3",

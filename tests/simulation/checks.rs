@@ -63,8 +63,11 @@ impl World {
             self.found_exactly(session, in_scope);
         }
         if let Some(with) = &session.catches_up {
-            let took = matches!(session.options.intent, Intent::Repair(_));
-            return if took { self.look_after(session, with) } else { self.catch_up(session, with) };
+            return match session.options.intent {
+                Intent::Repair(_) => self.look_after(session, with),
+                Intent::Diff => self.ask_after(session, with),
+                Intent::Check => self.catch_up(session, with),
+            };
         }
         if outcome.raised {
             self.tally.note("session: a horizon was raised");
@@ -148,7 +151,11 @@ impl World {
                 let mut before = Vec::new();
                 step.old.iter().for_each(|state| state.encode(&mut before));
                 let kept = entries.contains(&(*collection, key.clone(), before));
-                assert!(kept, "I15: run {id} of peer {peer} changed key {} without keeping what there was", step.key);
+                assert!(
+                    kept,
+                    "I15: run {id} of peer {peer} changed key {} without keeping what there was: {step:?}",
+                    step.key
+                );
             }
         }
     }

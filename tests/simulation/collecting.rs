@@ -1,6 +1,6 @@
 //! Tombstones that are collected, and peers that missed it: what a home and a node do about them, over pretended peers.
 
-use reknit::core::collect::{self, Horizon, Known};
+use reknit::core::collect::{self, Known};
 use reknit::core::difference::Side as Which;
 use reknit::core::journal::{RunHeader, RunKind};
 use reknit::core::life::Sighting;
@@ -12,7 +12,7 @@ use reknit::core::session::{Behind, Direction, Intent, Options, Verdict};
 use reknit::store::{Base, Missed, Quarantined, Side, StoreError};
 
 use crate::oracle::{Cause, Step};
-use crate::session::Session;
+use crate::session::{CatchingUp, Session};
 use crate::tally::Where;
 use crate::world::World;
 
@@ -206,29 +206,45 @@ impl World {
         // First it takes all that the other has.
         let pull = self.session_options(Intent::Repair(Direction::To(Which::Mine)));
         let options = Options { catching_up: true, receipt: false, ..pull };
+        self.part_of(lower, other, options, CatchingUp { horizon, missed: Vec::new() });
+    }
+
+    /// Begins a session that is part of catching up.
+    fn part_of(&mut self, lower: usize, other: usize, options: Options, of: CatchingUp) {
         if self.begin(lower, other, options)
-            && let Some(looking) = self.sessions.last_mut()
+            && let Some(session) = self.sessions.last_mut()
         {
-            looking.catches_up = Some(horizon);
+            session.catches_up = Some(of);
         }
     }
 
     /// The side that is behind has all that the other had: it looks at what differs still.
-    pub(crate) fn look_after(&mut self, session: &Session, horizon: &Horizon) {
+    pub(crate) fn look_after(&mut self, session: &Session, of: &CatchingUp) {
         let told = session.outcome.as_ref().map(|outcome| outcome.verdict);
         if !matches!(told, Some(Verdict::InSync | Verdict::Converged | Verdict::Differs)) {
             return self.tally.note("catching up: could not take all");
         }
         let options = self.session_options(Intent::Diff);
-        if self.begin(session.halves[0].peer, session.halves[1].peer, options)
-            && let Some(looking) = self.sessions.last_mut()
-        {
-            looking.catches_up = Some(horizon.clone());
-        }
+        let of = CatchingUp { horizon: of.horizon.clone(), missed: Vec::new() };
+        self.part_of(session.halves[0].peer, session.halves[1].peer, options, of);
     }
 
-    /// The side that is behind has looked at what differs.
-    pub(crate) fn catch_up(&mut self, session: &Session, horizon: &Horizon) {
+    /// The side that is behind has looked at what differs: it asks whether the other has put anything back meanwhile.
+    pub(crate) fn ask_after(&mut self, session: &Session, of: &CatchingUp) {
+        let told = session.outcome.as_ref().map(|outcome| outcome.verdict);
+        let still = session.found.iter().all(|difference| Missed::of(difference).is_none() || difference.stable);
+        if !matches!(told, Some(Verdict::InSync | Verdict::Converged | Verdict::Differs)) || !still {
+            return self.tally.note("catching up: could not be compared");
+        }
+        let missed = session.found.iter().filter_map(Missed::of).collect();
+        let options = self.session_options(Intent::Check);
+        let of = CatchingUp { horizon: of.horizon.clone(), missed };
+        self.part_of(session.halves[0].peer, session.halves[1].peer, options, of);
+    }
+
+    /// The side that is behind knows what differs, and of whom.
+    pub(crate) fn catch_up(&mut self, session: &Session, of: &CatchingUp) {
+        let CatchingUp { horizon, missed } = of;
         let Some(outcome) = &session.outcome else { return };
         if !matches!(outcome.verdict, Verdict::InSync | Verdict::Converged | Verdict::Differs) {
             return self.tally.note("catching up: could not be compared");
@@ -238,11 +254,9 @@ impl World {
             return self.tally.note("catching up: it has collected itself");
         }
         let store = self.store(peer);
-        let still = session.found.iter().all(|difference| Missed::of(difference).is_none() || difference.stable);
-        let Some(with) = outcome.other.filter(|_| still) else {
+        let Some(with) = outcome.other else {
             return self.tally.note("catching up: somebody wrote meanwhile");
         };
-        let missed: Vec<Missed> = session.found.iter().filter_map(Missed::of).collect();
         let me = (&key_of(peer), store.actor());
         let bases = Base::all(&self.peers[peer].receipts, store.definition(), (me.0, me.1.0), (horizon, with));
         let cuts: Vec<u64> = bases.iter().flat_map(|base| [base.met.commit, base.cut]).collect();
@@ -260,7 +274,7 @@ impl World {
             Err(error) => return self.refused_run(&error),
         };
         let keys: Vec<_> = missed.iter().map(|missed| (missed.collection, missed.key.clone())).collect();
-        let mut missed = missed.into_iter().peekable();
+        let mut missed = missed.iter().cloned().peekable();
         while missed.peek().is_some() {
             let some = missed.by_ref().take(BATCH).collect();
             let caught = run.catch_up(some, &bases, horizon.stamp);

@@ -80,7 +80,10 @@ impl World {
                 self.acknowledge(peer);
                 let state = state.expect("it was written");
                 let held = state.winner();
-                let same = state.versions().len() == 1 && held.value() == Some(&value) && held.expires == expires;
+                // What should have expired by now has.
+                let gone = expires.is_some_and(|expires| expires <= self.store(peer).cut().watermark);
+                let kept = held.value() == Some(&value).filter(|_| !gone);
+                let same = state.versions().len() == 1 && kept && held.expires == expires;
                 assert!(same, "a put of {key:?} left {state:?}");
             }
             _ if done => {
@@ -272,21 +275,28 @@ impl World {
         let dead = before.filter(|(_, state)| is_dead(state, at.horizon));
         let each = dead.flat_map(|(key, state)| state.versions().iter().map(move |sibling| (key, sibling)));
         let collected = each.filter_map(|(key, sibling)| self.oracle.find(key, sibling));
-        let collected: Vec<_> = collected.collect();
-        self.peers[peer].lineage.extend(collected);
+        for id in collected.collect::<Vec<_>>() {
+            // Had it been undone before it was collected, others rightly have what it deleted.
+            if !self.peers.iter().any(|peer| peer.lineage.contains(&id)) {
+                self.oracle.undeleted(id);
+            }
+            self.peers[peer].lineage.insert(id);
+        }
     }
 
     /// Walks backwards through what a run changed, as an undo should have.
     fn undone_exactly(&mut self, peer: usize, run: reknit::core::journal::RunId, before: &crate::oracle::Held) {
         let Some(steps) = self.peers[peer].runs.get(&run).cloned() else { return };
         let horizon = self.peers[peer].horizon;
+        let watermark = self.store(peer).cut().watermark;
         let mut expected = (*before.states).clone();
         for Step { key, old, new, .. } in steps.into_iter().rev() {
             if expected.get(&key) == new.as_ref() {
                 // A deletion that was collected meanwhile is not stored again.
                 let collected = |old: &&std::rc::Rc<State>| is_dead(old, horizon);
                 match old.filter(|old| !collected(&old)) {
-                    Some(old) => expected.insert(key, old),
+                    // What has expired meanwhile does not come back either.
+                    Some(old) => expected.insert(key, old.expired(watermark).map_or(old, std::rc::Rc::new)),
                     None => expected.remove(&key),
                 };
             }

@@ -200,6 +200,7 @@ impl Oracle {
                     fresh.extend(self.know(who, cause, key, sibling, step.old.as_deref()));
                 }
             }
+            step.expired_in_time(who.latest);
             self.nothing_lost(&step, cause, who.lineage);
             steps.push(step);
         }
@@ -226,14 +227,16 @@ impl Oracle {
         old: Option<&State>,
     ) -> Option<WriteId> {
         let version = &sibling.version;
-        let twin = |had: &&Sibling| had.version.dot() == version.dot() && had.content != sibling.content;
+        let twin = |had: &&Sibling| had.version.dot() == version.dot() && !is_of(had, sibling) && !is_of(sibling, had);
         let met = old.and_then(|old| old.versions().iter().find(twin)).filter(|_| cause == Cause::Session);
         assert!(met.is_none(), "I9: {met:?} and {sibling:?} met at peer {}", who.peer);
         if let Some(id) = self.find(key, sibling) {
-            let known = &self.writes[id as usize].sibling.version;
-            // One that is written now has seen what is there now.
+            let write = &self.writes[id as usize];
+            let known = &write.sibling.version;
+            // One that is written now has seen what is there now; a copy that has another name since told nobody of this one.
             let own = known.dot() == version.dot() && version.actor == who.actor;
-            let anew = cause == Cause::Local && own && (known.seen != version.seen || self.writes[id as usize].lost);
+            let given_up = write.names.len() > 1 && write.origin != who.peer;
+            let anew = cause == Cause::Local && own && (known.seen != version.seen || write.lost || given_up);
             if !anew {
                 return None;
             }
@@ -300,7 +303,7 @@ impl Oracle {
     pub(crate) fn find(&self, key: KeyId, sibling: &Sibling) -> Option<WriteId> {
         let same = |id: &&WriteId| {
             let Write { key: of, sibling: known, .. } = &self.writes[**id as usize];
-            (*of, &known.content, known.expires) == (key, &sibling.content, sibling.expires)
+            *of == key && is_of(sibling, known)
         };
         self.by_dot.get(&sibling.version.dot())?.iter().rev().find(same).copied()
     }
@@ -309,7 +312,7 @@ impl Oracle {
     fn renamed(&mut self, key: KeyId, sibling: &Sibling, old: Option<&State>) -> bool {
         let same = |had: &&Sibling| {
             let stamp = had.version.stamp == sibling.version.stamp && had.version.actor != sibling.version.actor;
-            stamp && (&had.content, had.expires) == (&sibling.content, sibling.expires)
+            stamp && is_of(sibling, had)
         };
         let Some(had) = old.and_then(|old| old.versions().iter().find(same)) else { return false };
         let id = self.id(key, had);
@@ -561,8 +564,12 @@ impl Oracle {
 
 /// Whether a state is nothing but a deletion, of a stamp up to a horizon.
 pub(crate) fn is_dead(state: &State, horizon: Stamp) -> bool {
-    let dead = state.versions().iter().all(|sibling| sibling.content == Content::Tombstone);
-    dead && state.winner().version.stamp <= horizon
+    state.versions().iter().all(|sibling| sibling.gone_since().is_some_and(|since| since <= horizon))
+}
+
+/// Whether one says what was written as another, whether or not that has expired.
+fn is_of(sibling: &Sibling, written: &Sibling) -> bool {
+    sibling.expires == written.expires && (sibling.content == written.content || sibling.has_expired())
 }
 
 /// The commit and the state that the row of a record holds.

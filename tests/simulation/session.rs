@@ -15,7 +15,7 @@ use reknit::core::session::{Grant, Input, Opener, Options, Outcome, Output, Resp
 use reknit::core::wire::RecordFrame;
 use reknit::store::answer::{Chunks, Frames, answer};
 use reknit::store::engine::conformance::Draw;
-use reknit::store::{Side, StoreError};
+use reknit::store::{Missed, Side, StoreError};
 
 use crate::collecting::{Signer, key_of};
 use crate::oracle::Held;
@@ -81,6 +81,14 @@ pub(crate) enum Did {
     Failed(usize, StoreError),
 }
 
+/// What a session is part of whose opener catches up.
+pub(crate) struct CatchingUp {
+    /// Up to where the opener collects then.
+    pub(crate) horizon: Horizon,
+    /// What was found that the other has no more.
+    pub(crate) missed: Vec<Missed>,
+}
+
 pub(crate) struct Session {
     pub(crate) number: u64,
     pub(crate) halves: [Half; 2],
@@ -91,8 +99,7 @@ pub(crate) struct Session {
     time: u64,
     pub(crate) outcome: Option<Outcome>,
     pub(crate) found: Vec<Difference>,
-    /// Up to where its opener collects once it has caught up.
-    pub(crate) catches_up: Option<Horizon>,
+    pub(crate) catches_up: Option<CatchingUp>,
     page_bytes: usize,
 }
 
@@ -265,7 +272,7 @@ impl Session {
             Act::Ask(nth) => {
                 let half = &mut self.halves[nth];
                 let Some(query) = half.question.take() else { return Did::Nothing };
-                let roots = matches!(query, Query::Cut | Query::Introduce | Query::Meet(..));
+                let roots = matches!(query, Query::Cut | Query::Expire(_) | Query::Introduce | Query::Meet(..));
                 match answer(&*half.side, query) {
                     Ok(answer) => half.answered = Some(answer),
                     Err(error) => return Did::Failed(nth, error),

@@ -18,7 +18,7 @@ pub(crate) mod built {
     /// Signed outcomes of sessions.
     pub(crate) const RECEIPTS: bool = true;
     /// A watermark of expiry that sessions raise.
-    pub(crate) const WATERMARK: bool = false;
+    pub(crate) const WATERMARK: bool = true;
 
     /// What is not built, by name.
     pub(crate) fn lacking() -> Vec<&'static str> {

@@ -439,7 +439,8 @@ impl World {
             return;
         }
         let own = self.peers[peer].store.as_ref().map_or(Actor(0), Store::actor);
-        steps.retain(|step| !step.renames(own));
+        let watermark = self.peers[peer].store.as_ref().map_or(0, |store| store.cut().watermark);
+        steps.retain(|step| !step.renames(own) && !step.expires(watermark));
         if steps.is_empty() {
             return;
         }

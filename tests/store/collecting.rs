@@ -220,6 +220,10 @@ impl Engine for Failing {
     }
 }
 
+fn header() -> RunHeader {
+    RunHeader { kind: RunKind::CatchUp, peer: "p".into(), opener: true, policy: "p".into(), started: 0 }
+}
+
 fn catch_up(held: &Held, bases: &[Base]) -> CaughtUp {
     let missed = |key: &str, stands| Missed { collection: FIRST, key: key.as_bytes().to_vec(), stands };
     let all = vec![
@@ -229,8 +233,7 @@ fn catch_up(held: &Held, bases: &[Base]) -> CaughtUp {
         missed("older", Stands::Beside),
         missed("never", Stands::Alone),
     ];
-    let header = RunHeader { kind: RunKind::CatchUp, peer: "p".into(), opener: true, policy: "p".into(), started: 0 };
-    let run = held.store.in_run(header).expect("a run").expect("journalled");
+    let run = held.store.in_run(header()).expect("a run").expect("journalled");
     let horizon = Horizon { stamp: held.store.cut().stamp, passed: Vec::new() };
     let caught = run.catch_up(all, bases, horizon.stamp).expect("caught up");
     assert_eq!(run.raise(&horizon, true).expect("raised"), Raising::Raised);
@@ -345,4 +348,39 @@ fn receipts_are_handed_on_now_and_then_where_there_is_a_third_to_tell() {
     held.store.forget_member(&[3; 32]).expect("forgotten");
     assert_eq!(held.store.tombstones_up_to(Stamp(u64::MAX)).expect("counted"), 0, "that is told of for ever");
     assert_sound(&held.store, "with members");
+}
+
+#[test]
+fn what_the_other_side_has_something_older_instead_of_had_been_deleted_there() {
+    for (policy, stands, stays) in [
+        ("newest/1", Stands::Above, false),
+        // It goes by itself once the newer one comes.
+        ("newest/1", Stands::Beside, true),
+        ("keep-both/1", Stands::Above, false),
+        ("keep-both/1", Stands::Beside, false),
+    ] {
+        let mut definition = support::definition();
+        definition.collections[0].policy = policy.into();
+        for known in [true, false] {
+            let held = Held::of(definition.clone());
+            held.put("other");
+            held.bring("k", Stamp(held.store.cut().stamp.0 + 1), 7, Some(b"value"));
+            let info = held.store.describe();
+            let met = Sighting { nonce: info.nonce, commit: held.store.cut().commit };
+            let base = Base { actor: info.actor.0, met, cut: met.commit };
+            let missed = Missed { collection: FIRST, key: b"k".to_vec(), stands };
+            let horizon = held.store.cut().stamp;
+            let bases: &[Base] = if known { &[base] } else { &[] };
+            let run = held.store.in_run(header()).expect("a run").expect("journalled");
+            let caught = run.catch_up(vec![missed], bases, horizon).expect("caught up");
+            let expected = match (stays, known) {
+                (true, _) => CaughtUp { kept: 1, ..CaughtUp::default() },
+                (false, true) => CaughtUp { removed: 1, ..CaughtUp::default() },
+                (false, false) => CaughtUp { strays: 1, ..CaughtUp::default() },
+            };
+            assert_eq!(caught, expected, "{policy} {stands:?} with a receipt: {known}");
+            assert_eq!(held.store.get(b"k").expect("get").is_some(), stays);
+            assert_sound(&held.store, "caught up");
+        }
+    }
 }

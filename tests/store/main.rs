@@ -4,6 +4,7 @@ mod collecting;
 mod conflicts;
 mod copies;
 mod engines;
+mod expiring;
 mod faults;
 mod histories;
 mod imports;

@@ -174,9 +174,22 @@ fn cut(info: &VersionInfo) -> (Option<u64>, Option<Millis>) {
     (info.content.as_ref().map(Digest::short), info.expires)
 }
 
+/// The order of newest versions: under one name what has expired comes first.
+fn rank(info: &VersionInfo) -> (Dot, bool, (Option<u64>, Option<Millis>)) {
+    (info.version.dot(), has_expired(info), cut(info))
+}
+
+fn has_expired(info: &VersionInfo) -> bool {
+    info.content.is_none() && info.expires.is_some()
+}
+
+/// Whether one version is another that has expired.
+fn is_expired(version: &VersionInfo, of: &VersionInfo) -> bool {
+    has_expired(version) && !has_expired(of) && version.expires == of.expires
+}
+
 fn judge_newest(a: &VersionInfo, b: &VersionInfo) -> Option<Judged> {
-    let rank = |info: &VersionInfo| info.version.dot();
-    let winner = match (rank(a), cut(a)).cmp(&(rank(b), cut(b))) {
+    let winner = match rank(a).cmp(&rank(b)) {
         std::cmp::Ordering::Greater => Side::Mine,
         std::cmp::Ordering::Less => Side::Theirs,
         // The same to eight bytes of digest, and yet different.
@@ -186,7 +199,10 @@ fn judge_newest(a: &VersionInfo, b: &VersionInfo) -> Option<Judged> {
         return Some(Judged::one(Kind::Versions(winner), winner));
     }
     let (newer, older) = if winner == Side::Mine { (a, b) } else { (b, a) };
-    let seen = rank(a) != rank(b) && newer.version.has_seen(&older.version);
+    let seen = match a.version.dot() == b.version.dot() {
+        true => is_expired(newer, older),
+        false => newer.version.has_seen(&older.version),
+    };
     Some(Judged::one(if seen { Kind::Newer(winner) } else { Kind::Concurrent(winner) }, winner))
 }
 
@@ -197,10 +213,10 @@ pub fn lacking(of: &[VersionInfo], by: &[VersionInfo]) -> (Vec<Dot>, bool) {
     (lacking().map(|info| info.version.dot()).collect(), lacking().all(held))
 }
 
-/// Whether one of these versions is this one or has seen it. Whoever writes twice under one dot has not seen the other.
+/// Whether one of these versions is this one, has seen it or is it once it has expired. Whoever writes twice under one dot has not seen the other.
 fn is_covered(by: &[VersionInfo], version: &VersionInfo) -> bool {
     by.iter().any(|other| match other.version.dot() == version.version.dot() {
-        true => cut(other) == cut(version),
+        true => cut(other) == cut(version) || is_expired(other, version),
         false => other.version.has_seen(&version.version),
     })
 }
@@ -213,7 +229,7 @@ fn judge_all(mine: &[VersionInfo], theirs: &[VersionInfo]) -> Option<Judged> {
         contents.sort_unstable();
         contents
     };
-    let newest = |versions: &[VersionInfo]| versions.first().map(|info| (info.version.dot(), cut(info)));
+    let newest = |versions: &[VersionInfo]| versions.first().map(rank);
     let leads = if newest(mine) >= newest(theirs) { Side::Mine } else { Side::Theirs };
     let kind = match (mine_lacks, theirs_lacks) {
         // Neither lacks a version, and yet they differ: in what those are said to have seen.

@@ -105,6 +105,8 @@ pub struct OpenMore {
     pub members: u64,
     /// Up to where the opener's tombstones were collected.
     pub horizon: Stamp,
+    /// Up to when everything that expires has expired at the opener's side; 0 where nothing ever does.
+    pub watermark: Millis,
 }
 
 impl OpenMore {
@@ -161,6 +163,9 @@ pub struct AcceptMore {
     pub horizon: Option<Horizon>,
     /// The commit at which this side last put back what a run had changed; 0 where nothing is told of its horizon.
     pub undone: u64,
+    /// Up to when everything that expires has expired at this side, if that is later than at the opener's and the roots
+    /// differ; 0 if not.
+    pub watermark: Millis,
 }
 
 impl AcceptMore {

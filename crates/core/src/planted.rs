@@ -22,11 +22,12 @@ pub enum Bug {
     LapsedPushesFirst,
     ActorReusedAfterRestore,
     QuarantinedRecordApplied,
+    ExpiryByLocalClock,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 17] = [
+    pub const ALL: [Bug; 18] = [
         Bug::XorLeaves,
         Bug::KeyOnlyDigest,
         Bug::FinalRootCheckSkipped,
@@ -44,6 +45,7 @@ impl Bug {
         Bug::LapsedPushesFirst,
         Bug::ActorReusedAfterRestore,
         Bug::QuarantinedRecordApplied,
+        Bug::ExpiryByLocalClock,
     ];
 }
 

@@ -27,6 +27,8 @@ pub struct Cut {
     pub horizon: Stamp,
     /// The commit at which it last put back what a run had changed: what it had before it need not have any more.
     pub undone: u64,
+    /// Up to when everything that expires has expired in it; 0 where nothing ever does.
+    pub watermark: Millis,
     /// The root of each collection, in the definition's order.
     pub roots: Vec<Summary>,
 }
@@ -214,7 +216,11 @@ pub enum Raising {
 pub enum Query {
     /// Its commit number and roots, read together; answered by [`Answer::Cut`].
     Cut,
-    /// The same, of a store that is about to be introduced to a peer: this opening of it is on record, synced.
+    /// The same, once what expires up to a time has expired, or up to its own clock if there is none. That time lies beyond
+    /// its clock by no more than its bound.
+    Expire(Option<Millis>),
+    /// The same as by its own clock, of a store that is about to be introduced to a peer: this opening of it is on record,
+    /// synced.
     Introduce,
     /// A peer's store introduces itself, with its commit number; answered by [`Answer::Met`].
     Meet(Life, u64),
@@ -249,7 +255,7 @@ pub enum Query {
 /// What the store answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// To [`Query::Cut`] and [`Query::Introduce`].
+    /// To [`Query::Cut`], [`Query::Expire`] and [`Query::Introduce`].
     Cut(Cut),
     /// To [`Query::Meet`]: the own cut, as by [`Query::Introduce`], and what is remembered of that store, if it may be another
     /// life.

@@ -157,18 +157,30 @@ impl Sibling {
         }
     }
 
-    /// The order that siblings stand in: stamp, actor, then what was written.
-    fn rank(&self) -> (Stamp, Actor, &Content, Option<Millis>) {
-        (self.version.stamp, self.version.actor, &self.content, self.expires)
+    /// Whether it had content that has expired: nobody writes a tombstone that expires.
+    pub fn has_expired(&self) -> bool {
+        self.content == Content::Tombstone && self.expires.is_some()
     }
 
-    /// The order that `newest` picks by: stamp, actor, the digest of what was written, then when it expires.
-    fn newest_rank(&self, keys: &Keys) -> (Stamp, Actor, Option<Digest>, Option<Millis>) {
+    /// From when on everybody may know that it is gone, if it is: when it was deleted, or when it expired if that was later.
+    pub fn gone_since(&self) -> Option<Stamp> {
+        let expired = self.expires.map(Stamp::at).unwrap_or_default();
+        (self.content == Content::Tombstone).then(|| self.version.stamp.max(expired))
+    }
+
+    /// The order that siblings stand in: stamp, actor, then what was written, of which what has expired comes first.
+    fn rank(&self) -> (Stamp, Actor, bool, &Content, Option<Millis>) {
+        (self.version.stamp, self.version.actor, self.has_expired(), &self.content, self.expires)
+    }
+
+    /// The order that `newest` picks by: stamp, actor, whether it has expired, the digest of what was written, then when it
+    /// expires.
+    fn newest_rank(&self, keys: &Keys) -> (Stamp, Actor, bool, Option<Digest>, Option<Millis>) {
         let content = match &self.content {
             Content::Live(value) => Some(keys.content(value)),
             Content::Tombstone => None,
         };
-        (self.version.stamp, self.version.actor, content, self.expires)
+        (self.version.stamp, self.version.actor, self.has_expired(), content, self.expires)
     }
 }
 
@@ -240,6 +252,28 @@ impl State {
         any.then(|| State::of(versions))
     }
 
+    /// When the first of its versions that still have content expires, if one does.
+    pub fn expires_first(&self) -> Option<Millis> {
+        self.0
+            .iter()
+            .filter(|sibling| sibling.content != Content::Tombstone)
+            .filter_map(|sibling| sibling.expires)
+            .min()
+    }
+
+    /// What is left once all content that expires up to this time has expired; nothing if none does. The versions stay as
+    /// they are, so that all who let them expire have the same.
+    pub fn expired(&self, watermark: Millis) -> Option<State> {
+        self.expires_first().filter(|first| *first <= watermark)?;
+        let mut versions = self.0.clone();
+        for sibling in &mut versions {
+            if sibling.expires.is_some_and(|expires| expires <= watermark) {
+                sibling.content = Content::Tombstone;
+            }
+        }
+        Some(State::of(versions))
+    }
+
     /// Joins what two replicas know of a key. Commutative, idempotent and, while no state and no vector is full,
     /// associative; replicas that join each other's states hold the same whatever is full.
     ///
@@ -265,7 +299,7 @@ impl State {
         if ahead { mine } else { theirs }
     }
 
-    /// The state of versions, at least one, of which some may have seen others.
+    /// The state of versions, at least one, of which some may have seen others or be others that have expired.
     fn of(mut versions: Vec<Sibling>) -> State {
         versions.sort_unstable_by(|a, b| b.rank().cmp(&a.rank()));
         versions.dedup_by(|again, first| {
@@ -330,11 +364,15 @@ impl State {
     }
 }
 
-/// Whether one of the other versions has seen the `nth`. Two writes under one dot, which a store that was copied may
-/// make, have not.
+/// Whether one of the other versions has seen the `nth`, or is the same and has expired. Two writes under one dot, which a
+/// store that was copied may make, have not seen each other.
 fn is_seen(versions: &[Sibling], nth: usize) -> bool {
-    let version = &versions[nth].version;
-    let sees = |other: &Sibling| other.version.dot() != version.dot() && other.version.has_seen(version);
+    let Sibling { version, expires, .. } = &versions[nth];
+    let live = !versions[nth].has_expired();
+    let sees = |other: &Sibling| match other.version.dot() == version.dot() {
+        true => live && other.has_expired() && other.expires == *expires,
+        false => other.version.has_seen(version),
+    };
     versions.iter().any(sees)
 }
 

@@ -10,6 +10,7 @@
 
 mod cells;
 mod descent;
+mod expiry;
 mod gate;
 mod level;
 mod meeting;

@@ -57,7 +57,8 @@ fn states() -> Vec<(&'static str, State)> {
         ("live", State::single(sibling(1 << 16, Some(b"value")))),
         ("empty_value", State::single(sibling(1 << 16, Some(b"")))),
         ("tombstone", State::single(sibling(1 << 16, None))),
-        ("seen_and_expiring", State::single(seen)),
+        ("seen_and_expiring", State::single(seen.clone())),
+        ("expired", State::single(Sibling { content: Content::Tombstone, ..seen })),
     ]
 }
 
@@ -82,6 +83,7 @@ fn digests() {
     lines.push(("entry(versioned, empty_value)", digest(Profile::Versioned, 1).unwrap_or_default()));
     lines.push(("entry(versioned, tombstone)", digest(Profile::Versioned, 2).unwrap_or_default()));
     lines.push(("entry(versioned, seen_and_expiring)", digest(Profile::Versioned, 3).unwrap_or_default()));
+    lines.push(("entry(versioned, expired)", digest(Profile::Versioned, 4).unwrap_or_default()));
     lines.push(("entry(content, live)", digest(Profile::Content, 0).unwrap_or_default()));
     lines.push(("entry(content, tombstone) is none", digest(Profile::Content, 2).unwrap_or_default()));
     let summary = |s: Summary| [s.count.to_be_bytes().as_slice(), &s.digest.0].concat();
@@ -183,12 +185,11 @@ fn messages() -> BTreeMap<&'static str, Message> {
         time: 1_700_000_000_001,
         signature: Blob(vec![7; 64]),
     };
+    let more = |watermark| OpenMore { receipt: true, members: 5 << 40, horizon: Stamp(9), watermark };
     BTreeMap::from([
         ("01 open", Message::Open(open.clone())),
-        (
-            "01 open, for a receipt",
-            Message::Open(Open { more: OpenMore { receipt: true, members: 5 << 40, horizon: Stamp(9) }, ..open }),
-        ),
+        ("01 open, for a receipt", Message::Open(Open { more: more(0), ..open.clone() })),
+        ("01 open, where records expire", Message::Open(Open { more: more(1_700_000_000_000), ..open })),
         (
             "05 roots, signed",
             Message::Roots(Roots { commit: 301, moved: false, roots: vec![root], word: Some(word.clone()) }),

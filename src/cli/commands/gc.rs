@@ -20,6 +20,10 @@ use crate::transport::PeerId;
 pub(crate) fn run(args: &Gc, env: &mut Env) -> Result<Exit, CliError> {
     let grace = u64::try_from(parse_duration(&args.grace)?.as_millis()).unwrap_or(u64::MAX);
     let (store, now) = (env.store(&args.store)?, now_ms());
+    if args.apply {
+        // What has expired is a tombstone as any other.
+        store.expire_until(None)?;
+    }
     let found = env.home()?.collectable(&store, now, grace)?;
     let tombstones = Tombstones::of(&store, &found, Stamp::at(now.saturating_sub(grace)))?;
     let me = env.home()?.identity()?.peer();

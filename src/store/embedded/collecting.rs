@@ -8,7 +8,7 @@ use reknit_core::collect::Horizon;
 use reknit_core::life::Sighting;
 use reknit_core::planted::{Bug, planted};
 use reknit_core::query::Raising;
-use reknit_core::{CollectionId, Content, Profile, Sibling, Stamp, State};
+use reknit_core::{CollectionId, Profile, Sibling, Stamp, State};
 
 use super::commit::submit;
 use super::journal::Writing;
@@ -66,10 +66,9 @@ impl Collecting {
     }
 }
 
-/// The stamp of a state that is nothing but a tombstone.
+/// Since when a state is gone that is nothing but a tombstone.
 pub(super) fn dead(state: &State) -> Option<Stamp> {
-    let dead = state.versions().iter().all(|version| version.content == Content::Tombstone);
-    dead.then(|| state.winner().version.stamp)
+    state.versions().iter().map(Sibling::gone_since).try_fold(Stamp::default(), |last, since| Some(last.max(since?)))
 }
 
 /// The versions up to a horizon, and those after it.
@@ -83,7 +82,7 @@ pub(super) fn parted(state: &State, horizon: Stamp) -> (Option<State>, Option<St
 }
 
 impl Inner {
-    /// The stamp of a tombstone that may be collected one day: members of the dataset are told of for ever.
+    /// Since when a tombstone is there that may be collected one day: members of the dataset are told of for ever.
     pub(super) fn dead(&self, collection: CollectionId, state: Option<&State>) -> Option<Stamp> {
         let kept_for_ever =
             self.definition.profile == Profile::Content || self.definition.members() == Some(collection);
@@ -115,7 +114,7 @@ impl Store {
         self.inner.collecting.kept().horizon.clone()
     }
 
-    /// How many tombstones have stamps up to this one. Reads a row of each.
+    /// How many records were deleted, or have expired, up to this stamp. Reads a row of each.
     ///
     /// # Errors
     /// What the engine met.
@@ -142,6 +141,8 @@ impl Store {
         if ahead || inner.definition.profile == Profile::Content {
             return Ok(Raising::Refused);
         }
+        // What has expired by then is a tombstone, whoever of the members knows it already.
+        self.expire_until(Some(horizon.stamp.millis()))?;
         let undone = inner.collecting.undone();
         let mut passed = false;
         for own in horizon.of(inner.lives.actor().0) {
@@ -244,7 +245,7 @@ impl Store {
     }
 }
 
-/// Says whether the rows of tombstones are those that the records make, and whether any is left from before the horizon.
+/// Says whether the rows of tombstones are those that the records make.
 pub(super) fn verify(snapshot: &dyn Snapshot, sum: u128, wrong: &mut dyn FnMut(String)) -> Result<(), StoreError> {
     let (start, end) = rows::tombstones_up_to(Stamp(u64::MAX));
     let mut found = 0_u128;

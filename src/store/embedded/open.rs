@@ -183,6 +183,7 @@ impl Store {
         let journal = super::journal::Journal::open(&*snapshot)?;
         let quarantine = super::quarantine::Quarantine::open(&*snapshot)?;
         let collecting = super::collecting::Collecting::open(&*snapshot)?;
+        let expiring = super::expiring::Expiring::open(&*snapshot)?;
         let mut batch = Batch::new();
         let actor = lives::settle(&dir.join(MARKER), &*snapshot, facts.actor, &options.random, &mut batch)?;
         if actor == facts.actor {
@@ -221,6 +222,7 @@ impl Store {
                 stamp: facts.stamp,
                 horizon: collecting.stamp(),
                 undone: collecting.undone(),
+                watermark: 0,
                 roots,
             })),
             reads,
@@ -228,9 +230,11 @@ impl Store {
             journal,
             quarantine,
             collecting,
+            expiring,
         };
         let store = Self { inner: Arc::new(inner) };
         store.finish_renewal()?;
+        store.finish_expiring()?;
         store.finish_collecting()?;
         Ok(store)
     }

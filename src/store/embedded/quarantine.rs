@@ -42,6 +42,13 @@ impl Quarantined {
     pub fn newest(&self) -> Stamp {
         self.state.winner().version.stamp
     }
+
+    /// What the clock has to come near to: its greatest stamp, or when the last of it expires that has expired elsewhere.
+    #[must_use]
+    pub fn due(&self) -> Stamp {
+        let expired = self.state.versions().iter().filter(|sibling| sibling.has_expired());
+        expired.filter_map(|sibling| sibling.gone_since()).fold(self.newest(), Stamp::max)
+    }
 }
 
 /// Why a record is in quarantine.
@@ -151,7 +158,7 @@ pub(super) fn look_up(
         let row = rows::quarantined(*collection, key);
         let Some(value) = snapshot.get(&row)? else { continue };
         let held = rows::read_quarantined(&row, &value)?;
-        let near = held.newest().millis() <= now.saturating_add(store.clock_bound);
+        let near = held.due().millis() <= now.saturating_add(store.clock_bound);
         if *how == Release::Due && (!near || held.why == Why::Stray) {
             continue;
         }

@@ -17,7 +17,7 @@ use reknit_core::receipt::Receipt;
 use reknit_core::record::Dot;
 use reknit_core::sketch::{Element, Sketch};
 use reknit_core::tree::{is_leaf, rest};
-use reknit_core::{Actor, CollectionId, Content, Entry, Position, Range, Record, Summary};
+use reknit_core::{Actor, CollectionId, Content, Entry, Millis, Position, Range, Record, Summary};
 
 use super::commit::submit;
 use super::journal::{InRun, Writing};
@@ -42,7 +42,7 @@ impl Collection {
             return lacks(inner, &*snapshot, self.id, position).map(|()| None);
         };
         let seen = inner.seen(self.id, &state);
-        if seen.expires.is_some_and(|expires| expires <= (inner.clock)()) {
+        if seen.expires.is_some_and(|expires| expires <= inner.shown_until()) {
             return Ok(None);
         }
         Ok(seen.value().cloned())
@@ -117,7 +117,12 @@ impl Side for Store {
         Ok(self.inner.head())
     }
 
+    fn expire(&self, upto: Option<Millis>) -> Result<Cut, StoreError> {
+        self.expire_until(upto)
+    }
+
     fn introduce(&self) -> Result<Cut, StoreError> {
+        self.expire_until(None)?;
         self.introduce_now()
     }
 

@@ -3,6 +3,7 @@
 
 mod cells;
 mod collecting;
+mod expiring;
 mod journal;
 mod lives;
 mod quarantine;
@@ -20,6 +21,7 @@ pub(super) use cells::{
 };
 
 pub(super) use collecting::{Kept, horizon_value, read_horizon, read_tombstone, tombstone, tombstones_up_to};
+pub(super) use expiring::{expiring, expiring_up_to, read_expiring};
 
 pub(super) use journal::{
     all_packed, earlier, earlier_of, packed, packed_of, read_earlier, read_packed, read_place, read_run, run, runs,
@@ -46,6 +48,7 @@ const QUARANTINE: u8 = 13;
 const OPENING: u8 = 14;
 const MET: u8 = 15;
 const TOMBSTONE: u8 = 16;
+const EXPIRING: u8 = 17;
 
 /// Runs of the journal, their packed entries, and where earlier states of a key lie.
 const RUN: u8 = 9;

@@ -71,7 +71,7 @@ impl Scan {
     fn fill(&mut self) -> Result<(), StoreError> {
         let inner = Arc::clone(&self.of.store.inner);
         let snapshot = inner.engine.snapshot()?;
-        let now = (inner.clock)();
+        let now = inner.shown_until();
         let Some(start) = self.next.take() else { return Ok(()) };
         let head = snapshot.get(&rows::meta(HEAD))?.unwrap_or_default();
         let still = *self.head.get_or_insert_with(|| head.clone()) == head;

@@ -151,6 +151,12 @@ impl Seen<'_> {
             Content::Tombstone => None,
         }
     }
+
+    /// The same to be written again; a tombstone does not expire.
+    pub(super) fn written(self) -> (Content, Option<Millis>) {
+        let live = *self.content != Content::Tombstone;
+        (self.content.into_owned(), self.expires.filter(|_| live))
+    }
 }
 
 impl Inner {

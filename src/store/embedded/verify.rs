@@ -69,7 +69,7 @@ impl Store {
                 collections.clone().map(|collection| inner.sketches.of(collection)).collect();
             (inner.engine.snapshot()?, inner.head(), sketches)
         };
-        let dead_rows = Cell::new(0);
+        let (dead_rows, expiring_rows) = (Cell::new(0), Cell::new(0));
         for (collection, kept) in collections.zip(sketches) {
             let check = Check {
                 inner,
@@ -79,11 +79,13 @@ impl Store {
                 index_rows: Cell::new(0),
                 conflict_rows: Cell::new(0),
                 dead_rows: &dead_rows,
+                expiring_rows: &expiring_rows,
             };
             let sketches = kept.map(|kept| SketchCheck::new(&*snapshot, collection, head.commit, kept)).transpose()?;
             check.run(&head, sketches, &mut report, progress)?;
         }
         super::collecting::verify(&*snapshot, dead_rows.get(), &mut |what| report.wrong(what))?;
+        super::expiring::verify(&*snapshot, expiring_rows.get(), &mut |what| report.wrong(what))?;
         super::journal::verify(&*snapshot, &mut |what| report.wrong(what))?;
         super::lives::verify(&*snapshot, &mut |what| report.wrong(what))?;
         super::quarantine::verify(inner, &*snapshot, &mut |what| report.wrong(what))?;
@@ -102,6 +104,7 @@ struct Check<'a> {
     conflict_rows: Cell<u128>,
     /// The same of the rows of tombstones, of all collections.
     dead_rows: &'a Cell<u128>,
+    expiring_rows: &'a Cell<u128>,
 }
 
 impl Check<'_> {
@@ -288,6 +291,9 @@ impl Check<'_> {
         }
         if let Some(stamp) = self.inner.dead(self.collection, Some(state)) {
             note(self.dead_rows, rows::tombstone(self.collection, stamp, key));
+        }
+        if let Some(at) = self.inner.expires_first(Some(state)) {
+            note(self.expiring_rows, rows::expiring(self.collection, at, key));
         }
     }
 

@@ -23,6 +23,8 @@ pub enum Origin {
     Local,
     /// A session with a peer.
     Session,
+    /// It had expired.
+    Expiry,
 }
 
 /// One change of one record.

@@ -27,6 +27,7 @@ use crate::store::engine::{Batch, Durability, EngineError, Snapshot};
 mod arriving;
 mod asked;
 mod missed;
+mod put;
 
 use arriving::{admit, own_version, receive, supersede};
 use missed::{catch_up, collect};
@@ -78,6 +79,8 @@ struct Slot {
     before_conflict: bool,
     /// Its stamp, if it was nothing but a tombstone that may be collected one day.
     before_dead: Option<Stamp>,
+    /// When its first version expires, if one does.
+    before_expires: Option<Millis>,
     before_digest: Option<Digest>,
     now: Option<State>,
     now_digest: Option<Digest>,
@@ -137,6 +140,9 @@ pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durabi
     }
     if plan.restores {
         store.collecting.put_undone(commit, &mut batch);
+    }
+    if plan.expires {
+        store.expiring.put(&mut batch);
     }
     let entries = |collection: CollectionId| roots[usize::from(collection.0)].count;
     let gathered = std::mem::take(&mut plan.gathered);
@@ -223,6 +229,8 @@ struct Plan {
     layouts: usize,
     /// Whether exact states of before a run are put back.
     restores: bool,
+    /// Whether something expires.
+    expires: bool,
     gathered: Gathered,
     /// The run under which what ordinary writes replace is kept, if it is.
     keeping: Option<Arc<Writing>>,
@@ -266,6 +274,7 @@ impl Plan {
             before_commit: 0,
             before_conflict: false,
             before_dead: None,
+            before_expires: None,
             before_digest: None,
             now: None,
             now_digest: None,
@@ -281,6 +290,7 @@ impl Plan {
             events,
             layouts: 0,
             restores: false,
+            expires: false,
             gathered: Gathered::default(),
             keeping: None,
             loss: None,
@@ -327,6 +337,7 @@ impl Plan {
                 slot.before_live = Some(store.is_live(slot.collection, &state));
                 slot.before_conflict = is_conflict(&state);
                 slot.before_dead = store.dead(slot.collection, Some(&state));
+                slot.before_expires = store.expires_first(Some(&state));
                 slot.set(store, Some(state));
                 slot.before_digest = slot.now_digest;
             }
@@ -413,6 +424,11 @@ impl Plan {
                     None => return Fate::Kept,
                 }
             }
+            (Write::Expire { .. }, Some(slot)) => {
+                self.expires = true;
+                let now = slot.now.clone();
+                (slot, now, Origin::Expiry, None)
+            }
             (Write::Collect { .. }, Some(slot)) => match collect(store, clock, now, slot) {
                 Ok(state) => (slot, state, Origin::Session, None),
                 Err(fate) => return fate,
@@ -449,7 +465,8 @@ impl Plan {
             // Only a layout and what is said of an undo mean no key.
             (Write::Undoing { .. }, _) | (_, None) => return Fate::Kept,
         };
-        // A tombstone that was collected is not stored again, whatever brings it.
+        // What has expired is written as such, and a tombstone that was collected not again, whatever brings it.
+        let next = next.map(|state| store.without_expired(state));
         let next = next.filter(|state| !store.is_collected(slot.collection, state));
         if slot.now == next {
             return Fate::Kept;
@@ -477,57 +494,6 @@ impl Plan {
 
     fn changed(&self) -> impl Iterator<Item = &Slot> {
         self.slots.iter().filter(|slot| slot.changed)
-    }
-
-    /// Puts the rows of changed records, then those of the index by key, so that each kind comes in one run.
-    fn put_records(&self, store: &Inner, commit: u64, batch: &mut Batch) {
-        let mut value = Vec::new();
-        for slot in self.changed() {
-            let row = rows::record(slot.collection, slot.position, &slot.key);
-            let Some(state) = &slot.now else {
-                batch.delete(&row);
-                continue;
-            };
-            rows::put_record_value(&mut value, &row, &slot.key, commit, state);
-            batch.put(&row, &value);
-        }
-        let mut keep = |(row, value): (Vec<u8>, Vec<u8>), before: bool, now: bool| match (before, now) {
-            (false, true) => batch.put(&row, &value),
-            (true, false) => batch.delete(&row),
-            _ => {}
-        };
-        for slot in self.changed().filter(|_| store.definition.key_index) {
-            let (before, now) = (slot.before_live.unwrap_or(false), slot.is_live(store).unwrap_or(false));
-            if before != now {
-                keep(rows::index(slot.collection, &slot.key), before, now);
-            }
-        }
-        for slot in self.changed() {
-            let (before, now) = (slot.before_dead, store.dead(slot.collection, slot.now.as_ref()));
-            if before != now {
-                let row = |stamp| rows::tombstone(slot.collection, stamp, &slot.key);
-                before.into_iter().for_each(|stamp| keep(row(stamp), true, false));
-                now.into_iter().for_each(|stamp| keep(row(stamp), false, true));
-            }
-        }
-        for slot in self.changed() {
-            let (before, now) = (slot.before_conflict, slot.now.as_ref().is_some_and(is_conflict));
-            if before != now {
-                keep(rows::conflict(slot.collection, &slot.key), before, now);
-            }
-        }
-    }
-
-    fn count(&self, store: &Inner, counts: &mut [Counts], batch: &mut Batch) {
-        for slot in self.changed() {
-            counts[usize::from(slot.collection.0)].change(slot.before_live, slot.is_live(store));
-        }
-        for same in self.slots.chunk_by(|a, b| a.collection == b.collection) {
-            let collection = same[0].collection;
-            if same.iter().any(|slot| slot.changed) {
-                batch.put(&rows::counts(collection), &counts[usize::from(collection.0)].encode());
-            }
-        }
     }
 
     /// What changes in each tree, with the parts of it that are at hand.

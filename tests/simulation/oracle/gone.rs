@@ -63,6 +63,11 @@ impl Oracle {
         }
     }
 
+    /// A deletion that nobody collected is not stored again: what it had replaced may be elsewhere.
+    pub(crate) fn undeleted(&mut self, id: WriteId) {
+        self.revived.extend(&self.writes[id as usize].seen);
+    }
+
     /// An undo left nothing of a key: whoever wrote it need not hold it any more.
     pub(crate) fn undone(&mut self, key: KeyId) {
         for id in self.of_key[key as usize].clone() {
@@ -73,7 +78,9 @@ impl Oracle {
     /// The deletions among what a peer held that are gone since, up to a horizon.
     pub(crate) fn collected_between(&self, before: &Held, after: &Held, horizon: Stamp) -> Vec<WriteId> {
         let gone = before.states.iter().filter(|(key, _)| !after.states.contains_key(key));
-        let dead = gone.filter(|(_, state)| is_dead(state, horizon));
+        // What expires by then has expired first.
+        let last = |state: &Rc<State>| state.expired(horizon.millis()).map_or_else(|| Rc::clone(state), Rc::new);
+        let dead = gone.filter(|(_, state)| is_dead(&last(state), horizon));
         let ids = |(key, state): (&KeyId, &Rc<State>)| -> Vec<WriteId> {
             state.versions().iter().map(|sibling| self.id(*key, sibling)).collect()
         };

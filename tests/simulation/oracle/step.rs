@@ -8,7 +8,7 @@ use reknit::core::{Actor, Content, Sibling, Stamp, State};
 use super::KeyId;
 
 /// One change of one key.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Step {
     pub(crate) key: KeyId,
     pub(crate) commit: u64,
@@ -30,6 +30,23 @@ impl Step {
         let new = || self.new.iter().flat_map(|state| state.versions());
         let ours = new().all(|sibling| sibling.version.actor == own || held(sibling));
         all(&self.old) == all(&self.new) && ours
+    }
+
+    /// Whether nothing became of the key but that something of it expired, which no run does: a peer that had let it expire
+    /// sooner may have brought that.
+    pub(crate) fn expires(&self, watermark: u64) -> bool {
+        let (Some(old), Some(new)) = (&self.old, &self.new) else { return false };
+        let expired = new.versions().iter().filter(|sibling| sibling.has_expired());
+        let latest = expired.filter_map(|sibling| sibling.expires).max().filter(|latest| *latest <= watermark);
+        latest.and_then(|latest| old.expired(latest)).is_some_and(|expired| expired == **new)
+    }
+
+    /// Nothing expired further ahead of the latest time that the wall clock told than the bound.
+    pub(crate) fn expired_in_time(&self, latest: u64) {
+        for sibling in self.new.iter().flat_map(|state| state.versions()).filter(|sibling| sibling.has_expired()) {
+            let due = sibling.expires.is_some_and(|expires| expires <= latest + CLOCK_BOUND_MILLIS);
+            assert!(due, "I10: {sibling:?} of key {} expired before it was due", self.key);
+        }
     }
 
     /// What came from elsewhere was not stamped further ahead of the wall clock than is followed.

@@ -162,3 +162,43 @@ fn a_vector_keeps_its_greatest_stamps() {
     let kept: Vec<u64> = vector.iter().map(|(actor, _)| actor.0).collect();
     assert_eq!(kept, (0..32).collect::<Vec<u64>>());
 }
+
+proptest! {
+    #[test]
+    fn what_expires_may_do_so_before_a_join_or_after(
+        a in proptest::collection::vec(written(), 1..5),
+        b in proptest::collection::vec(written(), 1..5),
+        watermark in 0u64..4,
+        newest: bool,
+    ) {
+        let keeps = if newest { Keeps::Newest } else { Keeps::All };
+        let state = |versions: &[Sibling]| {
+            let mut states = versions.iter().cloned().map(State::single);
+            let first = states.next().expect("one at least");
+            states.fold(first, |all, one| all.join(&one, keeps, &keys()))
+        };
+        let (a, b) = (state(&a), state(&b));
+        let expired = |state: &State| state.expired(watermark).unwrap_or_else(|| state.clone());
+        let after = expired(&a.join(&b, keeps, &keys()));
+        prop_assert_eq!(&expired(&a).join(&expired(&b), keeps, &keys()), &after);
+        prop_assert_eq!(&expired(&a).join(&b, keeps, &keys()), &b.join(&expired(&a), keeps, &keys()));
+        prop_assert_eq!(expired(&expired(&a).join(&b, keeps, &keys())), after);
+        prop_assert_eq!(expired(&a).join(&a, keeps, &keys()), expired(&a));
+        let mut bytes = Vec::new();
+        expired(&a).encode(&mut bytes);
+        prop_assert_eq!(State::decode(&bytes), Ok(expired(&a)));
+    }
+}
+
+/// A version as a store writes it: what a name stands for is written once, and no tombstone expires.
+fn written() -> impl Strategy<Value = Sibling> {
+    (1u64..9, 0u64..3).prop_map(|(stamp, actor)| {
+        let name = stamp * 3 + actor;
+        let mut seen = Vector::default();
+        // What a version has seen has lesser stamps.
+        (0..name % 4).for_each(|other| seen.see(Actor(other), Stamp((name * 5 + other * 3) % stamp)));
+        let content = if name % 4 == 0 { Content::Tombstone } else { Content::Live(vec![name as u8]) };
+        let expires = (name % 4 != 0 && name % 3 != 0).then_some(name % 5);
+        Sibling { version: Version { stamp: Stamp(stamp), actor: Actor(actor), seen }, content, expires }
+    })
+}

@@ -6,6 +6,7 @@
 use super::opener::{Opener, Purpose};
 use super::responder::{Responder, Stage, Work};
 use super::rounds::Phase;
+use super::scope::Scope;
 use super::{Intent, Other, SessionError, Verdict};
 use crate::bounds::REQUESTS_MAX;
 use crate::canonical::Blob;
@@ -39,26 +40,32 @@ impl Opener {
             return Err(SessionError::Unexpected("a second acceptance"));
         }
         self.meet_witness(&accept)?;
+        if self.expire(&accept) { Ok(()) } else { self.meet_peer(accept) }
+    }
+
+    /// Nothing is compared, and nothing moves, before both lives are known.
+    pub(super) fn meet_peer(&mut self, accept: Accept) -> Result<(), SessionError> {
         let other = Other { actor: accept.life.actor, undone: accept.more.undone };
         self.outcome.other = accept.more.horizon.as_ref().map(|_| other);
         let apart = accept.root != self.outcome.root_mine || accept.more.horizon.is_some();
         let moves = matches!(self.options.intent, Intent::Repair(_)) && apart;
+        self.meeting.accept = Some(accept);
         if !moves {
-            self.accepted(&accept);
-            return Ok(());
+            return self.begin_after_meeting();
         }
-        // Nothing is compared, and nothing moves, before both lives are known (M16).
+        // (M16)
         self.phase = Phase::Meeting;
-        match accept.met {
-            None => self.meet(&accept),
+        match self.meeting.accept.as_ref().and_then(|accept| accept.met) {
+            None => self.meet(),
             Some(last) => self.ask(Query::Recognise(vec![last], false), Purpose::Recognise),
         }
-        self.meeting.accept = Some(accept);
         Ok(())
     }
 
-    fn meet(&mut self, accept: &Accept) {
-        self.ask(Query::Meet(accept.life, accept.commit), Purpose::Meet);
+    fn meet(&mut self) {
+        if let Some(Accept { life, commit, .. }) = &self.meeting.accept {
+            self.ask(Query::Meet(*life, *commit), Purpose::Meet);
+        }
     }
 
     /// Whether a message has to wait until both lives are known; then it is kept.
@@ -76,13 +83,11 @@ impl Opener {
     }
 
     pub(super) fn recognised_here(&mut self, recognition: Recognition) {
-        let Some(accept) = self.meeting.accept.take() else { return };
         match recognition {
-            Recognition::Same => self.meet(&accept),
+            Recognition::Same => self.meet(),
             Recognition::Unsure => self.send(Message::AskMet),
             Recognition::Renewed => self.finish(Verdict::Undetermined, RENEWED_HERE.into()),
         }
-        self.meeting.accept = Some(accept);
     }
 
     pub(super) fn on_met_there(&mut self, met: Met) -> Result<(), SessionError> {
@@ -148,16 +153,19 @@ pub(super) enum Known {
 impl Responder {
     pub(super) fn on_open(&mut self, open: Open) {
         match self.admit(&open) {
-            Ok(scope) => {
-                let moves = open.wants.0 & Rights::READ.and(Rights::WRITE).0 != 0;
-                let query = if moves { Query::Meet(open.life, open.commit) } else { Query::Cut };
-                self.ask(query, Stage::Opening(Box::new(open), scope));
-            }
+            Ok(scope) => self.expire(Box::new(open), scope),
             Err(refusal) => {
                 self.end("refused");
                 self.send(Message::Refuse(refusal));
             }
         }
+    }
+
+    /// Looks where it stands, and remembers the opener if records may move.
+    pub(super) fn look_at_cut(&mut self, open: Box<Open>, scope: Scope) {
+        let moves = open.wants.0 & Rights::READ.and(Rights::WRITE).0 != 0;
+        let query = if moves { Query::Meet(open.life, open.commit) } else { Query::Cut };
+        self.ask(query, Stage::Opening(open, scope));
     }
 
     /// What is told of an opener whose roots differ: the last opening of its store that was met, if this is another.

@@ -108,6 +108,7 @@ pub(super) enum Awaited {
 /// What an answer of the store is for.
 pub(super) enum Purpose {
     FirstCut,
+    Expire,
     Meet,
     Recognise,
     Confirm,
@@ -135,7 +136,14 @@ pub(super) enum Purpose {
 impl Opener {
     /// Starts a session; drain [`Opener::poll`] at once.
     pub fn new(definition: Arc<Definition>, keys: Arc<Keys>, life: Life, options: Options, now: Millis) -> Opener {
-        let empty = Cut { commit: 0, stamp: Stamp::default(), horizon: Stamp::default(), undone: 0, roots: Vec::new() };
+        let empty = Cut {
+            commit: 0,
+            stamp: Stamp::default(),
+            horizon: Stamp::default(),
+            undone: 0,
+            watermark: 0,
+            roots: Vec::new(),
+        };
         // A collection that the dataset has not got is nothing to compare; the peer would refuse it.
         let scope = Scope::new(&definition, &options.scope).unwrap_or_default();
         let mut opener = Opener {
@@ -195,7 +203,7 @@ impl Opener {
         };
         // Whoever is to be written, or read from, remembers whom it met.
         let moves = matches!(opener.options.intent, Intent::Repair(_));
-        opener.ask(if moves { Query::Introduce } else { Query::Cut }, Purpose::FirstCut);
+        opener.ask(if moves { Query::Introduce } else { Query::Expire(None) }, Purpose::FirstCut);
         opener.advance();
         opener
     }
@@ -289,6 +297,7 @@ impl Opener {
     fn on_answer(&mut self, purpose: Purpose, answer: Answer) -> Result<(), SessionError> {
         match (purpose, answer) {
             (Purpose::FirstCut, Answer::Cut(cut)) => self.begin(cut),
+            (Purpose::Expire, Answer::Cut(cut)) => self.expired_here(cut)?,
             (Purpose::Meet, Answer::Met(_, met)) => self.met_here(met)?,
             (Purpose::Recognise, Answer::Recognised(recognition)) => self.recognised_here(recognition),
             (Purpose::Confirm, Answer::Confirmed(same)) => self.confirmed_here(same)?,

@@ -74,6 +74,7 @@ pub(super) enum Work {
 
 /// Between a question to the store and its answer.
 pub(super) enum Stage {
+    Expire(Box<Open>, Scope),
     Opening(Box<Open>, Scope),
     Recognise,
     Confirm,
@@ -256,6 +257,7 @@ impl Responder {
 
     fn on_answer(&mut self, stage: Stage, answer: Answer) -> Result<(), SessionError> {
         match (stage, answer) {
+            (Stage::Expire(open, scope), Answer::Cut(_)) => self.look_at_cut(open, scope),
             (Stage::Opening(open, scope), Answer::Met(cut, met)) => self.look_at_horizon(open, scope, cut, met),
             (Stage::Opening(open, scope), Answer::Cut(cut)) => self.look_at_horizon(open, scope, cut, Vec::new()),
             (Stage::Horizon(open, scope, cut, met), Answer::Horizon(horizon)) => {
@@ -346,7 +348,9 @@ impl Responder {
         self.meet_opener(&open, life, commit);
         let undone = if horizon.is_some() { cut.undone } else { 0 };
         let word = if root == open.root { self.give_word(&scope, &cut, root) } else { None };
-        let more = AcceptMore { word, members: open.more.members != hint(&self.definition, &cut), horizon, undone };
+        let watermark = Self::later_watermark(&open, &cut, root == open.root);
+        let members = open.more.members != hint(&self.definition, &cut);
+        let more = AcceptMore { word, members, horizon, undone, watermark };
         self.send(Message::Accept(Accept { rights, root, commit, life, met, more }));
         self.scope = Some(scope);
         self.cut = Some(cut.clone());

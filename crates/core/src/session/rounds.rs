@@ -77,8 +77,8 @@ impl Opener {
         };
         self.phase = Phase::Opening;
         let members = hint(&self.definition, &self.outcome.cut_mine);
-        let horizon = self.outcome.cut_mine.horizon;
-        let more = OpenMore { receipt: self.signing.is_asked(), members, horizon };
+        let Cut { horizon, watermark, .. } = self.outcome.cut_mine;
+        let more = OpenMore { receipt: self.signing.is_asked(), members, horizon, watermark };
         let parts = std::mem::take(&mut self.opening_parts);
         self.send(Message::Open(Open {
             protocol: PROTOCOL,

@@ -1,6 +1,7 @@
 //! Two sessions in one thread over model stores, against brute force.
 
 mod brakes;
+mod expiry;
 mod levels;
 mod lives;
 mod model;

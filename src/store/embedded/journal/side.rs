@@ -9,7 +9,7 @@ use reknit_core::life::Sighting;
 use reknit_core::query::{Applied, Ask, Cut, Incoming, Item, Overwrite, Page, Raising, Recognition, Selection, View};
 use reknit_core::receipt::Receipt;
 use reknit_core::sketch::Sketch;
-use reknit_core::{Actor, CollectionId, Position, Range, Stamp, Summary};
+use reknit_core::{Actor, CollectionId, Millis, Position, Range, Stamp, Summary};
 
 use super::Writing;
 use crate::store::embedded::Store;
@@ -31,8 +31,14 @@ impl Side for InRun {
         Side::cut(&self.store)
     }
 
+    fn expire(&self, upto: Option<Millis>) -> Result<Cut, StoreError> {
+        Side::expire(&self.store, upto)
+    }
+
     fn introduce(&self) -> Result<Cut, StoreError> {
-        // Records are to move: what is due leaves quarantine first, and can be undone like what the run brings.
+        // Records are to move: what is due leaves quarantine first, and can be undone like what the run brings; not so what
+        // would have expired here anyway.
+        self.store.expire_until(None)?;
         self.store.release_in(Release::Due, Some(&self.writing))?;
         let cut = Side::introduce(&self.store)?;
         self.writing.begin(cut.horizon);

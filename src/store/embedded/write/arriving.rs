@@ -9,6 +9,7 @@ use super::{Fate, Slot};
 use crate::store::embedded::Inner;
 use crate::store::embedded::planted::pairwise;
 use crate::store::embedded::quarantine::{self, Release, Why};
+use crate::store::embedded::seen::Seen;
 
 /// What a peer's record makes of a key, or why it stays as it is.
 pub(super) fn receive(
@@ -32,7 +33,10 @@ pub(super) fn receive(
     }
     let newest = state.winner().version.stamp;
     let ahead = newest.millis() > now.saturating_add(store.clock_bound);
-    let held = ahead.then(|| state.clone());
+    // What readers here still see has expired for a peer whose clock is far ahead: it waits until it does here.
+    let expired = state.versions().iter().filter(|sibling| sibling.has_expired()).filter_map(|sibling| sibling.expires);
+    let early = expired.max().filter(|expires| *expires > store.expires_until(now));
+    let held = (ahead || early.is_some()).then(|| state.clone());
     let next = match (guard, &slot.now) {
         (Guard::Join | Guard::Bare, Some(mine)) => {
             mine.join(&state, store.definition.keeps(slot.collection), &store.keys)
@@ -45,8 +49,12 @@ pub(super) fn receive(
     if slot.now.as_ref() == Some(&next) {
         return Err(Fate::Kept);
     }
-    if let Err(too_far) = clock.observe(newest, now, store.clock_bound) {
-        let Some(held) = held else { return Err(Fate::Refused(too_far.to_string())) };
+    let followed = match early {
+        Some(expires) => Err(format!("by the clock here it expires in {} ms, by the peer's it has", expires - now)),
+        None => clock.observe(newest, now, store.clock_bound).map_err(|too_far| too_far.to_string()),
+    };
+    if let Err(too_far) = followed {
+        let Some(held) = held else { return Err(Fate::Refused(too_far)) };
         let taken = store.quarantine.take(quarantined, slot.collection, &slot.key, (Why::Ahead, held));
         if !planted(Bug::QuarantinedRecordApplied) {
             return Err(Fate::Refused(match taken {
@@ -71,13 +79,10 @@ pub(super) fn supersede(
     }
     let held = slot.now.as_ref().map(|state| store.seen(slot.collection, state));
     let (content, expires) = match overwrite.content {
-        Replacement::Keep => held.map_or((Content::Tombstone, None), |held| (held.content.into_owned(), held.expires)),
+        Replacement::Keep => held.map_or((Content::Tombstone, None), Seen::written),
         Replacement::Delete => (Content::Tombstone, None),
         Replacement::Take(value, expires) => (Content::Live(value), expires),
-        Replacement::Shown(state) => {
-            let shown = store.seen(slot.collection, &state);
-            (shown.content.into_owned(), shown.expires)
-        }
+        Replacement::Shown(state) => store.seen(slot.collection, &state).written(),
     };
     for version in &overwrite.seen {
         clock.observe(version.stamp, now, store.clock_bound).map_err(|too_far| Fate::Refused(too_far.to_string()))?;
@@ -116,8 +121,8 @@ pub(super) fn admit(
 /// What readers see of a state, under a version of this store's own that has seen all of it.
 pub(super) fn anew(store: &Inner, clock: &mut Clock, now: Millis, slot: &Slot, state: &State) -> State {
     let version = own_version(store, clock, now, Some(state), &[]);
-    let seen = store.seen(slot.collection, state);
-    State::single(Sibling { version, content: seen.content.into_owned(), expires: seen.expires })
+    let (content, expires) = store.seen(slot.collection, state).written();
+    State::single(Sibling { version, content, expires })
 }
 
 /// A version of this store's that has seen all versions of a key, and others. Its stamp is greater than theirs, also where

@@ -27,6 +27,8 @@ pub(in crate::store::embedded) enum Write {
     Undoing { run: RunId, undoing: Undoing, of: usize },
     /// What an earlier life wrote is given to the one that goes on.
     Reattribute { collection: CollectionId, key: Vec<u8> },
+    /// What expires up to the watermark goes.
+    Expire { collection: CollectionId, key: Vec<u8> },
     /// A tombstone that all members have passed goes; one that somebody may lack is written anew.
     Collect { collection: CollectionId, key: Vec<u8> },
     /// A key of a store that missed a horizon: what was there at the cut `base` of its last receipt, and is unchanged since,
@@ -51,6 +53,7 @@ impl Write {
             | Self::Row { collection, key, .. }
             | Self::Release { collection, key, .. }
             | Self::Reattribute { collection, key }
+            | Self::Expire { collection, key }
             | Self::Collect { collection, key }
             | Self::Restore { collection, key, .. } => Some((*collection, key)),
             Self::CatchUp { missed, .. } => Some((missed.collection, &missed.key)),
@@ -72,6 +75,7 @@ impl Write {
             | Self::Row { key, .. }
             | Self::Release { key, .. }
             | Self::Reattribute { key, .. }
+            | Self::Expire { key, .. }
             | Self::Collect { key, .. }
             | Self::Restore { key, .. } => std::mem::take(key),
             Self::CatchUp { missed, .. } => std::mem::take(&mut missed.key),

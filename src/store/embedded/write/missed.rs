@@ -35,16 +35,18 @@ pub(super) fn catch_up(
     let unchanged = base.is_some_and(|cut| slot.before_commit > 0 && slot.before_commit <= cut);
     // What others wrote and this store was given since, without a receipt, may have been deleted meanwhile too.
     let foreign = old.versions().iter().any(|sibling| sibling.version.actor != store.lives.actor());
-    let all = store.definition.keeps(slot.collection) == Keeps::All;
+    // Where only the newest is kept nothing else is to be judged: what is older goes by itself.
+    let judged = missed.stands != Stands::Beside || store.definition.keeps(slot.collection) == Keeps::All;
     match (missed.stands, dead(state)) {
         // It goes when the horizon is raised, unless it was written since the other side was seen last.
-        (Stands::Alone, Some(_)) if base.is_none() || unchanged => Err(Fate::Kept),
+        (Stands::Alone, Some(since)) if since <= horizon && (base.is_none() || unchanged) => Err(Fate::Kept),
+        // It expires later than that: whatever replaced it was collected.
+        (Stands::Alone, Some(_)) if unchanged => Ok(later),
         // The other side has something older, or would not store a tombstone from before its horizon.
         (_, Some(_)) => Ok(Some(anew(store, clock, now, slot, state))),
-        (Stands::Alone, None) if unchanged => Ok(later),
-        (Stands::Beside, None) if unchanged && all => Ok(later),
-        (Stands::Alone, None) if base.is_none() || foreign => apart(store, slot, (old, later), quarantined),
-        (Stands::Beside, None) if (base.is_none() || foreign) && all => apart(store, slot, (old, later), quarantined),
+        // The other side had it and has it no more, also where something older has come there since from a third.
+        (_, None) if unchanged && judged => Ok(later),
+        (_, None) if (base.is_none() || foreign) && judged => apart(store, slot, (old, later), quarantined),
         _ => Err(Fate::Kept),
     }
 }

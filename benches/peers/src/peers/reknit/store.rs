@@ -78,13 +78,14 @@ impl Store {
             stamp: Default::default(),
             horizon: Default::default(),
             undone: 0,
+            watermark: 0,
             roots: vec![self.root],
         }
     }
 
     pub(super) fn answer(&mut self, query: Query) -> Answer {
         match query {
-            Query::Cut | Query::Introduce => Answer::Cut(self.cut()),
+            Query::Cut | Query::Expire(_) | Query::Introduce => Answer::Cut(self.cut()),
             Query::Meet(..) => Answer::Met(self.cut(), Vec::new()),
             Query::Confirm(..) => Answer::Confirmed(true),
             Query::Recognise(..) => Answer::Recognised(Recognition::Same),

@@ -18,7 +18,7 @@ use crate::range::Range;
 use crate::record::{Actor, Content, Keeps, Record, Sibling, State, Version};
 use crate::session::{Grant, Guards, Opener, Options, Planner, Responder};
 use crate::sketch::{Element, Sketch, cells_kept};
-use crate::stamp::{Clock, Millis, Stamp};
+use crate::stamp::{CLOCK_BOUND_MILLIS, Clock, Millis, Stamp};
 use crate::tree::{Summary, is_leaf};
 
 pub(super) struct Model {
@@ -48,6 +48,9 @@ pub(super) struct Model {
     pub(super) horizon: Horizon,
     /// When it last put back what a run had changed.
     pub(super) undone: u64,
+    /// What its clock on the wall says, by which records expire.
+    pub(super) wall: Millis,
+    pub(super) watermark: Millis,
 }
 
 impl Model {
@@ -75,6 +78,8 @@ impl Model {
             openings: BTreeMap::new(),
             horizon: Horizon::default(),
             undone: 0,
+            wall: 0,
+            watermark: 0,
         }
     }
 
@@ -239,6 +244,7 @@ impl Model {
             stamp: self.clock.last(),
             horizon: self.horizon.stamp,
             undone: self.undone,
+            watermark: self.watermark,
             roots: vec![root],
         }
     }
@@ -246,7 +252,12 @@ impl Model {
     pub(super) fn answer(&mut self, query: Query) -> Answer {
         match query {
             Query::Cut => Answer::Cut(self.cut()),
+            Query::Expire(upto) => {
+                self.expire(upto);
+                Answer::Cut(self.cut())
+            }
             Query::Introduce => {
+                self.expire(None);
                 self.openings.insert(self.life.nonce, self.commit);
                 Answer::Cut(self.cut())
             }
@@ -319,10 +330,23 @@ impl Model {
         }
     }
 
+    /// Lets expire what expires up to a time, but never beyond its clock and the bound; or up to its clock.
+    pub(super) fn expire(&mut self, upto: Option<Millis>) {
+        let upto = upto.unwrap_or(self.wall).min(self.wall.saturating_add(CLOCK_BOUND_MILLIS));
+        self.watermark = self.watermark.max(upto);
+        let expired = |(key, state): (&Vec<u8>, &State)| Some((key.clone(), state.expired(self.watermark)?));
+        let expired: Vec<(Vec<u8>, State)> = self.records.iter().filter_map(expired).collect();
+        self.commit += u64::from(!expired.is_empty());
+        for (key, state) in expired {
+            self.set(&key, state);
+            self.commits.insert(key, self.commit);
+        }
+    }
+
     /// Drops the tombstones up to a horizon.
     pub(super) fn collect(&mut self, horizon: Horizon) {
-        let dead = |state: &State| state.versions().iter().all(|one| one.content == Content::Tombstone);
-        let gone = |(_, state): &(&Vec<u8>, &State)| dead(state) && state.winner().version.stamp <= horizon.stamp;
+        let past = |one: &Sibling| one.gone_since().is_some_and(|since| since <= horizon.stamp);
+        let gone = |(_, state): &(&Vec<u8>, &State)| state.versions().iter().all(past);
         let gone: Vec<Vec<u8>> = self.records.iter().filter(gone).map(|(key, _)| key.clone()).collect();
         for key in gone {
             self.entry(&key).map(|entry| self.entries.remove(&entry));
