@@ -3,8 +3,10 @@
 //! Which column of which store becomes which value is the adapters' and formats' concern.
 
 mod decimal;
+mod iso;
 mod json;
 mod key;
+mod kind;
 mod size;
 #[cfg(test)]
 mod tests;
@@ -18,6 +20,7 @@ use crate::canonical::{DecodeError, Reader, put_bytes, put_varint};
 pub use decimal::Decimal;
 pub use json::{Json, JsonError};
 pub use key::{decode_key, encode_key};
+pub use kind::Kind;
 pub use text::put_json_string;
 
 /// Columns of one row: twice what the widest SQL engines allow by default, and a list of their names stays small.
