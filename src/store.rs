@@ -38,6 +38,7 @@ pub mod contract;
 mod embedded;
 pub mod engine;
 mod error;
+pub mod linked;
 
 pub use caught::{Base, CaughtUp, Missed, Stands};
 pub use embedded::{

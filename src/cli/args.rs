@@ -411,12 +411,12 @@ pub(crate) struct Serve {
     pub(crate) brake_window: String,
 }
 
-/// Two sides: each a directory or a quic:// address.
+/// Two sides: each a directory or a quic:// address; or two tables.
 #[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Sides {
-    /// A directory or quic://PEER@host[:port]/DATASET
+    /// A directory, quic://PEER@host[:port]/DATASET or sqlite:FILE/TABLE
     pub(crate) a: String,
-    /// A directory or quic://PEER@host[:port]/DATASET
+    /// A directory, quic://PEER@host[:port]/DATASET or sqlite:FILE/TABLE
     pub(crate) b: String,
     /// Only these collections of the dataset
     #[arg(long = "collection", env = "REKNIT_COLLECTION", value_name = "NAME", value_delimiter = ',')]
@@ -437,7 +437,7 @@ pub(crate) struct Sides {
 
 #[derive(Debug, Args, Serialize, Deserialize)]
 #[command(
-    after_help = "Examples:\n  reknit check a b\n  reknit check a quic://PEER@host/a --format json\n  reknit check quic://PEER@one/a quic://PEER@two/a     one compares with two, for who may operate one"
+    after_help = "Examples:\n  reknit check a b\n  reknit check sqlite:a.db/people sqlite:b.db/people\n  reknit check a quic://PEER@host/a --format json\n  reknit check quic://PEER@one/a quic://PEER@two/a     one compares with two, for who may operate one"
 )]
 pub(crate) struct Check {
     #[command(flatten)]

@@ -73,6 +73,8 @@ impl From<StoreError> for CliError {
             StoreError::KeyTooLong { .. } => "record.key-too-long",
             StoreError::ValueTooLong { .. } => "record.value-too-long",
             StoreError::NoCollection { .. } => "store.no-collection",
+            StoreError::Database { .. } => "database",
+            StoreError::Bare { .. } => "store.index",
             StoreError::NoKeyIndex => "store.no-key-index",
             StoreError::Overtaken => "session.overtaken",
             StoreError::QuarantineFull => "store.quarantine-full",

@@ -61,6 +61,26 @@ pub enum StoreError {
         /// The bound.
         limit: usize,
     },
+    /// A database refused, or its table is not as it must be.
+    #[error("{place}: {message}; nothing was changed there")]
+    Database {
+        /// The table, without secrets.
+        place: String,
+        /// What the database said, or what is wrong, and what to do.
+        message: String,
+    },
+    /// An index where a store was to be, or the other way round.
+    #[error(
+        "{} {}; nothing was changed",
+        dir.display(),
+        if *bare { "is the index of a database, not a store of records" } else { "is a store of records, not the index of a database" }
+    )]
+    Bare {
+        /// The directory.
+        dir: PathBuf,
+        /// Whether it is an index.
+        bare: bool,
+    },
     /// The dataset has no collection of that name or place.
     #[error("the dataset has no collection {name:?} (it has {have}); nothing was changed")]
     NoCollection {
@@ -182,6 +202,10 @@ impl StoreError {
             EngineError::Io { dir, source } => Self::File { path: dir, source },
             other => Self::Damaged { what: other.to_string() },
         }
+    }
+
+    pub(crate) fn database(place: &str, message: impl Into<String>) -> Self {
+        Self::Database { place: place.into(), message: message.into() }
     }
 
     pub(crate) fn damaged(what: impl Into<String>) -> Self {

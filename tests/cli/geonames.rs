@@ -116,3 +116,57 @@ fn tmp(place: &Place) -> String {
     std::fs::create_dir(&dir).expect("a directory");
     dir.display().to_string()
 }
+
+/// The same pair as tables of SQLite, of which one is declared with types and the other without.
+#[test]
+fn the_small_pair_differs_the_same_in_tables() {
+    let place = Place::new();
+    let typed = ["geonameid INTEGER PRIMARY KEY", "latitude DECIMAL", "longitude DECIMAL", "population INTEGER"];
+    for (file, release, types) in [("a.db", "1.6.0", typed.as_slice()), ("b.db", "2.0.0", &[])] {
+        let packed = std::fs::read(data(&format!("cities15000-{release}.csv.zst"))).expect("the data");
+        let plain = String::from_utf8(zstd::decode_all(packed.as_slice()).expect("zstd")).expect("text");
+        let mut lines = plain.lines();
+        let names: Vec<&str> = lines.next().expect("a head").split(',').collect();
+        let declared = |name: &&str| {
+            let known = types.iter().find(|typed| typed.split(' ').next() == Some(name));
+            known.map_or_else(|| format!("{name} TEXT"), ToString::to_string)
+        };
+        let columns: Vec<String> = names.iter().map(declared).collect();
+        let key = if types.is_empty() { ", PRIMARY KEY (geonameid)" } else { "" };
+        let mut connection = rusqlite::Connection::open(place.path(file)).expect("a database");
+        connection.execute_batch(&format!("CREATE TABLE cities ({}{key})", columns.join(", "))).expect("a table");
+        let transaction = connection.transaction().expect("a transaction");
+        {
+            let marks = vec!["?"; names.len()].join(", ");
+            let mut insert = transaction.prepare(&format!("INSERT INTO cities VALUES ({marks})")).expect("a statement");
+            for fields in lines.map(fields) {
+                let values = fields.iter().map(|field| (!field.is_empty()).then_some(field));
+                insert.execute(rusqlite::params_from_iter(values)).expect("a row");
+            }
+        }
+        transaction.commit().expect("committed");
+    }
+    let [in_a, in_b, only_a, only_b, other] = SMALL;
+    let diff = place.json("diff sqlite:a.db sqlite:b.db --settle 0ms").exits(1);
+    let summary = diff.summary();
+    let (counts, roots) = (&summary["counts"], &summary["roots"]);
+    assert_eq!(
+        [&counts["only_a"], &counts["only_b"], &counts["content"]],
+        [&json!(only_a), &json!(only_b), &json!(other)]
+    );
+    assert_eq!([&roots["a"]["count"], &roots["b"]["count"]], [&json!(in_a), &json!(in_b)]);
+}
+
+/// The fields of a line of CSV; empty ones are NULL in the tables.
+fn fields(line: &str) -> Vec<String> {
+    let (mut all, mut field, mut quoted) = (Vec::new(), String::new(), false);
+    for char in line.chars() {
+        match char {
+            '"' => quoted = !quoted,
+            ',' if !quoted => all.push(std::mem::take(&mut field)),
+            char => field.push(char),
+        }
+    }
+    all.push(field);
+    all
+}

@@ -22,3 +22,4 @@ mod relay;
 mod schema;
 mod sessions;
 mod stores;
+mod tables;

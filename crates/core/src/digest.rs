@@ -87,6 +87,7 @@ pub struct Keys {
     pub(crate) inner: [u8; 32],
     pub(crate) root: [u8; 32],
     placement_mask: u64,
+    pub(crate) bare: bool,
 }
 
 impl Keys {
@@ -101,6 +102,7 @@ impl Keys {
             inner: derive("reknit 2026 v1 inner"),
             root: derive("reknit 2026 v1 root"),
             placement_mask: u64::MAX,
+            bare: false,
         }
     }
 
@@ -108,6 +110,14 @@ impl Keys {
     /// colliding positions, which a real dataset meets once in many millions of records.
     pub fn with_position_bits(mut self, bits: u32) -> Self {
         self.placement_mask = u64::MAX.checked_shl(64 - bits.min(64)).unwrap_or(0);
+        self
+    }
+
+    /// Keys of whoever keeps records *bare*: their values are the digests of contents that lie elsewhere, so that entries
+    /// are those of the whole records.
+    #[must_use]
+    pub fn of_bare(mut self) -> Self {
+        self.bare = true;
         self
     }
 

@@ -31,9 +31,12 @@ impl Keys {
         self.place(&preimage)
     }
 
-    /// The digest of a value.
+    /// The digest of a value; of a bare record the value itself.
     pub fn content(&self, value: &[u8]) -> Digest {
-        keyed(&self.content, value)
+        match value.try_into() {
+            Ok(digest) if self.bare => Digest(digest),
+            _ => keyed(&self.content, value),
+        }
     }
 
     /// The digest of a record; none in the content profile for a record that is not live.

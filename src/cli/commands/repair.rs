@@ -29,6 +29,7 @@ pub(crate) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
         let message = format!("--prefer writes new versions to both sides, and cannot be had with {other}");
         return Err(CliError::refused("repair.prefer", message));
     }
+    sides::refuse_tables(&args.sides)?;
     if args.plan.is_some() {
         return plan::run(args, env);
     }

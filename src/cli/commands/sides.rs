@@ -3,6 +3,7 @@
 pub(crate) mod brakes;
 mod meter;
 mod shown;
+mod tables;
 
 use std::io::Write;
 use std::path::Path;
@@ -29,6 +30,7 @@ use crate::cli::units::{parse_bytes, parse_duration, show_bytes, show_count};
 use crate::cli::verdicts::{self, Last};
 use crate::cli::{CliError, Exit};
 use crate::node::{Budget, HeldStore, HoldRequest, Node, Progress, SessionReport, between_witnessed};
+use crate::store::linked::Linked;
 use crate::store::{Side, Store};
 use crate::transport::Address;
 
@@ -51,6 +53,8 @@ enum Pair {
     Own(Store, Target),
     /// The node of the first address, with that of the second.
     Held(Address, Address),
+    /// Two tables of databases.
+    Tables(Box<[Linked; 2]>),
 }
 
 /// What a session between two sides did, with `a` and `b` as they were typed.
@@ -91,6 +95,9 @@ pub(crate) fn run(
     asked: Asked,
     found: &mut (dyn FnMut(&Difference, bool) + Send),
 ) -> Result<Ran, CliError> {
+    if matches!(intent(false), Intent::Repair(_)) {
+        refuse_tables(sides)?;
+    }
     let (pair, swapped) = pair(env, sides)?;
     let settle = parse_duration(&sides.settle)?;
     if settle > SETTLE_MAX {
@@ -128,6 +135,13 @@ pub(crate) fn run(
             (Some(own), opener.definition().name.clone(), stores)
         }
         Pair::Held(a, _) => (None, a.dataset.clone(), (None, None)),
+        Pair::Tables(pair) => {
+            let definition = pair[0].describe().definition;
+            options.scope = scope(&definition, &sides.collections)?;
+            let collections = definition.collections.iter().map(|c| c.name.clone()).collect();
+            let layout = Some(tables::layout(pair[0].shape()).to_bytes());
+            (Some(HeldStore { collections, layout }), definition.name.clone(), (None, None))
+        }
     };
     let (ran, interrupted) = runtime()?.block_on(async {
         let (stop, stopped) = watch::channel(false);
@@ -135,6 +149,12 @@ pub(crate) fn run(
         let ran = match pair {
             Pair::Own(opener, Target::Here(store)) => {
                 let pair: (Arc<dyn Side>, Arc<dyn Side>) = (Arc::new(opener), Arc::new(store));
+                let report = between_witnessed(&home, pair, options, budget, stopped, &mut progress).await;
+                report.map(|report| (None, report))
+            }
+            Pair::Tables(pair) => {
+                let [a, b] = *pair;
+                let pair: (Arc<dyn Side>, Arc<dyn Side>) = (Arc::new(a), Arc::new(b));
                 let report = between_witnessed(&home, pair, options, budget, stopped, &mut progress).await;
                 report.map(|report| (None, report))
             }
@@ -195,7 +215,15 @@ pub(crate) fn told_caught_up(sides: &Sides, (a, b): (Option<RunId>, Option<RunId
 }
 
 /// The two sides as they were typed, and whether the second opens.
-fn pair(env: &Env, sides: &Sides) -> Result<(Pair, bool), CliError> {
+fn pair(env: &mut Env, sides: &Sides) -> Result<(Pair, bool), CliError> {
+    match [&sides.a, &sides.b].map(|side| tables::is_table(side)) {
+        [false, false] => {}
+        [true, true] => return Ok((Pair::Tables(Box::new(tables::open(env, &sides.a, &sides.b)?)), false)),
+        _ => {
+            let message = "a table is compared with another table by this release, not with a store or a peer";
+            return Err(CliError::refused("database.pair", message));
+        }
+    }
     let a = target(env, &sides.a)?;
     if let (Target::Here(_), false) = (&a, sides.b.contains("://"))
         && env.path(Path::new(&sides.a)).canonicalize().ok() == env.path(Path::new(&sides.b)).canonicalize().ok()
@@ -218,6 +246,15 @@ fn pair(env: &Env, sides: &Sides) -> Result<(Pair, bool), CliError> {
     Ok((Pair::Own(opener, other), swapped))
 }
 
+/// A side that cannot be written: a table.
+pub(crate) fn refuse_tables(sides: &Sides) -> Result<(), CliError> {
+    if [&sides.a, &sides.b].iter().any(|side| tables::is_table(side)) {
+        let message = "databases are compared, not written, by this release; `reknit diff` lists what differs";
+        return Err(CliError::refused("database.read-only", message));
+    }
+    Ok(())
+}
+
 /// The collections of these names.
 fn scope(definition: &Definition, names: &[String]) -> Result<Vec<CollectionId>, CliError> {
     let one = |name: &String| {
@@ -230,7 +267,7 @@ fn scope(definition: &Definition, names: &[String]) -> Result<Vec<CollectionId>,
 
 /// A side as it was typed; a directory in full.
 pub(crate) fn full(env: &Env, typed: &str) -> String {
-    match typed.contains("://") {
+    match typed.contains("://") || tables::is_table(typed) {
         true => typed.to_string(),
         false => env.path(Path::new(typed)).canonicalize().unwrap_or_else(|_| typed.into()).display().to_string(),
     }
@@ -272,7 +309,7 @@ fn target(env: &Env, typed: &str) -> Result<Target, CliError> {
         return Ok(Target::There(typed.parse()?));
     }
     if let Some((scheme, _)) = typed.split_once("://") {
-        let message = format!("{scheme}:// is no side of this release; a directory or quic:// is");
+        let message = format!("{scheme}:// is no side of this release; a directory, quic:// or sqlite: is");
         return Err(CliError::new("usage.scheme", message));
     }
     Ok(Target::Here(env.store(Path::new(typed))?))

@@ -90,6 +90,11 @@ impl Layout {
         Layout { format: Format::Kv, key: Vec::new(), columns: Vec::new() }
     }
 
+    /// Rows of a table, shown as CSV shows them.
+    pub fn of_table(key: Vec<String>, columns: Vec<String>) -> Layout {
+        Layout::new(Format::Csv, key, columns)
+    }
+
     pub(super) fn new(format: Format, key: Vec<String>, columns: Vec<String>) -> Layout {
         Layout { format, key, columns }
     }

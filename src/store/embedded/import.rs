@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 
 use reknit_core::bounds::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use reknit_core::canonical::{put_bytes, put_varint};
-use reknit_core::{Content, Position};
+use reknit_core::{CollectionId, Content, Position, Record};
 
 use super::commit::submit;
 use super::open::TEMPORARY;
-use super::write::Write;
-use super::{Collection, StoreError, check_bounds};
+use super::write::{Done, Write};
+use super::{Collection, ScanPositions, StoreError, check_bounds};
 use crate::store::engine::Durability;
 use crate::store::error::shown;
 
@@ -81,8 +81,68 @@ impl Collection {
         rows: impl IntoIterator<Item = Result<(Vec<u8>, Vec<u8>), E>>,
         progress: &mut dyn FnMut(ImportProgress),
     ) -> Result<Imported, ImportError<E>> {
-        let mut sorter = Sorter::new(self.store.inner.dir.join(TEMPORARY))?;
+        self.import_beside(rows, None, progress)
+    }
+
+    /// The same, and all that is not among the rows goes: the collection then holds these rows and no others.
+    ///
+    /// # Errors
+    /// As for [`Collection::import`].
+    pub(crate) fn import_exactly<E>(
+        &self,
+        rows: impl IntoIterator<Item = Result<(Vec<u8>, Vec<u8>), E>>,
+        progress: &mut dyn FnMut(ImportProgress),
+    ) -> Result<Imported, ImportError<E>> {
+        self.import_beside(rows, Some(Beside { records: self.scan_positions().peekable() }), progress)
+    }
+
+    fn import_beside<E>(
+        &self,
+        rows: impl IntoIterator<Item = Result<(Vec<u8>, Vec<u8>), E>>,
+        mut beside: Option<Beside>,
+        progress: &mut dyn FnMut(ImportProgress),
+    ) -> Result<Imported, ImportError<E>> {
         let mut so_far = ImportProgress::default();
+        let sorted = self.sort(rows, &mut so_far, progress)?;
+        let mut batch = Batch::default();
+        let mut changed = 0;
+        for row in sorted.rows()? {
+            let row = row?;
+            so_far.written += 1;
+            let same = match &mut beside {
+                Some(beside) => beside.up_to(self.id, &row, &mut batch)?,
+                None => false,
+            };
+            if !same {
+                batch.push(Write::Row { collection: self.id, key: row.key, value: row.value });
+            }
+            if batch.is_full() {
+                changed += self.write(&mut batch, Durability::Buffered)?.changed();
+                progress(so_far);
+            }
+        }
+        for record in beside.iter_mut().flat_map(|beside| &mut beside.records) {
+            let (_, record) = record?;
+            if record.state.is_live() {
+                batch.push(gone(self.id, record.key));
+            }
+            if batch.is_full() {
+                changed += self.write(&mut batch, Durability::Buffered)?.changed();
+            }
+        }
+        let done = self.write(&mut batch, Durability::Synced)?;
+        self.store.sync()?;
+        progress(so_far);
+        Ok(Imported { records: so_far.written, changed: changed + done.changed(), commit: done.commit })
+    }
+
+    fn sort<E>(
+        &self,
+        rows: impl IntoIterator<Item = Result<(Vec<u8>, Vec<u8>), E>>,
+        so_far: &mut ImportProgress,
+        progress: &mut dyn FnMut(ImportProgress),
+    ) -> Result<Sorted, ImportError<E>> {
+        let mut sorter = Sorter::new(self.store.inner.dir.join(TEMPORARY))?;
         for row in rows {
             let (key, value) = row.map_err(ImportError::Source)?;
             so_far.read += 1;
@@ -92,31 +152,68 @@ impl Collection {
             let position = self.store.inner.keys.position(self.name(), &key);
             sorter.push(Row { position, key, nth: so_far.read, value })?;
             if so_far.read.is_multiple_of(BATCH_RECORDS as u64) {
-                progress(so_far);
+                progress(*so_far);
             }
         }
         let sorted = sorter.finish()?;
         sorted.refuse_duplicates()?;
-        let mut writes = Vec::new();
-        let (mut bytes, mut changed) = (0, 0);
-        for row in sorted.rows()? {
-            let row = row?;
-            bytes += row.key.len() + row.value.len();
-            writes.push(Write::Row { collection: self.id, key: row.key, value: row.value });
-            if writes.len() >= BATCH_RECORDS || bytes >= BATCH_BYTES {
-                so_far.written += writes.len() as u64;
-                let done = submit(&self.store.inner, std::mem::take(&mut writes), Durability::Buffered)?;
-                self.store.tidy_history();
-                changed += done.changed();
-                bytes = 0;
-                progress(so_far);
+        Ok(sorted)
+    }
+
+    fn write(&self, batch: &mut Batch, durability: Durability) -> Result<Done, StoreError> {
+        let done = submit(&self.store.inner, std::mem::take(batch).writes, durability)?;
+        self.store.tidy_history();
+        Ok(done)
+    }
+}
+
+fn gone(collection: CollectionId, key: Vec<u8>) -> Write {
+    Write::Local { collection, key, content: Content::Tombstone, expires: None }
+}
+
+/// What one commit of an import writes.
+#[derive(Default)]
+struct Batch {
+    writes: Vec<Write>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn push(&mut self, write: Write) {
+        if let Write::Row { key, value, .. } = &write {
+            self.bytes += key.len() + value.len();
+        }
+        self.writes.push(write);
+    }
+
+    fn is_full(&self) -> bool {
+        self.writes.len() >= BATCH_RECORDS || self.bytes >= BATCH_BYTES
+    }
+}
+
+/// The records that are there already, in the order in which rows are written: what is written lies behind them.
+struct Beside {
+    records: std::iter::Peekable<ScanPositions>,
+}
+
+impl Beside {
+    /// Lets go what lies before a row. Says whether the row is there as it is.
+    fn up_to(&mut self, collection: CollectionId, row: &Row, batch: &mut Batch) -> Result<bool, StoreError> {
+        let place = (row.position, row.key.as_slice());
+        loop {
+            let before = |record: &Result<(Position, Record), StoreError>| match record {
+                Ok((position, record)) => (*position, record.key.as_slice()) <= place,
+                Err(_) => true,
+            };
+            let Some(record) = self.records.next_if(before) else { return Ok(false) };
+            let (_, record) = record?;
+            if record.key == row.key {
+                return Ok(record.state.value() == Some(row.value.as_slice()));
+            }
+            if record.state.is_live() {
+                batch.push(gone(collection, record.key));
             }
         }
-        so_far.written += writes.len() as u64;
-        let done = submit(&self.store.inner, writes, Durability::Synced)?;
-        self.store.sync()?;
-        progress(so_far);
-        Ok(Imported { records: so_far.written, changed: changed + done.changed(), commit: done.commit })
     }
 }
 

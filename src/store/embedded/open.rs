@@ -36,6 +36,8 @@ const DEFINITION: &str = "definition";
 const KEY: &str = "key";
 const LIFE: &str = "life";
 const ROW_FORMAT: &str = "format";
+/// There where the values of records are the digests of contents.
+const BARE: &str = "bare";
 
 /// Where lives and nonces are drawn from.
 pub(super) type Random = Arc<dyn Fn() -> Result<u64, StoreError> + Send + Sync>;
@@ -58,6 +60,9 @@ pub struct Options {
     /// Where lives and nonces are drawn from.
     #[doc(hidden)]
     pub random: Random,
+    /// The store keeps the digests of contents in place of values: it is the index of a table.
+    #[doc(hidden)]
+    pub bare: bool,
     /// For tests: positions keep only so many bits, so that they collide.
     #[doc(hidden)]
     pub position_bits: Option<u32>,
@@ -79,6 +84,7 @@ impl Default for Options {
             clock: Arc::new(wall_clock),
             clock_bound: CLOCK_BOUND_MILLIS,
             random: Arc::new(random),
+            bare: false,
             position_bits: None,
             no_tree: false,
             fold_at: FOLD_AT,
@@ -161,6 +167,9 @@ impl Store {
     fn over_at(dir: PathBuf, engine: Arc<dyn Engine>, options: &Options) -> Result<Self, StoreError> {
         let snapshot = engine.snapshot()?;
         let facts = Facts::read(&dir, &*snapshot)?;
+        if facts.bare != options.bare {
+            return Err(StoreError::Bare { dir, bare: facts.bare });
+        }
         let reads = ReadCounts::default();
         let mut roots = Vec::new();
         let mut counts = Vec::new();
@@ -195,6 +204,9 @@ impl Store {
         let mut keys = Keys::new(&facts.key);
         if let Some(bits) = options.position_bits {
             keys = keys.with_position_bits(bits);
+        }
+        if facts.bare {
+            keys = keys.of_bare();
         }
         let inner = Inner {
             dir,
@@ -277,6 +289,9 @@ fn found(engine: &dyn Engine, definition: &Definition, key: &DatasetKey, options
     batch.put(&rows::meta(ROW_FORMAT), &[rows::FORMAT]);
     batch.put(&rows::meta(DEFINITION), &definition.encode());
     batch.put(&rows::meta(KEY), key.as_bytes());
+    if options.bare {
+        batch.put(&rows::meta(BARE), &[]);
+    }
     put_life(Actor((options.random)()?), &mut batch);
     put_head(0, &Clock::default(), &mut batch);
     Ok(engine.commit(&mut batch, Durability::Synced)?)
@@ -341,6 +356,7 @@ struct Facts {
     actor: Actor,
     commit: u64,
     stamp: Stamp,
+    bare: bool,
 }
 
 impl Facts {
@@ -362,6 +378,8 @@ impl Facts {
         let mut reader = Reader::new(&head);
         let commit = reader.u64().map_err(|_| malformed(HEAD))?;
         let stamp = reader.u64().map_err(|_| malformed(HEAD))?;
-        Ok(Self { definition, key: DatasetKey::from_bytes(key), actor: Actor(actor), commit, stamp: Stamp(stamp) })
+        let bare = snapshot.get(&rows::meta(BARE))?.is_some();
+        let (key, actor, stamp) = (DatasetKey::from_bytes(key), Actor(actor), Stamp(stamp));
+        Ok(Self { definition, key, actor, commit, stamp, bare })
     }
 }

@@ -1,0 +1,94 @@
+//! Two tables of databases as the sides of a session: their addresses, what they have in common, their indexes in the home.
+
+use std::path::Path;
+
+use reknit_core::{DatasetId, DatasetKey, Definition, Profile};
+
+use crate::cli::env::Env;
+use crate::cli::format::Layout;
+use crate::cli::progress::Progress;
+use crate::cli::{CliError, Exit};
+use crate::store::StoreError;
+use crate::store::linked::{Linked, Shape, Sqlite, Table};
+
+const SQLITE: &str = "sqlite:";
+/// What the identifier of a dataset of tables is derived for, its secret key, and the name of an index.
+const DATASET: &str = "reknit 2026 v1 dataset of tables";
+const KEY: &str = "reknit 2026 v1 key of tables";
+
+/// Whether a side, as it was typed, is a table of a database.
+pub(crate) fn is_table(typed: &str) -> bool {
+    typed.starts_with(SQLITE)
+}
+
+/// Opens both tables, and reads them into their indexes.
+pub(crate) fn open(env: &mut Env, a: &str, b: &str) -> Result<[Linked; 2], CliError> {
+    let (a, b) = (table(env, a)?, table(env, b)?);
+    if a.place() == b.place() {
+        return Err(CliError::refused("session.one-store", "both sides are one table"));
+    }
+    let shape = Shape::of_pair((a.place(), a.columns()), (b.place(), b.columns()));
+    let shape = shape
+        .map_err(|error| CliError { exit: Exit::Refused, ..CliError::new("database.shape", error.to_string()) })?;
+    Ok([linked(env, a, &shape)?, linked(env, b, &shape)?])
+}
+
+/// How keys and rows of a shape are shown.
+pub(crate) fn layout(shape: &Shape) -> Layout {
+    let columns = shape.columns().iter().map(|(name, _)| name.clone()).collect();
+    Layout::of_table(shape.key().map(String::from).collect(), columns)
+}
+
+fn table(env: &Env, typed: &str) -> Result<Box<dyn Table>, CliError> {
+    let address = typed.strip_prefix(SQLITE).unwrap_or(typed);
+    let whole = env.path(Path::new(address));
+    if whole.is_file() {
+        return Ok(Box::new(Sqlite::open(&whole, None)?));
+    }
+    let Some((file, name)) = address.rsplit_once('/') else {
+        let message = format!("there is no file {address}; a table is sqlite:FILE/TABLE");
+        return Err(CliError::new("database.none", message));
+    };
+    let file = env.path(Path::new(file));
+    if !file.is_file() {
+        return Err(CliError::new("database.none", format!("there is no file {}; nothing was made", file.display())));
+    }
+    Ok(Box::new(Sqlite::open(&file, Some(name))?))
+}
+
+/// A table with its index, read anew. One shape has one dataset in a home, so that an index serves every pair it is in.
+fn linked(env: &mut Env, table: Box<dyn Table>, shape: &Shape) -> Result<Linked, CliError> {
+    let home = env.home()?;
+    let secret = home.identity()?;
+    let hash = |purpose: &str, of: &[u8]| *blake3::keyed_hash(&secret.derive(purpose), of).as_bytes();
+    let bytes = shape.to_bytes();
+    let mut id = [0; 16];
+    id.copy_from_slice(&hash(DATASET, &bytes)[..16]);
+    let definition =
+        Definition { profile: Profile::Content, key_index: false, ..Definition::simple(DatasetId(id), "table") };
+    let place = [bytes.as_slice(), table.place().as_bytes()].concat();
+    let name: String = hash(DATASET, &place)[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let dir = home.dir().join("index").join(name);
+    let (place, about) = (table.place().to_string(), table.about()?);
+    let key = DatasetKey::from_bytes(hash(KEY, &bytes));
+    let linked = Linked::open(&dir, table, shape.clone(), (definition, key), &env.store_options())?;
+    let mut progress = Progress::new(env, "reading rows");
+    let read = linked.refresh(&mut |so_far| match so_far.written {
+        0 => progress.at(so_far.read, about),
+        written => {
+            progress.turn_to("indexing rows");
+            progress.at(written, Some(so_far.read));
+        }
+    });
+    drop(progress);
+    match read {
+        Ok(_) => Ok(linked),
+        Err(StoreError::Duplicate { key, .. }) => {
+            let message = format!(
+                "{place}: two rows mean the same key {key}, so they cannot be told apart; nothing was compared"
+            );
+            Err(CliError { exit: Exit::Refused, ..CliError::new("database.collapse", message) })
+        }
+        Err(error) => Err(error.into()),
+    }
+}

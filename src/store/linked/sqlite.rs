@@ -1,0 +1,246 @@
+//! Tables of SQLite databases, read beside whoever else uses them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reknit_core::row::{Float, Kind, Value};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OpenFlags, Row, ToSql};
+
+use super::{Column, Columns, Rows, Table};
+use crate::store::StoreError;
+
+/// Rows that are read at once.
+const PAGE_ROWS: usize = 4_096;
+/// How long a writer is waited for.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// A table of a SQLite database.
+pub struct Sqlite {
+    file: PathBuf,
+    name: String,
+    place: String,
+    columns: Columns,
+    /// The columns by whose order pages follow one another: the row's number, or the key of a table that has none.
+    order: Vec<String>,
+}
+
+impl Sqlite {
+    /// Opens a table, or the only one there is. The file must be there; it is opened for reading only.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`] says what is wrong with the file, the table or its key, and what to do.
+    pub fn open(file: &Path, table: Option<&str>) -> Result<Sqlite, StoreError> {
+        let place = |name: &str| format!("sqlite:{}/{name}", file.display());
+        let wrong = |message: String| StoreError::database(&place(table.unwrap_or_default()), message);
+        let met = |error: rusqlite::Error| wrong(error.to_string());
+        let connection = connect(file).map_err(met)?;
+        let mut names = Vec::new();
+        let all = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name";
+        let mut statement = connection.prepare(all).map_err(met)?;
+        for name in statement.query_map([], |row| row.get::<_, String>(0)).map_err(met)? {
+            names.push(name.map_err(met)?);
+        }
+        let have = if names.is_empty() { "it has none".into() } else { format!("it has {}", names.join(", ")) };
+        let name = match (table, names.as_slice()) {
+            (Some(name), _) if names.iter().any(|known| known == name) => name.to_string(),
+            (Some(name), _) => return Err(wrong(format!("there is no table {name}; {have}"))),
+            (None, [one]) => one.clone(),
+            (None, _) => return Err(wrong(format!("say which table: sqlite:{}/TABLE; {have}", file.display()))),
+        };
+        let columns = read_columns(&connection, &name).map_err(met)?;
+        if columns.key.is_empty() {
+            let message = "the table has no primary key and no unique index over columns that are NOT NULL, so its rows \
+                           cannot be told apart; make one";
+            return Err(StoreError::database(&place(&name), message));
+        }
+        let numbered = connection.prepare(&format!("SELECT rowid FROM {} LIMIT 0", quoted(&name))).is_ok();
+        let order = if numbered { vec!["rowid".to_string()] } else { columns.key.clone() };
+        Ok(Sqlite { file: file.to_path_buf(), place: place(&name), name, columns, order })
+    }
+
+    fn met(&self, error: &rusqlite::Error) -> StoreError {
+        StoreError::database(&self.place, error.to_string())
+    }
+}
+
+impl Table for Sqlite {
+    fn place(&self) -> &str {
+        &self.place
+    }
+
+    fn columns(&self) -> &Columns {
+        &self.columns
+    }
+
+    fn about(&self) -> Result<Option<u64>, StoreError> {
+        let read = || {
+            let connection = connect(&self.file)?;
+            let last = format!("SELECT max(rowid) FROM {}", quoted(&self.name));
+            connection.query_row(&last, [], |row| row.get::<_, Option<u64>>(0))
+        };
+        if self.order == self.columns.key { Ok(None) } else { read().map_err(|error| self.met(&error)) }
+    }
+
+    fn scan(&self, columns: &[(String, Kind)]) -> Result<Rows<'_>, StoreError> {
+        let connection = connect(&self.file).map_err(|error| self.met(&error))?;
+        // All pages from one snapshot; in WAL mode no writer waits for it.
+        connection.execute_batch("BEGIN").map_err(|error| self.met(&error))?;
+        let list =
+            |names: &mut dyn Iterator<Item = &String>| names.map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
+        let order = list(&mut self.order.iter());
+        let select =
+            format!("SELECT {}, {order} FROM {}", list(&mut columns.iter().map(|(name, _)| name)), quoted(&self.name));
+        let marks = vec!["?"; self.order.len()].join(", ");
+        let pages = Pages {
+            first: format!("{select} ORDER BY {order} LIMIT {PAGE_ROWS}"),
+            next: format!("{select} WHERE ({order}) > ({marks}) ORDER BY {order} LIMIT {PAGE_ROWS}"),
+            columns: columns.len(),
+            connection,
+            after: None,
+            page: Vec::new().into_iter(),
+            done: false,
+        };
+        Ok(Box::new(pages.map(|row| row.map_err(|error| self.met(&error)))))
+    }
+}
+
+/// A scan, page by page.
+struct Pages {
+    connection: Connection,
+    first: String,
+    next: String,
+    columns: usize,
+    /// Where the last page ended.
+    after: Option<Vec<rusqlite::types::Value>>,
+    page: std::vec::IntoIter<Vec<Value>>,
+    done: bool,
+}
+
+impl Iterator for Pages {
+    type Item = Result<Vec<Value>, rusqlite::Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.page.len() == 0 && !self.done {
+            match self.read() {
+                Ok(page) => {
+                    self.done = page.len() < PAGE_ROWS;
+                    self.page = page.into_iter();
+                }
+                Err(error) => {
+                    self.done = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+        self.page.next().map(Ok)
+    }
+}
+
+impl Pages {
+    fn read(&mut self) -> Result<Vec<Vec<Value>>, rusqlite::Error> {
+        let after = self.after.take();
+        let mut statement = self.connection.prepare_cached(if after.is_some() { &self.next } else { &self.first })?;
+        let bound: Vec<&dyn ToSql> = after.iter().flatten().map(|value| value as &dyn ToSql).collect();
+        let mut rows = statement.query(bound.as_slice())?;
+        let (mut page, mut last) = (Vec::new(), None);
+        while let Some(row) = rows.next()? {
+            page.push((0..self.columns).map(|place| value(row, place)).collect::<Result<_, _>>()?);
+            if page.len() == PAGE_ROWS {
+                let width = row.as_ref().column_count();
+                last = Some((self.columns..width).map(|place| row.get(place)).collect::<Result<_, _>>()?);
+            }
+        }
+        self.after = last;
+        Ok(page)
+    }
+}
+
+fn connect(file: &Path) -> Result<Connection, rusqlite::Error> {
+    let connection =
+        Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY)?;
+    Ok(connection)
+}
+
+/// A name as SQL spells it.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// The columns of a table, and its key: the primary one, or the first unique index whose columns are all NOT NULL.
+fn read_columns(connection: &Connection, table: &str) -> Result<Columns, rusqlite::Error> {
+    let mut statement = connection.prepare("SELECT name, type, \"notnull\", pk, hidden FROM pragma_table_xinfo(?)")?;
+    let (mut columns, mut primary, mut required) = (Vec::new(), Vec::new(), Vec::new());
+    let mut rows = statement.query([table])?;
+    while let Some(row) = rows.next()? {
+        let (name, declared): (String, String) = (row.get(0)?, row.get(1)?);
+        let (not_null, place, hidden): (bool, i64, i64) = (row.get(2)?, row.get(3)?, row.get(4)?);
+        if place > 0 {
+            primary.push((place, name.clone()));
+        }
+        if not_null {
+            required.push(name.clone());
+        }
+        if hidden == 0 {
+            columns.push(Column { kind: kind(&declared), name, declared });
+        }
+    }
+    primary.sort();
+    let mut key: Vec<String> = primary.into_iter().map(|(_, name)| name).collect();
+    if key.is_empty() {
+        key = unique(connection, table, &required)?;
+    }
+    Ok(Columns { columns, key })
+}
+
+fn unique(connection: &Connection, table: &str, required: &[String]) -> Result<Vec<String>, rusqlite::Error> {
+    let all = "SELECT name FROM pragma_index_list(?) WHERE \"unique\" = 1 AND partial = 0 ORDER BY name";
+    let mut statement = connection.prepare(all)?;
+    for index in statement.query_map([table], |row| row.get::<_, String>(0))? {
+        let mut of = connection.prepare("SELECT name FROM pragma_index_info(?) ORDER BY seqno")?;
+        let names = of.query_map([index?], |row| row.get::<_, Option<String>>(0))?;
+        let names: Option<Vec<String>> = names.collect::<Result<_, _>>()?;
+        if let Some(names) = names.filter(|names| names.iter().all(|name| required.contains(name))) {
+            return Ok(names);
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// What a declared type means. SQLite lets any value into any column: what does not fit stays as it is and differs.
+fn kind(declared: &str) -> Kind {
+    let declared = declared.to_ascii_uppercase();
+    let has = |part: &str| declared.contains(part);
+    match () {
+        () if declared.is_empty() || declared == "ANY" => Kind::Any,
+        () if has("BOOL") => Kind::Bool,
+        () if has("TIMESTAMPTZ") || has("WITH TIME ZONE") => Kind::Timestamp,
+        () if has("DATETIME") || has("TIMESTAMP") => Kind::DateTime,
+        () if has("DATE") => Kind::Date,
+        () if has("INTERVAL") => Kind::Any,
+        () if has("TIME") => Kind::Time,
+        () if has("UUID") || has("GUID") => Kind::Uuid,
+        () if has("JSON") => Kind::Json,
+        () if has("INT") => Kind::Int,
+        () if has("CHAR") || has("CLOB") || has("TEXT") => Kind::Text,
+        () if has("BLOB") || has("BINARY") => Kind::Bytes,
+        () if has("REAL") || has("FLOA") || has("DOUB") => Kind::Float,
+        () if has("DEC") || has("NUMERIC") => Kind::Decimal,
+        () => Kind::Any,
+    }
+}
+
+fn value(row: &Row<'_>, place: usize) -> Result<Value, rusqlite::Error> {
+    Ok(match row.get_ref(place)? {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(number) => Value::Int(number.into()),
+        ValueRef::Real(number) => Value::Float(Float::new(number)),
+        // A text that is no Unicode is bytes, and differs from every text.
+        ValueRef::Text(text) => match std::str::from_utf8(text) {
+            Ok(text) => Value::Text(text.into()),
+            Err(_) => Value::Bytes(text.to_vec()),
+        },
+        ValueRef::Blob(bytes) => Value::Bytes(bytes.to_vec()),
+    })
+}
