@@ -235,7 +235,10 @@ impl Oracle {
             let known = &write.sibling.version;
             // One that is written now has seen what is there now; a copy that has another name since told nobody of this one.
             let own = known.dot() == version.dot() && version.actor == who.actor;
-            let given_up = write.names.len() > 1 && write.origin != who.peer;
+            let last = self.acked.get(&(who.peer, version.actor));
+            let later = last.is_none_or(|last| *last < version.stamp);
+            let there = old.is_some_and(|old| old.versions().contains(sibling));
+            let given_up = write.names.len() > 1 && write.origin != who.peer && later && !there;
             let anew = cause == Cause::Local && own && (known.seen != version.seen || write.lost || given_up);
             if !anew {
                 return None;
