@@ -108,6 +108,9 @@ fn readers_go_by_the_clock_and_roots_by_the_watermark() {
 fn the_watermark_goes_no_further_than_the_clock_and_its_bound() {
     let held = Held::new();
     held.put("k", BEGUN + CLOCK_BOUND_MILLIS + 1);
+    // Nothing is due: there is none to tell, and no session becomes longer by it.
+    assert_eq!(held.store.expire_until(Some(u64::MAX)).expect("expired").watermark, 0);
+    held.put("due", BEGUN + 1);
     let cut = held.store.expire_until(Some(u64::MAX)).expect("expired");
     assert_eq!(cut.watermark, BEGUN + CLOCK_BOUND_MILLIS);
     assert!(held.has("k"));

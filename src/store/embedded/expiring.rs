@@ -71,7 +71,8 @@ impl Inner {
 
 impl Store {
     /// Lets expire what expires up to a time, or up to the clock if there is none, and keeps it so: the watermark never
-    /// falls, and never rises beyond the clock and its bound. Reads what expires, no more. Gives the cut afterwards.
+    /// falls, and never rises beyond the clock and its bound. It stays where nothing is due, so that a store in which nothing
+    /// expires has none to tell. Reads what expires, no more. Gives the cut afterwards.
     ///
     /// # Errors
     /// What the engine met; what has expired until then has.
@@ -79,12 +80,20 @@ impl Store {
         let inner = &*self.inner;
         let now = (inner.clock)();
         let upto = upto.unwrap_or(now).min(inner.expires_until(now));
-        if inner.definition.profile == Profile::Versioned && upto > inner.expiring.watermark() {
+        let versioned = inner.definition.profile == Profile::Versioned;
+        if versioned && upto > inner.expiring.watermark() && self.is_due(upto)? {
             // First, so that nothing that is written meanwhile is passed over.
             inner.expiring.watermark.fetch_max(upto, Ordering::SeqCst);
             self.finish_expiring()?;
         }
         Ok(self.cut())
+    }
+
+    fn is_due(&self, upto: Millis) -> Result<bool, StoreError> {
+        let (start, end) = rows::expiring_up_to(upto);
+        let snapshot = self.inner.engine.snapshot()?;
+        let first = snapshot.scan(&start, &end)?.next().transpose()?;
+        Ok(first.is_some())
     }
 
     /// Lets expire what is still there from before the watermark.
