@@ -10,6 +10,8 @@ mod shape;
 #[cfg(feature = "linked-sqlite")]
 mod sqlite;
 
+use std::fmt;
+
 use reknit_core::row::{Kind, Value};
 
 use super::StoreError;
@@ -39,11 +41,21 @@ pub struct Columns {
     pub key: Vec<String>,
 }
 
+impl fmt::Display for Column {
+    /// What it means, and how that is declared.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.declared.as_str() {
+            "" => f.write_str(self.kind.name()),
+            declared => write!(f, "{} ({declared})", self.kind.name()),
+        }
+    }
+}
+
 impl Columns {
-    /// What a column means.
+    /// A column by its name.
     #[must_use]
-    pub fn kind(&self, name: &str) -> Option<Kind> {
-        self.columns.iter().find(|column| column.name == name).map(|column| column.kind)
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
     }
 }
 
@@ -57,12 +69,6 @@ pub trait Table: Send + Sync {
 
     /// What it is made of, as it was when it was opened.
     fn columns(&self) -> &Columns;
-
-    /// How many rows it has, about, as far as that can be told without reading them.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    fn about(&self) -> Result<Option<u64>, StoreError>;
 
     /// All rows, each once, in no order that matters, from one snapshot where the database can. Writes nothing.
     ///

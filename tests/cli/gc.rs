@@ -40,6 +40,18 @@ fn what_both_have_passed_goes_on_both_sides_and_stays_gone() {
 }
 
 #[test]
+fn what_has_expired_is_collected_too() {
+    let place = passed();
+    place.run("put s goes v --expires 0ms").ok();
+    place.run("repair s b --apply").ok();
+    place.run("repair s b --apply").ok();
+    place.run("gc s --grace 0s --apply").ok().says(&["collected 2 of 2 tombstones"]);
+    place.run("repair b s --apply").ok().says(&["in sync"]);
+    place.run("gc b").ok().says(&["there are no tombstones"]);
+    place.run("check s b").ok();
+}
+
+#[test]
 fn one_side_alone_is_not_written_for_the_sake_of_the_other() {
     let place = passed();
     place.run("repair s b --apply").ok();

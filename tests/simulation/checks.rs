@@ -70,7 +70,9 @@ impl World {
             };
         }
         if outcome.raised {
-            self.tally.note("session: a horizon was raised");
+            let expired = outcome.reason.starts_with("records that have expired");
+            let what = if expired { "records expired first" } else { "a horizon was raised" };
+            self.tally.note(&format!("session: {what}"));
         }
         if let Some(behind) = &outcome.behind {
             self.catch_up_after(session, behind);

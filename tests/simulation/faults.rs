@@ -4,7 +4,6 @@ use reknit::store::Store;
 
 use crate::disk::Fuse;
 use crate::oracle::Held;
-use crate::shape::built;
 use crate::tally::Where;
 use crate::world::World;
 
@@ -34,7 +33,7 @@ impl World {
             }
             13 | 14 => self.restore(peer),
             15 if self.draw.below(2) == 0 => self.empty(peer),
-            15 | 18 if built::LIVES => match self.draw.below(3) {
+            15 | 18 => match self.draw.below(3) {
                 0 => self.copy(peer),
                 _ => self.roll_back(peer),
             },

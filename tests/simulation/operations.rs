@@ -9,7 +9,6 @@ use reknit::core::{Actor, CollectionId, Content, Keeps, Record, Sibling, Stamp, 
 use reknit::store::{Durability, JournalLimits, Op, Resolution, Resolved, Side, StoreError, Undo};
 
 use crate::oracle::{Cause, Step, is_dead};
-use crate::shape::built;
 use crate::tally::Where;
 use crate::world::World;
 
@@ -30,7 +29,7 @@ impl World {
             84..92 => self.resolve(peer),
             92..94 => self.strangers(peer),
             94..96 => self.bound_journal(peer),
-            96..98 if built::MEMBERS => self.collect(peer),
+            96..98 => self.collect(peer),
             _ => self.sync(peer),
         }
     }

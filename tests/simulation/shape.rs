@@ -6,33 +6,6 @@ use reknit::store::engine::conformance::Draw;
 /// Policies of collections.
 const POLICIES: [&str; 4] = ["newest/1", "keep-both/1", "ask/1", "largest/1 size"];
 
-/// Parts of the product that a run may use. What is not built yet stands here as `false`, and is switched on by the change
-/// that builds it.
-pub(crate) mod built {
-    /// A store that was put back, copied or rolled back behind its own back notices it, and gets a new actor.
-    pub(crate) const LIVES: bool = true;
-    /// A record from beyond the clock's bound is kept aside rather than refused.
-    pub(crate) const QUARANTINE: bool = true;
-    /// Members, their leases, and tombstones that are collected.
-    pub(crate) const MEMBERS: bool = true;
-    /// Signed outcomes of sessions.
-    pub(crate) const RECEIPTS: bool = true;
-    /// A watermark of expiry that sessions raise.
-    pub(crate) const WATERMARK: bool = true;
-
-    /// What is not built, by name.
-    pub(crate) fn lacking() -> Vec<&'static str> {
-        let parts = [
-            (LIVES, "lives"),
-            (QUARANTINE, "quarantine"),
-            (MEMBERS, "members"),
-            (RECEIPTS, "receipts"),
-            (WATERMARK, "watermark"),
-        ];
-        parts.into_iter().filter(|(built, _)| !built).map(|(_, name)| name).collect()
-    }
-}
-
 /// The options of one run.
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {

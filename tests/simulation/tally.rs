@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use crate::disk::Point;
-use crate::shape::built;
 
 /// What a process was doing when it died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,10 +57,11 @@ const WANTED: &[&str] = &[
     "verdict: undetermined",
     "refused: from the future",
     "receipt",
-];
-
-/// And what, where tombstones are collected.
-const COLLECTED: &[&str] = &[
+    "expired",
+    "session: records expired first",
+    "fault: rolled back",
+    "rolled back, and a peer knows",
+    "fault: copied",
     "gc",
     "gc: nothing to collect",
     "gc without a member that lapsed",
@@ -137,12 +137,8 @@ impl Tally {
 
     /// What was never done and should have been.
     pub(crate) fn lacking(&self) -> Vec<String> {
-        let lives: &[&str] =
-            if built::LIVES { &["fault: rolled back", "rolled back, and a peer knows", "fault: copied"] } else { &[] };
         let wanted = WANTED
             .iter()
-            .chain(lives)
-            .chain(if built::MEMBERS { COLLECTED } else { &[] })
             .filter(|what| self.counts.get(**what).is_none_or(|count| *count == 0))
             .map(|what| (*what).to_string());
         let places = PLACES.iter().filter(|place| !self.places.contains_key(place));

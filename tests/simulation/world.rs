@@ -440,7 +440,10 @@ impl World {
         }
         let own = self.peers[peer].store.as_ref().map_or(Actor(0), Store::actor);
         let watermark = self.peers[peer].store.as_ref().map_or(0, |store| store.cut().watermark);
-        steps.retain(|step| !step.renames(own) && !step.expires(watermark));
+        steps.retain(|step| !step.renames(own));
+        let all = steps.len();
+        steps.retain(|step| !step.expires(watermark));
+        self.tally.add("expired", (all - steps.len()) as u64);
         if steps.is_empty() {
             return;
         }

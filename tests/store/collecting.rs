@@ -14,9 +14,9 @@ use reknit::core::stamp::Stamp;
 use reknit::core::{CollectionId, Definition};
 use reknit::store::contract::record;
 use reknit::store::engine::{Batch, Engine, EngineError, Memory, Snapshot};
-use reknit::store::{Base, CaughtUp, Durability, EngineKind, Missed, Options, Release, Side, Stands, Store, Undo, Why};
+use reknit::store::{Base, CaughtUp, Durability, Missed, Options, Release, Side, Stands, Store, Undo, Why};
 
-use crate::support::{self, assert_sound, options};
+use crate::support::{self, assert_sound};
 
 const FIRST: CollectionId = CollectionId(0);
 const BEGUN: u64 = 1_000_000;
@@ -35,10 +35,7 @@ impl Held {
     }
 
     fn of(definition: Definition) -> Held {
-        let clock = Arc::new(AtomicU64::new(BEGUN));
-        let mut options = options(EngineKind::Fjall);
-        let read = Arc::clone(&clock);
-        options.clock = Arc::new(move || read.load(Ordering::Relaxed));
+        let (clock, options) = support::clocked(BEGUN);
         let engine = Arc::new(Memory::new());
         let store = Store::found_over(engine.clone(), definition, support::key(), &options).expect("a store");
         store.introduce().expect("introduced");

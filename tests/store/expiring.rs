@@ -10,9 +10,9 @@ use reknit::core::stamp::{CLOCK_BOUND_MILLIS, Millis};
 use reknit::core::{CollectionId, Content, Record, Stamp, State};
 use reknit::store::contract::record;
 use reknit::store::engine::Memory;
-use reknit::store::{Durability, EngineKind, Op, Options, Release, Side, Store, Undo, Why};
+use reknit::store::{Durability, Op, Options, Release, Side, Store, Undo, Why};
 
-use crate::support::{self, assert_sound, options};
+use crate::support::{self, assert_sound};
 
 const FIRST: CollectionId = CollectionId(0);
 const BEGUN: Millis = 1_000_000;
@@ -26,10 +26,7 @@ struct Held {
 
 impl Held {
     fn new() -> Held {
-        let clock = Arc::new(AtomicU64::new(BEGUN));
-        let mut options = options(EngineKind::Fjall);
-        let read = Arc::clone(&clock);
-        options.clock = Arc::new(move || read.load(Ordering::Relaxed));
+        let (clock, options) = support::clocked(BEGUN);
         let engine = Arc::new(Memory::new());
         let store =
             Store::found_over(engine.clone(), support::definition(), support::key(), &options).expect("a store");

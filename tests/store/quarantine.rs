@@ -8,9 +8,9 @@ use reknit::core::query::{Applied, Guard, Incoming};
 use reknit::core::stamp::CLOCK_BOUND_MILLIS;
 use reknit::store::contract::record;
 use reknit::store::engine::Memory;
-use reknit::store::{Durability, EngineKind, Options, Release, Side, Store};
+use reknit::store::{Durability, Options, Release, Side, Store};
 
-use crate::support::{self, assert_sound, options};
+use crate::support::{self, assert_sound};
 
 const ALL: CollectionId = CollectionId(0);
 const DAY: u64 = 24 * 60 * 60 * 1000;
@@ -23,10 +23,7 @@ struct Held {
 }
 
 fn held() -> Held {
-    let clock = Arc::new(AtomicU64::new(1_000_000));
-    let mut options = options(EngineKind::Fjall);
-    let read = Arc::clone(&clock);
-    options.clock = Arc::new(move || read.load(Ordering::Relaxed));
+    let (clock, options) = support::clocked(1_000_000);
     let engine = Arc::new(Memory::new());
     let store = Store::found_over(engine.clone(), support::definition(), support::key(), &options).expect("a store");
     Held { clock, engine, options, store }

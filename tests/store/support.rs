@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use reknit::core::{Collection, DatasetId, DatasetKey, Definition, Profile};
 use reknit::store::{EngineKind, Options, Store};
@@ -13,6 +14,14 @@ pub(crate) const NOW: u64 = 2_000_000_000_000;
 
 pub(crate) fn options(engine: EngineKind) -> Options {
     Options { engine, clock: Arc::new(|| NOW), block_cache_bytes: 8 << 20, ..Options::default() }
+}
+
+/// Options of a store whose clock a test moves, and that clock.
+pub(crate) fn clocked(begun: u64) -> (Arc<AtomicU64>, Options) {
+    let clock = Arc::new(AtomicU64::new(begun));
+    let read = Arc::clone(&clock);
+    let told = Arc::new(move || read.load(Ordering::Relaxed));
+    (clock, Options { clock: told, ..options(EngineKind::Fjall) })
 }
 
 pub(crate) fn definition() -> Definition {

@@ -213,7 +213,8 @@ pub fn lacking(of: &[VersionInfo], by: &[VersionInfo]) -> (Vec<Dot>, bool) {
     (lacking().map(|info| info.version.dot()).collect(), lacking().all(held))
 }
 
-/// Whether one of these versions is this one, has seen it or is it once it has expired. Whoever writes twice under one dot has not seen the other.
+/// Whether one of these versions is this one, has seen it or is it once it has expired. Whoever writes twice under one dot
+/// has not seen the other.
 fn is_covered(by: &[VersionInfo], version: &VersionInfo) -> bool {
     by.iter().any(|other| match other.version.dot() == version.version.dot() {
         true => cut(other) == cut(version) || is_expired(other, version),

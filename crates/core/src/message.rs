@@ -105,7 +105,7 @@ pub struct OpenMore {
     pub members: u64,
     /// Up to where the opener's tombstones were collected.
     pub horizon: Stamp,
-    /// Up to when everything that expires has expired at the opener's side; 0 where nothing ever does.
+    /// Up to when everything that expires has expired at the opener's side; 0 where nothing ever did.
     pub watermark: Millis,
 }
 

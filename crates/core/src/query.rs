@@ -27,7 +27,7 @@ pub struct Cut {
     pub horizon: Stamp,
     /// The commit at which it last put back what a run had changed: what it had before it need not have any more.
     pub undone: u64,
-    /// Up to when everything that expires has expired in it; 0 where nothing ever does.
+    /// Up to when everything that expires has expired in it; 0 where nothing ever did.
     pub watermark: Millis,
     /// The root of each collection, in the definition's order.
     pub roots: Vec<Summary>,

@@ -325,7 +325,8 @@ pub struct Outcome {
     pub refused: Vec<(CollectionId, Vec<u8>, String)>,
     /// Whether the peer knows other members of the dataset; they are compared in a session of their own.
     pub members_differ: bool,
-    /// Whether a side has collected as far as the other now, so that the same session goes on when it is opened again.
+    /// Whether a side has collected, or the opener let expire, as far as the other now, so that the same session goes on when
+    /// it is opened again.
     pub raised: bool,
     /// The side that has to be caught up with before records move, if one has: not told by a node that holds a session.
     #[serde(skip)]

@@ -1,9 +1,8 @@
 //! `reknit put STORE KEY VALUE`: gives a key a value, which may expire; synced when it ends.
 
-use serde_json::json;
-
 use reknit_core::Profile;
 use reknit_core::stamp::Millis;
+use serde_json::json;
 
 use crate::cli::args::Put;
 use crate::cli::env::Env;

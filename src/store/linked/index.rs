@@ -60,10 +60,10 @@ impl Linked {
         })
     }
 
-    /// The table.
+    /// How many rows it had when it was last read.
     #[must_use]
-    pub fn table(&self) -> &dyn Table {
-        &*self.table
+    pub fn rows(&self) -> u64 {
+        self.index.cut().roots.iter().map(|root| root.count).sum()
     }
 
     /// What is compared of it.
@@ -172,10 +172,6 @@ mod tests {
             &self.columns
         }
 
-        fn about(&self) -> Result<Option<u64>, StoreError> {
-            Ok(None)
-        }
-
         fn scan(&self, _: &[(String, Kind)]) -> Result<Rows<'_>, StoreError> {
             let rows = self.rows.lock().expect("no panic").clone();
             Ok(Box::new(rows.into_iter().map(Ok)))
@@ -185,6 +181,10 @@ mod tests {
     fn columns() -> Columns {
         let column = |name: &str, kind| Column { name: name.into(), kind, declared: String::new() };
         Columns { columns: vec![column("id", Kind::Int), column("v", Kind::Text)], key: vec!["id".into()] }
+    }
+
+    fn shape() -> Shape {
+        Shape::of_pair(("a", &columns()), ("b", &columns())).expect("a shape")
     }
 
     fn dataset() -> (Definition, DatasetKey) {
@@ -201,7 +201,7 @@ mod tests {
         ) {
             let dir = tempfile::tempdir().expect("a directory");
             let options = Options { engine: EngineKind::Redb, ..Options::default() };
-            let shape = Shape::of(&columns());
+            let shape = shape();
             let rows = Arc::new(Mutex::new(Vec::new()));
             let table = || Box::new(Listed { columns: columns(), rows: Arc::clone(&rows) });
             let mut last: BTreeMap<i128, u8> = BTreeMap::new();
@@ -235,7 +235,7 @@ mod tests {
         let options = Options { engine: EngineKind::Redb, ..Options::default() };
         let (index, store) = (dir.path().join("index"), dir.path().join("store"));
         let table = || Box::new(Listed { columns: columns(), rows: Arc::default() });
-        let open = |dir: &Path| Linked::open(dir, table(), Shape::of(&columns()), dataset(), &options).map(drop);
+        let open = |dir: &Path| Linked::open(dir, table(), shape(), dataset(), &options).map(drop);
         open(&index).expect("opened");
         let taken = Store::open(&index, &options).map(drop).expect_err("it is an index").to_string();
         assert!(taken.contains("is the index of a database"), "{taken}");

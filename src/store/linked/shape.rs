@@ -1,6 +1,6 @@
 //! What is compared of a table: which columns, as what, and which of them are the key. Both sides of a pair have one shape.
 
-use reknit_core::canonical::put_bytes;
+use reknit_core::canonical::{put_bytes, put_varint};
 use reknit_core::row::{Kind, Row, RowError, Value, encode, encode_key};
 
 use super::Columns;
@@ -27,15 +27,15 @@ pub enum ShapeError {
     /// Two columns cannot mean the same.
     #[error(
         "the column {column} is {} in {} and {} in {}, which cannot mean the same; nothing was compared",
-        a.1.name(), a.0, b.1.name(), b.0
+        a.1, a.0, b.1, b.0
     )]
     Kinds {
         /// The column.
         column: String,
-        /// One table and its kind there.
-        a: (String, Kind),
+        /// One table and what it is there.
+        a: (String, String),
         /// The other.
-        b: (String, Kind),
+        b: (String, String),
     },
     /// The keys are made of other columns.
     #[error("the key of {} is {}, that of {} is {}; nothing was compared", a.0, a.1, b.0, b.1)]
@@ -48,16 +48,6 @@ pub enum ShapeError {
 }
 
 impl Shape {
-    /// The shape of one table.
-    #[must_use]
-    pub fn of(table: &Columns) -> Shape {
-        let place = |name: &String| table.columns.iter().position(|column| column.name == *name);
-        Shape {
-            columns: table.columns.iter().map(|column| (column.name.clone(), column.kind)).collect(),
-            key: table.key.iter().filter_map(place).collect(),
-        }
-    }
-
     /// The shape that two tables have in common, whichever comes first.
     ///
     /// # Errors
@@ -67,22 +57,19 @@ impl Shape {
             let [a, b] = [(a_place, a), (b_place, b)].map(|(place, table)| (place.to_string(), table.key.join(", ")));
             return Err(ShapeError::Keys { a, b });
         }
-        let lacks = |place: &str, table: &Columns, of: &Columns| {
-            let missing = of.columns.iter().find(|column| table.kind(&column.name).is_none());
-            missing.map(|column| ShapeError::Missing { place: place.to_string(), column: column.name.clone() })
-        };
-        if let Some(error) = lacks(a_place, a, b).or_else(|| lacks(b_place, b, a)) {
-            return Err(error);
+        if let Some(column) = b.columns.iter().find(|column| a.column(&column.name).is_none()) {
+            return Err(ShapeError::Missing { place: a_place.into(), column: column.name.clone() });
         }
         let mut columns = Vec::new();
-        for (name, [one, other]) in
-            a.columns.iter().filter_map(|column| Some((&column.name, [column.kind, b.kind(&column.name)?])))
-        {
-            let Some(kind) = one.paired(other) else {
-                let (a, b) = ((a_place.to_string(), one), (b_place.to_string(), other));
-                return Err(ShapeError::Kinds { column: name.clone(), a, b });
+        for one in &a.columns {
+            let Some(other) = b.column(&one.name) else {
+                return Err(ShapeError::Missing { place: b_place.into(), column: one.name.clone() });
             };
-            columns.push((name.clone(), kind));
+            let Some(kind) = one.kind.paired(other.kind) else {
+                let (a, b) = ((a_place.to_string(), one.to_string()), (b_place.to_string(), other.to_string()));
+                return Err(ShapeError::Kinds { column: one.name.clone(), a, b });
+            };
+            columns.push((one.name.clone(), kind));
         }
         // One order, whichever side was named first.
         columns.sort();
@@ -119,11 +106,12 @@ impl Shape {
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![1];
+        put_varint(&mut bytes, self.columns.len() as u64);
         for (name, kind) in &self.columns {
             put_bytes(&mut bytes, name.as_bytes());
             put_bytes(&mut bytes, kind.name().as_bytes());
         }
-        bytes.push(0);
+        put_varint(&mut bytes, self.key.len() as u64);
         for name in self.key() {
             put_bytes(&mut bytes, name.as_bytes());
         }
@@ -137,8 +125,11 @@ mod tests {
     use super::*;
 
     fn table(columns: &[(&str, Kind)], key: &[&str]) -> Columns {
-        let column =
-            |(name, kind): &(&str, Kind)| Column { name: (*name).into(), kind: *kind, declared: String::new() };
+        let column = |(name, kind): &(&str, Kind)| Column {
+            name: (*name).into(),
+            kind: *kind,
+            declared: kind.name().to_uppercase(),
+        };
         Columns {
             columns: columns.iter().map(column).collect(),
             key: key.iter().map(|name| (*name).to_string()).collect(),
@@ -165,14 +156,18 @@ mod tests {
         let fewer = told(&table(&[("id", Kind::Int)], &["id"]));
         assert!(fewer.contains("b has no column at"), "{fewer}");
         let other = told(&table(&[("id", Kind::Int), ("at", Kind::DateTime)], &["id"]));
-        assert!(other.contains("at is timestamp in a and datetime in b"), "{other}");
+        let kinds = "at is timestamp (TIMESTAMP) in a and datetime (DATETIME) in b";
+        assert!(other.contains(kinds), "{other}");
         let keyed = told(&table(&[("id", Kind::Int), ("at", Kind::Timestamp)], &["id", "at"]));
         assert!(keyed.contains("the key of a is id, that of b is id, at"), "{keyed}");
     }
 
     #[test]
     fn shapes_are_told_apart_by_their_bytes() {
-        let of = |columns: &[(&str, Kind)], key: &[&str]| Shape::of(&table(columns, key)).to_bytes();
+        let of = |columns: &[(&str, Kind)], key: &[&str]| {
+            let table = table(columns, key);
+            Shape::of_pair(("a", &table), ("b", &table)).expect("a shape").to_bytes()
+        };
         let one = of(&[("a", Kind::Int), ("b", Kind::Text)], &["a"]);
         for other in [
             of(&[("a", Kind::Int), ("b", Kind::Text)], &["b"]),

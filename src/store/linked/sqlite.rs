@@ -54,8 +54,7 @@ impl Sqlite {
                            cannot be told apart; make one";
             return Err(StoreError::database(&place(&name), message));
         }
-        let numbered = connection.prepare(&format!("SELECT rowid FROM {} LIMIT 0", quoted(&name))).is_ok();
-        let order = if numbered { vec!["rowid".to_string()] } else { columns.key.clone() };
+        let order = number(&connection, &name, &columns).map_or_else(|| columns.key.clone(), |name| vec![name.into()]);
         Ok(Sqlite { file: file.to_path_buf(), place: place(&name), name, columns, order })
     }
 
@@ -71,15 +70,6 @@ impl Table for Sqlite {
 
     fn columns(&self) -> &Columns {
         &self.columns
-    }
-
-    fn about(&self) -> Result<Option<u64>, StoreError> {
-        let read = || {
-            let connection = connect(&self.file)?;
-            let last = format!("SELECT max(rowid) FROM {}", quoted(&self.name));
-            connection.query_row(&last, [], |row| row.get::<_, Option<u64>>(0))
-        };
-        if self.order == self.columns.key { Ok(None) } else { read().map_err(|error| self.met(&error)) }
     }
 
     fn scan(&self, columns: &[(String, Kind)]) -> Result<Rows<'_>, StoreError> {
@@ -168,6 +158,13 @@ fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// The name by which a row's number is read, if the table numbers its rows: one that is no column of its own.
+fn number(connection: &Connection, table: &str, columns: &Columns) -> Option<&'static str> {
+    let own = |name: &str| columns.columns.iter().any(|column| column.name.eq_ignore_ascii_case(name));
+    let name = ["rowid", "_rowid_", "oid"].into_iter().find(|name| !own(name))?;
+    connection.prepare(&format!("SELECT {name} FROM {} LIMIT 0", quoted(table))).is_ok().then_some(name)
+}
+
 /// The columns of a table, and its key: the primary one, or the first unique index whose columns are all NOT NULL.
 fn read_columns(connection: &Connection, table: &str) -> Result<Columns, rusqlite::Error> {
     let mut statement = connection.prepare("SELECT name, type, \"notnull\", pk, hidden FROM pragma_table_xinfo(?)")?;
@@ -179,10 +176,11 @@ fn read_columns(connection: &Connection, table: &str) -> Result<Columns, rusqlit
         if place > 0 {
             primary.push((place, name.clone()));
         }
-        if not_null {
-            required.push(name.clone());
-        }
+        // What is generated neither counts nor names a row.
         if hidden == 0 {
+            if not_null {
+                required.push(name.clone());
+            }
             columns.push(Column { kind: kind(&declared), name, declared });
         }
     }

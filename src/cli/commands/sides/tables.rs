@@ -1,6 +1,6 @@
 //! Two tables of databases as the sides of a session: their addresses, what they have in common, their indexes in the home.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use reknit_core::{DatasetId, DatasetKey, Definition, Profile};
 
@@ -43,7 +43,7 @@ fn table(env: &Env, typed: &str) -> Result<Box<dyn Table>, CliError> {
     let address = typed.strip_prefix(SQLITE).unwrap_or(typed);
     let whole = env.path(Path::new(address));
     if whole.is_file() {
-        return Ok(Box::new(Sqlite::open(&whole, None)?));
+        return Ok(Box::new(Sqlite::open(&real(&whole), None)?));
     }
     let Some((file, name)) = address.rsplit_once('/') else {
         let message = format!("there is no file {address}; a table is sqlite:FILE/TABLE");
@@ -53,7 +53,12 @@ fn table(env: &Env, typed: &str) -> Result<Box<dyn Table>, CliError> {
     if !file.is_file() {
         return Err(CliError::new("database.none", format!("there is no file {}; nothing was made", file.display())));
     }
-    Ok(Box::new(Sqlite::open(&file, Some(name))?))
+    Ok(Box::new(Sqlite::open(&real(&file), Some(name))?))
+}
+
+/// A file under one name, however it was typed, so that it has one index.
+fn real(file: &Path) -> PathBuf {
+    file.canonicalize().unwrap_or_else(|_| file.to_path_buf())
 }
 
 /// A table with its index, read anew. One shape has one dataset in a home, so that an index serves every pair it is in.
@@ -69,9 +74,11 @@ fn linked(env: &mut Env, table: Box<dyn Table>, shape: &Shape) -> Result<Linked,
     let place = [bytes.as_slice(), table.place().as_bytes()].concat();
     let name: String = hash(DATASET, &place)[..8].iter().map(|byte| format!("{byte:02x}")).collect();
     let dir = home.dir().join("index").join(name);
-    let (place, about) = (table.place().to_string(), table.about()?);
+    let place = table.place().to_string();
     let key = DatasetKey::from_bytes(hash(KEY, &bytes));
     let linked = Linked::open(&dir, table, shape.clone(), (definition, key), &env.store_options())?;
+    // As many as there were, about: counting them would be reading them.
+    let about = Some(linked.rows()).filter(|rows| *rows > 0);
     let mut progress = Progress::new(env, "reading rows");
     let read = linked.refresh(&mut |so_far| match so_far.written {
         0 => progress.at(so_far.read, about),
