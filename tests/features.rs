@@ -36,6 +36,8 @@ fn each_feature_brings_what_it_names_and_no_more() {
     assert_eq!(has(&fjall, &["redb", "fjall", "tokio", "clap"]), ["fjall"]);
     let sqlite = packages(&["--no-default-features", "--features", "linked-sqlite"]);
     assert_eq!(has(&sqlite, &["rusqlite", "redb", "fjall", "tokio", "clap"]), ["rusqlite"]);
+    let postgres = packages(&["--no-default-features", "--features", "linked-postgres"]);
+    assert_eq!(has(&postgres, &["postgres", "rusqlite", "redb", "fjall", "clap"]), ["postgres"]);
     let node = packages(&["--no-default-features", "--features", "node"]);
     assert_eq!(has(&node, &["tokio", "quinn", "clap", "indicatif", "fjall", "redb"]), ["tokio", "quinn"]);
 }

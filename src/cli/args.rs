@@ -414,9 +414,9 @@ pub(crate) struct Serve {
 /// Two sides: each a directory or a quic:// address; or two tables.
 #[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Sides {
-    /// A directory, quic://PEER@host[:port]/DATASET or sqlite:FILE/TABLE
+    /// A directory, quic://PEER@host[:port]/DATASET, sqlite:FILE/TABLE or postgres://USER@HOST/DB/TABLE
     pub(crate) a: String,
-    /// A directory, quic://PEER@host[:port]/DATASET or sqlite:FILE/TABLE
+    /// A directory, quic://PEER@host[:port]/DATASET, sqlite:FILE/TABLE or postgres://USER@HOST/DB/TABLE
     pub(crate) b: String,
     /// Only these collections of the dataset
     #[arg(long = "collection", env = "REKNIT_COLLECTION", value_name = "NAME", value_delimiter = ',')]

@@ -6,6 +6,8 @@
 //! concern ([`Table`]), what is compared of a table that of its [`Shape`].
 
 mod index;
+#[cfg(feature = "linked-postgres")]
+mod postgres;
 mod shape;
 #[cfg(feature = "linked-sqlite")]
 mod sqlite;
@@ -16,6 +18,8 @@ use reknit_core::row::{Kind, Value};
 
 use super::StoreError;
 
+#[cfg(feature = "linked-postgres")]
+pub use self::postgres::{Postgres, redacted};
 pub use index::Linked;
 pub use shape::{Shape, ShapeError};
 #[cfg(feature = "linked-sqlite")]

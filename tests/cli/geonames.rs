@@ -2,12 +2,14 @@
 //!
 //! The numbers are those of the data's own README, counted there by other means.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use serde_json::json;
 
 use crate::harness::{Place, Ran};
+use crate::server::Server;
 
 /// Records in a and in b; only in a, only in b, other content.
 type Known = [u64; 5];
@@ -117,44 +119,82 @@ fn tmp(place: &Place) -> String {
     dir.display().to_string()
 }
 
-/// The same pair as tables of SQLite, of which one is declared with types and the other without.
-#[test]
-fn the_small_pair_differs_the_same_in_tables() {
-    let place = Place::new();
-    let typed = ["geonameid INTEGER PRIMARY KEY", "latitude DECIMAL", "longitude DECIMAL", "population INTEGER"];
-    for (file, release, types) in [("a.db", "1.6.0", typed.as_slice()), ("b.db", "2.0.0", &[])] {
-        let packed = std::fs::read(data(&format!("cities15000-{release}.csv.zst"))).expect("the data");
-        let plain = String::from_utf8(zstd::decode_all(packed.as_slice()).expect("zstd")).expect("text");
-        let mut lines = plain.lines();
-        let names: Vec<&str> = lines.next().expect("a head").split(',').collect();
-        let declared = |name: &&str| {
-            let known = types.iter().find(|typed| typed.split(' ').next() == Some(name));
-            known.map_or_else(|| format!("{name} TEXT"), ToString::to_string)
-        };
-        let columns: Vec<String> = names.iter().map(declared).collect();
-        let key = if types.is_empty() { ", PRIMARY KEY (geonameid)" } else { "" };
-        let mut connection = rusqlite::Connection::open(place.path(file)).expect("a database");
-        connection.execute_batch(&format!("CREATE TABLE cities ({}{key})", columns.join(", "))).expect("a table");
-        let transaction = connection.transaction().expect("a transaction");
-        {
-            let marks = vec!["?"; names.len()].join(", ");
-            let mut insert = transaction.prepare(&format!("INSERT INTO cities VALUES ({marks})")).expect("a statement");
-            for fields in lines.map(fields) {
-                let values = fields.iter().map(|field| (!field.is_empty()).then_some(field));
-                insert.execute(rusqlite::params_from_iter(values)).expect("a row");
-            }
+/// Columns that one side declares as what they are, where the other declares all as text.
+const TYPED: [&str; 4] =
+    ["geonameid INTEGER PRIMARY KEY", "latitude DECIMAL", "longitude DECIMAL", "population INTEGER"];
+
+/// A release, as the names of its columns and its rows.
+fn release(name: &str) -> (Vec<String>, Vec<Vec<String>>) {
+    let packed = std::fs::read(data(&format!("cities15000-{name}.csv.zst"))).expect("the data");
+    let plain = String::from_utf8(zstd::decode_all(packed.as_slice()).expect("zstd")).expect("text");
+    let mut lines = plain.lines().map(fields);
+    (lines.next().expect("a head"), lines.collect())
+}
+
+/// How a table of these columns is made.
+fn declared(names: &[String], typed: bool) -> String {
+    let column = |name: &String| {
+        let known = TYPED.iter().filter(|_| typed).find(|column| column.split(' ').next() == Some(name));
+        known.map_or_else(|| format!("{name} TEXT"), ToString::to_string)
+    };
+    let columns: Vec<String> = names.iter().map(column).collect();
+    let key = if typed { "" } else { ", PRIMARY KEY (geonameid)" };
+    format!("CREATE TABLE cities ({}{key})", columns.join(", "))
+}
+
+fn in_sqlite(place: &Place, file: &str, name: &str, typed: bool) -> String {
+    let (names, rows) = release(name);
+    let mut connection = rusqlite::Connection::open(place.path(file)).expect("a database");
+    connection.execute_batch(&declared(&names, typed)).expect("a table");
+    let transaction = connection.transaction().expect("a transaction");
+    {
+        let marks = vec!["?"; names.len()].join(", ");
+        let mut insert = transaction.prepare(&format!("INSERT INTO cities VALUES ({marks})")).expect("a statement");
+        for row in rows {
+            let values = row.iter().map(|field| (!field.is_empty()).then_some(field));
+            insert.execute(rusqlite::params_from_iter(values)).expect("a row");
         }
-        transaction.commit().expect("committed");
     }
+    transaction.commit().expect("committed");
+    format!("sqlite:{file}")
+}
+
+fn in_postgresql(server: &Server, name: &str, typed: bool) -> String {
+    let (names, rows) = release(name);
+    server.sql(&declared(&names, typed));
+    let mut client = server.client();
+    let mut copy = client.copy_in("COPY cities FROM STDIN (FORMAT csv)").expect("a copy");
+    for row in rows {
+        let quoted = |field: &String| if field.is_empty() { String::new() } else { format!("\"{field}\"") };
+        let line: Vec<String> = row.iter().map(quoted).collect();
+        writeln!(copy, "{}", line.join(",")).expect("a row");
+    }
+    copy.finish().expect("copied");
+    server.table("reknit", "cities")
+}
+
+/// Two tables that hold the small pair.
+fn differ_as_published(place: &Place, a: &str, b: &str) {
     let [in_a, in_b, only_a, only_b, other] = SMALL;
-    let diff = place.json("diff sqlite:a.db sqlite:b.db --settle 0ms").exits(1);
-    let summary = diff.summary();
+    let summary = place.json(&format!("diff {a} {b} --settle 0ms")).exits(1).summary();
     let (counts, roots) = (&summary["counts"], &summary["roots"]);
     assert_eq!(
         [&counts["only_a"], &counts["only_b"], &counts["content"]],
         [&json!(only_a), &json!(only_b), &json!(other)]
     );
     assert_eq!([&roots["a"]["count"], &roots["b"]["count"]], [&json!(in_a), &json!(in_b)]);
+}
+
+/// The same pair as tables, of which one is declared with types and the other without.
+#[test]
+fn the_small_pair_differs_the_same_in_tables() {
+    let (server, place) = (Server::start(), Place::new());
+    let a = in_sqlite(&place, "a.db", "1.6.0", true);
+    let b = in_sqlite(&place, "b.db", "2.0.0", false);
+    differ_as_published(&place, &a, &b);
+    differ_as_published(&place, &in_postgresql(&server, "1.6.0", true), &b);
+    server.sql("DROP TABLE cities");
+    differ_as_published(&place, &a, &in_postgresql(&server, "2.0.0", false));
 }
 
 /// The fields of a line of CSV; empty ones are NULL in the tables.

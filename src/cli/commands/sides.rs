@@ -267,7 +267,10 @@ fn scope(definition: &Definition, names: &[String]) -> Result<Vec<CollectionId>,
 
 /// A side as it was typed; a directory in full.
 pub(crate) fn full(env: &Env, typed: &str) -> String {
-    match typed.contains("://") || tables::is_table(typed) {
+    if tables::is_table(typed) {
+        return tables::shown(typed);
+    }
+    match typed.contains("://") {
         true => typed.to_string(),
         false => env.path(Path::new(typed)).canonicalize().unwrap_or_else(|_| typed.into()).display().to_string(),
     }

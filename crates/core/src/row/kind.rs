@@ -81,7 +81,7 @@ impl Kind {
             (Kind::Bytes, Kind::Uuid) => Some(Kind::Uuid),
             // A text has no type of its own.
             (kind, Kind::Text) => Some(kind),
-            (Kind::Text, Kind::Bytes | Kind::Array | Kind::Other) => None,
+            (Kind::Text, Kind::Bytes | Kind::Interval | Kind::Array | Kind::Other) => None,
             (Kind::Text, kind) => Some(kind),
             _ => None,
         }

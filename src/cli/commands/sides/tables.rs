@@ -9,16 +9,26 @@ use crate::cli::format::Layout;
 use crate::cli::progress::Progress;
 use crate::cli::{CliError, Exit};
 use crate::store::StoreError;
-use crate::store::linked::{Linked, Shape, Sqlite, Table};
+use crate::store::linked::{Linked, Postgres, Shape, Sqlite, Table, redacted};
 
 const SQLITE: &str = "sqlite:";
+const POSTGRES: [&str; 2] = ["postgres://", "postgresql://"];
 /// What the identifier of a dataset of tables is derived for, its secret key, and the name of an index.
 const DATASET: &str = "reknit 2026 v1 dataset of tables";
 const KEY: &str = "reknit 2026 v1 key of tables";
 
 /// Whether a side, as it was typed, is a table of a database.
 pub(crate) fn is_table(typed: &str) -> bool {
-    typed.starts_with(SQLITE)
+    typed.starts_with(SQLITE) || is_postgres(typed)
+}
+
+fn is_postgres(typed: &str) -> bool {
+    POSTGRES.iter().any(|scheme| typed.starts_with(scheme))
+}
+
+/// A table as it was typed, without user and password.
+pub(crate) fn shown(typed: &str) -> String {
+    if is_postgres(typed) { redacted(typed) } else { typed.to_string() }
 }
 
 /// Opens both tables, and reads them into their indexes.
@@ -40,6 +50,9 @@ pub(crate) fn layout(shape: &Shape) -> Layout {
 }
 
 fn table(env: &Env, typed: &str) -> Result<Box<dyn Table>, CliError> {
+    if is_postgres(typed) {
+        return Ok(Box::new(Postgres::open(typed)?));
+    }
     let address = typed.strip_prefix(SQLITE).unwrap_or(typed);
     let whole = env.path(Path::new(address));
     if whole.is_file() {
