@@ -272,7 +272,7 @@ fn what_cannot_be_compared_is_refused_and_nothing_changes() {
     place.run("repair a a --apply").exits(4).says(&["session.one-store", "one store"]);
     place.run("repair a ./a --apply").exits(4).says(&["session.one-store"]);
     place.run("check a nowhere").fails("store.none").says(&["nowhere"]);
-    place.run("check a postgres://x/y").fails("usage.scheme").says(&["postgres://"]);
+    place.run("check a mysql://x/y").fails("usage.scheme").says(&["mysql://"]);
     place.run("check a quic://nonsense").fails("usage.address");
     place.run("check a b --collection users").fails("store.no-collection").says(&["users", "default"]);
     place.run("diff a b --collection default --settle 0ms").exits(1);
