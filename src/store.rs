@@ -47,7 +47,7 @@ pub use embedded::{
     Skipped, Stats, Store, Undo, Undone, Watcher, Why,
 };
 pub use engine::{Durability, EngineError, EngineKind};
-pub use error::StoreError;
+pub use error::{Left, StoreError};
 
 /// A page of items without content, and where to go on.
 pub type Listed = (Vec<Item>, Option<(Position, Vec<u8>)>);

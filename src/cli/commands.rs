@@ -18,6 +18,7 @@ pub(crate) mod import;
 pub(crate) mod init;
 pub(crate) mod invite;
 pub(crate) mod join;
+pub(crate) mod journals;
 pub(crate) mod list;
 pub(crate) mod man;
 pub(crate) mod members;

@@ -6,6 +6,7 @@ mod cache;
 mod collecting;
 mod commit;
 mod expiring;
+mod following;
 mod import;
 mod journal;
 mod lives;
@@ -39,8 +40,10 @@ use super::error::shown;
 use commit::{Group, submit};
 use write::{Fate, Write, Writer};
 
+pub(crate) use following::Followed;
 pub use import::{ImportError, ImportProgress, Imported};
 pub use journal::{Earlier, JournalLimits, KeepHistory, Skipped, Undo, Undone};
+pub(crate) use journal::{PutsBack, Writing};
 pub use open::Options;
 pub use quarantine::{Quarantined, Release, Why};
 pub use scan::{Scan, ScanPositions};

@@ -1,9 +1,9 @@
 //! Why a store could not do what it was asked, and whether anything changed.
 //! What an engine met is told by [`EngineError`]; this adds what a store knows of records and datasets.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fmt, io};
 
 use reknit_core::DecodeError;
 use reknit_core::policy::UnknownPolicy;
@@ -62,12 +62,14 @@ pub enum StoreError {
         limit: usize,
     },
     /// A database refused, or its table is not as it must be.
-    #[error("{place}: {message}; nothing was changed there")]
+    #[error("{place}: {message}; {left}")]
     Database {
         /// The table, without secrets.
         place: String,
         /// What the database said, or what is wrong, and what to do.
         message: String,
+        /// What was changed there.
+        left: Left,
     },
     /// An index where a store was to be, or the other way round.
     #[error(
@@ -192,6 +194,27 @@ pub enum StoreError {
     Panicked(String),
 }
 
+/// What a database was changed before it refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Nothing.
+    Unchanged,
+    /// Not the last rows; those before are written, and in the journal.
+    Batches,
+    /// The last rows perhaps: the database did not say.
+    Unsure,
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Left::Unchanged => "nothing was changed there",
+            Left::Batches => "the last rows were not written; those before were, and can be undone (reknit runs list)",
+            Left::Unsure => "whether the last rows were written is for the next check to tell; they can be undone (reknit runs list)",
+        })
+    }
+}
+
 impl StoreError {
     /// A failure of a file beside the engine's own.
     #[must_use]
@@ -205,7 +228,15 @@ impl StoreError {
     }
 
     pub(crate) fn database(place: &str, message: impl Into<String>) -> Self {
-        Self::Database { place: place.into(), message: message.into() }
+        Self::Database { place: place.into(), message: message.into(), left: Left::Unchanged }
+    }
+
+    /// The same of an error that came when some was written already.
+    pub(crate) fn when_written(self, left: Left) -> Self {
+        match self {
+            Self::Database { place, message, .. } => Self::Database { place, message, left },
+            other => other,
+        }
     }
 
     pub(crate) fn damaged(what: impl Into<String>) -> Self {

@@ -2,15 +2,19 @@
 //! they are worth.
 //!
 //! The index is an embedded store that keeps each record *bare*: the digest of its content in place of a value. So the tree,
-//! its sketches and what a session asks of them are those of any store. What a kind of database does is its adapter's
-//! concern ([`Table`]), what is compared of a table that of its [`Shape`].
+//! its sketches and what a session asks of them are those of any store. The index's journal keeps what a repair overwrites in
+//! full. What a kind of database does is its adapter's concern ([`Table`]), what is compared of a table that of its [`Shape`].
 
+mod changing;
 mod index;
+mod looking;
 #[cfg(feature = "linked-postgres")]
 mod postgres;
 mod shape;
 #[cfg(feature = "linked-sqlite")]
 mod sqlite;
+#[cfg(all(test, feature = "embedded-redb"))]
+mod tests;
 
 use std::fmt;
 
@@ -63,7 +67,7 @@ impl Columns {
     }
 }
 
-/// Rows of a table, each as values in the order that was asked for; ends after an error.
+/// Rows of a table, each as values in the order of the shape's columns; ends after an error.
 pub type Rows<'a> = Box<dyn Iterator<Item = Result<Vec<Value>, StoreError>> + 'a>;
 
 /// One table of a database. Calls block.
@@ -78,5 +82,124 @@ pub trait Table: Send + Sync {
     ///
     /// # Errors
     /// [`StoreError::Database`], also while rows are read.
-    fn scan(&self, columns: &[(String, Kind)]) -> Result<Rows<'_>, StoreError>;
+    fn scan(&self, shape: &Shape) -> Result<Rows<'_>, StoreError>;
+
+    /// Whether a key is stored in one way only, so that [`Transaction::find`] finds each that is there.
+    fn stores_keys_one_way(&self, shape: &Shape) -> bool;
+
+    /// Begins a transaction; what it wrote is gone if it is dropped before its end.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    fn begin(&self, access: Access) -> Result<Box<dyn Transaction + '_>, StoreError>;
+
+    /// What is to be known before the table is written.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    fn cautions(&self) -> Result<Cautions, StoreError>;
+}
+
+/// What a transaction may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It reads.
+    Read,
+    /// It writes too: what it finds stays as it is until its end.
+    Write,
+}
+
+/// What is to be known before a table is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cautions {
+    /// Why it is another's to write: it is kept by replication.
+    pub kept: Option<String>,
+    /// The triggers that run when it is written.
+    pub triggers: Vec<String>,
+    /// Tables that lose or change rows when rows of this one are deleted.
+    pub cascades: Vec<String>,
+}
+
+/// A row that was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// Where the database keeps it, in terms of the adapter; valid until the end of the transaction.
+    pub place: Vec<Value>,
+    /// Its values, in the order of the shape's columns.
+    pub values: Vec<Value>,
+}
+
+/// One change of one row.
+#[derive(Clone, Copy, Debug)]
+pub enum Change<'a> {
+    /// A row that was not found: all its values, in the order of the shape's columns.
+    Insert(&'a [Value]),
+    /// A row that was found, and the places and values of the columns that are to change.
+    Update(&'a [Value], &'a [(usize, &'a Value)]),
+    /// A row that was found goes.
+    Delete(&'a [Value]),
+}
+
+/// What became of a change.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Written {
+    /// It was made; the row as the database has it now.
+    Row(Vec<Value>),
+    /// It was made, and the row is gone.
+    Gone,
+    /// The row is not as it was found, or one has come meanwhile: nothing was changed.
+    Moved,
+    /// The database refuses it, with its reason. The transaction has to go back to its mark.
+    Refused(String),
+}
+
+/// A transaction of a database.
+pub trait Transaction {
+    /// Rows of these keys, and maybe others that look like them, as far as the usual way to store a key finds them.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    fn find(&mut self, shape: &Shape, keys: &[Vec<Value>]) -> Result<Vec<Found>, StoreError>;
+
+    /// Those of all rows that are wanted; reads the whole table.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    fn find_by_reading(
+        &mut self,
+        shape: &Shape,
+        wanted: &mut dyn FnMut(&[Value]) -> bool,
+    ) -> Result<Vec<Found>, StoreError>;
+
+    /// Makes one change.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`], also for a row that others keep locked; the transaction is then over.
+    fn write(&mut self, shape: &Shape, change: Change<'_>) -> Result<Written, StoreError>;
+
+    /// Checks what the database would check only at the end; its reason if something does not hold.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    fn check(&mut self) -> Result<Option<String>, StoreError> {
+        Ok(None)
+    }
+
+    /// Sets a mark to go back to.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    fn mark(&mut self) -> Result<(), StoreError>;
+
+    /// Takes away the last mark; with what was written since, if it goes `back`.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    fn unmark(&mut self, back: bool) -> Result<(), StoreError>;
+
+    /// Ends it, durably. What was written is not there if this fails, unless the server was lost in the middle.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    fn commit(self: Box<Self>) -> Result<(), StoreError>;
 }

@@ -11,17 +11,26 @@ use super::Sides;
 
 #[derive(Debug, Args, Serialize, Deserialize)]
 #[command(
-    after_help = "Examples:\n  reknit repair a b                      what it would do\n  reknit repair a b --apply\n  reknit repair a b --to b --apply       only b is written\n  reknit repair a b --to b --mirror --apply   b becomes exactly a\n  reknit repair a b --prefer a --apply   where both were written apart, a wins, this once\n  reknit repair a b --plan night.plan    writes down what it would do, for: reknit apply night.plan a b"
+    after_help = "Examples:\n  reknit repair a b                      what it would do\n  reknit repair a b --apply\n  reknit repair a b --to b --apply       only b is written\n  reknit repair a b --to b --mirror --apply   b becomes exactly a\n  reknit repair sqlite:a.db/t sqlite:b.db/t --to b --delete --apply   of tables\n  reknit repair a b --prefer a --apply   where both were written apart, a wins, this once\n  reknit repair a b --plan night.plan    writes down what it would do, for: reknit apply night.plan a b"
 )]
 pub(crate) struct Repair {
     #[command(flatten)]
     pub(crate) sides: Sides,
-    /// Which side is written
-    #[arg(long, env = "REKNIT_TO", value_enum, default_value_t = To::Both)]
-    pub(crate) to: To,
+    /// Which side is written; both by default, but tables have no versions that tell which side is right
+    #[arg(long, env = "REKNIT_TO", value_enum)]
+    pub(crate) to: Option<To>,
     /// Make that side exactly the other: overwrites and deletes, as new versions
     #[arg(long, env = "REKNIT_MIRROR")]
     pub(crate) mirror: bool,
+    /// Of tables: delete what only the written side has
+    #[arg(long, env = "REKNIT_DELETE")]
+    pub(crate) delete: bool,
+    /// Of tables: what only this side has is no difference that is left
+    #[arg(long, env = "REKNIT_IGNORE_EXTRA", value_enum, value_name = "SIDE")]
+    pub(crate) ignore_extra: Option<Preferred>,
+    /// Write a table that replication keeps
+    #[arg(long, env = "REKNIT_WRITE_REPLICA")]
+    pub(crate) write_replica: bool,
     /// Where both sides were written apart, this one's value wins, as a new version, whatever the policy
     #[arg(long, env = "REKNIT_PREFER", value_enum, value_name = "SIDE")]
     pub(crate) prefer: Option<Preferred>,
@@ -58,6 +67,13 @@ pub(crate) enum Preferred {
     A,
     /// The second.
     B,
+}
+
+impl Repair {
+    /// Which side is written.
+    pub(crate) fn to(&self) -> To {
+        self.to.unwrap_or(To::Both)
+    }
 }
 
 impl Preferred {

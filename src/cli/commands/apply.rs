@@ -177,7 +177,7 @@ fn carry_out(
             };
             Arc::new(Picked { name: name.clone(), keys: keys.iter().map(key).collect() })
         };
-        let asked = sides::Asked { mirror, brakes: Some(brakes), picked: Some(Box::new(picked)), prefer: None };
+        let asked = sides::Asked { mirror, brakes: Some(brakes), picked: Some(Box::new(picked)), ..Default::default() };
         let ran = sides::run(
             env,
             &args.sides,

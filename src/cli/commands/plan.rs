@@ -144,7 +144,7 @@ fn header(args: &Repair, env: &Env, definition: &Definition, made_by: &str) -> R
         collections: collections.map(|collection| (collection.name.clone(), collection.policy.clone())).collect(),
         a: sides::full(env, &args.sides.a),
         b: sides::full(env, &args.sides.b),
-        to: args.to,
+        to: args.to(),
         mirror: args.mirror,
         values: args.values,
     })
@@ -231,11 +231,11 @@ impl Made<'_> {
     }
 
     fn resolution(&self, collection: CollectionId, swapped: bool) -> Resolution {
-        let direction = sides::direction(self.args.to, swapped);
+        let direction = sides::direction(self.args.to(), swapped);
         Resolution {
             mine: direction.writes(Seen::Mine),
             theirs: direction.writes(Seen::Theirs),
-            mirror: self.args.mirror.then(|| sides::seen(self.args.to, swapped)),
+            mirror: self.args.mirror.then(|| sides::seen(self.args.to(), swapped)),
             prefer: None,
             profile: self.definition.profile,
             keeps: self.definition.keeps(collection),

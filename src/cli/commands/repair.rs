@@ -1,5 +1,8 @@
 //! `reknit repair A B`: makes two stores equal; without `--apply` it prints what that would do.
 
+mod tables;
+
+use reknit_core::Profile;
 use reknit_core::difference::{Difference, Kind, Side as Seen};
 use reknit_core::session::{Intent, Verdict};
 use serde_json::json;
@@ -19,30 +22,50 @@ const CONFLICTS_MAX: usize = 10_000;
 const SAMPLES: u64 = 3;
 
 pub(crate) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
-    if args.mirror && args.to == To::Both {
+    let tables = sides::are_tables(&args.sides);
+    if tables {
+        tables::admit(args)?;
+    } else if args.delete || args.ignore_extra.is_some() || args.write_replica {
+        let message = "--delete, --ignore-extra and --write-replica are for tables of databases; \
+                       in a store a deletion is a record too, and --mirror makes one side exactly the other";
+        return Err(CliError::refused("repair.tables", message));
+    }
+    if args.mirror && args.to() == To::Both {
         let message = "--mirror makes one side exactly the other: name it with --to a or --to b";
         return Err(CliError::refused("repair.mirror-direction", message));
     }
     let alone = if args.mirror { Some("--mirror") } else { args.plan.as_ref().map(|_| "--plan") };
-    let alone = alone.or_else(|| (args.to != To::Both).then_some("--to"));
+    let alone = alone.or_else(|| (args.to() != To::Both).then_some("--to"));
     if let (Some(_), Some(other)) = (args.prefer, alone) {
         let message = format!("--prefer writes new versions to both sides, and cannot be had with {other}");
         return Err(CliError::refused("repair.prefer", message));
     }
-    sides::refuse_tables(&args.sides)?;
     if args.plan.is_some() {
+        sides::refuse_tables(&args.sides)?;
         return plan::run(args, env);
     }
     if args.apply { apply(args, env) } else { preview(args, env) }
 }
 
+/// Whether one side is made exactly the other.
+fn exactly(args: &Repair) -> bool {
+    args.mirror || args.delete
+}
+
+/// Whether the sides hold bare content, without versions.
+fn is_bare(args: &Repair, ran: &sides::Ran) -> bool {
+    let bare = |store: &Store| store.definition().profile == Profile::Content;
+    sides::are_tables(&args.sides) || ran.stores.0.as_ref().is_some_and(bare)
+}
+
 fn apply(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
-    let mirror = args.mirror.then_some(args.to);
+    let mirror = exactly(args).then_some(args.to());
     // A mirror's new versions must reach the other side too, whose content they leave as it is.
-    let to = if args.mirror { To::Both } else { args.to };
+    let to = if exactly(args) { To::Both } else { args.to() };
     let intent = |swapped| Intent::Repair(sides::direction(to, swapped));
     let prefer = args.prefer.map(Preferred::side);
-    let asked = sides::Asked { mirror, prefer, brakes: Some(sides::brakes::typed(&args.brakes)?), picked: None };
+    let brakes = Some(sides::brakes::typed(&args.brakes)?);
+    let asked = sides::Asked { mirror, prefer, brakes, tables: tables::writing(args), picked: None };
     let ran = sides::run(env, &args.sides, intent, asked, &mut |_, _| {})?;
     if let Some(braked) = &ran.report.outcome.braked {
         return sides::brakes::stopped(env, (&args.sides, &ran), braked, 0);
@@ -73,9 +96,12 @@ fn apply(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
         let name = ran.collections.get(usize::from(collection.0)).map_or("", String::as_str);
         text.push_str(&format!("\nnot stored: {} in {name}: {reason}", ran.layout.show_key(key)));
     }
+    for line in &ran.notes {
+        text.push_str(&format!("\n{line}"));
+    }
     let mut summary = ran.summary();
     let (opener, responder) = &ran.stores;
-    let mut exit = ran.exit();
+    let mut exit = tables::with_kept(args, &ran, outcome.counts.left, ran.exit(), &mut text);
     if let Some(store) = opener.as_ref().or(responder.as_ref()) {
         let open = Open::of(store, &ran)?;
         text.push_str(&open.text);
@@ -140,20 +166,22 @@ fn preview(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
         Kind::Concurrent(_) => apart_b += 1,
         _ => {}
     };
-    let ran = sides::run(env, &args.sides, |_| Intent::Diff, sides::Asked::default(), &mut found)?;
+    let asked = sides::Asked { tables: tables::writing(args), ..sides::Asked::default() };
+    let ran = sides::run(env, &args.sides, |_| Intent::Diff, asked, &mut found)?;
     let (only_a, only_b, a_newer, b_newer) = ran.counted();
     let (mut to_a, mut to_b) = (only_b + b_newer, only_a + a_newer);
     let counts = &ran.report.outcome.counts;
-    let undirected = counts.versions + counts.content;
+    // Bare content has no order: it is written to the one side that is, and left where both are.
+    let undirected = counts.versions + if is_bare(args, &ran) { 0 } else { counts.content };
     let all = counts.differences();
-    match (args.to, args.mirror) {
+    match (args.to(), exactly(args)) {
         (To::A, true) => (to_a, to_b) = (all, 0),
         (To::B, true) => (to_a, to_b) = (0, all),
-        (To::A, false) => to_b = 0,
-        (To::B, false) => to_a = 0,
+        (To::A, false) => (to_a, to_b) = (to_a + counts.content, 0),
+        (To::B, false) => (to_a, to_b) = (0, to_b + counts.content),
         (To::Both, _) => {}
     }
-    let mut left = all - (to_a + to_b).min(all) - if args.to == To::Both { undirected } else { 0 };
+    let mut left = all - (to_a + to_b).min(all) - if args.to() == To::Both { undirected } else { 0 };
     if let Some(preferred) = args.prefer {
         // The newest too is superseded by a new version; bare content is written where it is not preferred.
         (to_a, to_b, left) = (to_a + apart_a, to_b + apart_b, 0);
@@ -163,14 +191,18 @@ fn preview(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     if ran.report.outcome.verdict != Verdict::InSync {
         let (a, b) = (show_count(to_a), show_count(to_b));
         text.push_str(&format!("\nwould write {a} records to a and {b} to b"));
-        if left > 0 {
+        if left > tables::kept(args, &ran) {
             text.push_str(&format!("; {} differences would be left", show_count(left)));
         }
         text.push_str("; wrote 0 records, add --apply to write");
         text.push_str(&preferred(args, &ran, "would win"));
     }
+    for line in &ran.notes {
+        text.push_str(&format!("\n{line}"));
+    }
+    let exit = tables::with_kept(args, &ran, counts.differences(), ran.exit(), &mut text);
     let mut summary = ran.summary();
     summary.insert("applied".into(), json!(false));
     summary.insert("would_write".into(), json!({ "a": to_a, "b": to_b, "left": left }));
-    Printer::new(env).end(ran.exit(), &text, summary)
+    Printer::new(env).end(exit, &text, summary)
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use reknit_core::journal::{Run, RunId, RunKind};
 use serde_json::{Value, json};
 
+use super::journals;
 use crate::cli::args::{Runs, RunsCommand};
 use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
@@ -27,26 +28,29 @@ pub(crate) fn run(args: &Runs, env: &mut Env) -> Result<Exit, CliError> {
 }
 
 fn list(store: &Path, env: &mut Env) -> Result<Exit, CliError> {
-    let store = env.store(store)?;
-    let runs = store.runs();
+    let all = journals::open(env, store)?;
     let mut printer = Printer::new(env);
-    for (id, run) in runs.iter().rev() {
-        printer.item(|| line(*id, run), || object(*id, run))?;
+    let mut listed = 0;
+    for kept in &all {
+        for (id, run) in kept.store.runs().iter().rev() {
+            printer.item(|| line(*id, run), || object(*id, run))?;
+            listed += 1;
+        }
     }
-    let mut text = format!("{} runs, {} of journal", show_count(runs.len() as u64), show_bytes(store.journal_bytes()));
-    if let Some(run) = store.paused() {
+    let bytes = all.iter().map(|kept| kept.store.journal_bytes()).sum();
+    let paused = all.iter().find_map(|kept| kept.store.paused());
+    let mut text = format!("{} runs, {} of journal", show_count(listed), show_bytes(bytes));
+    if let Some(run) = paused {
         text.push_str(&format!("; repairs are paused by run {run}, let them go on with: reknit resume STORE"));
     }
     let summary = json!({
-        "listed": runs.len(), "journal_bytes": store.journal_bytes(),
-        "paused_by": store.paused().map(|run| run.to_string()),
+        "listed": listed, "journal_bytes": bytes, "paused_by": paused.map(|run| run.to_string()),
     });
     printer.end(Exit::Done, &text, fields(summary))
 }
 
 fn show(store: &Path, id: RunId, limit: Option<u64>, env: &mut Env) -> Result<Exit, CliError> {
-    let store = env.store(store)?;
-    let layout = env.layout(&store)?;
+    let journals::Kept { store, layout, .. } = journals::of_run(env, store, id)?;
     let run = store.run(id)?;
     let mut printer = Printer::new(env);
     let mut printed = 0;
@@ -58,6 +62,8 @@ fn show(store: &Path, id: RunId, limit: Option<u64>, env: &mut Env) -> Result<Ex
         printed += 1;
         let (sign, op) = match &entry.before {
             None => ("+", "inserted"),
+            // Of bare content nothing is left; elsewhere a tombstone is.
+            Some(_) if entry.after.is_none() => ("-", "deleted"),
             Some(before) if before.state.is_live() => ("*", "overwrote"),
             Some(_) => ("+", "revived"),
         };
@@ -85,14 +91,14 @@ fn show(store: &Path, id: RunId, limit: Option<u64>, env: &mut Env) -> Result<Ex
 
 fn undo(store: &Path, id: RunId, everywhere: bool, env: &mut Env) -> Result<Exit, CliError> {
     let typed = store.display().to_string();
-    let store = env.store(store)?;
-    let layout = env.layout(&store)?;
+    let kept_by = journals::of_run(env, store, id)?;
+    let (store, layout) = (&kept_by.store, &kept_by.layout);
     let all = store.run(id)?.entries;
     let how = if everywhere { Undo::Everywhere } else { Undo::Here };
     let mut kept = Vec::new();
     let done = {
         let mut progress = Progress::new(env, "undoing changes");
-        store.undo(id, how, &mut |skipped| kept.push(skipped), &mut |seen| progress.at(seen, Some(all)))?
+        kept_by.undo(id, how, &mut |skipped| kept.push(skipped), &mut |seen| progress.at(seen, Some(all)))?
     };
     let mut printer = Printer::new(env);
     for (collection, key) in &kept {
@@ -101,7 +107,7 @@ fn undo(store: &Path, id: RunId, everywhere: bool, env: &mut Env) -> Result<Exit
             || format!("! {}\twritten since, stays as it is", layout.show_key(key)),
             || {
                 let mut object = fields(json!({ "t": "skipped", "collection": collection }));
-                object.extend(key_fields(&layout, key));
+                object.extend(key_fields(layout, key));
                 Value::Object(object)
             },
         )?;
@@ -125,7 +131,9 @@ fn limit(
     keep_history: Option<&str>,
     env: &mut Env,
 ) -> Result<Exit, CliError> {
-    let store = env.store(store)?;
+    // A table's indexes have a journal each, all of one size.
+    let mut all = journals::open(env, store)?;
+    let Some(journals::Kept { store, .. }) = all.pop() else { return Ok(Exit::Done) };
     let was = store.journal_limits();
     let age = age.map(parse_duration).transpose()?;
     let limits = JournalLimits {
@@ -134,6 +142,9 @@ fn limit(
     };
     let keep_history = keep_history.map(|text| keeping(text, limits)).transpose()?;
     let mut dropped = if limits == was { store.drop_old_runs()? } else { store.set_journal_limits(limits)? };
+    for journals::Kept { store, .. } in &all {
+        dropped += store.set_journal_limits(limits)?;
+    }
     if let Some(keeping) = keep_history {
         dropped += store.keep_history(keeping)?;
     }

@@ -3,7 +3,7 @@
 pub(crate) mod brakes;
 mod meter;
 mod shown;
-mod tables;
+pub(crate) mod tables;
 
 use std::io::Write;
 use std::path::Path;
@@ -72,6 +72,8 @@ pub(crate) struct Ran {
     pub(crate) interrupted: Option<Exit>,
     /// The sides that are stores here, in the order opener, responder.
     pub(crate) stores: (Option<Store>, Option<Store>),
+    /// What is to be known of tables that are written.
+    pub(crate) notes: Vec<String>,
 }
 
 /// What a session is asked for beside its intent.
@@ -83,6 +85,8 @@ pub(crate) struct Asked {
     pub(crate) prefer: Option<To>,
     /// What each written side may lose.
     pub(crate) brakes: Option<Brakes>,
+    /// How tables are to be written, if the sides are tables.
+    pub(crate) tables: Option<tables::Writing>,
     /// The keys that it is about, told for an opener that is `b` or is not.
     pub(crate) picked: Option<Box<dyn Fn(bool) -> Arc<Picked>>>,
 }
@@ -95,7 +99,7 @@ pub(crate) fn run(
     asked: Asked,
     found: &mut (dyn FnMut(&Difference, bool) + Send),
 ) -> Result<Ran, CliError> {
-    if matches!(intent(false), Intent::Repair(_)) {
+    if matches!(intent(false), Intent::Repair(_)) && asked.tables.is_none() {
         refuse_tables(sides)?;
     }
     let (pair, swapped) = pair(env, sides)?;
@@ -119,6 +123,10 @@ pub(crate) fn run(
     if budget.bytes.is_some_and(|bytes| bytes < SMALL_BUDGET_BYTES) {
         options.requests = 1;
     }
+    let notes = match (&pair, &asked.tables) {
+        (Pair::Tables(pair), Some(writing)) => tables::cautions(pair, writing)?,
+        _ => Vec::new(),
+    };
     let home = env.home()?;
     let mut meter = Meter::new(env);
     let mut progress = |progress: Progress| match progress {
@@ -198,7 +206,7 @@ pub(crate) fn run(
         true => collections.iter().filter(|name| *name != MEMBERS).cloned().collect(),
         false => sides.collections.clone(),
     };
-    Ok(Ran { report, swapped, layout, collections, scope, interrupted, stores })
+    Ok(Ran { report, swapped, layout, collections, scope, interrupted, stores, notes })
 }
 
 /// Runs in the two sides, as machines read it.
@@ -246,11 +254,17 @@ fn pair(env: &mut Env, sides: &Sides) -> Result<(Pair, bool), CliError> {
     Ok((Pair::Own(opener, other), swapped))
 }
 
-/// A side that cannot be written: a table.
+/// Whether both sides are tables.
+pub(crate) fn are_tables(sides: &Sides) -> bool {
+    [&sides.a, &sides.b].iter().all(|side| tables::is_table(side))
+}
+
+/// Refuses sides of which one is a table, where plans are made and carried out.
 pub(crate) fn refuse_tables(sides: &Sides) -> Result<(), CliError> {
     if [&sides.a, &sides.b].iter().any(|side| tables::is_table(side)) {
-        let message = "databases are compared, not written, by this release; `reknit diff` lists what differs";
-        return Err(CliError::refused("database.read-only", message));
+        let message =
+            "plans of tables are not made by this release; `reknit repair` without --apply tells what it would write";
+        return Err(CliError::refused("database.plan", message));
     }
     Ok(())
 }
@@ -312,7 +326,8 @@ fn target(env: &Env, typed: &str) -> Result<Target, CliError> {
         return Ok(Target::There(typed.parse()?));
     }
     if let Some((scheme, _)) = typed.split_once("://") {
-        let message = format!("{scheme}:// is no side of this release; a directory, quic://, postgres:// or sqlite: is");
+        let message =
+            format!("{scheme}:// is no side of this release; a directory, quic://, postgres:// or sqlite: is");
         return Err(CliError::new("usage.scheme", message));
     }
     Ok(Target::Here(env.store(Path::new(typed))?))

@@ -21,6 +21,7 @@ use kept::{KEPT, Keeping, counted, is_kept};
 
 pub use kept::KeepHistory;
 pub(super) use side::InRun;
+pub(crate) use undo::PutsBack;
 pub use undo::{Skipped, Undo, Undone};
 
 /// Bytes of packed entries in one row, about; a state that is larger lies in a row of its own.
@@ -61,7 +62,7 @@ struct Known {
 }
 
 /// A run that writes: it has a number once it has changed something.
-pub(super) struct Writing {
+pub(crate) struct Writing {
     header: RunHeader,
     id: OnceLock<RunId>,
     /// The horizon at which both sides were when its session began, once it has.
@@ -82,6 +83,11 @@ impl Writing {
     /// One that has its number already.
     fn resumed(header: RunHeader, id: RunId) -> Arc<Self> {
         Arc::new(Self { header, id: OnceLock::from(id), level: OnceLock::new() })
+    }
+
+    /// Whether it has changed something.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.id.get().is_some()
     }
 
     /// Its session begins, at a horizon.
@@ -471,7 +477,7 @@ impl Store {
     }
 
     /// Notes how a run ended, if it changed anything.
-    fn end_writing(&self, writing: &Writing, verdict: &str) -> Result<Option<RunId>, StoreError> {
+    pub(super) fn end_writing(&self, writing: &Writing, verdict: &str) -> Result<Option<RunId>, StoreError> {
         let Some(id) = writing.id.get().copied() else { return Ok(None) };
         let ended = (self.inner.clock)();
         self.change_journal(|known, batch| {

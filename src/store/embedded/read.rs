@@ -279,11 +279,7 @@ impl Side for Store {
     }
 
     fn in_run(&self, header: RunHeader) -> Result<Option<Arc<dyn Side>>, StoreError> {
-        // Whoever answers may be asked for a comparison alone, which is always let.
-        if header.opener {
-            self.inner.journal.admits()?;
-        }
-        Ok(Some(Arc::new(InRun { store: self.clone(), writing: Writing::new(header) })))
+        Ok(Some(Arc::new(InRun { writing: self.begin_run(header)?, store: self.clone() })))
     }
 
     fn sync(&self) -> Result<(), StoreError> {

@@ -384,6 +384,8 @@ impl Plan {
     ) -> Fate {
         let slot = slot.and_then(|slot| self.slots.get_mut(slot));
         let ordinary = write.is_ordinary();
+        // What a row of a database was, where that is not what is kept of it here.
+        let mut whole = None;
         let (slot, next, origin, run) = match (write, slot) {
             (Write::Local { collection, content, expires, .. }, Some(slot)) => {
                 let live = |state: &State| store.is_live(collection, state);
@@ -454,6 +456,21 @@ impl Plan {
                 self.restores = true;
                 (slot, state, Origin::Session, Some(run))
             }
+            (Write::Follow { content, run, .. }, Some(slot)) => {
+                let held = slot.now.as_ref().and_then(State::value);
+                if run.is_none() && held == content.as_deref() {
+                    return Fate::Kept;
+                }
+                let state = content.map(|content| {
+                    let version = own_version(store, clock, now, slot.now.as_ref(), &[]);
+                    State::single(Sibling { version, content: Content::Live(content), expires: None })
+                });
+                let run = run.map(|(run, before)| {
+                    whole = before;
+                    run
+                });
+                (slot, state, Origin::Session, run)
+            }
             (Write::Layout { collection, bytes }, _) => {
                 match bytes {
                     Some(bytes) => batch.put(&rows::layout(collection), &bytes),
@@ -481,6 +498,13 @@ impl Plan {
         let before_commit = std::mem::take(&mut slot.before_commit);
         slot.changed = true;
         self.loss = Loss::of_states(before.as_ref(), slot.now.as_ref());
+        let before = match (before, whole) {
+            (Some(before), Some(whole)) => {
+                let sibling = Sibling { content: Content::Live(whole), ..before.winner().clone() };
+                Some(State::single(sibling))
+            }
+            (before, _) => before,
+        };
         // Of ordinary writes only what they replace is kept.
         let keeping = self.keeping.as_ref().filter(|_| ordinary && before.is_some());
         if let Some(run) = run.as_ref().or(keeping) {

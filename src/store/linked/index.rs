@@ -1,25 +1,43 @@
-//! The index of a table, and the table with it as a side of a session.
+//! The index of a table, and the table with it as a side of a session. How rows are looked up and written is said in
+//! [`super::looking`] and [`super::changing`].
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use reknit_core::journal::{RunHeader, RunId};
 use reknit_core::query::{Applied, Ask, Cut, Incoming, Item, Overwrite, Page, Selection, View};
-use reknit_core::row::RowError;
+use reknit_core::row::{RowError, Value};
 use reknit_core::sketch::Sketch;
-use reknit_core::{CollectionId, DatasetKey, Definition, Keys, Millis, Position, Range, Summary};
+use reknit_core::{
+    Actor, CollectionId, Content, DatasetKey, Definition, Keys, Millis, Position, Range, Record, Sibling, Stamp, State,
+    Summary, Version,
+};
 
-use super::{Shape, Table};
+use super::looking::Suspects;
+use super::{Cautions, Shape, Table};
+use crate::store::embedded::Writing;
 use crate::store::{
     Durability, ImportError, ImportProgress, Imported, Listed, Options, Side, SideInfo, Store, StoreError,
 };
 
-/// A table of a database with its index.
+/// The one collection of a table.
+pub(super) const FIRST: CollectionId = CollectionId(0);
+/// So many bytes of rows are taken to belong to a byte of their digests and keys, when a part of them is read.
+const ROW_BYTES_PER_BYTE: usize = 8;
+
+/// A table of a database with its index. Cloning gives another handle.
+#[derive(Clone)]
 pub struct Linked {
-    table: Box<dyn Table>,
-    shape: Shape,
-    index: Store,
+    pub(super) table: Arc<dyn Table>,
+    pub(super) shape: Arc<Shape>,
+    pub(super) index: Store,
     /// Those of whole records.
     keys: Arc<Keys>,
+    /// The run under which it is written, if it is.
+    pub(super) run: Option<Arc<Writing>>,
+    pub(super) suspects: Suspects,
+    /// Held from a look at rows until the index has followed.
+    busy: Arc<Mutex<()>>,
 }
 
 impl Linked {
@@ -41,7 +59,39 @@ impl Linked {
             Err(StoreError::NotAStore { .. }) => Store::create(dir, definition, key, &options),
             opened => opened,
         }?;
-        Ok(Linked { table, shape, index, keys })
+        let layout = Some(shape.to_bytes());
+        if index.first().layout()? != layout {
+            index.first().set_layout(layout)?;
+        }
+        Ok(Linked::over(index, table, shape, keys))
+    }
+
+    /// The table with the index that it has in `dir`, whatever shape that was made for; the key is that of a shape.
+    ///
+    /// # Errors
+    /// What the index met.
+    pub fn reopen(
+        dir: &Path,
+        table: Box<dyn Table>,
+        key: impl FnOnce(&Shape) -> DatasetKey,
+        options: &Options,
+    ) -> Result<Linked, StoreError> {
+        let index = Store::open(dir, &Options { bare: true, ..options.clone() })?;
+        let shape = Shape::from_bytes(&index.first().layout()?.unwrap_or_default());
+        let shape = shape.map_err(|error| StoreError::damaged(format!("the shape of an index: {error}")))?;
+        let keys = Arc::new(Keys::new(&key(&shape)));
+        Ok(Linked::over(index, table, shape, keys))
+    }
+
+    fn over(index: Store, table: Box<dyn Table>, shape: Shape, keys: Arc<Keys>) -> Linked {
+        let (table, shape) = (Arc::from(table), Arc::new(shape));
+        Linked { table, shape, index, keys, run: None, suspects: Suspects::default(), busy: Arc::default() }
+    }
+
+    /// Lets two sides of a session know what differs: each looks up in its table what either has found.
+    #[must_use]
+    pub fn paired(self, other: &Linked) -> Linked {
+        Linked { suspects: other.suspects.clone(), ..self }
     }
 
     /// Reads the table, and makes the index tell what it holds: what has changed, came and went since. Reads each row once,
@@ -50,10 +100,11 @@ impl Linked {
     /// # Errors
     /// [`StoreError::Database`], [`StoreError::Duplicate`] for rows whose keys mean the same, or what the index met.
     pub fn refresh(&self, progress: &mut dyn FnMut(ImportProgress)) -> Result<Imported, StoreError> {
-        let rows = self.table.scan(self.shape.columns())?;
+        let _alone = self.alone();
+        let rows = self.table.scan(&self.shape)?;
         let bare = rows.map(|values| {
-            let (key, row) = self.shape.record(values?).map_err(|error| self.unfit(&error))?;
-            Ok((key, self.keys.content(&row).0.to_vec()))
+            let (key, row) = self.record(values?)?;
+            Ok((key, self.digest(&row)))
         });
         self.index.first().import_exactly(bare, progress).map_err(|error| match error {
             ImportError::Source(error) | ImportError::Store(error) => error,
@@ -72,22 +123,57 @@ impl Linked {
         &self.shape
     }
 
-    fn unfit(&self, error: &RowError) -> StoreError {
-        StoreError::database(self.table.place(), format!("a row cannot be compared: {error}"))
+    /// The index: its runs, and what they replaced.
+    #[must_use]
+    pub fn index(&self) -> &Store {
+        &self.index
     }
 
-    fn unwritten(&self) -> StoreError {
-        StoreError::database(self.table.place(), "databases are compared, not written, by this release")
+    /// What is to be known before the table is written.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn cautions(&self) -> Result<Cautions, StoreError> {
+        self.table.cautions()
+    }
+
+    /// Nobody else looks at rows, or writes them, until this is dropped.
+    pub(super) fn alone(&self) -> MutexGuard<'_, ()> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Key and row of the values of a row.
+    pub(super) fn record(&self, values: Vec<Value>) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
+        self.shape.record(values).map_err(|error: RowError| {
+            StoreError::database(self.table.place(), format!("a row cannot be compared: {error}"))
+        })
+    }
+
+    /// What the index keeps of a row.
+    pub(super) fn digest(&self, row: &[u8]) -> Vec<u8> {
+        self.keys.content(row).0.to_vec()
+    }
+
+    /// The entry of a row, by [`reknit_core::Digest::short`].
+    pub(super) fn entry(&self, key: &[u8], row: &[u8]) -> u64 {
+        // Of bare content the version is no part.
+        let version = Version::after(Stamp(0), Actor(0), []);
+        let sibling = Sibling { version, content: Content::Live(row.to_vec()), expires: None };
+        let record = Record { key: key.to_vec(), state: State::single(sibling) };
+        let definition = self.index.definition();
+        let name = &definition.collections[usize::from(FIRST.0)].name;
+        self.keys.entry(definition.profile, name, &record).map_or(0, |digest| digest.short())
     }
 }
 
 impl Side for Linked {
     fn describe(&self) -> SideInfo {
         let info = self.index.describe();
-        SideInfo { keys: Arc::clone(&self.keys), place: self.table.place().into(), writable: false, ..info }
+        SideInfo { keys: Arc::clone(&self.keys), place: self.table.place().into(), ..info }
     }
 
     fn cut(&self) -> Result<Cut, StoreError> {
+        self.look_again()?;
         Side::cut(&self.index)
     }
 
@@ -100,7 +186,9 @@ impl Side for Linked {
     }
 
     fn items(&self, collection: CollectionId, ranges: &[Range]) -> Result<Vec<Item>, StoreError> {
-        self.index.items(collection, ranges)
+        let items = self.index.items(collection, ranges)?;
+        self.suspects.add(&items);
+        Ok(items)
     }
 
     fn sketches(&self, collection: CollectionId, ranges: &[Range], cells: usize) -> Result<Vec<Sketch>, StoreError> {
@@ -123,125 +211,37 @@ impl Side for Linked {
 
     fn read(
         &self,
-        _: CollectionId,
-        _: &Selection,
-        _: Option<(Position, Vec<u8>)>,
-        _: usize,
+        collection: CollectionId,
+        what: &Selection,
+        after: Option<(Position, Vec<u8>)>,
+        max_bytes: usize,
     ) -> Result<Page, StoreError> {
-        Err(self.unwritten())
+        // What was undone here is not offered while repairs are paused.
+        if let (Some(_), Some(run)) = (&self.run, self.index.paused()) {
+            return Err(StoreError::Paused { run: run.0 });
+        }
+        self.filled(self.index.read(collection, what, after, max_bytes / ROW_BYTES_PER_BYTE)?)
     }
 
-    fn apply(&self, _: CollectionId, _: Vec<Incoming>, _: Durability) -> Result<Applied, StoreError> {
-        Err(self.unwritten())
+    fn apply(&self, _: CollectionId, batch: Vec<Incoming>, _: Durability) -> Result<Applied, StoreError> {
+        self.index.admit_run()?;
+        self.write_records(batch)
     }
 
-    fn overwrite(&self, _: CollectionId, _: Vec<Overwrite>, _: Durability) -> Result<Applied, StoreError> {
-        Err(self.unwritten())
+    fn overwrite(&self, _: CollectionId, overwrites: Vec<Overwrite>, _: Durability) -> Result<Applied, StoreError> {
+        self.index.admit_run()?;
+        self.write_over(overwrites)
+    }
+
+    fn in_run(&self, header: RunHeader) -> Result<Option<Arc<dyn Side>>, StoreError> {
+        Ok(Some(Arc::new(Linked { run: Some(self.index.begin_run(header)?), ..self.clone() })))
+    }
+
+    fn end_run(&self, verdict: &str) -> Result<Option<RunId>, StoreError> {
+        self.run.as_ref().map_or(Ok(None), |run| self.index.close_run(run, verdict))
     }
 
     fn sync(&self) -> Result<(), StoreError> {
         Side::sync(&self.index)
-    }
-}
-
-#[cfg(all(test, feature = "embedded-redb"))]
-mod tests {
-    use std::collections::BTreeMap;
-    use std::sync::Mutex;
-
-    use proptest::prelude::*;
-    use reknit_core::row::{Kind, Value};
-    use reknit_core::{DatasetId, Profile};
-
-    use super::*;
-    use crate::store::linked::{Column, Columns, Rows};
-    use crate::store::{EngineKind, Op};
-
-    /// A table in memory.
-    struct Listed {
-        columns: Columns,
-        rows: Arc<Mutex<Vec<Vec<Value>>>>,
-    }
-
-    impl Table for Listed {
-        fn place(&self) -> &str {
-            "listed"
-        }
-
-        fn columns(&self) -> &Columns {
-            &self.columns
-        }
-
-        fn scan(&self, _: &[(String, Kind)]) -> Result<Rows<'_>, StoreError> {
-            let rows = self.rows.lock().expect("no panic").clone();
-            Ok(Box::new(rows.into_iter().map(Ok)))
-        }
-    }
-
-    fn columns() -> Columns {
-        let column = |name: &str, kind| Column { name: name.into(), kind, declared: String::new() };
-        Columns { columns: vec![column("id", Kind::Int), column("v", Kind::Text)], key: vec!["id".into()] }
-    }
-
-    fn shape() -> Shape {
-        Shape::of_pair(("a", &columns()), ("b", &columns())).expect("a shape")
-    }
-
-    fn dataset() -> (Definition, DatasetKey) {
-        let definition = Definition::simple(DatasetId([3; 16]), "table");
-        let definition = Definition { profile: Profile::Content, key_index: false, ..definition };
-        (definition, DatasetKey::from_bytes([5; 32]))
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
-        #[test]
-        fn an_index_is_worth_what_the_table_holds(
-            tables in proptest::collection::vec(proptest::collection::btree_map(0_i128..60, 0_u8..3, 0..60), 1..5),
-        ) {
-            let dir = tempfile::tempdir().expect("a directory");
-            let options = Options { engine: EngineKind::Redb, ..Options::default() };
-            let shape = shape();
-            let rows = Arc::new(Mutex::new(Vec::new()));
-            let table = || Box::new(Listed { columns: columns(), rows: Arc::clone(&rows) });
-            let mut last: BTreeMap<i128, u8> = BTreeMap::new();
-            for held in tables {
-                let row = |(id, v): (&i128, &u8)| vec![Value::Int(*id), Value::Text(format!("v{v}"))];
-                *rows.lock().expect("no panic") = held.iter().map(row).rev().collect();
-                // It goes on where it was.
-                let linked = Linked::open(dir.path().join("index").as_path(), table(), shape.clone(), dataset(), &options).expect("opened");
-                let read = linked.refresh(&mut |_| ()).expect("read");
-                let changed = held.iter().filter(|(id, v)| last.get(*id) != Some(*v)).count()
-                    + last.keys().filter(|id| !held.contains_key(*id)).count();
-                prop_assert_eq!((read.records, read.changed), (held.len() as u64, changed as u64));
-                // The same as of a store that holds the rows themselves.
-                let (definition, key) = dataset();
-                let whole = Store::in_memory(definition, key, &options).expect("a store");
-                for values in held.iter().map(row) {
-                    let (key, row) = shape.record(values).expect("a record");
-                    whole.batch(vec![Op::put(key, row)], Durability::Buffered).expect("put");
-                }
-                prop_assert_eq!(Side::cut(&linked).expect("a cut").roots, whole.cut().roots);
-                let report = linked.index.verify(&mut |_| ()).expect("verified");
-                prop_assert!(report.is_sound(), "{:?}", report.wrong);
-                last = held.clone();
-            }
-        }
-    }
-
-    #[test]
-    fn an_index_is_no_store_and_a_store_no_index() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let options = Options { engine: EngineKind::Redb, ..Options::default() };
-        let (index, store) = (dir.path().join("index"), dir.path().join("store"));
-        let table = || Box::new(Listed { columns: columns(), rows: Arc::default() });
-        let open = |dir: &Path| Linked::open(dir, table(), shape(), dataset(), &options).map(drop);
-        open(&index).expect("opened");
-        let taken = Store::open(&index, &options).map(drop).expect_err("it is an index").to_string();
-        assert!(taken.contains("is the index of a database"), "{taken}");
-        let (definition, key) = dataset();
-        drop(Store::create(&store, definition, key, &options).expect("created"));
-        let taken = open(&store).expect_err("it is a store").to_string();
-        assert!(taken.contains("is a store of records"), "{taken}");
     }
 }

@@ -1,8 +1,11 @@
-//! Tables of PostgreSQL databases: all rows by one binary COPY from one snapshot, nothing written.
+//! Tables of PostgreSQL databases: all rows by one binary COPY from one snapshot; only transactions that write can write.
 
 mod decode;
+mod encode;
+mod transaction;
 
 use std::str::FromStr;
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -15,7 +18,8 @@ use postgres::{Client, Config, NoTls};
 use reknit_core::row::{Kind, Value};
 
 use self::decode::{Sent, kind};
-use super::{Column, Columns, Rows, Table};
+use self::transaction::Work;
+use super::{Access, Cautions, Column, Columns, Rows, Shape, Table, Transaction};
 use crate::store::StoreError;
 
 /// Rows that are handed on at once, and how often that may be ahead of who takes them.
@@ -31,8 +35,13 @@ pub struct Postgres {
     table: (String, String),
     place: String,
     columns: Columns,
-    /// The type of each column, in the table's order.
-    types: Vec<Type>,
+    oid: u32,
+    /// What the driver knows of each column's type, and how SQL spells it, in the table's order.
+    types: Vec<(Type, String)>,
+    /// Columns whose values a sequence gives, with it.
+    sequences: Vec<(String, String)>,
+    /// A connection that waits for the next transaction.
+    idle: Mutex<Option<Client>>,
 }
 
 impl Postgres {
@@ -63,14 +72,59 @@ impl Postgres {
                 return Err(wrong(message.into()));
             }
         };
-        let names: Vec<String> = client.query(COLUMNS, &[&oid]).map_err(met)?.iter().map(|row| row.get(0)).collect();
+        let rows = client.query(COLUMNS, &[&oid]).map_err(met)?;
+        let names: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        let spelled: Vec<String> = rows.iter().map(|row| row.get(1)).collect();
+        let sequences = rows.iter().filter_map(|row| Some((row.get(0), row.get::<_, Option<String>>(2)?))).collect();
         let table = (schema, name);
         // The types as the driver knows them, of a statement that is prepared and never run.
         let statement = client.prepare(&format!("SELECT {} FROM {}", list(&names), quoted(&table))).map_err(met)?;
         let types: Vec<Type> = statement.columns().iter().map(|column| column.type_().clone()).collect();
         let column = |(name, of): (String, &Type)| Column { name, kind: kind(of), declared: of.name().into() };
         let columns = Columns { columns: names.into_iter().zip(&types).map(column).collect(), key };
-        Ok(Postgres { config, table, place, columns, types })
+        let types = types.into_iter().zip(spelled).collect();
+        let idle = Mutex::new(Some(client));
+        Ok(Postgres { config, table, place, columns, oid, types, sequences, idle })
+    }
+
+    fn met(&self, error: &postgres::Error) -> StoreError {
+        StoreError::database(&self.place, told(error))
+    }
+
+    /// A column's type, and how SQL spells it.
+    fn type_of(&self, name: &str) -> Result<&(Type, String), StoreError> {
+        let place = self.columns.columns.iter().position(|column| column.name == name);
+        let found = place.and_then(|place| self.types.get(place));
+        found.ok_or_else(|| StoreError::database(&self.place, format!("there is no column {name}")))
+    }
+
+    /// The shape's columns as they are selected, and the types by which they are read.
+    fn selected(&self, shape: &Shape) -> Result<(Vec<String>, Vec<Type>), StoreError> {
+        let one = |(name, _): &(String, Kind)| {
+            let of = self.type_of(name)?.0.clone();
+            // A type without a kind is compared as it is printed.
+            let cast = if kind(&of) == Kind::Other { "::text" } else { "" };
+            Ok((format!("{}{cast}", ident(name)), of))
+        };
+        shape.columns().iter().map(one).collect()
+    }
+
+    fn client(&self) -> Result<Client, StoreError> {
+        let idle = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        match idle.filter(|client| !client.is_closed()) {
+            Some(client) => Ok(client),
+            None => connect(&self.config).map_err(|error| self.met(&error)),
+        }
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // The driver takes leave of the server by itself, which must not be done where asynchronous tasks run.
+        let idle = self.idle.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(client) = idle {
+            std::thread::spawn(move || drop(client));
+        }
     }
 }
 
@@ -83,20 +137,8 @@ impl Table for Postgres {
         &self.columns
     }
 
-    fn scan(&self, columns: &[(String, Kind)]) -> Result<Rows<'_>, StoreError> {
-        let mut types = Vec::new();
-        let mut wanted = Vec::new();
-        for (name, _) in columns {
-            let place = self.columns.columns.iter().position(|column| column.name == *name);
-            let Some(place) = place else {
-                return Err(StoreError::database(&self.place, format!("there is no column {name}")));
-            };
-            let of = self.types[place].clone();
-            // A type without a kind is compared as it is printed.
-            let cast = if kind(&of) == Kind::Other { "::text" } else { "" };
-            wanted.push(format!("{}{cast}", ident(name)));
-            types.push(of);
-        }
+    fn scan(&self, shape: &Shape) -> Result<Rows<'_>, StoreError> {
+        let (wanted, types) = self.selected(shape)?;
         let copy =
             format!("COPY (SELECT {} FROM {}) TO STDOUT (FORMAT binary)", wanted.join(", "), quoted(&self.table));
         let (config, place) = (self.config.clone(), self.place.clone());
@@ -108,6 +150,27 @@ impl Table for Postgres {
             let _ = sender.send((page, error));
         });
         Ok(Box::new(Scan { receiver, reader: Some(reader), page: Vec::new().into_iter(), error: None }))
+    }
+
+    fn stores_keys_one_way(&self, shape: &Shape) -> bool {
+        // Only what is declared as text can be spelled in several ways.
+        shape.key_places().iter().all(|place| {
+            let (name, kind) = &shape.columns()[*place];
+            self.columns.column(name).is_some_and(|column| column.kind != Kind::Text || *kind == Kind::Text)
+        })
+    }
+
+    fn begin(&self, access: Access) -> Result<Box<dyn Transaction + '_>, StoreError> {
+        Ok(Box::new(Work::begin(self, access)?))
+    }
+
+    fn cautions(&self) -> Result<Cautions, StoreError> {
+        let mut client = self.client()?;
+        let mut names = |sql: &str| -> Result<Vec<String>, StoreError> {
+            let rows = client.query(sql, &[&self.oid]).map_err(|error| self.met(&error))?;
+            Ok(rows.iter().map(|row| row.get(0)).collect())
+        };
+        Ok(Cautions { kept: names(KEPT)?.pop(), triggers: names(TRIGGERS)?, cascades: names(CASCADES)? })
     }
 }
 
@@ -184,15 +247,27 @@ fn connect(config: &Config) -> Result<Client, postgres::Error> {
 const TABLE: &str = "SELECT c.oid, n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                      WHERE c.oid = to_regclass($1) AND c.relkind IN ('r', 'p') AND has_table_privilege(c.oid, 'SELECT')";
 
-/// The columns that hold something of their own.
-const COLUMNS: &str = "SELECT attname::text FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped \
+/// The columns that hold something of their own, how their types are spelled, and the sequences that give them values.
+const COLUMNS: &str = "SELECT attname::text, format_type(atttypid, -1), \
+                       pg_get_serial_sequence(attrelid::regclass::text, attname::text) \
+                       FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped \
                        AND attgenerated = '' ORDER BY attnum";
+
+/// Why the table is kept by somebody else.
+const KEPT: &str = "SELECT 'a subscription of logical replication keeps it' FROM pg_subscription_rel WHERE srrelid = $1 \
+                    UNION ALL SELECT 'the server is a standby' WHERE pg_is_in_recovery() AND $1::oid IS NOT NULL";
+
+const TRIGGERS: &str = "SELECT tgname::text FROM pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal AND tgenabled <> 'D' \
+                        ORDER BY tgname";
+
+const CASCADES: &str = "SELECT DISTINCT conrelid::regclass::text FROM pg_constraint \
+                        WHERE confrelid = $1 AND contype = 'f' AND confdeltype IN ('c', 'n', 'd') ORDER BY 1";
 
 /// The primary key, or the first unique index over columns that are all NOT NULL.
 const KEY: &str = "SELECT array_agg(a.attname::text ORDER BY k.nth) FROM pg_index i \
                    CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k(num, nth) \
                    LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.num \
-                   WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND k.nth <= i.indnkeyatts \
+                   WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND k.nth <= i.indnkeyatts \
                    GROUP BY i.indexrelid, i.indisprimary \
                    HAVING bool_and(a.attnotnull IS TRUE AND k.num > 0) \
                    ORDER BY i.indisprimary DESC, i.indexrelid LIMIT 1";

@@ -1,9 +1,14 @@
 //! What is compared of a table: which columns, as what, and which of them are the key. Both sides of a pair have one shape.
 
-use reknit_core::canonical::{put_bytes, put_varint};
-use reknit_core::row::{Kind, Row, RowError, Value, encode, encode_key};
+use reknit_core::DecodeError;
+use reknit_core::bounds::NAME_BYTES_MAX;
+use reknit_core::canonical::{Reader, put_bytes, put_varint};
+use reknit_core::row::{COLUMNS_MAX, Kind, Row, RowError, Value, decode, decode_key, encode, encode_key};
 
 use super::Columns;
+
+/// The first byte of a shape's bytes.
+const FORMAT: u8 = 1;
 
 /// What is compared of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,18 +99,53 @@ impl Shape {
     /// What a row cannot hold.
     pub fn record(&self, values: Vec<Value>) -> Result<(Vec<u8>, Vec<u8>), RowError> {
         let values: Vec<Value> = self.columns.iter().zip(values).map(|((_, kind), value)| kind.take(value)).collect();
-        let key: Vec<Value> = self.key.iter().filter_map(|place| values.get(*place).cloned()).collect();
+        let key = self.key_of(&values);
         let mut row = Row::new();
         for ((name, _), value) in self.columns.iter().zip(values) {
             row.set(name.clone(), value)?;
         }
-        Ok((encode_key(&key), encode(&row)))
+        Ok((key, encode(&row)))
+    }
+
+    /// The key, encoded, of values that are what the columns are compared as.
+    #[must_use]
+    pub fn key_of(&self, values: &[Value]) -> Vec<u8> {
+        let key: Vec<Value> = self.key.iter().filter_map(|place| values.get(*place).cloned()).collect();
+        encode_key(&key)
+    }
+
+    /// The values of a key's columns, in the order of the key, from its encoding.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for what is no key of this shape.
+    pub fn key_values(&self, key: &[u8]) -> Result<Vec<Value>, DecodeError> {
+        let values = decode_key(key)?;
+        if values.len() == self.key.len() { Ok(values) } else { Err(DecodeError::Malformed("columns of a key")) }
+    }
+
+    /// The values of a row, in the order of [`Shape::columns`], from its encoding.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for what is no row of this shape.
+    pub fn row_values(&self, row: &[u8]) -> Result<Vec<Value>, DecodeError> {
+        let row = decode(row)?;
+        let names = row.columns().map(|(name, _)| name).eq(self.columns.iter().map(|(name, _)| name.as_str()));
+        if !names {
+            return Err(DecodeError::Malformed("columns of a row"));
+        }
+        Ok(row.columns().map(|(_, value)| value.clone()).collect())
+    }
+
+    /// The places of the key's columns among all, in the order of the key.
+    #[must_use]
+    pub fn key_places(&self) -> &[usize] {
+        &self.key
     }
 
     /// The bytes that tell this shape from others.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = vec![1];
+        let mut bytes = vec![FORMAT];
         put_varint(&mut bytes, self.columns.len() as u64);
         for (name, kind) in &self.columns {
             put_bytes(&mut bytes, name.as_bytes());
@@ -116,6 +156,35 @@ impl Shape {
             put_bytes(&mut bytes, name.as_bytes());
         }
         bytes
+    }
+
+    /// The shape of such bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for anything but what [`Shape::to_bytes`] gives.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Shape, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        match reader.u8()? {
+            FORMAT => {}
+            other => return Err(DecodeError::Version(other)),
+        }
+        let name = |reader: &mut Reader<'_>| {
+            let name = reader.bytes("bytes of a column name", NAME_BYTES_MAX)?;
+            String::from_utf8(name.to_vec()).map_err(|_| DecodeError::Malformed("name of a column"))
+        };
+        let (mut columns, mut key) = (Vec::new(), Vec::new());
+        for _ in 0..reader.varint("columns", COLUMNS_MAX as u64)? {
+            let name = name(&mut reader)?;
+            let kind = Kind::of_name(reader.bytes("bytes of a kind", NAME_BYTES_MAX)?);
+            columns.push((name, kind.ok_or(DecodeError::Malformed("kind of a column"))?));
+        }
+        for _ in 0..reader.varint("columns of a key", COLUMNS_MAX as u64)? {
+            let name = name(&mut reader)?;
+            let place = columns.iter().position(|(column, _)| *column == name);
+            key.push(place.ok_or(DecodeError::Malformed("column of a key"))?);
+        }
+        reader.end()?;
+        Ok(Shape { columns, key })
     }
 }
 
@@ -169,6 +238,12 @@ mod tests {
             Shape::of_pair(("a", &table), ("b", &table)).expect("a shape").to_bytes()
         };
         let one = of(&[("a", Kind::Int), ("b", Kind::Text)], &["a"]);
+        let golden = [&[1, 2, 1, b'a', 3], b"int".as_slice(), &[1, b'b', 4], b"text", &[1, 1, b'a']].concat();
+        assert_eq!(one, golden, "the bytes by which indexes are found");
+        assert_eq!(Shape::from_bytes(&one).map(|shape| shape.to_bytes()), Ok(one.clone()));
+        for cut in 0..one.len() {
+            assert!(Shape::from_bytes(&one[..cut]).is_err());
+        }
         for other in [
             of(&[("a", Kind::Int), ("b", Kind::Text)], &["b"]),
             of(&[("a", Kind::Int), ("b", Kind::Any)], &["a"]),

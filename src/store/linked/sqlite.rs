@@ -1,4 +1,6 @@
-//! Tables of SQLite databases, read beside whoever else uses them.
+//! Tables of SQLite databases, read and written beside whoever else uses them.
+
+mod transaction;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,7 +9,8 @@ use reknit_core::row::{Float, Kind, Value};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Row, ToSql};
 
-use super::{Column, Columns, Rows, Table};
+use self::transaction::Work;
+use super::{Access, Cautions, Column, Columns, Rows, Shape, Table, Transaction};
 use crate::store::StoreError;
 
 /// Rows that are read at once.
@@ -34,7 +37,7 @@ impl Sqlite {
         let place = |name: &str| format!("sqlite:{}/{name}", file.display());
         let wrong = |message: String| StoreError::database(&place(table.unwrap_or_default()), message);
         let met = |error: rusqlite::Error| wrong(error.to_string());
-        let connection = connect(file).map_err(met)?;
+        let connection = connect(file, Access::Read).map_err(met)?;
         let mut names = Vec::new();
         let all = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name";
         let mut statement = connection.prepare(all).map_err(met)?;
@@ -58,6 +61,12 @@ impl Sqlite {
         Ok(Sqlite { file: file.to_path_buf(), place: place(&name), name, columns, order })
     }
 
+    /// The values of the shape's columns, then where the row is.
+    fn select(&self, shape: &Shape) -> String {
+        let columns = list(&mut shape.columns().iter().map(|(name, _)| name));
+        format!("SELECT {columns}, {} FROM {}", list(&mut self.order.iter()), quoted(&self.name))
+    }
+
     fn met(&self, error: &rusqlite::Error) -> StoreError {
         StoreError::database(&self.place, error.to_string())
     }
@@ -72,26 +81,65 @@ impl Table for Sqlite {
         &self.columns
     }
 
-    fn scan(&self, columns: &[(String, Kind)]) -> Result<Rows<'_>, StoreError> {
-        let connection = connect(&self.file).map_err(|error| self.met(&error))?;
+    fn scan(&self, shape: &Shape) -> Result<Rows<'_>, StoreError> {
+        let connection = connect(&self.file, Access::Read).map_err(|error| self.met(&error))?;
         // All pages from one snapshot; in WAL mode no writer waits for it.
         connection.execute_batch("BEGIN").map_err(|error| self.met(&error))?;
-        let list =
-            |names: &mut dyn Iterator<Item = &String>| names.map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
-        let order = list(&mut self.order.iter());
-        let select =
-            format!("SELECT {}, {order} FROM {}", list(&mut columns.iter().map(|(name, _)| name)), quoted(&self.name));
+        let (select, order) = (self.select(shape), list(&mut self.order.iter()));
         let marks = vec!["?"; self.order.len()].join(", ");
         let pages = Pages {
             first: format!("{select} ORDER BY {order} LIMIT {PAGE_ROWS}"),
             next: format!("{select} WHERE ({order}) > ({marks}) ORDER BY {order} LIMIT {PAGE_ROWS}"),
-            columns: columns.len(),
+            columns: shape.columns().len(),
             connection,
             after: None,
             page: Vec::new().into_iter(),
             done: false,
         };
         Ok(Box::new(pages.map(|row| row.map_err(|error| self.met(&error)))))
+    }
+
+    fn stores_keys_one_way(&self, shape: &Shape) -> bool {
+        shape.key_places().iter().all(|place| {
+            let (name, kind) = &shape.columns()[*place];
+            let declared = self.columns.column(name).map(|column| column.kind);
+            declared == Some(*kind) && matches!(kind, Kind::Int | Kind::Text | Kind::Bytes | Kind::Any)
+        })
+    }
+
+    fn begin(&self, access: Access) -> Result<Box<dyn Transaction + '_>, StoreError> {
+        let begun = || {
+            let connection = connect(&self.file, access)?;
+            connection.execute_batch(match access {
+                Access::Read => "BEGIN",
+                Access::Write => "PRAGMA foreign_keys = ON; BEGIN IMMEDIATE",
+            })?;
+            Ok(connection)
+        };
+        let connection = begun().map_err(|error| self.met(&error))?;
+        Ok(Box::new(Work { table: self, connection }))
+    }
+
+    fn cautions(&self) -> Result<Cautions, StoreError> {
+        let read = || {
+            let connection = connect(&self.file, Access::Read)?;
+            let names = |sql: &str| -> Result<Vec<String>, rusqlite::Error> {
+                let mut statement = connection.prepare(sql)?;
+                statement.query_map([&self.name], |row| row.get(0))?.collect()
+            };
+            Ok(Cautions {
+                kept: None,
+                triggers: names(
+                    "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE",
+                )?,
+                cascades: names(
+                    "SELECT DISTINCT s.name FROM sqlite_schema s JOIN pragma_foreign_key_list(s.name) f \
+                     WHERE s.type = 'table' AND f.\"table\" = ? COLLATE NOCASE \
+                     AND f.on_delete IN ('CASCADE', 'SET NULL', 'SET DEFAULT') ORDER BY 1",
+                )?,
+            })
+        };
+        read().map_err(|error| self.met(&error))
     }
 }
 
@@ -146,11 +194,19 @@ impl Pages {
     }
 }
 
-fn connect(file: &Path) -> Result<Connection, rusqlite::Error> {
-    let connection =
-        Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+fn connect(file: &Path, access: Access) -> Result<Connection, rusqlite::Error> {
+    let access = match access {
+        Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
+        Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
+    };
+    let connection = Connection::open_with_flags(file, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY)?;
     Ok(connection)
+}
+
+/// Names in a list as SQL spells it.
+fn list(names: &mut dyn Iterator<Item = &String>) -> String {
+    names.map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
 }
 
 /// A name as SQL spells it.

@@ -44,6 +44,32 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All kinds.
+    pub const ALL: [Kind; 16] = [
+        Kind::Any,
+        Kind::Bool,
+        Kind::Int,
+        Kind::Decimal,
+        Kind::Float,
+        Kind::Text,
+        Kind::Bytes,
+        Kind::Timestamp,
+        Kind::DateTime,
+        Kind::Date,
+        Kind::Time,
+        Kind::Interval,
+        Kind::Uuid,
+        Kind::Json,
+        Kind::Array,
+        Kind::Other,
+    ];
+
+    /// The kind of a name.
+    #[must_use]
+    pub fn of_name(name: &[u8]) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.name().as_bytes() == name)
+    }
+
     /// The kind's name, as it is printed and kept.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -215,12 +241,9 @@ mod tests {
     #[test]
     fn columns_pair_the_same_either_way() {
         use Kind::*;
-        let all = [
-            Any, Bool, Int, Decimal, Float, Text, Bytes, Timestamp, DateTime, Date, Time, Interval, Uuid, Json, Array,
-            Other,
-        ];
-        for a in all {
-            for b in all {
+        for a in Kind::ALL {
+            assert_eq!(Kind::of_name(a.name().as_bytes()), Some(a));
+            for b in Kind::ALL {
                 assert_eq!(a.paired(b), b.paired(a));
                 assert_eq!(a.paired(a), Some(a));
             }

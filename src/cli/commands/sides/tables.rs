@@ -4,17 +4,20 @@ use std::path::{Path, PathBuf};
 
 use reknit_core::{DatasetId, DatasetKey, Definition, Profile};
 
+use crate::cli::args::To;
 use crate::cli::env::Env;
 use crate::cli::format::Layout;
 use crate::cli::progress::Progress;
 use crate::cli::{CliError, Exit};
 use crate::store::StoreError;
 use crate::store::linked::{Linked, Postgres, Shape, Sqlite, Table, redacted};
+use crate::transport::Identity;
 
 const SQLITE: &str = "sqlite:";
 const POSTGRES: [&str; 2] = ["postgres://", "postgresql://"];
-/// What the identifier of a dataset of tables is derived for, its secret key, and the name of an index.
+/// What the identifier of a dataset of tables is derived for, the directory of all indexes, and the secret key.
 const DATASET: &str = "reknit 2026 v1 dataset of tables";
+const INDEX: &str = "index";
 const KEY: &str = "reknit 2026 v1 key of tables";
 
 /// Whether a side, as it was typed, is a table of a database.
@@ -40,7 +43,66 @@ pub(crate) fn open(env: &mut Env, a: &str, b: &str) -> Result<[Linked; 2], CliEr
     let shape = Shape::of_pair((a.place(), a.columns()), (b.place(), b.columns()));
     let shape = shape
         .map_err(|error| CliError { exit: Exit::Refused, ..CliError::new("database.shape", error.to_string()) })?;
-    Ok([linked(env, a, &shape)?, linked(env, b, &shape)?])
+    let a = linked(env, a, &shape)?;
+    let b = linked(env, b, &shape)?.paired(&a);
+    Ok([a, b])
+}
+
+/// How tables are to be written.
+pub(crate) struct Writing {
+    /// Which side is.
+    pub(crate) to: To,
+    /// Whether rows are deleted.
+    pub(crate) delete: bool,
+    /// Whether a table is written that replication keeps.
+    pub(crate) write_replica: bool,
+}
+
+/// What is to be known of tables that are to be written, a line each; refuses what must not be.
+pub(crate) fn cautions(pair: &[Linked; 2], writing: &Writing) -> Result<Vec<String>, CliError> {
+    let mut lines = Vec::new();
+    for (name, table, written) in [("a", &pair[0], writing.to != To::B), ("b", &pair[1], writing.to != To::A)] {
+        if !written {
+            continue;
+        }
+        let cautions = table.cautions()?;
+        if let (Some(why), false) = (cautions.kept, writing.write_replica) {
+            let message = format!("{name} is not to be written: {why}; --write-replica does it all the same");
+            return Err(CliError::refused("database.replica", message));
+        }
+        if writing.delete && !cautions.cascades.is_empty() {
+            let others = cautions.cascades.join(", ");
+            let message =
+                format!("deleting rows of {name} would delete or change rows of {others}; repair without --delete");
+            return Err(CliError::refused("database.cascade", message));
+        }
+        if !cautions.triggers.is_empty() {
+            lines.push(format!("triggers run where {name} is written: {}", cautions.triggers.join(", ")));
+        }
+    }
+    Ok(lines)
+}
+
+/// The indexes that a table has in the home, one for each shape that it was compared in.
+pub(crate) fn indexes(env: &Env, typed: &str) -> Result<Vec<Linked>, CliError> {
+    let home = env.home()?;
+    let secret = home.identity()?;
+    let place = table(env, typed)?.place().to_string();
+    let (dir, begins) = (home.dir().join(INDEX), place_name(&secret, &place));
+    let named = |entry: std::io::Result<std::fs::DirEntry>| entry.ok()?.file_name().into_string().ok();
+    let mut names: Vec<String> = std::fs::read_dir(&dir).into_iter().flatten().filter_map(named).collect();
+    names.retain(|name| name.starts_with(&begins));
+    names.sort();
+    let open = |name: &String| {
+        let key = |shape: &Shape| dataset_key(&secret, &shape.to_bytes());
+        Ok(Linked::reopen(&dir.join(name), table(env, typed)?, key, &env.store_options())?)
+    };
+    let all: Vec<Linked> = names.iter().map(open).collect::<Result<_, CliError>>()?;
+    if all.is_empty() {
+        let message = format!("{place} was never compared from this home, so nothing is known of it");
+        return Err(CliError::new("database.no-index", message));
+    }
+    Ok(all)
 }
 
 /// How keys and rows of a shape are shown.
@@ -74,21 +136,36 @@ fn real(file: &Path) -> PathBuf {
     file.canonicalize().unwrap_or_else(|_| file.to_path_buf())
 }
 
+fn hash(secret: &Identity, purpose: &str, of: &[u8]) -> [u8; 32] {
+    *blake3::keyed_hash(&secret.derive(purpose), of).as_bytes()
+}
+
+fn dataset_key(secret: &Identity, shape: &[u8]) -> DatasetKey {
+    DatasetKey::from_bytes(hash(secret, KEY, shape))
+}
+
+/// How the names of all indexes of a table begin.
+fn place_name(secret: &Identity, place: &str) -> String {
+    format!("{}-", hex(&hash(secret, DATASET, place.as_bytes())[..8]))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A table with its index, read anew. One shape has one dataset in a home, so that an index serves every pair it is in.
 fn linked(env: &mut Env, table: Box<dyn Table>, shape: &Shape) -> Result<Linked, CliError> {
     let home = env.home()?;
     let secret = home.identity()?;
-    let hash = |purpose: &str, of: &[u8]| *blake3::keyed_hash(&secret.derive(purpose), of).as_bytes();
     let bytes = shape.to_bytes();
     let mut id = [0; 16];
-    id.copy_from_slice(&hash(DATASET, &bytes)[..16]);
+    id.copy_from_slice(&hash(&secret, DATASET, &bytes)[..16]);
     let definition =
         Definition { profile: Profile::Content, key_index: false, ..Definition::simple(DatasetId(id), "table") };
-    let place = [bytes.as_slice(), table.place().as_bytes()].concat();
-    let name: String = hash(DATASET, &place)[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    let dir = home.dir().join("index").join(name);
     let place = table.place().to_string();
-    let key = DatasetKey::from_bytes(hash(KEY, &bytes));
+    let name = format!("{}{}", place_name(&secret, &place), hex(&hash(&secret, DATASET, &bytes)[..4]));
+    let dir = home.dir().join(INDEX).join(name);
+    let key = dataset_key(&secret, &bytes);
     let linked = Linked::open(&dir, table, shape.clone(), (definition, key), &env.store_options())?;
     // As many as there were, about: counting them would be reading them.
     let about = Some(linked.rows()).filter(|rows| *rows > 0);

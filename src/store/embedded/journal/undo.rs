@@ -36,6 +36,36 @@ pub struct Undone {
     pub skipped: u64,
 }
 
+/// Who puts back what a run had changed.
+pub(crate) trait PutsBack {
+    /// Puts back what these changes replaced, as far as each key is as the run left it, and says of each whether it is. Notes
+    /// how far the run is undone then, with what was put back counted: not before it is put back.
+    fn put_back(
+        &self,
+        entries: Vec<JournalEntry>,
+        kind: RunKind,
+        writing: &Arc<Writing>,
+        undoing: (RunId, Undoing),
+    ) -> Result<Vec<bool>, StoreError>;
+}
+
+impl PutsBack for Store {
+    fn put_back(
+        &self,
+        entries: Vec<JournalEntry>,
+        kind: RunKind,
+        writing: &Arc<Writing>,
+        (run, undoing): (RunId, Undoing),
+    ) -> Result<Vec<bool>, StoreError> {
+        let of = entries.len();
+        let mut writes: Vec<Write> = entries.into_iter().map(|entry| write(entry, kind, writing)).collect();
+        // The commit that puts them back counts them too.
+        writes.push(Write::Undoing { run, undoing, of });
+        let done = submit(&self.inner, writes, Durability::Buffered)?;
+        Ok(done.fates.iter().take(of).map(|fate| matches!(fate, Fate::Applied | Fate::Kept)).collect())
+    }
+}
+
 impl Store {
     /// Undoes a run; synced when it returns. Where it was killed in the middle, the same call goes on. `skipped` hears the
     /// keys that stay, `progress` the changes undone so far.
@@ -44,6 +74,21 @@ impl Store {
     /// [`StoreError::NoRun`], [`StoreError::NoUndo`], [`StoreError::Undone`], or what the engine met; what was put back before stays so.
     pub fn undo(
         &self,
+        id: RunId,
+        how: Undo,
+        skipped: &mut dyn FnMut(Skipped),
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Undone, StoreError> {
+        self.undo_by(self, id, how, skipped, progress)
+    }
+
+    /// The same by whoever keeps what the run had changed.
+    ///
+    /// # Errors
+    /// As for [`Store::undo`], or what it met.
+    pub(crate) fn undo_by(
+        &self,
+        who: &dyn PutsBack,
         id: RunId,
         how: Undo,
         skipped: &mut dyn FnMut(Skipped),
@@ -99,15 +144,12 @@ impl Store {
             }
             drop(snapshot);
             let keys: Vec<Skipped> = entries.iter().map(|entry| (entry.collection, entry.key.clone())).collect();
-            let mut writes: Vec<Write> = entries.into_iter().map(|entry| write(entry, kind, &writing)).collect();
             undoing.at = Some((commit, number));
-            writes.push(Write::Undoing { run: id, undoing, of: keys.len() });
-            let done = submit(inner, writes, Durability::Buffered)?;
-            // The commit that put them back has counted them too.
-            for (key, fate) in keys.into_iter().zip(&done.fates) {
-                match fate {
-                    Fate::Applied | Fate::Kept => undoing.restored += 1,
-                    Fate::Moved | Fate::Refused(_) => {
+            let restored = who.put_back(entries, kind, &writing, (id, undoing))?;
+            for (key, restored) in keys.into_iter().zip(restored) {
+                match restored {
+                    true => undoing.restored += 1,
+                    false => {
                         undoing.skipped += 1;
                         skipped(key);
                     }

@@ -42,6 +42,13 @@ pub(in crate::store::embedded) enum Write {
         state: Option<(Why, State)>,
         run: Option<Arc<Writing>>,
     },
+    /// What a row of a database is worth now, by the digest of its content; under a run, with what it was in full.
+    Follow {
+        collection: CollectionId,
+        key: Vec<u8>,
+        content: Option<Vec<u8>>,
+        run: Option<(Arc<Writing>, Option<Vec<u8>>)>,
+    },
     /// The opaque bytes that a collection's rows are laid out by.
     Layout { collection: CollectionId, bytes: Option<Vec<u8>> },
 }
@@ -55,6 +62,7 @@ impl Write {
             | Self::Reattribute { collection, key }
             | Self::Expire { collection, key }
             | Self::Collect { collection, key }
+            | Self::Follow { collection, key, .. }
             | Self::Restore { collection, key, .. } => Some((*collection, key)),
             Self::CatchUp { missed, .. } => Some((missed.collection, &missed.key)),
             Self::Overwrite { collection, overwrite, .. } => Some((*collection, &overwrite.key)),
@@ -77,6 +85,7 @@ impl Write {
             | Self::Reattribute { key, .. }
             | Self::Expire { key, .. }
             | Self::Collect { key, .. }
+            | Self::Follow { key, .. }
             | Self::Restore { key, .. } => std::mem::take(key),
             Self::CatchUp { missed, .. } => std::mem::take(&mut missed.key),
             Self::Overwrite { overwrite, .. } => std::mem::take(&mut overwrite.key),

@@ -1,0 +1,60 @@
+//! What is special in repairs of tables: rows have no versions, so whoever repairs says which side is right, and what is to
+//! become of rows that only the other one has.
+
+use crate::cli::args::{Preferred, Repair, To};
+use crate::cli::commands::sides::{self, Ran};
+use crate::cli::units::show_count;
+use crate::cli::{CliError, Exit};
+use crate::core::session::Verdict;
+
+/// Refuses what cannot be said of tables.
+pub(super) fn admit(args: &Repair) -> Result<(), CliError> {
+    if args.to.is_none() {
+        let message = "rows of tables have no versions that tell which side is right: say --to b (b takes what a has), --to a, \
+                       or --to both (each takes what only the other has)";
+        return Err(CliError::refused("repair.direction", message));
+    }
+    if args.delete && args.to() == To::Both {
+        let message = "--delete takes away what only one side has: name that side with --to a or --to b";
+        return Err(CliError::refused("repair.mirror-direction", message));
+    }
+    let written = |side: Preferred| args.to() == side.side();
+    if args.ignore_extra.is_some_and(|side| !written(side)) {
+        let message = "--ignore-extra is about rows that only the written side has: name the side of --to";
+        return Err(CliError::refused("repair.direction", message));
+    }
+    Ok(())
+}
+
+/// How tables are to be written, if the sides are tables.
+pub(super) fn writing(args: &Repair) -> Option<sides::tables::Writing> {
+    sides::are_tables(&args.sides).then(|| sides::tables::Writing {
+        to: args.to(),
+        delete: args.delete || args.mirror,
+        write_replica: args.write_replica,
+    })
+}
+
+/// Rows that only the written side has, if they are kept.
+pub(super) fn kept(args: &Repair, ran: &Ran) -> u64 {
+    let (only_a, only_b, ..) = ran.counted();
+    match args.to() {
+        _ if !sides::are_tables(&args.sides) || args.delete || args.mirror => 0,
+        To::A => only_a,
+        To::B => only_b,
+        To::Both => 0,
+    }
+}
+
+/// What is said of kept rows, and how the command ends if nothing else is left of so many differences.
+pub(super) fn with_kept(args: &Repair, ran: &Ran, left: u64, exit: Exit, text: &mut String) -> Exit {
+    let kept = kept(args, ran);
+    if kept == 0 {
+        return exit;
+    }
+    let side = if args.to() == To::A { "a" } else { "b" };
+    let s = sides::plural(kept);
+    text.push_str(&format!("\n{} row{s} only in {side} kept; --delete takes them away", show_count(kept)));
+    let nothing_else = ran.report.outcome.verdict == Verdict::Differs && left == kept;
+    if args.ignore_extra.is_some() && nothing_else { Exit::Done } else { exit }
+}

@@ -1,0 +1,136 @@
+//! Rows looked up by their keys in the table itself: what a session is given, what it may overwrite, and whether what differs
+//! still stands. The index follows what was found.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use reknit_core::query::{Item, Page};
+use reknit_core::{Content, Sibling, State};
+
+use super::index::{FIRST, Linked};
+use super::{Access, Transaction};
+use crate::store::embedded::Followed;
+use crate::store::{Durability, StoreError};
+
+/// Keys that one transaction looks up.
+const KEYS_PER_LOOK: usize = 1_000;
+/// Keys that are remembered as in question, by both sides of a pair together; of more, the first ones are looked at again.
+const SUSPECTS_MAX: usize = 1_000_000;
+
+/// A row as it is in the table.
+pub(super) struct Held {
+    /// Where the database keeps it.
+    pub(super) place: Vec<reknit_core::row::Value>,
+    /// Its encoding.
+    pub(super) row: Vec<u8>,
+}
+
+/// The keys that two sides found to differ. Whether they still do is looked up in both tables each time their roots are read:
+/// a scan is some seconds old by then.
+#[derive(Clone, Default)]
+pub(super) struct Suspects(Arc<Mutex<BTreeSet<Vec<u8>>>>);
+
+impl Suspects {
+    pub(super) fn add(&self, items: &[Item]) {
+        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for item in items {
+            if keys.len() < SUSPECTS_MAX {
+                keys.insert(item.key.clone());
+            }
+        }
+    }
+
+    fn all(&self) -> Vec<Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}
+
+impl Linked {
+    /// Looks at all keys in question.
+    pub(super) fn look_again(&self) -> Result<(), StoreError> {
+        self.look(&self.suspects.all())
+    }
+
+    /// Reads these rows anew; the index follows what has changed, come and gone.
+    pub(super) fn look(&self, keys: &[Vec<u8>]) -> Result<(), StoreError> {
+        for some in keys.chunks(KEYS_PER_LOOK) {
+            let _alone = self.alone();
+            let found = self.read_rows(some)?;
+            self.follow(some, &found)?;
+        }
+        Ok(())
+    }
+
+    /// The rows of these keys in a transaction that reads.
+    fn read_rows(&self, keys: &[Vec<u8>]) -> Result<BTreeMap<Vec<u8>, Held>, StoreError> {
+        let mut transaction = self.table.begin(Access::Read)?;
+        let found = self.held(&mut *transaction, keys, &|_| true)?;
+        transaction.commit()?;
+        Ok(found)
+    }
+
+    fn follow(&self, keys: &[Vec<u8>], found: &BTreeMap<Vec<u8>, Held>) -> Result<(), StoreError> {
+        let is = |key: &Vec<u8>| Followed::Is(key.clone(), found.get(key).map(|held| self.digest(&held.row)));
+        self.index.follow(FIRST, keys.iter().map(is).collect(), None, Durability::Buffered).map(drop)
+    }
+
+    /// The rows of these keys. Where the table can spell a key in several ways, it is read for those that are `sought`.
+    pub(super) fn held(
+        &self,
+        transaction: &mut dyn Transaction,
+        keys: &[Vec<u8>],
+        sought: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<BTreeMap<Vec<u8>, Held>, StoreError> {
+        let mut missing: BTreeSet<&[u8]> = BTreeSet::new();
+        let mut values = Vec::with_capacity(keys.len());
+        for key in keys {
+            if missing.insert(key) {
+                let key = self.shape.key_values(key);
+                values.push(key.map_err(|error| StoreError::database(self.table.place(), error.to_string()))?);
+            }
+        }
+        let mut held = BTreeMap::new();
+        for found in transaction.find(&self.shape, &values)? {
+            let (key, row) = self.record(found.values)?;
+            if missing.remove(key.as_slice()) {
+                held.insert(key, Held { place: found.place, row });
+            }
+        }
+        if self.table.stores_keys_one_way(&self.shape) {
+            return Ok(held);
+        }
+        let sought: BTreeSet<Vec<u8>> = missing.into_iter().filter(|key| sought(key)).map(<[u8]>::to_vec).collect();
+        if !sought.is_empty() {
+            let wanted = &mut |values: &[_]| self.record(values.to_vec()).is_ok_and(|(key, _)| sought.contains(&key));
+            for found in transaction.find_by_reading(&self.shape, wanted)? {
+                let (key, row) = self.record(found.values)?;
+                held.insert(key, Held { place: found.place, row });
+            }
+        }
+        Ok(held)
+    }
+
+    /// A page of records in place of their digests; those whose rows have moved are left out and counted.
+    pub(super) fn filled(&self, mut page: Page) -> Result<Page, StoreError> {
+        let keys: Vec<Vec<u8>> = page.records.iter().map(|record| record.key.clone()).collect();
+        for some in keys.chunks(KEYS_PER_LOOK) {
+            let _alone = self.alone();
+            let mut found = self.read_rows(some)?;
+            self.follow(some, &found)?;
+            for record in page.records.iter_mut().filter(|record| some.contains(&record.key)) {
+                let row = found.remove(&record.key).map(|held| held.row);
+                let bare = record.state.value().map(<[u8]>::to_vec);
+                let same = |row: &Vec<u8>| Some(self.digest(row)) == bare;
+                record.state = State::single(Sibling {
+                    // One that has moved is told by a tombstone, and left out below.
+                    content: row.filter(same).map_or(Content::Tombstone, Content::Live),
+                    ..record.state.winner().clone()
+                });
+            }
+        }
+        let all = page.records.len();
+        page.records.retain(|record| record.state.is_live());
+        page.moved += (all - page.records.len()) as u64;
+        Ok(page)
+    }
+}

@@ -1,0 +1,159 @@
+//! Transactions of SQLite: rows found by their keys, and written where they were found.
+
+use std::collections::BTreeSet;
+
+use reknit_core::row::{Kind, Value};
+use rusqlite::types::Value as Stored;
+use rusqlite::{Connection, ErrorCode, params_from_iter};
+
+use super::{Sqlite, list, quoted, value};
+use crate::store::StoreError;
+use crate::store::linked::{Change, Found, Shape, Transaction, Written};
+
+/// One transaction on a connection of its own; rolled back when that is closed.
+pub(super) struct Work<'a> {
+    pub(super) table: &'a Sqlite,
+    pub(super) connection: Connection,
+}
+
+impl Work<'_> {
+    fn met(&self, error: &rusqlite::Error) -> StoreError {
+        self.table.met(error)
+    }
+
+    fn run(&mut self, sql: &str) -> Result<(), StoreError> {
+        self.connection.execute_batch(sql).map_err(|error| self.met(&error))
+    }
+
+    /// Rows of a query that begins with [`Sqlite::select`].
+    fn query(
+        &self,
+        shape: &Shape,
+        sql: &str,
+        bound: &[Stored],
+        wanted: &mut dyn FnMut(&[Value]) -> bool,
+        found: &mut Vec<Found>,
+    ) -> Result<(), rusqlite::Error> {
+        let (columns, mut statement) = (shape.columns().len(), self.connection.prepare_cached(sql)?);
+        let mut rows = statement.query(params_from_iter(bound))?;
+        while let Some(row) = rows.next()? {
+            let values: Vec<Value> = (0..columns).map(|place| value(row, place)).collect::<Result<_, _>>()?;
+            if wanted(&values) {
+                let places = columns..columns + self.table.order.len();
+                found.push(Found { place: places.map(|place| value(row, place)).collect::<Result<_, _>>()?, values });
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a change, and gives the row as it is then.
+    fn change(&self, sql: &str, bound: &[Stored], columns: usize) -> Result<Option<Vec<Value>>, rusqlite::Error> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(params_from_iter(bound))?;
+        let mut last = None;
+        // All steps are made: a statement that is left in the middle may be undone.
+        while let Some(row) = rows.next()? {
+            last = Some((0..columns).map(|place| value(row, place)).collect::<Result<_, _>>()?);
+        }
+        Ok(last)
+    }
+
+    fn kind(&self, name: &str) -> Kind {
+        self.table.columns.column(name).map_or(Kind::Any, |column| column.kind)
+    }
+}
+
+impl Transaction for Work<'_> {
+    fn find(&mut self, shape: &Shape, keys: &[Vec<Value>]) -> Result<Vec<Found>, StoreError> {
+        let names: Vec<String> = shape.key().map(String::from).collect();
+        let equal: Vec<String> = names.iter().map(|name| format!("{} IS ?", quoted(name))).collect();
+        let sql = format!("{} WHERE {}", self.table.select(shape), equal.join(" AND "));
+        let mut found = Vec::new();
+        for key in keys {
+            let bound: Vec<Stored> =
+                names.iter().zip(key).map(|(name, value)| stored(value, self.kind(name))).collect();
+            self.query(shape, &sql, &bound, &mut |_| true, &mut found).map_err(|error| self.met(&error))?;
+        }
+        Ok(found)
+    }
+
+    fn find_by_reading(
+        &mut self,
+        shape: &Shape,
+        wanted: &mut dyn FnMut(&[Value]) -> bool,
+    ) -> Result<Vec<Found>, StoreError> {
+        let mut found = Vec::new();
+        let all = self.table.select(shape);
+        self.query(shape, &all, &[], wanted, &mut found).map_err(|error| self.met(&error))?;
+        Ok(found)
+    }
+
+    fn write(&mut self, shape: &Shape, change: Change<'_>) -> Result<Written, StoreError> {
+        let table = quoted(&self.table.name);
+        let columns = list(&mut shape.columns().iter().map(|(name, _)| name));
+        let at = |place: &[Value]| place.iter().map(|value| stored(value, Kind::Any)).collect::<Vec<_>>();
+        let here: Vec<String> = self.table.order.iter().map(|name| format!("{} IS ?", quoted(name))).collect();
+        let here = here.join(" AND ");
+        let value_of = |place: usize, value: &Value| stored(value, self.kind(&shape.columns()[place].0));
+        let (sql, bound) = match change {
+            Change::Insert(values) => {
+                let marks = vec!["?"; values.len()].join(", ");
+                let key: BTreeSet<String> = shape.key().map(quoted).collect();
+                let key = key.into_iter().collect::<Vec<_>>().join(", ");
+                let sql = format!(
+                    "INSERT INTO {table} ({columns}) VALUES ({marks}) ON CONFLICT ({key}) DO NOTHING RETURNING {columns}"
+                );
+                (sql, values.iter().enumerate().map(|(place, value)| value_of(place, value)).collect())
+            }
+            Change::Update(place, values) => {
+                let set = values.iter().map(|(place, _)| format!("{} = ?", quoted(&shape.columns()[*place].0)));
+                let set = set.collect::<Vec<_>>().join(", ");
+                let bound = values.iter().map(|(place, value)| value_of(*place, value)).chain(at(place)).collect();
+                (format!("UPDATE {table} SET {set} WHERE {here} RETURNING {columns}"), bound)
+            }
+            Change::Delete(place) => (format!("DELETE FROM {table} WHERE {here} RETURNING {columns}"), at(place)),
+        };
+        match self.change(&sql, &bound, shape.columns().len()) {
+            Ok(Some(_)) if matches!(change, Change::Delete(_)) => Ok(Written::Gone),
+            Ok(Some(row)) => Ok(Written::Row(row)),
+            Ok(None) => Ok(Written::Moved),
+            Err(rusqlite::Error::SqliteFailure(failure, said)) if is_of_the_row(failure.code) => {
+                Ok(Written::Refused(said.unwrap_or_else(|| failure.to_string())))
+            }
+            Err(error) => Err(self.met(&error)),
+        }
+    }
+
+    fn mark(&mut self) -> Result<(), StoreError> {
+        self.run("SAVEPOINT reknit")
+    }
+
+    fn unmark(&mut self, back: bool) -> Result<(), StoreError> {
+        self.run(if back { "ROLLBACK TO reknit; RELEASE reknit" } else { "RELEASE reknit" })
+    }
+
+    fn commit(mut self: Box<Self>) -> Result<(), StoreError> {
+        self.run("COMMIT")
+    }
+}
+
+/// Whether a failure is about what was to be written, and not about the database.
+fn is_of_the_row(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig)
+}
+
+/// A value as SQLite stores it, in a column of a kind; dates and times as its own functions spell them.
+fn stored(value: &Value, column: Kind) -> Stored {
+    match value {
+        Value::Null => Stored::Null,
+        Value::Bool(yes) if column == Kind::Text => Stored::Text(yes.to_string()),
+        Value::Bool(yes) => Stored::Integer((*yes).into()),
+        Value::Int(number) => i64::try_from(*number).map_or_else(|_| Stored::Text(number.to_string()), Stored::Integer),
+        Value::Float(number) => Stored::Real(number.get()),
+        Value::Bytes(bytes) => Stored::Blob(bytes.clone()),
+        Value::Uuid(uuid) if column == Kind::Bytes => Stored::Blob(uuid.to_vec()),
+        Value::Timestamp(_) => Stored::Text(value.to_string().replacen('T', " ", 1).replacen('Z', "+00:00", 1)),
+        Value::DateTime(_) => Stored::Text(value.to_string().replacen('T', " ", 1)),
+        _ => Stored::Text(value.to_string()),
+    }
+}

@@ -1,0 +1,317 @@
+//! The index and guarded writes over a table in memory, against plain maps.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use proptest::prelude::*;
+use reknit_core::journal::{RunHeader, RunKind};
+use reknit_core::query::{Guard, Incoming};
+use reknit_core::row::{Kind, Value};
+use reknit_core::{
+    Actor, CollectionId, Content, DatasetId, DatasetKey, Definition, Profile, Range, Record, Sibling, Stamp, State,
+    Version,
+};
+
+use super::*;
+use crate::store::{Durability, EngineKind, Op, Options, Side, Store};
+
+type Row = Vec<Value>;
+
+/// A table in memory of a number and a text, which takes no text that begins with `!`, and shortens those of over five
+/// letters.
+struct Listed {
+    columns: Columns,
+    rows: Arc<Mutex<Vec<Row>>>,
+}
+
+impl Table for Listed {
+    fn place(&self) -> &str {
+        "listed"
+    }
+
+    fn columns(&self) -> &Columns {
+        &self.columns
+    }
+
+    fn scan(&self, _: &Shape) -> Result<Rows<'_>, StoreError> {
+        let rows = self.rows.lock().expect("no panic").clone();
+        Ok(Box::new(rows.into_iter().map(Ok)))
+    }
+
+    fn stores_keys_one_way(&self, _: &Shape) -> bool {
+        false
+    }
+
+    fn begin(&self, _: Access) -> Result<Box<dyn Transaction + '_>, StoreError> {
+        let rows = self.rows.lock().expect("no panic").clone();
+        Ok(Box::new(Work { table: self, marks: Vec::new(), rows }))
+    }
+
+    fn cautions(&self) -> Result<Cautions, StoreError> {
+        Ok(Cautions::default())
+    }
+}
+
+struct Work<'a> {
+    table: &'a Listed,
+    marks: Vec<Vec<Row>>,
+    rows: Vec<Row>,
+}
+
+impl Transaction for Work<'_> {
+    /// Finds odd keys only by reading.
+    fn find(&mut self, _: &Shape, keys: &[Row]) -> Result<Vec<Found>, StoreError> {
+        let odd = |row: &Row| matches!(row[0], Value::Int(number) if number % 2 == 1);
+        let found = self.rows.iter().filter(|row| keys.contains(&vec![row[0].clone()]) && !odd(row));
+        Ok(found.map(|row| Found { place: vec![row[0].clone()], values: row.clone() }).collect())
+    }
+
+    fn find_by_reading(
+        &mut self,
+        _: &Shape,
+        wanted: &mut dyn FnMut(&[Value]) -> bool,
+    ) -> Result<Vec<Found>, StoreError> {
+        let found = self.rows.iter().filter(|row| wanted(row));
+        Ok(found.map(|row| Found { place: vec![row[0].clone()], values: row.clone() }).collect())
+    }
+
+    fn write(&mut self, _: &Shape, change: Change<'_>) -> Result<Written, StoreError> {
+        let refused = |value: &Value| matches!(value, Value::Text(text) if text.starts_with('!'));
+        let kept = |value: &Value| match value {
+            Value::Text(text) => Value::Text(text.chars().take(5).collect()),
+            value => value.clone(),
+        };
+        match change {
+            Change::Insert(values) if refused(&values[1]) => Ok(Written::Refused("no".into())),
+            Change::Insert(values) if self.rows.iter().any(|row| row[0] == values[0]) => Ok(Written::Moved),
+            Change::Insert(values) => {
+                let row = vec![values[0].clone(), kept(&values[1])];
+                self.rows.push(row.clone());
+                Ok(Written::Row(row))
+            }
+            Change::Update(place, [(1, value)]) => {
+                let Some(row) = self.rows.iter_mut().find(|row| row[0] == place[0]) else { return Ok(Written::Moved) };
+                row[1] = kept(value);
+                Ok(if refused(value) { Written::Refused("no".into()) } else { Written::Row(row.clone()) })
+            }
+            Change::Update(_, others) => panic!("only what differs is written: {others:?}"),
+            Change::Delete(place) => {
+                self.rows.retain(|row| row[0] != place[0]);
+                Ok(Written::Gone)
+            }
+        }
+    }
+
+    fn mark(&mut self) -> Result<(), StoreError> {
+        self.marks.push(self.rows.clone());
+        Ok(())
+    }
+
+    fn unmark(&mut self, back: bool) -> Result<(), StoreError> {
+        let rows = self.marks.pop().expect("a mark");
+        self.rows = if back { rows } else { std::mem::take(&mut self.rows) };
+        Ok(())
+    }
+
+    fn commit(self: Box<Self>) -> Result<(), StoreError> {
+        assert!(self.marks.is_empty());
+        *self.table.rows.lock().expect("no panic") = self.rows;
+        Ok(())
+    }
+}
+
+fn columns() -> Columns {
+    let column = |name: &str, kind| Column { name: name.into(), kind, declared: String::new() };
+    Columns { columns: vec![column("id", Kind::Int), column("v", Kind::Text)], key: vec!["id".into()] }
+}
+
+fn shape() -> Shape {
+    Shape::of_pair(("a", &columns()), ("b", &columns())).expect("a shape")
+}
+
+fn dataset() -> (Definition, DatasetKey) {
+    let definition = Definition::simple(DatasetId([3; 16]), "table");
+    let definition = Definition { profile: Profile::Content, key_index: false, ..definition };
+    (definition, DatasetKey::from_bytes([5; 32]))
+}
+
+fn options() -> Options {
+    Options { engine: EngineKind::Redb, ..Options::default() }
+}
+
+/// The index of a table of these rows.
+fn linked(dir: &Path, rows: &Arc<Mutex<Vec<Row>>>) -> Linked {
+    let table = Box::new(Listed { columns: columns(), rows: Arc::clone(rows) });
+    Linked::open(dir, table, shape(), dataset(), &options()).expect("opened")
+}
+
+/// What the index is worth is what a store that holds the rows themselves is worth.
+fn check(linked: &Linked, rows: &[Row]) {
+    let (definition, key) = dataset();
+    let whole = Store::in_memory(definition, key, &options()).expect("a store");
+    for values in rows {
+        let (key, row) = shape().record(values.clone()).expect("a record");
+        whole.batch(vec![Op::put(key, row)], Durability::Buffered).expect("put");
+    }
+    assert_eq!(Side::cut(linked).expect("a cut").roots, whole.cut().roots);
+    let report = linked.index().verify(&mut |_| ()).expect("verified");
+    assert!(report.is_sound(), "{:?}", report.wrong);
+}
+
+fn row((id, v): (&i128, &String)) -> Row {
+    vec![Value::Int(*id), Value::Text(v.clone())]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn an_index_is_worth_what_the_table_holds(
+        tables in proptest::collection::vec(proptest::collection::btree_map(0_i128..60, "v[0-2]", 0..60), 1..5),
+    ) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let rows = Arc::new(Mutex::new(Vec::new()));
+        let mut last: BTreeMap<i128, String> = BTreeMap::new();
+        for held in tables {
+            *rows.lock().expect("no panic") = held.iter().map(row).rev().collect();
+            // It goes on where it was.
+            let linked = linked(&dir.path().join("index"), &rows);
+            let read = linked.refresh(&mut |_| ()).expect("read");
+            let changed = held.iter().filter(|(id, v)| last.get(*id) != Some(*v)).count()
+                + last.keys().filter(|id| !held.contains_key(*id)).count();
+            prop_assert_eq!((read.records, read.changed), (held.len() as u64, changed as u64));
+            check(&linked, &held.iter().map(row).collect::<Vec<_>>());
+            last = held.clone();
+        }
+    }
+
+    /// Each write is made exactly where its guard holds and the table takes it, whatever the index knew; the journal holds what
+    /// it replaced, and an undo brings that back where nobody has written since.
+    #[test]
+    fn rows_are_written_as_guards_allow_and_come_back(
+        before in proptest::collection::btree_map(0_i128..20, "[ab]{1,2}", 0..20),
+        since in proptest::collection::btree_map(0_i128..20, proptest::option::of("[ab]{1,2}"), 0..4),
+        wanted in proptest::collection::btree_map(0_i128..24, proptest::option::of("(!a|[abc]{1,2}|toolong)"), 1..20),
+        stale in proptest::collection::btree_set(0_i128..24, 0..4),
+        later in proptest::collection::btree_map(0_i128..24, proptest::option::of("z"), 0..4),
+    ) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let rows = Arc::new(Mutex::new(before.iter().map(row).collect::<Vec<_>>()));
+        let linked = linked(&dir.path().join("index"), &rows);
+        linked.refresh(&mut |_| ()).expect("read");
+        let change = |changes: &BTreeMap<i128, Option<String>>, model: &mut BTreeMap<i128, String>| {
+            for (id, v) in changes {
+                match v {
+                    Some(v) => model.insert(*id, v.clone()),
+                    None => model.remove(id),
+                };
+            }
+            *rows.lock().expect("no panic") = model.iter().map(row).collect();
+        };
+        let mut model = before;
+        change(&since, &mut model);
+        let at_run = model.clone();
+        let short = |id: i128, v: Option<&String>| v.map(|v| {
+            let (key, row) = shape().record(row((&id, v))).expect("a record");
+            linked.entry(&key, &row)
+        });
+        let header = RunHeader {
+            kind: RunKind::Repair, peer: String::new(), opener: true, policy: String::new(), started: 0,
+        };
+        let side = linked.in_run(header).expect("a run").expect("one");
+        let (mut batch, mut fates, mut written) = (Vec::new(), [0_u64; 4], BTreeSet::new());
+        for (id, v) in &wanted {
+            let (key, _) = shape().record(row((id, &String::new()))).expect("a record");
+            let content = v.as_ref().map_or(Content::Tombstone, |v| {
+                Content::Live(shape().record(row((id, v))).expect("a record").1)
+            });
+            let sibling = Sibling { version: Version::after(Stamp(1), Actor(1), []), content, expires: None };
+            let guard = if stale.contains(id) { Some(7) } else { short(*id, model.get(id)) };
+            batch.push(Incoming { record: Record { key, state: State::single(sibling) }, guard: Guard::IfShort(guard) });
+            let taken = !v.as_ref().is_some_and(|v| v.starts_with('!') || v.len() > 5);
+            let fate = match () {
+                () if model.get(id) == v.as_ref() => 1,
+                () if stale.contains(id) => 2,
+                () if taken => 0,
+                () => 3,
+            };
+            fates[fate] += 1;
+            if fate == 0 {
+                written.insert(*id);
+                match v {
+                    Some(v) => model.insert(*id, v.clone()),
+                    None => model.remove(id),
+                };
+            }
+        }
+        let applied = side.apply(CollectionId(0), batch, Durability::Buffered).expect("applied");
+        let told = [applied.applied, applied.kept, applied.moved, applied.refused.len() as u64];
+        prop_assert_eq!(told, fates);
+        let run = side.end_run("done").expect("ended");
+        prop_assert_eq!(run.is_some(), fates[0] > 0);
+        let table = || {
+            let mut all = rows.lock().expect("no panic").clone();
+            all.sort();
+            all
+        };
+        prop_assert_eq!(table(), model.iter().map(row).collect::<Vec<_>>());
+        linked.refresh(&mut |_| ()).expect("read");
+        check(&linked, &table());
+        let Some(run) = run else { return Ok(()) };
+        // What was written since stays; what is as the run left it becomes what it was.
+        let left = model.clone();
+        change(&later, &mut model);
+        for id in &written {
+            if model.get(id) == left.get(id) {
+                match at_run.get(id) {
+                    Some(v) => model.insert(*id, v.clone()),
+                    None => model.remove(id),
+                };
+            }
+        }
+        let mut skipped = 0;
+        let undone = linked.undo(run, &mut |_| skipped += 1, &mut |_| ()).expect("undone");
+        prop_assert_eq!((undone.restored + undone.skipped, undone.skipped), (fates[0], skipped));
+        prop_assert_eq!(table(), model.iter().map(row).collect::<Vec<_>>());
+        let paused = side.apply(CollectionId(0), vec![], Durability::Buffered);
+        prop_assert!(matches!(&paused, Err(StoreError::Paused { .. })), "repairs are paused");
+        linked.index().resume().expect("resumed");
+        linked.refresh(&mut |_| ()).expect("read");
+        check(&linked, &table());
+    }
+}
+
+#[test]
+fn what_was_compared_is_looked_at_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let text = |text: &str| Value::Text(text.into());
+    let rows = Arc::new(Mutex::new(vec![vec![Value::Int(1), text("a")], vec![Value::Int(2), text("b")]]));
+    let linked = linked(&dir.path().join("index"), &rows);
+    linked.refresh(&mut |_| ()).expect("read");
+    let before = Side::cut(&linked).expect("a cut");
+    linked.items(CollectionId(0), &[Range::ALL]).expect("items");
+    rows.lock().expect("no panic")[0][1] = text("c");
+    let after = Side::cut(&linked).expect("a cut");
+    assert!(after.commit > before.commit, "a root that is read later is not one of before");
+    let held = rows.lock().expect("no panic").clone();
+    check(&linked, &held);
+    // What the other side of a pair found is looked up too.
+    let other = Arc::new(Mutex::new(vec![vec![Value::Int(1), text("c")]]));
+    let other = self::linked(&dir.path().join("other"), &other).paired(&linked);
+    let empty = Side::cut(&other).expect("a cut");
+    assert_eq!(empty.roots[0].count, 1, "the index had not been read at all");
+}
+
+#[test]
+fn an_index_is_no_store_and_a_store_no_index() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (index, store) = (dir.path().join("index"), dir.path().join("store"));
+    drop(linked(&index, &Arc::default()));
+    let taken = Store::open(&index, &options()).map(drop).expect_err("it is an index").to_string();
+    assert!(taken.contains("is the index of a database"), "{taken}");
+    let (definition, key) = dataset();
+    drop(Store::create(&store, definition, key, &options()).expect("created"));
+    let table = Box::new(Listed { columns: columns(), rows: Arc::default() });
+    let taken = Linked::open(&store, table, shape(), dataset(), &options()).map(drop).expect_err("it is a store");
+    assert!(taken.to_string().contains("is a store of records"), "{taken}");
+}
