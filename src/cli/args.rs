@@ -4,6 +4,7 @@
 
 mod conflicts;
 mod facts;
+mod index;
 mod journal;
 mod members;
 mod peers;
@@ -22,6 +23,7 @@ pub(crate) use self::journal::{History, Resume, Runs, RunsCommand};
 use super::format::Format;
 
 pub(crate) use conflicts::{Conflicts, ConflictsCommand, ResolveBy};
+pub(crate) use index::{AskedFeed, Index, IndexCommand};
 pub(crate) use members::{Gc, Members, MembersCommand};
 pub(crate) use peers::{Peers, PeersCommand};
 pub(crate) use quarantine::{Quarantine, QuarantineCommand, Which};
@@ -161,6 +163,8 @@ pub(crate) enum Command {
     Restore(Restore),
     /// List what repairs did here, show it, undo it
     Runs(Runs),
+    /// Build, show, verify or remove what this home keeps of tables of databases
+    Index(Index),
     /// Let repairs go on that an undo has paused
     Resume(Resume),
     /// Print the versions that a key has, and those that the journal still has

@@ -45,6 +45,7 @@ pub use import::{ImportError, ImportProgress, Imported};
 pub use journal::{Earlier, JournalLimits, KeepHistory, Skipped, Undo, Undone};
 pub(crate) use journal::{PutsBack, Writing};
 pub use open::Options;
+pub(crate) use open::random;
 pub use quarantine::{Quarantined, Release, Why};
 pub use scan::{Scan, ScanPositions};
 pub use seen::{Conflict, Resolution, Resolved};

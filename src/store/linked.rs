@@ -6,6 +6,7 @@
 //! full. What a kind of database does is its adapter's concern ([`Table`]), what is compared of a table that of its [`Shape`].
 
 mod changing;
+mod feed;
 mod index;
 mod looking;
 #[cfg(feature = "linked-postgres")]
@@ -24,6 +25,7 @@ use super::StoreError;
 
 #[cfg(feature = "linked-postgres")]
 pub use self::postgres::{Postgres, redacted};
+pub use feed::{Drained, Feed, FeedKind, FeedMark, FeedState, Followed, Take};
 pub use index::Linked;
 pub use shape::{Shape, ShapeError};
 #[cfg(feature = "linked-sqlite")]
@@ -98,6 +100,24 @@ pub trait Table: Send + Sync {
     /// # Errors
     /// [`StoreError::Database`].
     fn cautions(&self) -> Result<Cautions, StoreError>;
+
+    /// The feed of the index of this name, installed or not.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`] if the table cannot have one, with the reason.
+    fn feed(&self, kind: FeedKind, shape: &Shape, index: &str) -> Result<Box<dyn Feed + '_>, StoreError>;
+
+    /// What of feeds of this table is in the database, whoever made it, and what of feeds whose tables are gone.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    fn remains(&self) -> Result<Vec<Remains>, StoreError>;
+
+    /// Runs statements in one transaction.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`]; then nothing of them was done.
+    fn run(&self, statements: &[String]) -> Result<(), StoreError>;
 }
 
 /// What a transaction may do.
@@ -118,6 +138,15 @@ pub struct Cautions {
     pub triggers: Vec<String>,
     /// Tables that lose or change rows when rows of this one are deleted.
     pub cascades: Vec<String>,
+}
+
+/// What a feed has in a database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remains {
+    /// The name of the index that it is for.
+    pub index: String,
+    /// The statements that take it away.
+    pub remove_sql: Vec<String>,
 }
 
 /// A row that was found.

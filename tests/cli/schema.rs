@@ -64,6 +64,10 @@ fn every_object_that_is_printed_is_in_the_schema() {
     let schema = schema();
     let place = Place::new();
     place.file("all.csv", "id,name\n1,Bern\n2,Ulm\n");
+    for (file, row) in [("t.db", "(1, 'x')"), ("u.db", "(2, 'y')")] {
+        let table = format!("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT); INSERT INTO t VALUES {row}");
+        rusqlite::Connection::open(place.path(file)).expect("a database").execute_batch(&table).expect("statements");
+    }
     let me = place.run("id").ok().out.trim().to_string();
     let commands = [
         "init a",
@@ -137,6 +141,18 @@ fn every_object_that_is_printed_is_in_the_schema() {
         "runs list b",
         "resume b",
         "serve nowhere",
+        "index build sqlite:t.db",
+        "index build sqlite:t.db --feed triggers",
+        "index build sqlite:t.db --feed triggers --apply",
+        "index status sqlite:t.db",
+        "index verify sqlite:t.db",
+        "diff sqlite:t.db sqlite:u.db --settle 0ms",
+        "repair sqlite:t.db sqlite:u.db --to b --settle 0ms",
+        "repair sqlite:t.db sqlite:u.db --to b --settle 0ms --delete --apply --max-delete 100%",
+        "runs show sqlite:u.db 1",
+        "runs undo sqlite:u.db 1",
+        "index drop sqlite:t.db --sql",
+        "index drop sqlite:t.db",
     ];
     let mut kinds = std::collections::BTreeSet::new();
     let mut named = std::collections::BTreeSet::new();

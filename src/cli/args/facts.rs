@@ -5,8 +5,8 @@
 use std::path::PathBuf;
 
 use super::{
-    Command, ConflictsCommand, DatasetCommand, MembersCommand, PeersCommand, QuarantineCommand, ReceiptsCommand,
-    RunsCommand,
+    Command, ConflictsCommand, DatasetCommand, IndexCommand, MembersCommand, PeersCommand, QuarantineCommand,
+    ReceiptsCommand, RunsCommand,
 };
 
 impl Command {
@@ -50,6 +50,12 @@ impl Command {
                 ReceiptsCommand::List { .. } => "receipts list",
                 ReceiptsCommand::Export { .. } => "receipts export",
                 ReceiptsCommand::Verify { .. } => "receipts verify",
+            },
+            Command::Index(args) => match args.command {
+                IndexCommand::Build { .. } => "index build",
+                IndexCommand::Status { .. } => "index status",
+                IndexCommand::Verify { .. } => "index verify",
+                IndexCommand::Drop { .. } => "index drop",
             },
             Command::Resume(_) => "resume",
             Command::History(_) => "history",

@@ -9,7 +9,7 @@ use reknit_core::journal::{RunHeader, RunId, Undoing};
 use super::commit::submit;
 use super::journal::Writing;
 use super::write::Write;
-use super::{Durability, Store, StoreError};
+use super::{Durability, Store, StoreError, rows};
 
 /// What is known of one row.
 pub(crate) enum Followed {
@@ -68,6 +68,19 @@ impl Store {
             }
         }
         Ok(submit(&self.inner, writes, durability)?.commit)
+    }
+
+    /// What was noted under a name.
+    pub(crate) fn fact(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.inner.engine.snapshot()?.get(&rows::meta(name))?)
+    }
+
+    /// Notes something under a name, or that there is nothing; synced.
+    pub(crate) fn set_fact(&self, name: &str, value: Option<Vec<u8>>) -> Result<(), StoreError> {
+        self.change_facts(|batch| match value {
+            Some(value) => batch.put(&rows::meta(name), &value),
+            None => batch.delete(&rows::meta(name)),
+        })
     }
 
     /// Notes how far a run is undone.

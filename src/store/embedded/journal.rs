@@ -16,6 +16,7 @@ mod fill;
 mod kept;
 mod side;
 mod undo;
+mod verify;
 
 use kept::{KEPT, Keeping, counted, is_kept};
 
@@ -23,6 +24,7 @@ pub use kept::KeepHistory;
 pub(super) use side::InRun;
 pub(crate) use undo::PutsBack;
 pub use undo::{Skipped, Undo, Undone};
+pub(super) use verify::verify;
 
 /// Bytes of packed entries in one row, about; a state that is larger lies in a row of its own.
 const PACKED_BYTES: usize = 64 << 10;
@@ -490,6 +492,11 @@ impl Store {
         Ok(Some(id))
     }
 
+    /// Changes facts alone, between commits; synced.
+    pub(super) fn change_facts(&self, change: impl FnOnce(&mut Batch)) -> Result<(), StoreError> {
+        self.change_journal(|_, batch| change(batch))
+    }
+
     /// Changes facts of the journal alone, between commits; synced.
     fn change_journal(&self, change: impl FnOnce(&mut Known, &mut Batch)) -> Result<(), StoreError> {
         let inner: &Inner = &self.inner;
@@ -546,53 +553,4 @@ impl super::Collection {
         let snapshot = inner.engine.snapshot()?;
         super::write::read_state(inner, &*snapshot, self.id, inner.keys.position(self.name(), key), key)
     }
-}
-
-/// Says of each row of the journal whether it is sound, and whether runs hold what they say.
-pub(super) fn verify(snapshot: &dyn Snapshot, wrong: &mut dyn FnMut(String)) -> Result<(), StoreError> {
-    let mut runs = BTreeMap::new();
-    let (start, end) = rows::runs();
-    for row in snapshot.scan(&start, &end)? {
-        let (row, value) = row?;
-        match rows::read_run(&row, &value) {
-            Ok((id, run)) => {
-                runs.insert(id, (run, 0, 0));
-            }
-            Err(error) => wrong(error.to_string()),
-        }
-    }
-    let (start, end) = rows::all_packed();
-    for row in snapshot.scan(&start, &end)? {
-        let (row, value) = row?;
-        let found = rows::read_place(&row).and_then(|place| Ok((place, rows::read_packed(&row, &value)?)));
-        let (place, entries) = match found {
-            Ok(found) => found,
-            Err(error) => {
-                wrong(error.to_string());
-                continue;
-            }
-        };
-        match runs.get_mut(&place.0) {
-            Some((_, count, overwritten)) => {
-                *count += entries.iter().map(Changed::keys).sum::<u64>();
-                *overwritten += entries.iter().filter_map(replaced).count() as u64;
-            }
-            None => wrong(format!("journal entries of run {} have no run", place.0)),
-        }
-        for entry in entries.iter().filter_map(replaced) {
-            if snapshot.get(&rows::earlier(entry.collection, entry.position, place))?.is_none() {
-                let key = crate::store::error::shown(&entry.key);
-                wrong(format!("an earlier state of key {key} (run {}) is not found by its key", place.0));
-            }
-        }
-    }
-    for (id, (run, count, overwritten)) in runs {
-        if !run.dropped && (run.entries, run.overwritten) != (count, overwritten) {
-            wrong(format!(
-                "run {id} has {count} of {} entries, {overwritten} of {} earlier states",
-                run.entries, run.overwritten
-            ));
-        }
-    }
-    Ok(())
 }

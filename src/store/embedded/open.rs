@@ -343,7 +343,7 @@ pub(super) fn marked(dir: &Path) -> Result<EngineKind, StoreError> {
     }
 }
 
-pub(super) fn random() -> Result<u64, StoreError> {
+pub(crate) fn random() -> Result<u64, StoreError> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|error| StoreError::Randomness(error.to_string()))?;
     Ok(u64::from_be_bytes(bytes))

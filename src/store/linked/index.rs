@@ -30,6 +30,8 @@ const ROW_BYTES_PER_BYTE: usize = 8;
 pub struct Linked {
     pub(super) table: Arc<dyn Table>,
     pub(super) shape: Arc<Shape>,
+    /// The index's name, by which what belongs to it in the database is known.
+    pub(super) name: Arc<str>,
     pub(super) index: Store,
     /// Those of whole records.
     keys: Arc<Keys>,
@@ -63,7 +65,7 @@ impl Linked {
         if index.first().layout()? != layout {
             index.first().set_layout(layout)?;
         }
-        Ok(Linked::over(index, table, shape, keys))
+        Ok(Linked::over(dir, index, table, shape, keys))
     }
 
     /// The table with the index that it has in `dir`, whatever shape that was made for; the key is that of a shape.
@@ -80,12 +82,19 @@ impl Linked {
         let shape = Shape::from_bytes(&index.first().layout()?.unwrap_or_default());
         let shape = shape.map_err(|error| StoreError::damaged(format!("the shape of an index: {error}")))?;
         let keys = Arc::new(Keys::new(&key(&shape)));
-        Ok(Linked::over(index, table, shape, keys))
+        Ok(Linked::over(dir, index, table, shape, keys))
     }
 
-    fn over(index: Store, table: Box<dyn Table>, shape: Shape, keys: Arc<Keys>) -> Linked {
+    fn over(dir: &Path, index: Store, table: Box<dyn Table>, shape: Shape, keys: Arc<Keys>) -> Linked {
         let (table, shape) = (Arc::from(table), Arc::new(shape));
-        Linked { table, shape, index, keys, run: None, suspects: Suspects::default(), busy: Arc::default() }
+        let name = Linked::name_in(dir).into();
+        Linked { table, shape, name, index, keys, run: None, suspects: Suspects::default(), busy: Arc::default() }
+    }
+
+    /// The name of an index that lies in a directory.
+    #[must_use]
+    pub fn name_in(dir: &Path) -> String {
+        dir.file_name().unwrap_or_default().to_string_lossy().chars().filter(char::is_ascii_alphanumeric).collect()
     }
 
     /// Lets two sides of a session know what differs: each looks up in its table what either has found.
@@ -127,6 +136,18 @@ impl Linked {
     #[must_use]
     pub fn index(&self) -> &Store {
         &self.index
+    }
+
+    /// Its name, by which what belongs to it in the database is known.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The table.
+    #[must_use]
+    pub fn table(&self) -> &dyn Table {
+        &*self.table
     }
 
     /// What is to be known before the table is written.

@@ -2,6 +2,7 @@
 
 mod decode;
 mod encode;
+mod feed;
 mod transaction;
 
 use std::str::FromStr;
@@ -18,8 +19,9 @@ use postgres::{Client, Config, NoTls};
 use reknit_core::row::{Kind, Value};
 
 use self::decode::{Sent, kind};
+use self::feed::Triggers;
 use self::transaction::Work;
-use super::{Access, Cautions, Column, Columns, Rows, Shape, Table, Transaction};
+use super::{Access, Cautions, Column, Columns, Feed, FeedKind, Remains, Rows, Shape, Table, Transaction};
 use crate::store::StoreError;
 
 /// Rows that are handed on at once, and how often that may be ahead of who takes them.
@@ -109,6 +111,11 @@ impl Postgres {
         shape.columns().iter().map(one).collect()
     }
 
+    /// Keeps a connection that no transaction is open on for the next one.
+    fn put_back(&self, client: Client) {
+        *self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(client);
+    }
+
     fn client(&self) -> Result<Client, StoreError> {
         let idle = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         match idle.filter(|client| !client.is_closed()) {
@@ -170,7 +177,30 @@ impl Table for Postgres {
             let rows = client.query(sql, &[&self.oid]).map_err(|error| self.met(&error))?;
             Ok(rows.iter().map(|row| row.get(0)).collect())
         };
-        Ok(Cautions { kept: names(KEPT)?.pop(), triggers: names(TRIGGERS)?, cascades: names(CASCADES)? })
+        let cautions = Cautions { kept: names(KEPT)?.pop(), triggers: names(TRIGGERS)?, cascades: names(CASCADES)? };
+        self.put_back(client);
+        Ok(cautions)
+    }
+
+    fn feed(&self, kind: FeedKind, shape: &Shape, index: &str) -> Result<Box<dyn Feed + '_>, StoreError> {
+        match kind {
+            FeedKind::Triggers => Ok(Box::new(Triggers::new(self, shape, index)?)),
+        }
+    }
+
+    fn remains(&self) -> Result<Vec<Remains>, StoreError> {
+        feed::remains(self)
+    }
+
+    fn run(&self, statements: &[String]) -> Result<(), StoreError> {
+        let mut client = self.client()?;
+        let all = format!(
+            "SET client_min_messages = warning; BEGIN READ WRITE; SET LOCAL lock_timeout = '5s'; {}; COMMIT",
+            statements.join(";\n")
+        );
+        client.batch_execute(&all).map_err(|error| self.met(&error))?;
+        self.put_back(client);
+        Ok(())
     }
 }
 

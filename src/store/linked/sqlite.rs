@@ -1,5 +1,6 @@
 //! Tables of SQLite databases, read and written beside whoever else uses them.
 
+mod feed;
 mod transaction;
 
 use std::path::{Path, PathBuf};
@@ -9,8 +10,9 @@ use reknit_core::row::{Float, Kind, Value};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Row, ToSql};
 
+use self::feed::Triggers;
 use self::transaction::Work;
-use super::{Access, Cautions, Column, Columns, Rows, Shape, Table, Transaction};
+use super::{Access, Cautions, Column, Columns, Feed, FeedKind, Remains, Rows, Shape, Table, Transaction};
 use crate::store::StoreError;
 
 /// Rows that are read at once.
@@ -39,7 +41,7 @@ impl Sqlite {
         let met = |error: rusqlite::Error| wrong(error.to_string());
         let connection = connect(file, Access::Read).map_err(met)?;
         let mut names = Vec::new();
-        let all = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name";
+        let all = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE 'reknit\\_%' ESCAPE '\\' ORDER BY name";
         let mut statement = connection.prepare(all).map_err(met)?;
         for name in statement.query_map([], |row| row.get::<_, String>(0)).map_err(met)? {
             names.push(name.map_err(met)?);
@@ -140,6 +142,27 @@ impl Table for Sqlite {
             })
         };
         read().map_err(|error| self.met(&error))
+    }
+
+    fn feed(&self, kind: FeedKind, shape: &Shape, index: &str) -> Result<Box<dyn Feed + '_>, StoreError> {
+        match kind {
+            FeedKind::Triggers => Ok(Box::new(Triggers::new(self, shape, index)?)),
+        }
+    }
+
+    fn remains(&self) -> Result<Vec<Remains>, StoreError> {
+        let read = || feed::remains(&connect(&self.file, Access::Read)?, &self.name);
+        read().map_err(|error| self.met(&error))
+    }
+
+    fn run(&self, statements: &[String]) -> Result<(), StoreError> {
+        let run = || {
+            let mut connection = connect(&self.file, Access::Write)?;
+            let transaction = connection.transaction()?;
+            statements.iter().try_for_each(|statement| transaction.execute_batch(statement))?;
+            transaction.commit()
+        };
+        run().map_err(|error| self.met(&error))
     }
 }
 

@@ -51,6 +51,18 @@ impl Table for Listed {
     fn cautions(&self) -> Result<Cautions, StoreError> {
         Ok(Cautions::default())
     }
+
+    fn feed(&self, _: FeedKind, _: &Shape, _: &str) -> Result<Box<dyn Feed + '_>, StoreError> {
+        Err(StoreError::database("listed", "it has none"))
+    }
+
+    fn remains(&self) -> Result<Vec<Remains>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn run(&self, _: &[String]) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 struct Work<'a> {

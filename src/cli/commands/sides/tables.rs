@@ -1,5 +1,6 @@
 //! Two tables of databases as the sides of a session: their addresses, what they have in common, their indexes in the home.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use reknit_core::{DatasetId, DatasetKey, Definition, Profile};
@@ -10,7 +11,7 @@ use crate::cli::format::Layout;
 use crate::cli::progress::Progress;
 use crate::cli::{CliError, Exit};
 use crate::store::StoreError;
-use crate::store::linked::{Linked, Postgres, Shape, Sqlite, Table, redacted};
+use crate::store::linked::{Followed, Linked, Postgres, Shape, Sqlite, Table, redacted};
 use crate::transport::Identity;
 
 const SQLITE: &str = "sqlite:";
@@ -40,12 +41,38 @@ pub(crate) fn open(env: &mut Env, a: &str, b: &str) -> Result<[Linked; 2], CliEr
     if a.place() == b.place() {
         return Err(CliError::refused("session.one-store", "both sides are one table"));
     }
-    let shape = Shape::of_pair((a.place(), a.columns()), (b.place(), b.columns()));
-    let shape = shape
-        .map_err(|error| CliError { exit: Exit::Refused, ..CliError::new("database.shape", error.to_string()) })?;
-    let a = linked(env, a, &shape)?;
-    let b = linked(env, b, &shape)?.paired(&a);
+    let shape = shape(&*a, &*b)?;
+    let a = indexed(env, a, &shape)?;
+    let b = indexed(env, b, &shape)?.paired(&a);
+    for linked in [&a, &b] {
+        follow(env, linked)?;
+    }
     Ok([a, b])
+}
+
+/// A table with the index that it has for itself, or for being compared with another, as it was left.
+pub(crate) fn alone(env: &Env, typed: &str, with: Option<&str>) -> Result<Linked, CliError> {
+    let table = table(env, typed)?;
+    let other = with.map(|with| self::table(env, with)).transpose()?;
+    let other = other.as_ref().unwrap_or(&table);
+    let shape = shape(&*table, &**other)?;
+    indexed(env, table, &shape)
+}
+
+fn shape(a: &dyn Table, b: &dyn Table) -> Result<Shape, CliError> {
+    let shape = Shape::of_pair((a.place(), a.columns()), (b.place(), b.columns()));
+    shape.map_err(|error| CliError { exit: Exit::Refused, ..CliError::new("database.shape", error.to_string()) })
+}
+
+/// The directories of the indexes that a table has in the home, with the names of those.
+pub(crate) fn directories(env: &Env, table: &dyn Table) -> Result<Vec<(String, PathBuf)>, CliError> {
+    let home = env.home()?;
+    let (dir, begins) = (home.dir().join(INDEX), place_name(&home.identity()?, table.place()));
+    let named = |entry: std::io::Result<std::fs::DirEntry>| entry.ok()?.file_name().into_string().ok();
+    let mut names: Vec<String> = std::fs::read_dir(&dir).into_iter().flatten().filter_map(named).collect();
+    names.retain(|name| name.starts_with(&begins));
+    names.sort();
+    Ok(names.into_iter().map(|name| (Linked::name_in(&dir.join(&name)), dir.join(name))).collect())
 }
 
 /// How tables are to be written.
@@ -85,19 +112,14 @@ pub(crate) fn cautions(pair: &[Linked; 2], writing: &Writing) -> Result<Vec<Stri
 
 /// The indexes that a table has in the home, one for each shape that it was compared in.
 pub(crate) fn indexes(env: &Env, typed: &str) -> Result<Vec<Linked>, CliError> {
-    let home = env.home()?;
-    let secret = home.identity()?;
-    let place = table(env, typed)?.place().to_string();
-    let (dir, begins) = (home.dir().join(INDEX), place_name(&secret, &place));
-    let named = |entry: std::io::Result<std::fs::DirEntry>| entry.ok()?.file_name().into_string().ok();
-    let mut names: Vec<String> = std::fs::read_dir(&dir).into_iter().flatten().filter_map(named).collect();
-    names.retain(|name| name.starts_with(&begins));
-    names.sort();
-    let open = |name: &String| {
+    let secret = env.home()?.identity()?;
+    let first = table(env, typed)?;
+    let place = first.place().to_string();
+    let open = |(_, dir): &(String, PathBuf)| {
         let key = |shape: &Shape| dataset_key(&secret, &shape.to_bytes());
-        Ok(Linked::reopen(&dir.join(name), table(env, typed)?, key, &env.store_options())?)
+        Ok(Linked::reopen(dir, table(env, typed)?, key, &env.store_options())?)
     };
-    let all: Vec<Linked> = names.iter().map(open).collect::<Result<_, CliError>>()?;
+    let all: Vec<Linked> = directories(env, &*first)?.iter().map(open).collect::<Result<_, CliError>>()?;
     if all.is_empty() {
         let message = format!("{place} was never compared from this home, so nothing is known of it");
         return Err(CliError::new("database.no-index", message));
@@ -111,7 +133,7 @@ pub(crate) fn layout(shape: &Shape) -> Layout {
     Layout::of_table(shape.key().map(String::from).collect(), columns)
 }
 
-fn table(env: &Env, typed: &str) -> Result<Box<dyn Table>, CliError> {
+pub(crate) fn table(env: &Env, typed: &str) -> Result<Box<dyn Table>, CliError> {
     if is_postgres(typed) {
         return Ok(Box::new(Postgres::open(typed)?));
     }
@@ -153,8 +175,8 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A table with its index, read anew. One shape has one dataset in a home, so that an index serves every pair it is in.
-fn linked(env: &mut Env, table: Box<dyn Table>, shape: &Shape) -> Result<Linked, CliError> {
+/// A table with its index as it was left. One shape has one dataset in a home, so that an index serves every pair it is in.
+fn indexed(env: &Env, table: Box<dyn Table>, shape: &Shape) -> Result<Linked, CliError> {
     let home = env.home()?;
     let secret = home.identity()?;
     let bytes = shape.to_bytes();
@@ -162,15 +184,18 @@ fn linked(env: &mut Env, table: Box<dyn Table>, shape: &Shape) -> Result<Linked,
     id.copy_from_slice(&hash(&secret, DATASET, &bytes)[..16]);
     let definition =
         Definition { profile: Profile::Content, key_index: false, ..Definition::simple(DatasetId(id), "table") };
-    let place = table.place().to_string();
-    let name = format!("{}{}", place_name(&secret, &place), hex(&hash(&secret, DATASET, &bytes)[..4]));
+    let name = format!("{}{}", place_name(&secret, table.place()), hex(&hash(&secret, DATASET, &bytes)[..4]));
     let dir = home.dir().join(INDEX).join(name);
     let key = dataset_key(&secret, &bytes);
-    let linked = Linked::open(&dir, table, shape.clone(), (definition, key), &env.store_options())?;
+    Ok(Linked::open(&dir, table, shape.clone(), (definition, key), &env.store_options())?)
+}
+
+/// Makes an index tell what its table holds now.
+pub(crate) fn follow(env: &mut Env, linked: &Linked) -> Result<Followed, CliError> {
     // As many as there were, about: counting them would be reading them.
     let about = Some(linked.rows()).filter(|rows| *rows > 0);
     let mut progress = Progress::new(env, "reading rows");
-    let read = linked.refresh(&mut |so_far| match so_far.written {
+    let read = linked.follow_table(&mut |so_far| match so_far.written {
         0 => progress.at(so_far.read, about),
         written => {
             progress.turn_to("indexing rows");
@@ -178,8 +203,14 @@ fn linked(env: &mut Env, table: Box<dyn Table>, shape: &Shape) -> Result<Linked,
         }
     });
     drop(progress);
+    let place = linked.table().place();
     match read {
-        Ok(_) => Ok(linked),
+        Ok(followed) => {
+            if let Some(why) = &followed.stale {
+                let _ = writeln!(env.err, "reknit: {place} was read whole, its feed had a gap: {why}");
+            }
+            Ok(followed)
+        }
         Err(StoreError::Duplicate { key, .. }) => {
             let message = format!(
                 "{place}: two rows mean the same key {key}, so they cannot be told apart; nothing was compared"

@@ -1,7 +1,6 @@
 //! Transactions of PostgreSQL: rows found by their keys and locked, and written where they were found.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::PoisonError;
 
 use postgres::types::{ToSql, Type};
 use postgres::{Client, Row, Statement};
@@ -262,7 +261,7 @@ impl Transaction for Work<'_> {
     fn commit(mut self: Box<Self>) -> Result<(), StoreError> {
         self.run("COMMIT")?;
         self.move_sequences();
-        *self.table.idle.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.client);
+        self.table.put_back(self.client);
         Ok(())
     }
 }

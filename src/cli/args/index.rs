@@ -1,0 +1,62 @@
+//! What can be typed about the indexes of tables.
+//!
+//! What it means is said in the files of the commands.
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Args, Serialize, Deserialize)]
+#[command(
+    after_help = "Examples:\n  reknit index build sqlite:b.db/t\n  reknit index build sqlite:b.db/t --feed triggers           prints what would be installed\n  reknit index build sqlite:b.db/t --feed triggers --apply\n  reknit index status sqlite:b.db/t\n  reknit index drop sqlite:b.db/t"
+)]
+pub(crate) struct Index {
+    #[command(subcommand)]
+    pub(crate) command: IndexCommand,
+}
+
+#[derive(Debug, Subcommand, Serialize, Deserialize)]
+pub(crate) enum IndexCommand {
+    /// Read a table into its index, and let it follow by a feed if one is asked for
+    Build {
+        /// The table
+        table: String,
+        /// The table that it is compared with, if the two are declared differently
+        #[arg(long, env = "REKNIT_WITH", value_name = "TABLE")]
+        with: Option<String>,
+        /// How changes are noticed from then on; without one the table is read whole by each command
+        #[arg(long, env = "REKNIT_FEED", value_enum, value_name = "KIND")]
+        feed: Option<AskedFeed>,
+        /// Install the feed; without it the statements are only printed
+        #[arg(long, env = "REKNIT_APPLY")]
+        apply: bool,
+    },
+    /// Tell what the indexes of a table hold, and how they follow it
+    Status {
+        /// The table
+        table: String,
+    },
+    /// Compare the indexes of a table with the table
+    Verify {
+        /// The table
+        table: String,
+    },
+    /// Remove the indexes of a table, with all that their feeds have in the database
+    Drop {
+        /// The table
+        table: String,
+        /// And what feeds of other or lost homes have there
+        #[arg(long, env = "REKNIT_ORPHANS")]
+        orphans: bool,
+        /// Only print the statements that remove it from the database
+        #[arg(long, env = "REKNIT_SQL")]
+        sql: bool,
+    },
+}
+
+/// A feed that can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum AskedFeed {
+    /// Triggers that write keys to a table of their own.
+    Triggers,
+}

@@ -1,0 +1,161 @@
+//! `reknit index build|status|verify|drop TABLE`: what this home keeps of a table, and how it follows it.
+
+use serde_json::{Value, json};
+
+use super::sides::tables;
+use crate::cli::args::{AskedFeed, Index, IndexCommand};
+use crate::cli::env::Env;
+use crate::cli::output::{Printer, fields};
+use crate::cli::progress::Progress;
+use crate::cli::units::{show_bytes, show_count};
+use crate::cli::{CliError, Exit};
+use crate::store::linked::{FeedKind, FeedState, Linked, Remains};
+
+pub(crate) fn run(args: &Index, env: &mut Env) -> Result<Exit, CliError> {
+    match &args.command {
+        IndexCommand::Build { table, with, feed, apply } => build(table, with.as_deref(), *feed, *apply, env),
+        IndexCommand::Status { table } => status(table, env),
+        IndexCommand::Verify { table } => verify(table, env),
+        IndexCommand::Drop { table, orphans, sql } => drop_all(table, *orphans, *sql, env),
+    }
+}
+
+fn build(
+    typed: &str,
+    with: Option<&str>,
+    feed: Option<AskedFeed>,
+    apply: bool,
+    env: &mut Env,
+) -> Result<Exit, CliError> {
+    let linked = tables::alone(env, typed, with)?;
+    if let (Some(AskedFeed::Triggers), false) = (feed, apply) {
+        let sql = linked.feed(FeedKind::Triggers)?.install_sql();
+        let text = format!("{} statements would be run; nothing was, add --apply to run them", sql.len());
+        return print_sql(&sql, false, &text, env);
+    }
+    if feed.is_some() {
+        linked.install_feed(FeedKind::Triggers)?;
+    }
+    // That it has just been installed is no gap.
+    let followed = tables::follow(env, &linked)?;
+    let text = format!(
+        "{} rows indexed, {} of them changed; {}",
+        show_count(linked.rows()),
+        show_count(followed.changed),
+        follows(linked.feed_state()?.as_ref())
+    );
+    let summary = json!({ "records": linked.rows(), "changed": followed.changed });
+    Printer::new(env).end(Exit::Done, &text, fields(summary))
+}
+
+fn status(typed: &str, env: &mut Env) -> Result<Exit, CliError> {
+    let all = tables::indexes(env, typed)?;
+    let mut printer = Printer::new(env);
+    for linked in &all {
+        let state = linked.feed_state()?;
+        let waiting = match &state {
+            Some(state) if state.stale.is_none() => {
+                format!(", {} changes wait", show_count(linked.feed(state.kind)?.waiting()?))
+            }
+            _ => String::new(),
+        };
+        let columns: Vec<&str> = linked.shape().columns().iter().map(|(name, _)| name.as_str()).collect();
+        let disk = show_bytes(linked.index().stats()?.disk_bytes);
+        let line = format!(
+            "{}\t{} rows, {disk}; {}{waiting}; columns {}",
+            linked.name(),
+            show_count(linked.rows()),
+            follows(state.as_ref()),
+            columns.join(", ")
+        );
+        let object = object(linked)?;
+        printer.item(|| line, || object)?;
+    }
+    let text = format!("{} index{}", all.len(), if all.len() == 1 { "" } else { "es" });
+    printer.end(Exit::Done, &text, fields(json!({ "listed": all.len() })))
+}
+
+fn verify(typed: &str, env: &mut Env) -> Result<Exit, CliError> {
+    let (mut wrong, mut faults, mut rows) = (0, 0, 0);
+    for linked in tables::indexes(env, typed)? {
+        let fed = linked.feed_state()?.is_some_and(|state| state.stale.is_none());
+        let mut progress = Progress::new(env, "verifying rows");
+        faults += linked.index().verify(&mut |rows| progress.at(rows, Some(linked.rows())))?.wrong_count;
+        drop(progress);
+        tables::follow(env, &linked)?;
+        let mut progress = Progress::new(env, "reading rows");
+        let read = linked.refresh(&mut |so_far| progress.at(so_far.read, Some(linked.rows())))?;
+        drop(progress);
+        rows += read.records;
+        // What writers changed while it was read waits in the feed.
+        let since = if fed && read.changed > 0 { tables::follow(env, &linked)?.read } else { 0 };
+        wrong += if fed { read.changed.saturating_sub(since) } else { 0 };
+    }
+    let (exit, text) = match wrong + faults {
+        0 => (Exit::Done, format!("sound: {} rows are as the table has them", show_count(rows))),
+        _ => (
+            Exit::Differs,
+            format!(
+                "{} rows were otherwise than the feed had told, {faults} faults in the index; rows are mended, for faults: \
+                 reknit index drop, and build it anew",
+                show_count(wrong)
+            ),
+        ),
+    };
+    let summary = json!({ "sound": wrong + faults == 0, "records": rows, "changed": wrong, "faults": faults });
+    Printer::new(env).end(exit, &text, fields(summary))
+}
+
+fn drop_all(typed: &str, orphans: bool, sql: bool, env: &mut Env) -> Result<Exit, CliError> {
+    let table = tables::table(env, typed)?;
+    let dirs = tables::directories(env, &*table)?;
+    // By its name alone what is in the database is known as this home's, also where its index is lost.
+    let own = |remains: &Remains| dirs.iter().any(|(name, _)| *name == remains.index);
+    let remains: Vec<Remains> = table.remains()?.into_iter().filter(|remains| orphans || own(remains)).collect();
+    let statements: Vec<String> = remains.iter().flat_map(|remains| remains.remove_sql.clone()).collect();
+    if sql {
+        let text = format!("{} statements remove it; nothing was run", statements.len());
+        return print_sql(&statements, false, &text, env);
+    }
+    if !statements.is_empty() {
+        table.run(&statements)?;
+    }
+    for (_, dir) in &dirs {
+        std::fs::remove_dir_all(dir)
+            .map_err(|error| CliError::new("store.failed", format!("{} cannot be removed: {error}", dir.display())))?;
+    }
+    let (indexes, feeds) = (dirs.len(), remains.len());
+    let text = format!("removed {indexes} indexes here, and {feeds} feeds from the database");
+    Printer::new(env).end(Exit::Done, &text, fields(json!({ "listed": indexes, "feeds": feeds })))
+}
+
+/// Statements, each on lines of its own.
+fn print_sql(statements: &[String], ran: bool, text: &str, env: &mut Env) -> Result<Exit, CliError> {
+    let mut printer = Printer::new(env);
+    for statement in statements {
+        printer.item(|| format!("{statement};"), || json!({ "t": "statement", "sql": statement }))?;
+    }
+    printer.end(Exit::Done, text, fields(json!({ "listed": statements.len(), "applied": ran })))
+}
+
+/// How an index follows its table.
+fn follows(state: Option<&FeedState>) -> String {
+    match state {
+        None => "without a feed: each command reads the table whole".into(),
+        Some(FeedState { kind, stale: None, .. }) => format!("followed by {}", kind.name()),
+        Some(FeedState { kind, stale: Some(why), .. }) => {
+            format!("followed by {}, stale: {why}; the next command reads the table whole", kind.name())
+        }
+    }
+}
+
+fn object(linked: &Linked) -> Result<Value, CliError> {
+    let state = linked.feed_state()?;
+    let columns: Vec<Value> =
+        linked.shape().columns().iter().map(|(name, kind)| json!({ "name": name, "kind": kind.name() })).collect();
+    Ok(json!({
+        "t": "index", "index": linked.name(), "table": linked.table().place(), "records": linked.rows(),
+        "disk_bytes": linked.index().stats()?.disk_bytes, "columns": columns,
+        "feed": state.as_ref().map(|state| state.kind.name()), "stale": state.and_then(|state| state.stale),
+    }))
+}

@@ -1,0 +1,224 @@
+//! Indexes that follow their tables by feeds: what changes is noticed, whatever changes it; a gap is never equal; what is
+//! installed is shown first, and goes without a trace.
+
+use rusqlite::Connection;
+
+use crate::harness::{Place, Ran};
+use crate::server::Server;
+
+fn sql(place: &Place, file: &str, statements: &str) {
+    let connection = Connection::open(place.path(file)).expect("a database");
+    connection.execute_batch(statements).expect("statements");
+}
+
+/// Says that the two tables differ in these keys.
+fn differ(place: &Place, a: &str, b: &str, keys: &[&str]) -> Ran {
+    let looked = place.json(&format!("diff {a} {b} --settle 0ms"));
+    let objects = looked.objects();
+    let found = objects.iter().filter(|object| object["t"] == "difference").map(|object| object["key"].as_str());
+    let mut found: Vec<&str> = found.map(|key| key.expect("a key")).collect();
+    found.sort_unstable();
+    assert_eq!(found, keys, "{} {}", looked.out, looked.err);
+    looked
+}
+
+fn follows(place: &Place, table: &str) {
+    place.run_args(&["index", "build", table, "--feed", "triggers", "--apply"]).ok().says(&["followed by triggers"]);
+}
+
+/// What a database is made of, beside its rows.
+fn schema(place: &Place, file: &str) -> Vec<String> {
+    let connection = Connection::open(place.path(file)).expect("a database");
+    let mut all = connection.prepare("SELECT coalesce(sql, name) FROM sqlite_schema ORDER BY 1").expect("a query");
+    all.query_map([], |row| row.get(0)).expect("rows").map(|row| row.expect("a row")).collect()
+}
+
+const T: &str = "CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT, u INTEGER UNIQUE);
+    WITH RECURSIVE i(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM i WHERE x < 1000) INSERT INTO t SELECT x, 'v' || x, x FROM i;";
+
+#[test]
+fn triggers_of_sqlite_notice_every_change() {
+    let place = Place::new();
+    for file in ["a.db", "b.db"] {
+        sql(&place, file, T);
+    }
+    let (a, b) = ("sqlite:a.db", "sqlite:b.db");
+    let before = schema(&place, "a.db");
+    let shown = place.run("index build sqlite:a.db --feed triggers").ok();
+    shown.says(&["CREATE TRIGGER", "nothing was, add --apply"]);
+    assert_eq!(schema(&place, "a.db"), before, "looking changes nothing");
+    follows(&place, a);
+    follows(&place, b);
+    differ(&place, a, b, &[]);
+    for (change, keys) in [
+        ("UPDATE t SET v = 'x' WHERE id = 5", vec!["5"]),
+        ("INSERT INTO t VALUES (2000, 'new', NULL)", vec!["2000", "5"]),
+        ("DELETE FROM t WHERE id IN (1, 2)", vec!["1", "2", "2000", "5"]),
+        ("UPDATE t SET id = 3000 WHERE id = 2000", vec!["1", "2", "3000", "5"]),
+        ("DELETE FROM t WHERE id = 3000; INSERT INTO t VALUES (1, 'v1', 1), (2, 'v2', 2)", vec!["5"]),
+        ("UPDATE t SET v = 'v5' WHERE id = 5", vec![]),
+        // Rows in the way go without a trigger of their own.
+        ("INSERT OR REPLACE INTO t VALUES (4000, 'r', 7)", vec!["4000", "7"]),
+        ("UPDATE OR REPLACE t SET u = 8 WHERE id = 4000", vec!["4000", "7", "8"]),
+        (
+            "DELETE FROM t WHERE id = 4000; INSERT OR IGNORE INTO t VALUES (7, 'v7', 7), (8, 'v8', 8), (9, 'no', 9)",
+            vec![],
+        ),
+        ("BEGIN; UPDATE t SET v = 'gone'; ROLLBACK", vec![]),
+    ] {
+        sql(&place, "a.db", change);
+        let looked = differ(&place, a, b, &keys);
+        assert!(!looked.err.contains("read whole"), "{}", looked.err);
+    }
+    sql(&place, "a.db", "DELETE FROM t");
+    let looked = place.run("check sqlite:a.db sqlite:b.db").exits(1);
+    assert!(!looked.err.contains("read whole"), "{}", looked.err);
+    // A repair is followed like any other change.
+    place.run("repair sqlite:a.db sqlite:b.db --to a --apply").ok();
+    place.run("check sqlite:a.db sqlite:b.db").ok().says(&["in sync: 1,000 records"]);
+    place.run("index verify sqlite:a.db").ok().says(&["sound: 1,000 rows"]);
+    place.run("index status sqlite:a.db").ok().says(&["1,000 rows", "followed by triggers", "0 changes wait"]);
+    place.run("index drop sqlite:a.db --sql").ok().says(&["DROP TRIGGER IF EXISTS", "nothing was run"]);
+    place.run("index drop sqlite:a.db").ok().says(&["removed 1 indexes here, and 1 feeds"]);
+    assert_eq!(schema(&place, "a.db"), before, "nothing is left");
+    place.run("check sqlite:a.db sqlite:b.db").ok();
+}
+
+#[test]
+fn a_gap_in_a_feed_is_never_equal() {
+    let place = Place::new();
+    for file in ["a.db", "b.db"] {
+        sql(&place, file, T);
+        follows(&place, &format!("sqlite:{file}"));
+    }
+    let (a, b) = ("sqlite:a.db", "sqlite:b.db");
+    let trigger = || {
+        let all = schema(&place, "a.db").into_iter().find_map(|sql| {
+            let name = sql.strip_prefix("CREATE TRIGGER \"")?.split('"').next()?.to_string();
+            (name.ends_with("_update") && !name.ends_with("replace_update")).then_some((name, sql))
+        });
+        all.expect("a trigger")
+    };
+    // A trigger that was dropped for a while and made anew.
+    let (name, make) = trigger();
+    sql(&place, "a.db", &format!("DROP TRIGGER {name}; UPDATE t SET v = 'x' WHERE id = 5"));
+    assert!(differ(&place, a, b, &["5"]).err.contains("its trigger"));
+    assert!(differ(&place, a, b, &["5"]).err.contains("its trigger"), "it is still not there");
+    sql(&place, "a.db", &make);
+    // A file that was put back.
+    differ(&place, a, b, &["5"]);
+    std::fs::copy(place.path("a.db"), place.path("saved")).expect("copied");
+    sql(&place, "a.db", "UPDATE t SET v = 'v5' WHERE id = 5");
+    differ(&place, a, b, &[]);
+    std::fs::copy(place.path("saved"), place.path("a.db")).expect("copied");
+    assert!(differ(&place, a, b, &["5"]).err.contains("put back to an earlier state"));
+    assert!(!differ(&place, a, b, &["5"]).err.contains("read whole"), "it goes on from there");
+    // The feed's own tables.
+    let (name, _) = trigger();
+    let base = name.trim_end_matches("_update");
+    sql(&place, "a.db", &format!("UPDATE {base}_feed SET nonce = 'other'; UPDATE t SET v = 'y' WHERE id = 6"));
+    assert!(differ(&place, a, b, &["5", "6"]).err.contains("read whole"));
+    place.run("index build sqlite:a.db --feed triggers --apply").ok();
+    assert!(!differ(&place, a, b, &["5", "6"]).err.contains("read whole"));
+    // What a lost home has left is removed from the database alone.
+    std::fs::remove_dir_all(place.path("home/index")).expect("removed");
+    place.run("index drop sqlite:a.db").ok().says(&["0 feeds"]);
+    place.run("index drop sqlite:a.db --orphans").ok().says(&["1 feeds"]);
+    assert!(schema(&place, "a.db").iter().all(|sql| !sql.contains("reknit")), "{:?}", schema(&place, "a.db"));
+}
+
+#[test]
+fn tables_that_no_trigger_can_follow_are_told() {
+    let place = Place::new();
+    sql(
+        &place,
+        "a.db",
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT); CREATE UNIQUE INDEX some ON t (v) WHERE v > 'm'",
+    );
+    let told = place.run("index build sqlite:a.db --feed triggers").fails("database");
+    told.says(&["unique index over an expression or over some rows"]);
+    place.run("index build sqlite:a.db").ok().says(&["0 rows indexed", "without a feed"]);
+    place.run("index status sqlite:a.db").ok().says(&["1 index", "columns id, v"]);
+}
+
+#[test]
+fn triggers_of_postgresql_notice_every_change() {
+    let (server, place) = (Server::start(), Place::new());
+    let table = |name: &str| {
+        format!(
+            "CREATE TABLE {name} (id int, part int, v text, PRIMARY KEY (id, part)) PARTITION BY LIST (part);
+             CREATE TABLE {name}1 PARTITION OF {name} FOR VALUES IN (1); CREATE TABLE {name}2 PARTITION OF {name} FOR VALUES IN (2);
+             INSERT INTO {name} SELECT i, 1 + i % 2, 'v' || i FROM generate_series(1, 1000) AS i;"
+        )
+    };
+    server.sql(&table("a"));
+    server.sql(&table("b"));
+    let catalog = || {
+        let query = "SELECT string_agg(relname, ' ' ORDER BY relname)
+             || (SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace) || (SELECT count(*) FROM pg_trigger)
+             FROM pg_class WHERE relnamespace = 'public'::regnamespace";
+        server.client().query_one(query, &[]).expect("a row").get::<_, String>(0)
+    };
+    let before = catalog();
+    let (a, b) = (server.table("reknit", "a"), server.table("reknit", "b"));
+    place.run_args(&["index", "build", &a, "--feed", "triggers"]).ok().says(&["CREATE FUNCTION", "add --apply"]);
+    assert_eq!(catalog(), before, "looking changes nothing");
+    follows(&place, &a);
+    follows(&place, &b);
+    differ(&place, &a, &b, &[]);
+    for (change, keys) in [
+        ("UPDATE a SET v = 'x' WHERE id = 5", vec!["5,2"]),
+        // By the name of a part.
+        ("INSERT INTO a1 VALUES (2000, 1, 'new')", vec!["2000,1", "5,2"]),
+        ("DELETE FROM a WHERE id IN (1, 2)", vec!["1,2", "2,1", "2000,1", "5,2"]),
+        ("UPDATE a SET id = 3000, part = 2 WHERE id = 2000", vec!["1,2", "2,1", "3000,2", "5,2"]),
+        ("INSERT INTO a VALUES (1, 2, 'v1'), (2, 1, 'v2')", vec!["3000,2", "5,2"]),
+        ("SET session_replication_role = replica; DELETE FROM a2 WHERE id = 3000", vec!["5,2"]),
+        ("BEGIN; UPDATE a SET v = 'gone'; ROLLBACK", vec!["5,2"]),
+        (
+            "MERGE INTO a USING b ON a.id = b.id AND a.part = b.part WHEN MATCHED AND a.v <> b.v THEN UPDATE SET v = b.v",
+            vec![],
+        ),
+    ] {
+        server.sql(change);
+        let looked = differ(&place, &a, &b, &keys);
+        assert!(!looked.err.contains("read whole"), "{change}: {}", looked.err);
+    }
+    // A transaction that began before a look and ends after it.
+    let mut other = server.client();
+    let mut transaction = other.transaction().expect("a transaction");
+    transaction.batch_execute("UPDATE a SET v = 'late' WHERE id = 9").expect("updated");
+    server.sql("UPDATE a SET v = 'early' WHERE id = 10");
+    differ(&place, &a, &b, &["10,1"]);
+    transaction.commit().expect("committed");
+    let looked = differ(&place, &a, &b, &["10,1", "9,2"]);
+    assert!(!looked.err.contains("read whole"), "{}", looked.err);
+    place.run_args(&["repair", &b, &a, "--to", "b", "--apply"]).ok();
+    place.run_args(&["index", "verify", &a]).ok().says(&["sound: 1,000 rows"]);
+    // A new part has no trigger; what is emptied is read whole.
+    server.sql("CREATE TABLE a3 PARTITION OF a FOR VALUES IN (3); INSERT INTO a3 VALUES (1, 3, 'x')");
+    assert!(differ(&place, &a, &b, &["1,3"]).err.contains("its trigger on a3"));
+    follows(&place, &a);
+    server.sql("TRUNCATE a3");
+    assert!(differ(&place, &a, &b, &[]).err.contains("TRUNCATE"));
+    assert!(!differ(&place, &a, &b, &[]).err.contains("read whole"));
+    for table in [&a, &b] {
+        place.run_args(&["index", "drop", table]).ok().says(&["and 1 feeds"]);
+    }
+    server.sql("DROP TABLE a3");
+    assert_eq!(catalog(), before, "nothing is left");
+}
+
+#[test]
+fn writers_need_no_rights_on_what_a_feed_has() {
+    let (server, place) = (Server::start(), Place::new());
+    server.sql(
+        "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a'); CREATE ROLE writer LOGIN;
+         GRANT SELECT, INSERT, UPDATE, DELETE ON t TO writer; CREATE TABLE u (LIKE t INCLUDING ALL); INSERT INTO u VALUES (1, 'b')",
+    );
+    let (t, u) = (server.table("reknit", "t"), server.table("reknit", "u"));
+    follows(&place, &t);
+    server.sql("SET ROLE writer; UPDATE t SET v = 'b'; INSERT INTO t VALUES (2, 'c'); DELETE FROM t WHERE id = 2");
+    let looked = differ(&place, &t, &u, &[]);
+    assert!(!looked.err.contains("read whole"), "{}", looked.err);
+}
