@@ -89,6 +89,7 @@ pub(crate) fn run(cli: &Cli, env: &mut Env) -> Exit {
         Command::Backup(args) => commands::backup::run(args, env),
         Command::Restore(args) => commands::restore::run(args, env),
         Command::Runs(args) => commands::runs::run(args, env),
+        Command::Explain(args) => commands::explain::run(args, env),
         Command::Index(args) => commands::index::run(args, env),
         Command::Resume(args) => commands::resume::run(args, env),
         Command::History(args) => commands::history::run(args, env),

@@ -23,7 +23,7 @@ pub(crate) use self::journal::{History, Resume, Runs, RunsCommand};
 use super::format::Format;
 
 pub(crate) use conflicts::{Conflicts, ConflictsCommand, ResolveBy};
-pub(crate) use index::{AskedFeed, Index, IndexCommand};
+pub(crate) use index::{AskedFeed, Explain, Index, IndexCommand};
 pub(crate) use members::{Gc, Members, MembersCommand};
 pub(crate) use peers::{Peers, PeersCommand};
 pub(crate) use quarantine::{Quarantine, QuarantineCommand, Which};
@@ -163,6 +163,8 @@ pub(crate) enum Command {
     Restore(Restore),
     /// List what repairs did here, show it, undo it
     Runs(Runs),
+    /// Tell what tables are compared by, and whether two go together
+    Explain(Explain),
     /// Build, show, verify or remove what this home keeps of tables of databases
     Index(Index),
     /// Let repairs go on that an undo has paused

@@ -11,6 +11,7 @@ mod index;
 mod looking;
 #[cfg(feature = "linked-postgres")]
 mod postgres;
+mod probe;
 mod shape;
 #[cfg(feature = "linked-sqlite")]
 mod sqlite;
@@ -27,6 +28,7 @@ use super::StoreError;
 pub use self::postgres::{Postgres, redacted};
 pub use feed::{Drained, Feed, FeedKind, FeedMark, FeedState, Followed, Take};
 pub use index::Linked;
+pub use probe::{Probe, ProbedColumn, probe};
 pub use shape::{Shape, ShapeError};
 #[cfg(feature = "linked-sqlite")]
 pub use sqlite::Sqlite;

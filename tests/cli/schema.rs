@@ -141,6 +141,8 @@ fn every_object_that_is_printed_is_in_the_schema() {
         "runs list b",
         "resume b",
         "serve nowhere",
+        "explain sqlite:t.db",
+        "explain sqlite:t.db sqlite:u.db",
         "index build sqlite:t.db",
         "index build sqlite:t.db --feed triggers",
         "index build sqlite:t.db --feed triggers --apply",

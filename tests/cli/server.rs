@@ -52,13 +52,17 @@ impl Server {
         format!("postgres://{user}@{host}/postgres/{table}")
     }
 
+    /// How another server connects to it.
+    pub(crate) fn conninfo(&self) -> String {
+        format!("host={} user=reknit dbname=postgres", self.dir.path().display())
+    }
+
     pub(crate) fn sql(&self, statements: &str) {
         self.client().batch_execute(statements).expect("statements");
     }
 
     pub(crate) fn client(&self) -> Client {
-        let config = format!("host={} user=reknit dbname=postgres", self.dir.path().display());
-        Client::connect(&config, NoTls).expect("a connection")
+        Client::connect(&self.conninfo(), NoTls).expect("a connection")
     }
 }
 

@@ -51,6 +51,7 @@ impl Command {
                 ReceiptsCommand::Export { .. } => "receipts export",
                 ReceiptsCommand::Verify { .. } => "receipts verify",
             },
+            Command::Explain(_) => "explain",
             Command::Index(args) => match args.command {
                 IndexCommand::Build { .. } => "index build",
                 IndexCommand::Status { .. } => "index status",

@@ -53,6 +53,17 @@ pub(crate) enum IndexCommand {
     },
 }
 
+#[derive(Debug, Args, Serialize, Deserialize)]
+#[command(
+    after_help = "Examples:\n  reknit explain postgres://me@host/db/t\n  reknit explain postgres://me@host/db/t sqlite:b.db/t    and whether the two go together"
+)]
+pub(crate) struct Explain {
+    /// A table
+    pub(crate) a: String,
+    /// Another, of which rows that both have are looked at
+    pub(crate) b: Option<String>,
+}
+
 /// A feed that can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -31,6 +31,9 @@ pub(crate) struct Repair {
     /// Write a table that replication keeps
     #[arg(long, env = "REKNIT_WRITE_REPLICA")]
     pub(crate) write_replica: bool,
+    /// Of tables: repair also where most rows that both have differ in one column, as if it were read wrongly
+    #[arg(long, env = "REKNIT_NO_PROBE")]
+    pub(crate) no_probe: bool,
     /// Where both sides were written apart, this one's value wins, as a new version, whatever the policy
     #[arg(long, env = "REKNIT_PREFER", value_enum, value_name = "SIDE")]
     pub(crate) prefer: Option<Preferred>,

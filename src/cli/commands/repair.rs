@@ -25,8 +25,8 @@ pub(crate) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     let tables = sides::are_tables(&args.sides);
     if tables {
         tables::admit(args)?;
-    } else if args.delete || args.ignore_extra.is_some() || args.write_replica {
-        let message = "--delete, --ignore-extra and --write-replica are for tables of databases; \
+    } else if args.delete || args.ignore_extra.is_some() || args.write_replica || args.no_probe {
+        let message = "--delete, --ignore-extra, --write-replica and --no-probe are for tables of databases; \
                        in a store a deletion is a record too, and --mirror makes one side exactly the other";
         return Err(CliError::refused("repair.tables", message));
     }

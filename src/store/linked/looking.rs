@@ -112,12 +112,12 @@ impl Linked {
 
     /// A page of records in place of their digests; those whose rows have moved are left out and counted.
     pub(super) fn filled(&self, mut page: Page) -> Result<Page, StoreError> {
-        let keys: Vec<Vec<u8>> = page.records.iter().map(|record| record.key.clone()).collect();
-        for some in keys.chunks(KEYS_PER_LOOK) {
+        for some in page.records.chunks_mut(KEYS_PER_LOOK) {
+            let keys: Vec<Vec<u8>> = some.iter().map(|record| record.key.clone()).collect();
             let _alone = self.alone();
-            let mut found = self.read_rows(some)?;
-            self.follow(some, &found)?;
-            for record in page.records.iter_mut().filter(|record| some.contains(&record.key)) {
+            let mut found = self.read_rows(&keys)?;
+            self.follow(&keys, &found)?;
+            for record in some {
                 let row = found.remove(&record.key).map(|held| held.row);
                 let bare = record.state.value().map(<[u8]>::to_vec);
                 let same = |row: &Vec<u8>| Some(self.digest(row)) == bare;

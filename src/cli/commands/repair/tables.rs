@@ -32,6 +32,7 @@ pub(super) fn writing(args: &Repair) -> Option<sides::tables::Writing> {
         to: args.to(),
         delete: args.delete || args.mirror,
         write_replica: args.write_replica,
+        probe: !args.no_probe,
     })
 }
 
@@ -54,7 +55,8 @@ pub(super) fn with_kept(args: &Repair, ran: &Ran, left: u64, exit: Exit, text: &
     }
     let side = if args.to() == To::A { "a" } else { "b" };
     let s = sides::plural(kept);
-    text.push_str(&format!("\n{} row{s} only in {side} kept; --delete takes them away", show_count(kept)));
+    let them = if kept == 1 { "it" } else { "them" };
+    text.push_str(&format!("\n{} row{s} only in {side} kept; --delete takes {them} away", show_count(kept)));
     let nothing_else = ran.report.outcome.verdict == Verdict::Differs && left == kept;
     if args.ignore_extra.is_some() && nothing_else { Exit::Done } else { exit }
 }

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use reknit_core::{DatasetId, DatasetKey, Definition, Profile};
 
 use crate::cli::args::To;
+use crate::cli::commands::explain;
 use crate::cli::env::Env;
 use crate::cli::format::Layout;
 use crate::cli::progress::Progress;
 use crate::cli::{CliError, Exit};
 use crate::store::StoreError;
-use crate::store::linked::{Followed, Linked, Postgres, Shape, Sqlite, Table, redacted};
+use crate::store::linked::{Followed, Linked, Postgres, Shape, Sqlite, Table, probe, redacted};
 use crate::transport::Identity;
 
 const SQLITE: &str = "sqlite:";
@@ -59,7 +60,7 @@ pub(crate) fn alone(env: &Env, typed: &str, with: Option<&str>) -> Result<Linked
     indexed(env, table, &shape)
 }
 
-fn shape(a: &dyn Table, b: &dyn Table) -> Result<Shape, CliError> {
+pub(crate) fn shape(a: &dyn Table, b: &dyn Table) -> Result<Shape, CliError> {
     let shape = Shape::of_pair((a.place(), a.columns()), (b.place(), b.columns()));
     shape.map_err(|error| CliError { exit: Exit::Refused, ..CliError::new("database.shape", error.to_string()) })
 }
@@ -83,11 +84,23 @@ pub(crate) struct Writing {
     pub(crate) delete: bool,
     /// Whether a table is written that replication keeps.
     pub(crate) write_replica: bool,
+    /// Whether some rows are looked at before the first repair.
+    pub(crate) probe: bool,
 }
 
 /// What is to be known of tables that are to be written, a line each; refuses what must not be.
 pub(crate) fn cautions(pair: &[Linked; 2], writing: &Writing) -> Result<Vec<String>, CliError> {
     let mut lines = Vec::new();
+    let repaired = pair.iter().any(|table| !table.index().runs().is_empty());
+    if writing.probe && !repaired {
+        let probe = probe(pair[0].table(), pair[1].table(), pair[0].shape(), explain::PROBED)?;
+        let (exit, text) = explain::judged(&probe);
+        if exit == Exit::Refused {
+            let message = text.trim_end_matches("; wrote 0 records");
+            let message = format!("{message}; reknit explain A B tells more, --no-probe repairs all the same");
+            return Err(CliError::refused("database.probe", message));
+        }
+    }
     for (name, table, written) in [("a", &pair[0], writing.to != To::B), ("b", &pair[1], writing.to != To::A)] {
         if !written {
             continue;

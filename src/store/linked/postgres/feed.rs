@@ -41,10 +41,15 @@ impl<'a> Triggers<'a> {
     pub(super) fn new(table: &'a Postgres, shape: &Shape, index: &str) -> Result<Self, StoreError> {
         let mut client = table.client()?;
         let met = |error| table.met(&error);
-        let parts = client.query(PARTS, &[&table.oid]).map_err(met)?.iter().map(|row| row.get(0)).collect();
+        let parts: Vec<String> =
+            client.query(PARTS, &[&table.oid]).map_err(met)?.iter().map(|row| row.get(0)).collect();
         let subscribed = "SELECT EXISTS (SELECT FROM pg_subscription_rel WHERE srrelid = $1)";
         let replicated = client.query_one(subscribed, &[&table.oid]).map_err(met)?.get(0);
         table.put_back(client);
+        if replicated && parts.len() > 1 {
+            let message = "a partitioned table that a subscription fills has no feed; it is read whole";
+            return Err(StoreError::database(&table.place, message));
+        }
         let key = shape.key().map(String::from).collect();
         Ok(Self { table, name: format!("reknit_{index}"), key, parts, replicated })
     }
@@ -100,10 +105,8 @@ impl<'a> Triggers<'a> {
             ("delete", "DELETE", tables(false, true), each),
             ("truncate", "TRUNCATE", "", "STATEMENT"),
         ];
-        // Triggers of rows on a partitioned table are those of its parts.
-        let own = &self.parts[..];
         let mut all = Vec::new();
-        for part in own {
+        for part in &self.parts {
             for (what, event, transition, each) in kinds {
                 let name = ident(&format!("{}_{what}", self.name));
                 let make = format!(
