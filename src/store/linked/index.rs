@@ -227,7 +227,9 @@ impl Side for Linked {
         after: Option<(Position, Vec<u8>)>,
         limit: usize,
     ) -> Result<Listed, StoreError> {
-        self.index.list(collection, range, after, limit)
+        let listed = self.index.list(collection, range, after, limit)?;
+        self.suspects.add(&listed.0);
+        Ok(listed)
     }
 
     fn read(

@@ -288,6 +288,7 @@ const KEPT: &str = "SELECT 'a subscription of logical replication keeps it' FROM
                     UNION ALL SELECT 'the server is a standby' WHERE pg_is_in_recovery() AND $1::oid IS NOT NULL";
 
 const TRIGGERS: &str = "SELECT tgname::text FROM pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal AND tgenabled <> 'D' \
+                        AND tgname NOT LIKE 'reknit\\_%' \
                         ORDER BY tgname";
 
 const CASCADES: &str = "SELECT DISTINCT conrelid::regclass::text FROM pg_constraint \

@@ -132,7 +132,8 @@ impl Table for Sqlite {
             Ok(Cautions {
                 kept: None,
                 triggers: names(
-                    "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE",
+                    "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE \
+                     AND name NOT LIKE 'reknit\\_%' ESCAPE '\\'",
                 )?,
                 cascades: names(
                     "SELECT DISTINCT s.name FROM sqlite_schema s JOIN pragma_foreign_key_list(s.name) f \

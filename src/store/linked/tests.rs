@@ -301,12 +301,19 @@ fn what_was_compared_is_looked_at_again() {
     let linked = linked(&dir.path().join("index"), &rows);
     linked.refresh(&mut |_| ()).expect("read");
     let before = Side::cut(&linked).expect("a cut");
-    linked.items(CollectionId(0), &[Range::ALL]).expect("items");
+    let first = shape().record(vec![Value::Int(1), text("a")]).expect("a record").0;
+    let position = linked.describe().keys.position("default", &first);
+    linked.items(CollectionId(0), &[Range::of(position, reknit_core::range::DEPTH_MAX)]).expect("items");
     rows.lock().expect("no panic")[0][1] = text("c");
     let after = Side::cut(&linked).expect("a cut");
     assert!(after.commit > before.commit, "a root that is read later is not one of before");
     let held = rows.lock().expect("no panic").clone();
     check(&linked, &held);
+    // So is what was listed where much differs.
+    linked.list(CollectionId(0), Range::ALL, None, 10).expect("a list");
+    rows.lock().expect("no panic")[1][1] = text("d");
+    let later = Side::cut(&linked).expect("a cut");
+    assert!(later.commit > after.commit);
     // What the other side of a pair found is looked up too.
     let other = Arc::new(Mutex::new(vec![vec![Value::Int(1), text("c")]]));
     let other = self::linked(&dir.path().join("other"), &other).paired(&linked);

@@ -11,8 +11,8 @@ use crate::cli::env::Env;
 use crate::cli::format::Layout;
 use crate::cli::progress::Progress;
 use crate::cli::{CliError, Exit};
-use crate::store::StoreError;
 use crate::store::linked::{Followed, Linked, Postgres, Shape, Sqlite, Table, probe, redacted};
+use crate::store::{EngineKind, Options, StoreError};
 use crate::transport::Identity;
 
 const SQLITE: &str = "sqlite:";
@@ -130,7 +130,7 @@ pub(crate) fn indexes(env: &Env, typed: &str) -> Result<Vec<Linked>, CliError> {
     let place = first.place().to_string();
     let open = |(_, dir): &(String, PathBuf)| {
         let key = |shape: &Shape| dataset_key(&secret, &shape.to_bytes());
-        Ok(Linked::reopen(dir, table(env, typed)?, key, &env.store_options())?)
+        Ok(Linked::reopen(dir, table(env, typed)?, key, &options(env))?)
     };
     let all: Vec<Linked> = directories(env, &*first)?.iter().map(open).collect::<Result<_, CliError>>()?;
     if all.is_empty() {
@@ -171,6 +171,12 @@ fn real(file: &Path) -> PathBuf {
     file.canonicalize().unwrap_or_else(|_| file.to_path_buf())
 }
 
+/// How indexes are made: by the engine that is opened at once, since each command opens two; what a scan writes is sorted.
+fn options(env: &Env) -> Options {
+    let asked = env.store_options();
+    Options { engine: if env.global.engine.is_some() { asked.engine } else { EngineKind::Redb }, ..asked }
+}
+
 fn hash(secret: &Identity, purpose: &str, of: &[u8]) -> [u8; 32] {
     *blake3::keyed_hash(&secret.derive(purpose), of).as_bytes()
 }
@@ -200,7 +206,7 @@ fn indexed(env: &Env, table: Box<dyn Table>, shape: &Shape) -> Result<Linked, Cl
     let name = format!("{}{}", place_name(&secret, table.place()), hex(&hash(&secret, DATASET, &bytes)[..4]));
     let dir = home.dir().join(INDEX).join(name);
     let key = dataset_key(&secret, &bytes);
-    Ok(Linked::open(&dir, table, shape.clone(), (definition, key), &env.store_options())?)
+    Ok(Linked::open(&dir, table, shape.clone(), (definition, key), &options(env))?)
 }
 
 /// Makes an index tell what its table holds now.
