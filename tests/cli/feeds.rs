@@ -223,3 +223,56 @@ fn writers_need_no_rights_on_what_a_feed_has() {
     let looked = differ(&place, &t, &u, &[]);
     assert!(!looked.err.contains("read whole"), "{}", looked.err);
 }
+
+#[test]
+fn keys_that_a_collation_takes_for_one_are_noticed_when_they_are_replaced() {
+    let place = Place::new();
+    let table = "CREATE TABLE t (k TEXT PRIMARY KEY COLLATE NOCASE NOT NULL, v TEXT); INSERT INTO t VALUES ('abc', 'v'), ('x', 'y')";
+    for file in ["a.db", "b.db"] {
+        sql(&place, file, table);
+        follows(&place, &format!("sqlite:{file}"));
+    }
+    sql(&place, "a.db", "INSERT OR REPLACE INTO t VALUES ('ABC', 'w')");
+    let looked = differ(&place, "sqlite:a.db", "sqlite:b.db", &["ABC", "abc"]);
+    assert!(!looked.err.contains("read whole"), "{}", looked.err);
+    // By the row's number, too.
+    sql(&place, "a.db", "INSERT OR REPLACE INTO t (rowid, k, v) SELECT rowid, 'new', 'z' FROM t WHERE k = 'x'");
+    let looked = differ(&place, "sqlite:a.db", "sqlite:b.db", &["ABC", "abc", "new", "x"]);
+    assert!(!looked.err.contains("read whole"), "{}", looked.err);
+}
+
+#[test]
+fn past_its_cap_a_feed_says_that_everything_may_have_changed_and_goes_on() {
+    let (server, place) = (Server::start(), Place::new());
+    sql(&place, "a.db", T);
+    server.sql("CREATE TABLE t (id bigint PRIMARY KEY, v text, u int); INSERT INTO t SELECT i, 'v' || i, i FROM generate_series(1, 1000) AS i");
+    let (a, b) = ("sqlite:a.db", server.table("reknit", "t"));
+    for (table, with) in [(a, b.as_str()), (&b, a)] {
+        let build = ["index", "build", table, "--with", with, "--feed", "triggers", "--apply"];
+        place.run_args(&build).ok();
+    }
+    // As if so many had come.
+    let dirty = schema(&place, "a.db")
+        .into_iter()
+        .find_map(|sql| Some(sql.split('"').nth(1)?.strip_suffix("_dirty")?.to_string()));
+    let dirty = format!("{}_dirty", dirty.expect("a table"));
+    sql(
+        &place,
+        "a.db",
+        &format!("INSERT INTO {dirty} (n, k0) VALUES (1, 1), (1000001, 1); UPDATE t SET v = 'x' WHERE id = 5"),
+    );
+    sql(&place, "a.db", "UPDATE t SET v = 'x' WHERE id = 6");
+    assert!(differ(&place, a, &b, &["5", "6"]).err.contains("more than 1000000 changes"));
+    let dirty: String = server
+        .client()
+        .query_one("SELECT relname::text FROM pg_class WHERE relname LIKE 'reknit%dirty'", &[])
+        .expect("a table")
+        .get(0);
+    server.sql(&format!("INSERT INTO {dirty} (k0) SELECT 1 FROM generate_series(1, 1600000)"));
+    server.sql("UPDATE t SET v = 'x' WHERE id = 5");
+    server.sql("UPDATE t SET v = 'x' WHERE id = 6");
+    assert!(differ(&place, a, &b, &[]).err.contains("more changed than the feed holds"));
+    server.sql("UPDATE t SET v = 'y' WHERE id = 7");
+    let looked = differ(&place, a, &b, &["7"]);
+    assert!(!looked.err.contains("read whole"), "{}", looked.err);
+}

@@ -90,8 +90,8 @@ impl<'a> Triggers<'a> {
         )
     }
 
-    /// Each trigger: the table, its name, what it is made by.
-    fn triggers(&self) -> Vec<(String, String)> {
+    /// What makes each trigger.
+    fn triggers(&self) -> Vec<String> {
         let each = if self.replicated { "ROW" } else { "STATEMENT" };
         let tables = |new: bool, old: bool| match (self.replicated, new, old) {
             (true, ..) => "",
@@ -113,8 +113,8 @@ impl<'a> Triggers<'a> {
                     "CREATE TRIGGER {name} AFTER {event} ON {part} {transition} FOR EACH {each} EXECUTE FUNCTION {}()",
                     self.named("note")
                 );
-                all.push((format!("{part} {name}"), make));
-                all.push((String::new(), format!("ALTER TABLE {part} ENABLE ALWAYS TRIGGER {name}")));
+                all.push(make);
+                all.push(format!("ALTER TABLE {part} ENABLE ALWAYS TRIGGER {name}"));
             }
         }
         all
@@ -216,7 +216,7 @@ impl Feed for Triggers<'_> {
             format!("COMMENT ON FUNCTION {note}() IS {}", literal(&about)),
             format!("REVOKE ALL ON FUNCTION {note}() FROM PUBLIC"),
         ];
-        all.extend(self.triggers().into_iter().map(|(_, sql)| sql));
+        all.extend(self.triggers());
         all
     }
 
@@ -231,7 +231,12 @@ impl Feed for Triggers<'_> {
             format!("DELETE FROM {dirty} WHERE every"),
             format!("DELETE FROM {dirty}"),
             format!("UPDATE {feed} SET nonce = {}", literal(nonce)),
-        ])
+        ])?;
+        // Its bytes are what the cap counts: those of rows that are gone are given back.
+        let mut client = self.table.client()?;
+        client.batch_execute(&format!("VACUUM {dirty}")).map_err(|error| self.table.met(&error))?;
+        self.table.put_back(client);
+        Ok(())
     }
 
     fn drain(&self, mark: &FeedMark, take: Take<'_>) -> Result<Drained, StoreError> {

@@ -25,6 +25,8 @@ pub(super) struct Triggers<'a> {
     key: Vec<String>,
     /// The columns of unique indexes beside the key.
     others: Vec<Vec<String>>,
+    /// Whether the key is the row's number.
+    keyed_by_number: bool,
     /// The name of the row's number, if that is no part of the key and rows may be replaced by it.
     number: Option<String>,
 }
@@ -42,7 +44,7 @@ impl<'a> Triggers<'a> {
         // A table that numbers its rows replaces by that number too, unless the key is the number.
         let numbered = table.columns.column(&table.order[0]).is_none();
         let number = table.order.first().filter(|_| numbered && !keyed_by_number).cloned();
-        Ok(Self { table, name: format!("reknit_{index}"), key, others, number })
+        Ok(Self { table, name: format!("reknit_{index}"), key, others, keyed_by_number, number })
     }
 
     fn dirty(&self) -> String {
@@ -108,8 +110,10 @@ impl<'a> Triggers<'a> {
                 &[self.note(&select("new"), "1"), self.note(&select("old"), &moved)].join(" "),
             ),
         ];
-        let ways: Vec<Vec<String>> =
-            self.others.iter().cloned().chain(self.number.clone().map(|name| vec![name])).collect();
+        // A key that only looks the same, as by a collation, is in the way too, and is another.
+        let key = (!self.keyed_by_number).then(|| self.key.clone());
+        let number = self.number.iter().map(|name| vec![name.clone()]);
+        let ways: Vec<Vec<String>> = self.others.iter().cloned().chain(key).chain(number).collect();
         if !ways.is_empty() {
             let from = format!("SELECT {} FROM {table} AS t", self.key_of("t"));
             let in_the_way = |columns: &Vec<String>| {
@@ -278,7 +282,7 @@ fn unique_beside(
             _ => return Ok(None),
         }
     }
-    // A key that is replaced is marked by what comes in its place.
+    // The key has its own way of being in the way.
     let found = all.len();
     let key: BTreeSet<&String> = key.iter().collect();
     all.retain(|names| names.iter().collect::<BTreeSet<_>>() != key);
