@@ -93,6 +93,14 @@ fn what_cannot_be_read_is_named_and_no_password_told() {
         &server.table("reknit", "t").replace("reknit@", "reknit:secret@"),
         &server.table("reknit", "none"),
     ]);
+    // What is to be typed next is told without it.
+    server.sql("CREATE TABLE u (LIKE t INCLUDING ALL); INSERT INTO u VALUES (1)");
+    let secret = |table: &str| server.table("reknit", table).replace("reknit@", "reknit:secret@");
+    let repaired = place.run_args(&["repair", &secret("u"), &secret("t"), "--to", "b", "--apply"]).ok();
+    let undone = place.run_args(&["runs", "undo", &secret("t"), "1"]).ok();
+    for ran in [repaired.says(&["runs undo postgres://reknit@"]), undone.says(&["resume postgres://reknit@"])] {
+        assert!(!format!("{} {}", ran.out, ran.err).contains("secret"), "{ran:?}");
+    }
     let home = place.run("status");
     assert!(!home.out.contains("secret"));
 }

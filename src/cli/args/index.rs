@@ -40,7 +40,7 @@ pub(crate) enum IndexCommand {
         /// The table
         table: String,
     },
-    /// Remove the indexes of a table, with all that their feeds have in the database
+    /// Remove the indexes of a table, their journals and their feeds
     Drop {
         /// The table
         table: String,

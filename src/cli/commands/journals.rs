@@ -64,7 +64,7 @@ pub(crate) fn of_run(env: &Env, typed: &Path, run: RunId) -> Result<Kept, CliErr
         let shapes: Vec<String> = all.iter().map(|kept| format!("of {} columns", columns(kept))).collect();
         let message = format!(
             "{} was compared with tables of several shapes, and there is a run {run} under each: {}",
-            typed.display(),
+            tables::shown(&typed.display().to_string()),
             shapes.join(", ")
         );
         return Err(CliError { exit: Exit::Refused, ..CliError::new("database.run", message) });

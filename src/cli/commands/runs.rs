@@ -7,6 +7,7 @@ use reknit_core::journal::{Run, RunId, RunKind};
 use serde_json::{Value, json};
 
 use super::journals;
+use super::sides::tables;
 use crate::cli::args::{Runs, RunsCommand};
 use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
@@ -90,7 +91,7 @@ fn show(store: &Path, id: RunId, limit: Option<u64>, env: &mut Env) -> Result<Ex
 }
 
 fn undo(store: &Path, id: RunId, everywhere: bool, env: &mut Env) -> Result<Exit, CliError> {
-    let typed = store.display().to_string();
+    let typed = tables::shown(&store.display().to_string());
     let kept_by = journals::of_run(env, store, id)?;
     let (store, layout) = (&kept_by.store, &kept_by.layout);
     let all = store.run(id)?.entries;

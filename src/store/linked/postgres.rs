@@ -333,11 +333,14 @@ fn place(config: &Config, table: &str) -> String {
     format!("postgres://{host}{port}/{}/{table}", config.get_dbname().unwrap_or_default())
 }
 
-/// An address without its user and password.
+/// An address without its password.
 #[must_use]
 pub fn redacted(address: &str) -> String {
     match (address.split_once("://"), address.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://{rest}"),
+        (Some((scheme, rest)), Some((_, host))) => {
+            let user = rest.split([':', '@']).next().unwrap_or_default();
+            format!("{scheme}://{user}@{host}")
+        }
         _ => address.to_string(),
     }
 }

@@ -31,7 +31,7 @@ fn is_postgres(typed: &str) -> bool {
     POSTGRES.iter().any(|scheme| typed.starts_with(scheme))
 }
 
-/// A table as it was typed, without user and password.
+/// A side as it was typed, without a password.
 pub(crate) fn shown(typed: &str) -> String {
     if is_postgres(typed) { redacted(typed) } else { typed.to_string() }
 }
