@@ -80,8 +80,11 @@ pub fn probe(a: &dyn Table, b: &dyn Table, shape: &Shape, rows: usize) -> Result
     transaction.commit()?;
     for (seen, (name, _)) in seen.into_iter().zip(shape.columns()) {
         if seen.differs > 0 {
-            let how = seen.how.filter(|_| seen.alike);
-            probe.columns.push(ProbedColumn { name: name.clone(), differs: seen.differs, how });
+            probe.columns.push(ProbedColumn {
+                name: name.clone(),
+                differs: seen.differs,
+                how: seen.how.map(How::told),
+            });
         }
     }
     Ok(probe)
@@ -91,8 +94,8 @@ pub fn probe(a: &dyn Table, b: &dyn Table, shape: &Shape, rows: usize) -> Result
 #[derive(Clone, Default)]
 struct Seen {
     differs: u64,
-    how: Option<String>,
-    alike: bool,
+    /// How all that differs does, as long as it does so alike.
+    how: Option<How>,
 }
 
 impl Seen {
@@ -100,45 +103,87 @@ impl Seen {
         if a == b {
             return;
         }
-        let how = how(a, b);
-        self.alike = if self.differs == 0 { how.is_some() } else { self.alike && self.how == how };
-        self.how = how;
+        let how = How::of(a, b);
+        self.how = if self.differs == 0 { how } else { self.how.zip(how).and_then(|(so_far, how)| so_far.and(how)) };
         self.differs += 1;
     }
 }
 
 /// How two values differ, as far as that tells anything of others.
-fn how(a: &Value, b: &Value) -> Option<String> {
-    let same_kind = std::mem::discriminant(a) == std::mem::discriminant(b);
-    match (a, b) {
-        (Value::Null, _) => Some("always NULL in a".into()),
-        (_, Value::Null) => Some("always NULL in b".into()),
-        (Value::Timestamp(a) | Value::DateTime(a), Value::Timestamp(b) | Value::DateTime(b)) if same_kind => {
-            let whole = |unit: i64| a.div_euclid(unit) == b.div_euclid(unit);
-            match () {
-                () if whole(1_000) => Some("never by a millisecond: one side keeps less of a second".into()),
-                () if whole(1_000_000) => Some("never by a second: one side keeps less of it".into()),
-                () => Some(format!("always by {}: they seem to be of different zones", span(b - a))),
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    /// One side has none.
+    Null(&'static str),
+    /// One side keeps only whole units of so many microseconds.
+    Coarse(&'static str, i64),
+    /// By so many microseconds.
+    Shifted(i64),
+    Blanks,
+    Case,
+    Digits,
+    Kind,
+}
+
+impl How {
+    fn of(a: &Value, b: &Value) -> Option<How> {
+        let same_kind = std::mem::discriminant(a) == std::mem::discriminant(b);
+        match (a, b) {
+            (Value::Null, _) => Some(How::Null("a")),
+            (_, Value::Null) => Some(How::Null("b")),
+            (Value::Timestamp(a) | Value::DateTime(a), Value::Timestamp(b) | Value::DateTime(b)) if same_kind => {
+                Some(How::of_times(*a, *b))
             }
+            (Value::Text(a), Value::Text(b)) if a.trim_end() == b.trim_end() => Some(How::Blanks),
+            (Value::Text(a), Value::Text(b)) if a.to_lowercase() == b.to_lowercase() => Some(How::Case),
+            (Value::Float(a), Value::Float(b)) if (a.get() - b.get()).abs() <= a.get().abs() * 1e-6 => {
+                Some(How::Digits)
+            }
+            _ if !same_kind => Some(How::Kind),
+            _ => None,
         }
-        (Value::Text(a), Value::Text(b)) if a.trim_end() == b.trim_end() => Some("always by blanks at the end".into()),
-        (Value::Text(a), Value::Text(b)) if a.to_lowercase() == b.to_lowercase() => Some("always by case alone".into()),
-        (Value::Float(a), Value::Float(b)) if (a.get() - b.get()).abs() <= a.get().abs() * 1e-6 => {
-            Some("always by rounding: one side keeps fewer digits".into())
+    }
+
+    /// Whether cut or rounded, what a side keeps is whole in some unit and off by less than one.
+    fn of_times(a: i64, b: i64) -> How {
+        let by = b.wrapping_sub(a);
+        let coarse = |unit: i64| {
+            let less = by.unsigned_abs() < unit.unsigned_abs();
+            let side = if b % unit == 0 { Some("b") } else { (a % unit == 0).then_some("a") };
+            side.filter(|_| less).map(|side| How::Coarse(side, unit))
+        };
+        coarse(1_000).or_else(|| coarse(1_000_000)).unwrap_or(How::Shifted(by))
+    }
+
+    /// What is true of both.
+    fn and(self, other: How) -> Option<How> {
+        match (self, other) {
+            // A time that is nearly whole says of a smaller unit what the others say of a larger one.
+            (How::Coarse(a, one), How::Coarse(b, two)) if a == b => Some(How::Coarse(a, one.max(two))),
+            _ => (self == other).then_some(self),
         }
-        _ if !same_kind => Some("always by type: one side holds what is none of the other's".into()),
-        _ => None,
+    }
+
+    fn told(self) -> String {
+        match self {
+            How::Null(side) => format!("always NULL in {side}"),
+            How::Coarse(side, unit) => format!("always by less than {}: {side} keeps less of the time", span(unit)),
+            How::Shifted(by) => format!("always by {}: they seem to be of different zones", span(by)),
+            How::Blanks => "always by blanks at the end".into(),
+            How::Case => "always by case alone".into(),
+            How::Digits => "always by rounding: one side keeps fewer digits".into(),
+            How::Kind => "always by type: one side holds what is none of the other's".into(),
+        }
     }
 }
 
+/// Units of time, in microseconds, the largest first.
+const UNITS: [(i64, &str); 4] = [(3_600_000_000, "h"), (60_000_000, "min"), (1_000_000, "s"), (1_000, "ms")];
+
 /// A span of time, in the largest unit that it is whole in.
 fn span(us: i64) -> String {
-    let sign = if us < 0 { "-" } else { "" };
-    let us = us.unsigned_abs();
-    let units = [(3_600_000_000, "h"), (60_000_000, "min"), (1_000_000, "s")];
-    match units.into_iter().find(|(unit, _)| us.is_multiple_of(*unit)) {
-        Some((unit, name)) => format!("{sign}{} {name}", us / unit),
-        None => format!("{sign}{us} us"),
+    match UNITS.iter().find(|(unit, _)| us % unit == 0) {
+        Some((unit, name)) => format!("{} {name}", us / unit),
+        None => format!("{us} us"),
     }
 }
 
@@ -152,7 +197,7 @@ mod tests {
         let told = |pairs: &[(Value, Value)]| {
             let mut seen = Seen::default();
             pairs.iter().for_each(|(a, b)| seen.look(a, b));
-            seen.how.filter(|_| seen.alike)
+            seen.how.map(How::told)
         };
         let hour = 3_600_000_000;
         let zones =
@@ -163,8 +208,29 @@ mod tests {
         assert_eq!(told(&not_alike), None);
         assert!(told(&[(text("a  "), text("a")), (text("b"), text("b"))]).is_some_and(|how| how.contains("blanks")));
         assert!(told(&[(Value::Null, text("a")), (text("b"), text("c"))]).is_none());
-        assert!(told(&[(Value::DateTime(1), Value::DateTime(0))]).is_some_and(|how| how.contains("millisecond")));
         assert_eq!((span(-90_000_000), span(7)), ("-90 s".into(), "7 us".into()));
+    }
+
+    #[test]
+    fn what_keeps_less_of_a_time_is_told_however_near_some_times_are() {
+        let told = |pairs: &[(i64, i64)]| {
+            let mut seen = Seen::default();
+            pairs.iter().for_each(|(a, b)| seen.look(&Value::DateTime(*a), &Value::DateTime(*b)));
+            seen.how.map(How::told)
+        };
+        let second = 1_000_000;
+        let cut: Vec<(i64, i64)> = [1, 700, 900_000].map(|us| (5 * second + us, 5 * second)).to_vec();
+        assert_eq!(told(&cut).expect("alike"), "always by less than 1 s: b keeps less of the time");
+        let cut_before_1970: Vec<(i64, i64)> = cut.iter().map(|(a, b)| (*b - 9 * second, *a - 9 * second)).collect();
+        assert_eq!(told(&cut_before_1970).expect("alike"), "always by less than 1 s: a keeps less of the time");
+        let rounded = [(second + 700_001, 2 * second), (3 * second + 1_001, 3 * second)];
+        assert_eq!(told(&rounded).expect("alike"), "always by less than 1 s: b keeps less of the time");
+        assert_eq!(
+            told(&[(1, 0), (4_999, 5_000)]).expect("alike"),
+            "always by less than 1 ms: b keeps less of the time"
+        );
+        assert_eq!(told(&[(7 * second + 1, 7 * second), (second, second + 1)]), None);
+        assert!(told(&[(i64::MIN, i64::MAX)]).is_some());
     }
 
     #[test]
