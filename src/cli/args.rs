@@ -11,6 +11,7 @@ mod peers;
 mod quarantine;
 mod receipts;
 mod repair;
+mod terms;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -23,12 +24,13 @@ pub(crate) use self::journal::{History, Resume, Runs, RunsCommand};
 use super::format::Format;
 
 pub(crate) use conflicts::{Conflicts, ConflictsCommand, ResolveBy};
-pub(crate) use index::{AskedFeed, Explain, Index, IndexCommand};
+pub(crate) use index::{AskedFeed, Explain, Index, IndexBuild, IndexCommand};
 pub(crate) use members::{Gc, Members, MembersCommand};
 pub(crate) use peers::{Peers, PeersCommand};
 pub(crate) use quarantine::{Quarantine, QuarantineCommand, Which};
 pub(crate) use receipts::{Receipts, ReceiptsCommand};
 pub(crate) use repair::{Apply, BrakeFlags, Preferred, Repair, To};
+pub(crate) use terms::TermFlags;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -439,6 +441,8 @@ pub(crate) struct Sides {
     /// Let both sides sign a receipt; of a repair they always do
     #[arg(long, env = "REKNIT_RECEIPT")]
     pub(crate) receipt: bool,
+    #[command(flatten)]
+    pub(crate) terms: TermFlags,
 }
 
 #[derive(Debug, Args, Serialize, Deserialize)]

@@ -15,6 +15,7 @@ mod probe;
 mod shape;
 #[cfg(feature = "linked-sqlite")]
 mod sqlite;
+mod terms;
 #[cfg(all(test, feature = "embedded-redb"))]
 mod tests;
 
@@ -29,9 +30,10 @@ pub use self::postgres::{Postgres, redacted};
 pub use feed::{Drained, Feed, FeedKind, FeedMark, FeedState, Followed, Take};
 pub use index::Linked;
 pub use probe::{Probe, ProbedColumn, probe};
-pub use shape::{Shape, ShapeError};
+pub use shape::Shape;
 #[cfg(feature = "linked-sqlite")]
 pub use sqlite::Sqlite;
+pub use terms::{ShapeError, Terms};
 
 /// One column of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -29,4 +29,5 @@ mod sessions;
 mod start;
 mod stores;
 mod tables;
+mod terms;
 mod writers;

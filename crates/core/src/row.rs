@@ -7,6 +7,7 @@ mod iso;
 mod json;
 mod key;
 mod kind;
+mod rounding;
 mod size;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ pub use decimal::Decimal;
 pub use json::{Json, JsonError};
 pub use key::{decode_key, encode_key};
 pub use kind::Kind;
+pub use rounding::Rounding;
 pub use text::put_json_string;
 
 /// Columns of one row: twice what the widest SQL engines allow by default, and a list of their names stays small.

@@ -5,6 +5,8 @@
 use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use super::TermFlags;
+
 #[derive(Debug, Args, Serialize, Deserialize)]
 #[command(
     after_help = "Examples:\n  reknit index build sqlite:b.db/t\n  reknit index build sqlite:b.db/t --feed triggers           prints what would be installed\n  reknit index build sqlite:b.db/t --feed triggers --apply\n  reknit index status sqlite:b.db/t\n  reknit index drop sqlite:b.db/t"
@@ -17,19 +19,7 @@ pub(crate) struct Index {
 #[derive(Debug, Subcommand, Serialize, Deserialize)]
 pub(crate) enum IndexCommand {
     /// Read a table into its index, and let it follow by a feed if one is asked for
-    Build {
-        /// The table
-        table: String,
-        /// The table that it is compared with, if the two are declared differently
-        #[arg(long, env = "REKNIT_WITH", value_name = "TABLE")]
-        with: Option<String>,
-        /// How changes are noticed from then on; without one the table is read whole by each command
-        #[arg(long, env = "REKNIT_FEED", value_enum, value_name = "KIND")]
-        feed: Option<AskedFeed>,
-        /// Install the feed; without it the statements are only printed
-        #[arg(long, env = "REKNIT_APPLY")]
-        apply: bool,
-    },
+    Build(Box<IndexBuild>),
     /// Tell what the indexes of a table hold, and how they follow it
     Status {
         /// The table
@@ -54,6 +44,23 @@ pub(crate) enum IndexCommand {
 }
 
 #[derive(Debug, Args, Serialize, Deserialize)]
+pub(crate) struct IndexBuild {
+    /// The table
+    pub(crate) table: String,
+    /// The table that it is compared with, if the two are declared differently
+    #[arg(long, env = "REKNIT_WITH", value_name = "TABLE")]
+    pub(crate) with: Option<String>,
+    /// How changes are noticed from then on; without one the table is read whole by each command
+    #[arg(long, env = "REKNIT_FEED", value_enum, value_name = "KIND")]
+    pub(crate) feed: Option<AskedFeed>,
+    /// Install the feed; without it the statements are only printed
+    #[arg(long, env = "REKNIT_APPLY")]
+    pub(crate) apply: bool,
+    #[command(flatten)]
+    pub(crate) terms: TermFlags,
+}
+
+#[derive(Debug, Args, Serialize, Deserialize)]
 #[command(
     after_help = "Examples:\n  reknit explain postgres://me@host/db/t\n  reknit explain postgres://me@host/db/t sqlite:b.db/t    and whether the two go together"
 )]
@@ -62,6 +69,8 @@ pub(crate) struct Explain {
     pub(crate) a: String,
     /// Another, of which rows that both have are looked at
     pub(crate) b: Option<String>,
+    #[command(flatten)]
+    pub(crate) terms: TermFlags,
 }
 
 /// A feed that can be asked for.

@@ -13,7 +13,7 @@ use reknit_core::{DatasetId, DatasetKey, Definition};
 use serde_json::{Map, Value};
 
 use super::sides;
-use crate::cli::args::{Demo, Sides};
+use crate::cli::args::{Demo, Sides, TermFlags};
 use crate::cli::env::Env;
 use crate::cli::format::{self, Format};
 use crate::cli::output::Printer;
@@ -58,6 +58,7 @@ fn tell(args: &Demo, env: &mut Env) -> Result<(Exit, Map<String, Value>), CliErr
     writeln!(env.out, "\n$ reknit diff a quic://…")?;
     let (b, settle) = (server.address.clone(), "100ms".to_string());
     let pair = Sides {
+        terms: TermFlags::default(),
         a: a.display().to_string(),
         b,
         settle,

@@ -8,7 +8,7 @@ use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
 use crate::cli::units::show_count;
 use crate::cli::{CliError, Exit};
-use crate::store::linked::{FeedKind, Probe, Table, probe};
+use crate::store::linked::{FeedKind, Probe, Shape, Table, probe};
 
 /// Rows that are probed.
 pub(crate) const PROBED: usize = 1_000;
@@ -16,9 +16,10 @@ pub(crate) const PROBED: usize = 1_000;
 pub(crate) fn run(args: &Explain, env: &mut Env) -> Result<Exit, CliError> {
     let a = tables::table(env, &args.a)?;
     let b = args.b.as_ref().map(|b| tables::table(env, b)).transpose()?;
+    let terms = args.terms.terms()?;
     let mut items: Vec<(String, Value)> = about("a", &*a)?;
     let Some(b) = b else {
-        let shape = tables::shape(&*a, &*a)?;
+        let [shape, _] = tables::shapes(&terms, &*a, &*a)?;
         let feed = match a.feed(FeedKind::Triggers, &shape, "index") {
             Ok(feed) => format!(
                 "{} statements would install triggers: reknit index build TABLE --feed triggers",
@@ -30,13 +31,22 @@ pub(crate) fn run(args: &Explain, env: &mut Env) -> Result<Exit, CliError> {
         return print(env, &items, Exit::Done, "nothing was written", None);
     };
     items.extend(about("b", &*b)?);
-    let shape = tables::shape(&*a, &*b)?;
-    for (name, kind) in shape.columns() {
-        let declared = |table: &dyn Table| table.columns().column(name).map(ToString::to_string).unwrap_or_default();
-        let told = format!("{name} is compared as {}: {} in a, {} in b", kind.name(), declared(&*a), declared(&*b));
+    let [of_a, of_b] = tables::shapes(&terms, &*a, &*b)?;
+    for (place, (name, kind)) in of_a.columns().iter().enumerate() {
+        let declared = |table: &dyn Table, shape: &Shape| {
+            let source = shape.source(place);
+            let declared = table.columns().column(source).map(ToString::to_string).unwrap_or_default();
+            if source == name { declared } else { format!("{source} {declared}") }
+        };
+        let rounded = of_a.rounding(place).map(|rounding| format!(" by {rounding}")).unwrap_or_default();
+        let (in_a, in_b) = (declared(&*a, &of_a), declared(&*b, &of_b));
+        let told = format!("{name} is compared as {}{rounded}: {in_a} in a, {in_b} in b", kind.name());
         items.push(line("both", "column", told));
     }
-    let probe = probe(&*a, &*b, &shape, PROBED)?;
+    if let Some(filter) = of_a.filter() {
+        items.push(line("both", "rows", format!("only those that meet {filter}")));
+    }
+    let probe = probe((&*a, &of_a), (&*b, &of_b), PROBED)?;
     let (exit, text) = judged(&probe);
     print(env, &items, exit, &text, Some(&probe))
 }

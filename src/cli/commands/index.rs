@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::sides::tables;
-use crate::cli::args::{AskedFeed, Index, IndexCommand};
+use crate::cli::args::{AskedFeed, Index, IndexBuild, IndexCommand};
 use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
 use crate::cli::progress::Progress;
@@ -13,21 +13,16 @@ use crate::store::linked::{FeedKind, FeedState, Linked, Remains};
 
 pub(crate) fn run(args: &Index, env: &mut Env) -> Result<Exit, CliError> {
     match &args.command {
-        IndexCommand::Build { table, with, feed, apply } => build(table, with.as_deref(), *feed, *apply, env),
+        IndexCommand::Build(args) => build(args, env),
         IndexCommand::Status { table } => status(table, env),
         IndexCommand::Verify { table } => verify(table, env),
         IndexCommand::Drop { table, orphans, sql } => drop_all(table, *orphans, *sql, env),
     }
 }
 
-fn build(
-    typed: &str,
-    with: Option<&str>,
-    feed: Option<AskedFeed>,
-    apply: bool,
-    env: &mut Env,
-) -> Result<Exit, CliError> {
-    let linked = tables::alone(env, typed, with)?;
+fn build(args: &IndexBuild, env: &mut Env) -> Result<Exit, CliError> {
+    let IndexBuild { table, with, feed, apply, terms } = args;
+    let linked = tables::alone(env, table, with.as_deref(), &terms.terms()?)?;
     if let (Some(AskedFeed::Triggers), false) = (feed, apply) {
         let sql = linked.feed(FeedKind::Triggers)?.install_sql();
         let text = format!("{} statements would be run; nothing was, add --apply to run them", sql.len());

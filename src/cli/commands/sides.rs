@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 use self::meter::Meter;
 pub(crate) use self::shown::{line, object, op, plural};
-use crate::cli::args::{Sides, To};
+use crate::cli::args::{Sides, TermFlags, To};
 use crate::cli::env::Env;
 use crate::cli::format::Layout;
 use crate::cli::interrupt::Interrupt;
@@ -30,7 +30,7 @@ use crate::cli::units::{parse_bytes, parse_duration, show_bytes, show_count};
 use crate::cli::verdicts::{self, Last};
 use crate::cli::{CliError, Exit};
 use crate::node::{Budget, HeldStore, HoldRequest, Node, Progress, SessionReport, between_witnessed};
-use crate::store::linked::Linked;
+use crate::store::linked::{Linked, Shape, Terms};
 use crate::store::{Side, Store};
 use crate::transport::Address;
 
@@ -74,6 +74,8 @@ pub(crate) struct Ran {
     pub(crate) stores: (Option<Store>, Option<Store>),
     /// What is to be known of tables that are written.
     pub(crate) notes: Vec<String>,
+    /// What two tables were compared on.
+    compared: Option<(Terms, Shape)>,
 }
 
 /// What a session is asked for beside its intent.
@@ -126,6 +128,10 @@ pub(crate) fn run(
     let notes = match (&pair, &asked.tables) {
         (Pair::Tables(pair), Some(writing)) => tables::cautions(pair, writing)?,
         _ => Vec::new(),
+    };
+    let compared = match &pair {
+        Pair::Tables(pair) => Some((sides.terms.terms()?, pair[0].shape().clone())),
+        _ => None,
     };
     let home = env.home()?;
     let mut meter = Meter::new(env);
@@ -206,7 +212,7 @@ pub(crate) fn run(
         true => collections.iter().filter(|name| *name != MEMBERS).cloned().collect(),
         false => sides.collections.clone(),
     };
-    Ok(Ran { report, swapped, layout, collections, scope, interrupted, stores, notes })
+    Ok(Ran { report, swapped, layout, collections, scope, interrupted, stores, notes, compared })
 }
 
 /// Runs in the two sides, as machines read it.
@@ -225,8 +231,16 @@ pub(crate) fn told_caught_up(sides: &Sides, (a, b): (Option<RunId>, Option<RunId
 /// The two sides as they were typed, and whether the second opens.
 fn pair(env: &mut Env, sides: &Sides) -> Result<(Pair, bool), CliError> {
     match [&sides.a, &sides.b].map(|side| tables::is_table(side)) {
+        [false, false] if sides.terms != TermFlags::default() => {
+            let message = "--key, --columns, --ignore, --rename, --where, --float-digits, --time-precision and --collate are \
+                           for two tables; stores compare whole records";
+            return Err(CliError::new("usage.terms", message));
+        }
         [false, false] => {}
-        [true, true] => return Ok((Pair::Tables(Box::new(tables::open(env, &sides.a, &sides.b)?)), false)),
+        [true, true] => {
+            let pair = tables::open(env, (&sides.a, &sides.b), &sides.terms.terms()?)?;
+            return Ok((Pair::Tables(Box::new(pair)), false));
+        }
         _ => {
             let message = "a table is compared with another table by this release, not with a store or a peer";
             return Err(CliError::refused("database.pair", message));
@@ -409,6 +423,7 @@ impl Ran {
             "verdict": outcome.verdict.name(),
             "reason": outcome.reason,
             "scope": self.scope,
+            "compared": self.compared.as_ref().map(|(_, shape)| tables::compared(shape)),
             "coverage": f64::from(outcome.coverage_millionths) / 1e6,
             "cuts": { "a": cut_a, "b": cut_b },
             "roots": { "a": root_a, "b": root_b },
@@ -444,7 +459,9 @@ impl Ran {
         let outcome = &self.report.outcome;
         let root = &outcome.root_mine.digest.to_string()[..16];
         let reason = if outcome.reason.is_empty() { String::new() } else { format!(": {}", outcome.reason) };
-        match outcome.verdict {
+        let asked = self.compared.as_ref().map(|(terms, _)| terms.to_string()).unwrap_or_default();
+        let asked = if asked.is_empty() { asked } else { format!(" [{asked}]") };
+        let verdict = match outcome.verdict {
             Verdict::InSync => {
                 format!("in sync: {} records on both sides, root {root}…", show_count(outcome.root_mine.count))
             }
@@ -456,6 +473,7 @@ impl Ran {
             }
             Verdict::Refused => format!("refused{reason}; wrote 0 records"),
             _ => format!("undetermined{reason}"),
-        }
+        };
+        verdict + &asked
     }
 }

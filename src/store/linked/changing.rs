@@ -150,7 +150,7 @@ impl Linked {
     /// What becomes of a row, as far as that does not depend on the database.
     fn decide(&self, wanted: &Wanted, held: Option<&Held>) -> Fate {
         let is = held.map(|held| &held.row);
-        if is == wanted.row.as_ref() {
+        if self.same(is, wanted.row.as_ref()) {
             return Fate::Kept;
         }
         let entry = is.map(|row| self.entry(&wanted.key, row));
@@ -223,8 +223,10 @@ impl Linked {
             (None, Some(new)) => transaction.write(&self.shape, Change::Insert(new))?,
             (Some(held), None) => transaction.write(&self.shape, Change::Delete(&held.place))?,
             (Some(held), Some(new)) => {
-                let differing: Vec<(usize, &Value)> =
-                    new.iter().enumerate().filter(|(nth, value)| old.get(*nth) != Some(*value)).collect();
+                let counts = |(nth, value): &(usize, &Value)| {
+                    old.get(*nth).is_none_or(|old| self.shape.counts(*nth, old) != self.shape.counts(*nth, value))
+                };
+                let differing: Vec<(usize, &Value)> = new.iter().enumerate().filter(counts).collect();
                 transaction.write(&self.shape, Change::Update(&held.place, &differing))?
             }
         };
@@ -234,18 +236,27 @@ impl Linked {
             Written::Refused(reason) => Fate::Refused(reason),
             Written::Row(values) => {
                 let became = self.record(values)?.1;
-                let same = Some(&became) == wanted.row.as_ref();
-                if same { Fate::Applied } else { Fate::Refused(self.became(&new.unwrap_or_default(), &became)) }
+                if self.same(Some(&became), wanted.row.as_ref()) {
+                    Fate::Applied
+                } else {
+                    Fate::Refused(self.became(&new.unwrap_or_default(), &became))
+                }
             }
         })
+    }
+
+    /// Whether two rows are the same as far as they count.
+    fn same(&self, one: Option<&Vec<u8>>, other: Option<&Vec<u8>>) -> bool {
+        one.map(|row| self.shape.counting(row)) == other.map(|row| self.shape.counting(row))
     }
 
     /// Which column the table does not hold as it was wanted.
     fn became(&self, wanted: &[Value], became: &[u8]) -> String {
         let became = self.shape.row_values(became).unwrap_or_default();
-        let mut columns = self.shape.columns().iter().zip(wanted.iter().zip(&became));
-        match columns.find(|(_, (wanted, became))| wanted != became) {
-            Some(((name, _), (wanted, became))) => {
+        let mut columns = self.shape.columns().iter().zip(wanted.iter().zip(&became)).enumerate();
+        let counts = |nth: usize, value| self.shape.counts(nth, value);
+        match columns.find(|(nth, (_, (wanted, became)))| counts(*nth, wanted) != counts(*nth, became)) {
+            Some((_, ((name, _), (wanted, became)))) => {
                 let told = |value: &Value| shown(value.to_string().as_bytes());
                 format!("the column {name} cannot hold {}: it becomes {}", told(wanted), told(became))
             }

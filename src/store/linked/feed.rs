@@ -200,8 +200,10 @@ impl Linked {
     /// The key, encoded, of its values as the table has them.
     fn key_of(&self, values: &[Value]) -> Vec<u8> {
         let shape: &Shape = self.shape();
-        let kinds = shape.key_places().iter().map(|place| shape.columns()[*place].1);
-        let values: Vec<Value> = kinds.zip(values).map(|(kind, value)| kind.take(value.clone())).collect();
+        let part = |(place, value): (&usize, &Value)| {
+            shape.counts(*place, &shape.columns()[*place].1.take(value.clone())).into_owned()
+        };
+        let values: Vec<Value> = shape.key_places().iter().zip(values).map(part).collect();
         reknit_core::row::encode_key(&values)
     }
 
@@ -224,6 +226,13 @@ impl Linked {
     /// # Errors
     /// [`StoreError::Database`] if the table cannot have one, with the reason.
     pub fn feed(&self, kind: FeedKind) -> Result<Box<dyn Feed + '_>, StoreError> {
+        if let Some(word) = self.shape().moving_word() {
+            let message = format!(
+                "rows may come to meet the condition, or no longer meet it, without being changed ({word}): no feed notices \
+                 that; without a feed the table is read whole each time"
+            );
+            return Err(StoreError::database(self.table.place(), message));
+        }
         self.table.feed(kind, self.shape(), &self.name)
     }
 

@@ -61,7 +61,7 @@ impl Linked {
             Err(StoreError::NotAStore { .. }) => Store::create(dir, definition, key, &options),
             opened => opened,
         }?;
-        let layout = Some(shape.to_bytes());
+        let layout = Some(shape.to_named_bytes());
         if index.first().layout()? != layout {
             index.first().set_layout(layout)?;
         }
@@ -172,14 +172,14 @@ impl Linked {
 
     /// What the index keeps of a row.
     pub(super) fn digest(&self, row: &[u8]) -> Vec<u8> {
-        self.keys.content(row).0.to_vec()
+        self.keys.content(&self.shape.counting(row)).0.to_vec()
     }
 
     /// The entry of a row, by [`reknit_core::Digest::short`].
     pub(super) fn entry(&self, key: &[u8], row: &[u8]) -> u64 {
         // Of bare content the version is no part.
         let version = Version::after(Stamp(0), Actor(0), []);
-        let sibling = Sibling { version, content: Content::Live(row.to_vec()), expires: None };
+        let sibling = Sibling { version, content: Content::Live(self.shape.counting(row).into_owned()), expires: None };
         let record = Record { key: key.to_vec(), state: State::single(sibling) };
         let definition = self.index.definition();
         let name = &definition.collections[usize::from(FIRST.0)].name;

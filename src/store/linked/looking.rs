@@ -96,7 +96,7 @@ impl Linked {
                 held.insert(key, Held { place: found.place, row });
             }
         }
-        if self.table.stores_keys_one_way(&self.shape) {
+        if self.table.stores_keys_one_way(&self.shape) && !self.shape.rounds_keys() {
             return Ok(held);
         }
         let sought: BTreeSet<Vec<u8>> = missing.into_iter().filter(|key| sought(key)).map(<[u8]>::to_vec).collect();

@@ -102,13 +102,13 @@ impl Postgres {
 
     /// The shape's columns as they are selected, and the types by which they are read.
     fn selected(&self, shape: &Shape) -> Result<(Vec<String>, Vec<Type>), StoreError> {
-        let one = |(name, _): &(String, Kind)| {
+        let one = |name: &String| {
             let of = self.type_of(name)?.0.clone();
             // A type without a kind is compared as it is printed.
             let cast = if kind(&of) == Kind::Other { "::text" } else { "" };
             Ok((format!("{}{cast}", ident(name)), of))
         };
-        shape.columns().iter().map(one).collect()
+        shape.sources().iter().map(one).collect()
     }
 
     /// Keeps a connection that no transaction is open on for the next one.
@@ -146,8 +146,8 @@ impl Table for Postgres {
 
     fn scan(&self, shape: &Shape) -> Result<Rows<'_>, StoreError> {
         let (wanted, types) = self.selected(shape)?;
-        let copy =
-            format!("COPY (SELECT {} FROM {}) TO STDOUT (FORMAT binary)", wanted.join(", "), quoted(&self.table));
+        let (columns, table, condition) = (wanted.join(", "), quoted(&self.table), shape.condition());
+        let copy = format!("COPY (SELECT {columns} FROM {table} WHERE {condition}) TO STDOUT (FORMAT binary)");
         let (config, place) = (self.config.clone(), self.place.clone());
         let (sender, receiver) = sync_channel(PAGES_AHEAD);
         let reader = std::thread::spawn(move || {
@@ -162,8 +162,10 @@ impl Table for Postgres {
     fn stores_keys_one_way(&self, shape: &Shape) -> bool {
         // Only what is declared as text can be spelled in several ways.
         shape.key_places().iter().all(|place| {
-            let (name, kind) = &shape.columns()[*place];
-            self.columns.column(name).is_some_and(|column| column.kind != Kind::Text || *kind == Kind::Text)
+            let kind = &shape.columns()[*place].1;
+            self.columns
+                .column(shape.source(*place))
+                .is_some_and(|column| column.kind != Kind::Text || *kind == Kind::Text)
         })
     }
 

@@ -53,9 +53,12 @@ impl ProbedColumn {
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub fn probe(a: &dyn Table, b: &dyn Table, shape: &Shape, rows: usize) -> Result<Probe, StoreError> {
+pub fn probe(a: (&dyn Table, &Shape), b: (&dyn Table, &Shape), rows: usize) -> Result<Probe, StoreError> {
+    let ((a, shape), (b, shape_of_b)) = (a, b);
+    // What counts of each column.
     let taken = |values: Vec<Value>| -> Vec<Value> {
-        shape.columns().iter().zip(values).map(|((_, kind), value)| kind.take(value)).collect()
+        let taken = shape.columns().iter().zip(values).map(|((_, kind), value)| kind.take(value));
+        taken.enumerate().map(|(place, value)| shape.counts(place, &value).into_owned()).collect()
     };
     let mut ours: BTreeMap<Vec<u8>, Vec<Value>> = BTreeMap::new();
     for values in a.scan(shape)?.take(rows) {
@@ -68,7 +71,7 @@ pub fn probe(a: &dyn Table, b: &dyn Table, shape: &Shape, rows: usize) -> Result
     let keys: Vec<Vec<Value>> =
         ours.values().map(|values| shape.key_places().iter().map(|place| values[*place].clone()).collect()).collect();
     for some in keys.chunks(KEYS) {
-        for found in transaction.find(shape, some)? {
+        for found in transaction.find(shape_of_b, some)? {
             let theirs = taken(found.values);
             let Some(mine) = ours.remove(&shape.key_of(&theirs)) else { continue };
             probe.shared += 1;

@@ -1,85 +1,73 @@
-//! What is compared of a table: which columns, as what, and which of them are the key. Both sides of a pair have one shape.
+//! What is compared of a table: which columns, as what, which of them are the key, and which rows. Both sides of a pair have
+//! one shape; how they come to it is said in [`super::terms`].
+
+use std::borrow::Cow;
 
 use reknit_core::DecodeError;
-use reknit_core::bounds::NAME_BYTES_MAX;
+use reknit_core::bounds::{NAME_BYTES_MAX, VALUE_BYTES_MAX};
 use reknit_core::canonical::{Reader, put_bytes, put_varint};
-use reknit_core::row::{COLUMNS_MAX, Kind, Row, RowError, Value, decode, decode_key, encode, encode_key};
+use reknit_core::row::{COLUMNS_MAX, Kind, Rounding, Row, RowError, Value, decode, decode_key, encode, encode_key};
 
-use super::Columns;
-
-/// The first byte of a shape's bytes.
-const FORMAT: u8 = 1;
+/// The first byte of the bytes of a shape of whole rows, of one that rounds or leaves rows out, and of one with the names that
+/// its columns have in the table.
+const PLAIN: u8 = 1;
+const ROUNDED: u8 = 2;
+const NAMED: u8 = 3;
+/// Words of SQL that tell of more than the row.
+const MOVING: [&str; 14] = [
+    "now",
+    "today",
+    "yesterday",
+    "tomorrow",
+    "current_date",
+    "current_time",
+    "current_timestamp",
+    "localtime",
+    "localtimestamp",
+    "clock_timestamp",
+    "statement_timestamp",
+    "transaction_timestamp",
+    "random",
+    "select",
+];
+/// Bytes of a condition.
+const FILTER_BYTES_MAX: usize = 4_096;
 
 /// What is compared of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
     columns: Vec<(String, Kind)>,
+    /// How much of each column counts.
+    roundings: Vec<Option<Rounding>>,
     /// The places of the key's columns, in the order of the key.
     key: Vec<usize>,
+    /// The condition, in the database's language, that rows meet.
+    filter: Option<String>,
+    /// What each column is called in the table.
+    sources: Vec<String>,
 }
 
-/// Why two tables have no shape in common.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ShapeError {
-    /// One has a column that the other has not.
-    #[error("{place} has no column {column}, which the other side has; nothing was compared")]
-    Missing {
-        /// Which table lacks it.
-        place: String,
-        /// The column.
-        column: String,
-    },
-    /// Two columns cannot mean the same.
-    #[error(
-        "the column {column} is {} in {} and {} in {}, which cannot mean the same; nothing was compared",
-        a.1, a.0, b.1, b.0
-    )]
-    Kinds {
-        /// The column.
-        column: String,
-        /// One table and what it is there.
-        a: (String, String),
-        /// The other.
-        b: (String, String),
-    },
-    /// The keys are made of other columns.
-    #[error("the key of {} is {}, that of {} is {}; nothing was compared", a.0, a.1, b.0, b.1)]
-    Keys {
-        /// One table and its key.
-        a: (String, String),
-        /// The other.
-        b: (String, String),
-    },
+/// A column of a shape that is made.
+pub(super) struct Compared {
+    pub(super) name: String,
+    pub(super) kind: Kind,
+    pub(super) rounding: Option<Rounding>,
+    /// What it is called in the table.
+    pub(super) source: String,
 }
 
 impl Shape {
-    /// The shape that two tables have in common, whichever comes first.
-    ///
-    /// # Errors
-    /// [`ShapeError`].
-    pub fn of_pair((a_place, a): (&str, &Columns), (b_place, b): (&str, &Columns)) -> Result<Shape, ShapeError> {
-        if a.key != b.key {
-            let [a, b] = [(a_place, a), (b_place, b)].map(|(place, table)| (place.to_string(), table.key.join(", ")));
-            return Err(ShapeError::Keys { a, b });
+    /// A shape of these columns, ordered by their names; `key` holds some of those.
+    pub(super) fn new(columns: Vec<Compared>, key: &[String], filter: Option<String>) -> Shape {
+        let place = |name: &String| columns.iter().position(|column| column.name == *name);
+        let key = key.iter().filter_map(place).collect();
+        let mut shape = Shape { columns: Vec::new(), roundings: Vec::new(), key, filter, sources: Vec::new() };
+        for column in columns {
+            shape.columns.push((column.name, column.kind));
+            shape.roundings.push(column.rounding);
+            shape.sources.push(column.source);
         }
-        if let Some(column) = b.columns.iter().find(|column| a.column(&column.name).is_none()) {
-            return Err(ShapeError::Missing { place: a_place.into(), column: column.name.clone() });
-        }
-        let mut columns = Vec::new();
-        for one in &a.columns {
-            let Some(other) = b.column(&one.name) else {
-                return Err(ShapeError::Missing { place: b_place.into(), column: one.name.clone() });
-            };
-            let Some(kind) = one.kind.paired(other.kind) else {
-                let (a, b) = ((a_place.to_string(), one.to_string()), (b_place.to_string(), other.to_string()));
-                return Err(ShapeError::Kinds { column: one.name.clone(), a, b });
-            };
-            columns.push((one.name.clone(), kind));
-        }
-        // One order, whichever side was named first.
-        columns.sort();
-        let key = a.key.iter().filter_map(|name| columns.iter().position(|(column, _)| column == name)).collect();
-        Ok(Shape { columns, key })
+        shape
     }
 
     /// The columns by name, with what they are compared as.
@@ -91,6 +79,78 @@ impl Shape {
     /// The names of the key's columns, in the order of the key.
     pub fn key(&self) -> impl Iterator<Item = &str> {
         self.key.iter().map(|place| self.columns[*place].0.as_str())
+    }
+
+    /// What a column is called in the table; the place is that in [`Shape::columns`].
+    #[must_use]
+    pub fn source(&self, place: usize) -> &str {
+        &self.sources[place]
+    }
+
+    /// What all columns are called in the table, in the order of [`Shape::columns`].
+    #[must_use]
+    pub fn sources(&self) -> &[String] {
+        &self.sources
+    }
+
+    /// What the key's columns are called in the table, in the order of the key.
+    pub fn key_sources(&self) -> impl Iterator<Item = &str> {
+        self.key.iter().map(|place| self.source(*place))
+    }
+
+    /// How much counts of a column, if not all; the place is that in [`Shape::columns`].
+    #[must_use]
+    pub fn rounding(&self, place: usize) -> Option<Rounding> {
+        self.roundings[place]
+    }
+
+    /// The condition, in the database's language, that rows meet.
+    #[must_use]
+    pub fn filter(&self) -> Option<&str> {
+        self.filter.as_deref()
+    }
+
+    /// The condition as a part of a longer one, whatever comment it ends with; true where all rows are meant.
+    #[must_use]
+    pub fn condition(&self) -> String {
+        self.filter.as_ref().map_or_else(|| "TRUE".into(), |filter| format!("({filter}\n)"))
+    }
+
+    /// A word of the condition by which rows may come to meet it without being changed: it looks at the time, at chance or at
+    /// other rows. Looks at words alone, so it may take a column's name for one.
+    #[must_use]
+    pub fn moving_word(&self) -> Option<&'static str> {
+        let filter = self.filter.as_ref()?.to_lowercase();
+        let words: Vec<&str> = filter.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        MOVING.into_iter().find(|moving| words.contains(moving))
+    }
+
+    /// Whether a key can be spelled in several ways, of which not all count.
+    #[must_use]
+    pub fn rounds_keys(&self) -> bool {
+        self.key.iter().any(|place| self.roundings[*place].is_some())
+    }
+
+    /// What counts of a column's value.
+    #[must_use]
+    pub fn counts<'a>(&self, place: usize, value: &'a Value) -> Cow<'a, Value> {
+        self.roundings[place].map_or(Cow::Borrowed(value), |rounding| Cow::Owned(rounding.of(value.clone())))
+    }
+
+    /// The encoding of what counts of a row, from its own encoding. What is no row of this shape counts whole.
+    #[must_use]
+    pub fn counting<'a>(&self, row: &'a [u8]) -> Cow<'a, [u8]> {
+        if self.roundings.iter().all(Option::is_none) {
+            return Cow::Borrowed(row);
+        }
+        let rounded = || {
+            let mut counting = Row::new();
+            for (place, value) in self.row_values(row).ok()?.into_iter().enumerate() {
+                counting.set(self.columns[place].0.clone(), self.counts(place, &value).into_owned()).ok()?;
+            }
+            Some(encode(&counting))
+        };
+        rounded().map_or(Cow::Borrowed(row), Cow::Owned)
     }
 
     /// The key and the row, both encoded, of values in the order of [`Shape::columns`].
@@ -107,11 +167,11 @@ impl Shape {
         Ok((key, encode(&row)))
     }
 
-    /// The key, encoded, of values that are what the columns are compared as.
+    /// The key, encoded, of what counts of values that are what the columns are compared as.
     #[must_use]
     pub fn key_of(&self, values: &[Value]) -> Vec<u8> {
-        let key: Vec<Value> = self.key.iter().filter_map(|place| values.get(*place).cloned()).collect();
-        encode_key(&key)
+        let part = |place: &usize| values.get(*place).map(|value| self.counts(*place, value).into_owned());
+        encode_key(&self.key.iter().filter_map(part).collect::<Vec<_>>())
     }
 
     /// The values of a key's columns, in the order of the key, from its encoding.
@@ -142,108 +202,128 @@ impl Shape {
         &self.key
     }
 
-    /// The bytes that tell this shape from others.
+    /// The bytes that tell this shape from others, whatever its columns are called in a table.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = vec![FORMAT];
+        let plain = self.filter.is_none() && self.roundings.iter().all(Option::is_none);
+        let mut bytes = vec![if plain { PLAIN } else { ROUNDED }];
         put_varint(&mut bytes, self.columns.len() as u64);
-        for (name, kind) in &self.columns {
+        for ((name, kind), rounding) in self.columns.iter().zip(&self.roundings) {
             put_bytes(&mut bytes, name.as_bytes());
             put_bytes(&mut bytes, kind.name().as_bytes());
+            if !plain {
+                let rounding = rounding.map(|rounding| rounding.to_string()).unwrap_or_default();
+                put_bytes(&mut bytes, rounding.as_bytes());
+            }
         }
         put_varint(&mut bytes, self.key.len() as u64);
         for name in self.key() {
             put_bytes(&mut bytes, name.as_bytes());
         }
+        if !plain {
+            put_bytes(&mut bytes, self.filter.as_deref().unwrap_or_default().as_bytes());
+        }
         bytes
     }
 
-    /// The shape of such bytes.
+    /// The bytes of a shape with what its columns are called in the table.
+    #[must_use]
+    pub fn to_named_bytes(&self) -> Vec<u8> {
+        if self.columns.iter().map(|(name, _)| name).eq(&self.sources) {
+            return self.to_bytes();
+        }
+        let mut bytes = vec![NAMED];
+        put_bytes(&mut bytes, &self.to_bytes());
+        self.sources.iter().for_each(|source| put_bytes(&mut bytes, source.as_bytes()));
+        bytes
+    }
+
+    /// The shape of such bytes; without names of a table's own, its columns are called there as they are here.
     ///
     /// # Errors
-    /// [`DecodeError`] for anything but what [`Shape::to_bytes`] gives.
+    /// [`DecodeError`] for anything but what [`Shape::to_bytes`] or [`Shape::to_named_bytes`] gives.
     pub fn from_bytes(bytes: &[u8]) -> Result<Shape, DecodeError> {
         let mut reader = Reader::new(bytes);
-        match reader.u8()? {
-            FORMAT => {}
-            other => return Err(DecodeError::Version(other)),
+        if bytes.first() != Some(&NAMED) {
+            let shape = Shape::read(&mut reader)?;
+            return reader.end().map(|()| shape);
         }
-        let name = |reader: &mut Reader<'_>| {
-            let name = reader.bytes("bytes of a column name", NAME_BYTES_MAX)?;
-            String::from_utf8(name.to_vec()).map_err(|_| DecodeError::Malformed("name of a column"))
+        reader.u8()?;
+        let mut named = Reader::new(reader.bytes("bytes of a shape", VALUE_BYTES_MAX)?);
+        let mut shape = Shape::read(&mut named)?;
+        named.end()?;
+        let sources = (0..shape.columns.len()).map(|_| name(&mut reader)).collect::<Result<Vec<_>, _>>()?;
+        reader.end()?;
+        if sources == shape.sources {
+            return Err(DecodeError::Malformed("names of columns"));
+        }
+        shape.sources = sources;
+        Ok(shape)
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Shape, DecodeError> {
+        let plain = match reader.u8()? {
+            PLAIN => true,
+            ROUNDED => false,
+            other => return Err(DecodeError::Version(other)),
         };
-        let (mut columns, mut key) = (Vec::new(), Vec::new());
+        let (mut columns, mut roundings, mut key) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..reader.varint("columns", COLUMNS_MAX as u64)? {
-            let name = name(&mut reader)?;
+            let name = name(reader)?;
             let kind = Kind::of_name(reader.bytes("bytes of a kind", NAME_BYTES_MAX)?);
             columns.push((name, kind.ok_or(DecodeError::Malformed("kind of a column"))?));
+            let rounding = if plain { String::new() } else { self::name(reader)? };
+            let known = Rounding::of_name(&rounding);
+            if !rounding.is_empty() && known.is_none() {
+                return Err(DecodeError::Malformed("rounding of a column"));
+            }
+            roundings.push(known);
         }
         for _ in 0..reader.varint("columns of a key", COLUMNS_MAX as u64)? {
-            let name = name(&mut reader)?;
+            let name = name(reader)?;
             let place = columns.iter().position(|(column, _)| *column == name);
             key.push(place.ok_or(DecodeError::Malformed("column of a key"))?);
         }
-        reader.end()?;
-        Ok(Shape { columns, key })
+        let filter = match plain {
+            true => None,
+            false => Some(text(reader.bytes("bytes of a condition", FILTER_BYTES_MAX)?)?),
+        };
+        let filter = filter.filter(|filter| !filter.is_empty());
+        let sources = columns.iter().map(|(name, _)| name.clone()).collect();
+        Ok(Shape { columns, roundings, key, filter, sources })
     }
+}
+
+fn name(reader: &mut Reader<'_>) -> Result<String, DecodeError> {
+    text(reader.bytes("bytes of a column name", NAME_BYTES_MAX)?)
+}
+
+fn text(bytes: &[u8]) -> Result<String, DecodeError> {
+    String::from_utf8(bytes.to_vec()).map_err(|_| DecodeError::Malformed("text of a shape"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Column;
+    use super::super::{Column, Columns, Terms};
     use super::*;
 
-    fn table(columns: &[(&str, Kind)], key: &[&str]) -> Columns {
-        let column = |(name, kind): &(&str, Kind)| Column {
-            name: (*name).into(),
-            kind: *kind,
-            declared: kind.name().to_uppercase(),
-        };
-        Columns {
+    fn pair(columns: &[(&str, Kind)], key: &[&str], terms: &Terms) -> Shape {
+        let column =
+            |(name, kind): &(&str, Kind)| Column { name: (*name).into(), kind: *kind, declared: String::new() };
+        let table = Columns {
             columns: columns.iter().map(column).collect(),
             key: key.iter().map(|name| (*name).to_string()).collect(),
-        }
-    }
-
-    #[test]
-    fn a_pair_has_one_shape_whichever_side_comes_first() {
-        let a = table(&[("id", Kind::Int), ("at", Kind::Text), ("ok", Kind::Bool)], &["id"]);
-        let b = table(&[("ok", Kind::Int), ("id", Kind::Any), ("at", Kind::DateTime)], &["id"]);
-        let one = Shape::of_pair(("a", &a), ("b", &b)).expect("a shape");
-        assert_eq!(Shape::of_pair(("b", &b), ("a", &a)), Ok(one.clone()));
-        let columns = [("at", Kind::DateTime), ("id", Kind::Int), ("ok", Kind::Bool)];
-        assert_eq!(one.columns(), columns.map(|(name, kind)| (name.to_string(), kind)));
-        let values = vec![Value::Text("2026-01-01 00:00:00".into()), Value::Text("7".into()), Value::Int(1)];
-        let typed = vec![Value::DateTime(1_767_225_600_000_000), Value::Int(7), Value::Bool(true)];
-        assert_eq!(one.record(values), one.record(typed));
-    }
-
-    #[test]
-    fn what_does_not_go_together_is_named() {
-        let a = table(&[("id", Kind::Int), ("at", Kind::Timestamp)], &["id"]);
-        let told = |b: &Columns| Shape::of_pair(("a", &a), ("b", b)).expect_err("an error").to_string();
-        let fewer = told(&table(&[("id", Kind::Int)], &["id"]));
-        assert!(fewer.contains("b has no column at"), "{fewer}");
-        let other = told(&table(&[("id", Kind::Int), ("at", Kind::DateTime)], &["id"]));
-        let kinds = "at is timestamp (TIMESTAMP) in a and datetime (DATETIME) in b";
-        assert!(other.contains(kinds), "{other}");
-        let keyed = told(&table(&[("id", Kind::Int), ("at", Kind::Timestamp)], &["id", "at"]));
-        assert!(keyed.contains("the key of a is id, that of b is id, at"), "{keyed}");
+        };
+        let [shape, _] = terms.shapes(("a", &table), ("b", &table)).expect("a shape");
+        shape
     }
 
     #[test]
     fn shapes_are_told_apart_by_their_bytes() {
-        let of = |columns: &[(&str, Kind)], key: &[&str]| {
-            let table = table(columns, key);
-            Shape::of_pair(("a", &table), ("b", &table)).expect("a shape").to_bytes()
-        };
+        let of = |columns: &[(&str, Kind)], key: &[&str]| pair(columns, key, &Terms::default()).to_bytes();
         let one = of(&[("a", Kind::Int), ("b", Kind::Text)], &["a"]);
         let golden = [&[1, 2, 1, b'a', 3], b"int".as_slice(), &[1, b'b', 4], b"text", &[1, 1, b'a']].concat();
         assert_eq!(one, golden, "the bytes by which indexes are found");
-        assert_eq!(Shape::from_bytes(&one).map(|shape| shape.to_bytes()), Ok(one.clone()));
-        for cut in 0..one.len() {
-            assert!(Shape::from_bytes(&one[..cut]).is_err());
-        }
         for other in [
             of(&[("a", Kind::Int), ("b", Kind::Text)], &["b"]),
             of(&[("a", Kind::Int), ("b", Kind::Any)], &["a"]),
@@ -252,5 +332,55 @@ mod tests {
         ] {
             assert_ne!(one, other);
         }
+    }
+
+    #[test]
+    fn what_is_rounded_left_out_and_called_otherwise_is_kept() {
+        let columns = [("a", Kind::Int), ("b", Kind::Text)];
+        let terms = Terms {
+            roundings: vec![(Some("b".into()), Rounding::Folded)],
+            filter: Some("a > 1".into()),
+            renames: vec![("a".into(), "n".into())],
+            ..Terms::default()
+        };
+        let shape = pair(&columns, &["a"], &terms);
+        let parts: [&[u8]; 10] =
+            [&[2, 2, 1, b'b', 4], b"text", &[2], b"ci", &[1, b'n', 3], b"int", &[0, 1, 1, b'n'], &[5], b"a > 1", &[]];
+        assert_eq!(shape.to_bytes(), parts.concat(), "the bytes by which indexes are found");
+        let named = [&[3, 28], parts.concat().as_slice(), &[1, b'b', 1, b'a']].concat();
+        assert_eq!(shape.to_named_bytes(), named);
+        let plain = pair(&columns, &["a"], &Terms::default());
+        for shape in [shape, plain] {
+            let bytes = shape.to_named_bytes();
+            assert_eq!(Shape::from_bytes(&bytes), Ok(shape));
+            for cut in 0..bytes.len() {
+                assert!(Shape::from_bytes(&bytes[..cut]).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn a_condition_that_moves_by_itself_is_known_by_its_words() {
+        let with = |filter: &str| {
+            let terms = Terms { filter: Some(filter.into()), ..Terms::default() };
+            pair(&[("a", Kind::Int)], &["a"], &terms).moving_word()
+        };
+        assert_eq!(with("at > now() - interval '7 days'"), Some("now"));
+        assert_eq!(with("day < Date('NOW')"), Some("now"));
+        assert_eq!(with("id IN (SELECT id FROM other)"), Some("select"));
+        assert_eq!(with("at > '2026-01-01' AND known = 1"), None);
+    }
+
+    #[test]
+    fn what_does_not_count_is_no_difference_and_travels_all_the_same() {
+        let terms = Terms { roundings: vec![(None, Rounding::Folded)], ..Terms::default() };
+        let shape = pair(&[("k", Kind::Text), ("v", Kind::Text)], &["k"], &terms);
+        let text = |text: &str| Value::Text(text.into());
+        let record = |k: &str, v: &str| shape.record(vec![text(k), text(v)]).expect("a record");
+        let ((key, row), (same, other)) = (record("Ann", "X"), record("aNN", "x"));
+        assert_eq!(key, same);
+        assert_ne!(row, other);
+        assert_eq!(shape.counting(&row), shape.counting(&other));
+        assert_eq!(shape.row_values(&row), Ok(vec![text("Ann"), text("X")]));
     }
 }

@@ -65,7 +65,7 @@ impl Sqlite {
 
     /// The values of the shape's columns, then where the row is.
     fn select(&self, shape: &Shape) -> String {
-        let columns = list(&mut shape.columns().iter().map(|(name, _)| name));
+        let columns = list(&mut shape.sources().iter());
         format!("SELECT {columns}, {} FROM {}", list(&mut self.order.iter()), quoted(&self.name))
     }
 
@@ -89,9 +89,10 @@ impl Table for Sqlite {
         connection.execute_batch("BEGIN").map_err(|error| self.met(&error))?;
         let (select, order) = (self.select(shape), list(&mut self.order.iter()));
         let marks = vec!["?"; self.order.len()].join(", ");
+        let condition = shape.condition();
         let pages = Pages {
-            first: format!("{select} ORDER BY {order} LIMIT {PAGE_ROWS}"),
-            next: format!("{select} WHERE ({order}) > ({marks}) ORDER BY {order} LIMIT {PAGE_ROWS}"),
+            first: format!("{select} WHERE {condition} ORDER BY {order} LIMIT {PAGE_ROWS}"),
+            next: format!("{select} WHERE ({order}) > ({marks}) AND {condition} ORDER BY {order} LIMIT {PAGE_ROWS}"),
             columns: shape.columns().len(),
             connection,
             after: None,
@@ -103,8 +104,8 @@ impl Table for Sqlite {
 
     fn stores_keys_one_way(&self, shape: &Shape) -> bool {
         shape.key_places().iter().all(|place| {
-            let (name, kind) = &shape.columns()[*place];
-            let declared = self.columns.column(name).map(|column| column.kind);
+            let kind = &shape.columns()[*place].1;
+            let declared = self.columns.column(shape.source(*place)).map(|column| column.kind);
             declared == Some(*kind) && matches!(kind, Kind::Int | Kind::Text | Kind::Bytes | Kind::Any)
         })
     }

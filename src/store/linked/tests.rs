@@ -139,7 +139,8 @@ fn columns() -> Columns {
 }
 
 fn shape() -> Shape {
-    Shape::of_pair(("a", &columns()), ("b", &columns())).expect("a shape")
+    let [shape, _] = Terms::default().shapes(("a", &columns()), ("b", &columns())).expect("a shape");
+    shape
 }
 
 fn dataset() -> (Definition, DatasetKey) {

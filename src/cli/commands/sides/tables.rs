@@ -1,9 +1,12 @@
 //! Two tables of databases as the sides of a session: their addresses, what they have in common, their indexes in the home.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use reknit_core::row::Kind;
 use reknit_core::{DatasetId, DatasetKey, Definition, Profile};
+use serde_json::{Value, json};
 
 use crate::cli::args::To;
 use crate::cli::commands::explain;
@@ -11,7 +14,7 @@ use crate::cli::env::Env;
 use crate::cli::format::Layout;
 use crate::cli::progress::Progress;
 use crate::cli::{CliError, Exit};
-use crate::store::linked::{Followed, Linked, Postgres, Shape, Sqlite, Table, probe, redacted};
+use crate::store::linked::{Column, Followed, Linked, Postgres, Shape, Sqlite, Table, Terms, probe, redacted};
 use crate::store::{EngineKind, Options, StoreError};
 use crate::transport::Identity;
 
@@ -37,14 +40,14 @@ pub(crate) fn shown(typed: &str) -> String {
 }
 
 /// Opens both tables, and reads them into their indexes.
-pub(crate) fn open(env: &mut Env, a: &str, b: &str) -> Result<[Linked; 2], CliError> {
+pub(crate) fn open(env: &mut Env, (a, b): (&str, &str), terms: &Terms) -> Result<[Linked; 2], CliError> {
     let (a, b) = (table(env, a)?, table(env, b)?);
     if a.place() == b.place() {
         return Err(CliError::refused("session.one-store", "both sides are one table"));
     }
-    let shape = shape(&*a, &*b)?;
-    let a = indexed(env, a, &shape)?;
-    let b = indexed(env, b, &shape)?.paired(&a);
+    let [of_a, of_b] = shapes(terms, &*a, &*b)?;
+    let a = indexed(env, a, of_a)?;
+    let b = indexed(env, b, of_b)?.paired(&a);
     for linked in [&a, &b] {
         follow(env, linked)?;
     }
@@ -52,17 +55,18 @@ pub(crate) fn open(env: &mut Env, a: &str, b: &str) -> Result<[Linked; 2], CliEr
 }
 
 /// A table with the index that it has for itself, or for being compared with another, as it was left.
-pub(crate) fn alone(env: &Env, typed: &str, with: Option<&str>) -> Result<Linked, CliError> {
+pub(crate) fn alone(env: &Env, typed: &str, with: Option<&str>, terms: &Terms) -> Result<Linked, CliError> {
     let table = table(env, typed)?;
     let other = with.map(|with| self::table(env, with)).transpose()?;
     let other = other.as_ref().unwrap_or(&table);
-    let shape = shape(&*table, &**other)?;
-    indexed(env, table, &shape)
+    let [shape, _] = shapes(terms, &*table, &**other)?;
+    indexed(env, table, shape)
 }
 
-pub(crate) fn shape(a: &dyn Table, b: &dyn Table) -> Result<Shape, CliError> {
-    let shape = Shape::of_pair((a.place(), a.columns()), (b.place(), b.columns()));
-    shape.map_err(|error| CliError { exit: Exit::Refused, ..CliError::new("database.shape", error.to_string()) })
+/// What two tables are compared on, as each of them sees it.
+pub(crate) fn shapes(terms: &Terms, a: &dyn Table, b: &dyn Table) -> Result<[Shape; 2], CliError> {
+    let shapes = terms.shapes((a.place(), a.columns()), (b.place(), b.columns()));
+    shapes.map_err(|error| CliError { exit: Exit::Refused, ..CliError::new("database.shape", error.to_string()) })
 }
 
 /// The directories of the indexes that a table has in the home, with the names of those.
@@ -93,7 +97,8 @@ pub(crate) fn cautions(pair: &[Linked; 2], writing: &Writing) -> Result<Vec<Stri
     let mut lines = Vec::new();
     let repaired = pair.iter().any(|table| !table.index().runs().is_empty());
     if writing.probe && !repaired {
-        let probe = probe(pair[0].table(), pair[1].table(), pair[0].shape(), explain::PROBED)?;
+        let [a, b] = pair.each_ref().map(|linked| (linked.table(), linked.shape()));
+        let probe = probe(a, b, explain::PROBED)?;
         let (exit, text) = explain::judged(&probe);
         if exit == Exit::Refused {
             let message = text.trim_end_matches("; wrote 0 records");
@@ -104,6 +109,25 @@ pub(crate) fn cautions(pair: &[Linked; 2], writing: &Writing) -> Result<Vec<Stri
     for (name, table, written) in [("a", &pair[0], writing.to != To::B), ("b", &pair[1], writing.to != To::A)] {
         if !written {
             continue;
+        }
+        let (columns, shape) = (table.table().columns(), table.shape());
+        if columns.key.iter().map(String::as_str).collect::<BTreeSet<_>>() != shape.key_sources().collect() {
+            let (asked, own) = (shape.key().collect::<Vec<_>>().join(", "), columns.key.join(", "));
+            let message = format!(
+                "{name} is not to be written by the key {asked}, since its own is {own}: others could insert the same row \
+                 meanwhile; repair by {own}, or make a unique index over {asked} its key"
+            );
+            return Err(CliError::refused("database.key", message));
+        }
+        let left_out = |column: &&Column| !shape.sources().contains(&column.name);
+        let left_out: Vec<&str> = columns.columns.iter().filter(left_out).map(|column| column.name.as_str()).collect();
+        if writing.delete && !left_out.is_empty() {
+            let message = format!(
+                "rows of {name} have columns that are not compared ({}), so an undo could not bring back all of what is \
+                 deleted; repair without --delete, or compare all columns",
+                left_out.join(", ")
+            );
+            return Err(CliError::refused("database.columns", message));
         }
         let cautions = table.cautions()?;
         if let (Some(why), false) = (cautions.kept, writing.write_replica) {
@@ -138,6 +162,16 @@ pub(crate) fn indexes(env: &Env, typed: &str) -> Result<Vec<Linked>, CliError> {
         return Err(CliError::new("database.no-index", message));
     }
     Ok(all)
+}
+
+/// What is compared of a table, as machines read it.
+pub(crate) fn compared(shape: &Shape) -> Value {
+    let column = |(place, (name, kind)): (usize, &(String, Kind))| {
+        let rounding = shape.rounding(place).map(|rounding| rounding.to_string());
+        json!({ "name": name, "kind": kind.name(), "rounding": rounding })
+    };
+    let columns: Vec<Value> = shape.columns().iter().enumerate().map(column).collect();
+    json!({ "key": shape.key().collect::<Vec<_>>(), "columns": columns, "where": shape.filter() })
 }
 
 /// How keys and rows of a shape are shown.
@@ -195,7 +229,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// A table with its index as it was left. One shape has one dataset in a home, so that an index serves every pair it is in.
-fn indexed(env: &Env, table: Box<dyn Table>, shape: &Shape) -> Result<Linked, CliError> {
+fn indexed(env: &Env, table: Box<dyn Table>, shape: Shape) -> Result<Linked, CliError> {
     let home = env.home()?;
     let secret = home.identity()?;
     let bytes = shape.to_bytes();
@@ -206,7 +240,7 @@ fn indexed(env: &Env, table: Box<dyn Table>, shape: &Shape) -> Result<Linked, Cl
     let name = format!("{}{}", place_name(&secret, table.place()), hex(&hash(&secret, DATASET, &bytes)[..4]));
     let dir = home.dir().join(INDEX).join(name);
     let key = dataset_key(&secret, &bytes);
-    Ok(Linked::open(&dir, table, shape.clone(), (definition, key), &options(env))?)
+    Ok(Linked::open(&dir, table, shape, (definition, key), &options(env))?)
 }
 
 /// Makes an index tell what its table holds now.

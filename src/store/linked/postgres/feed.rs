@@ -50,7 +50,7 @@ impl<'a> Triggers<'a> {
             let message = "a partitioned table that a subscription fills has no feed; it is read whole";
             return Err(StoreError::database(&table.place, message));
         }
-        let key = shape.key().map(String::from).collect();
+        let key = shape.key_sources().map(String::from).collect();
         Ok(Self { table, name: format!("reknit_{index}"), key, parts, replicated })
     }
 

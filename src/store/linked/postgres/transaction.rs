@@ -88,7 +88,7 @@ impl<'a> Work<'a> {
     /// Notes the numbers of columns that have a sequence.
     fn note_given(&mut self, shape: &Shape, values: &[Value]) {
         for (column, _) in &self.table.sequences {
-            let place = shape.columns().iter().position(|(name, _)| name == column);
+            let place = shape.sources().iter().position(|name| name == column);
             if let Some(Value::Int(number)) = place.and_then(|place| values.get(place)) {
                 let number = i64::try_from(*number).unwrap_or(i64::MAX);
                 let greatest = self.given.entry(column.clone()).or_insert(number);
@@ -118,7 +118,7 @@ impl<'a> Work<'a> {
 impl Transaction for Work<'_> {
     fn find(&mut self, shape: &Shape, keys: &[Vec<Value>]) -> Result<Vec<Found>, StoreError> {
         let (columns, types) = self.table.selected(shape)?;
-        let names: Vec<String> = shape.key().map(String::from).collect();
+        let names: Vec<String> = shape.key_sources().map(String::from).collect();
         let kinds: Vec<Kind> = names.iter().map(|name| self.kind(name)).collect();
         let mut lists: Vec<Vec<Option<String>>> = vec![Vec::new(); names.len()];
         for key in keys {
@@ -136,11 +136,12 @@ impl Transaction for Work<'_> {
         }
         let lock = if self.access == Access::Write { " FOR UPDATE OF t" } else { "" };
         let sql = format!(
-            "SELECT {PLACE}, {} FROM {} AS t JOIN (SELECT {}) AS w ON {}{lock}",
+            "SELECT {PLACE}, {} FROM {} AS t JOIN (SELECT {}) AS w ON {} WHERE {}{lock}",
             columns.iter().map(|column| format!("t.{column}")).collect::<Vec<_>>().join(", "),
             quoted(&self.table.table),
             parts.join(", "),
-            equal.join(" AND ")
+            equal.join(" AND "),
+            shape.condition()
         );
         let params: Vec<&(dyn ToSql + Sync)> = lists.iter().map(|list| list as &(dyn ToSql + Sync)).collect();
         let rows = self.query(&sql, &params).map_err(|error| self.table.met(&error))?;
@@ -154,7 +155,8 @@ impl Transaction for Work<'_> {
     ) -> Result<Vec<Found>, StoreError> {
         let (columns, types) = self.table.selected(shape)?;
         let columns: Vec<String> = columns.iter().map(|column| format!("t.{column}")).collect();
-        let all = format!("SELECT {PLACE}, {} FROM {} AS t", columns.join(", "), quoted(&self.table.table));
+        let (columns, table) = (columns.join(", "), quoted(&self.table.table));
+        let all = format!("SELECT {PLACE}, {columns} FROM {table} AS t WHERE {}", shape.condition());
         self.run(&format!("DECLARE reknit NO SCROLL CURSOR FOR {all}"))?;
         let mut found = Vec::new();
         loop {
@@ -176,7 +178,7 @@ impl Transaction for Work<'_> {
             return Ok(found);
         }
         // Those that are to be written are locked, and read again.
-        let lock = format!("{all} WHERE t.tableoid = $1::text::oid AND t.ctid = $2::text::tid FOR UPDATE");
+        let lock = format!("{all} AND t.tableoid = $1::text::oid AND t.ctid = $2::text::tid FOR UPDATE");
         let mut locked = Vec::new();
         for row in found {
             let place: Vec<String> = row.place.iter().map(ToString::to_string).collect();
@@ -193,7 +195,7 @@ impl Transaction for Work<'_> {
         let returning = format!("RETURNING {}", columns.join(", "));
         let table = quoted(&self.table.table);
         let mut params: Vec<Option<String>> = Vec::new();
-        let name = |place: usize| shape.columns()[place].0.as_str();
+        let name = |place: usize| shape.source(place);
         let sql = match change {
             Change::Insert(values) => {
                 let mut marks = Vec::new();
@@ -201,14 +203,15 @@ impl Transaction for Work<'_> {
                     params.push(text(value, self.kind(name(place))));
                     marks.push(self.cast(params.len(), name(place))?);
                 }
-                let names: Vec<String> = shape.columns().iter().map(|(name, _)| ident(name)).collect();
-                let key: Vec<String> = shape.key().map(ident).collect();
-                format!(
-                    "INSERT INTO {table} ({}) OVERRIDING SYSTEM VALUE VALUES ({}) ON CONFLICT ({}) DO NOTHING {returning}",
-                    names.join(", "),
-                    marks.join(", "),
-                    key.join(", ")
-                )
+                let names: Vec<String> = shape.sources().iter().map(|name| ident(name)).collect();
+                let key: Vec<String> = shape.key_sources().map(ident).collect();
+                // A row that is there and not meant is no row that has come meanwhile: it is refused by its key.
+                let come = match shape.filter() {
+                    None => format!("ON CONFLICT ({}) DO NOTHING", key.join(", ")),
+                    Some(_) => String::new(),
+                };
+                let (names, marks) = (names.join(", "), marks.join(", "));
+                format!("INSERT INTO {table} ({names}) OVERRIDING SYSTEM VALUE VALUES ({marks}) {come} {returning}")
             }
             Change::Update(_, values) => {
                 let mut set = Vec::new();

@@ -33,7 +33,7 @@ pub(super) struct Triggers<'a> {
 
 impl<'a> Triggers<'a> {
     pub(super) fn new(table: &'a Sqlite, shape: &Shape, index: &str) -> Result<Self, StoreError> {
-        let key: Vec<String> = shape.key().map(String::from).collect();
+        let key: Vec<String> = shape.key_sources().map(String::from).collect();
         let connection = connect(&table.file, Access::Read).map_err(|error| table.met(&error))?;
         let others = unique_beside(&connection, &table.name, &key).map_err(|error| table.met(&error))?;
         let Some((others, keyed_by_number)) = others else {

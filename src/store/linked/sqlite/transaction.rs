@@ -65,9 +65,9 @@ impl Work<'_> {
 
 impl Transaction for Work<'_> {
     fn find(&mut self, shape: &Shape, keys: &[Vec<Value>]) -> Result<Vec<Found>, StoreError> {
-        let names: Vec<String> = shape.key().map(String::from).collect();
+        let names: Vec<String> = shape.key_sources().map(String::from).collect();
         let equal: Vec<String> = names.iter().map(|name| format!("{} IS ?", quoted(name))).collect();
-        let sql = format!("{} WHERE {}", self.table.select(shape), equal.join(" AND "));
+        let sql = format!("{} WHERE {} AND {}", self.table.select(shape), equal.join(" AND "), shape.condition());
         let mut found = Vec::new();
         for key in keys {
             let bound: Vec<Stored> =
@@ -83,30 +83,32 @@ impl Transaction for Work<'_> {
         wanted: &mut dyn FnMut(&[Value]) -> bool,
     ) -> Result<Vec<Found>, StoreError> {
         let mut found = Vec::new();
-        let all = self.table.select(shape);
+        let all = format!("{} WHERE {}", self.table.select(shape), shape.condition());
         self.query(shape, &all, &[], wanted, &mut found).map_err(|error| self.met(&error))?;
         Ok(found)
     }
 
     fn write(&mut self, shape: &Shape, change: Change<'_>) -> Result<Written, StoreError> {
         let table = quoted(&self.table.name);
-        let columns = list(&mut shape.columns().iter().map(|(name, _)| name));
+        let columns = list(&mut shape.sources().iter());
         let at = |place: &[Value]| place.iter().map(|value| stored(value, Kind::Any)).collect::<Vec<_>>();
         let here: Vec<String> = self.table.order.iter().map(|name| format!("{} IS ?", quoted(name))).collect();
         let here = here.join(" AND ");
-        let value_of = |place: usize, value: &Value| stored(value, self.kind(&shape.columns()[place].0));
+        let value_of = |place: usize, value: &Value| stored(value, self.kind(shape.source(place)));
         let (sql, bound) = match change {
             Change::Insert(values) => {
                 let marks = vec!["?"; values.len()].join(", ");
-                let key: BTreeSet<String> = shape.key().map(quoted).collect();
-                let key = key.into_iter().collect::<Vec<_>>().join(", ");
-                let sql = format!(
-                    "INSERT INTO {table} ({columns}) VALUES ({marks}) ON CONFLICT ({key}) DO NOTHING RETURNING {columns}"
-                );
+                let key: BTreeSet<String> = shape.key_sources().map(quoted).collect();
+                // A row that is there and not meant is no row that has come meanwhile: it is refused by its key.
+                let come = match shape.filter() {
+                    None => format!("ON CONFLICT ({}) DO NOTHING ", key.into_iter().collect::<Vec<_>>().join(", ")),
+                    Some(_) => String::new(),
+                };
+                let sql = format!("INSERT INTO {table} ({columns}) VALUES ({marks}) {come}RETURNING {columns}");
                 (sql, values.iter().enumerate().map(|(place, value)| value_of(place, value)).collect())
             }
             Change::Update(place, values) => {
-                let set = values.iter().map(|(place, _)| format!("{} = ?", quoted(&shape.columns()[*place].0)));
+                let set = values.iter().map(|(place, _)| format!("{} = ?", quoted(shape.source(*place))));
                 let set = set.collect::<Vec<_>>().join(", ");
                 let bound = values.iter().map(|(place, value)| value_of(*place, value)).chain(at(place)).collect();
                 (format!("UPDATE {table} SET {set} WHERE {here} RETURNING {columns}"), bound)

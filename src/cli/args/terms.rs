@@ -1,0 +1,112 @@
+//! What can be typed of what two tables are compared on.
+//!
+//! What it means is said in [`crate::store::linked::Terms`].
+
+use clap::Args;
+use reknit_core::row::Rounding;
+use serde::{Deserialize, Serialize};
+
+use crate::cli::CliError;
+use crate::store::linked::Terms;
+
+/// What two tables are compared on; all that they have in common, by their keys, unless something is said here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Of tables")]
+pub(crate) struct TermFlags {
+    /// The columns that name a row [default: the tables' own key]
+    #[arg(long, env = "REKNIT_KEY", value_name = "COL[,COL]", value_delimiter = ',')]
+    pub(crate) key: Vec<String>,
+    /// Compare only these columns beside the key
+    #[arg(long, env = "REKNIT_COLUMNS", value_name = "COL[,COL]", value_delimiter = ',')]
+    pub(crate) columns: Vec<String>,
+    /// Leave these columns out
+    #[arg(long, env = "REKNIT_IGNORE", value_name = "COL[,COL]", value_delimiter = ',')]
+    pub(crate) ignore: Vec<String>,
+    /// The column that one side calls FROM is what the other calls TO
+    #[arg(long, env = "REKNIT_RENAME", value_name = "FROM=TO", value_delimiter = ',')]
+    pub(crate) rename: Vec<String>,
+    /// Compare only rows that meet this condition, in the SQL of both databases
+    #[arg(long = "where", env = "REKNIT_WHERE", value_name = "SQL")]
+    pub(crate) filter: Option<String>,
+    /// Compare floating-point numbers by so many significant digits, of one column or of all
+    #[arg(long, env = "REKNIT_FLOAT_DIGITS", value_name = "[COL=]N", value_delimiter = ',')]
+    pub(crate) float_digits: Vec<String>,
+    /// Compare times down to the second (s) or millisecond (ms), of one column or of all
+    #[arg(long, env = "REKNIT_TIME_PRECISION", value_name = "[COL=]s|ms", value_delimiter = ',')]
+    pub(crate) time_precision: Vec<String>,
+    /// Compare text whatever its case is (ci), of one column or of all
+    #[arg(long, env = "REKNIT_COLLATE", value_name = "[COL=]ci", value_delimiter = ',')]
+    pub(crate) collate: Vec<String>,
+}
+
+impl TermFlags {
+    /// What was typed, as a comparison takes it.
+    pub(crate) fn terms(&self) -> Result<Terms, CliError> {
+        let wrong = |message: String| CliError::new("usage.terms", message);
+        let mut renames = Vec::new();
+        for typed in &self.rename {
+            let (from, to) = typed
+                .split_once('=')
+                .filter(|(from, to)| !from.is_empty() && !to.is_empty())
+                .ok_or_else(|| wrong(format!("--rename takes FROM=TO, as in --rename ident=id, not {typed}")))?;
+            renames.push((from.to_string(), to.to_string()));
+        }
+        let mut roundings = Vec::new();
+        let digits = |rounding| matches!(rounding, Rounding::Digits(_));
+        let time = |rounding| matches!(rounding, Rounding::Seconds | Rounding::Milliseconds);
+        let folded = |rounding| rounding == Rounding::Folded;
+        let fits: [fn(Rounding) -> bool; 3] = [digits, time, folded];
+        let flags = [
+            ("--float-digits", &self.float_digits, "a number of digits from 1 to 17"),
+            ("--time-precision", &self.time_precision, "s or ms"),
+            ("--collate", &self.collate, "ci"),
+        ];
+        for ((flag, typed, takes), fits) in flags.into_iter().zip(fits) {
+            for typed in typed {
+                let (column, name) = typed.rsplit_once('=').map_or((None, typed.as_str()), |(c, name)| (Some(c), name));
+                let rounding = Rounding::of_name(name).filter(|rounding| fits(*rounding));
+                let rounding = rounding
+                    .ok_or_else(|| wrong(format!("{flag} takes {takes}, alone or after COLUMN=, not {typed}")))?;
+                roundings.push((column.map(String::from), rounding));
+            }
+        }
+        let filter = self.filter.clone().filter(|filter| !filter.trim().is_empty());
+        let (key, columns, ignore) = (self.key.clone(), self.columns.clone(), self.ignore.clone());
+        Ok(Terms { key, columns, ignore, renames, filter, roundings })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_typed_is_taken_or_refused_by_its_flag() {
+        let list = |typed: &str| vec![typed.to_string()];
+        let flags = TermFlags {
+            rename: list("a=b"),
+            float_digits: list("6"),
+            time_precision: list("at=ms"),
+            collate: list("x=y=ci"),
+            filter: Some(" ".into()),
+            ..TermFlags::default()
+        };
+        let terms = flags.terms().expect("terms");
+        assert_eq!((terms.renames, terms.filter), (vec![("a".into(), "b".into())], None));
+        let roundings = [
+            (None, Rounding::Digits(6)),
+            (Some("at".into()), Rounding::Milliseconds),
+            (Some("x=y".into()), Rounding::Folded),
+        ];
+        assert_eq!(terms.roundings, roundings);
+        for (flags, told) in [
+            (TermFlags { rename: list("a="), ..TermFlags::default() }, "--rename"),
+            (TermFlags { float_digits: list("18"), ..TermFlags::default() }, "--float-digits"),
+            (TermFlags { time_precision: list("at=ci"), ..TermFlags::default() }, "--time-precision"),
+            (TermFlags { collate: list("x"), ..TermFlags::default() }, "--collate"),
+        ] {
+            let error = flags.terms().expect_err("an error");
+            assert!(error.to_string().contains(told), "{error}");
+        }
+    }
+}

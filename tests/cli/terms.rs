@@ -1,0 +1,160 @@
+//! What two tables are compared on: columns, names, rows, and how much of a value counts.
+
+use rusqlite::Connection;
+
+use crate::harness::Place;
+use crate::server::Server;
+
+fn sqlite(place: &Place, file: &str, statements: &str) -> Connection {
+    let connection = Connection::open(place.path(file)).expect("a database");
+    connection.execute_batch(statements).expect("statements");
+    connection
+}
+
+fn text(connection: &Connection, sql: &str) -> String {
+    connection.query_row(sql, [], |row| row.get(0)).expect("a row")
+}
+
+#[test]
+fn columns_are_left_out_picked_and_called_otherwise() {
+    let place = Place::new();
+    sqlite(
+        &place,
+        "a.db",
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT, seen TEXT, note TEXT);
+         INSERT INTO t VALUES (1, 'ann', 'x', 'n1'), (2, 'ben', 'x', 'n2'), (3, 'cat', 'x', 'n3')",
+    );
+    let b = sqlite(
+        &place,
+        "b.db",
+        "CREATE TABLE t (nr INTEGER PRIMARY KEY, name TEXT, seen TEXT, extra TEXT DEFAULT 'e');
+         INSERT INTO t (nr, name, seen) VALUES (1, 'ann', 'y'), (2, 'BEN', 'y')",
+    );
+    let sides = "sqlite:a.db/t sqlite:b.db/t";
+    place.run(&format!("check {sides}")).exits(4).says(&["[database.shape]", "the key of"]);
+    let terms = "--rename nr=id --ignore seen,note,extra";
+    let ran = place.run(&format!("check {sides} {terms}")).exits(1);
+    ran.says(&["differs", "[without seen, note, extra; with nr as id]"]);
+    let told = place.run(&format!("diff {sides} --rename nr=id --columns name --format jsonl")).exits(1);
+    told.says(&[r#""compared":{"key":["id"],"columns":[{"name":"id","kind":"int","rounding":null},{"name":"name""#]);
+    // The other way round, and for an index alone, it is the same comparison.
+    place.run(&format!("check sqlite:b.db/t sqlite:a.db/t {terms}")).exits(1);
+    place.run(&format!("index build sqlite:b.db/t --with sqlite:a.db/t {terms}")).ok().says(&["0 of them changed"]);
+    // What is left out cannot be brought back, so nothing is deleted; all else is written by its own names.
+    let repair = format!("repair {sides} {terms} --to b --no-probe --max-change 100% --apply");
+    place.run(&format!("{repair} --delete")).exits(4).says(&["[database.columns]", "seen, extra"]);
+    place.run(&repair).ok();
+    let rows = "SELECT group_concat(nr || name || coalesce(seen, '-') || extra) FROM t";
+    assert_eq!(text(&b, rows), "1annye,2benye,3cat-e");
+    place.run("runs undo sqlite:b.db/t 1").ok();
+    assert_eq!(text(&b, rows), "1annye,2BENye");
+    for (terms, told) in [
+        ("--rename nr=id --ignore none", "neither side has a column none"),
+        ("--rename name=seen", "has a column seen already"),
+        ("--rename nr=id --ignore id", "belongs to the key"),
+    ] {
+        place.run(&format!("check {sides} {terms}")).exits(4).says(&["[database.shape]", told]);
+    }
+    place.run(&format!("check {sides} --rename nr")).fails("usage.terms");
+    place.run(&format!("check {sides} --float-digits 99")).fails("usage.terms");
+    place.run("init s").ok();
+    place.run("init r --like s").ok();
+    place.run("check s r --ignore v").fails("usage.terms");
+}
+
+#[test]
+fn only_rows_that_meet_a_condition_are_compared_and_written() {
+    let (server, place) = (Server::start(), Place::new());
+    server.sql(
+        "CREATE TABLE t (id int PRIMARY KEY, part int, v text);
+         INSERT INTO t SELECT i, i % 2, 'v' || i FROM generate_series(1, 100) AS i",
+    );
+    let b = sqlite(
+        &place,
+        "b.db",
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, part INTEGER, v TEXT);
+         WITH RECURSIVE i(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM i WHERE x < 100)
+         INSERT INTO t SELECT x, x % 2, CASE WHEN x % 2 = 0 THEN 'other' ELSE 'v' || x END FROM i;
+         DELETE FROM t WHERE id = 7; UPDATE t SET part = 0 WHERE id = 9",
+    );
+    let (a, b_side) = (server.table("reknit", "t"), "sqlite:b.db/t");
+    let run = |command: &[&str], more: &[&str]| place.run_args(&[command, &[&a, b_side], more].concat());
+    // The condition ends where it ends, whatever is in it.
+    let terms = ["--where", "part = 1 -- odd"];
+    let ran = run(&["diff"], &terms).exits(1);
+    ran.says(&["2 only in a", "[where part = 1 -- odd]"]);
+    // One row is there, though not meant: it is refused by its key and named, the other is written.
+    let ran = run(&["repair"], &[&terms[..], &["--to", "b", "--apply"]].concat()).exits(1);
+    ran.says(&["UNIQUE constraint failed: t.id", "9"]);
+    assert_eq!(text(&b, "SELECT v FROM t WHERE id = 7"), "v7");
+    assert_eq!(text(&b, "SELECT v FROM t WHERE id = 8"), "other");
+    b.execute_batch("UPDATE t SET part = 1 WHERE id = 9").expect("a statement");
+    run(&["check"], &terms).ok();
+    run(&["check"], &["--where", "none = 1"]).fails("database");
+    run(&["check"], &["--where", "part = 1) OR (part = 0"]).exits(1);
+    // What meets a condition by time alone has no feed.
+    let build = |terms: &[&str]| {
+        let command = ["index", "build", b_side, "--with", &a, "--feed", "triggers"];
+        place.run_args(&[&command[..], terms].concat())
+    };
+    build(&terms).ok().says(&["statements would be run"]);
+    build(&["--where", "v < date('now')"]).fails("database").says(&["without being changed (now)"]);
+}
+
+#[test]
+fn as_much_of_a_value_counts_as_was_said() {
+    let (server, place) = (Server::start(), Place::new());
+    server.sql(
+        "CREATE TABLE t (code text PRIMARY KEY, price numeric(12, 4), ratio float8, at timestamp);
+         INSERT INTO t VALUES ('Ab', 1.5000, 0.1234567, '2026-01-01 10:00:00.123456'), ('cd', 2, 2.5, '2026-01-01 10:00:01')",
+    );
+    let b = sqlite(
+        &place,
+        "b.db",
+        "CREATE TABLE t (code TEXT PRIMARY KEY NOT NULL, price DOUBLE, ratio DOUBLE, at DATETIME);
+         INSERT INTO t VALUES ('aB', 1.5, 0.1234568, '2026-01-01 10:00:00'), ('CD', 2.0, 2.6, '2026-01-01 10:00:01')",
+    );
+    let (a, b_side) = (server.table("reknit", "t"), "sqlite:b.db/t");
+    let run = |command: &[&str], more: &[&str]| place.run_args(&[command, &[&a, b_side], more].concat());
+    run(&["check"], &[]).exits(4).says(&["[database.shape]", "price is decimal"]);
+    let terms = ["--float-digits", "6", "--time-precision", "s", "--collate", "code=ci"];
+    let ran = run(&["diff"], &terms).exits(1);
+    ran.says(&["1 with different content", "rounded: all by 6, all by s, code by ci"]);
+    let told = run(&["explain"], &terms).ok();
+    told.says(&[
+        "code is compared as text by ci",
+        "at is compared as datetime by s",
+        "price is compared as float by 6",
+    ]);
+    // Only what differs as far as it counts is written, whole; what does not count stays on both sides.
+    run(&["repair"], &[&terms[..], &["--to", "b", "--apply"]].concat()).ok();
+    let rows = "SELECT group_concat(code || '|' || ratio || '|' || at) FROM (SELECT * FROM t ORDER BY price)";
+    assert_eq!(text(&b, rows), "aB|0.1234568|2026-01-01 10:00:00,CD|2.5|2026-01-01 10:00:01");
+    run(&["check"], &terms).ok();
+    // A row that comes is written as it is, and not as it counts.
+    server.sql("INSERT INTO t VALUES ('Ef', 3, 0.123456789, '2026-01-01 10:00:02.5')");
+    run(&["repair"], &[&terms[..], &["--to", "b", "--apply"]].concat()).ok();
+    let row = "SELECT code || '|' || ratio || '|' || at FROM t WHERE code = 'Ef'";
+    assert_eq!(text(&b, row), "Ef|0.123456789|2026-01-01 10:00:02.5");
+    // Keys that collapse are told, and never as a difference.
+    b.execute_batch("INSERT INTO t VALUES ('ab', 1, 1, NULL)").expect("a statement");
+    run(&["check"], &terms).exits(4).says(&["[database.collapse]"]);
+    run(&["check"], &["--collate", "price=ci"]).exits(4).says(&["[database.shape]"]);
+}
+
+#[test]
+fn a_key_that_is_asked_for_is_compared_by_and_not_written_by() {
+    let place = Place::new();
+    let rows = "INSERT INTO t VALUES (1, 'x', 'v'), (2, 'y', 'v')";
+    let made = "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT NOT NULL, v TEXT);";
+    sqlite(&place, "a.db", &format!("{made}{rows}"));
+    let b = sqlite(&place, "b.db", &format!("{made}{rows}; UPDATE t SET id = id + 10"));
+    let sides = "sqlite:a.db/t sqlite:b.db/t";
+    place.run(&format!("check {sides}")).exits(1);
+    place.run(&format!("check {sides} --key name --ignore id")).ok().says(&["[by name; without id]"]);
+    b.execute_batch("UPDATE t SET v = 'w'").expect("a statement");
+    let repair = place.run(&format!("repair {sides} --key name --ignore id --to b --apply")).exits(4);
+    repair.says(&["[database.key]", "its own is id"]);
+    b.execute_batch("UPDATE t SET name = 'x'").expect("a statement");
+    place.run(&format!("check {sides} --key name --ignore id")).exits(4).says(&["[database.collapse]"]);
+}
