@@ -8,6 +8,7 @@
 //! a range of one position has none below; a session looks again at most [`crate::bounds::ROUNDS_MAX`] times.
 //! **Cost.** One flight a level of the tree; nothing is read or sent for ranges that are equal.
 
+mod base;
 mod cells;
 mod descent;
 mod expiry;
@@ -30,6 +31,7 @@ mod transfers;
 mod wanted;
 mod witness;
 
+pub use base::Base;
 pub use level::{Behind, Other};
 pub use opener::Opener;
 pub use picked::{PICKED_MAX, Picked, PickedKey};
@@ -112,6 +114,9 @@ pub struct Options {
     /// The keys that a repair is about; none named: all that differ. Not told to a node that holds the session.
     #[serde(skip)]
     pub picked: Option<std::sync::Arc<Picked>>,
+    /// What was equal once, and has changed since; only of bare content. Not told to a node that holds the session.
+    #[serde(skip)]
+    pub base: Option<std::sync::Arc<Base>>,
 }
 
 impl Options {
@@ -131,6 +136,7 @@ impl Options {
             receipt,
             prefer: None,
             catching_up: false,
+            base: None,
             picked: None,
         }
     }

@@ -357,6 +357,7 @@ impl Opener {
         let gone = |named: &Named| match self.mirroring() {
             Some(Side::Mine) => named.mine.len(),
             Some(Side::Theirs) => named.theirs.len(),
+            None if self.is_based() => named.mine.len() + named.theirs.len(),
             None => 0,
         };
         let keys: usize = named.values().map(|named| named.both.len() + gone(named)).sum();
@@ -370,7 +371,7 @@ impl Opener {
     fn act_on(&mut self, collection: CollectionId, named: Named) {
         let Named { mine, theirs, both, marks, .. } = named;
         // Whoever does not look at roots in the end looks at items.
-        let moves = |side: Side| self.roots_tell() && self.mirroring() != Some(side);
+        let moves = |side: Side| self.roots_tell() && self.mirroring() != Some(side) && !self.is_based();
         let (sends, wants) = (moves(Side::Mine), moves(Side::Theirs));
         if sends {
             self.transfers.send(collection, Selection::Elements(u64::BITS, mine));

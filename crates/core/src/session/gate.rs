@@ -156,10 +156,11 @@ impl Opener {
         self.guarded.mine.begin_round();
         self.guarded.theirs.begin_round();
         let (mine, theirs) = (self.guarded.mine.records, self.guarded.theirs.records);
-        // Only what a side has can be lost: by a mirror all of it, otherwise what the other has too.
+        // Only what a side has can be lost: by a mirror all of it, or what the other has deleted; otherwise what the other has too.
         let most = match self.mirroring() {
             Some(Side::Mine) => mine,
             Some(Side::Theirs) => theirs,
+            None if self.is_based() => mine.max(theirs),
             None => mine.min(theirs),
         };
         let harmless = self.guarded.shrunken.is_none() && most <= self.free();

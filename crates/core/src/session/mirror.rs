@@ -27,6 +27,9 @@ impl Opener {
     /// The side whose value gives way to the other's, if versions and policy are not asked.
     fn overruled(&self, difference: &Difference, mine: Option<&Item>) -> Option<Side> {
         let bare = self.definition.profile == Profile::Content;
+        if let Some(outdated) = self.outdated(difference.kind) {
+            return Some(outdated);
+        }
         if let Some(preferred) = self.preferring() {
             // Versions that differ in nothing but what they have seen join as they always do.
             let apart = matches!(difference.kind, Kind::Concurrent(_)) || bare && difference.kind == Kind::Content;
@@ -52,6 +55,10 @@ impl Opener {
     pub(super) fn overrule(&mut self, difference: &Difference, mine: Option<&Item>, theirs: Option<&Item>) -> bool {
         let Some(overruled) = self.overruled(difference, mine) else { return false };
         if self.definition.profile == Profile::Content {
+            let source = if overruled == Side::Mine { theirs } else { mine };
+            if self.spares(source.is_none_or(|item| item.digest.is_none())) {
+                return false;
+            }
             self.overrule_content(overruled, difference, mine, theirs);
             return true;
         }

@@ -32,7 +32,7 @@ impl Opener {
     /// written apart.
     pub(super) fn offers(&self, collection: CollectionId) -> bool {
         let both = self.options.intent == Intent::Repair(Direction::Both);
-        let plain = self.mirroring().is_none() && self.preferring().is_none();
+        let plain = self.mirroring().is_none() && self.preferring().is_none() && !self.is_based();
         both && plain && self.gate_is_open() && self.definition.ranks(collection)
     }
 

@@ -539,8 +539,10 @@ impl Opener {
     fn take_step(&mut self, collection: CollectionId, step: Step) {
         let repair = match (self.options.intent, &step) {
             // What only the mirrored side has is to go, key by key.
-            (_, Step::OnlyMine(..)) if self.mirroring() == Some(Side::Mine) => None,
-            (Intent::Repair(_), Step::OnlyTheirs(_)) if self.mirroring() == Some(Side::Theirs) => None,
+            (_, Step::OnlyMine(..)) if self.mirroring() == Some(Side::Mine) || self.is_based() => None,
+            (Intent::Repair(_), Step::OnlyTheirs(_)) if self.mirroring() == Some(Side::Theirs) || self.is_based() => {
+                None
+            }
             (Intent::Repair(direction), _) => Some(direction),
             _ => None,
         };
@@ -563,7 +565,8 @@ impl Opener {
             (Step::OnlyTheirs(range), _) => self.list.entry(collection).or_default().1.push(range),
             (Step::Leaf { mine, theirs, both }, repair) => {
                 // What only the peer has is taken without a second look, unless it is to go.
-                let takes = repair.is_some_and(|direction| direction.writes(Side::Mine)) && self.mirroring().is_none();
+                let plain = self.mirroring().is_none() && !self.is_based();
+                let takes = plain && repair.is_some_and(|direction| direction.writes(Side::Mine));
                 if takes {
                     let places = theirs.iter().map(|position| Range::of(*position, DEPTH_MAX));
                     places.for_each(|place| self.transfers.want(collection, Selection::Range(place)));

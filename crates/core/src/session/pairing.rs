@@ -37,6 +37,7 @@ impl Opener {
             let keeps = self.definition.keeps(collection);
             let judged = judge(profile, keeps, mine.as_ref(), theirs.as_ref().map(|t| &t.item));
             let Some(judged) = judged else { continue };
+            let judged = self.judge_since(collection, &key, (mine.as_ref(), other), judged);
             let kind = judged.kind;
             let fresh =
                 theirs.as_ref().is_some_and(|t| t.fresh) || mine.as_ref().is_some_and(|item| self.is_fresh(item));
@@ -132,7 +133,8 @@ impl Opener {
             return;
         }
         let bare = matches!(difference.kind, Kind::Versions(_));
-        let mut done = true;
+        // Where bare content is gone there is nothing to send.
+        let mut done = !(send && short(mine).is_none() || want && short(theirs).is_none());
         if let (true, Some(digest)) = (send, short(mine)) {
             match (direction.writes(Side::Theirs), bare) {
                 (true, true) => self.transfers.send_bare(collection, position, digest),

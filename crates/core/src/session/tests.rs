@@ -1,5 +1,6 @@
 //! Two sessions in one thread over model stores, against brute force.
 
+mod base;
 mod brakes;
 mod expiry;
 mod levels;
