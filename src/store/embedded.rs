@@ -2,6 +2,7 @@
 //! Which bytes stand for what is said in [`rows`]; engines know nothing of it.
 
 mod backup;
+mod bases;
 mod cache;
 mod collecting;
 mod commit;
@@ -40,6 +41,7 @@ use super::error::shown;
 use commit::{Group, submit};
 use write::{Fate, Write, Writer};
 
+pub(crate) use bases::Changed;
 pub(crate) use following::Followed;
 pub use import::{ImportError, ImportProgress, Imported};
 pub use journal::{Earlier, JournalLimits, KeepHistory, Skipped, Undo, Undone};
@@ -102,6 +104,7 @@ struct Inner {
     quarantine: quarantine::Quarantine,
     collecting: collecting::Collecting,
     expiring: expiring::Expiring,
+    bases: bases::Bases,
 }
 
 impl Inner {

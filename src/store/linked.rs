@@ -5,6 +5,7 @@
 //! its sketches and what a session asks of them are those of any store. The index's journal keeps what a repair overwrites in
 //! full. What a kind of database does is its adapter's concern ([`Table`]), what is compared of a table that of its [`Shape`].
 
+mod base;
 mod changing;
 mod feed;
 mod index;
@@ -27,6 +28,7 @@ use super::StoreError;
 
 #[cfg(feature = "linked-postgres")]
 pub use self::postgres::{Postgres, redacted};
+pub use base::Since;
 pub use feed::{Drained, Feed, FeedKind, FeedMark, FeedState, Followed, Take};
 pub use index::Linked;
 pub use probe::{Probe, ProbedColumn, probe};
@@ -105,6 +107,14 @@ pub trait Table: Send + Sync {
     /// [`StoreError::Database`].
     fn cautions(&self) -> Result<Cautions, StoreError>;
 
+    /// Which table of which database it is, and how far that has come.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    fn standing(&self) -> Result<Standing, StoreError> {
+        Ok(Standing::default())
+    }
+
     /// The feed of the index of this name, installed or not.
     ///
     /// # Errors
@@ -122,6 +132,16 @@ pub trait Table: Send + Sync {
     /// # Errors
     /// [`StoreError::Database`]; then nothing of them was done.
     fn run(&self, statements: &[String]) -> Result<(), StoreError>;
+}
+
+/// Which table of which database, and how far that has come, so that a table that was put in its place, or a database that
+/// was restored, is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// What it is known by; another for another table.
+    pub identity: String,
+    /// A number that only grows while it is the same.
+    pub at: u64,
 }
 
 /// What a transaction may do.

@@ -307,9 +307,9 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// Why, in words, where the verdict alone does not say it.
     pub reason: String,
-    /// The state that the opener compared at.
+    /// The state that the opener compared at, or at which both sides were found equal.
     pub cut_mine: Cut,
-    /// The commit number that the responder compared at.
+    /// The commit number that the responder compared at, or had when both sides were found equal.
     pub cut_theirs: u64,
     /// The root of the opener's collections in scope when the verdict was given.
     pub root_mine: Summary,

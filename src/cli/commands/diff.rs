@@ -22,7 +22,8 @@ pub(crate) fn run(args: &Diff, env: &mut Env) -> Result<Exit, CliError> {
             held.push(difference.clone());
         }
     };
-    let ran = sides::run(env, &args.sides, |_| Intent::Diff, sides::Asked::default(), &mut keep)?;
+    let asked = sides::Asked { since: Some(false), ..sides::Asked::default() };
+    let ran = sides::run(env, &args.sides, |_| Intent::Diff, asked, &mut keep)?;
     let (opener, responder) = &ran.stores;
     let mut printer = Printer::new(env);
     for difference in &held {
@@ -64,13 +65,17 @@ pub(crate) fn described(ran: &sides::Ran) -> String {
     }
     let counts = &ran.report.outcome.counts;
     let (only_a, only_b, a_newer, b_newer) = ran.counted();
+    let [newer_a, newer_b, apart] = match ran.since {
+        Some(_) => ["changed in a", "changed in b", "changed on both sides"],
+        None => ["newer in a", "newer in b", "with different content"],
+    };
     let kinds = [
         (only_a, "only in a"),
         (only_b, "only in b"),
-        (a_newer, "newer in a"),
-        (b_newer, "newer in b"),
+        (a_newer, newer_a),
+        (b_newer, newer_b),
         (counts.versions, "under different versions"),
-        (counts.content, "with different content"),
+        (counts.content, apart),
     ];
     let kinds = kinds.iter().filter(|(n, _)| *n > 0).map(|(n, words)| format!("{} {words}", show_count(*n)));
     let kinds: Vec<String> = kinds.collect();

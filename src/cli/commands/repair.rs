@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
 
 /// Whether one side is made exactly the other.
 fn exactly(args: &Repair) -> bool {
-    args.mirror || args.delete
+    args.mirror || args.delete && args.to() != To::Both
 }
 
 /// Whether the sides hold bare content, without versions.
@@ -65,12 +65,24 @@ fn apply(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     let intent = |swapped| Intent::Repair(sides::direction(to, swapped));
     let prefer = args.prefer.map(Preferred::side);
     let brakes = Some(sides::brakes::typed(&args.brakes)?);
-    let asked = sides::Asked { mirror, prefer, brakes, tables: tables::writing(args), picked: None };
+    let asked = sides::Asked {
+        mirror,
+        prefer,
+        brakes,
+        tables: tables::writing(args),
+        picked: None,
+        since: tables::since(args),
+    };
     let ran = sides::run(env, &args.sides, intent, asked, &mut |_, _| {})?;
     if let Some(braked) = &ran.report.outcome.braked {
         return sides::brakes::stopped(env, (&args.sides, &ran), braked, 0);
     }
     let (to_a, to_b) = ran.moves();
+    if ran.since.is_some() && ran.report.outcome.verdict == Verdict::Differs {
+        // What was written is equal now, though the rest is not: from now on that is what changes are counted from.
+        let asked = sides::Asked { since: Some(false), ..sides::Asked::default() };
+        sides::run(env, &args.sides, |_| Intent::Diff, asked, &mut |_, _| {})?;
+    }
     let outcome = &ran.report.outcome;
     let mut text = format!(
         "{}{}\nwrote {} records to a and {} to b ({})",
@@ -102,6 +114,8 @@ fn apply(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     }
     let mut summary = ran.summary();
     let (opener, responder) = &ran.stores;
+    let apart = if args.prefer.is_some() { 0 } else { outcome.counts.content };
+    tables::told_since(args, &ran, outcome.counts.left.saturating_sub(apart), &mut text);
     let mut exit = tables::with_kept(args, &ran, outcome.counts.left, ran.exit(), &mut text);
     if let Some(store) = opener.as_ref().or(responder.as_ref()) {
         let open = Open::of(store, &ran)?;
@@ -162,12 +176,14 @@ fn preview(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     sides::brakes::typed(&args.brakes)?;
     // Keys that were written apart, by the side whose version is the newest.
     let (mut apart_a, mut apart_b) = (0, 0);
+    let mut spared = tables::Spared::default();
     let mut found = |difference: &Difference, swapped: bool| match difference.kind {
         Kind::Concurrent(leads) if (leads == Seen::Mine) != swapped => apart_a += 1,
         Kind::Concurrent(_) => apart_b += 1,
-        _ => {}
+        _ => spared.add(args, difference),
     };
-    let asked = sides::Asked { tables: tables::writing(args), ..sides::Asked::default() };
+    let (tables, since) = (tables::writing(args), tables::since(args));
+    let asked = sides::Asked { tables, since, ..sides::Asked::default() };
     let ran = sides::run(env, &args.sides, |_| Intent::Diff, asked, &mut found)?;
     let (only_a, only_b, a_newer, b_newer) = ran.counted();
     let (mut to_a, mut to_b) = (only_b + b_newer, only_a + a_newer);
@@ -188,6 +204,7 @@ fn preview(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
         (to_a, to_b, left) = (to_a + apart_a, to_b + apart_b, 0);
         *(if preferred == Preferred::A { &mut to_b } else { &mut to_a }) += counts.content;
     }
+    (to_a, to_b, left) = (to_a - spared.a, to_b - spared.b, left + spared.a + spared.b);
     let mut text = format!("{}{} ({})", ran.verdict(), diff::described(&ran), ran.cost());
     if ran.report.outcome.verdict != Verdict::InSync {
         let (a, b) = (show_count(to_a), show_count(to_b));
@@ -201,6 +218,7 @@ fn preview(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     for line in &ran.notes {
         text.push_str(&format!("\n{line}"));
     }
+    tables::told_since(args, &ran, spared.a + spared.b, &mut text);
     let exit = tables::with_kept(args, &ran, counts.differences(), ran.exit(), &mut text);
     let mut summary = ran.summary();
     summary.insert("applied".into(), json!(false));

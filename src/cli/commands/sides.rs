@@ -16,7 +16,7 @@ use reknit_core::journal::RunId;
 use reknit_core::members::MEMBERS;
 use reknit_core::message::RefuseCode;
 use reknit_core::session::{Counts, Direction, Intent, Moves, Options, Picked, Verdict};
-use reknit_core::{CollectionId, Definition};
+use reknit_core::{CollectionId, Definition, Millis};
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
@@ -76,6 +76,8 @@ pub(crate) struct Ran {
     pub(crate) notes: Vec<String>,
     /// What two tables were compared on.
     compared: Option<(Terms, Shape)>,
+    /// When two tables were equal, if the session went by what has changed since.
+    pub(crate) since: Option<Millis>,
 }
 
 /// What a session is asked for beside its intent.
@@ -89,6 +91,8 @@ pub(crate) struct Asked {
     pub(crate) brakes: Option<Brakes>,
     /// How tables are to be written, if the sides are tables.
     pub(crate) tables: Option<tables::Writing>,
+    /// That it goes by what has changed since two tables were equal, and whether it deletes what one of them has deleted.
+    pub(crate) since: Option<bool>,
     /// The keys that it is about, told for an opener that is `b` or is not.
     pub(crate) picked: Option<Box<dyn Fn(bool) -> Arc<Picked>>>,
 }
@@ -129,6 +133,16 @@ pub(crate) fn run(
         (Pair::Tables(pair), Some(writing)) => tables::cautions(pair, writing)?,
         _ => Vec::new(),
     };
+    let linked = if let Pair::Tables(pair) = &pair { Some(pair.clone()) } else { None };
+    let since = linked.as_ref().map(|pair| tables::since(env, pair, asked.since)).transpose()?.flatten();
+    if asked.since == Some(true) && since.is_none() {
+        let message = "--delete with --to both takes away what one side has deleted, but it is not known of when these two were \
+                       equal, so a row that one side lacks may be new on the other; make them equal first, or name the side \
+                       with --to a or --to b";
+        return Err(CliError::refused("repair.base", message));
+    }
+    options.base = since.as_ref().map(|since| Arc::new(since.base.clone()));
+    let mut equal_but = tables::EqualBut::default();
     let compared = match &pair {
         Pair::Tables(pair) => Some((sides.terms.terms()?, pair[0].shape().clone())),
         _ => None,
@@ -136,7 +150,10 @@ pub(crate) fn run(
     let home = env.home()?;
     let mut meter = Meter::new(env);
     let mut progress = |progress: Progress| match progress {
-        Progress::Found(difference) => found(&difference, swapped),
+        Progress::Found(difference) => {
+            equal_but.add(&difference, since.as_ref());
+            found(&difference, swapped);
+        }
         Progress::Counted(counts, coverage) => meter.tell(&counts, coverage),
     };
     let (own, dataset, stores) = match &pair {
@@ -204,6 +221,9 @@ pub(crate) fn run(
     let layout = Layout::from_bytes(&layout.unwrap_or_default());
     let layout = layout.map_err(|error| CliError::new("store.layout", error.to_string()))?;
     note(env, sides, dataset, intent(swapped), &report);
+    if let Some(pair) = &linked {
+        tables::note_equal(pair, &report, intent(swapped), equal_but)?;
+    }
     if let Some(refuse) = &report.outcome.refusal {
         let error = CliError::refusal(refuse.code, &report.outcome.reason);
         return Err(if refuse.code == RefuseCode::Brakes { brakes::by_the_peer(&report.outcome) } else { error });
@@ -212,7 +232,18 @@ pub(crate) fn run(
         true => collections.iter().filter(|name| *name != MEMBERS).cloned().collect(),
         false => sides.collections.clone(),
     };
-    Ok(Ran { report, swapped, layout, collections, scope, interrupted, stores, notes, compared })
+    Ok(Ran {
+        report,
+        swapped,
+        layout,
+        collections,
+        scope,
+        interrupted,
+        stores,
+        notes,
+        compared,
+        since: since.map(|since| since.at),
+    })
 }
 
 /// Runs in the two sides, as machines read it.
@@ -423,6 +454,7 @@ impl Ran {
             "verdict": outcome.verdict.name(),
             "reason": outcome.reason,
             "scope": self.scope,
+            "equal_ms": self.since,
             "compared": self.compared.as_ref().map(|(_, shape)| tables::compared(shape)),
             "coverage": f64::from(outcome.coverage_millionths) / 1e6,
             "cuts": { "a": cut_a, "b": cut_b },

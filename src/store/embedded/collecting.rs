@@ -205,7 +205,7 @@ impl Store {
         horizon: Stamp,
         run: &Arc<Writing>,
     ) -> Result<CaughtUp, StoreError> {
-        let base = self.base(bases)?;
+        let base = self.newest_base(bases)?;
         let write = |missed| Write::CatchUp { missed, base, horizon, run: Arc::clone(run) };
         let before = self.quarantined_count();
         let done = submit(&self.inner, missed.into_iter().map(write).collect(), Durability::Buffered)?;
@@ -218,7 +218,7 @@ impl Store {
     }
 
     /// The cut of the newest receipt of this very store: what is unchanged since then, the other side had.
-    fn base(&self, bases: &[Base]) -> Result<Option<u64>, StoreError> {
+    fn newest_base(&self, bases: &[Base]) -> Result<Option<u64>, StoreError> {
         let undone = self.inner.collecting.undone();
         let mut newest = None;
         for base in bases {

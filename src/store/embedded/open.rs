@@ -198,6 +198,7 @@ impl Store {
         if actor == facts.actor {
             lives::end_last(&*snapshot, (facts.commit, facts.stamp), &mut batch)?;
         }
+        let bases = super::bases::Bases::open(&*snapshot, actor)?;
         let lives = Lives::open(&*snapshot, actor, (options.random)()?, facts.stamp)?;
         drop(snapshot);
         engine.commit(&mut batch, Durability::Synced)?;
@@ -243,6 +244,7 @@ impl Store {
             quarantine,
             collecting,
             expiring,
+            bases,
         };
         let store = Self { inner: Arc::new(inner) };
         store.finish_renewal()?;

@@ -1,6 +1,7 @@
 //! How records, entries, nodes and facts about a store become rows of an engine, and back.
 //! A row begins with its tag; numbers are big-endian, so rows lie in the order of their fields (see `docs/formats.md`).
 
+mod bases;
 mod cells;
 mod collecting;
 mod expiring;
@@ -16,6 +17,9 @@ use reknit_core::{CollectionId, DecodeError, Digest, Entry, Position, Range, Sta
 use crate::store::StoreError;
 use crate::store::error::shown;
 
+pub(super) use bases::{
+    Equal, all_bases, all_except, base, base_value, before, before_within, except, read_base, read_before, read_except,
+};
 pub(super) use cells::{
     Folded, FoldedRows, Moves, cells_beyond, folded_at, put_cells, read_cells, read_tail, tail, tail_value, tails_of,
 };
@@ -49,6 +53,9 @@ const OPENING: u8 = 14;
 const MET: u8 = 15;
 const TOMBSTONE: u8 = 16;
 const EXPIRING: u8 = 17;
+const BASE: u8 = 18;
+const BEFORE: u8 = 19;
+const EXCEPT: u8 = 20;
 
 /// Runs of the journal, their packed entries, and where earlier states of a key lie.
 const RUN: u8 = 9;

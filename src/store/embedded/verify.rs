@@ -86,6 +86,7 @@ impl Store {
         }
         super::collecting::verify(&*snapshot, dead_rows.get(), &mut |what| report.wrong(what))?;
         super::expiring::verify(&*snapshot, expiring_rows.get(), &mut |what| report.wrong(what))?;
+        super::bases::verify(&*snapshot, &mut |what| report.wrong(what))?;
         super::journal::verify(&*snapshot, &mut |what| report.wrong(what))?;
         super::lives::verify(&*snapshot, &mut |what| report.wrong(what))?;
         super::quarantine::verify(inner, &*snapshot, &mut |what| report.wrong(what))?;

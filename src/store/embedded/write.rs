@@ -109,6 +109,7 @@ pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durabi
     let mut roots = head.roots;
     let mut counts = writer.counts.clone();
     plan.put_records(store, head.commit + 1, &mut batch);
+    store.bases.stage(head.commit + 1, plan.entries_before(), &mut batch);
     plan.count(store, &mut counts, &mut batch);
     let mut trees: Vec<(CollectionId, Touched, Update)> = Vec::new();
     let mut staged = Vec::new();
@@ -518,6 +519,12 @@ impl Plan {
 
     fn changed(&self) -> impl Iterator<Item = &Slot> {
         self.slots.iter().filter(|slot| slot.changed)
+    }
+
+    /// What keys were whose entries change.
+    fn entries_before(&self) -> impl Iterator<Item = (CollectionId, &[u8], Option<u64>)> {
+        let moved = self.changed().filter(|slot| slot.before_digest != slot.now_digest);
+        moved.map(|slot| (slot.collection, slot.key.as_slice(), slot.before_digest.map(|digest| digest.short())))
     }
 
     /// What changes in each tree, with the parts of it that are at hand.

@@ -21,7 +21,7 @@ use reknit_core::row::{Kind, Value};
 use self::decode::{Sent, kind};
 use self::feed::Triggers;
 use self::transaction::Work;
-use super::{Access, Cautions, Column, Columns, Feed, FeedKind, Remains, Rows, Shape, Table, Transaction};
+use super::{Access, Cautions, Column, Columns, Feed, FeedKind, Remains, Rows, Shape, Standing, Table, Transaction};
 use crate::store::StoreError;
 
 /// Rows that are handed on at once, and how often that may be ahead of who takes them.
@@ -184,6 +184,14 @@ impl Table for Postgres {
         Ok(cautions)
     }
 
+    fn standing(&self) -> Result<Standing, StoreError> {
+        let mut client = self.client()?;
+        let row = client.query_one(STANDING, &[&self.oid]).map_err(|error| self.met(&error))?;
+        self.put_back(client);
+        let at: i64 = row.get(1);
+        Ok(Standing { identity: row.get(0), at: u64::try_from(at).unwrap_or_default() })
+    }
+
     fn feed(&self, kind: FeedKind, shape: &Shape, index: &str) -> Result<Box<dyn Feed + '_>, StoreError> {
         match kind {
             FeedKind::Triggers => Ok(Box::new(Triggers::new(self, shape, index)?)),
@@ -284,6 +292,14 @@ const COLUMNS: &str = "SELECT attname::text, format_type(atttypid, -1), \
                        pg_get_serial_sequence(attrelid::regclass::text, attname::text) \
                        FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped \
                        AND attgenerated = '' ORDER BY attnum";
+
+/// The cluster, its timeline, database and table; and how much was ever written there.
+const STANDING: &str = "SELECT concat_ws('/', (SELECT system_identifier FROM pg_control_system()), \
+                        CASE WHEN pg_is_in_recovery() THEN (SELECT timeline_id FROM pg_control_checkpoint()) \
+                        ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END, \
+                        (SELECT oid FROM pg_database WHERE datname = current_database()), $1::oid), \
+                        pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
+                        ELSE pg_current_wal_lsn() END, '0/0')::int8";
 
 /// Why the table is kept by somebody else.
 const KEPT: &str = "SELECT 'a subscription of logical replication keeps it' FROM pg_subscription_rel WHERE srrelid = $1 \

@@ -12,11 +12,13 @@ use rusqlite::{Connection, OpenFlags, Row, ToSql};
 
 use self::feed::Triggers;
 use self::transaction::Work;
-use super::{Access, Cautions, Column, Columns, Feed, FeedKind, Remains, Rows, Shape, Table, Transaction};
+use super::{Access, Cautions, Column, Columns, Feed, FeedKind, Remains, Rows, Shape, Standing, Table, Transaction};
 use crate::store::StoreError;
 
 /// Rows that are read at once.
 const PAGE_ROWS: usize = 4_096;
+/// Where a database file counts its changes, big-endian; in WAL mode some of them only.
+const CHANGES_AT: usize = 24;
 /// How long a writer is waited for.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -146,6 +148,15 @@ impl Table for Sqlite {
         read().map_err(|error| self.met(&error))
     }
 
+    fn standing(&self) -> Result<Standing, StoreError> {
+        let told = |error: std::io::Error| StoreError::database(&self.place, error.to_string());
+        let mut head = [0; CHANGES_AT + 4];
+        let mut file = std::fs::File::open(&self.file).map_err(told)?;
+        std::io::Read::read_exact(&mut file, &mut head).map_err(told)?;
+        let at = head[CHANGES_AT..].iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+        Ok(Standing { identity: identity(&file.metadata().map_err(told)?), at })
+    }
+
     fn feed(&self, kind: FeedKind, shape: &Shape, index: &str) -> Result<Box<dyn Feed + '_>, StoreError> {
         match kind {
             FeedKind::Triggers => Ok(Box::new(Triggers::new(self, shape, index)?)),
@@ -165,6 +176,20 @@ impl Table for Sqlite {
             transaction.commit()
         };
         run().map_err(|error| self.met(&error))
+    }
+}
+
+/// A file by its place on the disk, which another that was put there in its stead has not.
+fn identity(file: &std::fs::Metadata) -> String {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        format!("{}/{}", file.dev(), file.ino())
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        String::new()
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::opener::Opener;
 use super::{Direction, Intent};
 use crate::dataset::{CollectionId, Profile};
-use crate::difference::{Judged, Kind, Side};
+use crate::difference::{Difference, Judged, Kind, Side};
 use crate::query::Item;
 
 /// What keys were worth when both sides were equal, of those that either has changed since.
@@ -68,8 +68,10 @@ impl Opener {
         }
     }
 
-    /// Whether a side that has nothing of a key is left without having its way.
-    pub(super) fn spares(&self, gone: bool) -> bool {
-        gone && self.options.base.as_ref().is_some_and(|base| !base.deletes)
+    /// Whether a side keeps what the other has deleted, though the other's word counts.
+    pub(super) fn spares(&self, overruled: Side, difference: &Difference) -> bool {
+        let [mine, theirs] = difference.entries;
+        let gone = if overruled == Side::Mine { theirs.is_none() } else { mine.is_none() };
+        gone && self.is_based() && self.options.base.as_ref().is_some_and(|base| !base.deletes)
     }
 }

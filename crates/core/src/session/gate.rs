@@ -191,8 +191,11 @@ impl Opener {
     }
 
     /// Counts what resolving a difference will lose the sides.
-    pub(super) fn foresee(&mut self, difference: &Difference) {
+    pub(super) fn foresee(&mut self, difference: &Difference, mine: Option<&Item>) {
         let Some((_, direction)) = self.braked() else { return };
+        if self.overruled(difference, mine).is_some_and(|overruled| self.spares(overruled, difference)) {
+            return;
+        }
         let how = Resolution {
             mine: direction.writes(Side::Mine),
             theirs: direction.writes(Side::Theirs),

@@ -25,7 +25,7 @@ impl Opener {
     }
 
     /// The side whose value gives way to the other's, if versions and policy are not asked.
-    fn overruled(&self, difference: &Difference, mine: Option<&Item>) -> Option<Side> {
+    pub(super) fn overruled(&self, difference: &Difference, mine: Option<&Item>) -> Option<Side> {
         let bare = self.definition.profile == Profile::Content;
         if let Some(outdated) = self.outdated(difference.kind) {
             return Some(outdated);
@@ -55,8 +55,7 @@ impl Opener {
     pub(super) fn overrule(&mut self, difference: &Difference, mine: Option<&Item>, theirs: Option<&Item>) -> bool {
         let Some(overruled) = self.overruled(difference, mine) else { return false };
         if self.definition.profile == Profile::Content {
-            let source = if overruled == Side::Mine { theirs } else { mine };
-            if self.spares(source.is_none_or(|item| item.digest.is_none())) {
+            if self.spares(overruled, difference) {
                 return false;
             }
             self.overrule_content(overruled, difference, mine, theirs);

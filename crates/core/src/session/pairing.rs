@@ -58,8 +58,8 @@ impl Opener {
             if !(made && matches!(kind, Kind::Newer(Side::Mine) | Kind::Versions(Side::Mine))) {
                 self.count(kind);
             }
-            self.foresee(&difference);
             let (own, other) = (mine.as_ref(), theirs.as_ref().map(|t| &t.item));
+            self.foresee(&difference, own);
             if self.overrule(&difference, own, other) {
                 self.meet_again(collection, &difference.key, other);
                 self.outputs.push_back(Output::Found(difference));

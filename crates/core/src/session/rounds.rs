@@ -234,6 +234,7 @@ impl Opener {
             // In sync: the opener's root and commit number were the same before and after.
             if still {
                 self.skip_the_rest();
+                (self.outcome.cut_mine, self.outcome.cut_theirs) = (after, theirs.commit);
                 return self.finish(Verdict::InSync, String::new());
             }
             if self.counts.rounds < ROUNDS_MAX {

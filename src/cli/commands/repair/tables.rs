@@ -5,6 +5,7 @@ use crate::cli::args::{Preferred, Repair, To};
 use crate::cli::commands::sides::{self, Ran};
 use crate::cli::units::show_count;
 use crate::cli::{CliError, Exit};
+use crate::core::difference::{Difference, Kind, Side};
 use crate::core::session::Verdict;
 
 /// Refuses what cannot be said of tables.
@@ -14,16 +15,17 @@ pub(super) fn admit(args: &Repair) -> Result<(), CliError> {
                        or --to both (each takes what only the other has)";
         return Err(CliError::refused("repair.direction", message));
     }
-    if args.delete && args.to() == To::Both {
-        let message = "--delete takes away what only one side has: name that side with --to a or --to b";
-        return Err(CliError::refused("repair.mirror-direction", message));
-    }
     let written = |side: Preferred| args.to() == side.side();
     if args.ignore_extra.is_some_and(|side| !written(side)) {
         let message = "--ignore-extra is about rows that only the written side has: name the side of --to";
         return Err(CliError::refused("repair.direction", message));
     }
     Ok(())
+}
+
+/// That a repair of both goes by what has changed since they were equal, and whether it deletes.
+pub(super) fn since(args: &Repair) -> Option<bool> {
+    (sides::are_tables(&args.sides) && args.to() == To::Both).then_some(args.delete)
 }
 
 /// How tables are to be written, if the sides are tables.
@@ -44,6 +46,49 @@ pub(super) fn kept(args: &Repair, ran: &Ran) -> u64 {
         To::A => only_a,
         To::B => only_b,
         To::Both => 0,
+    }
+}
+
+/// Rows that one side has deleted and that stay on the other, by where they stay.
+#[derive(Default)]
+pub(super) struct Spared {
+    pub(super) a: u64,
+    pub(super) b: u64,
+}
+
+impl Spared {
+    pub(super) fn add(&mut self, args: &Repair, difference: &Difference) {
+        if since(args) != Some(false) {
+            return;
+        }
+        // Two tables: the first opens.
+        let wins = match difference.kind {
+            Kind::Newer(side) => Some(side),
+            Kind::Content => args.prefer.map(|side| if side == Preferred::A { Side::Mine } else { Side::Theirs }),
+            _ => None,
+        };
+        match (wins, difference.entries) {
+            (Some(Side::Mine), [None, _]) => self.b += 1,
+            (Some(Side::Theirs), [_, None]) => self.a += 1,
+            _ => {}
+        }
+    }
+}
+
+/// What is left where both sides were written, as far as it is known what they were.
+pub(super) fn told_since(args: &Repair, ran: &Ran, spared: u64, text: &mut String) {
+    if ran.since.is_none() || since(args).is_none() {
+        return;
+    }
+    let apart = ran.report.outcome.counts.content;
+    if args.prefer.is_none() && apart > 0 {
+        let (rows, s) = (show_count(apart), sides::plural(apart));
+        text.push_str(&format!("\n{rows} row{s} changed on both sides left; --prefer a or --prefer b says which wins"));
+    }
+    if spared > 0 && !args.delete {
+        let (s, them) = (sides::plural(spared), if spared == 1 { "it" } else { "them" });
+        let rows = show_count(spared);
+        text.push_str(&format!("\n{rows} row{s} that the other side has deleted kept; --delete takes {them} away"));
     }
 }
 

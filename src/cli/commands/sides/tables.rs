@@ -1,11 +1,11 @@
 //! Two tables of databases as the sides of a session: their addresses, what they have in common, their indexes in the home.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use reknit_core::row::Kind;
-use reknit_core::{DatasetId, DatasetKey, Definition, Profile};
+use reknit_core::{CollectionId, DatasetId, DatasetKey, Definition, Profile};
 use serde_json::{Value, json};
 
 use crate::cli::args::To;
@@ -14,7 +14,10 @@ use crate::cli::env::Env;
 use crate::cli::format::Layout;
 use crate::cli::progress::Progress;
 use crate::cli::{CliError, Exit};
-use crate::store::linked::{Column, Followed, Linked, Postgres, Shape, Sqlite, Table, Terms, probe, redacted};
+use crate::core::difference::Difference;
+use crate::core::session::{Base, Intent, Verdict};
+use crate::node::SessionReport;
+use crate::store::linked::{Column, Followed, Linked, Postgres, Shape, Since, Sqlite, Table, Terms, probe, redacted};
 use crate::store::{EngineKind, Options, StoreError};
 use crate::transport::Identity;
 
@@ -24,6 +27,9 @@ const POSTGRES: [&str; 2] = ["postgres://", "postgresql://"];
 const DATASET: &str = "reknit 2026 v1 dataset of tables";
 const INDEX: &str = "index";
 const KEY: &str = "reknit 2026 v1 key of tables";
+
+/// Keys in which two tables may differ, and yet what was equal is remembered.
+const EXCEPTIONS_MAX: usize = 100_000;
 
 /// Whether a side, as it was typed, is a table of a database.
 pub(crate) fn is_table(typed: &str) -> bool {
@@ -52,6 +58,65 @@ pub(crate) fn open(env: &mut Env, (a, b): (&str, &str), terms: &Terms) -> Result
         follow(env, linked)?;
     }
     Ok([a, b])
+}
+
+/// What has changed in two tables since they were equal, if that is known; tells what is not known any more.
+/// Nothing is read of it unless a session is to go by it.
+pub(crate) fn since(env: &mut Env, pair: &[Linked; 2], asked: Option<bool>) -> Result<Option<Since>, CliError> {
+    let [a, b] = pair;
+    for linked in pair {
+        if let Some(why) = linked.recognise()? {
+            let place = linked.table().place();
+            let lost = "so it is not known any more what has changed since it was equal to others";
+            let _ = writeln!(env.err, "reknit: {place}: {why}, {lost}");
+        }
+    }
+    a.keep_changes(b);
+    let Some(deletes) = asked else { return Ok(None) };
+    let since = a.since(b)?;
+    Ok(since.map(|since| Since { base: Base { deletes, ..since.base }, ..since }))
+}
+
+/// The keys in which two tables differ, with what they were when those were equal.
+#[derive(Default)]
+pub(crate) struct EqualBut {
+    keys: BTreeMap<(CollectionId, Vec<u8>), Option<u64>>,
+    /// Whether that is not known of some, or there are too many.
+    unknown: bool,
+}
+
+impl EqualBut {
+    pub(crate) fn add(&mut self, difference: &Difference, since: Option<&Since>) {
+        let key = (difference.collection, difference.key.clone());
+        match since.and_then(|since| since.base.was.get(&key)) {
+            Some(was) if self.keys.len() < EXCEPTIONS_MAX => _ = self.keys.insert(key, *was),
+            _ => self.unknown = true,
+        }
+    }
+}
+
+/// Notes that two tables were proven equal, or equal but for some keys, so that what changes from then on is known.
+pub(crate) fn note_equal(
+    [a, b]: &[Linked; 2],
+    report: &SessionReport,
+    intent: Intent,
+    but: EqualBut,
+) -> Result<(), CliError> {
+    let outcome = &report.outcome;
+    let commits = (outcome.cut_mine.commit, outcome.cut_theirs);
+    match outcome.verdict {
+        Verdict::InSync => a.note_equal(b, commits, &BTreeMap::new())?,
+        // A diff that ends so is exact if nothing has moved on either side.
+        Verdict::Differs
+            if intent == Intent::Diff
+                && !but.unknown
+                && (a.index().cut().commit, b.index().cut().commit) == (commits.0, commits.1) =>
+        {
+            a.note_equal(b, commits, &but.keys)?;
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// A table with the index that it has for itself, or for being compared with another, as it was left.
