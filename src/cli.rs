@@ -93,6 +93,7 @@ pub(crate) fn run(cli: &Cli, env: &mut Env) -> Exit {
         Command::Index(args) => commands::index::run(args, env),
         Command::Resume(args) => commands::resume::run(args, env),
         Command::History(args) => commands::history::run(args, env),
+        Command::Inspect(args) => commands::inspect::run(args, env),
         Command::Dataset(args) => commands::dataset::run(args, env),
         Command::Id(args) => commands::id::run(args, env),
         Command::Peers(args) => commands::peers::run(args, env),

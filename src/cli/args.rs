@@ -20,7 +20,7 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::journal::{History, Resume, Runs, RunsCommand};
+pub(crate) use self::journal::{History, Inspect, Resume, Runs, RunsCommand};
 use super::format::Format;
 
 pub(crate) use conflicts::{Conflicts, ConflictsCommand, ResolveBy};
@@ -173,6 +173,8 @@ pub(crate) enum Command {
     Resume(Resume),
     /// Print the versions that a key has, and those that the journal still has
     History(History),
+    /// Show one record as it is compared, and what differs from another side's
+    Inspect(Box<Inspect>),
     /// List, export or verify what two sides signed of their sessions
     Receipts(Receipts),
     /// Show, export or import what a dataset is

@@ -13,6 +13,7 @@ mod gc;
 mod geonames;
 mod harness;
 mod imports;
+mod inspect;
 mod journal;
 mod members;
 mod peers;

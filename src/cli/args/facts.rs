@@ -60,6 +60,7 @@ impl Command {
             },
             Command::Resume(_) => "resume",
             Command::History(_) => "history",
+            Command::Inspect(_) => "inspect",
             Command::Dataset(args) => match args.command {
                 DatasetCommand::Show { .. } => "dataset show",
                 DatasetCommand::Export { .. } => "dataset export",
@@ -108,6 +109,9 @@ impl Command {
             },
             Command::Resume(args) => vec![args.store.clone()],
             Command::History(args) => vec![args.store.clone()],
+            Command::Inspect(args) => {
+                [Some(&args.store), args.against.as_ref()].into_iter().flatten().filter_map(side).collect()
+            }
             Command::Import(args) => vec![args.store.clone()],
             Command::Export(args) => vec![args.store.clone()],
             Command::Put(args) => vec![args.store.clone()],

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 
+use super::TermFlags;
+
 #[derive(Debug, Args, Serialize, Deserialize)]
 #[command(
     after_help = "Examples:\n  reknit runs list a\n  reknit runs show a 3\n  reknit runs undo a 3                 here alone; repairs pause until: reknit resume a\n  reknit runs undo a 3 --everywhere    as new versions, which win wherever they come"
@@ -74,4 +76,21 @@ pub(crate) struct History {
     /// Print the values too
     #[arg(long, env = "REKNIT_VALUES")]
     pub(crate) values: bool,
+}
+
+#[derive(Debug, Args, Serialize, Deserialize)]
+#[command(
+    after_help = "Examples:\n  reknit inspect a 2661552\n  reknit inspect sqlite:a.db/t 7 --against sqlite:b.db/t"
+)]
+pub(crate) struct Inspect {
+    /// The store or table
+    pub(crate) store: String,
+    /// The key
+    #[arg(value_name = "KEY")]
+    pub(crate) of: String,
+    /// Another, whose record of that key is held against it
+    #[arg(long, env = "REKNIT_AGAINST", value_name = "STORE")]
+    pub(crate) against: Option<String>,
+    #[command(flatten)]
+    pub(crate) terms: TermFlags,
 }

@@ -5,7 +5,6 @@ use reknit_core::DecodeError;
 use reknit_core::canonical::{Reader, put_bytes};
 use reknit_core::row::Value;
 
-use super::Shape;
 use super::index::Linked;
 use crate::store::embedded::random;
 use crate::store::{ImportProgress, StoreError};
@@ -199,12 +198,7 @@ impl Linked {
 
     /// The key, encoded, of its values as the table has them.
     fn key_of(&self, values: &[Value]) -> Vec<u8> {
-        let shape: &Shape = self.shape();
-        let part = |(place, value): (&usize, &Value)| {
-            shape.counts(*place, &shape.columns()[*place].1.take(value.clone())).into_owned()
-        };
-        let values: Vec<Value> = shape.key_places().iter().zip(values).map(part).collect();
-        reknit_core::row::encode_key(&values)
+        self.shape().key_from(values.to_vec())
     }
 
     /// How the feed of this index stands, if it has one.

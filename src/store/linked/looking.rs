@@ -69,6 +69,18 @@ impl Linked {
         Ok(found)
     }
 
+    /// The row of a key as the table has it now, encoded; the index follows.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`], also for what is no key of this table, or what the index met.
+    pub fn row(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let keys = [key.to_vec()];
+        let _alone = self.alone();
+        let mut found = self.read_rows(&keys)?;
+        self.follow(&keys, &found)?;
+        Ok(found.remove(key).map(|held| held.row))
+    }
+
     fn follow(&self, keys: &[Vec<u8>], found: &BTreeMap<Vec<u8>, Held>) -> Result<(), StoreError> {
         let is = |key: &Vec<u8>| Followed::Is(key.clone(), found.get(key).map(|held| self.digest(&held.row)));
         self.index.follow(FIRST, keys.iter().map(is).collect(), None, Durability::Buffered).map(drop)

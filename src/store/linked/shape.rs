@@ -174,6 +174,14 @@ impl Shape {
         encode_key(&self.key.iter().filter_map(part).collect::<Vec<_>>())
     }
 
+    /// The key, encoded, of the values of its columns alone, in the order of the key, however they are spelled.
+    #[must_use]
+    pub fn key_from(&self, values: Vec<Value>) -> Vec<u8> {
+        let part =
+            |(place, value): (&usize, Value)| self.counts(*place, &self.columns[*place].1.take(value)).into_owned();
+        encode_key(&self.key.iter().zip(values).map(part).collect::<Vec<_>>())
+    }
+
     /// The values of a key's columns, in the order of the key, from its encoding.
     ///
     /// # Errors

@@ -46,7 +46,16 @@ pub(crate) fn shown(typed: &str) -> String {
 }
 
 /// Opens both tables, and reads them into their indexes.
-pub(crate) fn open(env: &mut Env, (a, b): (&str, &str), terms: &Terms) -> Result<[Linked; 2], CliError> {
+pub(crate) fn open(env: &mut Env, sides: (&str, &str), terms: &Terms) -> Result<[Linked; 2], CliError> {
+    let pair = pair(env, sides, terms)?;
+    for linked in &pair {
+        follow(env, linked)?;
+    }
+    Ok(pair)
+}
+
+/// Both tables with their indexes as they were left.
+pub(crate) fn pair(env: &Env, (a, b): (&str, &str), terms: &Terms) -> Result<[Linked; 2], CliError> {
     let (a, b) = (table(env, a)?, table(env, b)?);
     if a.place() == b.place() {
         return Err(CliError::refused("session.one-store", "both sides are one table"));
@@ -54,9 +63,6 @@ pub(crate) fn open(env: &mut Env, (a, b): (&str, &str), terms: &Terms) -> Result
     let [of_a, of_b] = shapes(terms, &*a, &*b)?;
     let a = indexed(env, a, of_a)?;
     let b = indexed(env, b, of_b)?.paired(&a);
-    for linked in [&a, &b] {
-        follow(env, linked)?;
-    }
     Ok([a, b])
 }
 
