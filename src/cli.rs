@@ -4,6 +4,7 @@
 
 mod args;
 mod commands;
+mod config;
 mod control;
 mod env;
 mod error;
@@ -30,7 +31,7 @@ use env::Env;
 /// Runs the program with the arguments and streams of this process.
 pub fn main() -> ExitCode {
     let typed: Vec<OsString> = std::env::args_os().collect();
-    let cli = match Cli::parse_typed(&typed) {
+    let mut cli = match Cli::parse_typed(&typed) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are answers; anything else was typed wrongly.
@@ -38,11 +39,14 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { Exit::CannotJudge.code() } else { Exit::Done.code() };
         }
     };
-    if let Some(exit) = control::hand_over(&cli) {
-        return exit.code();
-    }
     let began = Instant::now();
     let mut env = Env::of_process(&cli);
+    if let Err(error) = config::settle(&mut cli, &mut env) {
+        return output::print_error(&mut env, &error).code();
+    }
+    if let Some(exit) = control::hand_over(&mut cli) {
+        return exit.code();
+    }
     let exit = run(&cli, &mut env);
     if cli.global.verbose > 0 {
         tell_cost(began);
@@ -71,7 +75,9 @@ pub(crate) fn run(cli: &Cli, env: &mut Env) -> Exit {
         Command::Diff(args) => commands::diff::run(args, env),
         Command::Repair(args) => commands::repair::run(args, env),
         Command::Apply(args) => commands::apply::run(args, env),
-
+        // The job that it names took its place.
+        Command::Run(args) => Err(CliError::new("config.job", format!("{} is no job", args.job))),
+        Command::Config(args) => commands::config::run(args, env),
         Command::Status(args) => commands::status::run(args, env),
         Command::Init(args) => commands::init::run(args, env),
         Command::Import(args) => commands::import::run(args, env),

@@ -2,12 +2,14 @@
 //!
 //! Completions and man pages are made from this definition.
 
+mod config;
 mod conflicts;
 mod facts;
 mod index;
 mod journal;
 mod members;
 mod peers;
+mod places;
 mod quarantine;
 mod receipts;
 mod repair;
@@ -23,6 +25,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::journal::{History, Inspect, Resume, Runs, RunsCommand};
 use super::format::Format;
 
+pub(crate) use config::{Config, ConfigCommand, Run};
 pub(crate) use conflicts::{Conflicts, ConflictsCommand, ResolveBy};
 pub(crate) use index::{AskedFeed, Explain, Index, IndexBuild, IndexCommand};
 pub(crate) use members::{Gc, Members, MembersCommand};
@@ -53,6 +56,9 @@ pub(crate) struct Cli {
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
+    /// The job that the command is, if `reknit run` named one.
+    #[arg(skip)]
+    pub(crate) job: Option<String>,
 }
 
 /// Flags of every command.
@@ -201,6 +207,10 @@ pub(crate) enum Command {
     Repair(Repair),
     /// Carry out a plan that repair wrote
     Apply(Apply),
+    /// Do here and now what a job of the configuration says
+    Run(Run),
+    /// Check the configuration, and list what it names
+    Config(Config),
     /// Show stores, peers and last verdicts on one screen; exit as check
     Status(Status),
     /// Print completions for a shell
@@ -421,12 +431,12 @@ pub(crate) struct Serve {
     pub(crate) brake_window: String,
 }
 
-/// Two sides: each a directory or a quic:// address; or two tables.
+/// Two sides: each a directory or a quic:// address; or two tables; or the name of one.
 #[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Sides {
-    /// A directory, quic://PEER@host[:port]/DATASET, sqlite:FILE/TABLE or postgres://USER@HOST/DB/TABLE
+    /// A directory, quic://PEER@host[:port]/DATASET, sqlite:FILE/TABLE, postgres://USER@HOST/DB/TABLE or @NAME
     pub(crate) a: String,
-    /// A directory, quic://PEER@host[:port]/DATASET, sqlite:FILE/TABLE or postgres://USER@HOST/DB/TABLE
+    /// A directory, quic://PEER@host[:port]/DATASET, sqlite:FILE/TABLE, postgres://USER@HOST/DB/TABLE or @NAME
     pub(crate) b: String,
     /// Only these collections of the dataset
     #[arg(long = "collection", env = "REKNIT_COLLECTION", value_name = "NAME", value_delimiter = ',')]

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -41,11 +41,13 @@ struct Request {
 }
 
 /// Lets the daemon that holds a store of this command, or the home that it asks about, run it; nothing if there is none.
-pub(crate) fn hand_over(cli: &Cli) -> Option<Exit> {
-    let marker = || cli.command.stores().into_iter().find_map(|store| std::fs::read_to_string(store.join(MARKER)).ok());
+pub(crate) fn hand_over(cli: &mut Cli) -> Option<Exit> {
     let socket = match cli.command {
         Command::Status(_) => Home::open(&home_dir(&cli.global).ok()?).ok()?.socket(),
-        _ => PathBuf::from(marker()?.trim()),
+        _ => {
+            let marker = |store: PathBuf| std::fs::read_to_string(store.join(MARKER)).ok();
+            PathBuf::from(cli.command.held().into_iter().find_map(marker)?.trim())
+        }
     };
     // A marker or a socket that nobody answers at was left by a daemon that was killed.
     let socket = UnixStream::connect(socket).ok()?;
@@ -157,6 +159,7 @@ fn answer(mut connection: UnixStream, stores: BTreeMap<PathBuf, Store>, listenin
                 open: stores,
                 left,
                 listening: Some(listening),
+                config: OnceLock::new(),
             };
             tracing::debug!(terminal = request.terminal, "a command by the control socket");
             super::run(&request.cli, &mut env)

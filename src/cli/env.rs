@@ -6,9 +6,11 @@
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::CliError;
 use super::args::{Cli, Engine, Global, OutputFormat};
+use super::config::Config;
 use super::format::Layout;
 use crate::node::Home;
 use crate::store::{EngineKind, Options, Store};
@@ -37,6 +39,8 @@ pub(crate) struct Env {
     pub(crate) left: tokio::sync::watch::Receiver<bool>,
     /// Where the daemon that runs the command listens.
     pub(crate) listening: Option<std::net::SocketAddr>,
+    /// What is configured, once somebody has asked.
+    pub(crate) config: OnceLock<Config>,
 }
 
 impl Env {
@@ -54,6 +58,7 @@ impl Env {
             open: BTreeMap::new(),
             left: tokio::sync::watch::channel(false).1,
             listening: None,
+            config: OnceLock::new(),
         }
     }
 
@@ -75,6 +80,23 @@ impl Env {
     /// The home.
     pub(crate) fn home(&self) -> Result<Home, CliError> {
         Ok(Home::open(&home_dir(&self.global)?)?)
+    }
+
+    /// The configuration of the home; what whoever wrote it should know is told once.
+    pub(crate) fn config(&self) -> Result<&Config, CliError> {
+        if let Some(config) = self.config.get() {
+            return Ok(config);
+        }
+        let config = Config::load(&self.home()?)?;
+        config.warnings.iter().for_each(|warning| self.warn(warning));
+        Ok(self.config.get_or_init(|| config))
+    }
+
+    /// Tells what is to be known, though it stops nothing.
+    pub(crate) fn warn(&self, warning: &str) {
+        if !self.global.quiet {
+            eprintln!("reknit: {warning}");
+        }
     }
 
     /// A store of this machine.

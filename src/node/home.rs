@@ -15,6 +15,7 @@ use crate::transport::{Identity, IdentityError, PeerId};
 
 const IDENTITY: &str = "identity.key";
 const PEERS: &str = "peers.toml";
+const CONFIG: &str = "config.toml";
 const SOCKET: &str = "control.sock";
 const LOCK: &str = "lock";
 const TICKET_FORMAT: u8 = 1;
@@ -123,6 +124,11 @@ impl Home {
     /// Where commands reach the node that holds this home.
     pub fn socket(&self) -> PathBuf {
         self.dir.join(SOCKET)
+    }
+
+    /// Where people write down names and jobs.
+    pub fn config(&self) -> PathBuf {
+        self.dir.join(CONFIG)
     }
 
     /// The identity of this home, made at its first use.

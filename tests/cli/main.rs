@@ -2,6 +2,7 @@
 
 mod base;
 mod brakes;
+mod config;
 mod conflicts;
 mod daemon;
 mod datasets;

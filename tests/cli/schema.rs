@@ -141,6 +141,8 @@ fn every_object_that_is_printed_is_in_the_schema() {
         "runs list b",
         "resume b",
         "serve nowhere",
+        "run none",
+        "config check",
         "explain sqlite:t.db",
         "explain sqlite:t.db sqlite:u.db",
         "inspect sqlite:t.db 1 --against sqlite:u.db",

@@ -2,11 +2,9 @@
 //!
 //! What can be typed for it is defined above.
 
-use std::path::PathBuf;
-
 use super::{
-    Command, ConflictsCommand, DatasetCommand, IndexCommand, MembersCommand, PeersCommand, QuarantineCommand,
-    ReceiptsCommand, RunsCommand,
+    Command, ConfigCommand, ConflictsCommand, DatasetCommand, IndexCommand, MembersCommand, PeersCommand,
+    QuarantineCommand, ReceiptsCommand, RunsCommand,
 };
 
 impl Command {
@@ -14,6 +12,10 @@ impl Command {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Command::Demo(_) => "demo",
+            Command::Run(_) => "run",
+            Command::Config(args) => match args.command {
+                ConfigCommand::Check => "config check",
+            },
             Command::Init(_) => "init",
             Command::Import(_) => "import",
             Command::Export(_) => "export",
@@ -94,63 +96,6 @@ impl Command {
                 matches!(&args.command, ConflictsCommand::Resolve { by, .. } if by.value.as_deref() == Some("-"))
             }
             _ => false,
-        }
-    }
-
-    /// The stores on this machine that the command works on.
-    pub(crate) fn stores(&self) -> Vec<PathBuf> {
-        let side = |text: &String| (!text.contains("://")).then(|| PathBuf::from(text));
-        match self {
-            Command::Runs(args) => match &args.command {
-                RunsCommand::List { store }
-                | RunsCommand::Show { store, .. }
-                | RunsCommand::Undo { store, .. }
-                | RunsCommand::Limit { store, .. } => vec![store.clone()],
-            },
-            Command::Resume(args) => vec![args.store.clone()],
-            Command::History(args) => vec![args.store.clone()],
-            Command::Inspect(args) => {
-                [Some(&args.store), args.against.as_ref()].into_iter().flatten().filter_map(side).collect()
-            }
-            Command::Import(args) => vec![args.store.clone()],
-            Command::Export(args) => vec![args.store.clone()],
-            Command::Put(args) => vec![args.store.clone()],
-            Command::Get(args) => vec![args.store.clone()],
-            Command::Delete(args) => vec![args.store.clone()],
-            Command::List(args) => vec![args.store.clone()],
-            Command::Conflicts(args) => match &args.command {
-                ConflictsCommand::List { store, .. }
-                | ConflictsCommand::Show { store, .. }
-                | ConflictsCommand::Resolve { store, .. } => vec![store.clone()],
-            },
-            Command::Quarantine(args) => match &args.command {
-                QuarantineCommand::List { store, .. }
-                | QuarantineCommand::Accept { store, .. }
-                | QuarantineCommand::Drop { store, .. } => vec![store.clone()],
-            },
-            Command::Members(args) => match &args.command {
-                MembersCommand::List { store }
-                | MembersCommand::Add { store, .. }
-                | MembersCommand::Forget { store, .. } => vec![store.clone()],
-            },
-            Command::Receipts(args) => match &args.command {
-                ReceiptsCommand::List { store, .. } | ReceiptsCommand::Export { store } => vec![store.clone()],
-                ReceiptsCommand::Verify { .. } => Vec::new(),
-            },
-            Command::Gc(args) => vec![args.store.clone()],
-            Command::Verify(args) => vec![args.store.clone()],
-            Command::Backup(args) => vec![args.store.clone()],
-            Command::Invite(args) => vec![args.store.clone()],
-            Command::Init(args) => args.like.clone().into_iter().collect(),
-            Command::Dataset(args) => match &args.command {
-                DatasetCommand::Show { store } | DatasetCommand::Export { store, .. } => vec![store.clone()],
-                DatasetCommand::Import { .. } => Vec::new(),
-            },
-            Command::Check(args) => [&args.sides.a, &args.sides.b].into_iter().filter_map(side).collect(),
-            Command::Diff(args) => [&args.sides.a, &args.sides.b].into_iter().filter_map(side).collect(),
-            Command::Repair(args) => [&args.sides.a, &args.sides.b].into_iter().filter_map(side).collect(),
-            Command::Apply(args) => [&args.sides.a, &args.sides.b].into_iter().filter_map(side).collect(),
-            _ => Vec::new(),
         }
     }
 }

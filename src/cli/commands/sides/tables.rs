@@ -45,6 +45,24 @@ pub(crate) fn shown(typed: &str) -> String {
     if is_postgres(typed) { redacted(typed) } else { typed.to_string() }
 }
 
+/// Whether an address, as it was typed, says a password.
+pub(crate) fn has_password(typed: &str) -> bool {
+    is_postgres(typed) && redacted(typed) != typed
+}
+
+/// The scheme and the path of an address that is in a file.
+pub(crate) fn file_of(typed: &str) -> Option<(&str, &str)> {
+    typed.strip_prefix(SQLITE).map(|file| (SQLITE, file))
+}
+
+/// The address of a table in the database of this address.
+pub(crate) fn with_table(database: &str, table: &str) -> String {
+    match database.split_once('?').filter(|_| is_postgres(database)) {
+        Some((database, options)) => format!("{database}/{table}?{options}"),
+        None => format!("{database}/{table}"),
+    }
+}
+
 /// Opens both tables, and reads them into their indexes.
 pub(crate) fn open(env: &mut Env, sides: (&str, &str), terms: &Terms) -> Result<[Linked; 2], CliError> {
     let pair = pair(env, sides, terms)?;

@@ -1,0 +1,25 @@
+//! What can be typed about the configuration, and the jobs in it.
+//!
+//! What it may say is read by the module of that name.
+
+use clap::{Args, Subcommand};
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Args, Serialize, Deserialize)]
+#[command(after_help = "Examples:\n  reknit run orders\n  reknit run orders --format json")]
+pub(crate) struct Run {
+    /// The job, as [job.NAME] of config.toml in the home
+    pub(crate) job: String,
+}
+
+#[derive(Debug, Args, Serialize, Deserialize)]
+pub(crate) struct Config {
+    #[command(subcommand)]
+    pub(crate) command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand, Serialize, Deserialize)]
+pub(crate) enum ConfigCommand {
+    /// Read config.toml in the home, and list its stores and jobs without passwords
+    Check,
+}

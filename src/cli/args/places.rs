@@ -1,0 +1,126 @@
+//! The stores, tables and peers that a command works on.
+//!
+//! What their names stand for is known by the configuration.
+
+use std::path::PathBuf;
+
+use super::{
+    Apply, Check, Command, ConflictsCommand, DatasetCommand, Diff, IndexCommand, MembersCommand, QuarantineCommand,
+    ReceiptsCommand, Repair, RunsCommand,
+};
+
+/// Where a store, a table or a peer was typed.
+pub(crate) enum Place<'a> {
+    /// As a path, that of a directory unless it is an address.
+    Path(&'a mut PathBuf),
+    /// As an address, or the path of a directory.
+    Text(&'a mut String),
+}
+
+impl Place<'_> {
+    /// What was typed; nothing if it is a path that is no text.
+    pub(crate) fn typed(&self) -> Option<&str> {
+        match self {
+            Place::Path(path) => path.to_str(),
+            Place::Text(text) => Some(text),
+        }
+    }
+
+    /// Puts an address in the place of a name.
+    pub(crate) fn set(self, address: String) {
+        match self {
+            Place::Path(path) => *path = address.into(),
+            Place::Text(text) => *text = address,
+        }
+    }
+}
+
+impl Command {
+    /// Where stores, tables and peers are named that are there already.
+    pub(crate) fn places(&mut self) -> Vec<Place<'_>> {
+        match self {
+            Command::Check(Check { sides })
+            | Command::Diff(Diff { sides, .. })
+            | Command::Repair(Repair { sides, .. })
+            | Command::Apply(Apply { sides, .. }) => vec![Place::Text(&mut sides.a), Place::Text(&mut sides.b)],
+            Command::Explain(args) => {
+                [Some(&mut args.a), args.b.as_mut()].into_iter().flatten().map(Place::Text).collect()
+            }
+            Command::Index(args) => match &mut args.command {
+                IndexCommand::Build(args) => {
+                    [Some(&mut args.table), args.with.as_mut()].into_iter().flatten().map(Place::Text).collect()
+                }
+                IndexCommand::Status { table } | IndexCommand::Verify { table } | IndexCommand::Drop { table, .. } => {
+                    vec![Place::Text(table)]
+                }
+            },
+            Command::Inspect(args) => {
+                [Some(&mut args.store), args.against.as_mut()].into_iter().flatten().map(Place::Text).collect()
+            }
+            Command::Serve(args) => args.stores.iter_mut().map(Place::Path).collect(),
+            _ => self.store().into_iter().map(Place::Path).collect(),
+        }
+    }
+
+    /// The one store that the command works on, if there is one.
+    fn store(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            Command::Runs(args) => match &mut args.command {
+                RunsCommand::List { store }
+                | RunsCommand::Show { store, .. }
+                | RunsCommand::Undo { store, .. }
+                | RunsCommand::Limit { store, .. } => Some(store),
+            },
+            Command::Conflicts(args) => match &mut args.command {
+                ConflictsCommand::List { store, .. }
+                | ConflictsCommand::Show { store, .. }
+                | ConflictsCommand::Resolve { store, .. } => Some(store),
+            },
+            Command::Quarantine(args) => match &mut args.command {
+                QuarantineCommand::List { store, .. }
+                | QuarantineCommand::Accept { store, .. }
+                | QuarantineCommand::Drop { store, .. } => Some(store),
+            },
+            Command::Members(args) => match &mut args.command {
+                MembersCommand::List { store }
+                | MembersCommand::Add { store, .. }
+                | MembersCommand::Forget { store, .. } => Some(store),
+            },
+            Command::Receipts(args) => match &mut args.command {
+                ReceiptsCommand::List { store, .. } | ReceiptsCommand::Export { store } => Some(store),
+                ReceiptsCommand::Verify { .. } => None,
+            },
+            Command::Dataset(args) => match &mut args.command {
+                DatasetCommand::Show { store } | DatasetCommand::Export { store, .. } => Some(store),
+                DatasetCommand::Import { .. } => None,
+            },
+            Command::Resume(args) => Some(&mut args.store),
+            Command::History(args) => Some(&mut args.store),
+            Command::Import(args) => Some(&mut args.store),
+            Command::Export(args) => Some(&mut args.store),
+            Command::Put(args) => Some(&mut args.store),
+            Command::Get(args) => Some(&mut args.store),
+            Command::Delete(args) => Some(&mut args.store),
+            Command::List(args) => Some(&mut args.store),
+            Command::Gc(args) => Some(&mut args.store),
+            Command::Verify(args) => Some(&mut args.store),
+            Command::Backup(args) => Some(&mut args.store),
+            Command::Invite(args) => Some(&mut args.store),
+            Command::Init(args) => args.like.as_mut(),
+            _ => None,
+        }
+    }
+
+    /// The directories of stores on this machine that a daemon may hold, for this command to be run there.
+    pub(crate) fn held(&mut self) -> Vec<PathBuf> {
+        // Whoever is to serve a store finds out by itself that another does.
+        if matches!(self, Command::Serve(_)) {
+            return Vec::new();
+        }
+        let path = |place: Place<'_>| match place {
+            Place::Path(path) => Some(path.clone()),
+            Place::Text(text) => (!text.contains("://")).then(|| PathBuf::from(&*text)),
+        };
+        self.places().into_iter().filter_map(path).collect()
+    }
+}

@@ -1,0 +1,261 @@
+//! The configuration, `config.toml` in the home: names for stores, jobs, and where passwords come from.
+//!
+//! Nothing needs it. What a job does is the command's that it names; when it is due is the scheduler's.
+
+mod job;
+mod section;
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+pub(crate) use self::job::Job;
+use self::section::{Section, Source, meant};
+use super::CliError;
+use super::args::{Cli, Command};
+use super::commands::sides::tables;
+use super::env::Env;
+use crate::node::Home;
+
+/// Bytes of the file.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// What is in it.
+const TABLES: [&str; 2] = ["store", "job"];
+/// Rights of others than the owner, in the mode of a file.
+const OTHERS: u32 = 0o077;
+
+/// What is written in the configuration.
+#[derive(Debug, Default)]
+pub(crate) struct Config {
+    /// Where it is, or would be.
+    pub(crate) path: PathBuf,
+    /// Stores by their names.
+    pub(crate) stores: BTreeMap<String, NamedStore>,
+    /// Jobs by their names.
+    pub(crate) jobs: BTreeMap<String, Job>,
+    /// What whoever wrote it should know.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// A store that has a name.
+#[derive(Debug)]
+pub(crate) struct NamedStore {
+    /// Its address, or its directory in full.
+    pub(crate) url: String,
+}
+
+impl Config {
+    /// Reads the configuration of a home; nothing is in one that is not there.
+    ///
+    /// # Errors
+    /// `config.file` and `config.malformed`, with the line.
+    pub(crate) fn load(home: &Home) -> Result<Config, CliError> {
+        let path = home.config();
+        let failed = |cause: std::io::Error| {
+            CliError::new("config.file", format!("{} cannot be read: {cause}; nothing was done", path.display()))
+        };
+        let found = match std::fs::metadata(&path) {
+            Ok(found) => found,
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Config { path, ..Config::default() });
+            }
+            Err(cause) => return Err(failed(cause)),
+        };
+        if found.len() > CONFIG_BYTES_MAX {
+            return Err(failed(std::io::Error::other(format!("it has more than {CONFIG_BYTES_MAX} bytes"))));
+        }
+        let text = std::fs::read_to_string(&path).map_err(failed)?;
+        let mut config = Config::parse(&path, &text)?;
+        let has_password = config.stores.values().any(|store| tables::has_password(&store.url));
+        if has_password && found.mode() & OTHERS != 0 {
+            let path = path.display();
+            config.warnings.push(format!(
+                "{path} holds a password, and others than its owner may read it: chmod 600 {path}, or password_file"
+            ));
+        }
+        Ok(config)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Config, CliError> {
+        let source = Source { path, text };
+        let root = source.parse()?;
+        let mut config = Config { path: path.into(), ..Config::default() };
+        let dir = path.parent().unwrap_or(path);
+        for (key, _) in root.get_ref() {
+            let name = key.get_ref();
+            if !TABLES.contains(&&**name) {
+                let meant = meant(name, TABLES.into_iter());
+                return Err(source.wrong(format!("unknown table [{name}]{meant}"), key.span()));
+            }
+        }
+        let sections = |name: &str| match root.get_ref().get(name) {
+            Some(value) => Section::of(source, name.into(), value)?.sections(),
+            None => Ok(Vec::new()),
+        };
+        for (name, section) in sections("store")? {
+            config.stores.insert(name.into(), NamedStore::read(&section, dir)?);
+        }
+        let stores: Vec<&str> = config.stores.keys().map(String::as_str).collect();
+        for (name, section) in sections("job")? {
+            config.jobs.insert(name.into(), Job::read(&section, &stores)?);
+        }
+        Ok(config)
+    }
+
+    /// The address that a name stands for: `@NAME`, or `@NAME/TABLE` where the store is a database.
+    fn address(&self, typed: &str) -> Result<String, CliError> {
+        let (name, table) = match typed.trim_start_matches('@').split_once('/') {
+            Some((name, table)) => (name, Some(table)),
+            None => (typed.trim_start_matches('@'), None),
+        };
+        let wrong = |message: String| CliError::new("config.store", format!("{message}; nothing was done"));
+        let Some(store) = self.stores.get(name) else {
+            let (path, meant) = (self.path.display(), meant(name, self.stores.keys().map(String::as_str)));
+            return Err(wrong(format!("there is no [store.{name}] in {path}{meant}")));
+        };
+        match table {
+            None => Ok(store.url.clone()),
+            Some(table) if tables::is_table(&store.url) => Ok(tables::with_table(&store.url, table)),
+            Some(_) => Err(wrong(format!("{typed}: [store.{name}] is no database, and has no tables"))),
+        }
+    }
+
+    /// The job of this name.
+    fn job(&self, name: &str) -> Result<&Job, CliError> {
+        self.jobs.get(name).ok_or_else(|| {
+            let (path, meant) = (self.path.display(), meant(name, self.jobs.keys().map(String::as_str)));
+            CliError::new("config.job", format!("there is no [job.{name}] in {path}{meant}; nothing was done"))
+        })
+    }
+}
+
+impl NamedStore {
+    fn read(section: &Section<'_>, dir: &Path) -> Result<NamedStore, CliError> {
+        section.only(&["url"])?;
+        let url = section.text("url")?.ok_or_else(|| section.wrong("lacks `url`"))?;
+        Ok(NamedStore { url: from(dir, url) })
+    }
+}
+
+/// Puts the job in the place of its name, and addresses in the places of names.
+///
+/// # Errors
+/// As for [`Config::load`]; `config.store` and `config.job` where there is none of that name.
+pub(crate) fn settle(cli: &mut Cli, env: &mut Env) -> Result<(), CliError> {
+    if let Command::Run(args) = &cli.command {
+        let name = args.job.clone();
+        let config = env.config()?;
+        let job = config.job(&name)?;
+        let mut command = job.command().map_err(|reason| CliError::new("config.malformed", reason))?;
+        let dir = config.path.parent().unwrap_or(&config.path).to_path_buf();
+        for place in command.places() {
+            if let Some(typed) = place.typed().filter(|typed| !typed.starts_with('@')).map(String::from) {
+                place.set(from(&dir, &typed));
+            }
+        }
+        (cli.command, cli.job) = (command, Some(name));
+        env.command = cli.command.name();
+    }
+    for place in cli.command.places() {
+        if let Some(typed) = place.typed().filter(|typed| typed.starts_with('@')) {
+            let address = env.config()?.address(typed)?;
+            place.set(address);
+        }
+    }
+    Ok(())
+}
+
+/// A place as it is written in the configuration: relative paths begin beside it.
+fn from(dir: &Path, written: &str) -> String {
+    if written.contains("://") {
+        return written.to_string();
+    }
+    match tables::file_of(written) {
+        Some((scheme, file)) => format!("{scheme}{}", dir.join(file).display()),
+        None => dir.join(written).display().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(Path::new("/where/config.toml"), text).map_err(|error| error.message)
+    }
+
+    #[test]
+    fn names_stand_for_addresses_and_relative_paths_begin_beside_the_file() {
+        let config = parse(
+            "[store.pg]\nurl = 'postgres://me@host/db?sslmode=require'\n[store.lite]\nurl = \"sqlite:b.db\"\n\
+             [store.dir]\nurl = '../a'\n[store.peer]\nurl = 'quic://x@host/a'",
+        )
+        .expect("a configuration");
+        for (typed, address) in [
+            ("@pg/public.t", "postgres://me@host/db/public.t?sslmode=require"),
+            ("@lite", "sqlite:/where/b.db"),
+            ("@lite/t", "sqlite:/where/b.db/t"),
+            ("@dir", "/where/../a"),
+            ("@peer", "quic://x@host/a"),
+        ] {
+            assert_eq!(config.address(typed).map_err(|error| error.message), Ok(address.into()));
+        }
+        let wrong = |typed| config.address(typed).expect_err("no address").message;
+        assert!(wrong("@peers").contains("did you mean `peer`?"), "{}", wrong("@peers"));
+        assert!(wrong("@dir/t").contains("is no database"));
+        assert!(wrong("@").contains("there is no [store.]"));
+    }
+
+    #[test]
+    fn a_job_is_what_would_be_typed() {
+        let config = parse(
+            "[store.pg]\nurl = 'postgres://me@host/db/t'\n[store.b]\nurl = 'sqlite:b.db/t'\n[job.look]\na = 'pg'\nb = 'b'\n\
+             [job.mend]\ndo = 'repair'\na = '@pg'\nb = 'sqlite:c.db/t'\nto = 'b'\nat = '03:00'\ndelete = true\n\
+             max-change = \"5%\"\nreceipt = false\ncollection = ['x', 'y']\n\
+             [job.preview]\ndo = 'repair'\na = 'pg'\nb = 'b'\nto = 'a'\napply = false\n\
+             [job.some]\ndo = 'diff'\na = 'pg'\nb = 'b'\nlimit = 20",
+        )
+        .expect("a configuration");
+        let typed = |name: &str| config.jobs[name].typed.join(" ");
+        assert_eq!(typed("look"), "check -- @pg @b");
+        assert_eq!(
+            typed("mend"),
+            "repair --collection=x,y --delete --max-change=5% --to=b --apply -- @pg sqlite:c.db/t"
+        );
+        assert_eq!(typed("preview"), "repair --to=a -- @pg @b");
+        assert_eq!(typed("some"), "diff --limit=20 -- @pg @b");
+        assert_eq!(config.jobs["mend"].at.map(|at| at.to_string()), Some("03:00".into()));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_line_and_what_was_meant() {
+        let store = "[store.pg]\nurl = 'x:y'\n";
+        for (text, words) in [
+            ("[store.pg]\nurl = 'a'\nurll = 'b'", "unknown key `urll` in [store.pg] at line 3; did you mean `url`?"),
+            ("[stores.pg]\nurl = 'a'", "unknown table [stores]; did you mean `store`? at line 1"),
+            ("[store.pg]\n", "[store.pg] lacks `url` at line 1"),
+            ("[store.pg]\nurl = 5", "`url` in [store.pg] is a text in quotes; it is not at line 2"),
+            ("[store.pg]\nurl = 'secret", "at line 2"),
+            ("[store.'a b']\nurl = 'a'", "`a b` in [store] is no name"),
+            ("store = 5", "store is no table at line 1"),
+            ("\n[job.j]\na = 'pg'\nb = 'x:y'", "has `pg` for a, which is no [store.pg] and no address at line 2"),
+            (&format!("{store}[job.j]\na = 'pgg'\nb = 'pg'"), "did you mean `pg`?"),
+            (&format!("{store}[job.j]\na = 'pg'"), "[job.j] lacks `b` at line 3"),
+            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nsetle = '1s'"), "did you mean `settle`?"),
+            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nto = 'b'"), "unknown key `to` in [job.j] at line 6"),
+            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\ndo = 'repare'"), "did you mean `repair`?"),
+            (
+                &format!("{store}[job.j]\na = 'pg'\nb = 'pg'\ndo = 'repair'\nto = 'c'"),
+                "invalid value 'c' for '--to <TO>'",
+            ),
+            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\ndo = 'repair'\nplan = 'p'"), "unknown key `plan`"),
+            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nreceipt = 'yes'"), "`receipt` in [job.j] is true or false"),
+            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nat = 'noon'"), "`noon` is no time of a job"),
+            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nhome = '/x'"), "unknown key `home`"),
+        ] {
+            let message = parse(text).expect_err(words);
+            assert!(message.contains(words) && message.starts_with("/where/config.toml: "), "{message}, not {words}");
+            assert!(!message.contains("secret"), "{message}");
+        }
+    }
+}

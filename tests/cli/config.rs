@@ -1,0 +1,146 @@
+//! The configuration: names for stores and tables, and jobs that are what would be typed.
+
+use std::os::unix::fs::PermissionsExt;
+
+use crate::harness::{Place, Ran};
+
+/// A place with two tables that differ in one row, and a configuration.
+fn with_tables(config: &str) -> Place {
+    let place = Place::new();
+    for (file, value) in [("a.db", "x"), ("b.db", "y")] {
+        let table = format!(
+            "CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT); INSERT INTO t VALUES (1, 'same'), (2, '{value}');"
+        );
+        rusqlite::Connection::open(place.path(file)).expect("a database").execute_batch(&table).expect("statements");
+    }
+    configure(&place, config);
+    place
+}
+
+fn configure(place: &Place, config: &str) {
+    std::fs::create_dir_all(place.path("home")).expect("a home");
+    place.file("home/config.toml", config);
+}
+
+/// What was printed, without what each run has of its own.
+fn without_costs(ran: &Ran) -> String {
+    ran.out.split(" (").next().unwrap_or_default().to_string()
+}
+
+const STORES: &str = "
+[store.a]
+url = \"sqlite:../a.db\"
+
+[store.b]
+url = \"sqlite:../b.db/t\"
+";
+
+#[test]
+fn a_name_is_taken_wherever_a_side_a_table_or_a_store_is_typed() {
+    let place = with_tables(&format!("{STORES}\n[store.dir]\nurl = '../s'"));
+    place.run("diff @a @b --settle 0ms").exits(1).says(&["1 with different content"]);
+    place.run("diff @a/t sqlite:b.db --settle 0ms").exits(1);
+    place.run("explain @a @b").ok().says(&["2 shared rows"]);
+    place.run("index build @a").ok().says(&["2 rows indexed"]);
+    place.run("index status @a/t").ok();
+    place.run("repair @a @b --to b --apply --no-probe").ok().says(&["wrote 0 records to a and 1 to b"]);
+    place.run("runs list @b").ok().says(&["1"]);
+    place.run("runs undo @b 1").ok();
+    place.run("resume @b").ok();
+    place.run("init s").ok();
+    place.run("put @dir @key @value").ok();
+    place.run("get s @key").ok().prints("@value");
+    place.run("diff @a @bb").fails("config.store").says(&[
+        "there is no [store.bb]",
+        "config.toml",
+        "did you mean `b`?",
+    ]);
+    place.run("get @dir/t x").fails("config.store").says(&["no database"]);
+    // What is no name needs no configuration, however wrong that is.
+    configure(&place, "nonsense");
+    place.run("check sqlite:a.db sqlite:b.db --settle 0ms").exits(1);
+    place.run("check @a @b").fails("config.malformed").says(&["line 1"]);
+}
+
+#[test]
+fn a_job_is_the_command_that_it_names() {
+    let jobs = "
+[job.look]
+a = 'a'
+b = 'b'
+settle = '0ms'
+
+[job.list]
+a = 'a'
+b = 'b'
+do = 'diff'
+settle = '0ms'
+
+[job.preview]
+a = 'a'
+b = 'b'
+do = 'repair'
+to = 'b'
+apply = false
+
+[job.mend]
+a = 'a'
+b = 'sqlite:../b.db/t'
+do = 'repair'
+to = 'b'
+at = '03:00'
+max-change = '100%'
+no_probe = true
+";
+    let place = with_tables(&format!("{STORES}{jobs}"));
+    for (job, typed) in
+        [("look", "check @a @b --settle 0ms"), ("list", "diff @a @b --settle 0ms"), ("preview", "repair @a @b --to b")]
+    {
+        let (job, typed) = (place.run(&format!("run {job}")).exits(1), place.run(typed).exits(1));
+        assert_eq!(without_costs(&job), without_costs(&typed));
+    }
+    let summary = place.json("run look").exits(1).summary();
+    assert_eq!((&summary["command"], &summary["verdict"]), (&"check".into(), &"differs".into()));
+    place.run("run look --exit-zero --quiet").ok().prints("");
+    // A job that repairs writes.
+    place.run("run mend").ok().says(&["wrote 0 records to a and 1 to b"]);
+    place.run("run look").ok().says(&["in sync"]);
+    place.run("run ment").fails("config.job").says(&["did you mean `mend`?"]);
+    Place::new().run("run mend").fails("config.job");
+}
+
+#[test]
+fn the_configuration_is_checked_and_listed_without_passwords() {
+    let config = "
+[store.pg]
+url = 'postgres://me:secret@host/db/t'
+
+[store.b]
+url = 'sqlite:b.db'
+
+[job.orders]
+a = 'pg'
+b = 'b'
+at = 'every 15m'
+";
+    let place = with_tables(config);
+    let file = place.path("home/config.toml");
+    let mode = |mode| std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).expect("a mode");
+    mode(0o600);
+    let ran = place.run("config check").ok().says(&[
+        "postgres://me@host/db/t",
+        "check @pg @b, every 15m",
+        "2 stores, 1 jobs",
+    ]);
+    assert!(!ran.out.contains("secret") && ran.err.is_empty(), "{ran:?}");
+    mode(0o640);
+    let ran = place.run("config check").ok().says(&["holds a password", "chmod 600"]);
+    assert!(!ran.err.contains("secret"), "{ran:?}");
+    configure(&place, "[store.pg]\nurl = 'x:y'\nurll = 'secret'");
+    let wrong = ["unknown key `urll` in [store.pg] at line 3", "did you mean `url`?", "config.toml"];
+    let ran = place.run("config check").fails("config.malformed").says(&wrong);
+    assert!(!ran.err.contains("secret"), "{ran:?}");
+    place.run("run orders").fails("config.malformed").says(&wrong);
+    configure(&place, "");
+    place.run("config check").ok().says(&["0 stores, 0 jobs"]);
+}
