@@ -11,6 +11,7 @@ mod error;
 mod exit;
 pub mod format;
 mod interrupt;
+mod login;
 mod output;
 mod plans;
 mod progress;

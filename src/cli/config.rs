@@ -15,8 +15,12 @@ use super::CliError;
 use super::args::{Cli, Command};
 use super::commands::sides::tables;
 use super::env::Env;
+use super::login::{Password, Source as From};
 use crate::node::Home;
 
+const PASSWORD_FILE: &str = "password_file";
+const PASSWORD_ENV: &str = "password_env";
+const PASSWORD_COMMAND: &str = "password_command";
 /// Bytes of the file.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// What is in it.
@@ -42,6 +46,8 @@ pub(crate) struct Config {
 pub(crate) struct NamedStore {
     /// Its address, or its directory in full.
     pub(crate) url: String,
+    /// Where its password is, if that is not for others to know.
+    pub(crate) password: Option<Password>,
 }
 
 impl Config {
@@ -120,6 +126,16 @@ impl Config {
         }
     }
 
+    /// The password of the store that has this address, or whose database it is in.
+    pub(crate) fn password(&self, typed: &str) -> Option<&Password> {
+        let bare = |address: &str| address.split_once('?').map_or(address, |(bare, _)| bare).to_string();
+        let typed = bare(typed);
+        let of = |store: &&NamedStore| {
+            typed.strip_prefix(&bare(&store.url)).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        self.stores.values().filter(of).max_by_key(|store| store.url.len())?.password.as_ref()
+    }
+
     /// The job of this name.
     fn job(&self, name: &str) -> Result<&Job, CliError> {
         self.jobs.get(name).ok_or_else(|| {
@@ -131,9 +147,19 @@ impl Config {
 
 impl NamedStore {
     fn read(section: &Section<'_>, dir: &Path) -> Result<NamedStore, CliError> {
-        section.only(&["url"])?;
-        let url = section.text("url")?.ok_or_else(|| section.wrong("lacks `url`"))?;
-        Ok(NamedStore { url: from(dir, url) })
+        section.only(&["url", PASSWORD_FILE, PASSWORD_ENV, PASSWORD_COMMAND])?;
+        let url = from(dir, section.text("url")?.ok_or_else(|| section.wrong("lacks `url`"))?);
+        let file = section.text(PASSWORD_FILE)?.map(|file| From::File(dir.join(file)));
+        let variable = section.text(PASSWORD_ENV)?.map(|name| From::Env(name.into()));
+        let command = section.text(PASSWORD_COMMAND)?.map(|command| From::Command(command.into()));
+        let mut all: Vec<From> = [file, variable, command].into_iter().flatten().collect();
+        if all.len() + usize::from(tables::has_password(&url)) > 1 {
+            return Err(section.wrong("says in several ways what its password is; one is enough"));
+        }
+        if !all.is_empty() && !tables::is_postgres(&url) {
+            return Err(section.wrong("has a password, which only a postgres:// address needs"));
+        }
+        Ok(NamedStore { url, password: all.pop().map(Password::of) })
     }
 }
 
@@ -156,11 +182,20 @@ pub(crate) fn settle(cli: &mut Cli, env: &mut Env) -> Result<(), CliError> {
         (cli.command, cli.job) = (command, Some(name));
         env.command = cli.command.name();
     }
+    let mut said = false;
     for place in cli.command.places() {
-        if let Some(typed) = place.typed().filter(|typed| typed.starts_with('@')) {
+        let Some(typed) = place.typed() else { continue };
+        said |= cli.job.is_none() && tables::has_password(typed);
+        if typed.starts_with('@') {
             let address = env.config()?.address(typed)?;
             place.set(address);
         }
+    }
+    if said {
+        env.warn(
+            "a password in an address that is typed can be read by anyone who lists processes, and stays in the shell's history; \
+             PGPASSWORD, ~/.pgpass or a [store] with password_file keep it (docs/guide/databases.md)",
+        );
     }
     Ok(())
 }

@@ -27,7 +27,7 @@ use reknit_core::row::{Kind, Value};
 use super::StoreError;
 
 #[cfg(feature = "linked-postgres")]
-pub use self::postgres::{Postgres, redacted};
+pub use self::postgres::{Postgres, PostgresAddress, Secret, SslMode, redacted};
 pub use base::Since;
 pub use feed::{Drained, Feed, FeedKind, FeedMark, FeedState, Followed, Take};
 pub use index::Linked;

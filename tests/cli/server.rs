@@ -1,60 +1,93 @@
-//! A PostgreSQL server of a test's own: private directory, no port, gone with the test.
+//! A PostgreSQL server of a test's own: private directory, no port unless it is asked for, gone with the test.
 
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use postgres::{Client, NoTls};
 
+/// The number in the name of a socket that stands alone.
+const SOCKET: u16 = 5432;
+/// How often a free port is looked for.
+const PORTS_TRIED: usize = 5;
+
 pub(crate) struct Server {
     dir: tempfile::TempDir,
     child: Child,
     bin: PathBuf,
+    port: u16,
+    password: &'static str,
+}
+
+/// How a server lets in, and where it listens besides its socket.
+#[derive(Default)]
+pub(crate) struct Setup<'a> {
+    /// Everybody is asked for a password; this is the first user's.
+    pub(crate) password: &'static str,
+    /// Whether it listens on 127.0.0.1, at a free port.
+    pub(crate) listens: bool,
+    /// The certificate and key that it encrypts with.
+    pub(crate) certificate: Option<(&'a str, &'a str)>,
+    /// Lines of `pg_hba.conf` before all others.
+    pub(crate) rules: &'a str,
 }
 
 impl Server {
     pub(crate) fn start() -> Server {
+        Server::with(&Setup::default())
+    }
+
+    pub(crate) fn with(setup: &Setup<'_>) -> Server {
         let bin = binaries().expect("PostgreSQL is installed (Debian: postgresql); scripts/test sees to it");
         let dir = tempfile::tempdir().expect("a directory");
-        if let Some((uid, gid)) = other_user() {
-            chown(dir.path(), Some(uid), Some(gid)).expect("it is root's to give");
+        own(dir.path());
+        let (data, secret) = (dir.path().join("data"), dir.path().join("password"));
+        let mut initdb = run(&bin.join("initdb"));
+        initdb.args(["--no-sync", "--username=reknit", "--encoding=UTF8", "--locale=C", "--pgdata"]).arg(&data);
+        if setup.password.is_empty() {
+            initdb.arg("--auth=trust");
+        } else {
+            file(&secret, setup.password);
+            initdb.arg("--auth=scram-sha-256").arg("--pwfile").arg(&secret);
         }
-        let data = dir.path().join("data");
-        let made = run(&bin.join("initdb"))
-            .args(["--no-sync", "--auth=trust", "--username=reknit", "--encoding=UTF8", "--locale=C", "--pgdata"])
-            .arg(&data)
-            .output()
-            .expect("initdb");
+        let made = initdb.output().expect("initdb");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let mut child = run(&bin.join("postgres"))
-            .arg("-D")
-            .arg(&data)
-            .arg("-k")
-            .arg(dir.path())
-            .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "wal_level=logical"])
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("postgres");
-        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
-        let ready = |line: &std::io::Result<String>| {
-            line.as_ref().is_ok_and(|line| line.contains("database system is ready to accept connections"))
-        };
-        assert!(lines.any(|line| ready(&line)), "the server does not start");
-        // What it says later is read, so that it never waits for a reader.
-        std::thread::spawn(move || lines.for_each(drop));
-        Server { dir, child, bin }
+        let rules = std::fs::read_to_string(data.join("pg_hba.conf")).expect("the rules");
+        file(&data.join("pg_hba.conf"), &format!("{}\n{rules}", setup.rules));
+        let mut options = vec!["fsync=off", "wal_level=logical"];
+        if let Some((certificate, key)) = setup.certificate {
+            file(&data.join("server.crt"), certificate);
+            file(&data.join("server.key"), key);
+            options.push("ssl=on");
+        }
+        let tried = if setup.listens { PORTS_TRIED } else { 1 };
+        let started = (0..tried).find_map(|_| started(&bin, dir.path(), &options, setup.listens));
+        let (child, port) = started.expect("the server starts");
+        Server { dir, child, bin, port, password: setup.password }
     }
 
     /// A table's address for a user.
     pub(crate) fn table(&self, user: &str, table: &str) -> String {
         let host = self.dir.path().display().to_string().replace('/', "%2F");
-        format!("postgres://{user}@{host}/postgres/{table}")
+        let port = if self.port == SOCKET { String::new() } else { format!(":{}", self.port) };
+        format!("postgres://{user}@{host}{port}/postgres/{table}")
+    }
+
+    /// A table's address for a user who comes by TCP.
+    pub(crate) fn listening(&self, user: &str, host: &str, table: &str) -> String {
+        format!("postgres://{user}@{host}:{}/postgres/{table}", self.port)
+    }
+
+    /// A line of libpq's file of passwords for the first user.
+    pub(crate) fn passfile(&self) -> String {
+        let escaped = self.password.replace('\\', "\\\\").replace(':', "\\:");
+        format!("{}:{}:*:reknit:{escaped}\n", self.dir.path().display(), self.port)
     }
 
     /// How another server connects to it.
     pub(crate) fn conninfo(&self) -> String {
-        format!("host={} user=reknit dbname=postgres", self.dir.path().display())
+        format!("host={} port={} user=reknit dbname=postgres", self.dir.path().display(), self.port)
     }
 
     pub(crate) fn sql(&self, statements: &str) {
@@ -62,7 +95,8 @@ impl Server {
     }
 
     pub(crate) fn client(&self) -> Client {
-        Client::connect(&self.conninfo(), NoTls).expect("a connection")
+        let mut config: postgres::Config = self.conninfo().parse().expect("how to connect");
+        config.password(self.password).connect(NoTls).expect("a connection")
     }
 }
 
@@ -71,6 +105,43 @@ impl Drop for Server {
         let data = self.dir.path().join("data");
         let _ = run(&self.bin.join("pg_ctl")).args(["stop", "-m", "immediate", "-D"]).arg(data).output();
         let _ = self.child.wait();
+    }
+}
+
+/// A server that is ready, and its port; none if the port is taken meanwhile.
+fn started(bin: &Path, dir: &Path, options: &[&str], listens: bool) -> Option<(Child, u16)> {
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+    let port = if listens { free() } else { SOCKET };
+    let listen = if listens { "listen_addresses=127.0.0.1" } else { "listen_addresses=" };
+    let mut server = run(&bin.join("postgres"));
+    server.arg("-D").arg(dir.join("data")).arg("-k").arg(dir).args(["-p", &port.to_string(), "-c", listen]);
+    options.iter().for_each(|option| {
+        server.args(["-c", option]);
+    });
+    let mut child = server.stderr(Stdio::piped()).spawn().expect("postgres");
+    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let ready = |line: &std::io::Result<String>| {
+        line.as_ref().is_ok_and(|line| line.contains("database system is ready to accept connections"))
+    };
+    if !lines.any(|line| ready(&line)) {
+        child.wait().expect("its end");
+        return None;
+    }
+    // What it says later is read, so that it never waits for a reader.
+    std::thread::spawn(move || lines.for_each(drop));
+    Some((child, port))
+}
+
+/// A file that is the server's alone.
+fn file(path: &Path, text: &str) {
+    std::fs::write(path, text).expect("a file");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("its mode");
+    own(path);
+}
+
+fn own(path: &Path) {
+    if let Some((uid, gid)) = other_user() {
+        chown(path, Some(uid), Some(gid)).expect("it is root's to give");
     }
 }
 

@@ -18,7 +18,9 @@ fn check(env: &mut Env) -> Result<Exit, CliError> {
     let config = env.config()?;
     let mut known: Vec<(&str, String, String)> = Vec::new();
     for (name, store) in &config.stores {
-        known.push(("store", name.clone(), tables::shown(&store.url)));
+        let password =
+            store.password.as_ref().map_or(String::new(), |from| format!(", password from {}", from.place()));
+        known.push(("store", name.clone(), format!("{}{password}", tables::shown(&store.url))));
     }
     for (name, job) in &config.jobs {
         let typed: Vec<String> =

@@ -1,25 +1,28 @@
 //! Tables of PostgreSQL databases: all rows by one binary COPY from one snapshot; only transactions that write can write.
 
+mod address;
+mod connect;
 mod decode;
 mod encode;
 mod feed;
+mod tls;
 mod transaction;
 
-use std::str::FromStr;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
+use postgres::Client;
 use postgres::binary_copy::BinaryCopyOutIter;
-use postgres::config::Host;
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::Type;
-use postgres::{Client, Config, NoTls};
 use reknit_core::row::{Kind, Value};
 
+pub use self::address::{PostgresAddress, Secret, redacted};
+use self::connect::{Connector, told};
 use self::decode::{Sent, kind};
 use self::feed::Triggers;
+pub use self::tls::SslMode;
 use self::transaction::Work;
 use super::{Access, Cautions, Column, Columns, Feed, FeedKind, Remains, Rows, Shape, Standing, Table, Transaction};
 use crate::store::StoreError;
@@ -27,12 +30,10 @@ use crate::store::StoreError;
 /// Rows that are handed on at once, and how often that may be ahead of who takes them.
 const PAGE_ROWS: usize = 1_024;
 const PAGES_AHEAD: usize = 4;
-/// How long a server is waited for.
-const CONNECT: Duration = Duration::from_secs(10);
 
 /// A table of a PostgreSQL database.
 pub struct Postgres {
-    config: Config,
+    connector: Connector,
     /// Schema and name.
     table: (String, String),
     place: String,
@@ -47,20 +48,16 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Opens a table: `postgres://user@host[:port]/database/[schema.]table`. Without a schema, the one that comes first in the
-    /// search path.
+    /// Opens a table. Without a schema, the one that comes first in the search path.
     ///
     /// # Errors
-    /// [`StoreError::Database`] says what is wrong with the address, the server, the table or its key, and what to do.
-    pub fn open(address: &str) -> Result<Postgres, StoreError> {
-        let (url, name) = split(address)?;
-        let mut config =
-            Config::from_str(&url).map_err(|error| StoreError::database(&redacted(address), told(&error)))?;
-        config.application_name("reknit").connect_timeout(CONNECT);
-        let place = place(&config, name);
-        let wrong = |message: String| StoreError::database(&place, message);
+    /// [`StoreError::Database`] says what is wrong with the server, the table or its key, and what to do.
+    pub fn open(address: PostgresAddress) -> Result<Postgres, StoreError> {
+        let wrong = |message: String| StoreError::database(&address.place, message);
         let met = |error: postgres::Error| wrong(told(&error));
-        let mut client = connect(&config).map_err(met)?;
+        let connector = Connector::new(&address).map_err(wrong)?;
+        let mut client = connector.connect().map_err(wrong)?;
+        let name = address.table.as_str();
         let found = client.query_opt(TABLE, &[&name]).map_err(met)?;
         let Some(found) = found else {
             return Err(wrong(format!("there is no table {name} that this user may read; write it as schema.table")));
@@ -86,7 +83,7 @@ impl Postgres {
         let columns = Columns { columns: names.into_iter().zip(&types).map(column).collect(), key };
         let types = types.into_iter().zip(spelled).collect();
         let idle = Mutex::new(Some(client));
-        Ok(Postgres { config, table, place, columns, oid, types, sequences, idle })
+        Ok(Postgres { connector, table, place: address.place, columns, oid, types, sequences, idle })
     }
 
     fn met(&self, error: &postgres::Error) -> StoreError {
@@ -120,7 +117,7 @@ impl Postgres {
         let idle = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         match idle.filter(|client| !client.is_closed()) {
             Some(client) => Ok(client),
-            None => connect(&self.config).map_err(|error| self.met(&error)),
+            None => self.connector.connect().map_err(|message| StoreError::database(&self.place, message)),
         }
     }
 }
@@ -148,11 +145,11 @@ impl Table for Postgres {
         let (wanted, types) = self.selected(shape)?;
         let (columns, table, condition) = (wanted.join(", "), quoted(&self.table), shape.condition());
         let copy = format!("COPY (SELECT {columns} FROM {table} WHERE {condition}) TO STDOUT (FORMAT binary)");
-        let (config, place) = (self.config.clone(), self.place.clone());
+        let (connector, place) = (self.connector.clone(), self.place.clone());
         let (sender, receiver) = sync_channel(PAGES_AHEAD);
         let reader = std::thread::spawn(move || {
             let mut page = Vec::new();
-            let error = read(&config, &copy, &types, &place, &mut page, &sender).err();
+            let error = read(&connector, &copy, &types, &place, &mut page, &sender).err();
             // Whoever has gone needs neither.
             let _ = sender.send((page, error));
         });
@@ -248,7 +245,7 @@ impl Iterator for Scan {
 
 /// Reads all rows, a page at a time; what is left of the last is in `page`.
 fn read(
-    config: &Config,
+    connector: &Connector,
     copy: &str,
     types: &[Type],
     place: &str,
@@ -256,7 +253,7 @@ fn read(
     sender: &SyncSender<Page>,
 ) -> Result<(), StoreError> {
     let met = |error: postgres::Error| StoreError::database(place, told(&error));
-    let mut client = connect(config).map_err(met)?;
+    let mut client = connector.connect().map_err(|message| StoreError::database(place, message))?;
     let rows = client.copy_out(copy).map_err(met)?;
     // Each field is taken as it was sent.
     let mut rows = BinaryCopyOutIter::new(rows, &vec![Type::BYTEA; types.len()]);
@@ -274,13 +271,6 @@ fn read(
         }
     }
     Ok(())
-}
-
-/// A connection that cannot write.
-fn connect(config: &Config) -> Result<Client, postgres::Error> {
-    let mut client = config.connect(NoTls)?;
-    client.batch_execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")?;
-    Ok(client)
 }
 
 /// Tables, partitioned ones too, by name as in SQL.
@@ -320,57 +310,6 @@ const KEY: &str = "SELECT array_agg(a.attname::text ORDER BY k.nth) FROM pg_inde
                    GROUP BY i.indexrelid, i.indisprimary \
                    HAVING bool_and(a.attnotnull IS TRUE AND k.num > 0) \
                    ORDER BY i.indisprimary DESC, i.indexrelid LIMIT 1";
-
-/// The part of an address that names a database, and the table.
-fn split(address: &str) -> Result<(String, &str), StoreError> {
-    let wrong = || {
-        let message = "a table is postgres://user@host/database/table, or …/schema.table";
-        StoreError::database(&redacted(address), message)
-    };
-    let (scheme, rest) = address.split_once("://").ok_or_else(wrong)?;
-    let mut parts = rest.splitn(3, '/');
-    let (Some(host), Some(database), Some(table)) = (parts.next(), parts.next(), parts.next()) else {
-        return Err(wrong());
-    };
-    if database.is_empty() || table.is_empty() {
-        return Err(wrong());
-    }
-    Ok((format!("{scheme}://{host}/{database}"), table))
-}
-
-/// Where a table is, without who asks.
-fn place(config: &Config, table: &str) -> String {
-    let host = match config.get_hosts().first() {
-        Some(Host::Tcp(host)) => host.clone(),
-        #[cfg(unix)]
-        Some(Host::Unix(dir)) => dir.display().to_string(),
-        None => "localhost".into(),
-    };
-    let port =
-        config.get_ports().first().filter(|port| **port != 5432).map_or(String::new(), |port| format!(":{port}"));
-    format!("postgres://{host}{port}/{}/{table}", config.get_dbname().unwrap_or_default())
-}
-
-/// An address without its password.
-#[must_use]
-pub fn redacted(address: &str) -> String {
-    match (address.split_once("://"), address.rsplit_once('@')) {
-        (Some((scheme, rest)), Some((_, host))) => {
-            let user = rest.split([':', '@']).next().unwrap_or_default();
-            format!("{scheme}://{user}@{host}")
-        }
-        _ => address.to_string(),
-    }
-}
-
-/// What the server said, else what the driver did.
-fn told(error: &postgres::Error) -> String {
-    if let Some(said) = error.as_db_error() {
-        return format!("{} ({})", said.message(), said.code().code());
-    }
-    let cause = std::error::Error::source(error).map(ToString::to_string);
-    cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
-}
 
 fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))

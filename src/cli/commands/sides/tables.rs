@@ -12,6 +12,7 @@ use crate::cli::args::To;
 use crate::cli::commands::explain;
 use crate::cli::env::Env;
 use crate::cli::format::Layout;
+use crate::cli::login;
 use crate::cli::progress::Progress;
 use crate::cli::{CliError, Exit};
 use crate::core::difference::Difference;
@@ -36,7 +37,7 @@ pub(crate) fn is_table(typed: &str) -> bool {
     typed.starts_with(SQLITE) || is_postgres(typed)
 }
 
-fn is_postgres(typed: &str) -> bool {
+pub(crate) fn is_postgres(typed: &str) -> bool {
     POSTGRES.iter().any(|scheme| typed.starts_with(scheme))
 }
 
@@ -271,7 +272,7 @@ pub(crate) fn layout(shape: &Shape) -> Layout {
 
 pub(crate) fn table(env: &Env, typed: &str) -> Result<Box<dyn Table>, CliError> {
     if is_postgres(typed) {
-        return Ok(Box::new(Postgres::open(typed)?));
+        return Ok(Box::new(Postgres::open(login::address(env, typed)?)?));
     }
     let address = typed.strip_prefix(SQLITE).unwrap_or(typed);
     let whole = env.path(Path::new(address));

@@ -1,0 +1,128 @@
+//! Connections to a PostgreSQL server: encrypted as far as was asked for, and unable to write unless a transaction says so.
+//!
+//! How servers are believed is the neighbour's concern.
+
+use std::error::Error;
+
+use postgres::config::{Host, SslMode as Asked};
+use postgres::error::SqlState;
+use postgres::{Client, Config, NoTls};
+use rustls::CertificateError;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::PostgresAddress;
+use super::tls::SslMode;
+
+/// How a server is connected to.
+#[derive(Clone)]
+pub(super) struct Connector {
+    config: Config,
+    mode: SslMode,
+    tls: Option<MakeRustlsConnect>,
+    /// The roots in words.
+    roots: String,
+}
+
+impl Connector {
+    /// Reads the roots that were asked for.
+    pub(super) fn new(address: &PostgresAddress) -> Result<Connector, String> {
+        let (mut config, encryption) = (address.config.clone(), &address.encryption);
+        // As in libpq: what goes through a socket of the file system is not encrypted, whatever is asked for.
+        let mode = if is_local(&config) { SslMode::Disable } else { encryption.mode()? };
+        config.ssl_mode(match mode {
+            SslMode::Disable => Asked::Disable,
+            SslMode::Prefer => Asked::Prefer,
+            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => Asked::Require,
+        });
+        let tls = (mode != SslMode::Disable).then(|| encryption.client(mode)).transpose()?;
+        Ok(Connector { config, mode, tls: tls.map(MakeRustlsConnect::new), roots: encryption.roots_told() })
+    }
+
+    /// Connects; or says what is wrong, and what to do.
+    pub(super) fn connect(&self) -> Result<Client, String> {
+        let mut client = self.open().map_err(|error| self.told(&error))?;
+        let read_only = client.batch_execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY");
+        read_only.map_err(|error| told(&error))?;
+        Ok(client)
+    }
+
+    fn open(&self) -> Result<Client, postgres::Error> {
+        let Some(tls) = &self.tls else { return self.config.connect(NoTls) };
+        match self.config.connect(tls.clone()) {
+            Err(error) if self.mode == SslMode::Prefer && is_of_encryption(&error) => {
+                self.config.clone().ssl_mode(Asked::Disable).connect(NoTls)
+            }
+            other => other,
+        }
+    }
+
+    fn told(&self, error: &postgres::Error) -> String {
+        let mode = self.mode.name();
+        match certificate_error(error) {
+            // An authority that was made anew under its old name is another.
+            Some(CertificateError::UnknownIssuer | CertificateError::BadSignature) => format!(
+                "the server's certificate is signed by none of the roots in {}, and sslmode={mode} asks for that; \
+                 sslrootcert=FILE names the root that signed it",
+                self.roots
+            ),
+            Some(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) => {
+                let host = self.config.get_hosts().iter().find_map(|host| match host {
+                    Host::Tcp(name) => Some(name.as_str()),
+                    #[cfg(unix)]
+                    Host::Unix(_) => None,
+                });
+                format!(
+                    "the server's certificate is not for {}; connect by a name that it has among its alternative names, or \
+                     sslmode=verify-ca looks at its signature alone",
+                    host.unwrap_or_default()
+                )
+            }
+            Some(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+                "the server's certificate has expired; it needs a new one".into()
+            }
+            _ if self.tls.is_some() && told(error).contains("server does not support TLS") => {
+                format!(
+                    "the server does not encrypt connections, and sslmode={mode} asks for it; sslmode=prefer goes on without"
+                )
+            }
+            _ if told(error).contains("password missing") => {
+                "the server asks for a password; PGPASSWORD, ~/.pgpass or a [store] with password_file tells it".into()
+            }
+            _ => told(error),
+        }
+    }
+}
+
+/// What the server said, else what the driver did.
+pub(super) fn told(error: &postgres::Error) -> String {
+    if let Some(said) = error.as_db_error() {
+        return format!("{} ({})", said.message(), said.code().code());
+    }
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
+}
+
+fn is_local(config: &Config) -> bool {
+    #[cfg(unix)]
+    return config.get_hosts().iter().any(|host| matches!(host, Host::Unix(_)));
+    #[cfg(not(unix))]
+    return false;
+}
+
+/// Whether a connection might be had without encryption that was not had with it.
+fn is_of_encryption(error: &postgres::Error) -> bool {
+    let refused = error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION);
+    refused || tls_error(error).is_some()
+}
+
+fn certificate_error(error: &postgres::Error) -> Option<&CertificateError> {
+    match tls_error(error)? {
+        rustls::Error::InvalidCertificate(error) => Some(error),
+        _ => None,
+    }
+}
+
+/// What went wrong with TLS, if that is what did.
+fn tls_error(error: &postgres::Error) -> Option<&rustls::Error> {
+    error.source()?.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref()
+}
