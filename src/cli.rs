@@ -12,6 +12,7 @@ mod exit;
 pub mod format;
 mod interrupt;
 mod login;
+mod metrics;
 mod output;
 mod plans;
 mod progress;
@@ -23,8 +24,9 @@ pub use error::CliError;
 pub use exit::Exit;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use args::{Cli, Command};
 use env::Env;
@@ -42,13 +44,11 @@ pub fn main() -> ExitCode {
     };
     let began = Instant::now();
     let mut env = Env::of_process(&cli);
-    if let Err(error) = config::settle(&mut cli, &mut env) {
-        return output::print_error(&mut env, &error).code();
-    }
-    if let Some(exit) = control::hand_over(&mut cli) {
+    let settled = config::settle(&mut cli, &mut env);
+    if let (Ok(()), Some(exit)) = (&settled, control::hand_over(&mut cli)) {
         return exit.code();
     }
-    let exit = run(&cli, &mut env);
+    let exit = run(&cli, &mut env, settled);
     if cli.global.verbose > 0 {
         tell_cost(began);
     }
@@ -65,9 +65,29 @@ fn tell_cost(began: Instant) {
     eprintln!("reknit: took {:.1} s{peak}", began.elapsed().as_secs_f64());
 }
 
-/// Runs one command to its exit, errors printed.
-pub(crate) fn run(cli: &Cli, env: &mut Env) -> Exit {
-    let done = match &cli.command {
+/// Runs one command to its exit, errors printed and metrics written; of one that could not be settled the error alone.
+pub(crate) fn run(cli: &Cli, env: &mut Env, settled: Result<(), CliError>) -> Exit {
+    let began = Instant::now();
+    let done = settled.and_then(|()| dispatch(cli, env));
+    let exit = done.unwrap_or_else(|error| output::print_error(env, &error));
+    let Err(error) = measure(cli, env, exit, began.elapsed()) else { return exit };
+    // Where nobody listens any more there is nobody to tell.
+    let _ = writeln!(env.err, "reknit: {error} [{}]", error.id);
+    // How the command itself ended says more.
+    if exit == Exit::Done { error.exit } else { exit }
+}
+
+/// Writes the metrics of a command that has ended, if they were asked for.
+fn measure(cli: &Cli, env: &Env, exit: Exit, took: Duration) -> Result<(), CliError> {
+    let Some(file) = cli.command.metrics_file() else { return Ok(()) };
+    let sides = cli.command.sides().map(|sides| [&sides.a, &sides.b].map(|side| commands::sides::full(env, side)));
+    let (job, measured) = (cli.job.as_deref(), env.measured.as_ref());
+    let ended = metrics::Ended { job, sides, measured, exit, took, at: verdicts::now() };
+    metrics::write(&env.path(file), &ended)
+}
+
+fn dispatch(cli: &Cli, env: &mut Env) -> Result<Exit, CliError> {
+    match &cli.command {
         Command::Demo(args) => commands::demo::run(args, env),
         Command::Invite(args) => commands::invite::run(args, env),
         Command::Join(args) => commands::join::run(args, env),
@@ -106,6 +126,5 @@ pub(crate) fn run(cli: &Cli, env: &mut Env) -> Exit {
         Command::Peers(args) => commands::peers::run(args, env),
         Command::Completions(args) => commands::completions::run(args, env),
         Command::Man(args) => commands::man::run(args, env),
-    };
-    done.unwrap_or_else(|error| output::print_error(env, &error))
+    }
 }

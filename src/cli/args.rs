@@ -453,6 +453,9 @@ pub(crate) struct Sides {
     /// Let both sides sign a receipt; of a repair they always do
     #[arg(long, env = "REKNIT_RECEIPT")]
     pub(crate) receipt: bool,
+    /// Write what was found to this file, for node_exporter's textfile collector
+    #[arg(long, env = "REKNIT_METRICS_FILE", value_name = "FILE")]
+    pub(crate) metrics_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) terms: TermFlags,
 }

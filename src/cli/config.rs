@@ -169,7 +169,7 @@ impl NamedStore {
 /// As for [`Config::load`]; `config.store` and `config.job` where there is none of that name.
 pub(crate) fn settle(cli: &mut Cli, env: &mut Env) -> Result<(), CliError> {
     if let Command::Run(args) = &cli.command {
-        let name = args.job.clone();
+        let (name, asked) = (args.job.clone(), args.metrics_file.clone());
         let config = env.config()?;
         let job = config.job(&name)?;
         let mut command = job.command().map_err(|reason| CliError::new("config.malformed", reason))?;
@@ -179,6 +179,7 @@ pub(crate) fn settle(cli: &mut Cli, env: &mut Env) -> Result<(), CliError> {
                 place.set(from(&dir, &typed));
             }
         }
+        command.send_metrics(|file| asked.or_else(|| file.map(|file| dir.join(file))));
         (cli.command, cli.job) = (command, Some(name));
         env.command = cli.command.name();
     }

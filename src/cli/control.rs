@@ -160,9 +160,10 @@ fn answer(mut connection: UnixStream, stores: BTreeMap<PathBuf, Store>, listenin
                 left,
                 listening: Some(listening),
                 config: OnceLock::new(),
+                measured: None,
             };
             tracing::debug!(terminal = request.terminal, "a command by the control socket");
-            super::run(&request.cli, &mut env)
+            super::run(&request.cli, &mut env, Ok(()))
         }
         Err(error) => {
             let told = writeln!(

@@ -12,6 +12,7 @@ use super::CliError;
 use super::args::{Cli, Engine, Global, OutputFormat};
 use super::config::Config;
 use super::format::Layout;
+use super::metrics::Measured;
 use crate::node::Home;
 use crate::store::{EngineKind, Options, Store};
 
@@ -41,6 +42,8 @@ pub(crate) struct Env {
     pub(crate) listening: Option<std::net::SocketAddr>,
     /// What is configured, once somebody has asked.
     pub(crate) config: OnceLock<Config>,
+    /// What a session found.
+    pub(crate) measured: Option<Measured>,
 }
 
 impl Env {
@@ -59,6 +62,7 @@ impl Env {
             left: tokio::sync::watch::channel(false).1,
             listening: None,
             config: OnceLock::new(),
+            measured: None,
         }
     }
 

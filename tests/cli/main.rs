@@ -17,6 +17,7 @@ mod imports;
 mod inspect;
 mod journal;
 mod members;
+mod metrics;
 mod passwords;
 mod peers;
 mod plans;

@@ -2,6 +2,8 @@
 //!
 //! What it may say is read by the module of that name.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +12,9 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Run {
     /// The job, as [job.NAME] of config.toml in the home
     pub(crate) job: String,
+    /// Write what was found to this file, for node_exporter's textfile collector; goes before what the job says
+    #[arg(long, env = "REKNIT_METRICS_FILE", value_name = "FILE")]
+    pub(crate) metrics_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args, Serialize, Deserialize)]

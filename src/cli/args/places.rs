@@ -1,12 +1,12 @@
-//! The stores, tables and peers that a command works on.
+//! The stores, tables and peers that a command works on, and the file that its metrics go to.
 //!
 //! What their names stand for is known by the configuration.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{
     Apply, Check, Command, ConflictsCommand, DatasetCommand, Diff, IndexCommand, MembersCommand, QuarantineCommand,
-    ReceiptsCommand, Repair, RunsCommand,
+    ReceiptsCommand, Repair, RunsCommand, Sides,
 };
 
 /// Where a store, a table or a peer was typed.
@@ -122,5 +122,34 @@ impl Command {
             Place::Text(text) => (!text.contains("://")).then(|| PathBuf::from(&*text)),
         };
         self.places().into_iter().filter_map(path).collect()
+    }
+
+    /// The two sides of a session.
+    pub(crate) fn sides(&self) -> Option<&Sides> {
+        match self {
+            Command::Check(Check { sides })
+            | Command::Diff(Diff { sides, .. })
+            | Command::Repair(Repair { sides, .. })
+            | Command::Apply(Apply { sides, .. }) => Some(sides),
+            _ => None,
+        }
+    }
+
+    /// Where its metrics go, if that was said.
+    pub(crate) fn metrics_file(&self) -> Option<&Path> {
+        match self {
+            Command::Run(args) => args.metrics_file.as_deref(),
+            _ => self.sides()?.metrics_file.as_deref(),
+        }
+    }
+
+    /// Says where its metrics go, by what is said so far.
+    pub(crate) fn send_metrics(&mut self, file: impl FnOnce(Option<PathBuf>) -> Option<PathBuf>) {
+        if let Command::Check(Check { sides })
+        | Command::Diff(Diff { sides, .. })
+        | Command::Repair(Repair { sides, .. }) = self
+        {
+            sides.metrics_file = file(sides.metrics_file.take());
+        }
     }
 }

@@ -66,6 +66,7 @@ fn tell(args: &Demo, env: &mut Env) -> Result<(Exit, Map<String, Value>), CliErr
         max_bytes: None,
         collections: Vec::new(),
         receipt: false,
+        metrics_file: None,
     };
     show_diff(env, &pair)?;
 

@@ -26,6 +26,7 @@ use crate::cli::args::{Sides, TermFlags, To};
 use crate::cli::env::Env;
 use crate::cli::format::Layout;
 use crate::cli::interrupt::Interrupt;
+use crate::cli::metrics::Measured;
 use crate::cli::units::{parse_bytes, parse_duration, show_bytes, show_count};
 use crate::cli::verdicts::{self, Last};
 use crate::cli::{CliError, Exit};
@@ -232,7 +233,7 @@ pub(crate) fn run(
         true => collections.iter().filter(|name| *name != MEMBERS).cloned().collect(),
         false => sides.collections.clone(),
     };
-    Ok(Ran {
+    let ran = Ran {
         report,
         swapped,
         layout,
@@ -243,7 +244,9 @@ pub(crate) fn run(
         notes,
         compared,
         since: since.map(|since| since.at),
-    })
+    };
+    env.measured = Some(ran.measured());
+    Ok(ran)
 }
 
 /// Runs in the two sides, as machines read it.
@@ -423,6 +426,28 @@ impl Ran {
     pub(crate) fn caught_up(&self) -> (Option<RunId>, Option<RunId>) {
         let (mine, theirs) = self.report.caught_up;
         if self.swapped { (theirs, mine) } else { (mine, theirs) }
+    }
+
+    /// What is measured of it.
+    fn measured(&self) -> Measured {
+        let (outcome, traffic) = (&self.report.outcome, self.report.traffic);
+        let (only_a, only_b, a_newer, b_newer) = self.counted();
+        let (mine, theirs) = (outcome.root_mine.count, outcome.root_theirs.count);
+        let (to_a, to_b) = self.moves();
+        Measured {
+            verdict: outcome.verdict,
+            differences: [
+                ("only_a", only_a),
+                ("only_b", only_b),
+                ("a_newer", a_newer),
+                ("b_newer", b_newer),
+                ("versions", outcome.counts.versions),
+                ("content", outcome.counts.content),
+            ],
+            records: if self.swapped { [theirs, mine] } else { [mine, theirs] },
+            written: [to_a.applied, to_b.applied],
+            bytes: [("messages", traffic.control()), ("records", traffic.records_sent + traffic.records_received)],
+        }
     }
 
     /// One line on what the session cost.

@@ -1,0 +1,188 @@
+//! What a command found, in a file for the textfile collector of Prometheus' node_exporter: replaced whole, or left as it was.
+//!
+//! What is found is the session's; when a file is read, and what is worth an alert, is for whoever reads it.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reknit_core::session::Verdict;
+
+use super::{CliError, Exit};
+
+/// Bytes of an earlier file that are looked at for the time of the last success.
+const EARLIER_BYTES_MAX: u64 = 1 << 20;
+const LAST_SUCCESS: &str = "reknit_last_success_timestamp_seconds";
+const VERDICTS: [Verdict; 6] =
+    [Verdict::InSync, Verdict::Converged, Verdict::Differs, Verdict::Partial, Verdict::Undetermined, Verdict::Refused];
+
+/// What a session found.
+#[derive(Clone, Debug)]
+pub(crate) struct Measured {
+    pub(crate) verdict: Verdict,
+    /// Keys that differ, by how they do.
+    pub(crate) differences: [(&'static str, u64); 6],
+    /// Records of `a` and of `b`.
+    pub(crate) records: [u64; 2],
+    /// Records written to `a` and to `b`.
+    pub(crate) written: [u64; 2],
+    /// Bytes of messages and of records, in both directions.
+    pub(crate) bytes: [(&'static str, u64); 2],
+}
+
+/// A command that has ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Ended<'a> {
+    pub(crate) job: Option<&'a str>,
+    /// The two sides, without passwords, if they are known.
+    pub(crate) sides: Option<[String; 2]>,
+    pub(crate) measured: Option<&'a Measured>,
+    pub(crate) exit: Exit,
+    pub(crate) took: Duration,
+    /// When it ended, in seconds since the Unix epoch.
+    pub(crate) at: i64,
+}
+
+/// Writes the file.
+///
+/// # Errors
+/// `metrics.file`: the file is as it was.
+pub(crate) fn write(path: &Path, ended: &Ended<'_>) -> Result<(), CliError> {
+    let text = text(ended, &earlier(path));
+    let mut new = path.as_os_str().to_os_string();
+    // The collector reads only what ends in .prom.
+    new.push(format!(".{}", std::process::id()));
+    let new = PathBuf::from(new);
+    let written = std::fs::File::create(&new).and_then(|mut file| file.write_all(text.as_bytes()));
+    written.and_then(|()| std::fs::rename(&new, path)).map_err(|error| {
+        // Where it could not be made there is none to remove.
+        let _ = std::fs::remove_file(&new);
+        let message = format!("{} cannot be written: {error}; the metrics there are of an earlier run", path.display());
+        CliError::new("metrics.file", message)
+    })
+}
+
+/// What an earlier run has left there.
+fn earlier(path: &Path) -> String {
+    let small = std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() <= EARLIER_BYTES_MAX);
+    if small { std::fs::read_to_string(path).unwrap_or_default() } else { String::new() }
+}
+
+/// The text; what an earlier one says of the last success holds until the next.
+fn text(ended: &Ended<'_>, earlier: &str) -> String {
+    let mut of: Vec<(&str, &str)> = ended.job.map(|job| ("job", job)).into_iter().collect();
+    if let Some([a, b]) = &ended.sides {
+        of.extend([("a", &**a), ("b", &**b)]);
+    }
+    let mut text = String::new();
+    let mut metric = |name: &str, help: &str, samples: &[(&[(&str, &str)], f64)]| {
+        if !samples.is_empty() {
+            let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n");
+        }
+        for (labels, value) in samples {
+            let _ = writeln!(text, "{name}{} {value}", labelled(&of, labels));
+        }
+    };
+    let verdict = ended.measured.map(|measured| measured.verdict).or(match ended.exit {
+        Exit::Refused => Some(Verdict::Refused),
+        Exit::Undetermined | Exit::Interrupted | Exit::Terminated => Some(Verdict::Undetermined),
+        _ => None,
+    });
+    let is = |each: Verdict| f64::from(u8::from(verdict == Some(each)));
+    let verdicts = VERDICTS.map(|each| ([("verdict", each.name())], is(each)));
+    metric("reknit_verdict", "1 for the verdict of the last run; 0 for all if it has none.", &samples(&verdicts));
+    let exit = f64::from(ended.exit.number());
+    metric(
+        "reknit_exit_code",
+        "How the last run ended: 0 done, 1 differs, 2 cannot judge, 3 undetermined, 4 refused.",
+        &[(&[], exit)],
+    );
+    metric("reknit_duration_seconds", "How long the last run took.", &[(&[], ended.took.as_secs_f64())]);
+    metric("reknit_last_run_timestamp_seconds", "When the last run ended.", &[(&[], ended.at as f64)]);
+    let before = format!("{LAST_SUCCESS}{} ", labelled(&of, &[]));
+    let before = earlier.lines().find_map(|line| line.strip_prefix(&before)?.parse::<f64>().ok());
+    let success = if ended.exit == Exit::Done { Some(ended.at as f64) } else { before };
+    let success: Vec<(&[(&str, &str)], f64)> = success.map(|at| (&[][..], at)).into_iter().collect();
+    metric(LAST_SUCCESS, "When the last run ended that exited 0.", &success);
+    if let Some(measured) = ended.measured {
+        let sides = |[a, b]: [u64; 2]| [([("side", "a")], a as f64), ([("side", "b")], b as f64)];
+        let counted = |counts: &[(&'static str, u64)], label: &'static str| -> Vec<_> {
+            counts.iter().map(|(name, n)| ([(label, *name)], *n as f64)).collect()
+        };
+        let differences = counted(&measured.differences, "class");
+        metric("reknit_differences", "Keys that differed, as far as they were listed.", &samples(&differences));
+        metric("reknit_records", "Records of a side that were compared.", &samples(&sides(measured.records)));
+        metric("reknit_written_records", "Records that were written to a side.", &samples(&sides(measured.written)));
+        let bytes = counted(&measured.bytes, "kind");
+        metric("reknit_transferred_bytes", "What the two sides said to each other.", &samples(&bytes));
+    }
+    text
+}
+
+fn samples<'a>(all: &'a [([(&'a str, &'a str); 1], f64)]) -> Vec<(&'a [(&'a str, &'a str)], f64)> {
+    all.iter().map(|(labels, value)| (&labels[..], *value)).collect()
+}
+
+/// Labels in braces; nothing if there are none.
+fn labelled(of: &[(&str, &str)], more: &[(&str, &str)]) -> String {
+    let all: Vec<String> =
+        of.iter().chain(more).map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+    if all.is_empty() { String::new() } else { format!("{{{}}}", all.join(",")) }
+}
+
+/// The value of a label as the format has it.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The value that a reader of the format makes of an escaped one; nothing where it would end early.
+    fn read(escaped: &str) -> Option<String> {
+        let mut characters = escaped.chars();
+        let mut value = String::new();
+        while let Some(character) = characters.next() {
+            value.push(match character {
+                '"' | '\n' => return None,
+                '\\' => match characters.next()? {
+                    'n' => '\n',
+                    other @ ('\\' | '"') => other,
+                    _ => return None,
+                },
+                other => other,
+            });
+        }
+        Some(value)
+    }
+
+    proptest! {
+        #[test]
+        fn every_value_of_a_label_comes_back(value in "[\\\\\"n\n a-c{}=,é]{0,12}") {
+            prop_assert_eq!(read(&escaped(&value)), Some(value));
+        }
+    }
+
+    #[test]
+    fn the_last_success_is_kept_by_runs_that_fail() {
+        let ended = |exit, at| Ended {
+            job: Some("j"),
+            sides: None,
+            measured: None,
+            exit,
+            took: Duration::from_millis(1500),
+            at,
+        };
+        let first = text(&ended(Exit::Done, 100), "");
+        assert!(first.contains("reknit_last_success_timestamp_seconds{job=\"j\"} 100\n"), "{first}");
+        let second = text(&ended(Exit::CannotJudge, 200), &first);
+        assert!(second.contains("reknit_last_success_timestamp_seconds{job=\"j\"} 100\n"), "{second}");
+        assert!(second.contains("reknit_last_run_timestamp_seconds{job=\"j\"} 200\n"), "{second}");
+        assert!(second.contains("reknit_duration_seconds{job=\"j\"} 1.5\n"), "{second}");
+        let other = Ended { job: Some("other"), ..ended(Exit::CannotJudge, 300) };
+        assert!(!text(&other, &first).contains("success"), "it never had any");
+    }
+}
