@@ -1,4 +1,4 @@
-//! The configuration, `config.toml` in the home: names for stores, jobs, and where passwords come from.
+//! The configuration, `config.toml` in the home: names for stores, where passwords come from, what tables are compared on, jobs.
 //!
 //! Nothing needs it. What a job does is the command's that it names; when it is due is the scheduler's.
 
@@ -24,7 +24,7 @@ const PASSWORD_COMMAND: &str = "password_command";
 /// Bytes of the file.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// What is in it.
-const TABLES: [&str; 2] = ["store", "job"];
+const TABLES: [&str; 3] = ["store", "dataset", "job"];
 /// Rights of others than the owner, in the mode of a file.
 const OTHERS: u32 = 0o077;
 
@@ -102,8 +102,10 @@ impl Config {
             config.stores.insert(name.into(), NamedStore::read(&section, dir)?);
         }
         let stores: Vec<&str> = config.stores.keys().map(String::as_str).collect();
+        let dataset = |(name, section): (_, Section<'_>)| Ok((name, job::dataset(&section)?));
+        let datasets = sections("dataset")?.into_iter().map(dataset).collect::<Result<Vec<_>, CliError>>()?;
         for (name, section) in sections("job")? {
-            config.jobs.insert(name.into(), Job::read(&section, &stores)?);
+            config.jobs.insert(name.into(), Job::read(&section, &stores, &datasets)?);
         }
         Ok(config)
     }
@@ -249,7 +251,8 @@ mod tests {
              [job.mend]\ndo = 'repair'\na = '@pg'\nb = 'sqlite:c.db/t'\nto = 'b'\nat = '03:00'\ndelete = true\n\
              max-change = \"5%\"\nreceipt = false\ncollection = ['x', 'y']\n\
              [job.preview]\ndo = 'repair'\na = 'pg'\nb = 'b'\nto = 'a'\napply = false\n\
-             [job.some]\ndo = 'diff'\na = 'pg'\nb = 'b'\nlimit = 20",
+             [job.some]\ndo = 'diff'\na = 'pg'\nb = 'b/u'\nlimit = 20\ndataset = 'orders'\n\
+             [dataset.orders]\nignore = ['seen', 'note']\nfloat_digits = 6\nwhere = \"region = 'eu'\"\nrename = 'nr=id'",
         )
         .expect("a configuration");
         let typed = |name: &str| config.jobs[name].typed.join(" ");
@@ -259,7 +262,8 @@ mod tests {
             "repair --collection=x,y --delete --max-change=5% --to=b --apply -- @pg sqlite:c.db/t"
         );
         assert_eq!(typed("preview"), "repair --to=a -- @pg @b");
-        assert_eq!(typed("some"), "diff --limit=20 -- @pg @b");
+        let terms = "--float-digits=6 --ignore=seen,note --rename=nr=id --where=region = 'eu'";
+        assert_eq!(typed("some"), format!("diff --limit=20 {terms} -- @pg @b/u"));
         assert_eq!(config.jobs["mend"].at.map(|at| at.to_string()), Some("03:00".into()));
     }
 
@@ -276,6 +280,10 @@ mod tests {
             ("store = 5", "store is no table at line 1"),
             ("\n[job.j]\na = 'pg'\nb = 'x:y'", "has `pg` for a, which is no [store.pg] and no address at line 2"),
             (&format!("{store}[job.j]\na = 'pgg'\nb = 'pg'"), "did you mean `pg`?"),
+            (
+                &format!("{store}[job.j]\na = '@pgg/t'\nb = 'pg'"),
+                "which is no [store.pgg] and no address; did you mean `pg`?",
+            ),
             (&format!("{store}[job.j]\na = 'pg'"), "[job.j] lacks `b` at line 3"),
             (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nsetle = '1s'"), "did you mean `settle`?"),
             (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nto = 'b'"), "unknown key `to` in [job.j] at line 6"),
@@ -286,6 +294,16 @@ mod tests {
             ),
             (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\ndo = 'repair'\nplan = 'p'"), "unknown key `plan`"),
             (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nreceipt = 'yes'"), "`receipt` in [job.j] is true or false"),
+            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nsettle = 'soon'"), "`soon` is no duration"),
+            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\ndo = 'repair'\nmax_change = 'x'"), "`x` is no limit"),
+            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\ndataset = 'o'"), "no [dataset.o] at line 3"),
+            ("[dataset.o]\ncolumn = ['a']", "unknown key `column` in [dataset.o] at line 2; did you mean `columns`?"),
+            ("[dataset.o]\nsettle = '1s'", "unknown key `settle`"),
+            ("[dataset.o]\ncollate = 'x'", "[dataset.o] is not understood: --collate takes ci"),
+            (
+                &format!("{store}[dataset.o]\nkey = 'k'\n[job.j]\na = 'pg'\nb = 'pg'\ndataset = 'o'\nkey = 'l'"),
+                "[job.j] says `key` itself, and so does [dataset.o]",
+            ),
             (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nat = 'noon'"), "`noon` is no time of a job"),
             (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nhome = '/x'"), "unknown key `home`"),
         ] {

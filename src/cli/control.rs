@@ -160,6 +160,7 @@ fn answer(mut connection: UnixStream, stores: BTreeMap<PathBuf, Store>, listenin
                 left,
                 listening: Some(listening),
                 config: OnceLock::new(),
+                warned: Mutex::default(),
                 measured: None,
             };
             tracing::debug!(terminal = request.terminal, "a command by the control socket");

@@ -3,10 +3,10 @@
 //! The same command runs in a process of its own or within a daemon that holds the stores; only
 //! this differs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 use super::CliError;
 use super::args::{Cli, Engine, Global, OutputFormat};
@@ -42,6 +42,8 @@ pub(crate) struct Env {
     pub(crate) listening: Option<std::net::SocketAddr>,
     /// What is configured, once somebody has asked.
     pub(crate) config: OnceLock<Config>,
+    /// What was told already that stops nothing.
+    pub(crate) warned: Mutex<BTreeSet<String>>,
     /// What a session found.
     pub(crate) measured: Option<Measured>,
 }
@@ -62,6 +64,7 @@ impl Env {
             left: tokio::sync::watch::channel(false).1,
             listening: None,
             config: OnceLock::new(),
+            warned: Mutex::default(),
             measured: None,
         }
     }
@@ -96,9 +99,10 @@ impl Env {
         Ok(self.config.get_or_init(|| config))
     }
 
-    /// Tells what is to be known, though it stops nothing.
+    /// Tells what is to be known, though it stops nothing, once.
     pub(crate) fn warn(&self, warning: &str) {
-        if !self.global.quiet {
+        let mut warned = self.warned.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if warned.insert(warning.to_string()) && !self.global.quiet {
             eprintln!("reknit: {warning}");
         }
     }

@@ -21,8 +21,10 @@ const VERDICTS: [Verdict; 6] =
 #[derive(Clone, Debug)]
 pub(crate) struct Measured {
     pub(crate) verdict: Verdict,
-    /// Keys that differ, by how they do.
-    pub(crate) differences: [(&'static str, u64); 6],
+    /// Keys that differ, by how they do, if they were listed.
+    pub(crate) differences: Vec<(&'static str, u64)>,
+    /// How many differ, likely, if they were not.
+    pub(crate) estimate: Option<u64>,
     /// Records of `a` and of `b`.
     pub(crate) records: [u64; 2],
     /// Records written to `a` and to `b`.
@@ -111,7 +113,10 @@ fn text(ended: &Ended<'_>, earlier: &str) -> String {
             counts.iter().map(|(name, n)| ([(label, *name)], *n as f64)).collect()
         };
         let differences = counted(&measured.differences, "class");
-        metric("reknit_differences", "Keys that differed, as far as they were listed.", &samples(&differences));
+        metric("reknit_differences", "Keys that differed.", &samples(&differences));
+        let estimate: Vec<(&[(&str, &str)], f64)> =
+            measured.estimate.map(|n| (&[][..], n as f64)).into_iter().collect();
+        metric("reknit_estimated_differences", "Keys that differed, about, of a check.", &estimate);
         metric("reknit_records", "Records of a side that were compared.", &samples(&sides(measured.records)));
         metric("reknit_written_records", "Records that were written to a side.", &samples(&sides(measured.written)));
         let bytes = counted(&measured.bytes, "kind");

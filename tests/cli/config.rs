@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use crate::daemon::Daemon;
 use crate::harness::{Place, Ran};
 
 /// A place with two tables that differ in one row, and a configuration.
@@ -110,6 +111,29 @@ no_probe = true
 }
 
 #[test]
+fn what_tables_are_compared_on_is_written_down_once_for_several_jobs() {
+    let config = "
+[dataset.names]
+ignore = ['v']
+
+[job.some]
+a = 'a'
+b = 'b'
+dataset = 'names'
+settle = '0ms'
+
+[job.all]
+a = 'a'
+b = 'b'
+settle = '0ms'
+";
+    let place = with_tables(&format!("{STORES}{config}"));
+    let (some, typed) = (place.run("run some").ok(), place.run("check @a @b --ignore v --settle 0ms").ok());
+    assert_eq!(without_costs(&some), without_costs(&typed));
+    place.run("run all").exits(1);
+}
+
+#[test]
 fn the_configuration_is_checked_and_listed_without_passwords() {
     let config = "
 [store.pg]
@@ -143,4 +167,32 @@ at = 'every 15m'
     place.run("run orders").fails("config.malformed").says(&wrong);
     configure(&place, "");
     place.run("config check").ok().says(&["0 stores, 0 jobs"]);
+}
+
+#[test]
+fn the_configuration_of_the_guide_is_understood() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guide/jobs.md");
+    let guide = std::fs::read_to_string(path).expect("the guide");
+    let toml = guide.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a configuration");
+    let place = Place::new();
+    configure(&place, toml);
+    let listed = ["repair", "--ignore=seen_at", "--max-change=5%", "--apply @pg/public.orders @copy/orders, 03:00"];
+    place.run("config check").ok().says(&listed).says(&["password from the file /etc/reknit/pg.password"]);
+    place.json("config check").ok().says(&["postgres://reader@db.example/shop"]);
+}
+
+#[test]
+fn a_job_on_stores_that_a_daemon_holds_runs_there() {
+    let place = Place::with_file("a.kv", "a\tb\n", "");
+    place.run("init t --like s").ok();
+    configure(
+        &place,
+        "[job.j]\na = '../s'\nb = '../t'\nsettle = '0ms'\nmetrics_file = 'j.prom'\n[store.t]\nurl = '../t'",
+    );
+    let _daemon = Daemon::start(&place, "home", &["s"]);
+    place.run("run j").exits(1).says(&["differs"]);
+    assert!(place.read("home/j.prom").contains("job=\"j\""));
+    place.run("get @t a").exits(1);
+    place.run("run j --metrics-file k.prom").exits(1);
+    assert!(place.read("k.prom").contains("reknit_exit_code"));
 }

@@ -133,7 +133,12 @@ fn what_a_command_found_is_written_whole_and_kept_by_runs_that_fail() {
 fn metrics_go_where_they_were_asked_to_go() {
     let mut place = with_tables();
     place.run("check sqlite:a.db sqlite:b.db --settle 0ms --metrics-file it\"s.prom").exits(1);
-    read(&place.read("it\"s.prom"));
+    let checked = read(&place.read("it\"s.prom"));
+    assert!(
+        checked.iter().any(|(name, n)| name.starts_with("reknit_estimated_differences") && *n > 0.0),
+        "{checked:?}"
+    );
+    assert!(!checked.keys().any(|name| name.starts_with("reknit_differences")), "a check lists none");
     place.run("repair sqlite:a.db sqlite:b.db --metrics-file refused.prom").exits(4);
     let refused = read(&place.read("refused.prom"));
     assert!(refused.iter().any(|(name, is)| name.ends_with("verdict=refused") && *is == 1.0), "{refused:?}");

@@ -44,6 +44,8 @@ fn a_password_is_found_where_libpq_looks() {
     explain(&place).ok();
     std::fs::set_permissions(place.path("passwords"), std::fs::Permissions::from_mode(0o640)).expect("a mode");
     explain(&place).fails("database").says(&["others than its owner may; chmod 600", "asks for a password"]);
+    let ran = hidden(place.run_args(&["explain", &table, &server.table("reknit", "b")]));
+    assert_eq!(ran.err.matches("chmod 600").count(), 1, "{ran:?}");
     secret(&place, ".pgpass", &server.passfile());
     place.vars = vec![("HOME", place.path("").display().to_string())];
     explain(&place).ok();

@@ -68,7 +68,7 @@ fn the_mode_says_whether_a_connection_is_encrypted_and_all_of_a_repair_are() {
     explain(&place, &table("plain", "a", &["sslcert=x"])).fails("database").says(&["sslmode and sslrootcert"]);
     // Every connection is encrypted, that which writes too.
     let (a, b) = (table("sealed", "a", &[]), table("sealed", "b", &["sslmode=require"]));
-    place.run_args(&["repair", &a, &b, "--to", "b", "--apply"]).ok().says(&["2 to b", "?sslmode=require 1"]);
+    place.run_args(&["repair", &a, &b, "--to", "b", "--apply"]).ok().says(&["2 to b", "?sslmode=require' 1"]);
     let noted = server.client().query_one("SELECT bool_and(ssl), count(*) FROM noted", &[]).expect("what was noted");
     assert_eq!((noted.get::<_, bool>(0), noted.get::<_, i64>(1)), (true, 2));
     // A socket of the file system is never encrypted, as in libpq.

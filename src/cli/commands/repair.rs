@@ -98,7 +98,7 @@ fn apply(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     text.push_str(&preferred(args, &ran, "wins"));
     for (side, run) in [(&args.sides.a, ran.runs().0), (&args.sides.b, ran.runs().1)] {
         if let Some(run) = run {
-            let side = sides::tables::shown(side);
+            let side = sides::tables::typed_again(side);
             text.push_str(&format!("\nto undo it in {side}: reknit runs undo {side} {run}"));
         }
     }

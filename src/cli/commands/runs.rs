@@ -91,7 +91,7 @@ fn show(store: &Path, id: RunId, limit: Option<u64>, env: &mut Env) -> Result<Ex
 }
 
 fn undo(store: &Path, id: RunId, everywhere: bool, env: &mut Env) -> Result<Exit, CliError> {
-    let typed = tables::shown(&store.display().to_string());
+    let typed = tables::typed_again(&store.display().to_string());
     let kept_by = journals::of_run(env, store, id)?;
     let (store, layout) = (&kept_by.store, &kept_by.layout);
     let all = store.run(id)?.entries;

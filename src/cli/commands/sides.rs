@@ -110,15 +110,7 @@ pub(crate) fn run(
         refuse_tables(sides)?;
     }
     let (pair, swapped) = pair(env, sides)?;
-    let settle = parse_duration(&sides.settle)?;
-    if settle > SETTLE_MAX {
-        let message = format!("differences settle for at most {} s, not {}", SETTLE_MAX.as_secs(), sides.settle);
-        return Err(CliError::new("usage.duration", message));
-    }
-    let budget = Budget {
-        time: sides.max_time.as_deref().map(parse_duration).transpose()?,
-        bytes: sides.max_bytes.as_deref().map(parse_bytes).transpose()?,
-    };
+    let (settle, budget) = limits(sides)?;
     let mut options = Options::new(intent(swapped));
     options.settle = u64::try_from(settle.as_millis()).unwrap_or(u64::MAX);
     options.receipt |= sides.receipt;
@@ -245,8 +237,19 @@ pub(crate) fn run(
         compared,
         since: since.map(|since| since.at),
     };
-    env.measured = Some(ran.measured());
+    env.measured = Some(ran.measured(matches!(intent(swapped), Intent::Check)));
     Ok(ran)
+}
+
+/// How long differences may settle, and when a session is to end with what is known.
+pub(crate) fn limits(sides: &Sides) -> Result<(Duration, Budget), CliError> {
+    let settle = parse_duration(&sides.settle)?;
+    if settle > SETTLE_MAX {
+        let message = format!("differences settle for at most {} s, not {}", SETTLE_MAX.as_secs(), sides.settle);
+        return Err(CliError::new("usage.duration", message));
+    }
+    let time = sides.max_time.as_deref().map(parse_duration).transpose()?;
+    Ok((settle, Budget { time, bytes: sides.max_bytes.as_deref().map(parse_bytes).transpose()? }))
 }
 
 /// Runs in the two sides, as machines read it.
@@ -428,22 +431,24 @@ impl Ran {
         if self.swapped { (theirs, mine) } else { (mine, theirs) }
     }
 
-    /// What is measured of it.
-    fn measured(&self) -> Measured {
+    /// What is measured of it; a check lists no differences.
+    fn measured(&self, check: bool) -> Measured {
         let (outcome, traffic) = (&self.report.outcome, self.report.traffic);
         let (only_a, only_b, a_newer, b_newer) = self.counted();
         let (mine, theirs) = (outcome.root_mine.count, outcome.root_theirs.count);
         let (to_a, to_b) = self.moves();
+        let differences = [
+            ("only_a", only_a),
+            ("only_b", only_b),
+            ("a_newer", a_newer),
+            ("b_newer", b_newer),
+            ("versions", outcome.counts.versions),
+            ("content", outcome.counts.content),
+        ];
         Measured {
             verdict: outcome.verdict,
-            differences: [
-                ("only_a", only_a),
-                ("only_b", only_b),
-                ("a_newer", a_newer),
-                ("b_newer", b_newer),
-                ("versions", outcome.counts.versions),
-                ("content", outcome.counts.content),
-            ],
+            differences: if check { Vec::new() } else { differences.into() },
+            estimate: outcome.estimate.filter(|_| check).map(|estimate| estimate.likely),
             records: if self.swapped { [theirs, mine] } else { [mine, theirs] },
             written: [to_a.applied, to_b.applied],
             bytes: [("messages", traffic.control()), ("records", traffic.records_sent + traffic.records_received)],

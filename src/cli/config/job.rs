@@ -2,17 +2,18 @@
 //!
 //! The keys of a job are the flags of its command, read by whatever reads those; when a job is due is for the scheduler.
 
-use clap::CommandFactory;
+use clap::{Args, CommandFactory};
 use toml::Spanned;
 use toml::de::DeValue;
 
 use super::section::{Section, meant};
 use crate::cli::CliError;
-use crate::cli::args::{Cli, Command};
+use crate::cli::args::{Cli, Command, TermFlags};
+use crate::cli::commands::sides;
 use crate::node::At;
 
 /// Keys that are no flags.
-const OWN: [&str; 4] = ["a", "b", "do", "at"];
+const OWN: [&str; 5] = ["a", "b", "do", "at", "dataset"];
 /// What a job can do.
 const COMMANDS: [&str; 3] = ["check", "diff", "repair"];
 /// Flags that make no sense again and again: a plan is looked at before it is carried out.
@@ -27,57 +28,103 @@ pub(crate) struct Job {
     pub(crate) typed: Vec<String>,
 }
 
+/// Flags as they would be typed, by their keys.
+pub(super) type Flags = Vec<(String, String)>;
+
+/// Reads what two tables are compared on, in whatever job.
+pub(super) fn dataset(section: &Section<'_>) -> Result<Flags, CliError> {
+    let all = TermFlags::augment_args(clap::Command::new("dataset"));
+    let flags = flags(section, &all, &[])?;
+    // Nothing is looked at but what is said of tables.
+    let typed = typed("check", flags.iter().map(|(_, flag)| flag.clone()), ["a".into(), "b".into()]);
+    admitted(&typed).map_err(|reason| section.wrong(format!("is not understood: {reason}")))?;
+    Ok(flags)
+}
+
 impl Job {
-    /// Reads a job; `stores` are the names that there are.
-    pub(super) fn read(section: &Section<'_>, stores: &[&str]) -> Result<Job, CliError> {
+    /// Reads a job; `stores` are the names that there are, `datasets` what they say.
+    pub(super) fn read(section: &Section<'_>, stores: &[&str], datasets: &[(&str, Flags)]) -> Result<Job, CliError> {
         let command = section.text("do")?.unwrap_or("check");
         if !COMMANDS.contains(&command) {
             let meant = meant(command, COMMANDS.into_iter());
             return Err(section.wrong(format!("does `{command}`, which is none of {}{meant}", COMMANDS.join(", "))));
         }
         let all = Cli::command();
-        let flags: Vec<&clap::Arg> =
-            all.find_subcommand(command).map(|c| c.get_arguments().collect()).unwrap_or_default();
-        let key =
-            |flag: &&clap::Arg| Some(flag.get_long()?.replace('-', "_")).filter(|key| !LEFT_OUT.contains(&&**key));
-        let keys: Vec<(String, &clap::Arg)> = flags.iter().filter_map(|flag| Some((key(flag)?, *flag))).collect();
-        let known: Vec<&str> = OWN.into_iter().chain(keys.iter().map(|(key, _)| &**key)).collect();
-        section.only(&known)?;
-        let mut typed = vec![command.to_string()];
-        let mut apply = command == "repair";
-        for (key, value) in section.values() {
-            match keys.iter().find(|(known, _)| *known == key) {
-                Some(_) if key == "apply" => {
-                    apply =
-                        value.get_ref().as_bool().ok_or_else(|| section.wrong_in(&key, value, "is true or false"))?;
-                }
-                Some((_, flag)) => typed.extend(argument(section, &key, flag, value)?),
-                None => {}
+        let all = all.find_subcommand(command).unwrap_or(&all);
+        let mut flags = flags(section, all, &OWN)?;
+        if let Some(name) = section.text("dataset")? {
+            let found = datasets.iter().find(|(known, _)| *known == name).ok_or_else(|| {
+                let meant = meant(name, datasets.iter().map(|(known, _)| *known));
+                section.wrong(format!("has `{name}` for its dataset, which is no [dataset.{name}]{meant}"))
+            })?;
+            if let Some((key, _)) = found.1.iter().find(|(key, _)| flags.iter().any(|(own, _)| own == key)) {
+                return Err(section.wrong(format!("says `{key}` itself, and so does [dataset.{name}]")));
             }
+            flags.extend(found.1.iter().cloned());
         }
-        typed.extend(apply.then(|| "--apply".to_string()));
-        typed.push("--".into());
-        for side in ["a", "b"] {
-            let text = section.text(side)?.ok_or_else(|| section.wrong(format!("lacks `{side}`")))?;
-            typed.push(place(section, side, text, stores)?);
+        // Whoever writes down a repair means it.
+        if command == "repair" && !section.values().any(|(key, _)| key == "apply") {
+            flags.push(("apply".into(), "--apply".into()));
         }
+        let side = |side: &str| match section.text(side)? {
+            Some(text) => place(section, side, text, stores),
+            None => Err(section.wrong(format!("lacks `{side}`"))),
+        };
+        let typed = typed(command, flags.into_iter().map(|(_, flag)| flag), [side("a")?, side("b")?]);
+        admitted(&typed).map_err(|reason| section.wrong(format!("is no command: {reason}")))?;
         let at = section.text("at")?.map(str::parse).transpose();
-        let job = Job { at: at.map_err(|error: crate::node::AtError| section.wrong(error))?, typed };
-        job.command().map_err(|reason| section.wrong(format!("is no command: {reason}")))?;
-        Ok(job)
+        Ok(Job { at: at.map_err(|error: crate::node::AtError| section.wrong(error))?, typed })
     }
 
     /// The command that it is, or what is wrong with it.
     pub(crate) fn command(&self) -> Result<Command, String> {
-        let typed = std::iter::once("reknit").chain(self.typed.iter().map(String::as_str));
-        let typed: Vec<_> = typed.map(Into::into).collect();
-        let told = |error: clap::Error| {
-            let whole = error.to_string();
-            let lines = whole.lines().take_while(|line| !line.is_empty()).map(str::trim);
-            lines.collect::<Vec<_>>().join(" ").trim_start_matches("error: ").to_string()
-        };
-        Ok(Cli::parse_typed(&typed).map_err(told)?.command)
+        command(&self.typed)
     }
+}
+
+fn typed(command: &str, flags: impl Iterator<Item = String>, sides: [String; 2]) -> Vec<String> {
+    std::iter::once(command.to_string()).chain(flags).chain(["--".to_string()]).chain(sides).collect()
+}
+
+fn command(typed: &[String]) -> Result<Command, String> {
+    let typed: Vec<_> = std::iter::once("reknit").chain(typed.iter().map(String::as_str)).map(Into::into).collect();
+    let told = |error: clap::Error| {
+        let whole = error.to_string();
+        let lines = whole.lines().take_while(|line| !line.is_empty()).map(str::trim);
+        lines.collect::<Vec<_>>().join(" ").trim_start_matches("error: ").to_string()
+    };
+    Ok(Cli::parse_typed(&typed).map_err(told)?.command)
+}
+
+/// Looks at whether a command would be understood, as far as can be said before anything is opened.
+fn admitted(typed: &[String]) -> Result<(), String> {
+    let command = command(typed)?;
+    let told = |error: CliError| error.message;
+    if let Some(asked) = command.sides() {
+        sides::limits(asked).map_err(told)?;
+        asked.terms.terms().map_err(told)?;
+    }
+    if let Command::Repair(repair) = &command {
+        sides::brakes::typed(&repair.brakes).map_err(told)?;
+    }
+    Ok(())
+}
+
+/// The flags that a table sets; its other keys are `own`.
+fn flags(section: &Section<'_>, all: &clap::Command, own: &[&str]) -> Result<Flags, CliError> {
+    let key = |flag: &clap::Arg| Some(flag.get_long()?.replace('-', "_")).filter(|key| !LEFT_OUT.contains(&&**key));
+    let keys: Vec<(String, &clap::Arg)> = all.get_arguments().filter_map(|flag| Some((key(flag)?, flag))).collect();
+    let known: Vec<&str> = own.iter().copied().chain(keys.iter().map(|(key, _)| &**key)).collect();
+    section.only(&known)?;
+    let mut flags = Flags::new();
+    for (key, value) in section.values() {
+        if let Some((_, flag)) = keys.iter().find(|(known, _)| *known == key)
+            && let Some(typed) = argument(section, &key, flag, value)?
+        {
+            flags.push((key, typed));
+        }
+    }
+    Ok(flags)
 }
 
 /// A flag as it would be typed; none where it is switched off.
@@ -105,14 +152,16 @@ fn argument(
     Ok(Some(format!("--{long}={text}")))
 }
 
-/// A side as it would be typed: the name of a store is enough here.
+/// A side as it would be typed: the name of a store is enough here, before a table of it too.
 fn place(section: &Section<'_>, side: &str, text: &str, stores: &[&str]) -> Result<String, CliError> {
-    if stores.contains(&text) {
-        return Ok(format!("@{text}"));
+    let named = text.trim_start_matches('@');
+    let name = named.split('/').next().unwrap_or_default();
+    if stores.contains(&name) {
+        return Ok(format!("@{named}"));
     }
-    if text.starts_with('@') || text.contains([':', '/']) {
+    if !text.starts_with('@') && text.contains([':', '/']) {
         return Ok(text.to_string());
     }
-    let meant = meant(text, stores.iter().copied());
-    Err(section.wrong(format!("has `{text}` for {side}, which is no [store.{text}] and no address{meant}")))
+    let meant = meant(name, stores.iter().copied());
+    Err(section.wrong(format!("has `{text}` for {side}, which is no [store.{name}] and no address{meant}")))
 }

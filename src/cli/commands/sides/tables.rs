@@ -46,6 +46,12 @@ pub(crate) fn shown(typed: &str) -> String {
     if is_postgres(typed) { redacted(typed) } else { typed.to_string() }
 }
 
+/// A side as a shell takes it, without a password.
+pub(crate) fn typed_again(typed: &str) -> String {
+    let shown = shown(typed);
+    if shown.contains('?') { format!("'{shown}'") } else { shown }
+}
+
 /// Whether an address, as it was typed, says a password.
 pub(crate) fn has_password(typed: &str) -> bool {
     is_postgres(typed) && redacted(typed) != typed
