@@ -23,7 +23,7 @@ pub(crate) use self::journal::{History, Resume, Runs, RunsCommand};
 use super::format::Format;
 
 pub(crate) use conflicts::{Conflicts, ConflictsCommand, ResolveBy};
-pub(crate) use index::{AskedFeed, Explain, Index, IndexCommand};
+pub(crate) use index::{AskedFeed, AskedPurpose, Build, Explain, Index, IndexCommand};
 pub(crate) use members::{Gc, Members, MembersCommand};
 pub(crate) use peers::{Peers, PeersCommand};
 pub(crate) use quarantine::{Quarantine, QuarantineCommand, Which};

@@ -26,7 +26,7 @@ use super::StoreError;
 
 #[cfg(feature = "linked-postgres")]
 pub use self::postgres::{Postgres, redacted};
-pub use feed::{Drained, Feed, FeedKind, FeedMark, FeedState, Followed, Take};
+pub use feed::{Drained, Feed, FeedKind, FeedMark, FeedState, Followed, Take, Waiting};
 pub use index::Linked;
 pub use probe::{Probe, ProbedColumn, probe};
 pub use shape::{Shape, ShapeError};
@@ -103,6 +103,20 @@ pub trait Table: Send + Sync {
     /// [`StoreError::Database`].
     fn cautions(&self) -> Result<Cautions, StoreError>;
 
+    /// What this user lacks to do something with it, as the statements that give it.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    fn lacking(&self, _: Purpose) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// What reading it whole takes.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    fn cost(&self, shape: &Shape) -> Result<Cost, StoreError>;
+
     /// The feed of the index of this name, installed or not.
     ///
     /// # Errors
@@ -140,6 +154,44 @@ pub struct Cautions {
     pub triggers: Vec<String>,
     /// Tables that lose or change rows when rows of this one are deleted.
     pub cascades: Vec<String>,
+}
+
+/// What a table is to be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It is read.
+    Compare,
+    /// It is written.
+    Repair,
+    /// It gets a feed of triggers.
+    Triggers,
+    /// It gets a feed by a slot.
+    Slot,
+}
+
+impl Purpose {
+    /// All of them.
+    pub const ALL: [Purpose; 4] = [Purpose::Compare, Purpose::Repair, Purpose::Triggers, Purpose::Slot];
+
+    /// What it is called.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Purpose::Compare => "compare",
+            Purpose::Repair => "repair",
+            Purpose::Triggers => FeedKind::Triggers.name(),
+            Purpose::Slot => FeedKind::Slot.name(),
+        }
+    }
+}
+
+/// What reading a table whole takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// The statement that reads it.
+    pub sql: String,
+    /// Its rows, as the database counted them last; none if it never did.
+    pub rows: Option<u64>,
 }
 
 /// What a feed has in a database.

@@ -12,7 +12,7 @@ fn sql(place: &Place, file: &str, statements: &str) {
 }
 
 /// Says that the two tables differ in these keys.
-fn differ(place: &Place, a: &str, b: &str, keys: &[&str]) -> Ran {
+pub(crate) fn differ(place: &Place, a: &str, b: &str, keys: &[&str]) -> Ran {
     let looked = place.json(&format!("diff {a} {b} --settle 0ms"));
     let objects = looked.objects();
     let found = objects.iter().filter(|object| object["t"] == "difference").map(|object| object["key"].as_str());

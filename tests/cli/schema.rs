@@ -143,6 +143,7 @@ fn every_object_that_is_printed_is_in_the_schema() {
         "serve nowhere",
         "explain sqlite:t.db",
         "explain sqlite:t.db sqlite:u.db",
+        "explain sqlite:t.db --grants repair",
         "index build sqlite:t.db",
         "index build sqlite:t.db --feed triggers",
         "index build sqlite:t.db --feed triggers --apply",

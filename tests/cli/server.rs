@@ -11,10 +11,21 @@ pub(crate) struct Server {
     dir: tempfile::TempDir,
     child: Child,
     bin: PathBuf,
+    settings: Vec<String>,
 }
 
 impl Server {
     pub(crate) fn start() -> Server {
+        Server::with(&[])
+    }
+
+    /// One of which slots are bounded.
+    pub(crate) fn with_slots() -> Server {
+        Server::with(&["max_slot_wal_keep_size=1GB", "max_prepared_transactions=5"])
+    }
+
+    /// One with settings of a test's own.
+    pub(crate) fn with(settings: &[&str]) -> Server {
         let bin = binaries().expect("PostgreSQL is installed (Debian: postgresql); scripts/test sees to it");
         let dir = tempfile::tempdir().expect("a directory");
         if let Some((uid, gid)) = other_user() {
@@ -27,23 +38,23 @@ impl Server {
             .output()
             .expect("initdb");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let mut child = run(&bin.join("postgres"))
-            .arg("-D")
-            .arg(&data)
-            .arg("-k")
-            .arg(dir.path())
-            .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "wal_level=logical"])
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("postgres");
-        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
-        let ready = |line: &std::io::Result<String>| {
-            line.as_ref().is_ok_and(|line| line.contains("database system is ready to accept connections"))
-        };
-        assert!(lines.any(|line| ready(&line)), "the server does not start");
-        // What it says later is read, so that it never waits for a reader.
-        std::thread::spawn(move || lines.for_each(drop));
-        Server { dir, child, bin }
+        let own = ["listen_addresses=", "fsync=off", "wal_level=logical"];
+        let setting = |setting: &&str| ["-c".to_string(), (*setting).to_string()];
+        let settings: Vec<String> = own.iter().chain(settings).flat_map(setting).collect();
+        let child = serve(&bin, dir.path(), &settings);
+        Server { dir, child, bin, settings }
+    }
+
+    /// Stops it as a power cut would, and starts it again.
+    pub(crate) fn crash(&mut self) {
+        self.stop();
+        self.child = serve(&self.bin, self.dir.path(), &self.settings);
+    }
+
+    fn stop(&mut self) {
+        let data = self.dir.path().join("data");
+        let _ = run(&self.bin.join("pg_ctl")).args(["stop", "-m", "immediate", "-D"]).arg(data).output();
+        let _ = self.child.wait();
     }
 
     /// A table's address for a user.
@@ -68,10 +79,23 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let data = self.dir.path().join("data");
-        let _ = run(&self.bin.join("pg_ctl")).args(["stop", "-m", "immediate", "-D"]).arg(data).output();
-        let _ = self.child.wait();
+        self.stop();
     }
+}
+
+/// Starts a server over its directory, and waits until it takes connections.
+fn serve(bin: &Path, dir: &Path, settings: &[String]) -> Child {
+    let mut server = run(&bin.join("postgres"));
+    server.arg("-D").arg(dir.join("data")).arg("-k").arg(dir).args(settings).stderr(Stdio::piped());
+    let mut child = server.spawn().expect("postgres");
+    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let ready = |line: &std::io::Result<String>| {
+        line.as_ref().is_ok_and(|line| line.contains("database system is ready to accept connections"))
+    };
+    assert!(lines.any(|line| ready(&line)), "the server does not start");
+    // What it says later is read, so that it never waits for a reader.
+    std::thread::spawn(move || lines.for_each(drop));
+    child
 }
 
 /// Where the server's programs are.

@@ -17,19 +17,7 @@ pub(crate) struct Index {
 #[derive(Debug, Subcommand, Serialize, Deserialize)]
 pub(crate) enum IndexCommand {
     /// Read a table into its index, and let it follow by a feed if one is asked for
-    Build {
-        /// The table
-        table: String,
-        /// The table that it is compared with, if the two are declared differently
-        #[arg(long, env = "REKNIT_WITH", value_name = "TABLE")]
-        with: Option<String>,
-        /// How changes are noticed from then on; without one the table is read whole by each command
-        #[arg(long, env = "REKNIT_FEED", value_enum, value_name = "KIND")]
-        feed: Option<AskedFeed>,
-        /// Install the feed; without it the statements are only printed
-        #[arg(long, env = "REKNIT_APPLY")]
-        apply: bool,
-    },
+    Build(Build),
     /// Tell what the indexes of a table hold, and how they follow it
     Status {
         /// The table
@@ -54,14 +42,52 @@ pub(crate) enum IndexCommand {
 }
 
 #[derive(Debug, Args, Serialize, Deserialize)]
+pub(crate) struct Build {
+    /// The table
+    pub(crate) table: String,
+    /// The table that it is compared with, if the two are declared differently
+    #[arg(long, env = "REKNIT_WITH", value_name = "TABLE")]
+    pub(crate) with: Option<String>,
+    /// How changes are noticed from then on; without one the table is read whole by each command
+    #[arg(long, env = "REKNIT_FEED", value_enum, value_name = "KIND")]
+    pub(crate) feed: Option<AskedFeed>,
+    /// Install the feed; without it the statements are only printed
+    #[arg(long, env = "REKNIT_APPLY")]
+    pub(crate) apply: bool,
+    /// How much of its log a server may keep for a slot; past that the next command drops the slot
+    #[arg(long, env = "REKNIT_MAX_FEED_LAG", value_name = "BYTES", default_value = "4GiB")]
+    pub(crate) max_feed_lag: String,
+    /// Make a slot also where nothing bounds what the server keeps for it while no command runs
+    #[arg(long, env = "REKNIT_UNBOUNDED_WAL")]
+    pub(crate) unbounded_wal: bool,
+}
+
+#[derive(Debug, Args, Serialize, Deserialize)]
 #[command(
-    after_help = "Examples:\n  reknit explain postgres://me@host/db/t\n  reknit explain postgres://me@host/db/t sqlite:b.db/t    and whether the two go together"
+    after_help = "Examples:\n  reknit explain postgres://me@host/db/t\n  reknit explain postgres://me@host/db/t sqlite:b.db/t    and whether the two go together\n  reknit explain postgres://me@host/db/t --grants repair    what the user lacks for it"
 )]
 pub(crate) struct Explain {
     /// A table
     pub(crate) a: String,
     /// Another, of which rows that both have are looked at
     pub(crate) b: Option<String>,
+    /// Only print the statements that let the users of these addresses do this, as far as rights are lacking
+    #[arg(long, env = "REKNIT_GRANTS", value_enum, value_name = "PURPOSE")]
+    pub(crate) grants: Option<AskedPurpose>,
+}
+
+/// What rights can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum AskedPurpose {
+    /// Reading it.
+    Compare,
+    /// Writing it.
+    Repair,
+    /// A feed of triggers.
+    Triggers,
+    /// A feed by a slot.
+    Slot,
 }
 
 /// A feed that can be asked for.
@@ -70,4 +96,6 @@ pub(crate) struct Explain {
 pub(crate) enum AskedFeed {
     /// Triggers that write keys to a table of their own.
     Triggers,
+    /// A slot of logical replication of PostgreSQL.
+    Slot,
 }

@@ -3,6 +3,10 @@
 mod decode;
 mod encode;
 mod feed;
+mod parts;
+mod pgoutput;
+mod rights;
+mod slot;
 mod transaction;
 
 use std::str::FromStr;
@@ -13,6 +17,7 @@ use std::time::Duration;
 
 use postgres::binary_copy::BinaryCopyOutIter;
 use postgres::config::Host;
+use postgres::error::SqlState;
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::Type;
 use postgres::{Client, Config, NoTls};
@@ -20,8 +25,11 @@ use reknit_core::row::{Kind, Value};
 
 use self::decode::{Sent, kind};
 use self::feed::Triggers;
+use self::slot::Slot;
 use self::transaction::Work;
-use super::{Access, Cautions, Column, Columns, Feed, FeedKind, Remains, Rows, Shape, Table, Transaction};
+use super::{
+    Access, Cautions, Column, Columns, Cost, Feed, FeedKind, Purpose, Remains, Rows, Shape, Table, Transaction,
+};
 use crate::store::StoreError;
 
 /// Rows that are handed on at once, and how often that may be ahead of who takes them.
@@ -89,6 +97,21 @@ impl Postgres {
         Ok(Postgres { config, table, place, columns, oid, types, sequences, idle })
     }
 
+    /// The statements that let the user of an address do something with its table, as far as they are lacking; also for one who
+    /// may not read it.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn grants(address: &str, purpose: Purpose) -> Result<Vec<String>, StoreError> {
+        rights::lacking_at(address, purpose)
+    }
+
+    fn scan_sql(&self, shape: &Shape) -> Result<(String, Vec<Type>), StoreError> {
+        let (wanted, types) = self.selected(shape)?;
+        let sql = format!("COPY (SELECT {} FROM {}) TO STDOUT (FORMAT binary)", wanted.join(", "), quoted(&self.table));
+        Ok((sql, types))
+    }
+
     fn met(&self, error: &postgres::Error) -> StoreError {
         StoreError::database(&self.place, told(error))
     }
@@ -145,9 +168,7 @@ impl Table for Postgres {
     }
 
     fn scan(&self, shape: &Shape) -> Result<Rows<'_>, StoreError> {
-        let (wanted, types) = self.selected(shape)?;
-        let copy =
-            format!("COPY (SELECT {} FROM {}) TO STDOUT (FORMAT binary)", wanted.join(", "), quoted(&self.table));
+        let (copy, types) = self.scan_sql(shape)?;
         let (config, place) = (self.config.clone(), self.place.clone());
         let (sender, receiver) = sync_channel(PAGES_AHEAD);
         let reader = std::thread::spawn(move || {
@@ -182,14 +203,31 @@ impl Table for Postgres {
         Ok(cautions)
     }
 
+    fn lacking(&self, purpose: Purpose) -> Result<Vec<String>, StoreError> {
+        let mut client = self.client()?;
+        let lacking = rights::lacking(&mut client, self.oid, purpose).map_err(|error| self.met(&error))?;
+        self.put_back(client);
+        Ok(lacking)
+    }
+
+    fn cost(&self, shape: &Shape) -> Result<Cost, StoreError> {
+        let mut client = self.client()?;
+        let sql = format!("{} {ROWS}", parts::PARTS);
+        let row = client.query_one(&sql, &[&self.oid]).map_err(|error| self.met(&error))?;
+        self.put_back(client);
+        let rows = row.get::<_, Option<i64>>(0).map(i64::unsigned_abs);
+        Ok(Cost { sql: self.scan_sql(shape)?.0, rows })
+    }
+
     fn feed(&self, kind: FeedKind, shape: &Shape, index: &str) -> Result<Box<dyn Feed + '_>, StoreError> {
         match kind {
             FeedKind::Triggers => Ok(Box::new(Triggers::new(self, shape, index)?)),
+            FeedKind::Slot => Ok(Box::new(Slot::new(self, shape, index))),
         }
     }
 
     fn remains(&self) -> Result<Vec<Remains>, StoreError> {
-        feed::remains(self)
+        Ok([feed::remains(self)?, slot::remains(self)?].concat())
     }
 
     fn run(&self, statements: &[String]) -> Result<(), StoreError> {
@@ -198,7 +236,13 @@ impl Table for Postgres {
             "SET client_min_messages = warning; BEGIN READ WRITE; SET LOCAL lock_timeout = '5s'; {}; COMMIT",
             statements.join(";\n")
         );
-        client.batch_execute(&all).map_err(|error| self.met(&error))?;
+        client.batch_execute(&all).map_err(|error| match error.code() {
+            Some(&SqlState::LOCK_NOT_AVAILABLE) => StoreError::database(
+                &self.place,
+                format!("{}: a transaction was open for too long; end it, or try again", told(&error)),
+            ),
+            _ => self.met(&error),
+        })?;
         self.put_back(client);
         Ok(())
     }
@@ -303,6 +347,10 @@ const KEY: &str = "SELECT array_agg(a.attname::text ORDER BY k.nth) FROM pg_inde
                    HAVING bool_and(a.attnotnull IS TRUE AND k.num > 0) \
                    ORDER BY i.indisprimary DESC, i.indexrelid LIMIT 1";
 
+/// How many rows there are, as the server counted them last.
+const ROWS: &str =
+    "SELECT sum(c.reltuples)::bigint FROM pg_class c JOIN parts USING (oid) WHERE c.relkind = 'r' AND c.reltuples >= 0";
+
 /// The part of an address that names a database, and the table.
 fn split(address: &str) -> Result<(String, &str), StoreError> {
     let wrong = || {
@@ -360,6 +408,11 @@ fn ident(name: &str) -> String {
 
 fn quoted((schema, name): &(String, String)) -> String {
     format!("{}.{}", ident(schema), ident(name))
+}
+
+/// A text as SQL spells it.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 fn list(names: &[String]) -> String {

@@ -82,6 +82,27 @@ impl Shape {
         Ok(Shape { columns, key })
     }
 
+    /// What of a table is no longer as this shape has it, if anything is: a column that is gone, came, or means something else
+    /// now, or the key.
+    #[must_use]
+    pub fn misfit(&self, table: &Columns) -> Option<String> {
+        if let Some((name, _)) = self.columns.iter().find(|(name, _)| table.column(name).is_none()) {
+            return Some(format!("it has no column {name} any more"));
+        }
+        let known = |name: &String| self.columns.iter().find(|(known, _)| known == name);
+        for column in &table.columns {
+            match known(&column.name) {
+                None => return Some(format!("its column {} is new", column.name)),
+                Some((_, kind)) if kind.paired(column.kind) != Some(*kind) => {
+                    return Some(format!("its column {} is {column} now", column.name));
+                }
+                Some(_) => {}
+            }
+        }
+        (!self.key().eq(table.key.iter().map(String::as_str)))
+            .then(|| format!("its key is {} now", table.key.join(", ")))
+    }
+
     /// The columns by name, with what they are compared as.
     #[must_use]
     pub fn columns(&self) -> &[(String, Kind)] {
@@ -229,6 +250,22 @@ mod tests {
         assert!(other.contains(kinds), "{other}");
         let keyed = told(&table(&[("id", Kind::Int), ("at", Kind::Timestamp)], &["id", "at"]));
         assert!(keyed.contains("the key of a is id, that of b is id, at"), "{keyed}");
+    }
+
+    #[test]
+    fn a_table_that_has_changed_under_a_shape_is_told() {
+        let is = table(&[("id", Kind::Int), ("at", Kind::Text)], &["id"]);
+        let other = table(&[("id", Kind::Int), ("at", Kind::DateTime)], &["id"]);
+        let shape = Shape::of_pair(("a", &is), ("b", &other)).expect("a shape");
+        assert_eq!((shape.misfit(&is), shape.misfit(&other)), (None, None));
+        for (columns, key, told) in [
+            (vec![("id", Kind::Int)], "id", "it has no column at any more"),
+            (vec![("id", Kind::Int), ("at", Kind::Text), ("by", Kind::Text)], "id", "its column by is new"),
+            (vec![("id", Kind::Int), ("at", Kind::Json)], "id", "its column at is json (JSON) now"),
+            (vec![("id", Kind::Int), ("at", Kind::Text)], "at", "its key is at now"),
+        ] {
+            assert_eq!(shape.misfit(&table(&columns, &[key])).as_deref(), Some(told));
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::cli::env::Env;
 use crate::cli::format::Layout;
 use crate::cli::progress::Progress;
 use crate::cli::{CliError, Exit};
-use crate::store::linked::{Followed, Linked, Postgres, Shape, Sqlite, Table, probe, redacted};
+use crate::store::linked::{Followed, Linked, Postgres, Purpose, Shape, Sqlite, Table, probe, redacted};
 use crate::store::{EngineKind, Options, StoreError};
 use crate::transport::Identity;
 
@@ -20,6 +20,9 @@ const POSTGRES: [&str; 2] = ["postgres://", "postgresql://"];
 /// What the identifier of a dataset of tables is derived for, the directory of all indexes, and the secret key.
 const DATASET: &str = "reknit 2026 v1 dataset of tables";
 const INDEX: &str = "index";
+/// So many rows make an index tell what more of them would take, and what others took.
+const MEASURED_ROWS: u64 = 10_000;
+const INDEX_BYTES_A_ROW: u64 = 100;
 const KEY: &str = "reknit 2026 v1 key of tables";
 
 /// Whether a side, as it was typed, is a table of a database.
@@ -37,18 +40,41 @@ pub(crate) fn shown(typed: &str) -> String {
 }
 
 /// Opens both tables, and reads them into their indexes.
-pub(crate) fn open(env: &mut Env, a: &str, b: &str) -> Result<[Linked; 2], CliError> {
-    let (a, b) = (table(env, a)?, table(env, b)?);
+pub(crate) fn open(env: &mut Env, typed_a: &str, typed_b: &str) -> Result<[Linked; 2], CliError> {
+    let (a, b) = (table(env, typed_a)?, table(env, typed_b)?);
     if a.place() == b.place() {
         return Err(CliError::refused("session.one-store", "both sides are one table"));
     }
     let shape = shape(&*a, &*b)?;
     let a = indexed(env, a, &shape)?;
     let b = indexed(env, b, &shape)?.paired(&a);
-    for linked in [&a, &b] {
+    for (typed, linked) in [(typed_a, &a), (typed_b, &b)] {
+        outgrown(env, typed, linked);
         follow(env, linked)?;
     }
     Ok([a, b])
+}
+
+/// Tells of other indexes that the table has outgrown: their feeds go on, for nothing.
+fn outgrown(env: &mut Env, typed: &str, linked: &Linked) {
+    let own = |(name, _): &(String, PathBuf)| name != linked.name();
+    for one in directories(env, linked.table()).unwrap_or_default().iter().filter(|one| own(one)) {
+        // One that somebody else uses is told by them.
+        let Ok(other) = reopen(env, typed, one) else { continue };
+        let (Some(misfit), Ok(Some(_))) = (other.misfit(), other.feed_state()) else { continue };
+        let dropped = if other.bound_feed().unwrap_or(false) { ", which was dropped" } else { "" };
+        let place = other.table().place();
+        let _ = writeln!(
+            env.err,
+            "reknit: {place}: {misfit}; it is of no use, nor is its feed{dropped}: reknit index drop, then build it anew"
+        );
+    }
+}
+
+fn reopen(env: &Env, typed: &str, (_, dir): &(String, PathBuf)) -> Result<Linked, CliError> {
+    let secret = env.home()?.identity()?;
+    let key = |shape: &Shape| dataset_key(&secret, &shape.to_bytes());
+    Ok(Linked::reopen(dir, table(env, typed)?, key, &options(env))?)
 }
 
 /// A table with the index that it has for itself, or for being compared with another, as it was left.
@@ -125,19 +151,34 @@ pub(crate) fn cautions(pair: &[Linked; 2], writing: &Writing) -> Result<Vec<Stri
 
 /// The indexes that a table has in the home, one for each shape that it was compared in.
 pub(crate) fn indexes(env: &Env, typed: &str) -> Result<Vec<Linked>, CliError> {
-    let secret = env.home()?.identity()?;
     let first = table(env, typed)?;
     let place = first.place().to_string();
-    let open = |(_, dir): &(String, PathBuf)| {
-        let key = |shape: &Shape| dataset_key(&secret, &shape.to_bytes());
-        Ok(Linked::reopen(dir, table(env, typed)?, key, &options(env))?)
-    };
-    let all: Vec<Linked> = directories(env, &*first)?.iter().map(open).collect::<Result<_, CliError>>()?;
+    let all = directories(env, &*first)?;
+    let all: Vec<Linked> = all.iter().map(|one| reopen(env, typed, one)).collect::<Result<_, CliError>>()?;
     if all.is_empty() {
         let message = format!("{place} was never compared from this home, so nothing is known of it");
         return Err(CliError::new("database.no-index", message));
     }
     Ok(all)
+}
+
+/// The statements that give the user of an address what is lacking to do something with its table.
+pub(crate) fn lacking(env: &Env, typed: &str, purpose: Purpose) -> Result<Vec<String>, CliError> {
+    // Whoever may not even read it is told too.
+    if is_postgres(typed) {
+        return Ok(Postgres::grants(typed, purpose)?);
+    }
+    Ok(table(env, typed)?.lacking(purpose)?)
+}
+
+/// Bytes of an index for each row of a table, and how that is known: by an index that this home has, if nobody else uses it.
+pub(crate) fn bytes_a_row(env: &Env, typed: &str) -> (u64, &'static str) {
+    for linked in indexes(env, typed).unwrap_or_default() {
+        if let (Ok(stats), MEASURED_ROWS..) = (linked.index().stats(), linked.rows()) {
+            return (stats.disk_bytes / linked.rows(), "as the index that there is does");
+        }
+    }
+    (INDEX_BYTES_A_ROW, "as others did")
 }
 
 /// How keys and rows of a shape are shown.
