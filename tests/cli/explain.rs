@@ -81,7 +81,7 @@ fn rights_that_are_granted_as_told_suffice_and_less_does_not() {
          CREATE TABLE s.t1 PARTITION OF s.t FOR VALUES FROM (1) TO (1000); INSERT INTO s.t (v) VALUES ('x'), ('y');
          ALTER TABLE s.t OWNER TO owner; ALTER TABLE s.t1 OWNER TO owner; CREATE TABLE u AS SELECT * FROM s.t;
          ALTER TABLE u ADD PRIMARY KEY (id); UPDATE u SET v = 'z' WHERE id = 2; INSERT INTO u VALUES (9, 'new');
-         INSERT INTO s.t (v) VALUES ('only')",
+",
     );
     let u = server.table("reknit", "u");
     for (purpose, what) in [
@@ -131,6 +131,7 @@ fn rights_that_are_granted_as_told_suffice_and_less_does_not() {
                     server.sql(statement);
                 }
             }
+            server.sql("TRUNCATE s.t RESTART IDENTITY; INSERT INTO s.t (v) VALUES ('x'), ('y'), ('only')");
             let refused = place.run_args(&what);
             assert!(refused.exit == Some(2), "{}: {refused:?}", statements[left_out]);
             let back =
@@ -140,13 +141,15 @@ fn rights_that_are_granted_as_told_suffice_and_less_does_not() {
         statements.iter().for_each(|statement| server.sql(statement));
         let done = place.run_args(&what);
         assert_eq!(done.exit, Some(i32::from(purpose == "compare")), "{purpose}: {done:?}");
+        if purpose == "repair" {
+            let next = "INSERT INTO s.t (v) VALUES ('next') RETURNING id";
+            let next: i32 = server.client().query_one(next, &[]).expect("a row").get(0);
+            assert_eq!(next, 10, "the sequence was moved");
+        }
         place.run_args(&["explain", &t, "--grants", purpose]).ok().says(&["no right is lacking"]);
         if purpose != "compare" && purpose != "repair" {
             place.run_args(&["index", "drop", &t]).ok();
         }
     }
-    let next: i32 =
-        server.client().query_one("INSERT INTO s.t (v) VALUES ('next') RETURNING id", &[]).expect("a row").get(0);
-    assert_eq!(next, 10, "the sequence was moved");
     place.run_args(&["explain", &server.table("compare", "s.none"), "--grants", "compare"]).fails("database");
 }

@@ -27,10 +27,7 @@ impl Server {
     /// One with settings of a test's own.
     pub(crate) fn with(settings: &[&str]) -> Server {
         let bin = binaries().expect("PostgreSQL is installed (Debian: postgresql); scripts/test sees to it");
-        let dir = tempfile::tempdir().expect("a directory");
-        if let Some((uid, gid)) = other_user() {
-            chown(dir.path(), Some(uid), Some(gid)).expect("it is root's to give");
-        }
+        let dir = private();
         let data = dir.path().join("data");
         let made = run(&bin.join("initdb"))
             .args(["--no-sync", "--auth=trust", "--username=reknit", "--encoding=UTF8", "--locale=C", "--pgdata"])
@@ -45,10 +42,38 @@ impl Server {
         Server { dir, child, bin, settings }
     }
 
+    /// Makes it a standby, of no primary.
+    pub(crate) fn become_standby(&mut self) {
+        self.stop();
+        std::fs::write(self.dir.path().join("data/standby.signal"), "").expect("written");
+        self.child = serve(&self.bin, self.dir.path(), &self.settings);
+    }
+
     /// Stops it as a power cut would, and starts it again.
     pub(crate) fn crash(&mut self) {
         self.stop();
         self.child = serve(&self.bin, self.dir.path(), &self.settings);
+    }
+
+    /// Stops it as a power cut would, keeps a copy of all its files, and starts it again.
+    pub(crate) fn save(&mut self) {
+        self.stop();
+        self.copy("data", "saved");
+        self.child = serve(&self.bin, self.dir.path(), &self.settings);
+    }
+
+    /// Puts the files back that were kept.
+    pub(crate) fn put_back(&mut self) {
+        self.stop();
+        std::fs::remove_dir_all(self.dir.path().join("data")).expect("removed");
+        self.copy("saved", "data");
+        self.child = serve(&self.bin, self.dir.path(), &self.settings);
+    }
+
+    fn copy(&self, from: &str, to: &str) {
+        let [from, to] = [from, to].map(|name| self.dir.path().join(name));
+        let copied = run(Path::new("cp")).arg("-a").arg(from).arg(to).status().expect("cp");
+        assert!(copied.success());
     }
 
     fn stop(&mut self) {
@@ -83,6 +108,15 @@ impl Drop for Server {
     }
 }
 
+/// A directory of whoever runs the server.
+fn private() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    if let Some((uid, gid)) = other_user() {
+        chown(dir.path(), Some(uid), Some(gid)).expect("it is root's to give");
+    }
+    dir
+}
+
 /// Starts a server over its directory, and waits until it takes connections.
 fn serve(bin: &Path, dir: &Path, settings: &[String]) -> Child {
     let mut server = run(&bin.join("postgres"));
@@ -90,7 +124,7 @@ fn serve(bin: &Path, dir: &Path, settings: &[String]) -> Child {
     let mut child = server.spawn().expect("postgres");
     let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
     let ready = |line: &std::io::Result<String>| {
-        line.as_ref().is_ok_and(|line| line.contains("database system is ready to accept connections"))
+        line.as_ref().is_ok_and(|line| line.contains("database system is ready to accept"))
     };
     assert!(lines.any(|line| ready(&line)), "the server does not start");
     // What it says later is read, so that it never waits for a reader.

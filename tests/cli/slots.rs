@@ -202,21 +202,26 @@ fn a_slot_that_keeps_too_much_is_dropped() {
     // What others write alone does not keep the slot where it is.
     build(&place, &a, &["--apply"]).ok();
     followed(&differ(&place, &a, &b, &[]));
-    server.sql("INSERT INTO filler SELECT repeat(md5(i::text), 50) FROM generate_series(1, 30000) AS i; CHECKPOINT");
+    let others = "INSERT INTO filler SELECT repeat(md5(i::text), 50) FROM generate_series(1, 30000) AS i";
+    server.sql(others);
     followed(&differ(&place, &a, &b, &[]));
-    server.sql("CHECKPOINT");
-    followed(&differ(&place, &a, &b, &[]));
+    // More than is read at once.
+    for id in [5, 6, 7] {
+        server.sql(&format!("{others}; UPDATE a SET v = 'x' WHERE id = {id}"));
+    }
+    place.run_args(&["index", "build", &a]).ok().says(&["1,000 rows indexed, 3 of them changed"]);
+    followed(&differ(&place, &a, &b, &["5", "6", "7"]));
     let behind =
         "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn) < 16000000 FROM pg_replication_slots";
     assert!(server.client().query_one(behind, &[]).expect("a row").get::<_, bool>(0));
 }
 
 #[test]
-fn more_changes_than_are_read_are_a_gap() {
+fn a_transaction_that_is_too_large_is_a_gap() {
     let (server, place) = (Server::with_slots(), Place::new());
     let (a, b) = pair(&server, &place);
-    server.sql("DO $$ BEGIN FOR i IN 1..1001 LOOP UPDATE a SET v = v || '.'; UPDATE a SET v = rtrim(v, '.'); END LOOP; END $$; UPDATE a SET v = 'x' WHERE id = 5");
-    assert!(differ(&place, &a, &b, &["5"]).err.contains("more than 1000000 changes"));
+    server.sql("BEGIN; INSERT INTO a SELECT i, 'x' FROM generate_series(2000, 502000) AS i; DELETE FROM a WHERE id >= 2000; COMMIT; UPDATE a SET v = 'x' WHERE id = 5");
+    assert!(differ(&place, &a, &b, &["5"]).err.contains("a transaction changed more than 500000 rows"));
     server.sql("UPDATE a SET v = 'v5' WHERE id = 5");
     followed(&differ(&place, &a, &b, &[]));
 }
@@ -227,7 +232,7 @@ fn where_no_slot_can_be_had_it_is_told() {
     let server = Server::start();
     server.sql(
         "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE n (id int NOT NULL); CREATE UNIQUE INDEX n_id ON n (id);
-         CREATE UNLOGGED TABLE l (id int PRIMARY KEY); CREATE ROLE app LOGIN; GRANT SELECT ON a TO app",
+         CREATE UNLOGGED TABLE l (id int PRIMARY KEY); CREATE TABLE i (id inet PRIMARY KEY, v text); CREATE TABLE j (LIKE i INCLUDING ALL); CREATE ROLE app LOGIN; GRANT SELECT ON a TO app",
     );
     let table = |name: &str| server.table("reknit", name);
     build(&place, &table("a"), &["--apply"])
@@ -237,6 +242,7 @@ fn where_no_slot_can_be_had_it_is_told() {
         .fails("database")
         .says(&["ALTER TABLE n REPLICA IDENTITY USING INDEX n_id"]);
     build(&place, &table("l"), &["--apply"]).fails("database").says(&["unlogged"]);
+    build(&place, &table("i"), &["--apply"]).fails("database").says(&["id (inet)", "--feed triggers"]);
     build(&place, &server.table("app", "a"), &["--apply"]).fails("database").says(&["ALTER ROLE \"app\" REPLICATION"]);
     assert!(!catalog(&mut server.client()).contains("reknit_"), "nothing was installed");
     server.sql("ALTER TABLE n REPLICA IDENTITY USING INDEX n_id");
@@ -245,14 +251,32 @@ fn where_no_slot_can_be_had_it_is_told() {
     }
     server.sql("INSERT INTO a VALUES (1); INSERT INTO n VALUES (2); UPDATE n SET id = 1");
     followed(&place.run_args(&["check", &table("a"), &table("n")]).ok());
-    // One that is taken away later.
+    // Another one that tells the key too, and none.
     server.sql(
         "ALTER TABLE n REPLICA IDENTITY FULL; UPDATE n SET id = 3; ALTER TABLE n REPLICA IDENTITY USING INDEX n_id",
     );
-    assert!(differ(&place, &table("a"), &table("n"), &["1", "3"]).err.contains("REPLICA IDENTITY"));
+    followed(&differ(&place, &table("a"), &table("n"), &["1", "3"]));
     server.sql("ALTER TABLE n REPLICA IDENTITY NOTHING; INSERT INTO n VALUES (4)");
     let looked = differ(&place, &table("a"), &table("n"), &["1", "3", "4"]);
     looked.says(&["does not tell the key (id) of rows of n"]);
+    // Triggers follow keys of any type.
+    place.run_args(&["index", "build", &table("i"), "--feed", "triggers", "--apply"]).ok();
+    server.sql("INSERT INTO i VALUES ('10.0.0.1', 'a'), ('10.0.0.0/8', 'b'); INSERT INTO j VALUES ('10.0.0.1', 'a')");
+    followed(&place.run_args(&["diff", &table("i"), &table("j")]).exits(1).says(&["1 only in a"]));
+    // A right that is taken away, and one that comes back: nothing was missed.
+    server.sql("CREATE TABLE o (id int PRIMARY KEY); ALTER TABLE o OWNER TO app");
+    server.sql("ALTER ROLE app REPLICATION; GRANT CREATE ON DATABASE postgres TO app");
+    let app = server.table("app", "o");
+    build(&place, &app, &["--apply", "--unbounded-wal"]).ok();
+    server.sql("ALTER ROLE app NOREPLICATION; INSERT INTO o VALUES (5)");
+    place.run_args(&["check", &app, &table("n")]).fails("database").says(&["the right REPLICATION", "--grants slot"]);
+    server.sql("ALTER ROLE app REPLICATION");
+    place.run_args(&["index", "build", &app]).ok().says(&["1 rows indexed, 1 of them changed"]);
+    // Nothing is left of what could not be made whole.
+    let full = Server::with(&["max_slot_wal_keep_size=1GB", "max_replication_slots=0"]);
+    full.sql("CREATE TABLE a (id int PRIMARY KEY)");
+    build(&place, &full.table("reknit", "a"), &["--apply"]).fails("database").says(&["max_replication_slots"]);
+    assert!(!catalog(&mut full.client()).contains("reknit_"), "nothing is left");
     let plain = Server::with(&["wal_level=replica"]);
     plain.sql("CREATE TABLE a (id int PRIMARY KEY)");
     build(&place, &plain.table("reknit", "a"), &[]).fails("database").says(&["wal_level is replica", "restart"]);
@@ -278,4 +302,58 @@ fn keys_of_every_kind_are_followed() {
     let looked = place.run_args(&["diff", &a, &b]).exits(1);
     followed(&looked);
     looked.says(&["1 only in a, 1 only in b, 1 with different content"]);
+}
+
+#[test]
+fn a_server_that_was_put_back_is_a_gap() {
+    let (mut server, place) = (Server::with_slots(), Place::new());
+    let (a, b) = pair(&server, &place);
+    server.save();
+    followed(&differ(&place, &a, &b, &[]));
+    server.sql("UPDATE a SET v = 'x' WHERE id = 5");
+    followed(&differ(&place, &a, &b, &["5"]));
+    server.put_back();
+    // Its log has gone further than it had been read before.
+    server.sql("CREATE TABLE filler AS SELECT repeat(md5(i::text), 50) FROM generate_series(1, 3000) AS i; UPDATE a SET v = 'x' WHERE id = 6");
+    assert!(differ(&place, &a, &b, &["6"]).err.contains("put back to an earlier state"));
+    followed(&differ(&place, &a, &b, &["6"]));
+}
+
+#[test]
+fn a_standby_has_no_slot_of_its_own() {
+    let (mut server, place) = (Server::with_slots(), Place::new());
+    let (a, b) = pair(&server, &place);
+    place.run_args(&["index", "drop", &b]).ok();
+    server.sql("UPDATE a SET v = 'x' WHERE id = 5");
+    server.become_standby();
+    build(&place, &b, &[]).fails("database").says(&["is a standby", "its primary"]);
+    assert!(differ(&place, &a, &b, &["5"]).err.contains("its slot is not there"));
+}
+
+#[test]
+fn what_is_in_the_log_and_not_yet_seen_comes_again() {
+    let (server, place) = (Server::with_slots(), Place::new());
+    let (a, b) = pair(&server, &place);
+    // Whoever commits waits for a standby that never comes: their writes are in the log, and nobody sees them.
+    server.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    server.sql("SELECT pg_reload_conf()");
+    let mut client = server.client();
+    let mut is = |query: &str| client.query_one(query, &[]).expect("a row").get::<_, bool>(0);
+    std::thread::scope(|scope| {
+        while !is("SELECT current_setting('synchronous_standby_names') = 'nobody'") {
+            std::thread::yield_now();
+        }
+        let writer = scope.spawn(|| server.sql("UPDATE a SET v = 'x' WHERE id = 5"));
+        while !is("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep')") {
+            std::thread::yield_now();
+        }
+        followed(&differ(&place, &a, &b, &[]));
+        server.sql("SET synchronous_commit = local; UPDATE a SET v = 'x' WHERE id = 6");
+        // What came behind it is seen already.
+        followed(&differ(&place, &a, &b, &["6"]));
+        server.sql("ALTER SYSTEM RESET synchronous_standby_names");
+        server.sql("SELECT pg_reload_conf()");
+        writer.join().expect("written");
+    });
+    followed(&differ(&place, &a, &b, &["5", "6"]));
 }

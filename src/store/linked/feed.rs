@@ -248,10 +248,8 @@ impl Linked {
             return Ok(Followed { read: read.records, changed: read.changed, stale: None });
         };
         if state.stale.is_none() {
-            let before = self.index().cut().commit;
-            let read = self.drain(&mut state, progress)?;
+            let (read, changed) = self.drain(&mut state, progress)?;
             if state.stale.is_none() {
-                let changed = self.index().cut().commit - before;
                 return Ok(Followed { read, changed, stale: None });
             }
         }
@@ -299,10 +297,11 @@ impl Linked {
         Ok(true)
     }
 
-    /// Reads a feed to its end, or until it is known to be stale; says how many keys it had.
-    fn drain(&self, state: &mut FeedState, progress: &mut dyn FnMut(ImportProgress)) -> Result<u64, StoreError> {
+    /// Reads a feed to its end, or until it is known to be stale; says how many keys it had, and how many rows the index
+    /// had otherwise.
+    fn drain(&self, state: &mut FeedState, progress: &mut dyn FnMut(ImportProgress)) -> Result<(u64, u64), StoreError> {
         let feed = self.feed(state.kind)?;
-        let mut so_far = ImportProgress::default();
+        let (mut so_far, mut changed) = (ImportProgress::default(), 0);
         for _ in 0..PARTS_MAX {
             // One that is there already may have been told, by whoever was stopped then.
             if state.mark.next.is_none() {
@@ -314,7 +313,7 @@ impl Linked {
                 let mut taken: Vec<Vec<u8>> = keys.iter().map(|key| self.key_of(key)).collect();
                 taken.sort_unstable();
                 taken.dedup();
-                self.look(&taken)?;
+                changed += self.look(&taken)?;
                 progress(so_far);
                 // What the feed forgets is durable here.
                 self.index().sync()
@@ -325,18 +324,18 @@ impl Linked {
                     self.keep_feed(Some(state))?;
                     feed.release(&state.mark)?;
                     if !more {
-                        return Ok(so_far.read);
+                        return Ok((so_far.read, changed));
                     }
                 }
-                Drained::Untold => return Ok(so_far.read),
+                Drained::Untold => return Ok((so_far.read, changed)),
                 Drained::Lost(why) => {
                     state.stale = Some(why);
-                    return Ok(so_far.read);
+                    return Ok((so_far.read, changed));
                 }
             }
         }
         state.stale = Some("more comes than is read".into());
-        Ok(so_far.read)
+        Ok((so_far.read, changed))
     }
 
     /// The key, encoded, of its values as the table has them.

@@ -5,9 +5,10 @@
 //! so there they are such; on a partitioned table each part has its own, for statements that name it.
 
 use postgres::Client;
-use reknit_core::row::Value;
+use postgres::types::Type;
+use reknit_core::row::{Kind, Value};
 
-use super::decode::Sent;
+use super::decode::{Sent, kind};
 use super::{Postgres, ident, list, literal, parts, quoted, told};
 use crate::store::StoreError;
 use crate::store::linked::feed::about;
@@ -156,7 +157,11 @@ impl<'a> Triggers<'a> {
     /// Takes the keys in a transaction that deletes them; says how many.
     fn take(&self, client: &mut Client, take: Take<'_>) -> Result<u64, StoreError> {
         let met = |error| self.table.met(&error);
-        let columns: Vec<String> = (0..self.key.len()).map(|nth| format!("k{nth}")).collect();
+        let types: Vec<Type> =
+            self.key.iter().map(|name| Ok(self.table.type_of(name)?.0.clone())).collect::<Result<_, StoreError>>()?;
+        // A type without a kind is known as it is printed.
+        let cast = |of: &Type| if kind(of) == Kind::Other { "::text" } else { "" };
+        let columns: Vec<String> = types.iter().enumerate().map(|(nth, of)| format!("k{nth}{}", cast(of))).collect();
         let cursor = format!(
             "DECLARE reknit NO SCROLL CURSOR FOR SELECT {}, n FROM {} WHERE NOT every FOR UPDATE",
             columns.join(", "),
@@ -169,15 +174,14 @@ impl<'a> Triggers<'a> {
             let mut keys = Vec::with_capacity(rows.len());
             let mut numbers: Vec<i64> = Vec::with_capacity(rows.len());
             for row in &rows {
-                let value = |nth: usize| -> Result<Value, StoreError> {
+                let value = |(nth, of): (usize, &Type)| -> Result<Value, StoreError> {
                     let sent: Sent<'_> = row.try_get(nth).map_err(met)?;
-                    let of = row.columns()[nth].type_();
                     let wrong = |error| {
                         StoreError::database(&self.table.place, format!("a key of type {}: {error}", of.name()))
                     };
                     sent.value(of).map_err(wrong)
                 };
-                keys.push((0..self.key.len()).map(value).collect::<Result<Vec<_>, _>>()?);
+                keys.push(types.iter().enumerate().map(value).collect::<Result<Vec<_>, _>>()?);
                 numbers.push(row.try_get(self.key.len()).map_err(met)?);
             }
             if rows.is_empty() {

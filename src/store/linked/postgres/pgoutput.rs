@@ -186,7 +186,7 @@ pub(super) struct Marks {
 }
 
 /// A key that was marked: its fields, in the order of the key.
-pub(super) type Marked<'a> = Vec<&'a [u8]>;
+type Marked<'a> = Vec<&'a [u8]>;
 
 impl Marks {
     pub(super) fn new(key: Vec<(String, u32)>) -> Marks {

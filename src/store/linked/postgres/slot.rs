@@ -6,7 +6,7 @@
 //! writers must not fail for what we do. *Where nothing is lost*: the nonce is told in the log itself, behind what was read, by a
 //! message. It is found there again unless the slot was made anew, moved by somebody else, or the server put back to an earlier
 //! state; whatever restored or promoted server has it has also all that was read. *What is seen*: a transaction is in the log a
-//! moment before others see what it wrote. One that is not seen yet is left for the next time, with all behind it.
+//! moment before others see what it wrote. One that is not seen yet comes again the next time, with all behind it.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -15,10 +15,10 @@ use postgres::Client;
 use postgres::error::SqlState;
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::{ToSql, Type};
-use reknit_core::row::Value;
+use reknit_core::row::{Kind, Value};
 
-use super::decode::value_of;
-use super::pgoutput::{Marked, Marks, Message, Position};
+use super::decode::{kind, value_of};
+use super::pgoutput::{Marks, Message, Position};
 use super::rights::lacking;
 use super::{Postgres, ident, literal, parts, quoted, told};
 use crate::store::StoreError;
@@ -29,10 +29,10 @@ use crate::store::linked::{Drained, Feed, FeedMark, Purpose, Remains, Shape, Tak
 const LOG_BYTES: u64 = 64 << 20;
 /// Where no row of the table changed, the slot is moved only once the server would keep so much for it: a segment.
 const IDLE_BYTES: u64 = 16 << 20;
-/// Keys that are looked up at once.
-const KEYS: usize = 1_000;
-/// Changes that are read at once; where there are more the table is read whole.
-const CHANGES_MAX: usize = 1_000_000;
+/// Keys that are looked up at once, each once however often it changed; those of a transaction together.
+const KEYS: usize = 10_000;
+/// Keys of one transaction that are held in memory; where there are more the table is read whole.
+const KEYS_MAX: usize = 500_000;
 /// How long transactions that were open when the feed began are waited for: see [`Slot::settled`].
 const SETTLE_TIME: Duration = Duration::from_secs(10);
 /// How our messages begin in the log.
@@ -175,13 +175,14 @@ impl<'a> Slot<'a> {
         flushed(client)
     }
 
-    /// Waits until whatever has committed before now is seen by all. A transaction is in the log a moment before that, and longer
-    /// where a standby is waited for; those that are merely open come later in the log, but cannot be told from them.
+    /// Waits until whatever has committed before our last word in the log is seen by all. A transaction is in the log a moment
+    /// before that, and longer where a standby is waited for; those that are merely open come later in the log, but cannot be told
+    /// from them.
     fn settled(client: &mut Client) -> Result<bool, postgres::Error> {
-        let open = running(client)?;
+        let open = Unseen::now(client)?.open;
         let begun = Instant::now();
         while begun.elapsed() < SETTLE_TIME {
-            if running(client)?.is_disjoint(&open) {
+            if Unseen::now(client)?.open.is_disjoint(&open) {
                 return Ok(true);
             }
             client.batch_execute("SELECT pg_sleep(0.01)")?;
@@ -212,19 +213,19 @@ impl<'a> Slot<'a> {
             Ok(rows) => rows,
             Err(error) => return self.unreadable(error),
         };
-        let (mut first, mut open) = (true, BTreeSet::new());
+        let mut unseen: Option<Unseen> = None;
         let mut reading = Reading { upto, ..Reading::default() };
-        let mut keys: Vec<Vec<Value>> = Vec::new();
+        let mut keys: BTreeSet<Vec<Vec<u8>>> = BTreeSet::new();
         loop {
             let row = match rows.next() {
                 Ok(Some(row)) => row,
                 Ok(None) => break,
                 Err(error) => return self.unreadable(error),
             };
-            if std::mem::take(&mut first) {
+            if unseen.is_none() {
                 // Who is in the log by now and not seen yet; whatever is looked up later sees all others.
                 let mut other = self.table.client()?;
-                open = running(&mut other).map_err(met)?;
+                unseen = Some(Unseen::now(&mut other).map_err(met)?);
                 self.table.put_back(other);
             }
             let bytes: &[u8] = row.try_get(0).map_err(met)?;
@@ -233,31 +234,28 @@ impl<'a> Slot<'a> {
                 Err(error) => return Ok(Reading::lost(format!("what its slot tells is not understood: {error}"))),
             };
             match &message {
-                Message::Begin { at, number } if !reading.cut && open.contains(number) => {
-                    (reading.cut, reading.upto) = (true, *at);
+                // It comes again, with what lies behind, which may be seen already.
+                Message::Begin { at, number } if unseen.as_ref().is_some_and(|unseen| unseen.has(*number)) => {
+                    (reading.cut, reading.upto) = (true, reading.upto.min(*at));
                 }
                 Message::Told { prefix: PREFIX, content } if *content == nonce.as_bytes() => reading.found = true,
-                // What lies behind is left for the next time, but the nonce may.
-                _ if reading.cut => {}
                 _ => match marks.of(&message) {
                     Ok(marked) => {
                         reading.changes += marked.len();
-                        for fields in marked {
-                            keys.push(self.values(&types, &fields)?);
-                        }
+                        keys.extend(marked.iter().map(|key| key.iter().map(|field| field.to_vec()).collect()));
                     }
                     Err(why) => return Ok(Reading::lost(why)),
                 },
             }
-            if reading.changes > CHANGES_MAX {
-                return Ok(Reading::lost(format!("more than {CHANGES_MAX} changes came since it was read")));
+            if keys.len() > KEYS_MAX {
+                return Ok(Reading::lost(format!("a transaction changed more than {KEYS_MAX} rows since it was read")));
             }
-            if keys.len() >= KEYS {
-                take(std::mem::take(&mut keys))?;
+            if keys.len() >= KEYS && message == Message::Commit {
+                take(self.values(&types, &std::mem::take(&mut keys))?)?;
             }
         }
         if !keys.is_empty() {
-            take(keys)?;
+            take(self.values(&types, &keys)?)?;
         }
         Ok(reading)
     }
@@ -272,11 +270,11 @@ impl<'a> Slot<'a> {
         }
     }
 
-    fn values(&self, types: &[(&String, Type)], fields: &Marked<'_>) -> Result<Vec<Value>, StoreError> {
-        let one = |((_, of), field): (&(&String, Type), &&[u8])| {
+    fn values(&self, types: &[(&String, Type)], keys: &BTreeSet<Vec<Vec<u8>>>) -> Result<Vec<Vec<Value>>, StoreError> {
+        let one = |((_, of), field): (&(&String, Type), &Vec<u8>)| {
             value_of(of, field).map_err(|error| self.wrong(format!("a key of type {}: {error}", of.name())))
         };
-        types.iter().zip(fields).map(one).collect()
+        keys.iter().map(|fields| types.iter().zip(fields).map(one).collect()).collect()
     }
 }
 
@@ -344,6 +342,18 @@ impl Feed for Slot<'_> {
         if let Some(why) = self.unidentified(&mut client).map_err(|error| self.met(&error))? {
             return Err(self.wrong(why));
         }
+        // What has no kind of its own is known by its text, and sent in a form of its type.
+        for name in &self.key {
+            let (of, spelled) = self.table.type_of(name)?;
+            let sent = "SELECT typsend::text = ANY (ARRAY['textsend', 'citextsend']) FROM pg_type WHERE oid = $1";
+            let as_text = |client: &mut Client| Ok(client.query_one(sent, &[&of.oid()])?.get::<_, bool>(0));
+            if kind(of) == Kind::Other && !as_text(&mut client).map_err(|error| self.met(&error))? {
+                let message = format!(
+                    "a slot does not tell its key {name} ({spelled}) as text; --feed triggers can follow the table"
+                );
+                return Err(self.wrong(message));
+            }
+        }
         self.table.put_back(client);
         Ok(())
     }
@@ -365,10 +375,10 @@ impl Feed for Slot<'_> {
                          pg_replication_slot_advance($1, greatest(s.confirmed_flush_lsn, pg_current_wal_flush_lsn())) AS moved \
                          WHERE s.slot_name = $1";
             let position = client.query_one(moved, &[&self.name])?.get::<_, i64>(0).unsigned_abs();
+            let told = self.tell(client, nonce)?;
             if !Self::settled(client)? {
                 return Ok(None);
             }
-            let told = self.tell(client, nonce)?;
             Ok(Some(FeedMark { nonce: nonce.into(), next: None, position, told, layout }))
         };
         let mark = run(&mut client).map_err(|error| self.met(&error))?;
@@ -454,12 +464,27 @@ fn flushed(client: &mut Client) -> Result<Position, postgres::Error> {
     Ok(row.get::<_, i64>(0).unsigned_abs())
 }
 
-/// The low halves of the numbers of transactions whose writes are not seen yet.
-fn running(client: &mut Client) -> Result<BTreeSet<u32>, postgres::Error> {
-    let open =
-        "SELECT (number::text::numeric % 4294967296)::bigint FROM pg_snapshot_xip(pg_current_snapshot()) AS number";
-    let rows = client.query(open, &[])?;
-    Ok(rows.iter().filter_map(|row| u32::try_from(row.get::<_, i64>(0)).ok()).collect())
+/// The transactions whose writes are not seen yet, by the low halves of their numbers.
+struct Unseen {
+    open: BTreeSet<u32>,
+    /// The first of those that come behind all that have ended.
+    from: u32,
+}
+
+impl Unseen {
+    fn now(client: &mut Client) -> Result<Unseen, postgres::Error> {
+        let open = "SELECT (pg_snapshot_xmax(now)::text::numeric % 4294967296)::bigint, \
+                    ARRAY(SELECT (open::text::numeric % 4294967296)::bigint FROM pg_snapshot_xip(now) AS open) \
+                    FROM pg_current_snapshot() AS now";
+        let row = client.query_one(open, &[])?;
+        let low = |number: i64| u32::try_from(number).unwrap_or_default();
+        Ok(Unseen { from: low(row.get(0)), open: row.get::<_, Vec<i64>>(1).into_iter().map(low).collect() })
+    }
+
+    fn has(&self, number: u32) -> bool {
+        // Numbers go round: what is less than half of all ahead is later.
+        self.open.contains(&number) || number.wrapping_sub(self.from) < 1 << 31
+    }
 }
 
 /// A position as SQL takes it; the server's own have 63 bits for ages to come.
