@@ -14,6 +14,7 @@ mod geonames;
 mod harness;
 mod imports;
 mod journal;
+mod kills;
 mod members;
 mod peers;
 mod plans;
