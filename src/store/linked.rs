@@ -26,7 +26,7 @@ use super::StoreError;
 
 #[cfg(feature = "linked-postgres")]
 pub use self::postgres::{Postgres, redacted};
-pub use feed::{Drained, Feed, FeedKind, FeedMark, FeedState, Followed, Take, Waiting};
+pub use feed::{Drained, Feed, FeedKind, FeedMark, FeedState, Followed, Take, Waiting, feed_comment};
 pub use index::Linked;
 pub use probe::{Probe, ProbedColumn, probe};
 pub use shape::{Shape, ShapeError};

@@ -305,6 +305,24 @@ fn keys_of_every_kind_are_followed() {
 }
 
 #[test]
+fn an_index_that_was_put_back_is_behind_its_slot() {
+    let (server, place) = (Server::with_slots(), Place::new());
+    let (a, b) = pair(&server, &place);
+    let copy = |from: &str, to: &str| {
+        let _ = std::fs::remove_dir_all(place.path(to));
+        let copied = std::process::Command::new("cp").arg("-a").arg(place.path(from)).arg(place.path(to)).status();
+        assert!(copied.expect("cp").success());
+    };
+    copy("home", "saved");
+    server.sql("UPDATE a SET v = 'x' WHERE id = 5");
+    followed(&differ(&place, &a, &b, &["5"]));
+    // The slot was moved past what this index knows.
+    copy("saved", "home");
+    assert!(differ(&place, &a, &b, &["5"]).err.contains("another has read it"));
+    followed(&differ(&place, &a, &b, &["5"]));
+}
+
+#[test]
 fn a_server_that_was_put_back_is_a_gap() {
     let (mut server, place) = (Server::with_slots(), Place::new());
     let (a, b) = pair(&server, &place);

@@ -157,7 +157,8 @@ pub trait Feed {
 }
 
 /// What objects of a feed say of themselves in the database: for which table, who made them when, and how they go.
-pub(super) fn about(table: &str, place: &str) -> String {
+#[must_use]
+pub fn feed_comment(table: &str, place: &str) -> String {
     let host = std::fs::read_to_string(HOST_NAME).unwrap_or_default();
     let host = Some(host.trim()).filter(|host| !host.is_empty()).unwrap_or("an unnamed host").to_string();
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / SECONDS_A_DAY;

@@ -11,8 +11,7 @@ use reknit_core::row::{Kind, Value};
 use super::decode::{Sent, kind};
 use super::{Postgres, ident, list, literal, parts, quoted, told};
 use crate::store::StoreError;
-use crate::store::linked::feed::about;
-use crate::store::linked::{Drained, Feed, FeedMark, Remains, Shape, Table, Take, Waiting};
+use crate::store::linked::{Drained, Feed, FeedMark, Remains, Shape, Table, Take, Waiting, feed_comment};
 
 /// Bytes of changes that the feed holds; past it a statement says once that everything may have changed.
 const CHANGES_BYTES: u64 = 64 << 20;
@@ -200,7 +199,7 @@ impl<'a> Triggers<'a> {
 
 impl Feed for Triggers<'_> {
     fn install_sql(&self) -> Vec<Vec<String>> {
-        let about = about(&self.table.table.1, &self.table.place);
+        let about = feed_comment(&self.table.table.1, &self.table.place);
         let types = self.key.iter().map(|name| self.table.type_of(name).map_or("text", |of| of.1.as_str()));
         let columns: Vec<String> = types.enumerate().map(|(nth, of)| format!("k{nth} {of}")).collect();
         let (dirty, feed, note) = (self.named("dirty"), self.named("feed"), self.named("note"));

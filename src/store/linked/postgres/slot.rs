@@ -3,10 +3,12 @@
 //!
 //! *No streaming.* A slot is looked at without being moved (`…_peek_binary_changes`), and moved only when the index says durably
 //! how far it was read. *No list of columns* is published: an UPDATE fails where one does not cover a table's identity, and
-//! writers must not fail for what we do. *Where nothing is lost*: the nonce is told in the log itself, behind what was read, by a
-//! message. It is found there again unless the slot was made anew, moved by somebody else, or the server put back to an earlier
-//! state; whatever restored or promoted server has it has also all that was read. *What is seen*: a transaction is in the log a
-//! moment before others see what it wrote. One that is not seen yet comes again the next time, with all behind it.
+//! writers must not fail for what we do. *Parts are published as themselves*: a TRUNCATE of one is not told through the whole.
+//!
+//! *Where nothing is lost*: the nonce is told in the log itself, behind what was read, by a message. It is found there again unless
+//! the slot was made anew, moved by somebody else, or the server put back to an earlier state; whatever restored or promoted
+//! server has it has also all that was read. *What is seen*: a transaction is in the log a moment before others see what it
+//! wrote. One that is not seen yet comes again the next time, with all behind it.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -22,8 +24,7 @@ use super::pgoutput::{Marks, Message, Position};
 use super::rights::lacking;
 use super::{Postgres, ident, literal, parts, quoted, told};
 use crate::store::StoreError;
-use crate::store::linked::feed::about;
-use crate::store::linked::{Drained, Feed, FeedMark, Purpose, Remains, Shape, Take, Waiting};
+use crate::store::linked::{Drained, Feed, FeedMark, Purpose, Remains, Shape, Take, Waiting, feed_comment};
 
 /// Bytes of the log that are read at once; what a transaction in them did is read whole.
 const LOG_BYTES: u64 = 64 << 20;
@@ -302,7 +303,7 @@ impl Reading {
 impl Feed for Slot<'_> {
     fn install_sql(&self) -> Vec<Vec<String>> {
         let name = ident(&self.name);
-        let about = literal(&about(&self.table.table.1, &self.table.place));
+        let about = literal(&feed_comment(&self.table.table.1, &self.table.place));
         vec![
             vec![
                 format!("CREATE PUBLICATION {name} FOR TABLE {}", quoted(&self.table.table)),

@@ -10,8 +10,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{Sqlite, connect, quoted, value};
 use crate::store::StoreError;
-use crate::store::linked::feed::about;
-use crate::store::linked::{Access, Drained, Feed, FeedMark, Remains, Shape, Take, Waiting};
+use crate::store::linked::{Access, Drained, Feed, FeedMark, Remains, Shape, Take, Waiting, feed_comment};
 
 /// Changes that the feed holds; past it one row says that everything may have changed.
 const CHANGES_MAX: u64 = 1_000_000;
@@ -178,7 +177,7 @@ impl<'a> Triggers<'a> {
 
 impl Feed for Triggers<'_> {
     fn install_sql(&self) -> Vec<Vec<String>> {
-        let about = about(&self.table.name, &self.table.place);
+        let about = feed_comment(&self.table.name, &self.table.place);
         let mut all = vec![
             format!("CREATE TABLE {} (n INTEGER PRIMARY KEY, every INTEGER, {})", self.dirty(), self.columns()),
             format!("CREATE TABLE {} (one INTEGER PRIMARY KEY CHECK (one = 1), nonce TEXT, about TEXT)", self.feed()),
