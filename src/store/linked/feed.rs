@@ -280,7 +280,8 @@ impl Linked {
     /// # Errors
     /// [`StoreError::Database`].
     pub fn bound_feed(&self) -> Result<bool, StoreError> {
-        let Some(mut state) = self.feed_state()? else { return Ok(false) };
+        let slot = self.feed_state()?.filter(|state| state.kind == FeedKind::Slot);
+        let Some(mut state) = slot else { return Ok(false) };
         let feed = self.feed(state.kind)?;
         let kept = feed.kept_bytes()?;
         if kept <= state.max_lag {

@@ -11,7 +11,7 @@ use reknit_core::row::{Kind, Value};
 use super::decode::{Sent, kind};
 use super::{Postgres, ident, list, literal, parts, quoted, told};
 use crate::store::StoreError;
-use crate::store::linked::{Drained, Feed, FeedMark, Remains, Shape, Table, Take, Waiting, feed_comment};
+use crate::store::linked::{Drained, Feed, FeedMark, Purpose, Remains, Shape, Table, Take, Waiting, feed_comment};
 
 /// Bytes of changes that the feed holds; past it a statement says once that everything may have changed.
 const CHANGES_BYTES: u64 = 64 << 20;
@@ -223,6 +223,15 @@ impl Feed for Triggers<'_> {
 
     fn remove_sql(&self) -> Vec<String> {
         remove_sql(&self.table.table.0, &self.name)
+    }
+
+    fn ready(&self) -> Result<(), StoreError> {
+        let lacking = self.table.lacking(Purpose::Triggers)?;
+        if !lacking.is_empty() {
+            let message = format!("this user may not install triggers on the table: {}", lacking.join("; "));
+            return Err(StoreError::database(&self.table.place, message));
+        }
+        Ok(())
     }
 
     fn restart(&self, nonce: &str) -> Result<Option<FeedMark>, StoreError> {

@@ -252,7 +252,7 @@ mod tests {
         (0..hex.len() / 2).map(|nth| u8::from_str_radix(&hex[2 * nth..2 * nth + 2], 16).expect("hex")).collect()
     }
 
-    /// What PostgreSQL 15 sent of a table of a number, its key, and a text.
+    /// What PostgreSQL 15 sent of a table of a number, its key, and a text; last of an origin, and of a type.
     const SENT: [&str; 12] = [
         "42000000000154afd80003043828fc4a0c000002da",
         "52000040007075626c69630074006400020169640000000017ffffffff00760000000019ffffffff",
@@ -264,15 +264,13 @@ mod tests {
         "54000000010000004000",
         "4d01000000000154cbc872656b6e697400000000026e31",
         "4300000000000154afd8000000000154b0080003043828fc4a0c",
-        "4f000000000154b008706c6163650000",
-        "590000400b7075626c6963006d6f6f6400",
+        "4f000000000154b008706c61636500",
+        "590000404f7075626c6963006d6f6f6400",
     ];
 
     #[test]
     fn what_a_server_sent_is_understood() {
-        let mut sent: Vec<Vec<u8>> = SENT.iter().map(|hex| bytes(hex)).collect();
-        // An origin's name has one end.
-        sent[10].pop();
+        let sent: Vec<Vec<u8>> = SENT.iter().map(|hex| bytes(hex)).collect();
         let messages: Vec<Message<'_>> = sent.iter().map(|bytes| Message::decode(bytes).expect("a message")).collect();
         assert_eq!(messages[0], Message::Begin { at: 0x154_afd8, number: 730 });
         assert_eq!(messages[7], Message::Truncate);
@@ -315,7 +313,7 @@ mod tests {
         }
 
         #[test]
-        fn no_part_of_a_message_is_one(nth in 0..SENT.len() - 2, flipped in any::<(prop::sample::Index, u8)>()) {
+        fn no_part_of_a_message_is_one(nth in 0..SENT.len(), flipped in any::<(prop::sample::Index, u8)>()) {
             let mut sent = bytes(SENT[nth]);
             for cut in 0..sent.len() {
                 prop_assert!(Message::decode(&sent[..cut]).is_err());
