@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Args, Serialize, Deserialize)]
 #[command(
-    after_help = "Examples:\n  reknit index build sqlite:b.db/t\n  reknit index build sqlite:b.db/t --feed triggers           prints what would be installed\n  reknit index build sqlite:b.db/t --feed triggers --apply\n  reknit index status sqlite:b.db/t\n  reknit index drop sqlite:b.db/t"
+    after_help = "Examples:\n  reknit index build sqlite:b.db/t\n  reknit index build sqlite:b.db/t --feed triggers           prints what would be installed\n  reknit index build sqlite:b.db/t --feed triggers --apply\n  reknit index build postgres://me@host/db/t --feed slot --apply\n  reknit index status sqlite:b.db/t\n  reknit index drop sqlite:b.db/t"
 )]
 pub(crate) struct Index {
     #[command(subcommand)]
