@@ -27,7 +27,7 @@ use super::format::Format;
 
 pub(crate) use config::{Config, ConfigCommand, Run};
 pub(crate) use conflicts::{Conflicts, ConflictsCommand, ResolveBy};
-pub(crate) use index::{AskedFeed, Explain, Index, IndexBuild, IndexCommand};
+pub(crate) use index::{AskedFeed, AskedPurpose, Explain, Index, IndexBuild, IndexCommand};
 pub(crate) use members::{Gc, Members, MembersCommand};
 pub(crate) use peers::{Peers, PeersCommand};
 pub(crate) use quarantine::{Quarantine, QuarantineCommand, Which};

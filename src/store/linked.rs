@@ -29,7 +29,7 @@ use super::StoreError;
 #[cfg(feature = "linked-postgres")]
 pub use self::postgres::{Postgres, PostgresAddress, Secret, SslMode, redacted};
 pub use base::Since;
-pub use feed::{Drained, Feed, FeedKind, FeedMark, FeedState, Followed, Take};
+pub use feed::{Drained, Feed, FeedKind, FeedMark, FeedState, Followed, Take, Waiting, feed_comment};
 pub use index::Linked;
 pub use probe::{Probe, ProbedColumn, probe};
 pub use shape::Shape;
@@ -115,6 +115,20 @@ pub trait Table: Send + Sync {
         Ok(Standing::default())
     }
 
+    /// What this user lacks to do something with it, as the statements that give it.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    fn lacking(&self, _: Purpose) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// What reading it whole takes.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    fn cost(&self, shape: &Shape) -> Result<Cost, StoreError>;
+
     /// The feed of the index of this name, installed or not.
     ///
     /// # Errors
@@ -162,6 +176,44 @@ pub struct Cautions {
     pub triggers: Vec<String>,
     /// Tables that lose or change rows when rows of this one are deleted.
     pub cascades: Vec<String>,
+}
+
+/// What a table is to be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It is read.
+    Compare,
+    /// It is written.
+    Repair,
+    /// It gets a feed of triggers.
+    Triggers,
+    /// It gets a feed by a slot.
+    Slot,
+}
+
+impl Purpose {
+    /// All of them.
+    pub const ALL: [Purpose; 4] = [Purpose::Compare, Purpose::Repair, Purpose::Triggers, Purpose::Slot];
+
+    /// What it is called.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Purpose::Compare => "compare",
+            Purpose::Repair => "repair",
+            Purpose::Triggers => FeedKind::Triggers.name(),
+            Purpose::Slot => FeedKind::Slot.name(),
+        }
+    }
+}
+
+/// What reading a table whole takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// The statement that reads it.
+    pub sql: String,
+    /// Its rows, as the database counted them last; none if it never did.
+    pub rows: Option<u64>,
 }
 
 /// What a feed has in a database.

@@ -12,7 +12,7 @@ fn sql(place: &Place, file: &str, statements: &str) {
 }
 
 /// Says that the two tables differ in these keys.
-fn differ(place: &Place, a: &str, b: &str, keys: &[&str]) -> Ran {
+pub(crate) fn differ(place: &Place, a: &str, b: &str, keys: &[&str]) -> Ran {
     let looked = place.json(&format!("diff {a} {b} --settle 0ms"));
     let objects = looked.objects();
     let found = objects.iter().filter(|object| object["t"] == "difference").map(|object| object["key"].as_str());
@@ -203,6 +203,11 @@ fn triggers_of_postgresql_notice_every_change() {
     server.sql("TRUNCATE a3");
     assert!(differ(&place, &a, &b, &[]).err.contains("TRUNCATE"));
     assert!(!differ(&place, &a, &b, &[]).err.contains("read whole"));
+    // A part that goes takes its rows along.
+    server.sql("INSERT INTO a VALUES (1, 3, 'x')");
+    differ(&place, &a, &b, &["1,3"]);
+    server.sql("ALTER TABLE a DETACH PARTITION a3");
+    assert!(differ(&place, &a, &b, &[]).err.contains("its parts"));
     for table in [&a, &b] {
         place.run_args(&["index", "drop", table]).ok().says(&["and 1 feeds"]);
     }

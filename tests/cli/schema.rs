@@ -147,6 +147,7 @@ fn every_object_that_is_printed_is_in_the_schema() {
         "explain sqlite:t.db sqlite:u.db",
         "inspect sqlite:t.db 1 --against sqlite:u.db",
         "inspect b written",
+        "explain sqlite:t.db --grants repair",
         "index build sqlite:t.db",
         "index build sqlite:t.db --feed triggers",
         "index build sqlite:t.db --feed triggers --apply",

@@ -17,6 +17,8 @@ pub(crate) struct Server {
     child: Child,
     bin: PathBuf,
     port: u16,
+    /// What it is started with.
+    arguments: Vec<String>,
     password: &'static str,
 }
 
@@ -31,6 +33,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) certificate: Option<(&'a str, &'a str)>,
     /// Lines of `pg_hba.conf` before all others.
     pub(crate) rules: &'a str,
+    /// Settings, each NAME=VALUE.
+    pub(crate) settings: &'a [&'a str],
 }
 
 impl Server {
@@ -61,10 +65,69 @@ impl Server {
             file(&data.join("server.key"), key);
             options.push("ssl=on");
         }
+        options.extend(setup.settings);
         let tried = if setup.listens { PORTS_TRIED } else { 1 };
-        let started = (0..tried).find_map(|_| started(&bin, dir.path(), &options, setup.listens));
-        let (child, port) = started.expect("the server starts");
-        Server { dir, child, bin, port, password: setup.password }
+        let started = (0..tried).find_map(|_| {
+            let port = if setup.listens { free_port() } else { SOCKET };
+            let arguments = arguments(port, setup.listens, &options);
+            serve(&bin, dir.path(), &arguments).map(|child| (child, port, arguments))
+        });
+        let (child, port, arguments) = started.expect("the server starts");
+        Server { dir, child, bin, port, arguments, password: setup.password }
+    }
+
+    /// One of which slots are bounded.
+    pub(crate) fn with_slots() -> Server {
+        Server::with_settings(&["max_slot_wal_keep_size=1GB", "max_prepared_transactions=5"])
+    }
+
+    /// One with settings of a test's own.
+    pub(crate) fn with_settings(settings: &[&str]) -> Server {
+        Server::with(&Setup { settings, ..Setup::default() })
+    }
+
+    fn start_again(&mut self) {
+        self.child = serve(&self.bin, self.dir.path(), &self.arguments).expect("the server starts again");
+    }
+
+    /// Makes it a standby, of no primary.
+    pub(crate) fn become_standby(&mut self) {
+        self.stop();
+        std::fs::write(self.dir.path().join("data/standby.signal"), "").expect("written");
+        self.start_again();
+    }
+
+    /// Stops it as a power cut would, and starts it again.
+    pub(crate) fn crash(&mut self) {
+        self.stop();
+        self.start_again();
+    }
+
+    /// Stops it as a power cut would, keeps a copy of all its files, and starts it again.
+    pub(crate) fn save(&mut self) {
+        self.stop();
+        self.copy("data", "saved");
+        self.start_again();
+    }
+
+    /// Puts the files back that were kept.
+    pub(crate) fn put_back(&mut self) {
+        self.stop();
+        std::fs::remove_dir_all(self.dir.path().join("data")).expect("removed");
+        self.copy("saved", "data");
+        self.start_again();
+    }
+
+    fn copy(&self, from: &str, to: &str) {
+        let [from, to] = [from, to].map(|name| self.dir.path().join(name));
+        let copied = run(Path::new("cp")).arg("-a").arg(from).arg(to).status().expect("cp");
+        assert!(copied.success());
+    }
+
+    fn stop(&mut self) {
+        let data = self.dir.path().join("data");
+        let _ = run(&self.bin.join("pg_ctl")).args(["stop", "-m", "immediate", "-D"]).arg(data).output();
+        let _ = self.child.wait();
     }
 
     /// A table's address for a user.
@@ -102,26 +165,28 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let data = self.dir.path().join("data");
-        let _ = run(&self.bin.join("pg_ctl")).args(["stop", "-m", "immediate", "-D"]).arg(data).output();
-        let _ = self.child.wait();
+        self.stop();
     }
 }
 
-/// A server that is ready, and its port; none if the port is taken meanwhile.
-fn started(bin: &Path, dir: &Path, options: &[&str], listens: bool) -> Option<(Child, u16)> {
-    let free = || std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
-    let port = if listens { free() } else { SOCKET };
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port()
+}
+
+fn arguments(port: u16, listens: bool, options: &[&str]) -> Vec<String> {
     let listen = if listens { "listen_addresses=127.0.0.1" } else { "listen_addresses=" };
+    let settings = options.iter().chain([&listen]).flat_map(|setting| ["-c".to_string(), (*setting).to_string()]);
+    ["-p".to_string(), port.to_string()].into_iter().chain(settings).collect()
+}
+
+/// Starts a server over its directory, and waits until it takes connections; none if its port is taken meanwhile.
+fn serve(bin: &Path, dir: &Path, arguments: &[String]) -> Option<Child> {
     let mut server = run(&bin.join("postgres"));
-    server.arg("-D").arg(dir.join("data")).arg("-k").arg(dir).args(["-p", &port.to_string(), "-c", listen]);
-    options.iter().for_each(|option| {
-        server.args(["-c", option]);
-    });
-    let mut child = server.stderr(Stdio::piped()).spawn().expect("postgres");
+    server.arg("-D").arg(dir.join("data")).arg("-k").arg(dir).args(arguments).stderr(Stdio::piped());
+    let mut child = server.spawn().expect("postgres");
     let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
     let ready = |line: &std::io::Result<String>| {
-        line.as_ref().is_ok_and(|line| line.contains("database system is ready to accept connections"))
+        line.as_ref().is_ok_and(|line| line.contains("database system is ready to accept"))
     };
     if !lines.any(|line| ready(&line)) {
         child.wait().expect("its end");
@@ -129,7 +194,7 @@ fn started(bin: &Path, dir: &Path, options: &[&str], listens: bool) -> Option<(C
     }
     // What it says later is read, so that it never waits for a reader.
     std::thread::spawn(move || lines.for_each(drop));
-    Some((child, port))
+    Some(child)
 }
 
 /// A file that is the server's alone.

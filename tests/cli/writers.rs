@@ -36,7 +36,17 @@ fn goes_on(rounds: u64, begun: Instant) -> bool {
 
 #[test]
 fn writers_make_no_drift_and_hide_none() {
-    let (server, place) = (Server::start(), Place::new());
+    beside_writers(None);
+}
+
+#[test]
+fn writers_make_no_drift_and_hide_none_where_a_slot_follows_them() {
+    beside_writers(Some("slot"));
+}
+
+/// Looks beside writers, with a table that is read whole each time or followed by a feed; the other side has triggers then.
+fn beside_writers(feed: Option<&str>) {
+    let (server, place) = (Server::with_slots(), Place::new());
     server.sql("CREATE TABLE t (id bigint PRIMARY KEY, v text)");
     let file = place.path("b.db");
     let lite = rusqlite::Connection::open(&file).expect("a database");
@@ -44,6 +54,11 @@ fn writers_make_no_drift_and_hide_none() {
         .expect("statements");
     let (stop, written, late) = (AtomicBool::new(false), AtomicU64::new(0), Mutex::new(BTreeSet::new()));
     let (a, b) = (server.table("reknit", "t"), "sqlite:b.db");
+    if let Some(feed) = feed {
+        for (table, with, feed) in [(a.as_str(), b, feed), (b, &a, "triggers")] {
+            place.run_args(&["index", "build", table, "--with", with, "--feed", feed, "--apply"]).ok();
+        }
+    }
     let mut claimed = BTreeSet::new();
     std::thread::scope(|scope| {
         for writer in 0..WRITERS {
@@ -88,6 +103,7 @@ fn writers_make_no_drift_and_hide_none() {
             claimed.extend(stable(&looked));
             server.sql(&format!("INSERT INTO t VALUES ({LOST}, 'lost')"));
             let looked = place.json(&format!("diff {b} {a}")).exits(1);
+            assert!(feed.is_none() || !looked.err.contains("read whole"), "{}", looked.err);
             let found = stable(&looked);
             assert!(found.iter().any(|key| key == LOST), "what was lost is found: {}", looked.out);
             claimed.extend(found.into_iter().filter(|key| key != LOST));

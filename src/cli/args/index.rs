@@ -9,7 +9,7 @@ use super::TermFlags;
 
 #[derive(Debug, Args, Serialize, Deserialize)]
 #[command(
-    after_help = "Examples:\n  reknit index build sqlite:b.db/t\n  reknit index build sqlite:b.db/t --feed triggers           prints what would be installed\n  reknit index build sqlite:b.db/t --feed triggers --apply\n  reknit index status sqlite:b.db/t\n  reknit index drop sqlite:b.db/t"
+    after_help = "Examples:\n  reknit index build sqlite:b.db/t\n  reknit index build sqlite:b.db/t --feed triggers           prints what would be installed\n  reknit index build sqlite:b.db/t --feed triggers --apply\n  reknit index build postgres://me@host/db/t --feed slot --apply\n  reknit index status sqlite:b.db/t\n  reknit index drop sqlite:b.db/t"
 )]
 pub(crate) struct Index {
     #[command(subcommand)]
@@ -56,21 +56,44 @@ pub(crate) struct IndexBuild {
     /// Install the feed; without it the statements are only printed
     #[arg(long, env = "REKNIT_APPLY")]
     pub(crate) apply: bool,
+    /// How much of its log a server may keep for a slot; past that the next command drops the slot
+    #[arg(long, env = "REKNIT_MAX_FEED_LAG", value_name = "BYTES", default_value = "4GiB")]
+    pub(crate) max_feed_lag: String,
+    /// Make a slot also where nothing bounds what the server keeps for it while no command runs
+    #[arg(long, env = "REKNIT_UNBOUNDED_WAL")]
+    pub(crate) unbounded_wal: bool,
     #[command(flatten)]
     pub(crate) terms: TermFlags,
 }
 
 #[derive(Debug, Args, Serialize, Deserialize)]
 #[command(
-    after_help = "Examples:\n  reknit explain postgres://me@host/db/t\n  reknit explain postgres://me@host/db/t sqlite:b.db/t    and whether the two go together"
+    after_help = "Examples:\n  reknit explain postgres://me@host/db/t\n  reknit explain postgres://me@host/db/t sqlite:b.db/t    and whether the two go together\n  reknit explain postgres://me@host/db/t --grants repair    what the user lacks for it"
 )]
 pub(crate) struct Explain {
     /// A table
     pub(crate) a: String,
     /// Another, of which rows that both have are looked at
     pub(crate) b: Option<String>,
+    /// Only print the statements that let the users of these addresses do this, as far as rights are lacking
+    #[arg(long, env = "REKNIT_GRANTS", value_enum, value_name = "PURPOSE")]
+    pub(crate) grants: Option<AskedPurpose>,
     #[command(flatten)]
     pub(crate) terms: TermFlags,
+}
+
+/// What rights can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum AskedPurpose {
+    /// Reading it.
+    Compare,
+    /// Writing it.
+    Repair,
+    /// A feed of triggers.
+    Triggers,
+    /// A feed by a slot.
+    Slot,
 }
 
 /// A feed that can be asked for.
@@ -79,4 +102,6 @@ pub(crate) struct Explain {
 pub(crate) enum AskedFeed {
     /// Triggers that write keys to a table of their own.
     Triggers,
+    /// A slot of logical replication of PostgreSQL.
+    Slot,
 }

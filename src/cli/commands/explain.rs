@@ -2,36 +2,38 @@
 
 use serde_json::{Value, json};
 
+use super::index;
 use super::sides::tables;
-use crate::cli::args::Explain;
+use crate::cli::args::{AskedPurpose, Explain};
 use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
-use crate::cli::units::show_count;
+use crate::cli::units::{show_bytes, show_count};
 use crate::cli::{CliError, Exit};
-use crate::store::linked::{FeedKind, Probe, Shape, Table, probe};
+use crate::store::linked::{FeedKind, Probe, Purpose, Shape, Table, probe};
 
 /// Rows that are probed.
 pub(crate) const PROBED: usize = 1_000;
 
 pub(crate) fn run(args: &Explain, env: &mut Env) -> Result<Exit, CliError> {
+    if let Some(asked) = args.grants {
+        return grants(args, asked.purpose(), env);
+    }
     let a = tables::table(env, &args.a)?;
     let b = args.b.as_ref().map(|b| tables::table(env, b)).transpose()?;
     let terms = args.terms.terms()?;
     let mut items: Vec<(String, Value)> = about("a", &*a)?;
-    let Some(b) = b else {
+    let (Some(typed), Some(b)) = (&args.b, b) else {
         let [shape, _] = tables::shapes(&terms, &*a, &*a)?;
-        let feed = match a.feed(FeedKind::Triggers, &shape, "index") {
-            Ok(feed) => format!(
-                "{} statements would install triggers: reknit index build TABLE --feed triggers",
-                feed.install_sql().len()
-            ),
-            Err(error) => error.to_string(),
-        };
-        items.push(line("a", "feed", feed));
+        items.extend(costs("a", (&args.a, &*a), &shape, env)?);
+        for kind in [FeedKind::Triggers, FeedKind::Slot] {
+            items.push(line("a", "feed", feed(&*a, &shape, kind)));
+        }
         return print(env, &items, Exit::Done, "nothing was written", None);
     };
     items.extend(about("b", &*b)?);
     let [of_a, of_b] = tables::shapes(&terms, &*a, &*b)?;
+    items.extend(costs("a", (&args.a, &*a), &of_a, env)?);
+    items.extend(costs("b", (typed, &*b), &of_b, env)?);
     for (place, (name, kind)) in of_a.columns().iter().enumerate() {
         let declared = |table: &dyn Table, shape: &Shape| {
             let source = shape.source(place);
@@ -49,6 +51,79 @@ pub(crate) fn run(args: &Explain, env: &mut Env) -> Result<Exit, CliError> {
     let probe = probe((&*a, &of_a), (&*b, &of_b), PROBED)?;
     let (exit, text) = judged(&probe);
     print(env, &items, exit, &text, Some(&probe))
+}
+
+/// The statements that give users what they lack.
+fn grants(args: &Explain, purpose: Purpose, env: &mut Env) -> Result<Exit, CliError> {
+    let mut all = tables::lacking(env, &args.a, purpose)?;
+    if let Some(b) = &args.b {
+        all.extend(tables::lacking(env, b, purpose)?);
+    }
+    let text = match all.len() {
+        0 => format!("no right is lacking to {}", purpose_in_words(purpose)),
+        n => format!(
+            "{n} statements, for whoever may grant rights there, would let the user {}; nothing was run",
+            purpose_in_words(purpose)
+        ),
+    };
+    index::print_sql(&all, false, &text, env)
+}
+
+fn purpose_in_words(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Compare => "compare the table",
+        Purpose::Repair => "repair the table",
+        Purpose::Triggers => "install triggers on the table",
+        Purpose::Slot => "follow the table by a slot",
+    }
+}
+
+/// Whether a feed can be had, and how.
+fn feed(table: &dyn Table, shape: &Shape, kind: FeedKind) -> String {
+    let sql =
+        table.feed(kind, shape, "index").and_then(|feed| feed.ready().map(|()| feed.install_sql().concat().len()));
+    match sql {
+        Ok(n) => format!("{n} statements would install {0}: reknit index build TABLE --feed {0}", kind.name()),
+        Err(error) => format!("{} cannot be had: {error}", kind.name()),
+    }
+}
+
+/// What may be done with a table, how it is read, and what an index of it takes.
+fn costs(
+    side: &str,
+    (typed, table): (&str, &dyn Table),
+    shape: &Shape,
+    env: &Env,
+) -> Result<Vec<(String, Value)>, CliError> {
+    let (mut may, mut lacks) = (Vec::new(), Vec::new());
+    for purpose in Purpose::ALL {
+        match table.lacking(purpose) {
+            Ok(lacking) if lacking.is_empty() => may.push(purpose.name()),
+            // What cannot be had is told by the feeds.
+            _ => lacks.push(purpose.name()),
+        }
+    }
+    let mut told = format!("enough for {}", may.join(", "));
+    if !lacks.is_empty() {
+        told += &format!("; not for {} (--grants tells what is lacking)", lacks.join(", "));
+    }
+    let mut lines = vec![line(side, "rights", told)];
+    let cost = table.cost(shape)?;
+    lines.push(line(side, "scan", cost.sql));
+    let (bytes, basis) = tables::bytes_a_row(env, typed);
+    lines.push(line(
+        side,
+        "rows",
+        match cost.rows {
+            None => format!("unknown until they are read; an index takes {bytes} B a row, {basis}"),
+            Some(rows) => format!(
+                "about {}, as the database counted last; an index takes about {} ({bytes} B a row, {basis})",
+                show_count(rows),
+                show_bytes(rows.saturating_mul(bytes))
+            ),
+        },
+    ));
+    Ok(lines)
 }
 
 /// How a probe is judged, in words.
@@ -112,4 +187,15 @@ fn print(
         |probe| json!({ "shared": probe.shared, "columns": probe.columns.iter().map(column).collect::<Vec<_>>() }),
     );
     printer.end(exit, text, fields(json!({ "probe": probe })))
+}
+
+impl AskedPurpose {
+    fn purpose(self) -> Purpose {
+        match self {
+            AskedPurpose::Compare => Purpose::Compare,
+            AskedPurpose::Repair => Purpose::Repair,
+            AskedPurpose::Triggers => Purpose::Triggers,
+            AskedPurpose::Slot => Purpose::Slot,
+        }
+    }
 }

@@ -7,9 +7,9 @@ use crate::cli::args::{AskedFeed, Index, IndexBuild, IndexCommand};
 use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
 use crate::cli::progress::Progress;
-use crate::cli::units::{show_bytes, show_count};
+use crate::cli::units::{parse_bytes, show_bytes, show_count};
 use crate::cli::{CliError, Exit};
-use crate::store::linked::{FeedKind, FeedState, Linked, Remains};
+use crate::store::linked::{FeedKind, FeedState, Linked, Remains, Waiting};
 
 pub(crate) fn run(args: &Index, env: &mut Env) -> Result<Exit, CliError> {
     match &args.command {
@@ -21,15 +21,24 @@ pub(crate) fn run(args: &Index, env: &mut Env) -> Result<Exit, CliError> {
 }
 
 fn build(args: &IndexBuild, env: &mut Env) -> Result<Exit, CliError> {
-    let IndexBuild { table, with, feed, apply, terms } = args;
-    let linked = tables::alone(env, table, with.as_deref(), &terms.terms()?)?;
-    if let (Some(AskedFeed::Triggers), false) = (feed, apply) {
-        let sql = linked.feed(FeedKind::Triggers)?.install_sql();
-        let text = format!("{} statements would be run; nothing was, add --apply to run them", sql.len());
-        return print_sql(&sql, false, &text, env);
-    }
-    if feed.is_some() {
-        linked.install_feed(FeedKind::Triggers)?;
+    let max_lag = parse_bytes(&args.max_feed_lag)?;
+    let linked = tables::alone(env, &args.table, args.with.as_deref(), &args.terms.terms()?)?;
+    if let Some(kind) = args.feed.map(AskedFeed::kind) {
+        let feed = linked.feed(kind)?;
+        feed.ready()?;
+        if let (Some(setting), false) = (feed.unbounded()?, args.unbounded_wal) {
+            let message = format!(
+                "nothing bounds what the server keeps for a slot that nobody reads, until its disk is full: ALTER SYSTEM SET \
+                 {setting} = '10GB', then SELECT pg_reload_conf(); --unbounded-wal makes the slot all the same"
+            );
+            return Err(CliError::refused("database.unbounded", message));
+        }
+        if !args.apply {
+            let sql = feed.install_sql().concat();
+            let text = format!("{} statements would be run; nothing was, add --apply to run them", sql.len());
+            return print_sql(&sql, false, &text, env);
+        }
+        linked.install_feed(kind, max_lag)?;
     }
     // That it has just been installed is no gap.
     let followed = tables::follow(env, &linked)?;
@@ -49,21 +58,20 @@ fn status(typed: &str, env: &mut Env) -> Result<Exit, CliError> {
     for linked in &all {
         let state = linked.feed_state()?;
         let waiting = match &state {
-            Some(state) if state.stale.is_none() => {
-                format!(", {} changes wait", show_count(linked.feed(state.kind)?.waiting()?))
-            }
-            _ => String::new(),
+            Some(state) => linked.feed(state.kind)?.waiting()?,
+            None => Waiting::default(),
         };
         let columns: Vec<&str> = linked.shape().columns().iter().map(|(name, _)| name.as_str()).collect();
         let disk = show_bytes(linked.index().stats()?.disk_bytes);
         let line = format!(
-            "{}\t{} rows, {disk}; {}{waiting}; columns {}",
+            "{}\t{} rows, {disk}; {}{}; columns {}",
             linked.name(),
             show_count(linked.rows()),
-            follows(state.as_ref()),
+            linked.misfit().unwrap_or_else(|| follows(state.as_ref())),
+            waits(&waiting),
             columns.join(", ")
         );
-        let object = object(linked)?;
+        let object = object(linked, &waiting)?;
         printer.item(|| line, || object)?;
     }
     let text = format!("{} index{}", all.len(), if all.len() == 1 { "" } else { "es" });
@@ -125,7 +133,7 @@ fn drop_all(typed: &str, orphans: bool, sql: bool, env: &mut Env) -> Result<Exit
 }
 
 /// Statements, each on lines of its own.
-fn print_sql(statements: &[String], ran: bool, text: &str, env: &mut Env) -> Result<Exit, CliError> {
+pub(crate) fn print_sql(statements: &[String], ran: bool, text: &str, env: &mut Env) -> Result<Exit, CliError> {
     let mut printer = Printer::new(env);
     for statement in statements {
         printer.item(|| format!("{statement};"), || json!({ "t": "statement", "sql": statement }))?;
@@ -144,13 +152,29 @@ fn follows(state: Option<&FeedState>) -> String {
     }
 }
 
-fn object(linked: &Linked) -> Result<Value, CliError> {
+/// What waits in a feed.
+fn waits(waiting: &Waiting) -> String {
+    let changes = waiting.changes.map(|changes| format!(", {} changes wait", show_count(changes)));
+    let kept = waiting.kept_bytes.map(|bytes| format!(", the server keeps {} of its log for it", show_bytes(bytes)));
+    [changes, kept].into_iter().flatten().collect()
+}
+
+fn object(linked: &Linked, waiting: &Waiting) -> Result<Value, CliError> {
     let state = linked.feed_state()?;
     let columns: Vec<Value> =
         linked.shape().columns().iter().map(|(name, kind)| json!({ "name": name, "kind": kind.name() })).collect();
     Ok(json!({
         "t": "index", "index": linked.name(), "table": linked.table().place(), "records": linked.rows(),
         "disk_bytes": linked.index().stats()?.disk_bytes, "columns": columns,
-        "feed": state.as_ref().map(|state| state.kind.name()), "stale": state.and_then(|state| state.stale),
+        "feed": state.as_ref().map(|state| state.kind.name()), "stale": state.and_then(|state| state.stale), "waiting": waiting.changes, "kept_bytes": waiting.kept_bytes,
     }))
+}
+
+impl AskedFeed {
+    fn kind(self) -> FeedKind {
+        match self {
+            AskedFeed::Triggers => FeedKind::Triggers,
+            AskedFeed::Slot => FeedKind::Slot,
+        }
+    }
 }

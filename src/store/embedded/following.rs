@@ -46,14 +46,15 @@ impl Store {
         self.end_writing(run, verdict)
     }
 
-    /// Takes over what rows are worth, in one commit, with what a run replaces. Gives the commit number.
+    /// Takes over what rows are worth, in one commit, with what a run replaces. Gives the commit number, and how many of them
+    /// the store had otherwise.
     pub(crate) fn follow(
         &self,
         collection: CollectionId,
         rows: Vec<Followed>,
         run: Option<&Arc<Writing>>,
         durability: Durability,
-    ) -> Result<u64, StoreError> {
+    ) -> Result<(u64, u64), StoreError> {
         let mut writes = Vec::with_capacity(rows.len());
         for row in rows {
             match row {
@@ -67,7 +68,8 @@ impl Store {
                 }
             }
         }
-        Ok(submit(&self.inner, writes, durability)?.commit)
+        let done = submit(&self.inner, writes, durability)?;
+        Ok((done.commit, done.changed()))
     }
 
     /// What was noted under a name.

@@ -137,7 +137,7 @@ impl Linked {
         let fates = wanted.iter().map(|wanted| self.decide(wanted, held.get(&wanted.key))).collect();
         let mut batch = Batch { wanted, held, fates };
         self.write(&mut *transaction, &mut batch)?;
-        let commit = self.index.follow(FIRST, self.followed(&batch), run, Durability::Synced)?;
+        let (commit, _) = self.index.follow(FIRST, self.followed(&batch), run, Durability::Synced)?;
         if let Err(error) = transaction.commit() {
             // Whether it did is for the table to say.
             drop(_alone);

@@ -1,6 +1,8 @@
 //! Change feeds: how an index follows a table without reading it whole. A feed only marks keys; what they are worth always comes
 //! from the rows themselves. Where it has a gap, the index is stale, and the table is read whole again.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use reknit_core::DecodeError;
 use reknit_core::canonical::{Reader, put_bytes};
 use reknit_core::row::Value;
@@ -11,15 +13,25 @@ use crate::store::{ImportProgress, StoreError};
 
 /// The fact of an index that says how its feed stands.
 const FACT: &str = "feed";
-const FORMAT: u8 = 1;
-/// Bytes of a nonce.
+const FORMAT: u8 = 2;
+/// The format before, which knew no positions and no layouts.
+const FORMAT_BEFORE: u8 = 1;
+/// Bytes of a nonce, and of what tells a layout.
 const NONCE_MAX: usize = 32;
+const LAYOUT_MAX: usize = 64;
+/// Parts in which a feed is read, one after the other, before it is given up as one that brings more than can be read.
+const PARTS_MAX: usize = 1 << 16;
+/// Where Linux tells the host's name; elsewhere it stays unnamed.
+const HOST_NAME: &str = "/proc/sys/kernel/hostname";
+const SECONDS_A_DAY: u64 = 86_400;
 
 /// How a table notes which of its rows change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FeedKind {
     /// Triggers that write keys to a table of their own.
     Triggers,
+    /// A slot of logical replication, for which the database keeps its log.
+    Slot,
 }
 
 impl FeedKind {
@@ -28,6 +40,14 @@ impl FeedKind {
     pub fn name(self) -> &'static str {
         match self {
             FeedKind::Triggers => "triggers",
+            FeedKind::Slot => "slot",
+        }
+    }
+
+    fn code(self) -> u8 {
+        match self {
+            FeedKind::Triggers => 0,
+            FeedKind::Slot => 1,
         }
     }
 }
@@ -39,13 +59,33 @@ pub struct FeedMark {
     pub nonce: String,
     /// What it is being told.
     pub next: Option<String>,
+    /// Up to where the database's log was read, and where the nonce was told in it, in bytes; 0 where there is no such log.
+    pub position: u64,
+    /// See [`FeedMark::position`].
+    pub told: u64,
+    /// What the database knows the table's files and parts by: another one where rows changed without being marked.
+    pub layout: String,
+}
+
+/// What waits in a feed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Changes, about; none if counting them would be reading too much.
+    pub changes: Option<u64>,
+    /// Bytes of its log that the database keeps for the feed.
+    pub kept_bytes: Option<u64>,
 }
 
 /// What became of reading a feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Drained {
-    /// All that it had was taken and is forgotten there, and it knows the next nonce.
-    Told,
+    /// What it had was taken, up to this mark, and there may be more.
+    Read {
+        /// How far it was read, once the index says so too.
+        mark: FeedMark,
+        /// Whether there is more.
+        more: bool,
+    },
     /// All that it had was taken, and comes again: there was nothing, or it could not be told.
     Untold,
     /// There is a gap, with its reason.
@@ -57,29 +97,74 @@ pub type Take<'a> = &'a mut dyn FnMut(Vec<Vec<Value>>) -> Result<(), StoreError>
 
 /// The feed of one table for one index.
 pub trait Feed {
-    /// The statements that install it, in order.
-    fn install_sql(&self) -> Vec<String>;
+    /// The transactions that install it, in order, each its statements.
+    fn install_sql(&self) -> Vec<Vec<String>>;
 
-    /// The statements that take away all of it, in order; they do no harm where there is none.
+    /// The statements that take away all of it, in order, for one transaction; they do no harm where there is none.
     fn remove_sql(&self) -> Vec<String>;
 
-    /// Forgets what it has, and is told a nonce. What is changed from then on is marked.
+    /// Whether the server, the table and the user's rights allow it.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`] says what does not, and what to do.
+    fn ready(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// What to set where nothing bounds what the database would keep for it, if nothing does.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    fn restart(&self, nonce: &str) -> Result<(), StoreError>;
+    fn unbounded(&self) -> Result<Option<String>, StoreError> {
+        Ok(None)
+    }
 
-    /// Gives the keys that it has marked since, some at a time, and forgets them once all are taken.
+    /// Forgets what it has, and is told a nonce. What is changed from then on is marked. None: it is not there, or not as it was
+    /// made, and nothing was done.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    fn restart(&self, nonce: &str) -> Result<Option<FeedMark>, StoreError>;
+
+    /// Gives the keys that it has marked since, some at a time.
     ///
     /// # Errors
     /// [`StoreError::Database`], or what taking met.
     fn drain(&self, mark: &FeedMark, take: Take<'_>) -> Result<Drained, StoreError>;
 
-    /// How many changes wait to be read, about.
+    /// Lets the database forget what lies before a mark, which the index has durably.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    fn waiting(&self) -> Result<u64, StoreError>;
+    fn release(&self, _: &FeedMark) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// What waits to be read.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    fn waiting(&self) -> Result<Waiting, StoreError>;
+
+    /// Bytes of its log that the database keeps for it.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    fn kept_bytes(&self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+}
+
+/// What objects of a feed say of themselves in the database: for which table, who made them when, and how they go.
+#[must_use]
+pub fn feed_comment(table: &str, place: &str) -> String {
+    let host = std::fs::read_to_string(HOST_NAME).unwrap_or_default();
+    let host = Some(host.trim()).filter(|host| !host.is_empty()).unwrap_or("an unnamed host").to_string();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / SECONDS_A_DAY;
+    let date = Value::Date(i32::try_from(since).unwrap_or(i32::MAX));
+    format!(
+        "Reknit on {host} notes here since {date} which rows of {table} change. To remove it: reknit index drop {place}"
+    )
 }
 
 /// How the feed of an index stands.
@@ -91,35 +176,46 @@ pub struct FeedState {
     pub stale: Option<String>,
     /// How far it was read.
     pub mark: FeedMark,
+    /// Bytes of its log that the database may keep for it; past that it is dropped.
+    pub max_lag: u64,
 }
 
 impl FeedState {
     fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = vec![FORMAT, 0];
+        let mut bytes = vec![FORMAT, self.kind.code()];
         put_bytes(&mut bytes, self.stale.as_deref().unwrap_or_default().as_bytes());
         put_bytes(&mut bytes, self.mark.nonce.as_bytes());
         put_bytes(&mut bytes, self.mark.next.as_deref().unwrap_or_default().as_bytes());
+        put_bytes(&mut bytes, self.mark.layout.as_bytes());
+        for number in [self.mark.position, self.mark.told, self.max_lag] {
+            bytes.extend(number.to_be_bytes());
+        }
         bytes
     }
 
     fn from_bytes(bytes: &[u8]) -> Result<FeedState, DecodeError> {
         let mut reader = Reader::new(bytes);
-        match reader.u8()? {
-            FORMAT => {}
-            other => return Err(DecodeError::Version(other)),
+        let format = reader.u8()?;
+        if ![FORMAT_BEFORE, FORMAT].contains(&format) {
+            return Err(DecodeError::Version(format));
         }
-        let kind = match reader.u8()? {
-            0 => FeedKind::Triggers,
-            _ => return Err(DecodeError::Malformed("kind of a feed")),
-        };
+        let code = reader.u8()?;
+        let kind = [FeedKind::Triggers, FeedKind::Slot].into_iter().find(|kind| kind.code() == code);
+        let kind = kind.ok_or(DecodeError::Malformed("kind of a feed"))?;
         let mut text = |max| {
             let bytes = reader.bytes("bytes of a feed's state", max)?;
             String::from_utf8(bytes.to_vec()).map_err(|_| DecodeError::Malformed("state of a feed"))
         };
         let (stale, nonce, next) = (text(usize::from(u16::MAX))?, text(NONCE_MAX)?, text(NONCE_MAX)?);
         let some = |text: String| Some(text).filter(|text| !text.is_empty());
+        let mut mark = FeedMark { nonce, next: some(next), ..FeedMark::default() };
+        let mut max_lag = 0;
+        if format == FORMAT {
+            mark.layout = text(LAYOUT_MAX)?;
+            (mark.position, mark.told, max_lag) = (reader.u64()?, reader.u64()?, reader.u64()?);
+        }
         reader.end()?;
-        Ok(FeedState { kind, stale: some(stale), mark: FeedMark { nonce, next: some(next) } })
+        Ok(FeedState { kind, stale: some(stale), mark, max_lag })
     }
 }
 
@@ -140,60 +236,107 @@ impl Linked {
     /// # Errors
     /// As for [`Linked::refresh`].
     pub fn follow_table(&self, progress: &mut dyn FnMut(ImportProgress)) -> Result<Followed, StoreError> {
+        if let Some(misfit) = self.misfit() {
+            return Err(StoreError::database(
+                self.table.place(),
+                format!("{misfit}: reknit index drop, then build it anew"),
+            ));
+        }
+        self.bound_feed()?;
         let Some(mut state) = self.feed_state()? else {
             let read = self.refresh(progress)?;
             return Ok(Followed { read: read.records, changed: read.changed, stale: None });
         };
         if state.stale.is_none() {
-            let before = self.index().cut().commit;
-            let (drained, read) = self.drain(&mut state, progress)?;
-            match drained {
-                Drained::Lost(why) => state.stale = Some(why),
-                Drained::Told | Drained::Untold => {
-                    let changed = self.index().cut().commit - before;
-                    return Ok(Followed { read, changed, stale: None });
-                }
+            let (read, changed) = self.drain(&mut state, progress)?;
+            if state.stale.is_none() {
+                return Ok(Followed { read, changed, stale: None });
             }
         }
         // Whoever is stopped in the middle finds it stale again.
+        self.keep_feed(Some(&state))?;
+        let restarted = self.feed(state.kind)?.restart(&nonce()?)?;
         // One that was never read has no gap.
-        let why = state.stale.clone().filter(|_| !state.mark.nonce.is_empty());
-        self.keep_feed(Some(&state))?;
-        let nonce = nonce()?;
-        self.feed(state.kind)?.restart(&nonce)?;
+        let why = state.stale.clone().filter(|_| !state.mark.nonce.is_empty() || restarted.is_none());
         let read = self.refresh(progress)?;
-        state.stale = None;
-        state.mark = FeedMark { nonce, next: None };
-        self.keep_feed(Some(&state))?;
+        // One that is not there any more stays stale.
+        if let Some(mark) = restarted {
+            state = FeedState { stale: None, mark, ..state };
+            self.keep_feed(Some(&state))?;
+        }
         Ok(Followed { read: read.records, changed: read.changed, stale: why })
     }
 
-    fn drain(
-        &self,
-        state: &mut FeedState,
-        progress: &mut dyn FnMut(ImportProgress),
-    ) -> Result<(Drained, u64), StoreError> {
-        // One that is there already may have been told, by whoever was stopped then.
-        if state.mark.next.is_none() {
-            state.mark.next = Some(nonce()?);
-            self.keep_feed(Some(state))?;
+    /// What of the table is no longer as the index has it, if anything is; no feed makes up for that.
+    #[must_use]
+    pub fn misfit(&self) -> Option<String> {
+        let misfit = self.shape().misfit(self.table.columns(), self.fit);
+        misfit.map(|why| format!("the table was changed since its index {} was made: {why}", self.name))
+    }
+
+    /// Drops a feed for which the database keeps more of its log than it may; whether it did.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn bound_feed(&self) -> Result<bool, StoreError> {
+        let slot = self.feed_state()?.filter(|state| state.kind == FeedKind::Slot);
+        let Some(mut state) = slot else { return Ok(false) };
+        let feed = self.feed(state.kind)?;
+        let kept = feed.kept_bytes()?;
+        if kept <= state.max_lag {
+            return Ok(false);
         }
-        let mut so_far = ImportProgress::default();
-        let drained = self.feed(state.kind)?.drain(&state.mark, &mut |keys| {
-            so_far.read += keys.len() as u64;
-            let mut taken: Vec<Vec<u8>> = keys.iter().map(|key| self.key_of(key)).collect();
-            taken.sort_unstable();
-            taken.dedup();
-            self.look(&taken)?;
-            progress(so_far);
-            // What the feed forgets is durable here.
-            self.index().sync()
-        })?;
-        if drained == Drained::Told {
-            state.mark = FeedMark { nonce: state.mark.next.take().unwrap_or_default(), next: None };
-            self.keep_feed(Some(state))?;
+        self.table.run(&feed.remove_sql())?;
+        state.stale = Some(format!(
+            "the server kept {} MiB of its log for the feed, more than --max-feed-lag allows ({} MiB), so it was dropped; \
+             reknit index build --feed {} --apply makes it anew",
+            kept >> 20,
+            state.max_lag >> 20,
+            state.kind.name()
+        ));
+        self.keep_feed(Some(&state))?;
+        Ok(true)
+    }
+
+    /// Reads a feed to its end, or until it is known to be stale; says how many keys it had, and how many rows the index
+    /// had otherwise.
+    fn drain(&self, state: &mut FeedState, progress: &mut dyn FnMut(ImportProgress)) -> Result<(u64, u64), StoreError> {
+        let feed = self.feed(state.kind)?;
+        let (mut so_far, mut changed) = (ImportProgress::default(), 0);
+        for _ in 0..PARTS_MAX {
+            // One that is there already may have been told, by whoever was stopped then.
+            if state.mark.next.is_none() {
+                state.mark.next = Some(nonce()?);
+                self.keep_feed(Some(state))?;
+            }
+            let drained = feed.drain(&state.mark, &mut |keys| {
+                so_far.read += keys.len() as u64;
+                let mut taken: Vec<Vec<u8>> = keys.iter().map(|key| self.key_of(key)).collect();
+                taken.sort_unstable();
+                taken.dedup();
+                changed += self.look(&taken)?;
+                progress(so_far);
+                // What the feed forgets is durable here.
+                self.index().sync()
+            })?;
+            match drained {
+                Drained::Read { mark, more } => {
+                    state.mark = mark;
+                    self.keep_feed(Some(state))?;
+                    feed.release(&state.mark)?;
+                    if !more {
+                        return Ok((so_far.read, changed));
+                    }
+                }
+                Drained::Untold => return Ok((so_far.read, changed)),
+                Drained::Lost(why) => {
+                    state.stale = Some(why);
+                    return Ok((so_far.read, changed));
+                }
+            }
         }
-        Ok((drained, so_far.read))
+        state.stale = Some("more comes than is read".into());
+        Ok((so_far.read, changed))
     }
 
     /// The key, encoded, of its values as the table has them.
@@ -230,15 +373,25 @@ impl Linked {
         self.table.feed(kind, self.shape(), &self.name)
     }
 
-    /// Installs a feed. The table is read whole once more when the index follows it next.
+    /// Installs a feed in place of the one that there is; of its log the database may keep so many bytes for it. The table is
+    /// read whole once more when the index follows it next.
     ///
     /// # Errors
     /// [`StoreError::Database`]; then nothing was installed.
-    pub fn install_feed(&self, kind: FeedKind) -> Result<(), StoreError> {
+    pub fn install_feed(&self, kind: FeedKind, max_lag: u64) -> Result<(), StoreError> {
         let feed = self.feed(kind)?;
-        self.table.run(&[feed.remove_sql(), feed.install_sql()].concat())?;
+        feed.ready()?;
+        self.remove_feed()?;
+        self.table.run(&feed.remove_sql())?;
+        for transaction in feed.install_sql() {
+            if let Err(error) = self.table.run(&transaction) {
+                // What those before it made is nothing without it.
+                self.table.run(&feed.remove_sql())?;
+                return Err(error);
+            }
+        }
         let stale = Some("it was just installed".into());
-        self.keep_feed(Some(&FeedState { kind, stale, mark: FeedMark::default() }))
+        self.keep_feed(Some(&FeedState { kind, stale, mark: FeedMark::default(), max_lag }))
     }
 
     /// Takes the feed away, if there is one.
@@ -265,13 +418,19 @@ mod tests {
 
     #[test]
     fn a_state_has_these_bytes() {
-        let mark = FeedMark { nonce: "ab".into(), next: None };
-        let state = FeedState { kind: FeedKind::Triggers, stale: Some("x".into()), mark };
+        let mark = FeedMark { nonce: "ab".into(), layout: "l".into(), position: 2, told: 3, ..FeedMark::default() };
+        let state = FeedState { kind: FeedKind::Slot, stale: Some("x".into()), mark, max_lag: 4 };
         let bytes = state.to_bytes();
-        assert_eq!(bytes, [1, 0, 1, b'x', 2, b'a', b'b', 0]);
+        let numbers = [[0, 0, 0, 0, 0, 0, 0, 2], [0, 0, 0, 0, 0, 0, 0, 3], [0, 0, 0, 0, 0, 0, 0, 4]].concat();
+        assert_eq!(bytes, [[2, 1, 1, b'x', 2, b'a', b'b', 0, 1, b'l'].as_slice(), &numbers].concat());
         assert_eq!(FeedState::from_bytes(&bytes), Ok(state));
         for cut in 0..bytes.len() {
             assert!(FeedState::from_bytes(&bytes[..cut]).is_err());
         }
+        let before = FeedState::from_bytes(&[1, 0, 1, b'x', 2, b'a', b'b', 0]).expect("a state of the format before");
+        assert_eq!(
+            (before.kind, before.mark.nonce.as_str(), before.mark.layout.as_str()),
+            (FeedKind::Triggers, "ab", "")
+        );
     }
 }

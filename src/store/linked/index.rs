@@ -14,12 +14,15 @@ use reknit_core::{
 };
 
 use super::looking::Suspects;
+use super::shape::Fit;
 use super::{Cautions, Shape, Table};
 use crate::store::embedded::Writing;
 use crate::store::{
     Durability, ImportError, ImportProgress, Imported, Listed, Options, Side, SideInfo, Store, StoreError,
 };
 
+/// The name of the fact that says how much of the table the shape had.
+const FIT: &str = "fit";
 /// The one collection of a table.
 pub(super) const FIRST: CollectionId = CollectionId(0);
 /// So many bytes of rows are taken to belong to a byte of their digests and keys, when a part of them is read.
@@ -30,6 +33,8 @@ const ROW_BYTES_PER_BYTE: usize = 8;
 pub struct Linked {
     pub(super) table: Arc<dyn Table>,
     pub(super) shape: Arc<Shape>,
+    /// How much of the table the shape had when the index was made.
+    pub(super) fit: Fit,
     /// The index's name, by which what belongs to it in the database is known.
     pub(super) name: Arc<str>,
     pub(super) index: Store,
@@ -61,11 +66,15 @@ impl Linked {
             Err(StoreError::NotAStore { .. }) => Store::create(dir, definition, key, &options),
             opened => opened,
         }?;
+        if index.first().layout()?.is_none() {
+            let Fit { whole, keyed } = shape.fit(table.columns());
+            index.set_fact(FIT, Some(vec![whole.into(), keyed.into()]))?;
+        }
         let layout = Some(shape.to_named_bytes());
         if index.first().layout()? != layout {
             index.first().set_layout(layout)?;
         }
-        Ok(Linked::over(dir, index, table, shape, keys))
+        Linked::over(dir, index, table, shape, keys)
     }
 
     /// The table with the index that it has in `dir`, whatever shape that was made for; the key is that of a shape.
@@ -82,13 +91,24 @@ impl Linked {
         let shape = Shape::from_bytes(&index.first().layout()?.unwrap_or_default());
         let shape = shape.map_err(|error| StoreError::damaged(format!("the shape of an index: {error}")))?;
         let keys = Arc::new(Keys::new(&key(&shape)));
-        Ok(Linked::over(dir, index, table, shape, keys))
+        Linked::over(dir, index, table, shape, keys)
     }
 
-    fn over(dir: &Path, index: Store, table: Box<dyn Table>, shape: Shape, keys: Arc<Keys>) -> Linked {
+    fn over(
+        dir: &Path,
+        index: Store,
+        table: Box<dyn Table>,
+        shape: Shape,
+        keys: Arc<Keys>,
+    ) -> Result<Linked, StoreError> {
         let (table, shape) = (Arc::from(table), Arc::new(shape));
         let name = Linked::name_in(dir).into();
-        Linked { table, shape, name, index, keys, run: None, suspects: Suspects::default(), busy: Arc::default() }
+        let fit = match index.fact(FIT)?.as_deref() {
+            Some([whole, keyed]) => Fit { whole: *whole == 1, keyed: *keyed == 1 },
+            _ => Fit::default(),
+        };
+        let (run, suspects, busy) = (None, Suspects::default(), Arc::default());
+        Ok(Linked { table, shape, fit, name, index, keys, run, suspects, busy })
     }
 
     /// The name of an index that lies in a directory.

@@ -48,17 +48,18 @@ impl Suspects {
 impl Linked {
     /// Looks at all keys in question.
     pub(super) fn look_again(&self) -> Result<(), StoreError> {
-        self.look(&self.suspects.all())
+        self.look(&self.suspects.all()).map(drop)
     }
 
-    /// Reads these rows anew; the index follows what has changed, come and gone.
-    pub(super) fn look(&self, keys: &[Vec<u8>]) -> Result<(), StoreError> {
+    /// Reads these rows anew; the index follows what has changed, come and gone. Says how many that are.
+    pub(super) fn look(&self, keys: &[Vec<u8>]) -> Result<u64, StoreError> {
+        let mut changed = 0;
         for some in keys.chunks(KEYS_PER_LOOK) {
             let _alone = self.alone();
             let found = self.read_rows(some)?;
-            self.follow(some, &found)?;
+            changed += self.follow(some, &found)?;
         }
-        Ok(())
+        Ok(changed)
     }
 
     /// The rows of these keys in a transaction that reads.
@@ -81,9 +82,9 @@ impl Linked {
         Ok(found.remove(key).map(|held| held.row))
     }
 
-    fn follow(&self, keys: &[Vec<u8>], found: &BTreeMap<Vec<u8>, Held>) -> Result<(), StoreError> {
+    fn follow(&self, keys: &[Vec<u8>], found: &BTreeMap<Vec<u8>, Held>) -> Result<u64, StoreError> {
         let is = |key: &Vec<u8>| Followed::Is(key.clone(), found.get(key).map(|held| self.digest(&held.row)));
-        self.index.follow(FIRST, keys.iter().map(is).collect(), None, Durability::Buffered).map(drop)
+        self.index.follow(FIRST, keys.iter().map(is).collect(), None, Durability::Buffered).map(|(_, changed)| changed)
     }
 
     /// The rows of these keys. Where the table can spell a key in several ways, it is read for those that are `sought`.

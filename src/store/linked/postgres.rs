@@ -5,6 +5,10 @@ mod connect;
 mod decode;
 mod encode;
 mod feed;
+mod parts;
+mod pgoutput;
+mod rights;
+mod slot;
 mod tls;
 mod transaction;
 
@@ -14,6 +18,7 @@ use std::thread::JoinHandle;
 
 use postgres::Client;
 use postgres::binary_copy::BinaryCopyOutIter;
+use postgres::error::SqlState;
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::Type;
 use reknit_core::row::{Kind, Value};
@@ -22,9 +27,13 @@ pub use self::address::{PostgresAddress, Secret, redacted};
 use self::connect::{Connector, told};
 use self::decode::{Sent, kind};
 use self::feed::Triggers;
+use self::slot::Slot;
 pub use self::tls::SslMode;
 use self::transaction::Work;
-use super::{Access, Cautions, Column, Columns, Feed, FeedKind, Remains, Rows, Shape, Standing, Table, Transaction};
+use super::{
+    Access, Cautions, Column, Columns, Cost, Feed, FeedKind, Purpose, Remains, Rows, Shape, Standing, Table,
+    Transaction,
+};
 use crate::store::StoreError;
 
 /// Rows that are handed on at once, and how often that may be ahead of who takes them.
@@ -86,6 +95,22 @@ impl Postgres {
         Ok(Postgres { connector, table, place: address.place, columns, oid, types, sequences, idle })
     }
 
+    /// The statements that let the user of an address do something with its table, as far as they are lacking; also for one who
+    /// may not read it.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn grants(address: &PostgresAddress, purpose: Purpose) -> Result<Vec<String>, StoreError> {
+        rights::lacking_at(address, purpose)
+    }
+
+    fn scan_sql(&self, shape: &Shape) -> Result<(String, Vec<Type>), StoreError> {
+        let (wanted, types) = self.selected(shape)?;
+        let (columns, table, condition) = (wanted.join(", "), quoted(&self.table), shape.condition());
+        let sql = format!("COPY (SELECT {columns} FROM {table} WHERE {condition}) TO STDOUT (FORMAT binary)");
+        Ok((sql, types))
+    }
+
     fn met(&self, error: &postgres::Error) -> StoreError {
         StoreError::database(&self.place, told(error))
     }
@@ -142,9 +167,7 @@ impl Table for Postgres {
     }
 
     fn scan(&self, shape: &Shape) -> Result<Rows<'_>, StoreError> {
-        let (wanted, types) = self.selected(shape)?;
-        let (columns, table, condition) = (wanted.join(", "), quoted(&self.table), shape.condition());
-        let copy = format!("COPY (SELECT {columns} FROM {table} WHERE {condition}) TO STDOUT (FORMAT binary)");
+        let (copy, types) = self.scan_sql(shape)?;
         let (connector, place) = (self.connector.clone(), self.place.clone());
         let (sender, receiver) = sync_channel(PAGES_AHEAD);
         let reader = std::thread::spawn(move || {
@@ -189,14 +212,31 @@ impl Table for Postgres {
         Ok(Standing { identity: row.get(0), at: u64::try_from(at).unwrap_or_default() })
     }
 
+    fn lacking(&self, purpose: Purpose) -> Result<Vec<String>, StoreError> {
+        let mut client = self.client()?;
+        let lacking = rights::lacking(&mut client, self.oid, purpose).map_err(|error| self.met(&error))?;
+        self.put_back(client);
+        Ok(lacking)
+    }
+
+    fn cost(&self, shape: &Shape) -> Result<Cost, StoreError> {
+        let mut client = self.client()?;
+        let sql = format!("{} {ROWS}", parts::PARTS);
+        let row = client.query_one(&sql, &[&self.oid]).map_err(|error| self.met(&error))?;
+        self.put_back(client);
+        let rows = row.get::<_, Option<i64>>(0).map(i64::unsigned_abs);
+        Ok(Cost { sql: self.scan_sql(shape)?.0, rows })
+    }
+
     fn feed(&self, kind: FeedKind, shape: &Shape, index: &str) -> Result<Box<dyn Feed + '_>, StoreError> {
         match kind {
             FeedKind::Triggers => Ok(Box::new(Triggers::new(self, shape, index)?)),
+            FeedKind::Slot => Ok(Box::new(Slot::new(self, shape, index))),
         }
     }
 
     fn remains(&self) -> Result<Vec<Remains>, StoreError> {
-        feed::remains(self)
+        Ok([feed::remains(self)?, slot::remains(self)?].concat())
     }
 
     fn run(&self, statements: &[String]) -> Result<(), StoreError> {
@@ -205,7 +245,13 @@ impl Table for Postgres {
             "SET client_min_messages = warning; BEGIN READ WRITE; SET LOCAL lock_timeout = '5s'; {}; COMMIT",
             statements.join(";\n")
         );
-        client.batch_execute(&all).map_err(|error| self.met(&error))?;
+        client.batch_execute(&all).map_err(|error| match error.code() {
+            Some(&SqlState::LOCK_NOT_AVAILABLE) => StoreError::database(
+                &self.place,
+                format!("{}: a transaction was open for too long; end it, or try again", told(&error)),
+            ),
+            _ => self.met(&error),
+        })?;
         self.put_back(client);
         Ok(())
     }
@@ -311,12 +357,21 @@ const KEY: &str = "SELECT array_agg(a.attname::text ORDER BY k.nth) FROM pg_inde
                    HAVING bool_and(a.attnotnull IS TRUE AND k.num > 0) \
                    ORDER BY i.indisprimary DESC, i.indexrelid LIMIT 1";
 
+/// How many rows there are, as the server counted them last.
+const ROWS: &str =
+    "SELECT sum(c.reltuples)::bigint FROM pg_class c JOIN parts USING (oid) WHERE c.relkind = 'r' AND c.reltuples >= 0";
+
 fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 fn quoted((schema, name): &(String, String)) -> String {
     format!("{}.{}", ident(schema), ident(name))
+}
+
+/// A text as SQL spells it.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 fn list(names: &[String]) -> String {

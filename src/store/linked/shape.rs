@@ -8,6 +8,8 @@ use reknit_core::bounds::{NAME_BYTES_MAX, VALUE_BYTES_MAX};
 use reknit_core::canonical::{Reader, put_bytes, put_varint};
 use reknit_core::row::{COLUMNS_MAX, Kind, Rounding, Row, RowError, Value, decode, decode_key, encode, encode_key};
 
+use super::Columns;
+
 /// The first byte of the bytes of a shape of whole rows, of one that rounds or leaves rows out, and of one with the names that
 /// its columns have in the table.
 const PLAIN: u8 = 1;
@@ -47,6 +49,15 @@ pub struct Shape {
     sources: Vec<String>,
 }
 
+/// How much of a table a shape had when its index was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fit {
+    /// All of its columns.
+    pub whole: bool,
+    /// Its own key.
+    pub keyed: bool,
+}
+
 /// A column of a shape that is made.
 pub(super) struct Compared {
     pub(super) name: String,
@@ -68,6 +79,32 @@ impl Shape {
             shape.sources.push(column.source);
         }
         shape
+    }
+
+    /// How much of a table it has.
+    #[must_use]
+    pub fn fit(&self, table: &Columns) -> Fit {
+        let whole = table.columns.iter().all(|column| self.sources.contains(&column.name));
+        Fit { whole, keyed: self.key_sources().eq(table.key.iter().map(String::as_str)) }
+    }
+
+    /// What of a table is no longer as this shape has it, if anything is: a column that is gone or means something else now;
+    /// one that came, if it had all; or the key, if that was the table's own.
+    #[must_use]
+    pub fn misfit(&self, table: &Columns, fit: Fit) -> Option<String> {
+        for (source, ((_, kind), rounding)) in self.sources.iter().zip(self.columns.iter().zip(&self.roundings)) {
+            let Some(column) = table.column(source) else {
+                return Some(format!("it has no column {source} any more"));
+            };
+            let rounded = rounding.is_some() && *kind == Kind::Float && column.kind == Kind::Decimal;
+            if kind.paired(column.kind) != Some(*kind) && !rounded {
+                return Some(format!("its column {source} is {column} now"));
+            }
+        }
+        let now = self.fit(table);
+        let new = table.columns.iter().find(|column| fit.whole && !self.sources.contains(&column.name));
+        let new = new.map(|column| format!("its column {} is new", column.name));
+        new.or_else(|| (fit.keyed && !now.keyed).then(|| format!("its key is {} now", table.key.join(", "))))
     }
 
     /// The columns by name, with what they are compared as.
@@ -312,18 +349,44 @@ fn text(bytes: &[u8]) -> Result<String, DecodeError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Column, Columns, Terms};
+    use super::super::{Column, Terms};
     use super::*;
 
-    fn pair(columns: &[(&str, Kind)], key: &[&str], terms: &Terms) -> Shape {
+    fn table(columns: &[(&str, Kind)], key: &[&str]) -> Columns {
+        let declared = |kind: Kind| kind.name().to_uppercase();
         let column =
-            |(name, kind): &(&str, Kind)| Column { name: (*name).into(), kind: *kind, declared: String::new() };
-        let table = Columns {
+            |(name, kind): &(&str, Kind)| Column { name: (*name).into(), kind: *kind, declared: declared(*kind) };
+        Columns {
             columns: columns.iter().map(column).collect(),
             key: key.iter().map(|name| (*name).to_string()).collect(),
-        };
+        }
+    }
+
+    fn pair(columns: &[(&str, Kind)], key: &[&str], terms: &Terms) -> Shape {
+        let table = table(columns, key);
         let [shape, _] = terms.shapes(("a", &table), ("b", &table)).expect("a shape");
         shape
+    }
+
+    #[test]
+    fn a_table_that_has_changed_under_a_shape_is_told() {
+        let is = table(&[("id", Kind::Int), ("at", Kind::Text)], &["id"]);
+        let other = table(&[("id", Kind::Int), ("at", Kind::DateTime)], &["id"]);
+        let [shape, _] = Terms::default().shapes(("a", &is), ("b", &other)).expect("a shape");
+        let fit = shape.fit(&is);
+        assert_eq!(fit, Fit { whole: true, keyed: true });
+        assert_eq!((shape.misfit(&is, fit), shape.misfit(&other, fit)), (None, None));
+        for (columns, key, told) in [
+            (vec![("id", Kind::Int)], "id", "it has no column at any more"),
+            (vec![("id", Kind::Int), ("at", Kind::Text), ("by", Kind::Text)], "id", "its column by is new"),
+            (vec![("id", Kind::Int), ("at", Kind::Json)], "id", "its column at is json (JSON) now"),
+            (vec![("id", Kind::Int), ("at", Kind::Text)], "at", "its key is at now"),
+        ] {
+            assert_eq!(shape.misfit(&table(&columns, &[key]), fit).as_deref(), Some(told));
+        }
+        // What was left out, or never was the table's own key, is no change.
+        let more = table(&[("id", Kind::Int), ("at", Kind::Text), ("by", Kind::Text)], &["by"]);
+        assert_eq!(shape.misfit(&more, Fit::default()), None);
     }
 
     #[test]

@@ -12,7 +12,10 @@ use rusqlite::{Connection, OpenFlags, Row, ToSql};
 
 use self::feed::Triggers;
 use self::transaction::Work;
-use super::{Access, Cautions, Column, Columns, Feed, FeedKind, Remains, Rows, Shape, Standing, Table, Transaction};
+use super::{
+    Access, Cautions, Column, Columns, Cost, Feed, FeedKind, Purpose, Remains, Rows, Shape, Standing, Table,
+    Transaction,
+};
 use crate::store::StoreError;
 
 /// Rows that are read at once.
@@ -69,6 +72,10 @@ impl Sqlite {
     fn select(&self, shape: &Shape) -> String {
         let columns = list(&mut shape.sources().iter());
         format!("SELECT {columns}, {} FROM {}", list(&mut self.order.iter()), quoted(&self.name))
+    }
+
+    fn no_slot(&self) -> StoreError {
+        StoreError::database(&self.place, "SQLite keeps no log that a slot could read; --feed triggers can follow it")
     }
 
     fn met(&self, error: &rusqlite::Error) -> StoreError {
@@ -157,9 +164,42 @@ impl Table for Sqlite {
         Ok(Standing { identity: identity(&file.metadata().map_err(told)?), at })
     }
 
+    fn cost(&self, shape: &Shape) -> Result<Cost, StoreError> {
+        let read = || {
+            let connection = connect(&self.file, Access::Read)?;
+            // Only where ANALYZE has been run.
+            if !connection.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_stat1'")?.exists([])? {
+                return Ok(None);
+            }
+            let counted = "SELECT max(CAST(stat AS INTEGER)) FROM sqlite_stat1 WHERE tbl = ? COLLATE NOCASE";
+            connection.query_row(counted, [&self.name], |row| row.get::<_, Option<i64>>(0))
+        };
+        let rows: Option<i64> = read().map_err(|error| self.met(&error))?;
+        Ok(Cost { sql: self.select(shape), rows: rows.map(i64::unsigned_abs) })
+    }
+
+    fn lacking(&self, purpose: Purpose) -> Result<Vec<String>, StoreError> {
+        if purpose == Purpose::Slot {
+            return Err(self.no_slot());
+        }
+        // Whoever may write the file may do all.
+        let file = std::fs::OpenOptions::new().write(true).open(&self.file);
+        match (purpose, file) {
+            (Purpose::Compare, _) | (_, Ok(_)) => Ok(Vec::new()),
+            (_, Err(error)) => {
+                let message = format!(
+                    "{} cannot be written ({error}); SQLite knows no rights but those of the file",
+                    self.file.display()
+                );
+                Err(StoreError::database(&self.place, message))
+            }
+        }
+    }
+
     fn feed(&self, kind: FeedKind, shape: &Shape, index: &str) -> Result<Box<dyn Feed + '_>, StoreError> {
         match kind {
             FeedKind::Triggers => Ok(Box::new(Triggers::new(self, shape, index)?)),
+            FeedKind::Slot => Err(self.no_slot()),
         }
     }
 

@@ -52,6 +52,10 @@ impl Table for Listed {
         Ok(Cautions::default())
     }
 
+    fn cost(&self, _: &Shape) -> Result<Cost, StoreError> {
+        Ok(Cost::default())
+    }
+
     fn feed(&self, _: FeedKind, _: &Shape, _: &str) -> Result<Box<dyn Feed + '_>, StoreError> {
         Err(StoreError::database("listed", "it has none"))
     }

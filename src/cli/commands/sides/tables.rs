@@ -18,7 +18,9 @@ use crate::cli::{CliError, Exit};
 use crate::core::difference::Difference;
 use crate::core::session::{Base, Intent, Verdict};
 use crate::node::SessionReport;
-use crate::store::linked::{Column, Followed, Linked, Postgres, Shape, Since, Sqlite, Table, Terms, probe, redacted};
+use crate::store::linked::{
+    Column, Followed, Linked, Postgres, Purpose, Shape, Since, Sqlite, Table, Terms, probe, redacted,
+};
 use crate::store::{EngineKind, Options, StoreError};
 use crate::transport::Identity;
 
@@ -27,6 +29,9 @@ const POSTGRES: [&str; 2] = ["postgres://", "postgresql://"];
 /// What the identifier of a dataset of tables is derived for, the directory of all indexes, and the secret key.
 const DATASET: &str = "reknit 2026 v1 dataset of tables";
 const INDEX: &str = "index";
+/// So many rows make an index tell what more of them would take, and what others took.
+const MEASURED_ROWS: u64 = 10_000;
+const INDEX_BYTES_A_ROW: u64 = 350;
 const KEY: &str = "reknit 2026 v1 key of tables";
 
 /// Keys in which two tables may differ, and yet what was equal is remembered.
@@ -73,7 +78,8 @@ pub(crate) fn with_table(database: &str, table: &str) -> String {
 /// Opens both tables, and reads them into their indexes.
 pub(crate) fn open(env: &mut Env, sides: (&str, &str), terms: &Terms) -> Result<[Linked; 2], CliError> {
     let pair = pair(env, sides, terms)?;
-    for linked in &pair {
+    for (typed, linked) in [(sides.0, &pair[0]), (sides.1, &pair[1])] {
+        outgrown(env, typed, linked);
         follow(env, linked)?;
     }
     Ok(pair)
@@ -148,6 +154,28 @@ pub(crate) fn note_equal(
         _ => {}
     }
     Ok(())
+}
+
+/// Tells of other indexes that the table has outgrown: their feeds go on, for nothing.
+fn outgrown(env: &mut Env, typed: &str, linked: &Linked) {
+    let own = |(name, _): &(String, PathBuf)| name != linked.name();
+    for one in directories(env, linked.table()).unwrap_or_default().iter().filter(|one| own(one)) {
+        // One that somebody else uses is told by them.
+        let Ok(other) = reopen(env, typed, one) else { continue };
+        let (Some(misfit), Ok(Some(_))) = (other.misfit(), other.feed_state()) else { continue };
+        let dropped = if other.bound_feed().unwrap_or(false) { ", which was dropped" } else { "" };
+        let place = other.table().place();
+        let _ = writeln!(
+            env.err,
+            "reknit: {place}: {misfit}; it is of no use, nor is its feed{dropped}: reknit index drop, then build it anew"
+        );
+    }
+}
+
+fn reopen(env: &Env, typed: &str, (_, dir): &(String, PathBuf)) -> Result<Linked, CliError> {
+    let secret = env.home()?.identity()?;
+    let key = |shape: &Shape| dataset_key(&secret, &shape.to_bytes());
+    Ok(Linked::reopen(dir, table(env, typed)?, key, &options(env))?)
 }
 
 /// A table with the index that it has for itself, or for being compared with another, as it was left.
@@ -245,14 +273,10 @@ pub(crate) fn cautions(pair: &[Linked; 2], writing: &Writing) -> Result<Vec<Stri
 
 /// The indexes that a table has in the home, one for each shape that it was compared in.
 pub(crate) fn indexes(env: &Env, typed: &str) -> Result<Vec<Linked>, CliError> {
-    let secret = env.home()?.identity()?;
     let first = table(env, typed)?;
     let place = first.place().to_string();
-    let open = |(_, dir): &(String, PathBuf)| {
-        let key = |shape: &Shape| dataset_key(&secret, &shape.to_bytes());
-        Ok(Linked::reopen(dir, table(env, typed)?, key, &options(env))?)
-    };
-    let all: Vec<Linked> = directories(env, &*first)?.iter().map(open).collect::<Result<_, CliError>>()?;
+    let all = directories(env, &*first)?;
+    let all: Vec<Linked> = all.iter().map(|one| reopen(env, typed, one)).collect::<Result<_, CliError>>()?;
     if all.is_empty() {
         let message = format!("{place} was never compared from this home, so nothing is known of it");
         return Err(CliError::new("database.no-index", message));
@@ -268,6 +292,25 @@ pub(crate) fn compared(shape: &Shape) -> Value {
     };
     let columns: Vec<Value> = shape.columns().iter().enumerate().map(column).collect();
     json!({ "key": shape.key().collect::<Vec<_>>(), "columns": columns, "where": shape.filter() })
+}
+
+/// The statements that give the user of an address what is lacking to do something with its table.
+pub(crate) fn lacking(env: &Env, typed: &str, purpose: Purpose) -> Result<Vec<String>, CliError> {
+    // Whoever may not even read it is told too.
+    if is_postgres(typed) {
+        return Ok(Postgres::grants(&login::address(env, typed)?, purpose)?);
+    }
+    Ok(table(env, typed)?.lacking(purpose)?)
+}
+
+/// Bytes of an index for each row of a table, and how that is known: by an index that this home has, if nobody else uses it.
+pub(crate) fn bytes_a_row(env: &Env, typed: &str) -> (u64, &'static str) {
+    for linked in indexes(env, typed).unwrap_or_default() {
+        if let (Ok(stats), MEASURED_ROWS..) = (linked.index().stats(), linked.rows()) {
+            return (stats.disk_bytes / linked.rows(), "as the index that there is does");
+        }
+    }
+    (INDEX_BYTES_A_ROW, "as one of 300,000 rows did")
 }
 
 /// How keys and rows of a shape are shown.

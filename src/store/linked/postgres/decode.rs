@@ -59,6 +59,11 @@ impl Sent<'_> {
     }
 }
 
+/// The value that these bytes are of a type.
+pub(super) fn value_of(of: &Type, raw: &[u8]) -> Result<Value, DecodeError> {
+    value(of, raw, 0)
+}
+
 fn value(of: &Type, raw: &[u8], depth: usize) -> Result<Value, DecodeError> {
     if let TypeKind::Domain(base) = of.kind() {
         return value(base, raw, depth);

@@ -5,12 +5,13 @@
 //! so there they are such; on a partitioned table each part has its own, for statements that name it.
 
 use postgres::Client;
-use reknit_core::row::Value;
+use postgres::types::Type;
+use reknit_core::row::{Kind, Value};
 
-use super::decode::Sent;
-use super::{Postgres, ident, list, quoted, told};
+use super::decode::{Sent, kind};
+use super::{Postgres, ident, list, literal, parts, quoted, told};
 use crate::store::StoreError;
-use crate::store::linked::{Drained, Feed, FeedMark, Remains, Shape, Table, Take};
+use crate::store::linked::{Drained, Feed, FeedMark, Purpose, Remains, Shape, Table, Take, Waiting, feed_comment};
 
 /// Bytes of changes that the feed holds; past it a statement says once that everything may have changed.
 const CHANGES_BYTES: u64 = 64 << 20;
@@ -29,10 +30,6 @@ pub(super) struct Triggers<'a> {
     replicated: bool,
 }
 
-/// The table and those of its partitions, at any depth, that hold rows.
-const PARTS: &str = "WITH RECURSIVE parts(oid) AS (SELECT $1::oid UNION ALL SELECT inhrelid FROM pg_inherits \
-                     JOIN parts ON inhparent = oid) SELECT DISTINCT oid::regclass::text FROM parts ORDER BY 1";
-
 /// What of it is there: name and definition of each trigger of these tables, with whether it fires always.
 const TRIGGERS: &str = "SELECT tgrelid::regclass::text || ' ' || tgname || ' ' || tgtype || ' ' || tgenabled::text \
                         FROM pg_trigger WHERE tgname LIKE $1 AND tgrelid::regclass::text = ANY($2) ORDER BY 1";
@@ -41,8 +38,7 @@ impl<'a> Triggers<'a> {
     pub(super) fn new(table: &'a Postgres, shape: &Shape, index: &str) -> Result<Self, StoreError> {
         let mut client = table.client()?;
         let met = |error| table.met(&error);
-        let parts: Vec<String> =
-            client.query(PARTS, &[&table.oid]).map_err(met)?.iter().map(|row| row.get(0)).collect();
+        let parts = parts::names(&mut client, table.oid).map_err(met)?;
         let subscribed = "SELECT EXISTS (SELECT FROM pg_subscription_rel WHERE srrelid = $1)";
         let replicated = client.query_one(subscribed, &[&table.oid]).map_err(met)?.get(0);
         table.put_back(client);
@@ -148,14 +144,23 @@ impl<'a> Triggers<'a> {
         }
         let every =
             client.query_one(&format!("SELECT EXISTS (SELECT FROM {} WHERE every)", self.named("dirty")), &[])?;
-        let lost = "it was emptied by TRUNCATE, or more changed than the feed holds, since it was read";
-        Ok(every.get::<_, bool>(0).then(|| lost.into()))
+        if every.get(0) {
+            return Ok(Some(
+                "it was emptied by TRUNCATE, or more changed than the feed holds, since it was read".into(),
+            ));
+        }
+        let layout = parts::layout(client, self.table.oid)?;
+        Ok((layout != mark.layout).then(|| parts::ANOTHER.into()))
     }
 
     /// Takes the keys in a transaction that deletes them; says how many.
     fn take(&self, client: &mut Client, take: Take<'_>) -> Result<u64, StoreError> {
         let met = |error| self.table.met(&error);
-        let columns: Vec<String> = (0..self.key.len()).map(|nth| format!("k{nth}")).collect();
+        let types: Vec<Type> =
+            self.key.iter().map(|name| Ok(self.table.type_of(name)?.0.clone())).collect::<Result<_, StoreError>>()?;
+        // A type without a kind is known as it is printed.
+        let cast = |of: &Type| if kind(of) == Kind::Other { "::text" } else { "" };
+        let columns: Vec<String> = types.iter().enumerate().map(|(nth, of)| format!("k{nth}{}", cast(of))).collect();
         let cursor = format!(
             "DECLARE reknit NO SCROLL CURSOR FOR SELECT {}, n FROM {} WHERE NOT every FOR UPDATE",
             columns.join(", "),
@@ -168,15 +173,14 @@ impl<'a> Triggers<'a> {
             let mut keys = Vec::with_capacity(rows.len());
             let mut numbers: Vec<i64> = Vec::with_capacity(rows.len());
             for row in &rows {
-                let value = |nth: usize| -> Result<Value, StoreError> {
+                let value = |(nth, of): (usize, &Type)| -> Result<Value, StoreError> {
                     let sent: Sent<'_> = row.try_get(nth).map_err(met)?;
-                    let of = row.columns()[nth].type_();
                     let wrong = |error| {
                         StoreError::database(&self.table.place, format!("a key of type {}: {error}", of.name()))
                     };
                     sent.value(of).map_err(wrong)
                 };
-                keys.push((0..self.key.len()).map(value).collect::<Result<Vec<_>, _>>()?);
+                keys.push(types.iter().enumerate().map(value).collect::<Result<Vec<_>, _>>()?);
                 numbers.push(row.try_get(self.key.len()).map_err(met)?);
             }
             if rows.is_empty() {
@@ -194,11 +198,8 @@ impl<'a> Triggers<'a> {
 }
 
 impl Feed for Triggers<'_> {
-    fn install_sql(&self) -> Vec<String> {
-        let about = format!(
-            "Reknit notes here which rows of {} change. To remove it: reknit index drop {}",
-            self.table.table.1, self.table.place
-        );
+    fn install_sql(&self) -> Vec<Vec<String>> {
+        let about = feed_comment(&self.table.table.1, &self.table.place);
         let types = self.key.iter().map(|name| self.table.type_of(name).map_or("text", |of| of.1.as_str()));
         let columns: Vec<String> = types.enumerate().map(|(nth, of)| format!("k{nth} {of}")).collect();
         let (dirty, feed, note) = (self.named("dirty"), self.named("feed"), self.named("note"));
@@ -217,15 +218,32 @@ impl Feed for Triggers<'_> {
             format!("REVOKE ALL ON FUNCTION {note}() FROM PUBLIC"),
         ];
         all.extend(self.triggers());
-        all
+        vec![all]
     }
 
     fn remove_sql(&self) -> Vec<String> {
         remove_sql(&self.table.table.0, &self.name)
     }
 
-    fn restart(&self, nonce: &str) -> Result<(), StoreError> {
+    fn ready(&self) -> Result<(), StoreError> {
+        let lacking = self.table.lacking(Purpose::Triggers)?;
+        if !lacking.is_empty() {
+            let message = format!("this user may not install triggers on the table: {}", lacking.join("; "));
+            return Err(StoreError::database(&self.table.place, message));
+        }
+        Ok(())
+    }
+
+    fn restart(&self, nonce: &str) -> Result<Option<FeedMark>, StoreError> {
+        let met = |error| self.table.met(&error);
         let (dirty, feed) = (self.named("dirty"), self.named("feed"));
+        let mut client = self.table.client()?;
+        let there = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&feed]).map_err(met)?;
+        if !there.get::<_, bool>(0) {
+            self.table.put_back(client);
+            return Ok(None);
+        }
+        let layout = parts::layout(&mut client, self.table.oid).map_err(met)?;
         self.table.run(&[
             // Waits for those who rely on a row that says it.
             format!("DELETE FROM {dirty} WHERE every"),
@@ -233,10 +251,9 @@ impl Feed for Triggers<'_> {
             format!("UPDATE {feed} SET nonce = {}", literal(nonce)),
         ])?;
         // Its bytes are what the cap counts: those of rows that are gone are given back.
-        let mut client = self.table.client()?;
-        client.batch_execute(&format!("VACUUM {dirty}")).map_err(|error| self.table.met(&error))?;
+        client.batch_execute(&format!("VACUUM {dirty}")).map_err(met)?;
         self.table.put_back(client);
-        Ok(())
+        Ok(Some(FeedMark { nonce: nonce.into(), layout, ..FeedMark::default() }))
     }
 
     fn drain(&self, mark: &FeedMark, take: Take<'_>) -> Result<Drained, StoreError> {
@@ -262,15 +279,15 @@ impl Feed for Triggers<'_> {
         client.execute(&format!("UPDATE {} SET nonce = $1", self.named("feed")), &[&nonce]).map_err(met)?;
         client.batch_execute("COMMIT").map_err(met)?;
         self.table.put_back(client);
-        Ok(Drained::Told)
+        Ok(Drained::Read { mark: FeedMark { nonce, next: None, ..mark.clone() }, more: false })
     }
 
-    fn waiting(&self) -> Result<u64, StoreError> {
+    fn waiting(&self) -> Result<Waiting, StoreError> {
         let mut client = self.table.client()?;
         let count = format!("SELECT count(*) FROM {}", self.named("dirty"));
         let row = client.query_one(&count, &[]).map_err(|error| self.table.met(&error))?;
         self.table.put_back(client);
-        Ok(row.get::<_, i64>(0).unsigned_abs())
+        Ok(Waiting { changes: Some(row.get::<_, i64>(0).unsigned_abs()), kept_bytes: None })
     }
 }
 
@@ -299,9 +316,4 @@ pub(super) fn remains(table: &Postgres) -> Result<Vec<Remains>, StoreError> {
     table.put_back(client);
     let one = |index: String| Remains { remove_sql: remove_sql(&table.table.0, &format!("reknit_{index}")), index };
     Ok(rows.iter().map(|row| one(row.get(0))).collect())
-}
-
-/// A text as SQL spells it.
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }

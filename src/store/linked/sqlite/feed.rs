@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{Sqlite, connect, quoted, value};
 use crate::store::StoreError;
-use crate::store::linked::{Access, Drained, Feed, FeedMark, Remains, Shape, Take};
+use crate::store::linked::{Access, Drained, Feed, FeedMark, Remains, Shape, Take, Waiting, feed_comment};
 
 /// Changes that the feed holds; past it one row says that everything may have changed.
 const CHANGES_MAX: u64 = 1_000_000;
@@ -148,7 +148,11 @@ impl<'a> Triggers<'a> {
         let every =
             format!("SELECT count(*) FROM (SELECT every FROM {} ORDER BY n DESC LIMIT 1) WHERE every", self.dirty());
         let every: i64 = connection.query_row(&every, [], |row| row.get(0))?;
-        Ok((every > 0).then(|| format!("more than {CHANGES_MAX} changes came since it was read")))
+        if every > 0 {
+            return Ok(Some(format!("more than {CHANGES_MAX} changes came since it was read")));
+        }
+        let why = "the schema of the file was changed since it was read, or the file was vacuumed";
+        Ok((layout(connection)? != mark.layout).then(|| why.into()))
     }
 
     fn changes(&self, connection: &Connection, take: Take<'_>) -> Result<i64, StoreError> {
@@ -172,33 +176,37 @@ impl<'a> Triggers<'a> {
 }
 
 impl Feed for Triggers<'_> {
-    fn install_sql(&self) -> Vec<String> {
-        let about = format!(
-            "Reknit notes here which rows of {} change. To remove it: reknit index drop {}",
-            self.table.name, self.table.place
-        );
+    fn install_sql(&self) -> Vec<Vec<String>> {
+        let about = feed_comment(&self.table.name, &self.table.place);
         let mut all = vec![
             format!("CREATE TABLE {} (n INTEGER PRIMARY KEY, every INTEGER, {})", self.dirty(), self.columns()),
             format!("CREATE TABLE {} (one INTEGER PRIMARY KEY CHECK (one = 1), nonce TEXT, about TEXT)", self.feed()),
             format!("INSERT INTO {} VALUES (1, '', '{}')", self.feed(), about.replace('\'', "''")),
         ];
         all.extend(self.triggers().into_iter().map(|(_, sql)| sql));
-        all
+        vec![all]
     }
 
     fn remove_sql(&self) -> Vec<String> {
         remove_sql(&self.name)
     }
 
-    fn restart(&self, nonce: &str) -> Result<(), StoreError> {
+    fn restart(&self, nonce: &str) -> Result<Option<FeedMark>, StoreError> {
         let run = || {
             let mut connection = connect(&self.table.file, Access::Write)?;
             let transaction = connection.transaction()?;
             transaction.execute(&format!("DELETE FROM {}", self.dirty()), [])?;
             transaction.execute(&format!("UPDATE {} SET nonce = ?", self.feed()), [nonce])?;
-            transaction.commit()
+            let layout = layout(&transaction)?;
+            transaction.commit()?;
+            Ok(FeedMark { nonce: nonce.into(), layout, ..FeedMark::default() })
         };
-        run().map_err(|error| self.met(&error))
+        match run() {
+            Ok(mark) => Ok(Some(mark)),
+            // Its tables are gone.
+            Err(rusqlite::Error::SqliteFailure(_, Some(said))) if said.starts_with("no such") => Ok(None),
+            Err(error) => Err(self.met(&error)),
+        }
     }
 
     fn drain(&self, mark: &FeedMark, take: Take<'_>) -> Result<Drained, StoreError> {
@@ -226,16 +234,27 @@ impl Feed for Triggers<'_> {
             transaction.commit()
         };
         // Whoever may not write it, or has to wait for too long, reads the same again.
-        Ok(if told().is_ok() { Drained::Told } else { Drained::Untold })
+        Ok(match (told(), mark.next.clone()) {
+            (Ok(()), Some(nonce)) => {
+                Drained::Read { mark: FeedMark { nonce, next: None, ..mark.clone() }, more: false }
+            }
+            _ => Drained::Untold,
+        })
     }
 
-    fn waiting(&self) -> Result<u64, StoreError> {
+    fn waiting(&self) -> Result<Waiting, StoreError> {
         let count = || {
             let connection = connect(&self.table.file, Access::Read)?;
             connection.query_row(&format!("SELECT count(*) FROM {}", self.dirty()), [], |row| row.get::<_, i64>(0))
         };
-        count().map(|n| n.unsigned_abs()).map_err(|error| self.met(&error))
+        let waiting = |n: i64| Waiting { changes: Some(n.unsigned_abs()), kept_bytes: None };
+        count().map(waiting).map_err(|error| self.met(&error))
     }
+}
+
+/// What changes with each change of the schema: columns that go and come under one name change rows without a trigger.
+fn layout(connection: &Connection) -> Result<String, rusqlite::Error> {
+    connection.query_row("PRAGMA schema_version", [], |row| row.get::<_, i64>(0)).map(|version| version.to_string())
 }
 
 /// What takes away all whose names begin so.
