@@ -8,7 +8,6 @@ mod control;
 mod env;
 mod error;
 mod exit;
-pub mod format;
 mod interrupt;
 mod output;
 mod plans;

@@ -20,7 +20,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::journal::{History, Resume, Runs, RunsCommand};
-use super::format::Format;
+use crate::format::Format;
 
 pub(crate) use conflicts::{Conflicts, ConflictsCommand, ResolveBy};
 pub(crate) use index::{AskedFeed, Explain, Index, IndexCommand};

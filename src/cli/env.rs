@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::CliError;
 use super::args::{Cli, Engine, Global, OutputFormat};
-use super::format::Layout;
+use crate::format::Layout;
 use crate::node::Home;
 use crate::store::{EngineKind, Options, Store};
 
