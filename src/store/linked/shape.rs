@@ -42,6 +42,17 @@ pub enum ShapeError {
         /// The other.
         b: (String, String),
     },
+    /// Neither side says what names a row.
+    #[error(
+        "neither {a} nor {b} says which columns name a row, as a file does not; compare it with a table that has a primary \
+         key; nothing was compared"
+    )]
+    NoKey {
+        /// One side.
+        a: String,
+        /// The other.
+        b: String,
+    },
     /// The keys are made of other columns.
     #[error("the key of {} is {}, that of {} is {}; nothing was compared", a.0, a.1, b.0, b.1)]
     Keys {
@@ -53,12 +64,17 @@ pub enum ShapeError {
 }
 
 impl Shape {
-    /// The shape that two tables have in common, whichever comes first.
+    /// The shape that two tables have in common, whichever comes first. One that has no key of its own, as a file, is keyed as
+    /// the other.
     ///
     /// # Errors
     /// [`ShapeError`].
     pub fn of_pair((a_place, a): (&str, &Columns), (b_place, b): (&str, &Columns)) -> Result<Shape, ShapeError> {
-        if a.key != b.key {
+        let key = if a.key.is_empty() { &b.key } else { &a.key };
+        if key.is_empty() {
+            return Err(ShapeError::NoKey { a: a_place.into(), b: b_place.into() });
+        }
+        if !b.key.is_empty() && *key != b.key {
             let [a, b] = [(a_place, a), (b_place, b)].map(|(place, table)| (place.to_string(), table.key.join(", ")));
             return Err(ShapeError::Keys { a, b });
         }
@@ -78,7 +94,7 @@ impl Shape {
         }
         // One order, whichever side was named first.
         columns.sort();
-        let key = a.key.iter().filter_map(|name| columns.iter().position(|(column, _)| column == name)).collect();
+        let key = key.iter().filter_map(|name| columns.iter().position(|(column, _)| column == name)).collect();
         Ok(Shape { columns, key })
     }
 
@@ -229,6 +245,16 @@ mod tests {
         assert!(other.contains(kinds), "{other}");
         let keyed = told(&table(&[("id", Kind::Int), ("at", Kind::Timestamp)], &["id", "at"]));
         assert!(keyed.contains("the key of a is id, that of b is id, at"), "{keyed}");
+    }
+
+    #[test]
+    fn a_side_without_a_key_is_keyed_as_the_other() {
+        let [keyed, bare] = [["k"].as_slice(), &[]].map(|key| table(&[("k", Kind::Int), ("v", Kind::Text)], key));
+        let one = Shape::of_pair(("a", &keyed), ("b", &bare)).expect("a shape");
+        assert_eq!(one.key().collect::<Vec<_>>(), ["k"]);
+        assert_eq!(Shape::of_pair(("b", &bare), ("a", &keyed)), Ok(one));
+        let none = Shape::of_pair(("a", &bare), ("b", &bare)).expect_err("an error").to_string();
+        assert!(none.contains("neither a nor b says"), "{none}");
     }
 
     #[test]
