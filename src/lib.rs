@@ -4,7 +4,7 @@ pub use reknit_core as core;
 
 #[cfg(feature = "cli")]
 pub mod cli;
-#[cfg(feature = "cli")]
+#[cfg(any(feature = "cli", feature = "linked-files"))]
 pub mod format;
 #[cfg(feature = "node")]
 pub mod node;

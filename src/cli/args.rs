@@ -417,12 +417,14 @@ pub(crate) struct Serve {
     pub(crate) brake_window: String,
 }
 
-/// Two sides: each a directory or a quic:// address; or two tables.
+/// Two sides: each a directory or a quic:// address; or two tables, of which one may be a file.
 #[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Sides {
-    /// A directory, quic://PEER@host[:port]/DATASET, sqlite:FILE/TABLE or postgres://USER@HOST/DB/TABLE
+    /// A directory, quic://PEER@host[:port]/DATASET, sqlite:FILE/TABLE, postgres://USER@HOST/DB/TABLE, or a file:
+    /// csv:FILE, jsonl:FILE, parquet:FILE, s3://BUCKET/PATH
     pub(crate) a: String,
-    /// A directory, quic://PEER@host[:port]/DATASET, sqlite:FILE/TABLE or postgres://USER@HOST/DB/TABLE
+    /// A directory, quic://PEER@host[:port]/DATASET, sqlite:FILE/TABLE, postgres://USER@HOST/DB/TABLE, or a file:
+    /// csv:FILE, jsonl:FILE, parquet:FILE, s3://BUCKET/PATH
     pub(crate) b: String,
     /// Only these collections of the dataset
     #[arg(long = "collection", env = "REKNIT_COLLECTION", value_name = "NAME", value_delimiter = ',')]

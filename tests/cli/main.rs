@@ -8,6 +8,7 @@ mod documents;
 mod explain;
 mod exports;
 mod feeds;
+mod files;
 mod gc;
 mod geonames;
 mod harness;

@@ -326,8 +326,9 @@ fn target(env: &Env, typed: &str) -> Result<Target, CliError> {
         return Ok(Target::There(typed.parse()?));
     }
     if let Some((scheme, _)) = typed.split_once("://") {
-        let message =
-            format!("{scheme}:// is no side of this release; a directory, quic://, postgres:// or sqlite: is");
+        let message = format!(
+            "{scheme}:// is no side of this release; a directory, quic://, postgres://, s3://, sqlite:, csv:, jsonl: or parquet: is"
+        );
         return Err(CliError::new("usage.scheme", message));
     }
     Ok(Target::Here(env.store(Path::new(typed))?))

@@ -48,6 +48,9 @@ impl Suspects {
 impl Linked {
     /// Looks at all keys in question.
     pub(super) fn look_again(&self) -> Result<(), StoreError> {
+        if self.table.stands()? {
+            return Ok(());
+        }
         self.look(&self.suspects.all())
     }
 
