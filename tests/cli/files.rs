@@ -15,6 +15,7 @@ use parquet::schema::parser::parse_message_type;
 use reknit::core::row::Value;
 use serde_json::{Value as Json, json};
 
+use crate::bucket::{BUCKET, Bucket};
 use crate::harness::{Place, Ran};
 use crate::server::Server;
 
@@ -413,4 +414,66 @@ fn the_small_geonames_pair_differs_alike_in_every_store() {
     let summary = place.json(&format!("diff {pg} parquet:b.parquet --settle 0ms --limit 0")).exits(1).summary();
     let counts = &summary["counts"];
     assert_eq!([&counts["only_a"], &counts["only_b"], &counts["content"]], [&json!(2), &json!(8), &json!(256)]);
+}
+
+#[test]
+fn files_in_a_bucket_are_read_as_those_that_are_here() {
+    let Some(bucket) = Bucket::start() else { return };
+    let (server, mut place) = (Server::start(), Place::new());
+    fill(&server, "t");
+    fill(&server, "later");
+    drift(&server, "later");
+    let pg = server.table("reknit", "t");
+    let known = differences(&place, &pg, &server.table("reknit", "later"));
+    for table in ["t", "later"] {
+        for file in exported(&place, &server, table) {
+            let name = file.split_once(':').expect("a scheme").1;
+            bucket.put(&format!("exports/{name}"), &std::fs::read(place.path(name)).expect("a file"));
+        }
+    }
+    place.vars = bucket.vars(bucket.at());
+    let at = |name: &str| format!("s3://{BUCKET}/exports/{name}");
+    for ending in ["csv", "csv.zst", "jsonl", "parquet"] {
+        place.run_args(&["check", &at(&format!("t.{ending}")), &pg]).ok().says(&["in sync: 3,000 records"]);
+        assert_eq!(differences(&place, &pg, &at(&format!("later.{ending}"))), known, "{ending}");
+    }
+    place.run_args(&["repair", &pg, &at("t.csv"), "--to", "b"]).exits(4).says(&["[database.read-only]"]);
+    place.run_args(&["check", &at("none.csv"), &pg]).fails("database").says(&["there is no object exports/none.csv"]);
+    place.run_args(&["check", &at("t.xml"), &pg]).fails("database").says(&["Its name ends in neither"]);
+    place.run_args(&["check", "s3://tables", &pg]).fails("database");
+    let vars = std::mem::take(&mut place.vars);
+    let with = |name: &'static str, value: &str| {
+        let others = vars.iter().filter(|(known, _)| *known != name).cloned();
+        others.chain([(name, value.to_string())]).collect::<Vec<_>>()
+    };
+    place.vars = with("AWS_SECRET_ACCESS_KEY", "another");
+    let refused = place.run_args(&["check", &at("t.csv"), &pg]).fails("database").says(&["may not read it"]);
+    assert!(!refused.err.contains("another"), "{refused:?}");
+    place.vars = with("AWS_ALLOW_HTTP", "false");
+    place.run_args(&["check", &at("t.csv"), &pg]).fails("database").says(&["set AWS_ALLOW_HTTP=true"]);
+}
+
+/// Whichever request another version comes before, none is taken for the other.
+#[test]
+fn an_object_that_becomes_another_while_it_is_read_is_an_error() {
+    let Some(bucket) = Bucket::start() else { return };
+    let bucket = Arc::new(bucket);
+    let mut place = small();
+    let rows = |text: &str| -> String { (0..20_000).map(|i| format!("{i},{}\n", text.repeat(300))).collect() };
+    let (one, other) = (format!("k,v\n{}", rows("one")), format!("k,v\n{}", rows("two")));
+    assert!(
+        one.len() > 17 << 20 && one.len() == other.len(),
+        "more than is read at once, and no length tells them apart"
+    );
+    // It is opened, its first line is read; it is opened again, its bytes are read in three
+    // parts; then it is looked at again, twice.
+    for request in 2..=8 {
+        bucket.put("t.csv", one.as_bytes());
+        let (there, other) = (Arc::clone(&bucket), other.clone());
+        let relay = bucket.relayed(request, move || there.put("t.csv", other.as_bytes()));
+        place.vars = bucket.vars(relay);
+        let ran = place.run_args(&["diff", "s3://tables/t.csv", "sqlite:b.db", "--limit", "1"]);
+        let whole = request == 3 && ran.exit == Some(1);
+        assert!(whole || ran.exit == Some(2) && ran.err.contains("changed"), "before request {request}: {ran:?}");
+    }
 }

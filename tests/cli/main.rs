@@ -1,6 +1,7 @@
 //! The real binary: every documented outcome of the commands, with its exit code and error id.
 
 mod brakes;
+mod bucket;
 mod conflicts;
 mod daemon;
 mod datasets;

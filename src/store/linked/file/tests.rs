@@ -192,21 +192,12 @@ fn parquet_means_the_same_however_its_pages_are_written() {
                 assert_eq!(rows[1], second);
                 let too_fine = Value::Other { type_name: "INT64".into(), text: "1001".into() };
                 let old = Value::DateTime(86_400_000_005);
-                let third = vec![
-                    Value::Null,
-                    half,
-                    Value::Int(255),
-                    old,
-                    Value::Null,
-                    too_fine,
-                    Value::Array(vec![]),
-                    Value::Null,
-                ];
                 assert_eq!(
                     (rows[2][2].clone(), rows[5][2].clone()),
                     (Value::Int(u32::MAX.into()), Value::Int((u32::MAX - 1).into()))
                 );
-                assert_eq!(rows[2][3..], third[3..]);
+                let third = [old, Value::Null, too_fine, Value::Array(vec![]), Value::Null];
+                assert_eq!(rows[2][3..], third);
             }
         }
     }
