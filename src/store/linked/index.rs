@@ -13,7 +13,7 @@ use reknit_core::{
     Summary, Version,
 };
 
-use super::looking::Suspects;
+use super::looking::{Ahead, Suspects};
 use super::{Cautions, Shape, Table};
 use crate::store::embedded::Writing;
 use crate::store::{
@@ -38,6 +38,7 @@ pub struct Linked {
     /// The run under which it is written, if it is.
     pub(super) run: Option<Arc<Writing>>,
     pub(super) suspects: Suspects,
+    pub(super) ahead: Ahead,
     /// Held from a look at rows until the index has followed.
     busy: Arc<Mutex<()>>,
 }
@@ -88,7 +89,17 @@ impl Linked {
     fn over(dir: &Path, index: Store, table: Box<dyn Table>, shape: Shape, keys: Arc<Keys>) -> Linked {
         let (table, shape) = (Arc::from(table), Arc::new(shape));
         let name = Linked::name_in(dir).into();
-        Linked { table, shape, name, index, keys, run: None, suspects: Suspects::default(), busy: Arc::default() }
+        Linked {
+            table,
+            shape,
+            name,
+            index,
+            keys,
+            run: None,
+            suspects: Suspects::default(),
+            ahead: Ahead::default(),
+            busy: Arc::default(),
+        }
     }
 
     /// The name of an index that lies in a directory.
@@ -168,6 +179,12 @@ impl Linked {
         self.shape.record(values).map_err(|error: RowError| {
             StoreError::database(self.table.place(), format!("a row cannot be compared: {error}"))
         })
+    }
+
+    /// Where a key lies.
+    pub(super) fn position(&self, key: &[u8]) -> Position {
+        let definition = self.index.definition();
+        self.keys.position(&definition.collections[usize::from(FIRST.0)].name, key)
     }
 
     /// What the index keeps of a row.

@@ -130,6 +130,13 @@ impl Shape {
         encode_key(&key)
     }
 
+    /// The key, encoded, of values as a table has them.
+    #[must_use]
+    pub fn key_as_stored(&self, values: &[Value]) -> Vec<u8> {
+        let part = |place: &usize| Some(self.columns[*place].1.take(values.get(*place)?.clone()));
+        encode_key(&self.key.iter().filter_map(part).collect::<Vec<_>>())
+    }
+
     /// The values of a key's columns, in the order of the key, from its encoding.
     ///
     /// # Errors

@@ -99,6 +99,59 @@ fn all_keys_that_are_sought_are_found_in_one_pass_however_they_are_spelled() {
     assert!(table.run(&[]).is_err() && table.remains().is_ok_and(|remains| remains.is_empty()));
 }
 
+/// A file of which is counted how often it was opened.
+struct Counted(Local, Arc<std::sync::atomic::AtomicUsize>);
+
+impl Source for Counted {
+    fn version(&self) -> io::Result<Version> {
+        self.0.version()
+    }
+
+    fn open(&self) -> io::Result<Arc<dyn Opened>> {
+        self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.0.open()
+    }
+}
+
+#[test]
+fn rows_that_a_session_asks_for_page_by_page_are_read_at_once() {
+    use reknit_core::query::Selection;
+    use reknit_core::{CollectionId, DatasetId, DatasetKey, Definition, Profile, Range};
+
+    use crate::store::linked::Linked;
+    use crate::store::{EngineKind, Options, Side};
+
+    const ROWS: usize = 3_000;
+    let lines: String = (0..ROWS).map(|i| format!("{i},v{i}\n")).collect();
+    let (dir, path) = file("a.csv", format!("k,v\n{lines}").as_bytes());
+    let opened = Arc::default();
+    let source = Counted(Local::new(&path), Arc::clone(&opened));
+    let table = TableFile::over(Box::new(source), FileFormat::Csv, "csv:a".into()).expect("a table");
+    let shape = shape(&table);
+    let definition = Definition::simple(DatasetId([3; 16]), "table");
+    let definition = Definition { profile: Profile::Content, key_index: false, ..definition };
+    let options = Options { engine: EngineKind::Redb, ..Options::default() };
+    let dataset = (definition, DatasetKey::from_bytes([5; 32]));
+    let linked = Linked::open(&dir.path().join("index"), Box::new(table), shape, dataset, &options).expect("opened");
+    linked.refresh(&mut |_| ()).expect("read");
+    let first = CollectionId(0);
+    let (items, _) = linked.list(first, Range::ALL, None, ROWS).expect("items");
+    assert_eq!(items.len(), ROWS);
+    let before = opened.load(std::sync::atomic::Ordering::Relaxed);
+    let (mut after, mut pages, mut records) = (None, 0, 0);
+    loop {
+        let page = linked.read(first, &Selection::Range(Range::ALL), after, 64 << 10).expect("a page");
+        (pages, records) = (pages + 1, records + page.records.len());
+        assert!(page.records.iter().all(|record| record.state.is_live()) && page.moved == 0);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let passes = opened.load(std::sync::atomic::Ordering::Relaxed) - before;
+    assert!(pages > 3 && records == ROWS && passes == 1, "{pages} pages, {records} records, {passes} passes");
+}
+
 /// A Parquet file of some types, its pages in one way of many.
 fn sample(version: WriterVersion, compression: Compression, dictionary: bool) -> Vec<u8> {
     let schema = "message m { required int32 k (INTEGER(8,false)); optional int64 t (TIMESTAMP(NANOS,true));

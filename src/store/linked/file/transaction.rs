@@ -15,11 +15,7 @@ pub(super) struct Reading<'a> {
 impl Transaction for Reading<'_> {
     fn find(&mut self, shape: &Shape, keys: &[Vec<Value>]) -> Result<Vec<Found>, StoreError> {
         let wanted: BTreeSet<Vec<u8>> = keys.iter().map(|key| encode_key(key)).collect();
-        let key_of = |values: &[Value]| {
-            let part = |place: &usize| shape.columns()[*place].1.take(values[*place].clone());
-            encode_key(&shape.key_places().iter().map(part).collect::<Vec<_>>())
-        };
-        self.find_by_reading(shape, &mut |values| wanted.contains(&key_of(values)))
+        self.find_by_reading(shape, &mut |values| wanted.contains(&shape.key_as_stored(values)))
     }
 
     fn find_by_reading(
