@@ -9,7 +9,6 @@ mod control;
 mod env;
 mod error;
 mod exit;
-pub mod format;
 mod interrupt;
 mod login;
 mod metrics;

@@ -4,6 +4,8 @@ pub use reknit_core as core;
 
 #[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(any(feature = "cli", feature = "linked-files"))]
+pub mod format;
 #[cfg(feature = "node")]
 pub mod node;
 #[cfg(feature = "store")]

@@ -46,5 +46,6 @@ fn each_feature_brings_what_it_names_and_no_more() {
 fn there_is_one_provider_of_cryptography() {
     let all = packages(&[]);
     assert_eq!(has(&all, &["ring", "aws-lc-rs", "aws-lc-sys", "openssl", "openssl-sys", "native-tls"]), ["ring"]);
-    assert!(all.len() <= 200, "{} packages", all.len());
+    // About 50 of them read Parquet and buckets.
+    assert!(all.len() <= 260, "{} packages", all.len());
 }

@@ -23,7 +23,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::journal::{History, Inspect, Resume, Runs, RunsCommand};
-use super::format::Format;
+use crate::format::Format;
 
 pub(crate) use config::{Config, ConfigCommand, Run};
 pub(crate) use conflicts::{Conflicts, ConflictsCommand, ResolveBy};
@@ -431,12 +431,14 @@ pub(crate) struct Serve {
     pub(crate) brake_window: String,
 }
 
-/// Two sides: each a directory or a quic:// address; or two tables; or the name of one.
+/// Two sides: each a directory or a quic:// address; or two tables, of which one may be a file; or the name of one.
 #[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Sides {
-    /// A directory, quic://PEER@host[:port]/DATASET, sqlite:FILE/TABLE, postgres://USER@HOST/DB/TABLE or @NAME
+    /// A directory, quic://PEER@host[:port]/DATASET, sqlite:FILE/TABLE, postgres://USER@HOST/DB/TABLE, @NAME, or a file:
+    /// csv:FILE, jsonl:FILE, parquet:FILE, s3://BUCKET/PATH
     pub(crate) a: String,
-    /// A directory, quic://PEER@host[:port]/DATASET, sqlite:FILE/TABLE, postgres://USER@HOST/DB/TABLE or @NAME
+    /// A directory, quic://PEER@host[:port]/DATASET, sqlite:FILE/TABLE, postgres://USER@HOST/DB/TABLE, @NAME, or a file:
+    /// csv:FILE, jsonl:FILE, parquet:FILE, s3://BUCKET/PATH
     pub(crate) b: String,
     /// Only these collections of the dataset
     #[arg(long = "collection", env = "REKNIT_COLLECTION", value_name = "NAME", value_delimiter = ',')]

@@ -11,8 +11,8 @@ use std::sync::{Mutex, OnceLock};
 use super::CliError;
 use super::args::{Cli, Engine, Global, OutputFormat};
 use super::config::Config;
-use super::format::Layout;
 use super::metrics::Measured;
+use crate::format::Layout;
 use crate::node::Home;
 use crate::store::{EngineKind, Options, Store};
 

@@ -4,7 +4,7 @@ use reknit_core::message::RefuseCode;
 use reknit_core::session::SessionError;
 
 use super::Exit;
-use super::format::{ArgumentError, FormatError, LayoutError, Reason};
+use crate::format::{ArgumentError, FormatError, LayoutError, Reason};
 use crate::node::{HeldFailure, HomeError, NodeError, TicketError};
 use crate::store::{EngineError, StoreError};
 use crate::transport::{AddressError, TransportError};

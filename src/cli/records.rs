@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::CliError;
 use super::env::Env;
-use super::format::{Format, LINE_BYTES_MAX, Layout, Writer};
 use crate::core::bounds::VALUE_BYTES_MAX;
+use crate::format::{Format, LINE_BYTES_MAX, Layout, Writer};
 
 /// A key in JSON: as it is shown, and its bytes in hex where they are something else.
 pub(crate) fn key_fields(layout: &Layout, key: &[u8]) -> Map<String, Value> {

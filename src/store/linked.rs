@@ -8,6 +8,8 @@
 mod base;
 mod changing;
 mod feed;
+#[cfg(feature = "linked-files")]
+mod file;
 mod index;
 mod looking;
 #[cfg(feature = "linked-postgres")]
@@ -30,6 +32,8 @@ use super::StoreError;
 pub use self::postgres::{Postgres, PostgresAddress, Secret, SslMode, redacted};
 pub use base::Since;
 pub use feed::{Drained, Feed, FeedKind, FeedMark, FeedState, Followed, Take, Waiting, feed_comment};
+#[cfg(feature = "linked-files")]
+pub use file::{FileFormat, TableFile};
 pub use index::Linked;
 pub use probe::{Probe, ProbedColumn, probe};
 pub use shape::Shape;
@@ -91,6 +95,14 @@ pub trait Table: Send + Sync {
     /// # Errors
     /// [`StoreError::Database`], also while rows are read.
     fn scan(&self, shape: &Shape) -> Result<Rows<'_>, StoreError>;
+
+    /// Whether its rows are for sure what the last whole scan by this value has read, so that none has to be looked at again.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`] if they are another's now, for a table that must stay as it is while it is compared.
+    fn stands(&self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
 
     /// Whether a key is stored in one way only, so that [`Transaction::find`] finds each that is there.
     fn stores_keys_one_way(&self, shape: &Shape) -> bool;

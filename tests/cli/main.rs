@@ -2,6 +2,7 @@
 
 mod base;
 mod brakes;
+mod bucket;
 mod config;
 mod conflicts;
 mod daemon;
@@ -11,6 +12,7 @@ mod documents;
 mod explain;
 mod exports;
 mod feeds;
+mod files;
 mod gc;
 mod geonames;
 mod harness;

@@ -158,3 +158,30 @@ fn a_key_that_is_asked_for_is_compared_by_and_not_written_by() {
     b.execute_batch("UPDATE t SET name = 'x'").expect("a statement");
     place.run(&format!("check {sides} --key name --ignore id")).exits(4).says(&["[database.collapse]"]);
 }
+
+#[test]
+fn files_take_terms_too_but_no_condition() {
+    let place = Place::new();
+    place.file("a.csv", "nr,name,at\n1,Ann,2026-01-01 10:00:00.5\n2,ben,2026-01-01 11:00:00\n");
+    place.file("b.csv", "id,name,at\n1,ann,2026-01-01 10:00:00.5\n2,Ben,2026-01-01 11:00:01\n");
+    let sides = "csv:a.csv csv:b.csv";
+    place.run(&format!("check {sides} --rename nr=id")).exits(4).says(&["[database.shape]", "--key COLUMN"]);
+    let terms = "--rename nr=id --key id --collate name=ci";
+    place.run(&format!("diff {sides} {terms}")).exits(1).says(&["1 with different content"]);
+    place.run(&format!("check {sides} {terms} --ignore at")).ok();
+    sqlite(
+        &place,
+        "c.db",
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT, at DATETIME);
+         INSERT INTO t VALUES (1, 'ANN', '2026-01-01 10:00:00'), (2, 'BEN', '2026-01-01 11:00:00')",
+    );
+    let terms = "--rename nr=id --collate ci --time-precision s";
+    place.run(&format!("check csv:a.csv sqlite:c.db/t {terms}")).ok();
+    // What counts alike stays; what differs comes as it is in the file.
+    let terms = "--collate ci --time-precision s";
+    place.run(&format!("repair csv:b.csv sqlite:c.db/t {terms} --to b --apply")).ok();
+    let c = Connection::open(place.path("c.db")).expect("a database");
+    let rows = "SELECT group_concat(name || '|' || at) FROM (SELECT * FROM t ORDER BY id)";
+    assert_eq!(text(&c, rows), "ANN|2026-01-01 10:00:00,BEN|2026-01-01 11:00:01");
+    place.run("check csv:b.csv sqlite:c.db/t --where id>1").fails("database").says(&["--where cannot be had of it"]);
+}

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
-use reknit::cli::format::{Format, Layout};
 use reknit::core::row::{Decimal, Value, encode_key};
+use reknit::format::{Format, Layout};
 
 use super::{export, import};
 

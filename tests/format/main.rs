@@ -8,7 +8,7 @@ mod sketches;
 use std::collections::BTreeMap;
 use std::io::Cursor;
 
-use reknit::cli::format::{Format, FormatError, Layout, Reader, Writer};
+use reknit::format::{Format, FormatError, Layout, Reader, Writer};
 
 type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 

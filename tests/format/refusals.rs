@@ -1,8 +1,8 @@
 use std::io::{self, BufReader, Cursor, Read};
 use std::path::Path;
 
-use reknit::cli::format::{Format, LINE_BYTES_MAX, Layout, LayoutError, Reader, WriteError, Writer, open};
 use reknit::core::row::{Json, Row, Value, encode, encode_key};
+use reknit::format::{Format, LINE_BYTES_MAX, Layout, LayoutError, Reader, WriteError, Writer, open};
 
 use super::{import, reader};
 

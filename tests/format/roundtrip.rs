@@ -3,8 +3,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use reknit::cli::format::{Format, Writer, open};
 use reknit::core::row::{self, Value};
+use reknit::format::{Format, Writer, open};
 
 use super::{Records, export, import};
 
@@ -179,7 +179,7 @@ proptest! {
 
     #[test]
     fn any_bytes_survive_kv(records in prop::collection::btree_map(prop::collection::vec(any::<u8>(), 0..6), prop::collection::vec(any::<u8>(), 0..6), 0..6)) {
-        let layout = reknit::cli::format::Layout::raw();
+        let layout = reknit::format::Layout::raw();
         let mut writer = Writer::new(Vec::new(), Format::Kv, layout).unwrap();
         records.iter().for_each(|(key, value)| writer.write(key, value).unwrap());
         prop_assert_eq!(import(Format::Kv, "", writer.finish().unwrap()).0, records);

@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 use super::sides::plural;
 use crate::cli::args::{Conflicts, ConflictsCommand, ResolveBy};
 use crate::cli::env::Env;
-use crate::cli::format::Layout;
 use crate::cli::output::{Printer, fields};
 use crate::cli::records::{key_fields, typed_value, value_fields};
 use crate::cli::{CliError, Exit};
 use crate::core::policy::{Judgement, Why};
 use crate::core::{Content, Sibling};
+use crate::format::Layout;
 use crate::store::{Conflict, Resolution, Resolved, Store};
 
 /// Conflicts that are read at once.

@@ -10,13 +10,13 @@ use serde_json::json;
 
 use crate::cli::args::{Dataset, DatasetCommand};
 use crate::cli::env::Env;
-use crate::cli::format::{Format, Layout};
 use crate::cli::output::{Printer, fields};
 use crate::cli::records::{hex, unhex};
 use crate::cli::units::show_count;
 use crate::cli::{CliError, Exit};
 use crate::core::members::MEMBERS;
 use crate::core::{DatasetKey, Definition, Profile};
+use crate::format::{Format, Layout};
 use crate::store::Store;
 
 /// What the file of a dataset begins with.

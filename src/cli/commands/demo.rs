@@ -15,10 +15,10 @@ use serde_json::{Map, Value};
 use super::sides;
 use crate::cli::args::{Demo, Sides, TermFlags};
 use crate::cli::env::Env;
-use crate::cli::format::{self, Format};
 use crate::cli::output::Printer;
 use crate::cli::units::{show_bytes, show_count};
 use crate::cli::{CliError, Exit};
+use crate::format::{self, Format};
 use crate::node::{Budget, Home, KnownPeer, between};
 use crate::store::{Durability, Op, Store};
 

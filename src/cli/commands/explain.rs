@@ -23,6 +23,10 @@ pub(crate) fn run(args: &Explain, env: &mut Env) -> Result<Exit, CliError> {
     let terms = args.terms.terms()?;
     let mut items: Vec<(String, Value)> = about("a", &*a)?;
     let (Some(typed), Some(b)) = (&args.b, b) else {
+        if a.columns().key.is_empty() && terms.key.is_empty() {
+            items.push(line("a", "feed", "none: it is read whole by each command".into()));
+            return print(env, &items, Exit::Done, "nothing was written", None);
+        }
         let [shape, _] = tables::shapes(&terms, &*a, &*a)?;
         items.extend(costs("a", (&args.a, &*a), &shape, env)?);
         for kind in [FeedKind::Triggers, FeedKind::Slot] {
@@ -147,10 +151,11 @@ fn line(side: &str, what: &str, told: String) -> (String, Value) {
 /// What is to be known of one table.
 fn about(side: &str, table: &dyn Table) -> Result<Vec<(String, Value)>, CliError> {
     let columns = table.columns();
+    let key = if columns.key.is_empty() { "that of the other side".into() } else { columns.key.join(", ") };
     let all: Vec<String> = columns.columns.iter().map(|column| format!("{} {column}", column.name)).collect();
     let mut lines = vec![
         line(side, "table", table.place().to_string()),
-        line(side, "key", columns.key.join(", ")),
+        line(side, "key", key),
         line(side, "columns", all.join(", ")),
     ];
     let cautions = table.cautions()?;

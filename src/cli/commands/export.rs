@@ -10,11 +10,11 @@ use serde_json::json;
 
 use crate::cli::args::Export;
 use crate::cli::env::Env;
-use crate::cli::format::{Format, Layout, WriteError, Writer};
 use crate::cli::output::{Printer, fields};
 use crate::cli::progress::Progress;
 use crate::cli::units::show_count;
 use crate::cli::{CliError, Exit};
+use crate::format::{Format, Layout, WriteError, Writer};
 use crate::store::Scan;
 
 /// Bytes that are written at once.

@@ -6,10 +6,10 @@ use serde_json::json;
 
 use crate::cli::args::Get;
 use crate::cli::env::Env;
-use crate::cli::format::Format;
 use crate::cli::output::{Printer, fields};
 use crate::cli::records::{key_fields, value_fields, value_line};
 use crate::cli::{CliError, Exit};
+use crate::format::Format;
 
 pub(crate) fn run(args: &Get, env: &mut Env) -> Result<Exit, CliError> {
     let store = env.store(&args.store)?;

@@ -8,11 +8,11 @@ use serde_json::json;
 
 use crate::cli::args::Import;
 use crate::cli::env::Env;
-use crate::cli::format::{self, Format, FormatError, Layout, Reader};
 use crate::cli::output::{Printer, fields};
 use crate::cli::progress::Progress;
 use crate::cli::units::show_count;
 use crate::cli::{CliError, Exit};
+use crate::format::{self, Format, FormatError, Layout, Reader};
 use crate::store::{ImportError, Store, StoreError};
 
 pub(crate) fn run(args: &Import, env: &mut Env) -> Result<Exit, CliError> {

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use super::sides::tables;
 use crate::cli::args::Inspect;
 use crate::cli::env::Env;
-use crate::cli::format::{Format, Layout};
 use crate::cli::output::{Printer, fields};
 use crate::cli::records::{hex, key_fields};
 use crate::cli::units::show_count;
 use crate::cli::{CliError, Exit};
+use crate::format::{Format, Layout};
 use crate::store::linked::Linked;
 use crate::store::{Side, Store};
 

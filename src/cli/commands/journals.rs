@@ -6,8 +6,8 @@ use reknit_core::journal::RunId;
 
 use super::sides::tables;
 use crate::cli::env::Env;
-use crate::cli::format::Layout;
 use crate::cli::{CliError, Exit};
+use crate::format::Layout;
 use crate::store::linked::Linked;
 use crate::store::{Skipped, Store, StoreError, Undo, Undone};
 

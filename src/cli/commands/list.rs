@@ -4,11 +4,11 @@ use serde_json::{Value, json};
 
 use crate::cli::args::List;
 use crate::cli::env::Env;
-use crate::cli::format::{Format, Layout};
 use crate::cli::output::{Printer, fields};
 use crate::cli::records::key_fields;
 use crate::cli::{CliError, Exit};
 use crate::core::row;
+use crate::format::{Format, Layout};
 
 /// Bytes that are written at once.
 const WRITE_BYTES: usize = 64 << 10;

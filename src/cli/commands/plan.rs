@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use super::{diff, sides};
 use crate::cli::args::{Repair, To};
 use crate::cli::env::Env;
-use crate::cli::format::Layout;
 use crate::cli::output::Printer;
 use crate::cli::plans::{self, Header, Key, Loses, PlanWriter, Tally};
 use crate::cli::records::hex;
 use crate::cli::units::show_count;
 use crate::cli::{CliError, Exit, verdicts};
+use crate::format::Layout;
 use crate::store::Store;
 
 /// Bytes of a value as it is shown; longer ones are left out.

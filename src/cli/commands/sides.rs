@@ -24,12 +24,12 @@ use self::meter::Meter;
 pub(crate) use self::shown::{line, object, op, plural};
 use crate::cli::args::{Sides, TermFlags, To};
 use crate::cli::env::Env;
-use crate::cli::format::Layout;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::metrics::Measured;
 use crate::cli::units::{parse_bytes, parse_duration, show_bytes, show_count};
 use crate::cli::verdicts::{self, Last};
 use crate::cli::{CliError, Exit};
+use crate::format::Layout;
 use crate::node::{Budget, HeldStore, HoldRequest, Node, Progress, SessionReport, between_witnessed};
 use crate::store::linked::{Linked, Shape, Terms};
 use crate::store::{Side, Store};
@@ -377,8 +377,9 @@ fn target(env: &Env, typed: &str) -> Result<Target, CliError> {
         return Ok(Target::There(typed.parse()?));
     }
     if let Some((scheme, _)) = typed.split_once("://") {
-        let message =
-            format!("{scheme}:// is no side of this release; a directory, quic://, postgres:// or sqlite: is");
+        let message = format!(
+            "{scheme}:// is no side of this release; a directory, quic://, postgres://, s3://, sqlite:, csv:, jsonl: or parquet: is"
+        );
         return Err(CliError::new("usage.scheme", message));
     }
     Ok(Target::Here(env.store(Path::new(typed))?))

@@ -13,7 +13,7 @@ use reknit_core::{
     Summary, Version,
 };
 
-use super::looking::Suspects;
+use super::looking::{Ahead, Suspects};
 use super::shape::Fit;
 use super::{Cautions, Shape, Table};
 use crate::store::embedded::Writing;
@@ -43,6 +43,7 @@ pub struct Linked {
     /// The run under which it is written, if it is.
     pub(super) run: Option<Arc<Writing>>,
     pub(super) suspects: Suspects,
+    pub(super) ahead: Ahead,
     /// Held from a look at rows until the index has followed.
     busy: Arc<Mutex<()>>,
 }
@@ -107,8 +108,8 @@ impl Linked {
             Some([whole, keyed]) => Fit { whole: *whole == 1, keyed: *keyed == 1 },
             _ => Fit::default(),
         };
-        let (run, suspects, busy) = (None, Suspects::default(), Arc::default());
-        Ok(Linked { table, shape, fit, name, index, keys, run, suspects, busy })
+        let (run, suspects, ahead, busy) = (None, Suspects::default(), Ahead::default(), Arc::default());
+        Ok(Linked { table, shape, fit, name, index, keys, run, suspects, ahead, busy })
     }
 
     /// The name of an index that lies in a directory.
@@ -188,6 +189,12 @@ impl Linked {
         self.shape.record(values).map_err(|error: RowError| {
             StoreError::database(self.table.place(), format!("a row cannot be compared: {error}"))
         })
+    }
+
+    /// Where a key lies.
+    pub(super) fn position(&self, key: &[u8]) -> Position {
+        let definition = self.index.definition();
+        self.keys.position(&definition.collections[usize::from(FIRST.0)].name, key)
     }
 
     /// What the index keeps of a row.

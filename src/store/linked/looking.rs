@@ -14,8 +14,14 @@ use crate::store::{Durability, StoreError};
 
 /// Keys that one transaction looks up.
 const KEYS_PER_LOOK: usize = 1_000;
+/// Keys, and bytes of their rows, that are read along where a table has to be read whole to look some up.
+const KEYS_AHEAD: usize = 50_000;
+const BYTES_AHEAD: usize = 48 << 20;
 /// Keys that are remembered as in question, by both sides of a pair together; of more, the first ones are looked at again.
 const SUSPECTS_MAX: usize = 1_000_000;
+
+/// Rows, by their keys, that were read along of a table that stands.
+pub(super) type Ahead = Arc<Mutex<BTreeMap<Vec<u8>, Vec<u8>>>>;
 
 /// A row as it is in the table.
 pub(super) struct Held {
@@ -48,6 +54,9 @@ impl Suspects {
 impl Linked {
     /// Looks at all keys in question.
     pub(super) fn look_again(&self) -> Result<(), StoreError> {
+        if self.table.stands()? {
+            return Ok(());
+        }
         self.look(&self.suspects.all()).map(drop)
     }
 
@@ -65,9 +74,49 @@ impl Linked {
     /// The rows of these keys in a transaction that reads.
     fn read_rows(&self, keys: &[Vec<u8>]) -> Result<BTreeMap<Vec<u8>, Held>, StoreError> {
         let mut transaction = self.table.begin(Access::Read)?;
-        let found = self.held(&mut *transaction, keys, &|_| true)?;
+        let found = match self.table.stands()? {
+            true => self.held_ahead(&mut *transaction, keys)?,
+            false => self.held(&mut *transaction, keys, &|_| true)?,
+        };
         transaction.commit()?;
         Ok(found)
+    }
+
+    /// The rows of these keys in a table that stands. Where it has to be read for them, it is read for others in question too:
+    /// those that lie next, since that is how a session goes through them.
+    fn held_ahead(
+        &self,
+        transaction: &mut dyn Transaction,
+        keys: &[Vec<u8>],
+    ) -> Result<BTreeMap<Vec<u8>, Held>, StoreError> {
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        if keys.iter().any(|key| !ahead.contains_key(key)) {
+            let first = keys.iter().map(|key| self.position(key)).min();
+            let mut next: Vec<_> = self.suspects.all().into_iter().map(|key| (self.position(&key), key)).collect();
+            next.retain(|(position, _)| Some(*position) >= first);
+            next.sort_unstable();
+            next.truncate(KEYS_AHEAD);
+            let next: BTreeSet<Vec<u8>> = next.into_iter().map(|(_, key)| key).collect();
+            let asked: BTreeSet<&Vec<u8>> = keys.iter().collect();
+            ahead.clear();
+            let mut room = BYTES_AHEAD;
+            let wanted = &mut |values: &[_]| {
+                let key = self.shape.key_as_stored(values);
+                asked.contains(&key)
+                    || next.contains(&key)
+                        && self.record(values.to_vec()).is_ok_and(|(_, row)| {
+                            let fits = row.len() <= room;
+                            room = room.saturating_sub(row.len());
+                            fits
+                        })
+            };
+            for found in transaction.find_by_reading(&self.shape, wanted)? {
+                let (key, row) = self.record(found.values)?;
+                ahead.insert(key, row);
+            }
+        }
+        let held = |key: &Vec<u8>| Some((key.clone(), Held { place: Vec::new(), row: ahead.get(key)?.clone() }));
+        Ok(keys.iter().filter_map(held).collect())
     }
 
     /// The row of a key as the table has it now, encoded; the index follows.

@@ -219,6 +219,12 @@ impl Shape {
         encode_key(&self.key.iter().zip(values).map(part).collect::<Vec<_>>())
     }
 
+    /// The key, encoded, of values as a table has them.
+    #[must_use]
+    pub fn key_as_stored(&self, values: &[Value]) -> Vec<u8> {
+        self.key_from(self.key.iter().filter_map(|place| values.get(*place).cloned()).collect())
+    }
+
     /// The values of a key's columns, in the order of the key, from its encoding.
     ///
     /// # Errors

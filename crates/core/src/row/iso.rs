@@ -43,7 +43,8 @@ pub(super) fn date_time(text: &str) -> Option<i64> {
     i64::from(date(day)?).checked_mul(DAY)?.checked_add(time(rest)?)
 }
 
-/// Microseconds since 1970-01-01 00:00:00 UTC of a date and time with `Z`, `+02`, `+0200` or `+02:00` behind.
+/// Microseconds since 1970-01-01 00:00:00 UTC of a date and time with `Z`, `+02`, `+0200`, `+02:00` or, as before there were
+/// zones, `+00:53:28` behind.
 pub(super) fn timestamp(text: &str) -> Option<i64> {
     if let Some(civil) = text.strip_suffix(['Z', 'z']) {
         return date_time(civil);
@@ -51,13 +52,14 @@ pub(super) fn timestamp(text: &str) -> Option<i64> {
     let at = text.rfind(['+', '-']).filter(|at| *at > "0000-00-00".len())?;
     let (civil, zone) = text.split_at(at);
     let digits: String = zone[1..].chars().filter(|c| *c != ':').collect();
-    let (hours, minutes) = match digits.len() {
-        2 => (number(&digits)?, 0),
-        4 => (number(&digits[..2])?, number(&digits[2..])?),
+    let (hours, minutes, seconds) = match digits.len() {
+        2 => (number(&digits)?, 0, 0),
+        4 => (number(digits.get(..2)?)?, number(digits.get(2..)?)?, 0),
+        6 => (number(digits.get(..2)?)?, number(digits.get(2..4)?)?, number(digits.get(4..)?)?),
         _ => return None,
     };
-    let ahead = (hours * 60 + minutes) * 60 * US;
-    let sound = hours < 24 && minutes < 60;
+    let ahead = ((hours * 60 + minutes) * 60 + seconds) * US;
+    let sound = hours < 24 && minutes < 60 && seconds < 60;
     let ahead = if zone.starts_with('-') { -ahead } else { ahead };
     date_time(civil).filter(|_| sound)?.checked_sub(ahead)
 }
@@ -100,6 +102,7 @@ mod tests {
             prop_assert_eq!(timestamp(&Value::Timestamp(us).to_string()), Some(us));
             prop_assert_eq!(timestamp(&format!("{civil}+05:30")), Some(us - 19_800 * US));
             prop_assert_eq!(timestamp(&format!("{civil}-08")), Some(us + 28_800 * US));
+            prop_assert_eq!(timestamp(&format!("{civil}+00:53:28")), Some(us - 3_208 * US));
             let days = us.div_euclid(DAY) as i32;
             prop_assert_eq!(date(&Value::Date(days).to_string()), Some(days));
             let of_day = us.rem_euclid(DAY);
@@ -124,6 +127,9 @@ mod tests {
         }
         assert_eq!((time("24:00"), time("12:00:00.1230000")), (Some(DAY), Some(43_200 * US + 123_000)));
         assert_eq!((date("2000-02-29"), date("1969-12-31")), (Some(11_016), Some(-1)));
+        for zone in ["+aé1", "-1é1é", "+é"] {
+            assert_eq!(timestamp(&format!("2026-01-01 00:00:00{zone}")), None);
+        }
         assert_eq!((timestamp("2026-01-01 00:00:00"), timestamp("2026-01-01 00:00:00+24")), (None, None));
     }
 }

@@ -41,11 +41,13 @@ pub enum Kind {
     Array,
     /// A type of one kind of store only.
     Other,
+    /// Text that spells a value of whatever kind the other side has: a file without types.
+    Spelled,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 16] = [
+    pub const ALL: [Kind; 17] = [
         Kind::Any,
         Kind::Bool,
         Kind::Int,
@@ -62,6 +64,7 @@ impl Kind {
         Kind::Json,
         Kind::Array,
         Kind::Other,
+        Kind::Spelled,
     ];
 
     /// The kind of a name.
@@ -90,6 +93,7 @@ impl Kind {
             Kind::Json => "json",
             Kind::Array => "array",
             Kind::Other => "other",
+            Kind::Spelled => "spelled",
         }
     }
 
@@ -101,6 +105,9 @@ impl Kind {
         match (less, more) {
             _ if less == more => Some(more),
             (Kind::Any, kind) => Some(kind),
+            // How a text spells them depends on a type that it does not tell.
+            (Kind::Array | Kind::Other, Kind::Spelled) => None,
+            (kind, Kind::Spelled) => Some(kind),
             (Kind::Bool, Kind::Int) => Some(Kind::Bool),
             (Kind::Int, Kind::Decimal) => Some(Kind::Decimal),
             (Kind::Int, Kind::Float) => Some(Kind::Float),
@@ -141,6 +148,9 @@ impl Kind {
             (Kind::Uuid, Value::Text(text)) => uuid(text).map(Value::Uuid),
             (Kind::Uuid, Value::Bytes(bytes)) => bytes.as_slice().try_into().ok().map(Value::Uuid),
             (Kind::Json, Value::Text(text)) => Json::parse(text).ok().map(Value::Json),
+            (Kind::Spelled, value) if !matches!(value, Value::Null | Value::Text(_)) => {
+                Some(Value::Text(value.to_string()))
+            }
             _ => None,
         };
         taken.unwrap_or(value)
@@ -210,6 +220,8 @@ mod tests {
                 ],
                 Value::Uuid(std::array::from_fn(|i| if i == 15 { 255 } else { 0 })),
             ),
+            (Kind::Spelled, vec![Value::Int(7), decimal("7.0")], text("7")),
+            (Kind::Spelled, vec![Value::Bool(true), text("true")], text("true")),
         ] {
             for value in spelled {
                 assert_eq!(kind.take(value.clone()), meant, "{value:?} as {}", kind.name());
@@ -250,5 +262,7 @@ mod tests {
         }
         assert_eq!((Text.paired(Int), Text.paired(Date), Any.paired(Text)), (Some(Int), Some(Date), Some(Text)));
         assert_eq!((Int.paired(Date), DateTime.paired(Timestamp), Text.paired(Bytes)), (None, None, None));
+        assert_eq!((Spelled.paired(Bytes), Any.paired(Spelled)), (Some(Bytes), Some(Spelled)));
+        assert_eq!((Spelled.paired(Array), Spelled.paired(Other)), (None, None));
     }
 }

@@ -51,7 +51,7 @@ impl Rounding {
             Rounding::Seconds | Rounding::Milliseconds => {
                 matches!(kind, Kind::Timestamp | Kind::DateTime | Kind::Time)
             }
-            Rounding::Folded => matches!(kind, Kind::Text | Kind::Any),
+            Rounding::Folded => matches!(kind, Kind::Text | Kind::Any | Kind::Spelled),
         }
     }
 

@@ -10,6 +10,14 @@ use crate::core::session::Verdict;
 
 /// Refuses what cannot be said of tables.
 pub(super) fn admit(args: &Repair) -> Result<(), CliError> {
+    let written = |side: Preferred| args.to.is_some() && (args.to() == To::Both || args.to() == side.side());
+    for (side, other, typed) in [(Preferred::A, "b", &args.sides.a), (Preferred::B, "a", &args.sides.b)] {
+        if written(side) && sides::tables::is_file(typed) {
+            let message =
+                format!("{} is a file, which is read and never written: only --to {other} is possible", side.name());
+            return Err(CliError::refused("database.read-only", message));
+        }
+    }
     if args.to.is_none() {
         let message = "rows of tables have no versions that tell which side is right: say --to b (b takes what a has), --to a, \
                        or --to both (each takes what only the other has)";

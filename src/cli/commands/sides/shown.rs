@@ -4,7 +4,7 @@ use reknit_core::difference::{Difference, Kind, Side as Seen};
 use reknit_core::query::VersionInfo;
 use serde_json::{Value, json};
 
-use crate::cli::format::Layout;
+use crate::format::Layout;
 
 /// One difference as an object, with `a` and `b` as they were typed.
 pub(crate) fn object(difference: &Difference, swapped: bool, layout: &Layout, collections: &[String]) -> Value {

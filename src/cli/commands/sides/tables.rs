@@ -11,21 +11,25 @@ use serde_json::{Value, json};
 use crate::cli::args::To;
 use crate::cli::commands::explain;
 use crate::cli::env::Env;
-use crate::cli::format::Layout;
 use crate::cli::login;
 use crate::cli::progress::Progress;
 use crate::cli::{CliError, Exit};
 use crate::core::difference::Difference;
 use crate::core::session::{Base, Intent, Verdict};
+use crate::format::Layout;
 use crate::node::SessionReport;
 use crate::store::linked::{
-    Column, Followed, Linked, Postgres, Purpose, Shape, Since, Sqlite, Table, Terms, probe, redacted,
+    Column, FileFormat, Followed, Linked, Postgres, Purpose, Shape, Since, Sqlite, Table, TableFile, Terms, probe,
+    redacted,
 };
 use crate::store::{EngineKind, Options, StoreError};
 use crate::transport::Identity;
 
 const SQLITE: &str = "sqlite:";
 const POSTGRES: [&str; 2] = ["postgres://", "postgresql://"];
+const S3: &str = "s3://";
+const FILES: [(&str, FileFormat); 3] =
+    [("csv:", FileFormat::Csv), ("jsonl:", FileFormat::Jsonl), ("parquet:", FileFormat::Parquet)];
 /// What the identifier of a dataset of tables is derived for, the directory of all indexes, and the secret key.
 const DATASET: &str = "reknit 2026 v1 dataset of tables";
 const INDEX: &str = "index";
@@ -37,9 +41,14 @@ const KEY: &str = "reknit 2026 v1 key of tables";
 /// Keys in which two tables may differ, and yet what was equal is remembered.
 const EXCEPTIONS_MAX: usize = 100_000;
 
-/// Whether a side, as it was typed, is a table of a database.
+/// Whether a side, as it was typed, is a table: of a database, or a file.
 pub(crate) fn is_table(typed: &str) -> bool {
-    typed.starts_with(SQLITE) || is_postgres(typed)
+    typed.starts_with(SQLITE) || is_postgres(typed) || is_file(typed)
+}
+
+/// Whether a side, as it was typed, is a file, which is read and never written.
+pub(crate) fn is_file(typed: &str) -> bool {
+    typed.starts_with(S3) || FILES.iter().any(|(scheme, _)| typed.starts_with(scheme))
 }
 
 pub(crate) fn is_postgres(typed: &str) -> bool {
@@ -64,7 +73,8 @@ pub(crate) fn has_password(typed: &str) -> bool {
 
 /// The scheme and the path of an address that is in a file.
 pub(crate) fn file_of(typed: &str) -> Option<(&str, &str)> {
-    typed.strip_prefix(SQLITE).map(|file| (SQLITE, file))
+    let schemes = FILES.iter().map(|(scheme, _)| *scheme).chain([SQLITE]);
+    schemes.into_iter().find_map(|scheme| typed.strip_prefix(scheme).map(|file| (scheme, file)))
 }
 
 /// The address of a table in the database of this address.
@@ -323,6 +333,18 @@ pub(crate) fn table(env: &Env, typed: &str) -> Result<Box<dyn Table>, CliError> 
     if is_postgres(typed) {
         return Ok(Box::new(Postgres::open(login::address(env, typed)?)?));
     }
+    if typed.starts_with(S3) {
+        return Ok(Box::new(TableFile::open_s3(typed)?));
+    }
+    for (scheme, format) in FILES {
+        if let Some(path) = typed.strip_prefix(scheme) {
+            let path = env.path(Path::new(path));
+            if !path.exists() {
+                return Err(CliError::new("database.none", format!("there is no file {}", path.display())));
+            }
+            return Ok(Box::new(TableFile::open(format, &real(&path))?));
+        }
+    }
     let address = typed.strip_prefix(SQLITE).unwrap_or(typed);
     let whole = env.path(Path::new(address));
     if whole.is_file() {
@@ -403,9 +425,11 @@ pub(crate) fn follow(env: &mut Env, linked: &Linked) -> Result<Followed, CliErro
             }
             Ok(followed)
         }
-        Err(StoreError::Duplicate { key, .. }) => {
+        Err(StoreError::Duplicate { key, first, second }) => {
             let message = format!(
-                "{place}: two rows mean the same key {key}, so they cannot be told apart; nothing was compared"
+                "{place}: two rows mean the same key {key}, so they cannot be told apart{}; nothing was compared",
+                // The rows of a file have an order that it shows.
+                if is_file(place) { format!(": rows {first} and {second} of the file") } else { String::new() }
             );
             Err(CliError { exit: Exit::Refused, ..CliError::new("database.collapse", message) })
         }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::{Format, Reason, fits};
-use crate::core::row::{Json, Row, put_json_string};
+use crate::core::row::{Json, Row, Value, put_json_string};
 
 /// The names that have come up, in order of first appearance. Beyond the bound of a layout their order is forgotten.
 #[derive(Default)]
@@ -30,17 +30,22 @@ impl Names {
 
 /// One line as a row.
 pub(super) fn row(line: &[u8], names: &mut Names) -> Result<Row, Reason> {
+    let mut row = Row::new();
+    for (name, value) in columns(line)? {
+        names.see(&name);
+        row.set(name, value)?;
+    }
+    Ok(row)
+}
+
+/// One line as columns, in the order of its text.
+pub(super) fn columns(line: &[u8]) -> Result<Vec<(String, Value)>, Reason> {
     let malformed = |what: String| Reason::Malformed { format: Format::Jsonl, what };
     let text = std::str::from_utf8(line).map_err(|_| Reason::NotUtf8 { what: "the line".to_owned() })?;
     if text.trim_ascii().is_empty() {
         return Err(malformed("an empty line; each line is one object".to_owned()));
     }
-    let mut row = Row::new();
-    for (name, value) in Json::columns(text).map_err(|error| malformed(error.to_string()))? {
-        names.see(&name);
-        row.set(name, value)?;
-    }
-    Ok(row)
+    Json::columns(text).map_err(|error| malformed(error.to_string()))
 }
 
 /// The row as one object without a line end: columns as ordered, then any others by name. Absent ones stay absent.

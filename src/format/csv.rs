@@ -118,8 +118,8 @@ impl Fields {
     }
 }
 
-/// Reads the header row and holds the key columns against it.
-pub(super) fn header(fields: &mut Fields, lines: &mut Lines, key: &[String]) -> Result<Vec<String>, FormatError> {
+/// Reads the header row: the names of the columns.
+pub(super) fn header(fields: &mut Fields, lines: &mut Lines) -> Result<Vec<String>, FormatError> {
     if !fields.read(lines)? {
         return Err(lines.error_at(0, Reason::Empty));
     }
@@ -139,29 +139,42 @@ pub(super) fn header(fields: &mut Fields, lines: &mut Lines, key: &[String]) -> 
     }
     let mut sorted = columns.clone();
     sorted.sort_unstable();
-    if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-        return fail(Reason::DuplicateColumn { name: pair[0].clone() });
+    match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => fail(Reason::DuplicateColumn { name: pair[0].clone() }),
+        None => Ok(columns),
     }
+}
+
+/// Holds the key columns against those that there are.
+pub(super) fn check_key(columns: &[String], key: &[String]) -> Result<(), Reason> {
     if key.is_empty() {
-        return fail(Reason::NoKeyColumns { columns });
+        return Err(Reason::NoKeyColumns { columns: columns.to_vec() });
     }
     match key.iter().find(|name| !columns.contains(name)) {
-        Some(name) => fail(Reason::UnknownKeyColumn { name: name.clone(), columns }),
-        None => Ok(columns),
+        Some(name) => Err(Reason::UnknownKeyColumn { name: name.clone(), columns: columns.to_vec() }),
+        None => Ok(()),
     }
 }
 
 /// The fields as a row: text, or NULL for an empty field without quotes.
 pub(super) fn row(fields: &Fields, columns: &[String]) -> Result<Row, Reason> {
+    let mut row = Row::new();
+    for (name, value) in columns.iter().zip(values(fields, columns)?) {
+        row.set(name.as_str(), value)?;
+    }
+    Ok(row)
+}
+
+/// The fields as values, in the order of the columns.
+pub(super) fn values(fields: &Fields, columns: &[String]) -> Result<Vec<Value>, Reason> {
     if fields.len() != columns.len() {
         return Err(Reason::FieldCount { found: fields.len(), expected: columns.len() });
     }
-    let mut row = Row::new();
-    for (name, (bytes, quoted)) in columns.iter().zip(fields.iter()) {
+    let one = |(name, (bytes, quoted)): (&String, (&[u8], bool))| {
         let text = std::str::from_utf8(bytes).map_err(|_| Reason::NotUtf8 { what: format!("column `{name}`") })?;
-        row.set(name.as_str(), value(text, quoted))?;
-    }
-    Ok(row)
+        Ok(value(text, quoted))
+    };
+    columns.iter().zip(fields.iter()).map(one).collect()
 }
 
 /// One field as the value of its column.

@@ -12,6 +12,7 @@ mod jsonl;
 mod kv;
 mod layout;
 mod lines;
+mod rows;
 mod writer;
 
 use std::fmt;
@@ -24,6 +25,7 @@ use crate::core::bounds::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::core::row::{self, COLUMNS_MAX, Row, RowError};
 
 pub use layout::{ArgumentError, LAYOUT_BYTES_MAX, Layout, LayoutError};
+pub use rows::Rows;
 pub use writer::{WriteError, Writer};
 
 /// Bytes of one line, or of one CSV record over several lines: a value at its cap, with room for escapes.
@@ -135,6 +137,21 @@ pub enum Reason {
         /// The column.
         name: String,
     },
+    /// A line of JSON Lines without a column of the first one, where all rows have the same.
+    #[error("the column `{name}`, which the first line has, is absent; write null for no value")]
+    AbsentColumn {
+        /// The column.
+        name: String,
+    },
+    /// A line of JSON Lines with a column that the first one lacks, where all rows have the same.
+    #[error("the column `{name}` is none of the first line, which names the columns of all")]
+    OtherColumn {
+        /// The column.
+        name: String,
+    },
+    /// A file of JSON Lines without a line, whose columns are asked for.
+    #[error("the file is empty; the first line of JSON Lines names the columns of all")]
+    NoLine,
     /// A format with columns was read without saying which are the key.
     #[error("which columns are the key? Name them with --key; the columns are {}", Columns(.columns))]
     NoKeyColumns {
@@ -179,6 +196,11 @@ pub enum Reason {
     /// A column that rows cannot hold.
     #[error("{0}")]
     Column(#[from] RowError),
+}
+
+/// What is wrong, without where; safe for a terminal.
+pub(crate) fn shown(reason: &Reason) -> String {
+    layout::escaped(&reason.to_string())
 }
 
 /// Opens a file of records, decompressing `.zst`; `-` is the standard input, as it comes.
@@ -232,7 +254,8 @@ impl Reader {
             Format::Csv => {
                 lines.skip_byte_order_mark()?;
                 let mut fields = csv::Fields::default();
-                let columns = csv::header(&mut fields, &mut lines, key)?;
+                let columns = csv::header(&mut fields, &mut lines)?;
+                csv::check_key(&columns, key).map_err(|reason| lines.error_at(1, reason))?;
                 (columns, Source::Csv(fields))
             }
             Format::Jsonl if key.is_empty() => {

@@ -1,0 +1,51 @@
+//! Looking rows of a file up: it has no index, so that all that is asked at once is found in one pass.
+
+use std::collections::BTreeSet;
+
+use reknit_core::row::{Value, encode_key};
+
+use super::TableFile;
+use crate::store::StoreError;
+use crate::store::linked::{Change, Found, Shape, Table, Transaction, Written};
+
+pub(super) struct Reading<'a> {
+    pub(super) file: &'a TableFile,
+}
+
+impl Transaction for Reading<'_> {
+    fn find(&mut self, shape: &Shape, keys: &[Vec<Value>]) -> Result<Vec<Found>, StoreError> {
+        let wanted: BTreeSet<Vec<u8>> = keys.iter().map(|key| encode_key(key)).collect();
+        self.find_by_reading(shape, &mut |values| wanted.contains(&shape.key_as_stored(values)))
+    }
+
+    fn find_by_reading(
+        &mut self,
+        shape: &Shape,
+        wanted: &mut dyn FnMut(&[Value]) -> bool,
+    ) -> Result<Vec<Found>, StoreError> {
+        let mut found = Vec::new();
+        for values in self.file.scan(shape)? {
+            let values = values?;
+            if wanted(&values) {
+                found.push(Found { place: Vec::new(), values });
+            }
+        }
+        Ok(found)
+    }
+
+    fn write(&mut self, _: &Shape, _: Change<'_>) -> Result<Written, StoreError> {
+        Err(self.file.refused())
+    }
+
+    fn mark(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn unmark(&mut self, _: bool) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn commit(self: Box<Self>) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
