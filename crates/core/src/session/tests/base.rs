@@ -10,6 +10,8 @@ use crate::session::Base;
 const BOTH: Intent = Intent::Repair(Direction::Both);
 
 type Values = BTreeMap<Vec<u8>, Vec<u8>>;
+/// A key's value on either side.
+type Both<'v> = (Option<&'v Vec<u8>>, Option<&'v Vec<u8>>);
 
 fn live(model: &Model) -> Values {
     model.records().iter().filter_map(|(key, state)| Some((key.clone(), state.value()?.to_vec()))).collect()
@@ -29,10 +31,10 @@ fn since(drift: &Drift, deletes: bool) -> (Values, (Model, Model), Arc<Base>) {
 /// What a merge makes of a key's value on either side, and whether a conflict is left.
 fn merged<'v>(
     then: Option<&'v Vec<u8>>,
-    (mine, theirs): (Option<&'v Vec<u8>>, Option<&'v Vec<u8>>),
+    (mine, theirs): Both<'v>,
     preferred: Option<Side>,
     deletes: bool,
-) -> ((Option<&'v Vec<u8>>, Option<&'v Vec<u8>>), bool) {
+) -> (Both<'v>, bool) {
     let wins = match (mine == then, theirs == then) {
         _ if mine == theirs => return ((mine, theirs), false),
         (false, true) => Some(Side::Mine),
