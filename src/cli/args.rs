@@ -8,11 +8,14 @@ mod facts;
 mod index;
 mod journal;
 mod members;
+mod node;
 mod peers;
 mod places;
 mod quarantine;
 mod receipts;
 mod repair;
+mod sides;
+mod store;
 mod terms;
 
 use std::ffi::OsString;
@@ -29,10 +32,15 @@ pub(crate) use config::{Config, ConfigCommand, Run};
 pub(crate) use conflicts::{Conflicts, ConflictsCommand, ResolveBy};
 pub(crate) use index::{AskedFeed, AskedPurpose, Explain, Index, IndexBuild, IndexCommand};
 pub(crate) use members::{Gc, Members, MembersCommand};
+pub(crate) use node::{Id, Invite, Join, Serve};
 pub(crate) use peers::{Peers, PeersCommand};
 pub(crate) use quarantine::{Quarantine, QuarantineCommand, Which};
 pub(crate) use receipts::{Receipts, ReceiptsCommand};
 pub(crate) use repair::{Apply, BrakeFlags, Preferred, Repair, To};
+pub(crate) use sides::{Check, Diff, Sides};
+pub(crate) use store::{
+    Backup, Dataset, DatasetCommand, Delete, Demo, Export, Get, Import, Init, List, ProfileArg, Put, Restore, Verify,
+};
 pub(crate) use terms::TermFlags;
 
 const EXAMPLES: &str = "\
@@ -218,272 +226,6 @@ pub(crate) enum Command {
     Completions(Completions),
     /// Print the manual page
     Man(Man),
-}
-
-#[derive(Debug, Args, Serialize, Deserialize)]
-pub(crate) struct Demo {
-    /// Keep the two stores in this directory instead of removing them
-    #[arg(long, env = "REKNIT_KEEP", value_name = "DIR")]
-    pub(crate) keep: Option<PathBuf>,
-}
-
-#[derive(Debug, Args, Serialize, Deserialize)]
-pub(crate) struct Init {
-    /// Where the store will be
-    pub(crate) dir: PathBuf,
-    /// Take part in the dataset of this store, which says all else
-    #[arg(long, env = "REKNIT_LIKE", value_name = "DIR")]
-    pub(crate) like: Option<PathBuf>,
-    /// The dataset's name [default: the directory's]
-    #[arg(long, env = "REKNIT_NAME")]
-    pub(crate) name: Option<String>,
-    /// What digests cover
-    #[arg(long, env = "REKNIT_PROFILE", value_enum, default_value_t = ProfileArg::Versioned)]
-    pub(crate) profile: ProfileArg,
-    /// What readers see of concurrent versions: newest, newest COLUMN, largest COLUMN, smallest COLUMN, keep-both, ask or
-    /// merge STAMPS[;COLUMN=KIND]...
-    #[arg(long, env = "REKNIT_POLICY", default_value = "newest")]
-    pub(crate) policy: String,
-    /// Keep no index by key: smaller and faster, but records cannot be listed in key order
-    #[arg(long, env = "REKNIT_NO_KEY_INDEX")]
-    pub(crate) no_key_index: bool,
-    /// Keep no members: tombstones can then never be collected
-    #[arg(long, env = "REKNIT_NO_MEMBERS")]
-    pub(crate) no_members: bool,
-}
-
-/// What digests cover.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-pub(crate) enum ProfileArg {
-    /// Key, versions, content or tombstone, expiry.
-    Versioned,
-    /// Key and content of live records.
-    Content,
-}
-
-#[derive(Debug, Args, Serialize, Deserialize)]
-#[command(
-    after_help = "Examples:\n  reknit import a cities.csv --key geonameid\n  psql -c \"copy t to stdout csv header\" | reknit import a - --key id --format csv\n  reknit import a pairs.kv"
-)]
-pub(crate) struct Import {
-    /// The store
-    pub(crate) store: PathBuf,
-    /// The file; - for stdin; .zst is unpacked
-    pub(crate) file: PathBuf,
-    /// The columns that make the key
-    #[arg(long, env = "REKNIT_KEY", value_name = "COL[,COL]", value_delimiter = ',')]
-    pub(crate) key: Vec<String>,
-    /// The file's format [default: by its ending]
-    #[arg(skip)]
-    pub(crate) file_format: Option<FileFormat>,
-}
-
-#[derive(Debug, Args, Serialize, Deserialize)]
-#[command(after_help = "Examples:\n  reknit export a > cities.csv\n  reknit export a -o cities.jsonl")]
-pub(crate) struct Export {
-    /// The store
-    pub(crate) store: PathBuf,
-    /// Write to this file instead of stdout
-    #[arg(long, short, env = "REKNIT_OUTPUT", value_name = "FILE")]
-    pub(crate) output: Option<PathBuf>,
-    /// The format [default: by the file's ending, else the one that was imported]
-    #[arg(skip)]
-    pub(crate) file_format: Option<FileFormat>,
-}
-
-#[derive(Debug, Args, Serialize, Deserialize)]
-pub(crate) struct Put {
-    /// The store
-    pub(crate) store: PathBuf,
-    /// The key
-    pub(crate) key: String,
-    /// The value; - for stdin
-    pub(crate) value: String,
-    /// After how long it is gone, everywhere and by itself, such as 30d [default: never]
-    #[arg(long, env = "REKNIT_PUT_EXPIRES", value_name = "TIME")]
-    pub(crate) expires: Option<String>,
-}
-
-#[derive(Debug, Args, Serialize, Deserialize)]
-pub(crate) struct Get {
-    /// The store
-    pub(crate) store: PathBuf,
-    /// The key
-    pub(crate) key: String,
-}
-
-#[derive(Debug, Args, Serialize, Deserialize)]
-pub(crate) struct Delete {
-    /// The store
-    pub(crate) store: PathBuf,
-    /// The key
-    pub(crate) key: String,
-}
-
-#[derive(Debug, Args, Serialize, Deserialize)]
-pub(crate) struct List {
-    /// The store
-    pub(crate) store: PathBuf,
-    /// Only keys that begin so
-    #[arg(long, env = "REKNIT_PREFIX", value_name = "P")]
-    pub(crate) prefix: Option<String>,
-    /// At most so many
-    #[arg(long, env = "REKNIT_LIMIT", value_name = "N")]
-    pub(crate) limit: Option<u64>,
-}
-
-#[derive(Debug, Args, Serialize, Deserialize)]
-pub(crate) struct Verify {
-    /// The store
-    pub(crate) store: PathBuf,
-}
-
-#[derive(Debug, Args, Serialize, Deserialize)]
-pub(crate) struct Backup {
-    /// The store
-    pub(crate) store: PathBuf,
-    /// Where the copy will be
-    pub(crate) dir: PathBuf,
-}
-
-#[derive(Debug, Args, Serialize, Deserialize)]
-pub(crate) struct Restore {
-    /// The backup
-    pub(crate) backup: PathBuf,
-    /// Where the store will be
-    pub(crate) dir: PathBuf,
-}
-
-#[derive(Debug, Args, Serialize, Deserialize)]
-pub(crate) struct Dataset {
-    #[command(subcommand)]
-    pub(crate) command: DatasetCommand,
-}
-
-#[derive(Debug, Subcommand, Serialize, Deserialize)]
-pub(crate) enum DatasetCommand {
-    /// Print a store's dataset
-    Show {
-        /// The store
-        store: PathBuf,
-    },
-    /// Write a dataset's definition and secret key to a file (0600)
-    Export {
-        /// The store
-        store: PathBuf,
-        /// The file
-        file: PathBuf,
-    },
-    /// Make an empty store of a dataset from such a file
-    Import {
-        /// The file
-        file: PathBuf,
-        /// Where the store will be
-        dir: PathBuf,
-    },
-}
-
-#[derive(Debug, Args, Serialize, Deserialize)]
-pub(crate) struct Id {}
-
-#[derive(Debug, Args, Serialize, Deserialize)]
-#[command(
-    after_help = "Examples:\n  reknit invite a --may compare,read --expires 1d\n  reknit invite a --at node.example:7473"
-)]
-pub(crate) struct Invite {
-    /// The store
-    pub(crate) store: PathBuf,
-    /// What whoever joins may do here
-    #[arg(long, env = "REKNIT_MAY", value_name = "RIGHTS", default_value = "compare,read,write")]
-    pub(crate) may: String,
-    /// When the invitation ends
-    #[arg(long, env = "REKNIT_EXPIRES", value_name = "TIME", default_value = "1h")]
-    pub(crate) expires: String,
-    /// Where this node is served, as the other reaches it: host[:port]
-    #[arg(long, env = "REKNIT_AT", value_name = "HOST")]
-    pub(crate) at: Option<String>,
-}
-
-#[derive(Debug, Args, Serialize, Deserialize)]
-pub(crate) struct Join {
-    /// Where the store will be
-    pub(crate) dir: PathBuf,
-    /// The ticket
-    pub(crate) ticket: String,
-    /// What the inviting node may do here
-    #[arg(long, env = "REKNIT_MAY", value_name = "RIGHTS", default_value = "compare,read,write")]
-    pub(crate) may: String,
-}
-
-#[derive(Debug, Args, Serialize, Deserialize)]
-#[command(after_help = "Examples:\n  reknit serve a b --listen 0.0.0.0:7473")]
-pub(crate) struct Serve {
-    /// The stores
-    #[arg(required = true)]
-    pub(crate) stores: Vec<PathBuf>,
-    /// The UDP address
-    #[arg(long, env = "REKNIT_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:7473")]
-    pub(crate) listen: std::net::SocketAddr,
-    #[command(flatten)]
-    pub(crate) brakes: BrakeFlags,
-    /// How far back is counted what a peer has deleted and changed here
-    #[arg(long, env = "REKNIT_BRAKE_WINDOW", value_name = "TIME", default_value = "1h")]
-    pub(crate) brake_window: String,
-}
-
-/// Two sides: each a directory or a quic:// address; or two tables, of which one may be a file; or the name of one.
-#[derive(Debug, Args, Serialize, Deserialize)]
-pub(crate) struct Sides {
-    /// A directory, quic://PEER@host[:port]/DATASET, sqlite:FILE/TABLE, postgres://USER@HOST/DB/TABLE, @NAME, or a file:
-    /// csv:FILE, jsonl:FILE, parquet:FILE, s3://BUCKET/PATH
-    pub(crate) a: String,
-    /// A directory, quic://PEER@host[:port]/DATASET, sqlite:FILE/TABLE, postgres://USER@HOST/DB/TABLE, @NAME, or a file:
-    /// csv:FILE, jsonl:FILE, parquet:FILE, s3://BUCKET/PATH
-    pub(crate) b: String,
-    /// Only these collections of the dataset
-    #[arg(long = "collection", env = "REKNIT_COLLECTION", value_name = "NAME", value_delimiter = ',')]
-    pub(crate) collections: Vec<String>,
-    /// How long a difference must stand still before it counts
-    #[arg(long, env = "REKNIT_SETTLE", value_name = "TIME", default_value = "500ms")]
-    pub(crate) settle: String,
-    /// End after this long with what is known then
-    #[arg(long, env = "REKNIT_MAX_TIME", value_name = "TIME")]
-    pub(crate) max_time: Option<String>,
-    /// End after about so many bytes with what is known then
-    #[arg(long, env = "REKNIT_MAX_BYTES", value_name = "BYTES")]
-    pub(crate) max_bytes: Option<String>,
-    /// Let both sides sign a receipt; of a repair they always do
-    #[arg(long, env = "REKNIT_RECEIPT")]
-    pub(crate) receipt: bool,
-    /// Write what was found to this file, for node_exporter's textfile collector
-    #[arg(long, env = "REKNIT_METRICS_FILE", value_name = "FILE")]
-    pub(crate) metrics_file: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) terms: TermFlags,
-}
-
-#[derive(Debug, Args, Serialize, Deserialize)]
-#[command(
-    after_help = "Examples:\n  reknit check a b\n  reknit check sqlite:a.db/people sqlite:b.db/people\n  reknit check a quic://PEER@host/a --format json\n  reknit check quic://PEER@one/a quic://PEER@two/a     one compares with two, for who may operate one"
-)]
-pub(crate) struct Check {
-    #[command(flatten)]
-    pub(crate) sides: Sides,
-}
-
-#[derive(Debug, Args, Serialize, Deserialize)]
-#[command(
-    after_help = "Examples:\n  reknit diff a b --limit 20 --values\n  reknit diff a quic://PEER@host/a --format jsonl"
-)]
-pub(crate) struct Diff {
-    #[command(flatten)]
-    pub(crate) sides: Sides,
-    /// Print at most so many differences; all are counted
-    #[arg(long, env = "REKNIT_LIMIT", value_name = "N")]
-    pub(crate) limit: Option<u64>,
-    /// Print the values too, of sides that are directories
-    #[arg(long, env = "REKNIT_VALUES")]
-    pub(crate) values: bool,
 }
 
 #[derive(Debug, Args, Serialize, Deserialize)]

@@ -1,0 +1,58 @@
+//! What can be typed of this node and of those that join it.
+//!
+//! What it means is said in the files of the commands.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::BrakeFlags;
+
+#[derive(Debug, Args, Serialize, Deserialize)]
+pub(crate) struct Id {}
+
+#[derive(Debug, Args, Serialize, Deserialize)]
+#[command(
+    after_help = "Examples:\n  reknit invite a --may compare,read --expires 1d\n  reknit invite a --at node.example:7473"
+)]
+pub(crate) struct Invite {
+    /// The store
+    pub(crate) store: PathBuf,
+    /// What whoever joins may do here
+    #[arg(long, env = "REKNIT_MAY", value_name = "RIGHTS", default_value = "compare,read,write")]
+    pub(crate) may: String,
+    /// When the invitation ends
+    #[arg(long, env = "REKNIT_EXPIRES", value_name = "TIME", default_value = "1h")]
+    pub(crate) expires: String,
+    /// Where this node is served, as the other reaches it: host[:port]
+    #[arg(long, env = "REKNIT_AT", value_name = "HOST")]
+    pub(crate) at: Option<String>,
+}
+
+#[derive(Debug, Args, Serialize, Deserialize)]
+pub(crate) struct Join {
+    /// Where the store will be
+    pub(crate) dir: PathBuf,
+    /// The ticket
+    pub(crate) ticket: String,
+    /// What the inviting node may do here
+    #[arg(long, env = "REKNIT_MAY", value_name = "RIGHTS", default_value = "compare,read,write")]
+    pub(crate) may: String,
+}
+
+#[derive(Debug, Args, Serialize, Deserialize)]
+#[command(after_help = "Examples:\n  reknit serve a b --listen 0.0.0.0:7473")]
+pub(crate) struct Serve {
+    /// The stores
+    #[arg(required = true)]
+    pub(crate) stores: Vec<PathBuf>,
+    /// The UDP address
+    #[arg(long, env = "REKNIT_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:7473")]
+    pub(crate) listen: std::net::SocketAddr,
+    #[command(flatten)]
+    pub(crate) brakes: BrakeFlags,
+    /// How far back is counted what a peer has deleted and changed here
+    #[arg(long, env = "REKNIT_BRAKE_WINDOW", value_name = "TIME", default_value = "1h")]
+    pub(crate) brake_window: String,
+}

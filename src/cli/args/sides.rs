@@ -1,0 +1,65 @@
+//! What can be typed of two sides and of comparing them.
+//!
+//! What it means is said in the files of the commands.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::TermFlags;
+
+/// Two sides: each a directory or a quic:// address; or two tables, of which one may be a file; or the name of one.
+#[derive(Debug, Args, Serialize, Deserialize)]
+pub(crate) struct Sides {
+    /// A directory, quic://PEER@host[:port]/DATASET, sqlite:FILE/TABLE, postgres://USER@HOST/DB/TABLE, @NAME, or a file:
+    /// csv:FILE, jsonl:FILE, parquet:FILE, s3://BUCKET/PATH
+    pub(crate) a: String,
+    /// A directory, quic://PEER@host[:port]/DATASET, sqlite:FILE/TABLE, postgres://USER@HOST/DB/TABLE, @NAME, or a file:
+    /// csv:FILE, jsonl:FILE, parquet:FILE, s3://BUCKET/PATH
+    pub(crate) b: String,
+    /// Only these collections of the dataset
+    #[arg(long = "collection", env = "REKNIT_COLLECTION", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) collections: Vec<String>,
+    /// How long a difference must stand still before it counts
+    #[arg(long, env = "REKNIT_SETTLE", value_name = "TIME", default_value = "500ms")]
+    pub(crate) settle: String,
+    /// End after this long with what is known then
+    #[arg(long, env = "REKNIT_MAX_TIME", value_name = "TIME")]
+    pub(crate) max_time: Option<String>,
+    /// End after about so many bytes with what is known then
+    #[arg(long, env = "REKNIT_MAX_BYTES", value_name = "BYTES")]
+    pub(crate) max_bytes: Option<String>,
+    /// Let both sides sign a receipt; of a repair they always do
+    #[arg(long, env = "REKNIT_RECEIPT")]
+    pub(crate) receipt: bool,
+    /// Write what was found to this file, for node_exporter's textfile collector
+    #[arg(long, env = "REKNIT_METRICS_FILE", value_name = "FILE")]
+    pub(crate) metrics_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) terms: TermFlags,
+}
+
+#[derive(Debug, Args, Serialize, Deserialize)]
+#[command(
+    after_help = "Examples:\n  reknit check a b\n  reknit check sqlite:a.db/people sqlite:b.db/people\n  reknit check a quic://PEER@host/a --format json\n  reknit check quic://PEER@one/a quic://PEER@two/a     one compares with two, for who may operate one"
+)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    pub(crate) sides: Sides,
+}
+
+#[derive(Debug, Args, Serialize, Deserialize)]
+#[command(
+    after_help = "Examples:\n  reknit diff a b --limit 20 --values\n  reknit diff a quic://PEER@host/a --format jsonl"
+)]
+pub(crate) struct Diff {
+    #[command(flatten)]
+    pub(crate) sides: Sides,
+    /// Print at most so many differences; all are counted
+    #[arg(long, env = "REKNIT_LIMIT", value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    /// Print the values too, of sides that are directories
+    #[arg(long, env = "REKNIT_VALUES")]
+    pub(crate) values: bool,
+}
