@@ -128,3 +128,45 @@ fn tables_of_postgresql_too_and_a_restored_one_is_known() {
     let told = run("repair", &writes, &["--to", "both", "--apply"]).exits(1);
     told.says(&["is another than before", "wrote 0 records to a and 3 to b", "1 with different content"]);
 }
+
+#[test]
+fn the_newer_of_two_rows_is_known_by_a_column() {
+    let (server, place) = (Server::start(), Place::new());
+    server.sql(
+        "CREATE TABLE t (id int PRIMARY KEY, v text, at timestamptz);
+         INSERT INTO t SELECT i, 'v', '2026-01-01 00:00:00Z' FROM generate_series(1, 50) AS i;
+         UPDATE t SET v = 'a', at = '2026-01-02 00:00:00Z' WHERE id IN (1, 2);
+         UPDATE t SET v = 'a' WHERE id = 3; UPDATE t SET v = 'a', at = NULL WHERE id = 4;
+         INSERT INTO t VALUES (60, 'only a', NULL)",
+    );
+    let b = Connection::open(place.path("b.db")).expect("a database");
+    sql(
+        &b,
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT, at TIMESTAMPTZ);
+         WITH RECURSIVE i(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM i WHERE x < 50)
+         INSERT INTO t SELECT x, 'v', '2026-01-01 02:00:00+02:00' FROM i;
+         UPDATE t SET v = 'b', at = '2026-01-03 00:00:00Z' WHERE id IN (2, 5); UPDATE t SET v = 'b' WHERE id IN (3, 4)",
+    );
+    let a = server.table("reknit", "t");
+    let repair = |more: &[&str]| place.run_args(&[&["repair", &a, "sqlite:b.db/t"], more].concat());
+    repair(&["--newest", "none"]).exits(4).says(&["[database.shape]", "at, id, v"]);
+    repair(&["--newest", "at", "--to", "b"]).exits(4).says(&["[repair.direction]"]);
+    repair(&[]).exits(4).says(&["[repair.direction]", "--newest COLUMN"]);
+    let told = repair(&["--newest", "at"]).exits(1);
+    told.says(&[
+        "would write 2 records to a and 2 to b; 2 differences would be left",
+        "2 rows left of which at does not tell",
+    ]);
+    let told = repair(&["--newest", "at", "--apply"]).exits(1);
+    told.says(&["wrote 2 records to a and 2 to b", "2 rows left of which at does not tell"]);
+    let changed = |of: &str| format!("SELECT string_agg(id || v, ',' ORDER BY id) FROM {of} WHERE v <> 'v'");
+    let in_a: String = server.client().query_one(&changed("t"), &[]).expect("rows").get(0);
+    assert_eq!(in_a, "1a,2b,3a,4a,5b,60only a");
+    let in_b = "SELECT group_concat(id || v) FROM (SELECT * FROM t WHERE v <> 'v' ORDER BY id)";
+    let in_b: String = b.query_row(in_b, [], |row| row.get(0)).expect("rows");
+    assert_eq!(in_b, "1a,2b,3b,4b,5b,60only a");
+    repair(&["--newest", "at", "--prefer", "b", "--apply"]).ok().says(&["wrote 2 records to a and 0 to b"]);
+    place.run_args(&["check", &a, "sqlite:b.db/t"]).ok();
+    place.run("init s").ok();
+    place.run("repair s s2 --newest at").exits(4).says(&["[repair.tables]"]);
+}

@@ -22,6 +22,9 @@ pub(crate) struct Repair {
     /// Make that side exactly the other: overwrites and deletes, as new versions
     #[arg(long, env = "REKNIT_MIRROR")]
     pub(crate) mirror: bool,
+    /// Of tables: write both, each with the rows of the other that are newer, by this column
+    #[arg(long, env = "REKNIT_NEWEST", value_name = "COLUMN")]
+    pub(crate) newest: Option<String>,
     /// Of tables: delete what only the written side has
     #[arg(long, env = "REKNIT_DELETE")]
     pub(crate) delete: bool,

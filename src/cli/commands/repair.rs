@@ -25,8 +25,9 @@ pub(crate) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     let tables = sides::are_tables(&args.sides);
     if tables {
         tables::admit(args)?;
-    } else if args.delete || args.ignore_extra.is_some() || args.write_replica || args.no_probe {
-        let message = "--delete, --ignore-extra, --write-replica and --no-probe are for tables of databases; \
+    } else if args.delete || args.ignore_extra.is_some() || args.write_replica || args.no_probe || args.newest.is_some()
+    {
+        let message = "--newest, --delete, --ignore-extra, --write-replica and --no-probe are for tables of databases; \
                        in a store a deletion is a record too, and --mirror makes one side exactly the other";
         return Err(CliError::refused("repair.tables", message));
     }
@@ -72,6 +73,7 @@ fn apply(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
         tables: tables::writing(args),
         picked: None,
         since: tables::since(args),
+        newest: args.newest.clone(),
     };
     let ran = sides::run(env, &args.sides, intent, asked, &mut |_, _| {})?;
     if let Some(braked) = &ran.report.outcome.braked {
@@ -183,7 +185,7 @@ fn preview(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
         _ => spared.add(args, difference),
     };
     let (tables, since) = (tables::writing(args), tables::since(args));
-    let asked = sides::Asked { tables, since, ..sides::Asked::default() };
+    let asked = sides::Asked { tables, since, newest: args.newest.clone(), ..sides::Asked::default() };
     let ran = sides::run(env, &args.sides, |_| Intent::Diff, asked, &mut found)?;
     let (only_a, only_b, a_newer, b_newer) = ran.counted();
     let (mut to_a, mut to_b) = (only_b + b_newer, only_a + a_newer);

@@ -2,6 +2,7 @@
 
 pub(crate) mod brakes;
 mod meter;
+mod newest;
 mod shown;
 pub(crate) mod tables;
 
@@ -94,6 +95,8 @@ pub(crate) struct Asked {
     pub(crate) tables: Option<tables::Writing>,
     /// That it goes by what has changed since two tables were equal, and whether it deletes what one of them has deleted.
     pub(crate) since: Option<bool>,
+    /// The column by which the newer of two rows is known, of tables.
+    pub(crate) newest: Option<String>,
     /// The keys that it is about, told for an opener that is `b` or is not.
     pub(crate) picked: Option<Box<dyn Fn(bool) -> Arc<Picked>>>,
 }
@@ -135,6 +138,9 @@ pub(crate) fn run(
         return Err(CliError::refused("repair.base", message));
     }
     options.base = since.as_ref().map(|since| Arc::new(since.base.clone()));
+    if let (Some(pair), Some(column)) = (&linked, &asked.newest) {
+        options.base = Some(Arc::new(newest::base(env, pair, column, options.settle)?));
+    }
     let mut equal_but = tables::EqualBut::default();
     let compared = match &pair {
         Pair::Tables(pair) => Some((sides.terms.terms()?, pair[0].shape().clone())),

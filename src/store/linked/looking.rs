@@ -119,16 +119,23 @@ impl Linked {
         Ok(keys.iter().filter_map(held).collect())
     }
 
+    /// The rows of these keys as the table has them now, encoded; the index follows.
+    ///
+    /// # Errors
+    /// As for [`Linked::row`].
+    pub fn rows_of(&self, keys: &[Vec<u8>]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, StoreError> {
+        let _alone = self.alone();
+        let found = self.read_rows(keys)?;
+        self.follow(keys, &found)?;
+        Ok(found.into_iter().map(|(key, held)| (key, held.row)).collect())
+    }
+
     /// The row of a key as the table has it now, encoded; the index follows.
     ///
     /// # Errors
     /// [`StoreError::Database`], also for what is no key of this table, or what the index met.
     pub fn row(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let keys = [key.to_vec()];
-        let _alone = self.alone();
-        let mut found = self.read_rows(&keys)?;
-        self.follow(&keys, &found)?;
-        Ok(found.remove(key).map(|held| held.row))
+        Ok(self.rows_of(&[key.to_vec()])?.remove(key))
     }
 
     fn follow(&self, keys: &[Vec<u8>], found: &BTreeMap<Vec<u8>, Held>) -> Result<u64, StoreError> {

@@ -10,7 +10,8 @@ use crate::core::session::Verdict;
 
 /// Refuses what cannot be said of tables.
 pub(super) fn admit(args: &Repair) -> Result<(), CliError> {
-    let written = |side: Preferred| args.to.is_some() && (args.to() == To::Both || args.to() == side.side());
+    let directed = args.to.is_some() || args.newest.is_some();
+    let written = |side: Preferred| directed && (args.to() == To::Both || args.to() == side.side());
     for (side, other, typed) in [(Preferred::A, "b", &args.sides.a), (Preferred::B, "a", &args.sides.b)] {
         if written(side) && sides::tables::is_file(typed) {
             let message =
@@ -18,9 +19,13 @@ pub(super) fn admit(args: &Repair) -> Result<(), CliError> {
             return Err(CliError::refused("database.read-only", message));
         }
     }
-    if args.to.is_none() {
+    if !directed {
         let message = "rows of tables have no versions that tell which side is right: say --to b (b takes what a has), --to a, \
-                       or --to both (each takes what only the other has)";
+                       --to both (each takes what only the other has), or --newest COLUMN (the row whose column is greater wins)";
+        return Err(CliError::refused("repair.direction", message));
+    }
+    if args.newest.is_some() && (args.to() != To::Both || args.delete || args.mirror) {
+        let message = "--newest writes both sides and deletes nothing: leave out --to, --delete and --mirror";
         return Err(CliError::refused("repair.direction", message));
     }
     let written = |side: Preferred| args.to() == side.side();
@@ -33,7 +38,7 @@ pub(super) fn admit(args: &Repair) -> Result<(), CliError> {
 
 /// That a repair of both goes by what has changed since they were equal, and whether it deletes.
 pub(super) fn since(args: &Repair) -> Option<bool> {
-    (sides::are_tables(&args.sides) && args.to() == To::Both).then_some(args.delete)
+    (sides::are_tables(&args.sides) && args.to() == To::Both && args.newest.is_none()).then_some(args.delete)
 }
 
 /// How tables are to be written, if the sides are tables.
@@ -85,10 +90,16 @@ impl Spared {
 
 /// What is left where both sides were written, as far as it is known what they were.
 pub(super) fn told_since(args: &Repair, ran: &Ran, spared: u64, text: &mut String) {
+    let apart = ran.report.outcome.counts.content;
+    if let (Some(column), None, 1..) = (&args.newest, args.prefer, apart) {
+        let (rows, s) = (show_count(apart), sides::plural(apart));
+        text.push_str(&format!(
+            "\n{rows} row{s} left of which {column} does not tell the newer; --prefer a or --prefer b does"
+        ));
+    }
     if ran.since.is_none() || since(args).is_none() {
         return;
     }
-    let apart = ran.report.outcome.counts.content;
     if args.prefer.is_none() && apart > 0 {
         let (rows, s) = (show_count(apart), sides::plural(apart));
         text.push_str(&format!("\n{rows} row{s} changed on both sides left; --prefer a or --prefer b says which wins"));
