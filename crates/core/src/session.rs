@@ -21,6 +21,7 @@ mod opener;
 mod pairing;
 mod picked;
 mod planner;
+mod recheck;
 mod responder;
 mod rounds;
 mod scope;

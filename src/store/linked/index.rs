@@ -234,6 +234,7 @@ impl Side for Linked {
     }
 
     fn items(&self, collection: CollectionId, ranges: &[Range]) -> Result<Vec<Item>, StoreError> {
+        self.look_within(ranges)?;
         let items = self.index.items(collection, ranges)?;
         self.suspects.add(&items);
         Ok(items)

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use reknit_core::query::{Item, Page};
-use reknit_core::{Content, Sibling, State};
+use reknit_core::{Content, Position, Range, Sibling, State};
 
 use super::index::{FIRST, Linked};
 use super::{Access, Transaction};
@@ -31,23 +31,42 @@ pub(super) struct Held {
     pub(super) row: Vec<u8>,
 }
 
-/// The keys that two sides found to differ. Whether they still do is looked up in both tables each time their roots are read:
-/// a scan is some seconds old by then.
+/// The keys that two sides found to differ. Whether they still do is looked up in both tables each time their roots are read,
+/// and from then on each time they are asked for: a scan is some seconds old by then.
 #[derive(Clone, Default)]
-pub(super) struct Suspects(Arc<Mutex<BTreeSet<Vec<u8>>>>);
+pub(super) struct Suspects(Arc<Mutex<BTreeMap<(Position, Vec<u8>), bool>>>);
 
 impl Suspects {
     pub(super) fn add(&self, items: &[Item]) {
         let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for item in items {
             if keys.len() < SUSPECTS_MAX {
-                keys.insert(item.key.clone());
+                keys.entry((item.position, item.key.clone())).or_default();
             }
         }
     }
 
-    fn all(&self) -> Vec<Vec<u8>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    /// All of them, which are looked at from now on.
+    fn look(&self) -> Vec<Vec<u8>> {
+        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.values_mut().for_each(|looked| *looked = true);
+        keys.keys().map(|(_, key)| key.clone()).collect()
+    }
+
+    fn from(&self, first: Position) -> BTreeSet<Vec<u8>> {
+        let keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.range((first, Vec::new())..).take(KEYS_AHEAD).map(|((_, key), _)| key.clone()).collect()
+    }
+
+    /// Those of these ranges that were looked at before.
+    fn looked(&self, ranges: &[Range]) -> Vec<Vec<u8>> {
+        let keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let within = |range: &Range| {
+            let last = range.last();
+            let from = keys.range((range.first(), Vec::new())..);
+            from.take_while(move |((position, _), _)| *position <= last).filter(|(_, looked)| **looked)
+        };
+        ranges.iter().flat_map(within).map(|((_, key), _)| key.clone()).collect()
     }
 }
 
@@ -57,7 +76,16 @@ impl Linked {
         if self.table.stands()? {
             return Ok(());
         }
-        self.look(&self.suspects.all()).map(drop)
+        self.look(&self.suspects.look()).map(drop)
+    }
+
+    /// Looks once more at the keys of these ranges that are in question.
+    pub(super) fn look_within(&self, ranges: &[Range]) -> Result<(), StoreError> {
+        let keys = self.suspects.looked(ranges);
+        if keys.is_empty() || self.table.stands()? {
+            return Ok(());
+        }
+        self.look(&keys).map(drop)
     }
 
     /// Reads these rows anew; the index follows what has changed, come and gone. Says how many that are.
@@ -91,12 +119,8 @@ impl Linked {
     ) -> Result<BTreeMap<Vec<u8>, Held>, StoreError> {
         let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
         if keys.iter().any(|key| !ahead.contains_key(key)) {
-            let first = keys.iter().map(|key| self.position(key)).min();
-            let mut next: Vec<_> = self.suspects.all().into_iter().map(|key| (self.position(&key), key)).collect();
-            next.retain(|(position, _)| Some(*position) >= first);
-            next.sort_unstable();
-            next.truncate(KEYS_AHEAD);
-            let next: BTreeSet<Vec<u8>> = next.into_iter().map(|(_, key)| key).collect();
+            let first = keys.iter().map(|key| self.position(key)).min().unwrap_or(Position(0));
+            let next = self.suspects.from(first);
             let asked: BTreeSet<&Vec<u8>> = keys.iter().collect();
             ahead.clear();
             let mut room = BYTES_AHEAD;

@@ -67,6 +67,8 @@ pub struct Opener {
     pub(super) width: u8,
     pub(super) opening_parts: Blob,
     pub(super) found: Vec<Difference>,
+    /// Which of them were seen to move, where a first look at them was needed.
+    pub(super) moving: Option<BTreeSet<usize>>,
     pub(super) counts: Counts,
     /// Differences of this round that stood still and were not resolved.
     pub(super) unresolved: u64,
@@ -127,6 +129,7 @@ pub(super) enum Purpose {
     OpeningCells,
     Subtract(CollectionId, Vec<Seen>, u8),
     Prove(CollectionId, Vec<(Range, Vec<Range>)>),
+    Stood(CollectionId, Vec<u64>),
     Recheck(CollectionId, Vec<WireItem>),
     Weigh(CollectionId, Vec<Incoming>),
     Apply(CollectionId),
@@ -172,6 +175,7 @@ impl Opener {
             overwrites: BTreeMap::new(),
             cut: None,
             found: Vec::new(),
+            moving: None,
             counts: Counts::default(),
             unresolved: 0,
             fresh: 0,
@@ -331,6 +335,7 @@ impl Opener {
                 self.subtract(collection, seen, times, own);
             }
             (Purpose::Prove(collection, wholes), Answer::Rests(own)) => self.send_proof(collection, wholes, &own),
+            (Purpose::Stood(collection, positions), Answer::Items(mine)) => self.stood(collection, &positions, &mine),
             (Purpose::Recheck(collection, theirs), Answer::Items(mine)) => self.recheck(collection, &mine, &theirs),
             (Purpose::MineOnly(collection, range), Answer::Listed(items, next)) => {
                 if next.is_some() {
@@ -513,7 +518,7 @@ impl Opener {
         positions.sort_unstable();
         positions.dedup();
         if !positions.is_empty() {
-            let rechecking = matches!(self.phase, Phase::Rechecking);
+            let rechecking = matches!(self.phase, Phase::Rechecking(_));
             let purpose =
                 if rechecking { Purpose::Recheck(collection, items) } else { Purpose::Pair(collection, items) };
             self.ask(Query::Items(collection, places(&positions)), purpose);

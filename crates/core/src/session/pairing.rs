@@ -8,7 +8,7 @@ use super::opener::{FOUND_MAX, Opener};
 use super::{Direction, Intent, Output};
 use crate::dataset::{CollectionId, Profile};
 use crate::difference::{Difference, Judged, Kind, Side, judge, lacking};
-use crate::query::{Item, VersionInfo};
+use crate::query::Item;
 use crate::range::Position;
 use crate::record::Keeps;
 use crate::wire::WireItem;
@@ -178,24 +178,5 @@ impl Opener {
     pub(super) fn leave(&mut self, count: u64, fresh: bool) {
         self.counts.left += count;
         self.unresolved += if fresh { 0 } else { count };
-    }
-
-    /// Which of the differences that were found still stand as they were.
-    pub(super) fn recheck(&mut self, collection: CollectionId, mine: &[Item], theirs: &[WireItem]) {
-        let version =
-            |info: &Option<VersionInfo>| info.as_ref().map(|i| (i.version.clone(), i.content.map(|d| d.short())));
-        let newest = |item: Option<&Item>| version(&item.and_then(|i| i.versions.first().cloned()));
-        for difference in self.found.iter_mut().filter(|d| d.collection == collection) {
-            let same = |item: &&Item| item.position == difference.position && item.key == difference.key;
-            let at = mine.partition_point(|item| item.position < difference.position);
-            let here = mine[at..].iter().take_while(|item| item.position == difference.position).find(same);
-            let at = theirs.partition_point(|item| item.item.position < difference.position);
-            let there = theirs[at..].iter().map(|item| &item.item);
-            let there = there.take_while(|item| item.position == difference.position).find(same);
-            if here.is_some() || there.is_some() {
-                let still = newest(here) == version(&difference.mine) && newest(there) == version(&difference.theirs);
-                difference.stable = still;
-            }
-        }
     }
 }

@@ -4,6 +4,7 @@
 
 use super::descent::Step;
 use super::opener::{Awaited, Opener, Purpose};
+use super::recheck::Pass;
 use super::scope::hint;
 use super::{Estimate, Intent, Output, SessionError, Verdict};
 use crate::bounds::ROUNDS_MAX;
@@ -36,7 +37,7 @@ pub(super) enum Phase {
     /// Nothing is done until differences had time to settle.
     Settling(Millis),
     /// Differences are looked at again.
-    Rechecking,
+    Rechecking(Pass),
     /// The live roots are being looked at.
     Looking(Look),
     /// The verdict is given.
@@ -170,15 +171,15 @@ impl Opener {
                 self.look(false);
                 true
             }
-            Phase::Rechecking => {
-                self.look(true);
+            Phase::Rechecking(pass) => {
+                self.rechecked(pass);
                 true
             }
         }
     }
 
     /// Starts to look at the live roots: ours, theirs, ours again.
-    fn look(&mut self, rechecked: bool) {
+    pub(super) fn look(&mut self, rechecked: bool) {
         self.counts.rounds += 1;
         let early = !self.transfers.idle();
         self.transfers.forget_taking();
@@ -342,6 +343,7 @@ impl Opener {
 
     fn forget_findings(&mut self) {
         self.found.clear();
+        self.moving = None;
         let counts = &mut self.counts;
         counts.only_mine = 0;
         counts.only_theirs = 0;
@@ -368,22 +370,6 @@ impl Opener {
             if ours != other && !(self.counts.rounds == 0 && self.sketch_root(collection, small)) {
                 let queue = self.open.entry(collection).or_default();
                 queue.push_back((Range::ALL, ours.count.max(other.count)));
-            }
-        }
-    }
-
-    fn look_at_found_again(&mut self) {
-        self.phase = Phase::Rechecking;
-        let mut by_collection: std::collections::BTreeMap<CollectionId, Vec<u64>> = Default::default();
-        for difference in &mut self.found {
-            difference.stable = false;
-            by_collection.entry(difference.collection).or_default().push(difference.position.0);
-        }
-        for (collection, mut positions) in by_collection {
-            positions.sort_unstable();
-            positions.dedup();
-            for some in positions.chunks(crate::bounds::FRAME_BYTES_AIM / 10) {
-                self.send_list(collection, &[], some.to_vec(), Awaited::List);
             }
         }
     }

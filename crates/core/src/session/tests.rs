@@ -10,6 +10,7 @@ mod picked;
 mod prefer;
 mod receipts;
 mod sketches;
+mod standing;
 mod versions;
 mod world;
 

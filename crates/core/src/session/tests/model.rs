@@ -131,6 +131,22 @@ impl Model {
         self.commits.insert(key.to_vec(), self.commit);
     }
 
+    /// Holds a value as a database does: without a version, and nothing where it is gone.
+    pub(super) fn put_bare(&mut self, key: &[u8], value: Option<Vec<u8>>) {
+        match value {
+            Some(value) => {
+                let version = Version::after(Stamp(0), Actor(0), []);
+                self.set(key, State::single(Sibling { version, content: Content::Live(value), expires: None }));
+            }
+            None => {
+                self.entry(key).inspect(|entry| drop(self.entries.remove(entry)));
+                self.records.remove(key);
+            }
+        }
+        self.commit += 1;
+        self.commits.insert(key.to_vec(), self.commit);
+    }
+
     fn set(&mut self, key: &[u8], state: State) {
         if let Some(entry) = self.entry(key) {
             self.entries.remove(&entry);

@@ -15,6 +15,8 @@ pub(super) struct World {
     /// Those on the first collection alone.
     pub(super) on_first: Rights,
     pub(super) writers: Option<u64>,
+    /// Writes of one store that the other follows.
+    pub(super) followed: Option<Followed>,
     /// What the responder lets itself lose.
     pub(super) brakes: Option<crate::brakes::Brakes>,
     /// How often the opener's store is written just after it asked for roots.
@@ -31,6 +33,7 @@ impl World {
             rights: Rights::ALL,
             on_first: Rights(0),
             writers: None,
+            followed: None,
             brakes: None,
             late: 0,
             signs: (false, false),
@@ -42,6 +45,70 @@ impl World {
     pub(super) fn written(seed: u64) -> World {
         World { writers: Some(seed | 1), ..World::quiet() }
     }
+}
+
+/// A few keys of which one store is written, and the other follows in the same order, a moment later.
+pub(super) struct Followed {
+    seed: u64,
+    /// Whether it is the responder's store that is written first.
+    turned: bool,
+    written: u64,
+    /// What the other store has yet to follow, by those who write: each key has one.
+    behind: [VecDeque<(u16, Option<u64>)>; 4],
+}
+
+impl Followed {
+    /// Keys that are written.
+    const KEYS: u64 = 24;
+
+    pub(super) fn new(seed: u64, turned: bool) -> Followed {
+        Followed { seed: seed | 1, turned, written: 0, behind: Default::default() }
+    }
+
+    fn draw(&mut self, below: u64) -> u64 {
+        next(&mut self.seed);
+        (self.seed >> 33) % below
+    }
+
+    /// One side does one thing, or none.
+    fn go_on(&mut self, opener: &mut Model, responder: &mut Model) {
+        let (first, second) = if self.turned { (responder, opener) } else { (opener, responder) };
+        match self.draw(4) {
+            0 => {
+                let key = self.draw(Self::KEYS) as u16;
+                self.written += 1;
+                // No value is written twice, but what is gone is gone each time.
+                let value = (self.draw(2) == 0).then_some(self.written);
+                self.set(first, key, value);
+                self.behind[usize::from(key) % 4].push_back((key, value));
+            }
+            1 | 2 => {
+                let writer = self.draw(4) as usize;
+                if let Some((key, value)) = self.behind[writer].pop_front() {
+                    self.set(second, key, value);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Much is written, and all that was behind is followed.
+    fn while_it_settles(&mut self, opener: &mut Model, responder: &mut Model) {
+        let before: Vec<_> = self.behind.iter_mut().flat_map(std::mem::take).collect();
+        let second = if self.turned { &mut *opener } else { &mut *responder };
+        before.into_iter().for_each(|(key, value)| self.set(second, key, value));
+        for _ in 0..self.draw(60) {
+            self.go_on(opener, responder);
+        }
+    }
+
+    fn set(&self, model: &mut Model, key: u16, value: Option<u64>) {
+        model.put_bare(&key.to_be_bytes(), value.map(|value| value.to_be_bytes().to_vec()));
+    }
+}
+
+fn next(seed: &mut u64) {
+    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
 }
 
 pub(super) struct Run {
@@ -104,8 +171,11 @@ pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: Wor
     let (mut flights, mut bursts) = (Flights::default(), 0);
     let (mut to_a, mut to_b): (VecDeque<Input>, VecDeque<Input>) = Default::default();
     for _ in 0..1_000_000 {
+        if let Some(followed) = &mut world.followed {
+            followed.go_on(a, b);
+        }
         if let Some(seed) = &mut world.writers {
-            *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            next(seed);
             let side = if *seed >> 40 & 1 == 0 { &mut *a } else { &mut *b };
             if *seed >> 45 & 3 == 0 {
                 side.write(&((*seed >> 50) as u16 % 3000).to_be_bytes(), Some(vec![(*seed >> 33) as u8]));
@@ -180,6 +250,9 @@ pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: Wor
             }
         } else if let Some(at) = opener.wake_at() {
             now = at;
+            if let Some(followed) = &mut world.followed {
+                followed.while_it_settles(a, b);
+            }
             opener.handle(Input::Time, now).expect("time passes");
         } else {
             panic!("the session stands still: nothing to send, nothing to wait for");
