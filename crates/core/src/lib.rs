@@ -10,6 +10,7 @@ pub mod dataset;
 pub mod difference;
 pub mod digest;
 pub mod entry;
+pub mod gossip;
 pub mod journal;
 pub mod life;
 pub mod mark;

@@ -1,0 +1,13 @@
+//! Gossip as values: who is to be met next, and what is told to whom of what was freshly written.
+//!
+//! Who is a peer, and who of them is up, is told from outside; so are the time, and what the store holds. What is lost here is
+//! healed by sessions.
+
+mod draw;
+mod roster;
+mod rumours;
+#[cfg(test)]
+mod tests;
+
+pub use roster::{Met, Roster, Standing};
+pub use rumours::{Counts, Limits, Rumour, Rumours, Send};

@@ -1,0 +1,148 @@
+//! Which peer is to be met next, and how long one that is down, or that never gets better, is left alone.
+//!
+//! It knows peers by what its caller calls them; who they are, and the session itself, are left to others.
+
+use std::collections::BTreeMap;
+
+use super::draw::Draw;
+use crate::stamp::Millis;
+
+/// How long a peer is left alone after a first session that failed; twice as long after each further one.
+const WAIT_FIRST: Millis = 1_000;
+/// How long a peer that is down is left alone at most.
+const WAIT_FAILED_MAX: Millis = 10 * 60_000;
+/// How long a peer that never gets better is left alone at most.
+const WAIT_STALLED_MAX: Millis = 60 * 60_000;
+/// Sessions after each of which as much was left as before, until a peer is said to be stalled.
+const STALLS: u32 = 3;
+
+/// How a session with a peer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Met {
+    /// Both sides are equal.
+    Equal,
+    /// So many differences are left, or at least one.
+    Differs(u64),
+    /// There was no session, or it has no verdict.
+    Failed,
+}
+
+/// What is known of a peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether it is up, as far as anyone knows.
+    pub up: bool,
+    /// When a session with it last had a verdict.
+    pub checked: Option<Millis>,
+    /// When both sides were last equal.
+    pub equal: Option<Millis>,
+    /// Whether it is known to differ since it was last met.
+    pub differs: bool,
+    /// Differences that the last session left.
+    pub left: u64,
+    /// Sessions in a row that failed.
+    pub fails: u32,
+    /// Sessions in a row that left as much as the one before.
+    pub stalls: u32,
+    /// Until when it is left alone.
+    pub waits: Millis,
+}
+
+impl Standing {
+    /// Whether it never gets better, however often it is met.
+    pub fn is_stalled(&self) -> bool {
+        self.stalls >= STALLS
+    }
+}
+
+/// The peers of a dataset.
+#[derive(Clone, Debug)]
+pub struct Roster<P> {
+    peers: BTreeMap<P, Standing>,
+    draw: Draw,
+}
+
+impl<P: Copy + Ord> Roster<P> {
+    /// One without peers; the seed decides between those that are alike.
+    pub fn new(seed: u64) -> Roster<P> {
+        Roster { peers: BTreeMap::new(), draw: Draw::new(seed) }
+    }
+
+    /// A peer is up. One that was down is not left alone for that any longer.
+    pub fn up(&mut self, peer: P) {
+        let standing = self.peers.entry(peer).or_default();
+        if !standing.up && standing.fails > 0 {
+            (standing.fails, standing.waits) = (0, 0);
+        }
+        standing.up = true;
+    }
+
+    /// A peer is down: it is not met until it is up again.
+    pub fn down(&mut self, peer: P) {
+        if let Some(standing) = self.peers.get_mut(&peer) {
+            standing.up = false;
+        }
+    }
+
+    /// A peer is none any longer.
+    pub fn forget(&mut self, peer: P) {
+        self.peers.remove(&peer);
+    }
+
+    /// A peer said something from which it is known to differ. One that is stalled is left alone all the same.
+    pub fn differs(&mut self, peer: P) {
+        if let Some(standing) = self.peers.get_mut(&peer) {
+            standing.differs = true;
+        }
+    }
+
+    /// Whom to meet now: of those that are up and not left alone, one that is known to differ, or else the one that was checked
+    /// longest ago. Costs one look at each peer.
+    pub fn next(&mut self, now: Millis) -> Option<P> {
+        let free = self.peers.iter().filter(|(_, standing)| standing.up && standing.waits <= now);
+        let rank = |standing: &Standing| (!standing.differs, standing.checked);
+        let first = free.clone().map(|(_, standing)| rank(standing)).min()?;
+        let alike: Vec<P> = free.filter(|(_, standing)| rank(standing) == first).map(|(peer, _)| *peer).collect();
+        let nth = self.draw.below(alike.len());
+        alike.get(nth).copied()
+    }
+
+    /// When a peer that is up is next to be met, if one is left alone now: the earliest of them.
+    pub fn wakes(&self) -> Option<Millis> {
+        self.peers.values().filter(|standing| standing.up).map(|standing| standing.waits).min()
+    }
+
+    /// A session with a peer ended. One that nobody named before is not taken up.
+    pub fn met(&mut self, peer: P, now: Millis, met: Met) {
+        let Some(standing) = self.peers.get_mut(&peer) else { return };
+        standing.waits = now;
+        let wait = |times: u32, most| now + (WAIT_FIRST << (times - 1).min(20)).min(most);
+        if met == Met::Failed {
+            standing.fails += 1;
+            standing.waits = wait(standing.fails, WAIT_FAILED_MAX);
+            return;
+        }
+        (standing.fails, standing.checked, standing.differs) = (0, Some(now), false);
+        match met {
+            Met::Differs(left) => {
+                let same = standing.left > 0 && left >= standing.left;
+                standing.stalls = if same { standing.stalls + 1 } else { 0 };
+                (standing.left, standing.differs) = (left.max(1), true);
+                if standing.is_stalled() {
+                    standing.waits = wait(standing.stalls, WAIT_STALLED_MAX);
+                }
+            }
+            _ => (standing.left, standing.stalls, standing.equal) = (0, 0, Some(now)),
+        }
+    }
+
+    /// What is known of a peer.
+    pub fn standing(&self, peer: P) -> Option<&Standing> {
+        self.peers.get(&peer)
+    }
+
+    /// All peers, in order.
+    pub fn peers(&self) -> impl Iterator<Item = (P, &Standing)> {
+        self.peers.iter().map(|(peer, standing)| (*peer, standing))
+    }
+}

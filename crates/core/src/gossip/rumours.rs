@@ -1,0 +1,257 @@
+//! Fresh writes, told to a few peers at once: who is told, who is asked, and what is sent again elsewhere if no answer comes.
+//!
+//! A writer gives the record itself to very few peers. Everyone else is told that there is one, in 17 bytes, and asks the first
+//! who told for it: so a record travels about once to each peer, whoever knows it first. Each passes on what is news to it, once.
+//! (Rumour mongering: Demers and others, 1987.) Records are read when they are sent, so that queues hold no contents.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::draw::Draw;
+use crate::dataset::CollectionId;
+use crate::range::Position;
+use crate::stamp::Millis;
+
+/// That there is a fresh state of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Rumour {
+    /// Of which collection.
+    pub collection: CollectionId,
+    /// Where its key lies.
+    pub position: Position,
+    /// The digest of its entry, by [`crate::Digest::short`].
+    pub entry: u64,
+}
+
+/// How much is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Rumours that wait to be sent to one peer, of each kind; past it the oldest are left to sessions.
+    pub queue: usize,
+    /// Records that are asked for; past it what is told is left to sessions.
+    pub asked: usize,
+    /// Rumours that are remembered, so that none is passed on twice.
+    pub remembered: usize,
+    /// How long an answer is waited for before another peer is asked.
+    pub patience: Millis,
+    /// Rumours in one message.
+    pub message: usize,
+}
+
+impl Default for Limits {
+    /// A few MiB a dataset at most.
+    fn default() -> Limits {
+        Limits { queue: 4096, asked: 16_384, remembered: 65_536, patience: 500, message: 512 }
+    }
+}
+
+/// What is to be sent to a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Send {
+    /// That this node has these.
+    Tell(Vec<Rumour>),
+    /// That this node wants these.
+    Want(Vec<Rumour>),
+    /// The records of these, as the store has them by now.
+    Give(Vec<Rumour>),
+}
+
+/// What became of rumours so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// That were news here.
+    pub news: u64,
+    /// Records that came though they were known.
+    pub needless: u64,
+    /// That found a full queue, or that nobody answered for: sessions bring them.
+    pub left: u64,
+}
+
+/// A record that was asked for.
+#[derive(Clone, Debug)]
+struct Asked<P> {
+    of: P,
+    since: Millis,
+    /// Others who have it.
+    others: Vec<P>,
+}
+
+/// What waits to be sent to a peer.
+#[derive(Clone, Debug, Default)]
+struct Queues {
+    tell: VecDeque<Rumour>,
+    want: VecDeque<Rumour>,
+    give: VecDeque<Rumour>,
+}
+
+/// Peers that a writer gives the record itself.
+const GIVEN: usize = 2;
+/// Further peers that are remembered to have a record which was asked for.
+const OTHERS: usize = 4;
+
+/// The rumours of a dataset.
+#[derive(Clone, Debug)]
+pub struct Rumours<P> {
+    limits: Limits,
+    draw: Draw,
+    peers: BTreeMap<P, Queues>,
+    /// Rumours that were passed on, and in which order.
+    known: BTreeSet<Rumour>,
+    order: VecDeque<Rumour>,
+    asked: BTreeMap<Rumour, Asked<P>>,
+    counts: Counts,
+}
+
+impl<P: Copy + Ord> Rumours<P> {
+    /// None so far.
+    pub fn new(limits: Limits, seed: u64) -> Rumours<P> {
+        let (peers, known, order, asked) = Default::default();
+        Rumours { limits, draw: Draw::new(seed), peers, known, order, asked, counts: Counts::default() }
+    }
+
+    /// A peer that is up and may read what is written here.
+    pub fn up(&mut self, peer: P) {
+        self.peers.entry(peer).or_default();
+    }
+
+    /// A peer that is not told anything any longer; who was waited for is asked elsewhere at the next [`Rumours::pass`].
+    pub fn down(&mut self, peer: P) {
+        self.peers.remove(&peer);
+    }
+
+    /// A record was written here.
+    pub fn wrote(&mut self, rumour: Rumour) {
+        if self.remember(rumour) {
+            let mut chosen = self.choose(None);
+            let told = chosen.split_off(GIVEN.min(chosen.len()));
+            chosen.into_iter().for_each(|peer| self.queue(peer, rumour, |queues| &mut queues.give));
+            told.into_iter().for_each(|peer| self.queue(peer, rumour, |queues| &mut queues.tell));
+        }
+    }
+
+    /// A peer says that it has these; with each comes whether this store holds the same.
+    pub fn told(&mut self, from: P, heard: &[(Rumour, bool)], now: Millis) {
+        for (rumour, _) in heard.iter().filter(|(_, held)| !held) {
+            if let Some(asked) = self.asked.get_mut(rumour) {
+                if asked.others.len() < OTHERS && asked.of != from && !asked.others.contains(&from) {
+                    asked.others.push(from);
+                }
+            } else if self.known.contains(rumour) {
+                // It was here and is not now: something newer took its place.
+            } else if self.asked.len() < self.limits.asked {
+                self.asked.insert(*rumour, Asked { of: from, since: now, others: Vec::new() });
+                self.queue(from, *rumour, |queues| &mut queues.want);
+            } else {
+                self.counts.left += 1;
+            }
+        }
+    }
+
+    /// A peer wants these.
+    pub fn wanted(&mut self, from: P, rumours: &[Rumour]) {
+        rumours.iter().for_each(|rumour| self.queue(from, *rumour, |queues| &mut queues.give));
+    }
+
+    /// A peer gave a record; whether it changed anything here.
+    pub fn given(&mut self, from: P, rumour: Rumour, news: bool) {
+        self.asked.remove(&rumour);
+        if !news {
+            self.counts.needless += 1;
+        } else if self.remember(rumour) {
+            self.counts.news += 1;
+            for peer in self.choose(Some(from)) {
+                self.queue(peer, rumour, |queues| &mut queues.tell);
+            }
+        }
+    }
+
+    /// Asks another peer for what did not come in time.
+    pub fn pass(&mut self, now: Millis) {
+        let patience = self.limits.patience;
+        let late =
+            |asked: &Asked<P>| now.saturating_sub(asked.since) >= patience || !self.peers.contains_key(&asked.of);
+        let late: Vec<Rumour> = self.asked.iter().filter(|(_, asked)| late(asked)).map(|(rumour, _)| *rumour).collect();
+        let mut again = Vec::new();
+        for rumour in late {
+            let Some(mut asked) = self.asked.remove(&rumour) else { continue };
+            asked.others.retain(|peer| self.peers.contains_key(peer));
+            match asked.others.pop() {
+                Some(of) => again.push((rumour, Asked { of, since: now, ..asked })),
+                None => self.counts.left += 1,
+            }
+        }
+        for (rumour, asked) in again {
+            self.queue(asked.of, rumour, |queues| &mut queues.want);
+            self.asked.insert(rumour, asked);
+        }
+    }
+
+    /// Takes what is to be sent now: to each peer a message of each kind at most.
+    pub fn send(&mut self) -> Vec<(P, Send)> {
+        let most = self.limits.message;
+        let mut sends = Vec::new();
+        for (peer, queues) in &mut self.peers {
+            let kinds: [(&mut VecDeque<Rumour>, fn(Vec<Rumour>) -> Send); 3] =
+                [(&mut queues.give, Send::Give), (&mut queues.want, Send::Want), (&mut queues.tell, Send::Tell)];
+            for (queue, kind) in kinds {
+                if !queue.is_empty() {
+                    let some = queue.drain(..queue.len().min(most)).collect();
+                    sends.push((*peer, kind(some)));
+                }
+            }
+        }
+        sends
+    }
+
+    /// Whether something waits to be sent.
+    pub fn is_idle(&self) -> bool {
+        self.peers
+            .values()
+            .all(|queues| [&queues.give, &queues.want, &queues.tell].iter().all(|queue| queue.is_empty()))
+    }
+
+    /// When [`Rumours::pass`] has something to do.
+    pub fn wakes(&self) -> Option<Millis> {
+        self.asked.values().map(|asked| asked.since + self.limits.patience).min()
+    }
+
+    /// What became of them.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Rumours that wait to be sent to each peer, and those that are waited for.
+    pub fn waiting(&self) -> (BTreeMap<P, usize>, usize) {
+        let of = |queues: &Queues| queues.give.len() + queues.want.len() + queues.tell.len();
+        (self.peers.iter().map(|(peer, queues)| (*peer, of(queues))).collect(), self.asked.len())
+    }
+
+    /// Whom to tell: all of a few, or as many as make it likely that everyone hears: some more than the logarithm.
+    fn choose(&mut self, but: Option<P>) -> Vec<P> {
+        let peers: Vec<P> = self.peers.keys().copied().filter(|peer| Some(*peer) != but).collect();
+        let count = if peers.len() <= 8 { peers.len() } else { peers.len().ilog2() as usize + 3 };
+        self.draw.some(peers, count)
+    }
+
+    fn remember(&mut self, rumour: Rumour) -> bool {
+        if !self.known.insert(rumour) {
+            return false;
+        }
+        self.order.push_back(rumour);
+        if self.order.len() > self.limits.remembered
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        true
+    }
+
+    fn queue(&mut self, peer: P, rumour: Rumour, kind: impl Fn(&mut Queues) -> &mut VecDeque<Rumour>) {
+        let Some(queues) = self.peers.get_mut(&peer) else { return };
+        let queue = kind(queues);
+        if queue.len() >= self.limits.queue {
+            queue.pop_front();
+            self.counts.left += 1;
+        }
+        queue.push_back(rumour);
+    }
+}
