@@ -8,6 +8,8 @@ mod roster;
 mod rumours;
 #[cfg(test)]
 mod tests;
+mod word;
 
 pub use roster::{Met, Roster, Standing};
 pub use rumours::{Counts, Limits, Rumour, Rumours, Send};
+pub use word::{GOSSIP, Word};
