@@ -1,0 +1,200 @@
+//! Links on which peers gossip: one to each peer that something is said to, made when it is first needed, dropped when it ends.
+//!
+//! What is said waits in a bounded queue and is dropped where that is full: who gossips reckons with losses. What the words mean
+//! is left to those who hear them.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use reknit_core::gossip::Word;
+use tokio::sync::{mpsc, watch};
+
+use crate::transport::{Address, Connection, Endpoint, Link, PeerId};
+
+/// The first byte of a link on which is gossiped; the first word follows.
+pub(crate) const FRAME_GOSSIP: u8 = 72;
+/// Words that wait for a peer.
+const QUEUE: usize = 256;
+/// How long a peer that could not be reached is not tried again.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// A link on which nothing was said for so long, either way, is let go.
+const UNUSED: Duration = Duration::from_secs(120);
+
+/// What a link brings.
+pub(crate) enum Heard {
+    /// A peer said something; where it was heard from.
+    Word(PeerId, SocketAddr, Word),
+    /// Nothing more is heard from a peer, until it is spoken to again.
+    Gone(PeerId),
+}
+
+struct Queue {
+    /// Tells one link to a peer from another that took its place.
+    number: u64,
+    words: mpsc::Sender<Vec<u8>>,
+}
+
+#[derive(Default)]
+struct Table {
+    number: u64,
+    queues: HashMap<PeerId, Queue>,
+    /// When those were tried who could not be reached.
+    tried: HashMap<PeerId, Instant>,
+    /// Words that found a full queue.
+    dropped: u64,
+}
+
+/// The links of a node.
+#[derive(Clone)]
+pub(crate) struct Links {
+    endpoint: Endpoint,
+    hello: Arc<Word>,
+    table: Arc<Mutex<Table>>,
+    heard: mpsc::Sender<Heard>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Links {
+    /// None yet; each begins with this word.
+    pub(crate) fn new(endpoint: Endpoint, hello: Word, heard: mpsc::Sender<Heard>, stop: watch::Receiver<bool>) -> Links {
+        Links { endpoint, hello: Arc::new(hello), table: Arc::default(), heard, stop }
+    }
+
+    fn table(&self) -> std::sync::MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says something to a peer, at once if there is a link, or once there is one.
+    pub(crate) fn say(&self, to: PeerId, at: SocketAddr, word: &Word) {
+        let bytes = word.encode();
+        let mut table = self.table();
+        if let Some(queue) = table.queues.get(&to) {
+            if queue.words.try_send(bytes).is_err() {
+                table.dropped += 1;
+            }
+            return;
+        }
+        if table.tried.get(&to).is_some_and(|tried| tried.elapsed() < PATIENCE) {
+            table.dropped += 1;
+            return;
+        }
+        let (number, words) = enter(&mut table, to, bytes);
+        drop(table);
+        tokio::spawn(self.clone().dial(to, at, number, words));
+    }
+
+    /// How many words were dropped, and to how many peers there is a link.
+    pub(crate) fn counts(&self) -> (u64, usize) {
+        let table = self.table();
+        (table.dropped, table.queues.len())
+    }
+
+    /// Gossips on a link that a peer has opened, after its first word, until it ends.
+    pub(crate) async fn taken_up(self, connection: Connection, link: Link, first: Word) {
+        let (peer, at) = (connection.peer(), connection.remote_addr());
+        let (number, words) = {
+            let mut table = self.table();
+            enter(&mut table, peer, self.hello.encode())
+        };
+        if self.heard.send(Heard::Word(peer, at, first)).await.is_ok() {
+            self.talk(link, peer, at, words).await;
+        }
+        self.left(peer, number, false).await;
+    }
+
+    async fn dial(self, to: PeerId, at: SocketAddr, number: u64, words: mpsc::Receiver<Vec<u8>>) {
+        let address = Address { peer: to, host: at.ip().to_string(), port: at.port(), dataset: String::new() };
+        let opened = match self.endpoint.connect(&address).await {
+            Ok(connection) => connection.open().await.map(|link| (connection, link)),
+            Err(error) => Err(error),
+        };
+        let reached = match opened {
+            Ok((connection, mut link)) => {
+                let first = [&[FRAME_GOSSIP], self.hello.encode().as_slice()].concat();
+                if link.control.writer.write(&first).await.is_ok() {
+                    self.talk(link, to, at, words).await;
+                }
+                drop(connection);
+                true
+            }
+            Err(error) => {
+                tracing::debug!(peer = %to.short(), %at, %error, "no link to gossip on");
+                false
+            }
+        };
+        self.left(to, number, !reached).await;
+    }
+
+    /// Says what waits and hears what comes, until either ends.
+    async fn talk(&self, link: Link, peer: PeerId, at: SocketAddr, mut words: mpsc::Receiver<Vec<u8>>) {
+        let Link { control, records: _records, .. } = link;
+        let (mut reader, mut writer) = (control.reader, control.writer);
+        let (used, mut stop) = (Mutex::new(Instant::now()), self.stop.clone());
+        let touch = || *used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        let saying = async {
+            while let Some(bytes) = words.recv().await {
+                touch();
+                if writer.write(&bytes).await.is_err() {
+                    break;
+                }
+            }
+        };
+        let hearing = async {
+            while let Ok(Some(frame)) = reader.read().await {
+                touch();
+                let Ok(word) = Word::decode(&frame) else {
+                    tracing::warn!(peer = %peer.short(), "what it gossips means nothing; the link is let go");
+                    break;
+                };
+                if self.heard.send(Heard::Word(peer, at, word)).await.is_err() {
+                    break;
+                }
+            }
+        };
+        let unused = async {
+            loop {
+                let since = used.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+                match UNUSED.checked_sub(since) {
+                    None => break,
+                    Some(left) => tokio::time::sleep(left.max(Duration::from_millis(10))).await,
+                }
+            }
+        };
+        tokio::select! {
+            () = saying => {}
+            () = hearing => {}
+            () = unused => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+    }
+
+    async fn left(&self, peer: PeerId, number: u64, unreachable: bool) {
+        let last = {
+            let mut table = self.table();
+            if unreachable {
+                table.tried.insert(peer, Instant::now());
+            } else {
+                table.tried.remove(&peer);
+            }
+            let last = table.queues.get(&peer).is_some_and(|queue| queue.number == number);
+            if last {
+                table.queues.remove(&peer);
+            }
+            last
+        };
+        if last {
+            let _ = self.heard.send(Heard::Gone(peer)).await;
+        }
+    }
+}
+
+fn enter(table: &mut Table, peer: PeerId, first: Vec<u8>) -> (u64, mpsc::Receiver<Vec<u8>>) {
+    let (sender, words) = mpsc::channel(QUEUE);
+    // An empty queue takes its first word.
+    let _ = sender.try_send(first);
+    table.number += 1;
+    table.queues.insert(peer, Queue { number: table.number, words: sender });
+    (table.number, words)
+}

@@ -1,0 +1,248 @@
+//! Who is up: the failure detector (SWIM, by foca) as a value. Bytes go in and come out; time is an argument.
+//!
+//! What it says is a hint: whom to connect to, and whom not to wait for. Who may do what is the grants' word alone.
+
+use std::collections::BinaryHeap;
+use std::cmp::Reverse;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use foca::{Foca, Identity, NoCustomBroadcast, OwnedNotification, PostcardCodec, Runtime, Timer};
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use reknit_core::Millis;
+use serde::{Deserialize, Serialize};
+
+use crate::transport::PeerId;
+
+/// A node as the failure detector knows it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Near {
+    pub(crate) peer: [u8; 32],
+    /// Where it takes in connections.
+    pub(crate) at: SocketAddr,
+    /// Rises each time it starts, and when it was wrongly taken for down.
+    pub(crate) life: u64,
+}
+
+impl Near {
+    pub(crate) fn peer(&self) -> PeerId {
+        PeerId(self.peer)
+    }
+}
+
+impl Identity for Near {
+    type Addr = [u8; 32];
+
+    fn addr(&self) -> [u8; 32] {
+        self.peer
+    }
+
+    fn renew(&self) -> Option<Near> {
+        Some(Near { life: self.life + 1, ..self.clone() })
+    }
+
+    fn win_addr_conflict(&self, other: &Near) -> bool {
+        self.life > other.life
+    }
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// These bytes are to be brought to that node.
+    Send(Near, Vec<u8>),
+    /// A node is up.
+    Up(Near),
+    /// A node is down, or has left.
+    Down(Near),
+}
+
+/// A timer with the moment that it is due at.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Due(Millis, u64, Timer<Near>);
+
+#[derive(Default)]
+struct Outside {
+    said: Vec<Said>,
+    timers: Vec<(Timer<Near>, Duration)>,
+}
+
+impl Runtime<Near> for Outside {
+    fn notify(&mut self, notification: foca::Notification<'_, Near>) {
+        match notification.to_owned() {
+            OwnedNotification::MemberUp(near) => self.said.push(Said::Up(near)),
+            OwnedNotification::MemberDown(near) => self.said.push(Said::Down(near)),
+            OwnedNotification::Rename(_, near) => self.said.push(Said::Up(near)),
+            _ => {}
+        }
+    }
+
+    fn send_to(&mut self, to: Near, data: &[u8]) {
+        self.said.push(Said::Send(to, data.to_vec()));
+    }
+
+    fn submit_after(&mut self, event: Timer<Near>, after: Duration) {
+        self.timers.push((event, after));
+    }
+}
+
+/// The failure detector of one node.
+pub(crate) struct Swim {
+    foca: Foca<Near, PostcardCodec, SmallRng, NoCustomBroadcast>,
+    timers: BinaryHeap<Reverse<Due>>,
+    submitted: u64,
+}
+
+impl Swim {
+    /// One that knows of nobody.
+    pub(crate) fn new(me: Near, seed: u64) -> Swim {
+        let config = foca::Config::new_lan(NonZeroU32::new(100).unwrap_or(NonZeroU32::MIN));
+        let foca = Foca::new(me, config, SmallRng::seed_from_u64(seed), PostcardCodec);
+        Swim { foca, timers: BinaryHeap::new(), submitted: 0 }
+    }
+
+    /// Asks a node to take this one in.
+    pub(crate) fn announce(&mut self, to: Near, now: Millis) -> Vec<Said> {
+        self.drive(now, |foca, outside| foca.announce(to, outside))
+    }
+
+    /// Bytes came from another node.
+    pub(crate) fn heard(&mut self, bytes: &[u8], now: Millis) -> Vec<Said> {
+        self.drive(now, |foca, outside| foca.handle_data(bytes, outside))
+    }
+
+    /// Does what is due.
+    pub(crate) fn tick(&mut self, now: Millis) -> Vec<Said> {
+        let mut said = Vec::new();
+        while self.timers.peek().is_some_and(|Reverse(due)| due.0 <= now) {
+            if let Some(Reverse(Due(_, _, timer))) = self.timers.pop() {
+                said.extend(self.drive(now, |foca, outside| foca.handle_timer(timer, outside)));
+            }
+        }
+        said
+    }
+
+    /// When [`Swim::tick`] has something to do.
+    pub(crate) fn wakes(&self) -> Option<Millis> {
+        self.timers.peek().map(|Reverse(due)| due.0)
+    }
+
+    /// Says goodbye, so that nobody has to suspect this node first.
+    pub(crate) fn leave(&mut self, now: Millis) -> Vec<Said> {
+        self.drive(now, |foca, outside| foca.leave_cluster(outside))
+    }
+
+    /// Nodes that are up.
+    pub(crate) fn up(&self) -> impl Iterator<Item = &Near> {
+        self.foca.iter_members().map(foca::Member::id)
+    }
+
+    fn drive(
+        &mut self,
+        now: Millis,
+        call: impl FnOnce(&mut Foca<Near, PostcardCodec, SmallRng, NoCustomBroadcast>, &mut Outside) -> Result<(), foca::Error>,
+    ) -> Vec<Said> {
+        let mut outside = Outside::default();
+        // What is said to another node, or makes no sense, changes nothing here.
+        if let Err(error) = call(&mut self.foca, &mut outside) {
+            tracing::debug!(%error, "what was said of who is up is of no use");
+        }
+        for (timer, after) in outside.timers {
+            self.submitted += 1;
+            let due = now + u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+            self.timers.push(Reverse(Due(due, self.submitted, timer)));
+        }
+        outside.said
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+    use super::*;
+
+    /// Nodes in one thread, of which some are silent.
+    struct World {
+        nodes: Vec<(Swim, BTreeSet<u8>)>,
+        silent: BTreeSet<u8>,
+        now: Millis,
+    }
+
+    fn near(nth: u8) -> Near {
+        Near { peer: [nth; 32], at: ([127, 0, 0, 1], 1000 + u16::from(nth)).into(), life: 1 }
+    }
+
+    impl World {
+        fn carry(&mut self, from: u8, said: Vec<Said>) {
+            let mut under_way: VecDeque<(u8, Said)> = said.into_iter().map(|said| (from, said)).collect();
+            while let Some((by, said)) = under_way.pop_front() {
+                match said {
+                    Said::Up(near) => drop(self.nodes[usize::from(by)].1.insert(near.peer[0])),
+                    Said::Down(near) => drop(self.nodes[usize::from(by)].1.remove(&near.peer[0])),
+                    Said::Send(to, bytes) => {
+                        let to = to.peer[0];
+                        if !self.silent.contains(&by) && !self.silent.contains(&to) {
+                            let said = self.nodes[usize::from(to)].0.heard(&bytes, self.now);
+                            under_way.extend(said.into_iter().map(|said| (to, said)));
+                        }
+                    }
+                }
+            }
+        }
+
+        fn pass(&mut self, millis: Millis) {
+            let until = self.now + millis;
+            loop {
+                let wakes: BTreeMap<Millis, u8> =
+                    (0..).zip(&self.nodes).filter_map(|(nth, (swim, _))| Some((swim.wakes()?, nth))).collect();
+                let Some((at, nth)) = wakes.into_iter().next().filter(|(at, _)| *at <= until) else { break };
+                self.now = self.now.max(at);
+                let said = self.nodes[usize::from(nth)].0.tick(self.now);
+                self.carry(nth, said);
+            }
+            self.now = until;
+        }
+    }
+
+    #[test]
+    fn who_joins_by_one_address_is_known_to_all_and_who_is_silent_or_leaves_is_down() {
+        let nodes = (0..10).map(|nth| (Swim::new(near(nth), u64::from(nth)), BTreeSet::new())).collect();
+        let mut world = World { nodes, silent: BTreeSet::new(), now: 0 };
+        for nth in 1..10 {
+            let said = world.nodes[usize::from(nth)].0.announce(near(0), world.now);
+            world.carry(nth, said);
+        }
+        world.pass(20_000);
+        for (nth, (swim, up)) in (0u8..).zip(&world.nodes) {
+            assert_eq!(*up, (0..10).filter(|other| *other != nth).collect(), "what {nth} knows");
+            assert_eq!(swim.up().count(), 9);
+        }
+        world.silent.insert(3);
+        world.pass(60_000);
+        for (nth, (_, up)) in (0u8..).zip(&world.nodes).filter(|(nth, _)| *nth != 3) {
+            assert!(!up.contains(&3), "{nth} has noticed");
+            assert_eq!(up.len(), 8);
+        }
+        // It is heard again, and takes another life.
+        world.silent.clear();
+        world.pass(300_000);
+        assert!(world.nodes.iter().all(|(_, up)| up.len() == 9));
+        let said = world.nodes[5].0.leave(world.now);
+        world.carry(5, said);
+        world.silent.insert(5);
+        world.pass(3_000);
+        assert!((0..).zip(&world.nodes).all(|(nth, (_, up))| nth == 5 || !up.contains(&5)));
+    }
+
+    #[test]
+    fn bytes_that_mean_nothing_change_nothing() {
+        let mut swim = Swim::new(near(1), 1);
+        for bytes in [&[][..], &[0xff; 100], &[0; 2000]] {
+            assert_eq!(swim.heard(bytes, 1), []);
+        }
+        assert_eq!(swim.up().count(), 0);
+    }
+}
