@@ -23,6 +23,7 @@ mod terms;
 mod tests;
 
 use std::fmt;
+use std::time::Duration;
 
 use reknit_core::row::{Kind, Value};
 
@@ -226,6 +227,17 @@ pub struct Cost {
     pub sql: String,
     /// Its rows, as the database counted them last; none if it never did.
     pub rows: Option<u64>,
+    /// Bytes that they take where they are, at most; none if that cannot be told without reading them.
+    pub bytes: Option<u64>,
+}
+
+/// The last time that a table was read whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scanned {
+    /// Rows that were read.
+    pub rows: u64,
+    /// How long that took, until they were in the index.
+    pub time: Duration,
 }
 
 /// What a feed has in a database.

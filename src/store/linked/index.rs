@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use reknit_core::journal::{RunHeader, RunId};
 use reknit_core::query::{Applied, Ask, Cut, Incoming, Item, Overwrite, Page, Selection, View};
@@ -15,7 +16,7 @@ use reknit_core::{
 
 use super::looking::{Ahead, Suspects};
 use super::shape::Fit;
-use super::{Cautions, Shape, Table};
+use super::{Cautions, Scanned, Shape, Table};
 use crate::store::embedded::Writing;
 use crate::store::{
     Durability, ImportError, ImportProgress, Imported, Listed, Options, Side, SideInfo, Store, StoreError,
@@ -23,6 +24,8 @@ use crate::store::{
 
 /// The name of the fact that says how much of the table the shape had.
 const FIT: &str = "fit";
+/// The fact that says how many rows it had, and how many milliseconds they took, when it was read whole last.
+const SCANNED: &str = "scanned";
 /// The one collection of a table.
 pub(super) const FIRST: CollectionId = CollectionId(0);
 /// So many bytes of rows are taken to belong to a byte of their digests and keys, when a part of them is read.
@@ -131,14 +134,31 @@ impl Linked {
     /// [`StoreError::Database`], [`StoreError::Duplicate`] for rows whose keys mean the same, or what the index met.
     pub fn refresh(&self, progress: &mut dyn FnMut(ImportProgress)) -> Result<Imported, StoreError> {
         let _alone = self.alone();
+        let began = Instant::now();
         let rows = self.table.scan(&self.shape)?;
         let bare = rows.map(|values| {
             let (key, row) = self.record(values?)?;
             Ok((key, self.digest(&row)))
         });
-        self.index.first().import_exactly(bare, progress).map_err(|error| match error {
+        let read = self.index.first().import_exactly(bare, progress).map_err(|error| match error {
             ImportError::Source(error) | ImportError::Store(error) => error,
-        })
+        })?;
+        let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.index.set_fact(SCANNED, Some([read.records.to_be_bytes(), took.to_be_bytes()].concat()))?;
+        Ok(read)
+    }
+
+    /// When it was read whole last, how many rows that were, and how long it took.
+    ///
+    /// # Errors
+    /// What the index met.
+    pub fn last_scan(&self) -> Result<Option<Scanned>, StoreError> {
+        let fact = self.index.fact(SCANNED)?;
+        let numbers = fact.as_deref().and_then(|bytes| bytes.split_first_chunk::<8>());
+        Ok(numbers.and_then(|(rows, took)| {
+            let took = u64::from_be_bytes(took.try_into().ok()?);
+            Some(Scanned { rows: u64::from_be_bytes(*rows), time: Duration::from_millis(took) })
+        }))
     }
 
     /// How many rows it had when it was last read.

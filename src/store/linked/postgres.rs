@@ -225,7 +225,8 @@ impl Table for Postgres {
         let row = client.query_one(&sql, &[&self.oid]).map_err(|error| self.met(&error))?;
         self.put_back(client);
         let rows = row.get::<_, Option<i64>>(0).map(i64::unsigned_abs);
-        Ok(Cost { sql: self.scan_sql(shape)?.0, rows })
+        let bytes = row.get::<_, Option<i64>>(1).map(i64::unsigned_abs);
+        Ok(Cost { sql: self.scan_sql(shape)?.0, rows, bytes })
     }
 
     fn feed(&self, kind: FeedKind, shape: &Shape, index: &str) -> Result<Box<dyn Feed + '_>, StoreError> {
@@ -359,7 +360,8 @@ const KEY: &str = "SELECT array_agg(a.attname::text ORDER BY k.nth) FROM pg_inde
 
 /// How many rows there are, as the server counted them last.
 const ROWS: &str =
-    "SELECT sum(c.reltuples)::bigint FROM pg_class c JOIN parts USING (oid) WHERE c.relkind = 'r' AND c.reltuples >= 0";
+    "SELECT sum(c.reltuples) FILTER (WHERE c.reltuples >= 0)::bigint, sum(pg_table_size(c.oid))::bigint \
+     FROM pg_class c JOIN parts USING (oid) WHERE c.relkind = 'r'";
 
 fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))

@@ -175,7 +175,9 @@ impl Table for Sqlite {
             connection.query_row(counted, [&self.name], |row| row.get::<_, Option<i64>>(0))
         };
         let rows: Option<i64> = read().map_err(|error| self.met(&error))?;
-        Ok(Cost { sql: self.select(shape), rows: rows.map(i64::unsigned_abs) })
+        // Which of them are this table's is not told without reading.
+        let bytes = std::fs::metadata(&self.file).ok().map(|file| file.len());
+        Ok(Cost { sql: self.select(shape), rows: rows.map(i64::unsigned_abs), bytes })
     }
 
     fn lacking(&self, purpose: Purpose) -> Result<Vec<String>, StoreError> {

@@ -8,6 +8,7 @@ use reknit_core::row::Kind;
 use reknit_core::{CollectionId, DatasetId, DatasetKey, Definition, Profile};
 use serde_json::{Value, json};
 
+use super::scans::{self, Needed};
 use crate::cli::args::To;
 use crate::cli::commands::explain;
 use crate::cli::env::Env;
@@ -85,14 +86,39 @@ pub(crate) fn with_table(database: &str, table: &str) -> String {
     }
 }
 
-/// Opens both tables, and reads them into their indexes.
-pub(crate) fn open(env: &mut Env, sides: (&str, &str), terms: &Terms) -> Result<[Linked; 2], CliError> {
+/// Opens both tables, and makes their indexes tell what they hold; unless it is to be done without reading one whole.
+pub(crate) fn open(
+    env: &mut Env,
+    sides: (&str, &str),
+    terms: &Terms,
+    scan: bool,
+) -> Result<[Linked; 2], CliError> {
+    if !scan {
+        let (a, b) = (table(env, sides.0)?, table(env, sides.1)?);
+        let [of_a, of_b] = shapes(terms, &*a, &*b)?;
+        let needed = scans::needed(env, [(sides.0, &of_a, &*a), (sides.1, &of_b, &*b)])?;
+        if !needed.is_empty() {
+            return Err(scans::refused(&needed));
+        }
+    }
     let pair = pair(env, sides, terms)?;
     for (typed, linked) in [(sides.0, &pair[0]), (sides.1, &pair[1])] {
         outgrown(env, typed, linked);
-        follow(env, linked)?;
+        if scan {
+            follow(env, linked)?;
+        } else if linked.follow_feed(&mut |_| {})?.is_none() {
+            // Only when it was read its feed told of a gap.
+            return Err(scans::refused(&Needed::of(linked)?.into_iter().collect::<Vec<_>>()));
+        }
     }
     Ok(pair)
+}
+
+/// The index that a table has for a shape, if it has one.
+pub(crate) fn known(env: &Env, typed: &str, of: &dyn Table, shape: &Shape) -> Result<Option<Linked>, CliError> {
+    let (dir, _, _) = place_of(env, of, shape)?;
+    let one = (Linked::name_in(&dir), dir);
+    if one.1.is_dir() { reopen(env, typed, &one).map(Some) } else { Ok(None) }
 }
 
 /// Both tables with their indexes as they were left.
@@ -391,6 +417,12 @@ fn hex(bytes: &[u8]) -> String {
 
 /// A table with its index as it was left. One shape has one dataset in a home, so that an index serves every pair it is in.
 fn indexed(env: &Env, table: Box<dyn Table>, shape: Shape) -> Result<Linked, CliError> {
+    let (dir, definition, key) = place_of(env, &*table, &shape)?;
+    Ok(Linked::open(&dir, table, shape, (definition, key), &options(env))?)
+}
+
+/// Where the index of a table for a shape is, and what it is made with.
+fn place_of(env: &Env, table: &dyn Table, shape: &Shape) -> Result<(PathBuf, Definition, DatasetKey), CliError> {
     let home = env.home()?;
     let secret = home.identity()?;
     let bytes = shape.to_bytes();
@@ -400,12 +432,14 @@ fn indexed(env: &Env, table: Box<dyn Table>, shape: Shape) -> Result<Linked, Cli
         Definition { profile: Profile::Content, key_index: false, ..Definition::simple(DatasetId(id), "table") };
     let name = format!("{}{}", place_name(&secret, table.place()), hex(&hash(&secret, DATASET, &bytes)[..4]));
     let dir = home.dir().join(INDEX).join(name);
-    let key = dataset_key(&secret, &bytes);
-    Ok(Linked::open(&dir, table, shape, (definition, key), &options(env))?)
+    Ok((dir, definition, dataset_key(&secret, &bytes)))
 }
 
 /// Makes an index tell what its table holds now.
 pub(crate) fn follow(env: &mut Env, linked: &Linked) -> Result<Followed, CliError> {
+    if let Some(needed) = Needed::of(linked)? {
+        needed.tell(env);
+    }
     // As many as there were, about: counting them would be reading them.
     let about = Some(linked.rows()).filter(|rows| *rows > 0);
     let mut progress = Progress::new(env, "reading rows");
