@@ -237,6 +237,9 @@ impl Linked {
     /// # Errors
     /// What the index met.
     pub fn needs_scan(&self) -> Result<Option<String>, StoreError> {
+        if self.is_renewed()? {
+            return Ok(Some("its index was of an older release and is made anew".into()));
+        }
         Ok(match self.feed_state()? {
             None => Some("it has no feed, so that it is read by each command".into()),
             Some(FeedState { stale: Some(why), mark, .. }) if !mark.nonce.is_empty() => {
@@ -259,7 +262,8 @@ impl Linked {
             ));
         }
         self.bound_feed()?;
-        let Some(mut state) = self.feed_state()?.filter(|state| state.stale.is_none()) else { return Ok(None) };
+        let whole = self.is_renewed()?;
+        let Some(mut state) = self.feed_state()?.filter(|state| state.stale.is_none() && !whole) else { return Ok(None) };
         let (read, changed) = self.drain(&mut state, progress)?;
         if state.stale.is_none() {
             return Ok(Some(Followed { read, changed, stale: None }));

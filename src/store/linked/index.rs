@@ -17,9 +17,9 @@ use reknit_core::{
 use super::looking::{Ahead, Suspects};
 use super::shape::Fit;
 use super::{Cautions, Scanned, Shape, Table};
-use crate::store::embedded::Writing;
+use crate::store::embedded::{RENEWED, Writing, renew};
 use crate::store::{
-    Durability, ImportError, ImportProgress, Imported, Listed, Options, Side, SideInfo, Store, StoreError,
+    Durability, EngineKind, ImportError, ImportProgress, Imported, Listed, Options, Side, SideInfo, Store, StoreError,
 };
 
 /// The name of the fact that says how much of the table the shape had.
@@ -64,9 +64,10 @@ impl Linked {
         (definition, key): (Definition, DatasetKey),
         options: &Options,
     ) -> Result<Linked, StoreError> {
-        let options = Options { bare: true, ..options.clone() };
+        let options = Linked::options(options);
         let keys = Arc::new(Keys::new(&key));
-        let index = match Store::open(dir, &options) {
+        let opened = renew(dir, &options).and_then(|()| Store::open(dir, &options));
+        let index = match opened {
             Err(StoreError::NotAStore { .. }) => Store::create(dir, definition, key, &options),
             opened => opened,
         }?;
@@ -91,11 +92,17 @@ impl Linked {
         key: impl FnOnce(&Shape) -> DatasetKey,
         options: &Options,
     ) -> Result<Linked, StoreError> {
-        let index = Store::open(dir, &Options { bare: true, ..options.clone() })?;
+        let options = Linked::options(options);
+        renew(dir, &options)?;
+        let index = Store::open(dir, &options)?;
         let shape = Shape::from_bytes(&index.first().layout()?.unwrap_or_default());
         let shape = shape.map_err(|error| StoreError::damaged(format!("the shape of an index: {error}")))?;
         let keys = Arc::new(Keys::new(&key(&shape)));
         Linked::over(dir, index, table, shape, keys)
+    }
+
+    fn options(options: &Options) -> Options {
+        Options { bare: true, engine: EngineKind::Packed, ..options.clone() }
     }
 
     fn over(
@@ -144,8 +151,16 @@ impl Linked {
             ImportError::Source(error) | ImportError::Store(error) => error,
         })?;
         let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if self.is_renewed()? {
+            self.index.set_fact(RENEWED, None)?;
+        }
         self.index.set_fact(SCANNED, Some([read.records.to_be_bytes(), took.to_be_bytes()].concat()))?;
         Ok(read)
+    }
+
+    /// Whether its index was of an older release, and its table was not read since.
+    pub(super) fn is_renewed(&self) -> Result<bool, StoreError> {
+        Ok(self.index.fact(RENEWED)?.is_some())
     }
 
     /// When it was read whole last, how many rows that were, and how long it took.

@@ -23,7 +23,7 @@ use crate::store::linked::{
     Column, FileFormat, Followed, Linked, Postgres, Purpose, Shape, Since, Sqlite, Table, TableFile, Terms, probe,
     redacted,
 };
-use crate::store::{EngineKind, Options, StoreError};
+use crate::store::StoreError;
 use crate::transport::Identity;
 
 const SQLITE: &str = "sqlite:";
@@ -211,7 +211,7 @@ fn outgrown(env: &mut Env, typed: &str, linked: &Linked) {
 fn reopen(env: &Env, typed: &str, (_, dir): &(String, PathBuf)) -> Result<Linked, CliError> {
     let secret = env.home()?.identity()?;
     let key = |shape: &Shape| dataset_key(&secret, &shape.to_bytes());
-    Ok(Linked::reopen(dir, table(env, typed)?, key, &options(env))?)
+    Ok(Linked::reopen(dir, table(env, typed)?, key, &env.store_options())?)
 }
 
 /// A table with the index that it has for itself, or for being compared with another, as it was left.
@@ -392,11 +392,6 @@ fn real(file: &Path) -> PathBuf {
     file.canonicalize().unwrap_or_else(|_| file.to_path_buf())
 }
 
-/// How indexes are made: by the engine that is opened at once, since each command opens two; what a scan writes is sorted.
-fn options(env: &Env) -> Options {
-    let asked = env.store_options();
-    Options { engine: if env.global.engine.is_some() { asked.engine } else { EngineKind::Redb }, ..asked }
-}
 
 fn hash(secret: &Identity, purpose: &str, of: &[u8]) -> [u8; 32] {
     *blake3::keyed_hash(&secret.derive(purpose), of).as_bytes()
@@ -418,7 +413,7 @@ fn hex(bytes: &[u8]) -> String {
 /// A table with its index as it was left. One shape has one dataset in a home, so that an index serves every pair it is in.
 fn indexed(env: &Env, table: Box<dyn Table>, shape: Shape) -> Result<Linked, CliError> {
     let (dir, definition, key) = place_of(env, &*table, &shape)?;
-    Ok(Linked::open(&dir, table, shape, (definition, key), &options(env))?)
+    Ok(Linked::open(&dir, table, shape, (definition, key), &env.store_options())?)
 }
 
 /// Where the index of a table for a shape is, and what it is made with.
