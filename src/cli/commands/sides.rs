@@ -287,7 +287,7 @@ fn pair(env: &mut Env, sides: &Sides) -> Result<(Pair, bool), CliError> {
         }
         [false, false] => {}
         [true, true] => {
-            let pair = tables::open(env, (&sides.a, &sides.b), &sides.terms.terms()?, !sides.no_scan)?;
+            let pair = tables::open(env, (&sides.a, &sides.b), &sides.terms.terms()?, (!sides.no_scan, &sides.pace))?;
             return Ok((Pair::Tables(Box::new(pair)), false));
         }
         _ => {

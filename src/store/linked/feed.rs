@@ -288,10 +288,14 @@ impl Linked {
         let restarted = self.feed(state.kind)?.restart(&nonce()?)?;
         // One that was never read has no gap.
         let why = state.stale.clone().filter(|_| !state.mark.nonce.is_empty() || restarted.is_none());
-        let read = self.refresh(progress)?;
+        let (read, sliced) = self.read_whole(progress)?;
         // One that is not there any more stays stale.
         if let Some(mark) = restarted {
             state = FeedState { stale: None, mark, ..state };
+            if sliced {
+                // What was written between two slices it has.
+                self.drain(&mut state, progress)?;
+            }
             self.keep_feed(Some(&state))?;
         }
         Ok(Followed { read: read.records, changed: read.changed, stale: why })

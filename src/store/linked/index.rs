@@ -16,7 +16,7 @@ use reknit_core::{
 
 use super::looking::{Ahead, Suspects};
 use super::shape::Fit;
-use super::{Cautions, Scanned, Shape, Table};
+use super::{Cautions, Pace, Scanned, Shape, Table};
 use crate::store::embedded::{RENEWED, Writing, renew};
 use crate::store::{
     Durability, EngineKind, ImportError, ImportProgress, Imported, Listed, Options, Side, SideInfo, Store, StoreError,
@@ -26,6 +26,9 @@ use crate::store::{
 const FIT: &str = "fit";
 /// The fact that says how many rows it had, and how many milliseconds they took, when it was read whole last.
 const SCANNED: &str = "scanned";
+/// How long a replica may take to come as far as its primary was, and how often it is looked at.
+const REPLICA_WAIT: Duration = Duration::from_secs(30);
+const REPLICA_LOOK: Duration = Duration::from_millis(100);
 /// The one collection of a table.
 pub(super) const FIRST: CollectionId = CollectionId(0);
 /// So many bytes of rows are taken to belong to a byte of their digests and keys, when a part of them is read.
@@ -43,6 +46,9 @@ pub struct Linked {
     pub(super) index: Store,
     /// Those of whole records.
     keys: Arc<Keys>,
+    /// How it is read whole, and where, if not in its own place.
+    pace: Arc<Pace>,
+    replica: Option<Arc<dyn Table>>,
     /// The run under which it is written, if it is.
     pub(super) run: Option<Arc<Writing>>,
     pub(super) suspects: Suspects,
@@ -119,7 +125,8 @@ impl Linked {
             _ => Fit::default(),
         };
         let (run, suspects, ahead, busy) = (None, Suspects::default(), Ahead::default(), Arc::default());
-        Ok(Linked { table, shape, fit, name, index, keys, run, suspects, ahead, busy })
+        let (pace, replica) = (Arc::default(), None);
+        Ok(Linked { table, shape, fit, name, index, keys, pace, replica, run, suspects, ahead, busy })
     }
 
     /// The name of an index that lies in a directory.
@@ -134,15 +141,33 @@ impl Linked {
         Linked { suspects: other.suspects.clone(), ..self }
     }
 
+    /// Lets it be read whole at this pace, and there, if it is to be read elsewhere than where it is.
+    #[must_use]
+    pub fn paced(self, pace: Pace, replica: Option<Box<dyn Table>>) -> Linked {
+        Linked { pace: Arc::new(pace), replica: replica.map(Arc::from), ..self }
+    }
+
     /// Reads the table, and makes the index tell what it holds: what has changed, came and went since. Reads each row once,
     /// sorts digests on disk where memory does not suffice, and writes nothing but the index.
     ///
     /// # Errors
     /// [`StoreError::Database`], [`StoreError::Duplicate`] for rows whose keys mean the same, or what the index met.
     pub fn refresh(&self, progress: &mut dyn FnMut(ImportProgress)) -> Result<Imported, StoreError> {
+        self.read_whole(progress).map(|(read, _)| read)
+    }
+
+    /// As [`Linked::refresh`]; says whether that was by slices, so that rows are of different times.
+    pub(super) fn read_whole(
+        &self,
+        progress: &mut dyn FnMut(ImportProgress),
+    ) -> Result<(Imported, bool), StoreError> {
         let _alone = self.alone();
         let began = Instant::now();
-        let rows = self.table.scan(&self.shape)?;
+        let table = self.replica.as_ref().unwrap_or(&self.table);
+        if self.replica.is_some() {
+            self.await_replica(&**table)?;
+        }
+        let (rows, sliced) = table.scan_paced(&self.shape, &self.pace)?;
         let bare = rows.map(|values| {
             let (key, row) = self.record(values?)?;
             Ok((key, self.digest(&row)))
@@ -155,7 +180,33 @@ impl Linked {
             self.index.set_fact(RENEWED, None)?;
         }
         self.index.set_fact(SCANNED, Some([read.records.to_be_bytes(), took.to_be_bytes()].concat()))?;
-        Ok(read)
+        Ok((read, sliced))
+    }
+
+    /// Waits until a replica has come as far as the table's own place is now.
+    fn await_replica(&self, replica: &dyn Table) -> Result<(), StoreError> {
+        let (own, until) = (self.table.standing()?, Instant::now() + REPLICA_WAIT);
+        loop {
+            let there = replica.standing()?;
+            if there.identity != own.identity {
+                let message = format!("it is no replica of {}: {} there", replica.place(), there.identity);
+                return Err(StoreError::database(self.table.place(), message));
+            }
+            if there.at >= own.at {
+                return Ok(());
+            }
+            if Instant::now() > until {
+                let message = format!(
+                    "after {} s it is still {} bytes behind {}, so what is read there would be older than what is asked for; \
+                     nothing was read; leave out --scan-from, or look at its replication",
+                    REPLICA_WAIT.as_secs(),
+                    own.at - there.at,
+                    self.table.place()
+                );
+                return Err(StoreError::database(replica.place(), message));
+            }
+            std::thread::sleep(REPLICA_LOOK);
+        }
     }
 
     /// Whether its index was of an older release, and its table was not read since.

@@ -1,13 +1,18 @@
 //! What reading a table whole will cost, told before it is done, or in its stead where that is not wanted.
 
 use std::io::Write;
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use super::tables;
+use crate::cli::args::PaceFlags;
 use crate::cli::env::Env;
+use crate::cli::progress::Progress;
 use crate::cli::units::{show_bytes, show_count, show_duration};
 use crate::cli::{CliError, Exit};
-use crate::store::linked::{Cost, Linked, Scanned, Shape, Table};
+use crate::store::linked::{Cost, Followed, Linked, Pace, Scanned, Shape, Table};
+use crate::store::{ImportProgress, StoreError};
 
 /// What is read in a second where it is not known from an earlier time, of rows of about so many bytes.
 const ROWS_A_SECOND: u64 = 150_000;
@@ -109,4 +114,87 @@ pub(crate) fn needed(env: &Env, sides: [(&str, &Shape, &dyn Table); 2]) -> Resul
         }
     }
     Ok(needed)
+}
+
+/// Which of two tables is the one of which `--scan-from` names a replica.
+pub(crate) fn replicated(env: &Env, pace: &PaceFlags, pair: &[Linked]) -> Result<Option<usize>, CliError> {
+    let Some(from) = &pace.scan_from else { return Ok(None) };
+    let replica = tables::table(env, from)?;
+    let there = replica.standing()?.identity;
+    for (nth, linked) in pair.iter().enumerate() {
+        if !there.is_empty() && linked.table().standing()?.identity == there {
+            return Ok(Some(nth));
+        }
+    }
+    let place = replica.place();
+    let message = format!("--scan-from {place}: it is a replica of no table that is to be read; nothing was read");
+    Err(CliError::new("database.no-replica", message))
+}
+
+/// What is heard of a table that is being read.
+enum Heard {
+    Progress(ImportProgress),
+    Told(String),
+}
+
+/// Makes an index tell what its table holds now; read from a replica, where that is to be read whole.
+pub(crate) fn follow(
+    env: &mut Env,
+    linked: &Linked,
+    flags: &PaceFlags,
+    from: Option<&str>,
+) -> Result<Followed, CliError> {
+    let needed = Needed::of(linked)?;
+    if let Some(needed) = &needed {
+        needed.tell(env);
+    }
+    // As many as there were, about: counting them would be reading them.
+    let counted = needed.and_then(|needed| needed.expected.rows);
+    let about = Some(linked.rows()).filter(|rows| *rows > 0).or(counted);
+    let replica = from.map(|from| tables::table(env, from)).transpose()?;
+    let place = linked.table().place();
+    let (told, words) = channel();
+    let pace = Pace { pause_file: flags.pause_file.as_ref().map(|file| env.path(file)), ..flags.pace()? };
+    let linked = linked.clone().paced(Pace { told: Some(Mutex::new(told)), ..pace }, replica);
+    let read = std::thread::scope(|scope| {
+        let (sender, heard) = channel();
+        let progress = sender.clone();
+        // Ends when nobody is left who could say something.
+        scope.spawn(move || words.into_iter().try_for_each(|word| sender.send(Heard::Told(word))));
+        let reading = scope.spawn(move || {
+            linked.follow_table(&mut |so_far| {
+                let _ = progress.send(Heard::Progress(so_far));
+            })
+        });
+        let mut progress = Progress::new(env, "reading rows");
+        for heard in heard {
+            match heard {
+                Heard::Told(what) => progress.say(&format!("reknit: {place} {what}")),
+                Heard::Progress(so_far) if so_far.written == 0 => progress.at(so_far.read, about),
+                Heard::Progress(so_far) => {
+                    progress.turn_to("indexing rows");
+                    progress.at(so_far.written, Some(so_far.read));
+                }
+            }
+        }
+        drop(progress);
+        reading.join().unwrap_or_else(|_| Err(StoreError::Panicked("reading a table".into())))
+    });
+    match read {
+        Ok(followed) => {
+            if let Some(why) = &followed.stale {
+                let _ = writeln!(env.err, "reknit: {place} was read whole, its feed had a gap: {why}");
+            }
+            Ok(followed)
+        }
+        Err(StoreError::Duplicate { key, first, second }) => {
+            let message = format!(
+                "{place}: two rows mean the same key {key}, so they cannot be told apart{}; nothing was compared",
+                // The rows of a file have an order that it shows.
+                if tables::is_file(place) { format!(": rows {first} and {second} of the file") } else { String::new() }
+            );
+            Err(CliError { exit: Exit::Refused, ..CliError::new("database.collapse", message) })
+        }
+        Err(error) => Err(error.into()),
+    }
 }

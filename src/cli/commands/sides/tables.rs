@@ -9,21 +9,19 @@ use reknit_core::{CollectionId, DatasetId, DatasetKey, Definition, Profile};
 use serde_json::{Value, json};
 
 use super::scans::{self, Needed};
-use crate::cli::args::To;
+use crate::cli::args::{PaceFlags, To};
 use crate::cli::commands::explain;
 use crate::cli::env::Env;
 use crate::cli::login;
-use crate::cli::progress::Progress;
 use crate::cli::{CliError, Exit};
 use crate::core::difference::Difference;
 use crate::core::session::{Base, Intent, Verdict};
 use crate::format::Layout;
 use crate::node::SessionReport;
 use crate::store::linked::{
-    Column, FileFormat, Followed, Linked, Postgres, Purpose, Shape, Since, Sqlite, Table, TableFile, Terms, probe,
+    Column, FileFormat, Linked, Postgres, Purpose, Shape, Since, Sqlite, Table, TableFile, Terms, probe,
     redacted,
 };
-use crate::store::StoreError;
 use crate::transport::Identity;
 
 const SQLITE: &str = "sqlite:";
@@ -91,8 +89,10 @@ pub(crate) fn open(
     env: &mut Env,
     sides: (&str, &str),
     terms: &Terms,
-    scan: bool,
+    (scan, pace): (bool, &PaceFlags),
 ) -> Result<[Linked; 2], CliError> {
+    // What is typed wrongly is told before anything is read.
+    pace.pace()?;
     if !scan {
         let (a, b) = (table(env, sides.0)?, table(env, sides.1)?);
         let [of_a, of_b] = shapes(terms, &*a, &*b)?;
@@ -102,10 +102,12 @@ pub(crate) fn open(
         }
     }
     let pair = pair(env, sides, terms)?;
-    for (typed, linked) in [(sides.0, &pair[0]), (sides.1, &pair[1])] {
+    let of = scans::replicated(env, pace, &pair)?;
+    for (nth, (typed, linked)) in [(sides.0, &pair[0]), (sides.1, &pair[1])].into_iter().enumerate() {
         outgrown(env, typed, linked);
         if scan {
-            follow(env, linked)?;
+            let from = pace.scan_from.as_deref().filter(|_| of == Some(nth));
+            scans::follow(env, linked, pace, from)?;
         } else if linked.follow_feed(&mut |_| {})?.is_none() {
             // Only when it was read its feed told of a gap.
             return Err(scans::refused(&Needed::of(linked)?.into_iter().collect::<Vec<_>>()));
@@ -428,40 +430,4 @@ fn place_of(env: &Env, table: &dyn Table, shape: &Shape) -> Result<(PathBuf, Def
     let name = format!("{}{}", place_name(&secret, table.place()), hex(&hash(&secret, DATASET, &bytes)[..4]));
     let dir = home.dir().join(INDEX).join(name);
     Ok((dir, definition, dataset_key(&secret, &bytes)))
-}
-
-/// Makes an index tell what its table holds now.
-pub(crate) fn follow(env: &mut Env, linked: &Linked) -> Result<Followed, CliError> {
-    if let Some(needed) = Needed::of(linked)? {
-        needed.tell(env);
-    }
-    // As many as there were, about: counting them would be reading them.
-    let about = Some(linked.rows()).filter(|rows| *rows > 0);
-    let mut progress = Progress::new(env, "reading rows");
-    let read = linked.follow_table(&mut |so_far| match so_far.written {
-        0 => progress.at(so_far.read, about),
-        written => {
-            progress.turn_to("indexing rows");
-            progress.at(written, Some(so_far.read));
-        }
-    });
-    drop(progress);
-    let place = linked.table().place();
-    match read {
-        Ok(followed) => {
-            if let Some(why) = &followed.stale {
-                let _ = writeln!(env.err, "reknit: {place} was read whole, its feed had a gap: {why}");
-            }
-            Ok(followed)
-        }
-        Err(StoreError::Duplicate { key, first, second }) => {
-            let message = format!(
-                "{place}: two rows mean the same key {key}, so they cannot be told apart{}; nothing was compared",
-                // The rows of a file have an order that it shows.
-                if is_file(place) { format!(": rows {first} and {second} of the file") } else { String::new() }
-            );
-            Err(CliError { exit: Exit::Refused, ..CliError::new("database.collapse", message) })
-        }
-        Err(error) => Err(error.into()),
-    }
 }
