@@ -26,7 +26,8 @@ mod redb;
 
 pub use memory::Memory;
 #[cfg(feature = "embedded-redb")]
-pub(crate) use packed::Draft;
+#[doc(hidden)]
+pub use packed::Draft;
 #[cfg(feature = "embedded-redb")]
 pub(super) use packed::PACKED;
 
@@ -303,7 +304,6 @@ pub trait Engine: Send + Sync {
 /// An engine that keeps some kinds of rows packed.
 #[cfg(feature = "embedded-redb")]
 #[doc(hidden)]
-#[allow(private_interfaces)]
 pub trait Packing {
     /// Begins to write all rows of those kinds anew.
     ///

@@ -88,7 +88,7 @@ impl Collection {
         let mut so_far = ImportProgress::default();
         let sorted = self.sort(rows, &mut so_far, progress)?;
         #[cfg(feature = "embedded-redb")]
-        if beside.is_some() && self.is_to_fill() {
+        if beside.is_some() && so_far.read > 0 && self.is_to_fill() {
             // Whoever comes twice is met while it is filled, and nothing is there before its end.
             return Ok(self.fill(sorted.rows()?, so_far, progress)?);
         }

@@ -37,7 +37,7 @@ const KEY: &str = "key";
 const LIFE: &str = "life";
 pub(super) const ROW_FORMAT: &str = "format";
 /// There where the values of records are the digests of contents.
-const BARE: &str = "bare";
+pub(super) const BARE: &str = "bare";
 
 /// Where lives and nonces are drawn from.
 pub(super) type Random = Arc<dyn Fn() -> Result<u64, StoreError> + Send + Sync>;

@@ -30,7 +30,9 @@ pub(crate) fn renew(dir: &Path, options: &Options) -> Result<(), StoreError> {
                 fs::remove_dir_all(&new).map_err(at(&new))?;
             }
             fs::create_dir_all(&new).map_err(at(&new))?;
-            copy(dir, kind, &new, options)?;
+            if !copy(dir, kind, &new, options)? {
+                return fs::remove_dir_all(&new).map_err(at(&new));
+            }
             fs::rename(&now, &old).map_err(at(&now))?;
         }
         if !now.exists() {
@@ -44,10 +46,14 @@ pub(crate) fn renew(dir: &Path, options: &Options) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn copy(dir: &Path, kind: EngineKind, new: &Path, options: &Options) -> Result<(), StoreError> {
+/// Copies what stays; whether it is an index at all.
+fn copy(dir: &Path, kind: EngineKind, new: &Path, options: &Options) -> Result<bool, StoreError> {
     let from = open_rows(dir, kind, options)?;
-    let to = engine::open(EngineKind::Packed, new, options.block_cache_bytes)?;
     let snapshot = from.snapshot()?;
+    if snapshot.get(&rows::meta(super::open::BARE))?.is_none() {
+        return Ok(false);
+    }
+    let to = engine::open(EngineKind::Packed, new, options.block_cache_bytes)?;
     let mut batch = Batch::new();
     for row in snapshot.scan(&[], &[0xff; 16])? {
         let (key, value) = row?;
@@ -61,5 +67,6 @@ fn copy(dir: &Path, kind: EngineKind, new: &Path, options: &Options) -> Result<(
     }
     batch.put(&rows::meta(super::open::ROW_FORMAT), &[rows::BARE_FORMAT]);
     batch.put(&rows::meta(RENEWED), &[]);
-    Ok(to.commit(&mut batch, Durability::Synced)?)
+    to.commit(&mut batch, Durability::Synced)?;
+    Ok(true)
 }

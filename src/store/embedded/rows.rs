@@ -12,7 +12,9 @@ mod quarantine;
 use reknit_core::bounds::KEY_BYTES_MAX;
 use reknit_core::canonical::{Reader, put_bytes, put_varint};
 use reknit_core::tree::Summary;
-use reknit_core::{Actor, CollectionId, Content, DecodeError, Digest, Entry, Position, Range, Sibling, Stamp, State, Version};
+use reknit_core::{
+    Actor, CollectionId, Content, DecodeError, Digest, Entry, Position, Range, Sibling, Stamp, State, Version,
+};
 
 use crate::store::StoreError;
 use crate::store::error::shown;

@@ -57,7 +57,10 @@ impl Held {
     fn key(&self, start: u32) -> &[u8] {
         let mut reader = Reader::new(self.bytes.get(start as usize..).unwrap_or_default());
         // What is read is what was put.
-        reader.varint("number of a row", u64::MAX).and_then(|_| reader.bytes("bytes of a key", KEY_BYTES_MAX)).unwrap_or_default()
+        reader
+            .varint("number of a row", u64::MAX)
+            .and_then(|_| reader.bytes("bytes of a key", KEY_BYTES_MAX))
+            .unwrap_or_default()
     }
 
     fn row(&self, (position, start): (Position, u32)) -> Row {

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use reknit_core::tree::{Nodes, Summary, is_leaf};
 use reknit_core::{CollectionId, Entry, Keys, Position, Range};
 
-use super::cache::{Cache, Held, Touched};
 use super::Inner;
+use super::cache::{Cache, Held, Touched};
 use super::rows::{self, Stored};
 use super::write::digested;
 use crate::store::StoreError;

@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use reknit_core::canonical::Reader;
 
-pub(crate) use self::file::Draft;
+pub use self::file::Draft;
 use self::file::Packed;
 use super::redb::Redb;
 use super::{Batch, Durability, Engine, EngineError, Packing, Row, Rows, Snapshot, directory_bytes, ending};
@@ -315,7 +315,10 @@ mod tests {
         let expected = [row(0, 5), row(1, 1), (vec![1, 3], vec![33]), row(1, 4), row(1, 9), row(2, 1)];
         assert_eq!(all(&engine), expected);
         let mut draft = engine.draft().expect("a draft");
-        all(&engine).iter().filter(|(key, _)| key[0] == 1).for_each(|(key, value)| draft.put(key, value).expect("a row"));
+        all(&engine)
+            .iter()
+            .filter(|(key, _)| key[0] == 1)
+            .for_each(|(key, value)| draft.put(key, value).expect("a row"));
         engine.pack(draft, &mut Batch::new()).expect("packed");
         assert_eq!(all(&engine), expected);
         assert_eq!(before.get(&[1, 2]).expect("read"), Some(vec![2]));

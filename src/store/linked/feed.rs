@@ -241,6 +241,7 @@ impl Linked {
             return Ok(Some("its index was of an older release and is made anew".into()));
         }
         Ok(match self.feed_state()? {
+            None if self.last_scan()?.is_none() => Some("it has no index yet".into()),
             None => Some("it has no feed, so that it is read by each command".into()),
             Some(FeedState { stale: Some(why), mark, .. }) if !mark.nonce.is_empty() => {
                 Some(format!("its feed has a gap: {why}"))
@@ -263,7 +264,9 @@ impl Linked {
         }
         self.bound_feed()?;
         let whole = self.is_renewed()?;
-        let Some(mut state) = self.feed_state()?.filter(|state| state.stale.is_none() && !whole) else { return Ok(None) };
+        let Some(mut state) = self.feed_state()?.filter(|state| state.stale.is_none() && !whole) else {
+            return Ok(None);
+        };
         let (read, changed) = self.drain(&mut state, progress)?;
         if state.stale.is_none() {
             return Ok(Some(Followed { read, changed, stale: None }));

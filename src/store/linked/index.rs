@@ -157,10 +157,7 @@ impl Linked {
     }
 
     /// As [`Linked::refresh`]; says whether that was by slices, so that rows are of different times.
-    pub(super) fn read_whole(
-        &self,
-        progress: &mut dyn FnMut(ImportProgress),
-    ) -> Result<(Imported, bool), StoreError> {
+    pub(super) fn read_whole(&self, progress: &mut dyn FnMut(ImportProgress)) -> Result<(Imported, bool), StoreError> {
         let _alone = self.alone();
         let began = Instant::now();
         let table = self.replica.as_ref().unwrap_or(&self.table);

@@ -95,7 +95,9 @@ impl Pace {
         let mut last: Option<String> = None;
         loop {
             let load = if self.brakes() { load()? } else { Load::default() };
-            let Some(why) = self.reason(load, self.pause_file.as_ref().is_some_and(|file| file.exists())) else { break };
+            let Some(why) = self.reason(load, self.pause_file.as_ref().is_some_and(|file| file.exists())) else {
+                break;
+            };
             if last.is_none() {
                 self.tell(format!("waits: {why}"));
             }
@@ -256,12 +258,8 @@ mod tests {
 
     #[test]
     fn reasons_to_wait_are_told_in_words() {
-        let pace = Pace {
-            pause_file: Some("p".into()),
-            max_active: Some(2),
-            max_replica_lag: Some(10),
-            ..Pace::default()
-        };
+        let pace =
+            Pace { pause_file: Some("p".into()), max_active: Some(2), max_replica_lag: Some(10), ..Pace::default() };
         let reason = |active, lag, paused| pace.reason(Load { active, lag }, paused).unwrap_or_default();
         assert_eq!(reason(0, 0, true), "p exists");
         assert_eq!(reason(2, 10, false), "");

@@ -288,8 +288,7 @@ const KEY: &str = "SELECT array_agg(a.attname::text ORDER BY k.nth) FROM pg_inde
                    ORDER BY i.indisprimary DESC, i.indexrelid LIMIT 1";
 
 /// How many rows there are, as the server counted them last.
-const ROWS: &str =
-    "SELECT sum(c.reltuples) FILTER (WHERE c.reltuples >= 0)::bigint, sum(pg_table_size(c.oid))::bigint \
+const ROWS: &str = "SELECT sum(c.reltuples) FILTER (WHERE c.reltuples >= 0)::bigint, sum(pg_table_size(c.oid))::bigint \
      FROM pg_class c JOIN parts USING (oid) WHERE c.relkind = 'r'";
 
 fn ident(name: &str) -> String {

@@ -15,8 +15,8 @@ use self::feed::Triggers;
 use self::transaction::Work;
 use super::pace::Held;
 use super::{
-    Access, Cautions, Column, Columns, Cost, Feed, FeedKind, Load, Pace, Purpose, Remains, Rows, Shape, Standing, Table,
-    Transaction,
+    Access, Cautions, Column, Columns, Cost, Feed, FeedKind, Load, Pace, Purpose, Remains, Rows, Shape, Standing,
+    Table, Transaction,
 };
 use crate::store::StoreError;
 

@@ -94,7 +94,8 @@ impl Needed {
 
 /// Refuses to read tables whole, with what that would cost.
 pub(crate) fn refused(needed: &[Needed]) -> CliError {
-    let one = |needed: &Needed| format!("{} would be read whole, since {}: {}", needed.place, needed.why, needed.expected);
+    let one =
+        |needed: &Needed| format!("{} would be read whole, since {}: {}", needed.place, needed.why, needed.expected);
     let all: Vec<String> = needed.iter().map(one).collect();
     let message = format!(
         "{}; nothing was compared. Leave out --no-scan, or let the table be followed: reknit index build TABLE --feed \

@@ -19,8 +19,7 @@ use crate::core::session::{Base, Intent, Verdict};
 use crate::format::Layout;
 use crate::node::SessionReport;
 use crate::store::linked::{
-    Column, FileFormat, Linked, Postgres, Purpose, Shape, Since, Sqlite, Table, TableFile, Terms, probe,
-    redacted,
+    Column, FileFormat, Linked, Postgres, Purpose, Shape, Since, Sqlite, Table, TableFile, Terms, probe, redacted,
 };
 use crate::transport::Identity;
 
@@ -393,7 +392,6 @@ pub(crate) fn table(env: &Env, typed: &str) -> Result<Box<dyn Table>, CliError> 
 fn real(file: &Path) -> PathBuf {
     file.canonicalize().unwrap_or_else(|_| file.to_path_buf())
 }
-
 
 fn hash(secret: &Identity, purpose: &str, of: &[u8]) -> [u8; 32] {
     *blake3::keyed_hash(&secret.derive(purpose), of).as_bytes()

@@ -22,7 +22,7 @@ const BLOCK_BYTES: usize = 4 << 10;
 const BLOCK_BYTES_MAX: u64 = 1 << 30;
 
 /// A file that is being written; one that is dropped before its end is removed.
-pub(crate) struct Draft {
+pub struct Draft {
     path: PathBuf,
     file: BufWriter<File>,
     block: Vec<u8>,
@@ -47,7 +47,9 @@ impl Draft {
     }
 
     /// Adds a row, whose key is greater than that of the one before.
-    pub(crate) fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), EngineError> {
+    /// # Errors
+    /// What the system said, or a key that is not greater.
+    pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), EngineError> {
         if self.rows > 0 && key <= self.last.as_slice() {
             let what = "rows were to be packed that are out of order".to_string();
             return Err(EngineError::Corrupt { dir: self.path.clone(), what });
@@ -139,14 +141,12 @@ impl Packed {
         let broken = |error: DecodeError| corrupt(path, error.to_string());
         let mut file = File::open(path).map_err(met)?;
         let length = file.metadata().map_err(met)?.len();
-        let list_end = length.checked_sub(FOOTER_BYTES as u64).ok_or_else(|| corrupt(path, "it is cut short".into()))?;
+        let list_end =
+            length.checked_sub(FOOTER_BYTES as u64).ok_or_else(|| corrupt(path, "it is cut short".into()))?;
         let footer = read_at(&mut file, list_end, FOOTER_BYTES).map_err(met)?;
         let mut reader = Reader::new(&footer);
-        let (list_at, rows, sum) = (
-            reader.u64().map_err(broken)?,
-            reader.u64().map_err(broken)?,
-            reader.u64().map_err(broken)?,
-        );
+        let (list_at, rows, sum) =
+            (reader.u64().map_err(broken)?, reader.u64().map_err(broken)?, reader.u64().map_err(broken)?);
         let bytes = list_end.checked_sub(list_at).and_then(|bytes| usize::try_from(bytes).ok());
         let (true, Some(bytes)) = (reader.rest() == MAGIC, bytes) else {
             return Err(corrupt(path, "it ends otherwise than a packed file does".into()));

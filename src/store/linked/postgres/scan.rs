@@ -67,7 +67,12 @@ impl Postgres {
         })
     }
 
-    pub(super) fn read_sliced(&self, shape: &Shape, pace: &Arc<Pace>, time: Duration) -> Result<Rows<'static>, StoreError> {
+    pub(super) fn read_sliced(
+        &self,
+        shape: &Shape,
+        pace: &Arc<Pace>,
+        time: Duration,
+    ) -> Result<Rows<'static>, StoreError> {
         let (mut wanted, mut types) = self.selected(shape)?;
         let columns = types.len();
         // Where a slice ends is read from the key's own columns, as they are.
@@ -81,7 +86,8 @@ impl Postgres {
             spelled.push((kind(of), sql.clone()));
             types.push(of.clone());
         }
-        let (select, order) = (format!("SELECT {} FROM {} AS t", wanted.join(", "), quoted(&self.table)), names.join(", "));
+        let (select, order) =
+            (format!("SELECT {} FROM {} AS t", wanted.join(", "), quoted(&self.table)), names.join(", "));
         let (condition, pace) = (shape.condition(), Arc::clone(pace));
         self.spawn(types, columns, move |reading| {
             let mut client = reading.connect()?;
