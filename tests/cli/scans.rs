@@ -110,7 +110,7 @@ fn what_is_read_in_slices_is_what_is_read_at_once() {
     let long = place.run_args(&["check", &table, "sqlite:b.db", "--max-snapshot", "1ms", "--chunk-time", "1ms"]);
     long.exits(1);
     slices(&["--max-rate", "0"]).fails("usage.pace");
-    slices(&["--chunk-time", "soon"]).fails("usage.duration");
+    slices(&["--max-snapshot", "soon"]).fails("usage.duration");
 }
 
 /// A command that says on stderr that it waits, before the way is made free.
@@ -203,7 +203,7 @@ fn a_replica_is_read_once_it_has_come_as_far_as_its_primary() {
         std::thread::yield_now();
     }
     behind.batch_execute("SELECT pg_wal_replay_resume()").expect("resumed");
-    Ran::of(child.wait_with_output().expect("its end")).exits(1).says(&["with different content"]);
+    Ran::of(child.wait_with_output().expect("its end")).exits(1).says(&["1 changed in a"]);
     let other = Server::start();
     other.sql("CREATE TABLE t (k text, n int, v text, PRIMARY KEY (k, n))");
     let foreign = other.table("reknit", "t");

@@ -330,9 +330,9 @@ fn what_was_compared_is_looked_at_again() {
 fn an_index_that_is_made_at_once_is_one_that_grew() {
     let dir = tempfile::tempdir().expect("a directory");
     let numbered = |n: i128| vec![Value::Int(n), Value::Text(format!("v{n}"))];
-    let rows = Arc::new(Mutex::new((0..20_000).map(numbered).collect::<Vec<_>>()));
+    let rows = Arc::new(Mutex::new((0..6_000).map(numbered).collect::<Vec<_>>()));
     let made = linked(&dir.path().join("made"), &rows);
-    assert_eq!(made.refresh(&mut |_| ()).expect("read").changed, 20_000);
+    assert_eq!(made.refresh(&mut |_| ()).expect("read").changed, 6_000);
     let held = rows.lock().expect("no panic").clone();
     // One that is not empty is written row by row.
     let grown = Arc::new(Mutex::new(vec![numbered(70_000)]));
@@ -345,7 +345,7 @@ fn an_index_that_is_made_at_once_is_one_that_grew() {
     assert_eq!(sketch(&made), sketch(&grown_index));
     check(&made, &held);
     // So much has changed that it is packed anew; what it is worth stays.
-    *rows.lock().expect("no panic") = (10_000..20_000).map(numbered).collect();
+    *rows.lock().expect("no panic") = (5_500..6_000).map(numbered).collect();
     made.refresh(&mut |_| ()).expect("read");
     let held = rows.lock().expect("no panic").clone();
     check(&made, &held);
