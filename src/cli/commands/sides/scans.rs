@@ -87,7 +87,7 @@ impl Needed {
     pub(crate) fn tell(&self, env: &mut Env) {
         let long = self.expected.time.is_some_and(|time| time >= WORTH_TELLING);
         if !env.global.quiet && (self.first || long) {
-            let _ = writeln!(env.err, "reknit: {} is read whole, since {}: {}", self.place, self.why, self.expected);
+            let _ = writeln!(env.err, "reknit: {} is scanned, since {}: {}", self.place, self.why, self.expected);
         }
     }
 }

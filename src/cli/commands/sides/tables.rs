@@ -33,7 +33,7 @@ const DATASET: &str = "reknit 2026 v1 dataset of tables";
 const INDEX: &str = "index";
 /// So many rows make an index tell what more of them would take, and what others took.
 const MEASURED_ROWS: u64 = 10_000;
-const INDEX_BYTES_A_ROW: u64 = 350;
+const INDEX_BYTES_A_ROW: u64 = 70;
 const KEY: &str = "reknit 2026 v1 key of tables";
 
 /// Keys in which two tables may differ, and yet what was equal is remembered.
@@ -347,7 +347,7 @@ pub(crate) fn bytes_a_row(env: &Env, typed: &str) -> (u64, &'static str) {
             return (stats.disk_bytes / linked.rows(), "as the index that there is does");
         }
     }
-    (INDEX_BYTES_A_ROW, "as one of 300,000 rows did")
+    (INDEX_BYTES_A_ROW, "as one of 200,000 rows did")
 }
 
 /// How keys and rows of a shape are shown.
