@@ -160,7 +160,7 @@ impl Table for Postgres {
     }
 
     fn scan(&self, shape: &Shape) -> Result<Rows<'_>, StoreError> {
-        Ok(self.read_whole(shape, None)?)
+        self.read_whole(shape, None)
     }
 
     fn scan_paced<'a>(&'a self, shape: &Shape, pace: &'a Arc<Pace>) -> Result<(Rows<'a>, bool), StoreError> {

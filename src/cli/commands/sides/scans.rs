@@ -52,9 +52,17 @@ impl std::fmt::Display for Expected {
             write!(f, ", {}", show_bytes(bytes))?;
         }
         match self.time {
-            Some(time) if self.measured => write!(f, ", about {} as it took last", show_duration(time)),
-            Some(time) => write!(f, ", about {} at {} rows a second", show_duration(time), show_count(ROWS_A_SECOND)),
             None => Ok(()),
+            Some(time) => {
+                match time.as_secs() {
+                    0 => f.write_str(", under a second")?,
+                    _ => write!(f, ", about {}", show_duration(time))?,
+                }
+                match self.measured {
+                    true => f.write_str(", as it took last"),
+                    false => write!(f, " at {} rows a second", show_count(ROWS_A_SECOND)),
+                }
+            }
         }
     }
 }
