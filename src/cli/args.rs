@@ -14,6 +14,7 @@ mod places;
 mod quarantine;
 mod receipts;
 mod repair;
+mod scan;
 mod sides;
 mod store;
 mod terms;
@@ -37,6 +38,7 @@ pub(crate) use peers::{Peers, PeersCommand};
 pub(crate) use quarantine::{Quarantine, QuarantineCommand, Which};
 pub(crate) use receipts::{Receipts, ReceiptsCommand};
 pub(crate) use repair::{Apply, BrakeFlags, Preferred, Repair, To};
+pub(crate) use scan::PaceFlags;
 pub(crate) use sides::{Check, Diff, Sides};
 pub(crate) use store::{
     Backup, Dataset, DatasetCommand, Delete, Demo, Export, Get, Import, Init, List, ProfileArg, Put, Restore, Verify,

@@ -12,6 +12,7 @@ mod feed;
 mod file;
 mod index;
 mod looking;
+mod pace;
 #[cfg(feature = "linked-postgres")]
 mod postgres;
 mod probe;
@@ -23,6 +24,8 @@ mod terms;
 mod tests;
 
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
 use reknit_core::row::{Kind, Value};
 
@@ -35,6 +38,7 @@ pub use feed::{Drained, Feed, FeedKind, FeedMark, FeedState, Followed, Take, Wai
 #[cfg(feature = "linked-files")]
 pub use file::{FileFormat, TableFile};
 pub use index::Linked;
+pub use pace::{Load, Pace, Rate};
 pub use probe::{Probe, ProbedColumn, probe};
 pub use shape::Shape;
 #[cfg(feature = "linked-sqlite")]
@@ -95,6 +99,15 @@ pub trait Table: Send + Sync {
     /// # Errors
     /// [`StoreError::Database`], also while rows are read.
     fn scan(&self, shape: &Shape) -> Result<Rows<'_>, StoreError>;
+
+    /// All rows, each once, as fast as `pace` lets: from one snapshot, or slice by slice in the order of the key, each slice
+    /// from a snapshot of its own. Says whether it is by slices. Writes nothing.
+    ///
+    /// # Errors
+    /// As for [`Table::scan`].
+    fn scan_paced<'a>(&'a self, shape: &Shape, pace: &'a Arc<Pace>) -> Result<(Rows<'a>, bool), StoreError> {
+        Ok((pace::paced(self.scan(shape)?, pace), false))
+    }
 
     /// Whether its rows are for sure what the last whole scan by this value has read, so that none has to be looked at again.
     ///
@@ -226,6 +239,17 @@ pub struct Cost {
     pub sql: String,
     /// Its rows, as the database counted them last; none if it never did.
     pub rows: Option<u64>,
+    /// Bytes that they take where they are, at most; none if that cannot be told without reading them.
+    pub bytes: Option<u64>,
+}
+
+/// The last time that a table was read whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scanned {
+    /// Rows that were read.
+    pub rows: u64,
+    /// How long that took, until they were in the index.
+    pub time: Duration,
 }
 
 /// What a feed has in a database.

@@ -32,6 +32,7 @@ mod receipts;
 mod records;
 mod relay;
 mod replication;
+mod scans;
 mod schema;
 mod server;
 mod sessions;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::TermFlags;
+use super::{PaceFlags, TermFlags};
 
 /// Two sides: each a directory or a quic:// address; or two tables, of which one may be a file; or the name of one.
 #[derive(Debug, Args, Serialize, Deserialize)]
@@ -38,6 +38,11 @@ pub(crate) struct Sides {
     pub(crate) metrics_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) terms: TermFlags,
+    /// Exit 3 instead of reading a table whole, and tell what that would cost
+    #[arg(long, env = "REKNIT_NO_SCAN", help_heading = "Of reading tables whole")]
+    pub(crate) no_scan: bool,
+    #[command(flatten)]
+    pub(crate) pace: PaceFlags,
 }
 
 #[derive(Debug, Args, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::index;
+use super::sides::scans::Expected;
 use super::sides::tables;
 use crate::cli::args::{AskedPurpose, Explain};
 use crate::cli::env::Env;
@@ -113,6 +114,8 @@ fn costs(
     }
     let mut lines = vec![line(side, "rights", told)];
     let cost = table.cost(shape)?;
+    let last = tables::known(env, typed, table, shape)?.map(|linked| linked.last_scan()).transpose()?.flatten();
+    lines.push(line(side, "cost", format!("reading it whole: {}", Expected::of(&cost, last))));
     lines.push(line(side, "scan", cost.sql));
     let (bytes, basis) = tables::bytes_a_row(env, typed);
     lines.push(line(

@@ -3,6 +3,7 @@
 pub(crate) mod brakes;
 mod meter;
 mod newest;
+pub(crate) mod scans;
 mod shown;
 pub(crate) mod tables;
 
@@ -23,7 +24,7 @@ use tokio::sync::watch;
 
 use self::meter::Meter;
 pub(crate) use self::shown::{line, object, op, plural};
-use crate::cli::args::{Sides, TermFlags, To};
+use crate::cli::args::{PaceFlags, Sides, TermFlags, To};
 use crate::cli::env::Env;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::metrics::Measured;
@@ -274,6 +275,11 @@ pub(crate) fn told_caught_up(sides: &Sides, (a, b): (Option<RunId>, Option<RunId
 /// The two sides as they were typed, and whether the second opens.
 fn pair(env: &mut Env, sides: &Sides) -> Result<(Pair, bool), CliError> {
     match [&sides.a, &sides.b].map(|side| tables::is_table(side)) {
+        [false, false] if sides.no_scan || sides.pace != PaceFlags::default() => {
+            let message = "--no-scan, --max-snapshot, --chunk-time, --max-rate, --pause-file, --max-active, --max-replica-lag and \
+                           --scan-from are about reading tables whole; stores are never read so";
+            return Err(CliError::new("usage.terms", message));
+        }
         [false, false] if sides.terms != TermFlags::default() => {
             let message = "--key, --columns, --ignore, --rename, --where, --float-digits, --time-precision and --collate are \
                            for two tables; stores compare whole records";
@@ -281,7 +287,7 @@ fn pair(env: &mut Env, sides: &Sides) -> Result<(Pair, bool), CliError> {
         }
         [false, false] => {}
         [true, true] => {
-            let pair = tables::open(env, (&sides.a, &sides.b), &sides.terms.terms()?)?;
+            let pair = tables::open(env, (&sides.a, &sides.b), &sides.terms.terms()?, (!sides.no_scan, &sides.pace))?;
             return Ok((Pair::Tables(Box::new(pair)), false));
         }
         _ => {

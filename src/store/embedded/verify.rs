@@ -6,9 +6,10 @@ use std::iter::Peekable;
 
 use reknit_core::query::Cut;
 use reknit_core::range::DEPTH_MAX;
-use reknit_core::tree::{LEAF_ENTRIES_MAX, Summary, is_leaf};
+use reknit_core::tree::Summary;
 use reknit_core::{CollectionId, Digest, Entry, Position, Range, State};
 
+use super::lookahead::Lookahead;
 use super::read::records;
 use super::rows::{self, Counts};
 use super::seen::is_conflict;
@@ -132,7 +133,11 @@ impl Check<'_> {
             }));
             // Reports go through a list of their own: the entries already write into the other.
             let mut wrong = Vec::new();
-            let root = self.build(Range::ALL, &mut entries, &mut nodes, &mut wrong)?;
+            let compare = &mut |range, summary| {
+                nodes.compare(range, summary, &mut wrong);
+                Ok(())
+            };
+            let root = entries.build(&self.inner.keys, Range::ALL, compare)?;
             nodes.compare(Range::ALL, root, &mut wrong);
             if let Some(error) = entries.failed.take() {
                 return Err(error);
@@ -251,32 +256,11 @@ impl Check<'_> {
             }
         }
         let should = (!digests.is_empty()).then(|| rows::entry_value(digests));
-        if found != should && !self.inner.no_tree {
+        if found != should && !self.inner.no_tree && !self.inner.bare {
             let what = if found.is_none() { "are missing" } else { "are not those of its records" };
             report.wrong(self.in_collection(format!("the entries at position {:016x} {what}", position.0)));
         }
         Ok(())
-    }
-
-    /// Recomputes the summary of a range from the entries to come, and compares all nodes below it with their rows.
-    fn build<I: Iterator<Item = Result<Entry, StoreError>>>(
-        &self,
-        range: Range,
-        entries: &mut Lookahead<I>,
-        nodes: &mut KeptNodes<'_>,
-        wrong: &mut Vec<String>,
-    ) -> Result<Summary, StoreError> {
-        if is_leaf(range, entries.count_up_to(range, LEAF_ENTRIES_MAX + 1) as u64) {
-            return Ok(self.inner.keys.leaf(range, &entries.take(range)));
-        }
-        let mut children = [Summary::EMPTY; 16];
-        for digit in 0..16 {
-            let part = range.child(digit);
-            let summary = self.build(part, entries, nodes, wrong)?;
-            nodes.compare(part, summary, wrong);
-            children[usize::from(digit)] = summary;
-        }
-        Ok(self.inner.keys.inner(range, &children))
     }
 
     /// Notes the row that the index by key should have for a record.
@@ -366,40 +350,6 @@ pub(super) fn fingerprint(row: &[u8], value: &[u8]) -> u128 {
     hasher.update(&(row.len() as u64).to_be_bytes()).update(row).update(value);
     let digest = hasher.finalize();
     u128::from_be_bytes(std::array::from_fn(|i| digest.as_bytes()[i]))
-}
-
-/// Entries to come, of which the next few can be looked at.
-struct Lookahead<I> {
-    entries: I,
-    ahead: std::collections::VecDeque<Entry>,
-    failed: Option<StoreError>,
-}
-
-impl<I: Iterator<Item = Result<Entry, StoreError>>> Lookahead<I> {
-    fn new(entries: I) -> Self {
-        Self { entries, ahead: std::collections::VecDeque::new(), failed: None }
-    }
-
-    /// How many of the next entries lie in `range`, counting no further than `most`.
-    fn count_up_to(&mut self, range: Range, most: usize) -> usize {
-        while self.ahead.len() < most && self.failed.is_none() {
-            match self.entries.next() {
-                Some(Ok(entry)) => self.ahead.push_back(entry),
-                Some(Err(error)) => self.failed = Some(error),
-                None => break,
-            }
-        }
-        self.ahead.iter().take(most).take_while(|entry| range.contains(entry.position)).count()
-    }
-
-    /// Takes all entries of a leaf.
-    fn take(&mut self, range: Range) -> Vec<Entry> {
-        let mut taken = Vec::new();
-        while self.count_up_to(range, 1) == 1 {
-            taken.extend(self.ahead.pop_front());
-        }
-        taken
-    }
 }
 
 /// The node rows, which are met in order at each depth.

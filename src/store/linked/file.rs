@@ -186,7 +186,8 @@ impl Table for TableFile {
     }
 
     fn cost(&self, _: &Shape) -> Result<Cost, StoreError> {
-        Ok(Cost { sql: format!("{} from its beginning to its end", self.place), rows: None })
+        let bytes = self.source.version().map_err(|error| self.met(&error))?.bytes;
+        Ok(Cost { sql: format!("{} from its beginning to its end", self.place), rows: None, bytes: Some(bytes) })
     }
 
     fn feed(&self, _: FeedKind, _: &Shape, _: &str) -> Result<Box<dyn Feed + '_>, StoreError> {

@@ -8,37 +8,30 @@ mod feed;
 mod parts;
 mod pgoutput;
 mod rights;
+mod scan;
 mod slot;
 mod tls;
 mod transaction;
 
-use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex};
 
 use postgres::Client;
-use postgres::binary_copy::BinaryCopyOutIter;
 use postgres::error::SqlState;
-use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::Type;
-use reknit_core::row::{Kind, Value};
+use reknit_core::row::Kind;
 
 pub use self::address::{PostgresAddress, Secret, redacted};
 use self::connect::{Connector, told};
-use self::decode::{Sent, kind};
+use self::decode::kind;
 use self::feed::Triggers;
 use self::slot::Slot;
 pub use self::tls::SslMode;
 use self::transaction::Work;
 use super::{
-    Access, Cautions, Column, Columns, Cost, Feed, FeedKind, Purpose, Remains, Rows, Shape, Standing, Table,
+    Access, Cautions, Column, Columns, Cost, Feed, FeedKind, Pace, Purpose, Remains, Rows, Shape, Standing, Table,
     Transaction,
 };
 use crate::store::StoreError;
-
-/// Rows that are handed on at once, and how often that may be ahead of who takes them.
-const PAGE_ROWS: usize = 1_024;
-const PAGES_AHEAD: usize = 4;
 
 /// A table of a PostgreSQL database.
 pub struct Postgres {
@@ -167,16 +160,14 @@ impl Table for Postgres {
     }
 
     fn scan(&self, shape: &Shape) -> Result<Rows<'_>, StoreError> {
-        let (copy, types) = self.scan_sql(shape)?;
-        let (connector, place) = (self.connector.clone(), self.place.clone());
-        let (sender, receiver) = sync_channel(PAGES_AHEAD);
-        let reader = std::thread::spawn(move || {
-            let mut page = Vec::new();
-            let error = read(&connector, &copy, &types, &place, &mut page, &sender).err();
-            // Whoever has gone needs neither.
-            let _ = sender.send((page, error));
-        });
-        Ok(Box::new(Scan { receiver, reader: Some(reader), page: Vec::new().into_iter(), error: None }))
+        self.read_whole(shape, None)
+    }
+
+    fn scan_paced<'a>(&'a self, shape: &Shape, pace: &'a Arc<Pace>) -> Result<(Rows<'a>, bool), StoreError> {
+        match self.slice_time(shape, pace)? {
+            Some(time) => Ok((self.read_sliced(shape, pace, time)?, true)),
+            None => Ok((self.read_whole(shape, Some(pace))?, false)),
+        }
     }
 
     fn stores_keys_one_way(&self, shape: &Shape) -> bool {
@@ -225,7 +216,8 @@ impl Table for Postgres {
         let row = client.query_one(&sql, &[&self.oid]).map_err(|error| self.met(&error))?;
         self.put_back(client);
         let rows = row.get::<_, Option<i64>>(0).map(i64::unsigned_abs);
-        Ok(Cost { sql: self.scan_sql(shape)?.0, rows })
+        let bytes = row.get::<_, Option<i64>>(1).map(i64::unsigned_abs);
+        Ok(Cost { sql: self.scan_sql(shape)?.0, rows, bytes })
     }
 
     fn feed(&self, kind: FeedKind, shape: &Shape, index: &str) -> Result<Box<dyn Feed + '_>, StoreError> {
@@ -255,68 +247,6 @@ impl Table for Postgres {
         self.put_back(client);
         Ok(())
     }
-}
-
-type Page = (Vec<Vec<Value>>, Option<StoreError>);
-
-/// Rows on their way from the thread that reads them.
-struct Scan {
-    receiver: Receiver<Page>,
-    reader: Option<JoinHandle<()>>,
-    page: std::vec::IntoIter<Vec<Value>>,
-    error: Option<StoreError>,
-}
-
-impl Iterator for Scan {
-    type Item = Result<Vec<Value>, StoreError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(row) = self.page.next() {
-                return Some(Ok(row));
-            }
-            if let Some(error) = self.error.take() {
-                return Some(Err(error));
-            }
-            match self.receiver.recv() {
-                Ok((page, error)) => (self.page, self.error) = (page.into_iter(), error),
-                Err(_) => {
-                    let panicked = self.reader.take().is_some_and(|reader| reader.join().is_err());
-                    return panicked.then(|| Err(StoreError::Panicked("reading a table".into())));
-                }
-            }
-        }
-    }
-}
-
-/// Reads all rows, a page at a time; what is left of the last is in `page`.
-fn read(
-    connector: &Connector,
-    copy: &str,
-    types: &[Type],
-    place: &str,
-    page: &mut Vec<Vec<Value>>,
-    sender: &SyncSender<Page>,
-) -> Result<(), StoreError> {
-    let met = |error: postgres::Error| StoreError::database(place, told(&error));
-    let mut client = connector.connect().map_err(|message| StoreError::database(place, message))?;
-    let rows = client.copy_out(copy).map_err(met)?;
-    // Each field is taken as it was sent.
-    let mut rows = BinaryCopyOutIter::new(rows, &vec![Type::BYTEA; types.len()]);
-    while let Some(row) = rows.next().map_err(met)? {
-        let mut values = Vec::with_capacity(types.len());
-        for (place_of, of) in types.iter().enumerate() {
-            let sent: Sent<'_> = row.try_get(place_of).map_err(met)?;
-            let value = sent.value(of);
-            let column = |error| StoreError::database(place, format!("a field of type {}: {error}", of.name()));
-            values.push(value.map_err(column)?);
-        }
-        page.push(values);
-        if page.len() == PAGE_ROWS && sender.send((std::mem::take(page), None)).is_err() {
-            break;
-        }
-    }
-    Ok(())
 }
 
 /// Tables, partitioned ones too, by name as in SQL.
@@ -358,8 +288,8 @@ const KEY: &str = "SELECT array_agg(a.attname::text ORDER BY k.nth) FROM pg_inde
                    ORDER BY i.indisprimary DESC, i.indexrelid LIMIT 1";
 
 /// How many rows there are, as the server counted them last.
-const ROWS: &str =
-    "SELECT sum(c.reltuples)::bigint FROM pg_class c JOIN parts USING (oid) WHERE c.relkind = 'r' AND c.reltuples >= 0";
+const ROWS: &str = "SELECT sum(c.reltuples) FILTER (WHERE c.reltuples >= 0)::bigint, sum(pg_table_size(c.oid))::bigint \
+     FROM pg_class c JOIN parts USING (oid) WHERE c.relkind = 'r'";
 
 fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))

@@ -4,7 +4,8 @@ mod feed;
 mod transaction;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use reknit_core::row::{Float, Kind, Value};
 use rusqlite::types::ValueRef;
@@ -12,9 +13,10 @@ use rusqlite::{Connection, OpenFlags, Row, ToSql};
 
 use self::feed::Triggers;
 use self::transaction::Work;
+use super::pace::Held;
 use super::{
-    Access, Cautions, Column, Columns, Cost, Feed, FeedKind, Purpose, Remains, Rows, Shape, Standing, Table,
-    Transaction,
+    Access, Cautions, Column, Columns, Cost, Feed, FeedKind, Load, Pace, Purpose, Remains, Rows, Shape, Standing,
+    Table, Transaction,
 };
 use crate::store::StoreError;
 
@@ -74,6 +76,36 @@ impl Sqlite {
         format!("SELECT {columns}, {} FROM {}", list(&mut self.order.iter()), quoted(&self.name))
     }
 
+    fn pages<'a>(&self, shape: &Shape, pace: Option<&'a Arc<Pace>>) -> Result<Pages<'a>, StoreError> {
+        let sliced = pace.is_some_and(|pace| pace.slice().is_some());
+        if let Some(pace) = pace.filter(|_| sliced) {
+            pace.wait(&mut || Ok(Load::default()))?;
+        }
+        let connection = connect(&self.file, Access::Read).map_err(|error| self.met(&error))?;
+        // All pages of a slice from one snapshot; in WAL mode no writer waits for it.
+        connection.execute_batch("BEGIN").map_err(|error| self.met(&error))?;
+        // Of slices each row is in one only if it cannot come again under another number.
+        let names = if sliced { &self.columns.key } else { &self.order };
+        let (columns, order) = (list(&mut shape.sources().iter()), list(&mut names.iter()));
+        let select = format!("SELECT {columns}, {order} FROM {}", quoted(&self.name));
+        let marks = vec!["?"; names.len()].join(", ");
+        let condition = shape.condition();
+        let pages = Pages {
+            first: format!("{select} WHERE {condition} ORDER BY {order} LIMIT {PAGE_ROWS}"),
+            next: format!("{select} WHERE ({order}) > ({marks}) AND {condition} ORDER BY {order} LIMIT {PAGE_ROWS}"),
+            columns: shape.columns().len(),
+            connection,
+            began: Instant::now(),
+            held: Held::new(pace.and_then(|pace| pace.rate), Instant::now()),
+            pace,
+            place: self.place.clone(),
+            after: None,
+            page: Vec::new().into_iter(),
+            done: false,
+        };
+        Ok(pages)
+    }
+
     fn no_slot(&self) -> StoreError {
         StoreError::database(&self.place, "SQLite keeps no log that a slot could read; --feed triggers can follow it")
     }
@@ -93,22 +125,12 @@ impl Table for Sqlite {
     }
 
     fn scan(&self, shape: &Shape) -> Result<Rows<'_>, StoreError> {
-        let connection = connect(&self.file, Access::Read).map_err(|error| self.met(&error))?;
-        // All pages from one snapshot; in WAL mode no writer waits for it.
-        connection.execute_batch("BEGIN").map_err(|error| self.met(&error))?;
-        let (select, order) = (self.select(shape), list(&mut self.order.iter()));
-        let marks = vec!["?"; self.order.len()].join(", ");
-        let condition = shape.condition();
-        let pages = Pages {
-            first: format!("{select} WHERE {condition} ORDER BY {order} LIMIT {PAGE_ROWS}"),
-            next: format!("{select} WHERE ({order}) > ({marks}) AND {condition} ORDER BY {order} LIMIT {PAGE_ROWS}"),
-            columns: shape.columns().len(),
-            connection,
-            after: None,
-            page: Vec::new().into_iter(),
-            done: false,
-        };
-        Ok(Box::new(pages.map(|row| row.map_err(|error| self.met(&error)))))
+        Ok(Box::new(self.pages(shape, None)?))
+    }
+
+    fn scan_paced<'a>(&'a self, shape: &Shape, pace: &'a Arc<Pace>) -> Result<(Rows<'a>, bool), StoreError> {
+        let by_slices = pace.slice().is_some();
+        Ok((Box::new(self.pages(shape, Some(pace))?), by_slices))
     }
 
     fn stores_keys_one_way(&self, shape: &Shape) -> bool {
@@ -175,7 +197,9 @@ impl Table for Sqlite {
             connection.query_row(counted, [&self.name], |row| row.get::<_, Option<i64>>(0))
         };
         let rows: Option<i64> = read().map_err(|error| self.met(&error))?;
-        Ok(Cost { sql: self.select(shape), rows: rows.map(i64::unsigned_abs) })
+        // Which of them are this table's is not told without reading.
+        let bytes = std::fs::metadata(&self.file).ok().map(|file| file.len());
+        Ok(Cost { sql: self.select(shape), rows: rows.map(i64::unsigned_abs), bytes })
     }
 
     fn lacking(&self, purpose: Purpose) -> Result<Vec<String>, StoreError> {
@@ -233,8 +257,22 @@ fn identity(file: &std::fs::Metadata) -> String {
     }
 }
 
+/// Bytes of a value, about.
+fn bytes_of(value: &Value) -> u64 {
+    match value {
+        Value::Text(text) => text.len() as u64,
+        Value::Bytes(bytes) => bytes.len() as u64,
+        _ => 8,
+    }
+}
+
 /// A scan, page by page.
-struct Pages {
+struct Pages<'a> {
+    pace: Option<&'a Arc<Pace>>,
+    place: String,
+    held: Held,
+    /// When the transaction began that it reads in.
+    began: Instant,
     connection: Connection,
     first: String,
     next: String,
@@ -245,14 +283,22 @@ struct Pages {
     done: bool,
 }
 
-impl Iterator for Pages {
-    type Item = Result<Vec<Value>, rusqlite::Error>;
+impl Iterator for Pages<'_> {
+    type Item = Result<Vec<Value>, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.page.len() == 0 && !self.done {
-            match self.read() {
-                Ok(page) => {
-                    self.done = page.len() < PAGE_ROWS;
+            let read = self.read().map_err(|error| StoreError::database(&self.place, error.to_string()));
+            let read = read.and_then(|page| {
+                let more = page.len() == PAGE_ROWS;
+                if more {
+                    self.slice(page.iter().flatten().map(bytes_of).sum())?;
+                }
+                Ok((page, more))
+            });
+            match read {
+                Ok((page, more)) => {
+                    self.done = !more;
                     self.page = page.into_iter();
                 }
                 Err(error) => {
@@ -265,7 +311,28 @@ impl Iterator for Pages {
     }
 }
 
-impl Pages {
+impl Pages<'_> {
+    /// Between two pages: ends the transaction if it has lasted as long as a slice, waits if there is a reason, and begins
+    /// another.
+    fn slice(&mut self, bytes: u64) -> Result<(), StoreError> {
+        let Some(pace) = self.pace else { return Ok(()) };
+        let lasted = self.began.elapsed();
+        let Some(slice) = pace.slice() else {
+            return if lasted > pace.max_snapshot { Err(pace.too_long(&self.place)) } else { Ok(()) };
+        };
+        let rest = self.held.rest(PAGE_ROWS as u64, bytes, Instant::now());
+        if lasted < slice.min(pace.max_snapshot) && rest.is_zero() {
+            return Ok(());
+        }
+        let met = |error: rusqlite::Error| StoreError::database(&self.place, error.to_string());
+        self.connection.execute_batch("COMMIT").map_err(met)?;
+        pace.wait(&mut || Ok(Load::default()))?;
+        std::thread::sleep(rest);
+        self.connection.execute_batch("BEGIN").map_err(met)?;
+        self.began = Instant::now();
+        Ok(())
+    }
+
     fn read(&mut self) -> Result<Vec<Vec<Value>>, rusqlite::Error> {
         let after = self.after.take();
         let mut statement = self.connection.prepare_cached(if after.is_some() { &self.next } else { &self.first })?;

@@ -327,6 +327,70 @@ fn what_was_compared_is_looked_at_again() {
 }
 
 #[test]
+fn an_index_that_is_made_at_once_is_one_that_grew() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let numbered = |n: i128| vec![Value::Int(n), Value::Text(format!("v{n}"))];
+    let rows = Arc::new(Mutex::new((0..6_000).map(numbered).collect::<Vec<_>>()));
+    let made = linked(&dir.path().join("made"), &rows);
+    assert_eq!(made.refresh(&mut |_| ()).expect("read").changed, 6_000);
+    let held = rows.lock().expect("no panic").clone();
+    // One that is not empty is written row by row.
+    let grown = Arc::new(Mutex::new(vec![numbered(70_000)]));
+    let grown_index = linked(&dir.path().join("grown"), &grown);
+    grown_index.refresh(&mut |_| ()).expect("read");
+    *grown.lock().expect("no panic") = held.clone();
+    grown_index.refresh(&mut |_| ()).expect("read");
+    assert_eq!(made.index().cut().roots, grown_index.index().cut().roots);
+    let sketch = |linked: &Linked| Side::sketches(linked, CollectionId(0), &[Range::ALL], 500).expect("a sketch");
+    assert_eq!(sketch(&made), sketch(&grown_index));
+    check(&made, &held);
+    // So much has changed that it is packed anew; what it is worth stays.
+    *rows.lock().expect("no panic") = (5_500..6_000).map(numbered).collect();
+    made.refresh(&mut |_| ()).expect("read");
+    let held = rows.lock().expect("no panic").clone();
+    check(&made, &held);
+    drop(made);
+    let made = linked(&dir.path().join("made"), &rows);
+    check(&made, &held);
+    // A key that comes twice is told, and nothing is there of what came before it.
+    let twice = Arc::new(Mutex::new(vec![numbered(1), numbered(2), numbered(1)]));
+    let refused = linked(&dir.path().join("twice"), &twice);
+    let error = refused.refresh(&mut |_| ()).expect_err("twice");
+    assert!(matches!(error, StoreError::Duplicate { first: 1, second: 3, .. }), "{error}");
+    assert_eq!(refused.rows(), 0);
+    twice.lock().expect("no panic").pop();
+    refused.refresh(&mut |_| ()).expect("read");
+    check(&refused, &[numbered(1), numbered(2)]);
+}
+
+#[test]
+fn an_index_of_an_older_release_is_made_anew_and_keeps_what_was_noted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let index = dir.path().join("index");
+    let (definition, key) = dataset();
+    let older = Options { bare: true, ..options() };
+    let store = Store::create(&index, definition, key, &older).expect("created");
+    store.first().set_layout(Some(shape().to_named_bytes())).expect("a layout");
+    store.set_fact("kept", Some(vec![7])).expect("noted");
+    store.batch(vec![Op::put(b"k", [1; 32])], Durability::Synced).expect("put");
+    let commit = store.cut().commit;
+    drop(store);
+    let rows = Arc::new(Mutex::new(vec![vec![Value::Int(1), Value::Text("a".into())]]));
+    let renewed = linked(&index, &rows);
+    let why = renewed.needs_scan().expect("looked").expect("it does");
+    assert!(why.contains("older release"), "{why}");
+    assert_eq!((renewed.rows(), renewed.index().fact("kept").expect("read")), (0, Some(vec![7])));
+    assert!(renewed.index().cut().commit >= commit, "commits go on");
+    drop(renewed);
+    let renewed = linked(&index, &rows);
+    renewed.follow_table(&mut |_| ()).expect("read");
+    let held = rows.lock().expect("no panic").clone();
+    check(&renewed, &held);
+    assert!(!renewed.needs_scan().expect("looked").is_some_and(|why| why.contains("older")));
+    assert!(!index.join("rows.old").exists() && !index.join("rows.new").exists());
+}
+
+#[test]
 fn an_index_is_no_store_and_a_store_no_index() {
     let dir = tempfile::tempdir().expect("a directory");
     let (index, store) = (dir.path().join("index"), dir.path().join("store"));
@@ -334,8 +398,12 @@ fn an_index_is_no_store_and_a_store_no_index() {
     let taken = Store::open(&index, &options()).map(drop).expect_err("it is an index").to_string();
     assert!(taken.contains("is the index of a database"), "{taken}");
     let (definition, key) = dataset();
-    drop(Store::create(&store, definition, key, &options()).expect("created"));
+    let whole = Store::create(&store, definition, key, &options()).expect("created");
+    whole.put(b"k", b"v").expect("put");
+    drop(whole);
     let table = Box::new(Listed { columns: columns(), rows: Arc::default() });
     let taken = Linked::open(&store, table, shape(), dataset(), &options()).map(drop).expect_err("it is a store");
     assert!(taken.to_string().contains("is a store of records"), "{taken}");
+    let whole = Store::open(&store, &options()).expect("it is as it was");
+    assert_eq!(whole.get(b"k").expect("read"), Some(b"v".to_vec()));
 }
