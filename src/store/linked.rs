@@ -21,6 +21,7 @@ mod sqlite;
 mod terms;
 #[cfg(all(test, feature = "embedded-redb"))]
 mod tests;
+mod zone;
 
 use std::fmt;
 
@@ -39,7 +40,8 @@ pub use probe::{Probe, ProbedColumn, probe};
 pub use shape::Shape;
 #[cfg(feature = "linked-sqlite")]
 pub use sqlite::Sqlite;
-pub use terms::{ShapeError, Terms};
+pub use terms::{ShapeError, Terms, Zoned};
+pub use zone::Zone;
 
 /// One column of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]

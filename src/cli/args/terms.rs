@@ -7,7 +7,7 @@ use reknit_core::row::Rounding;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::CliError;
-use crate::store::linked::Terms;
+use crate::store::linked::{Terms, Zone, Zoned};
 
 /// What two tables are compared on; all that they have in common, by their keys, unless something is said here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
@@ -37,6 +37,9 @@ pub(crate) struct TermFlags {
     /// Compare text whatever its case is (ci), of one column or of all
     #[arg(long, env = "REKNIT_COLLATE", value_name = "[COL=]ci", value_delimiter = ',')]
     pub(crate) collate: Vec<String>,
+    /// Dates and times of a side that say no zone are of this one: Europe/Berlin, UTC, +02:00
+    #[arg(long, env = "REKNIT_ZONE", value_name = "[a|b[.COL]=]ZONE", value_delimiter = ',')]
+    pub(crate) zone: Vec<String>,
 }
 
 impl TermFlags {
@@ -70,10 +73,33 @@ impl TermFlags {
                 roundings.push((column.map(String::from), rounding));
             }
         }
+        let zones = self.zone.iter().map(|typed| {
+            zoned(typed).ok_or_else(|| {
+                wrong(format!(
+                    "--zone takes the name of a zone (Europe/Berlin, UTC) or an offset (+02:00), alone or after a=, b=, \
+                     a.COLUMN= or b.COLUMN=, not {typed}"
+                ))
+            })
+        });
+        let zones = zones.collect::<Result<_, CliError>>()?;
         let filter = self.filter.clone().filter(|filter| !filter.trim().is_empty());
         let (key, columns, ignore) = (self.key.clone(), self.columns.clone(), self.ignore.clone());
-        Ok(Terms { key, columns, ignore, renames, filter, roundings })
+        Ok(Terms { key, columns, ignore, renames, filter, roundings, zones })
     }
+}
+
+/// Of what an argument says the zone, and which.
+fn zoned(typed: &str) -> Option<Zoned> {
+    let Some((place, name)) = typed.rsplit_once('=') else {
+        return Some(Zoned { side: None, column: None, zone: Zone::of_name(typed)? });
+    };
+    let (side, column) = place.split_once('.').map_or((place, None), |(side, column)| (side, Some(column)));
+    let side = ["a", "b"].iter().position(|known| *known == side)?;
+    let column = column.map(String::from);
+    if column.as_deref() == Some("") {
+        return None;
+    }
+    Some(Zoned { side: Some(side), column, zone: Zone::of_name(name)? })
 }
 
 #[cfg(test)]
@@ -89,6 +115,7 @@ mod tests {
             time_precision: list("at=ms"),
             collate: list("x=y=ci"),
             filter: Some(" ".into()),
+            zone: vec!["b=europe/berlin".into(), "a.at=+02".into(), "UTC".into()],
             ..TermFlags::default()
         };
         let terms = flags.terms().expect("terms");
@@ -99,11 +126,16 @@ mod tests {
             (Some("x=y".into()), Rounding::Folded),
         ];
         assert_eq!(terms.roundings, roundings);
+        let zones: Vec<String> = terms.zones.iter().map(ToString::to_string).collect();
+        assert_eq!(zones, ["b in Europe/Berlin", "a.at in +02:00", "UTC"]);
         for (flags, told) in [
             (TermFlags { rename: list("a="), ..TermFlags::default() }, "--rename"),
             (TermFlags { float_digits: list("18"), ..TermFlags::default() }, "--float-digits"),
             (TermFlags { time_precision: list("at=ci"), ..TermFlags::default() }, "--time-precision"),
             (TermFlags { collate: list("x"), ..TermFlags::default() }, "--collate"),
+            (TermFlags { zone: list("b=Nowhere"), ..TermFlags::default() }, "--zone"),
+            (TermFlags { zone: list("at=UTC"), ..TermFlags::default() }, "--zone"),
+            (TermFlags { zone: list("a.=UTC"), ..TermFlags::default() }, "--zone"),
         ] {
             let error = flags.terms().expect_err("an error");
             assert!(error.to_string().contains(told), "{error}");

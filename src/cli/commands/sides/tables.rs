@@ -398,7 +398,8 @@ fn indexed(env: &Env, table: Box<dyn Table>, shape: Shape) -> Result<Linked, Cli
     id.copy_from_slice(&hash(&secret, DATASET, &bytes)[..16]);
     let definition =
         Definition { profile: Profile::Content, key_index: false, ..Definition::simple(DatasetId(id), "table") };
-    let name = format!("{}{}", place_name(&secret, table.place()), hex(&hash(&secret, DATASET, &bytes)[..4]));
+    let own = hash(&secret, DATASET, &shape.to_own_bytes());
+    let name = format!("{}{}", place_name(&secret, table.place()), hex(&own[..4]));
     let dir = home.dir().join(INDEX).join(name);
     let key = dataset_key(&secret, &bytes);
     Ok(Linked::open(&dir, table, shape, (definition, key), &options(env))?)
