@@ -42,3 +42,4 @@ mod tables;
 mod terms;
 mod tls;
 mod writers;
+mod zones;

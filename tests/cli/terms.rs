@@ -185,3 +185,32 @@ fn files_take_terms_too_but_no_condition() {
     assert_eq!(text(&c, rows), "ANN|2026-01-01 10:00:00,BEN|2026-01-01 11:00:01");
     place.run("check csv:b.csv sqlite:c.db/t --where id>1").fails("database").says(&["--where cannot be had of it"]);
 }
+
+#[test]
+fn json_counts_by_what_its_numbers_are_worth() {
+    let (server, place) = (Server::start(), Place::new());
+    server.sql(
+        r#"CREATE TABLE t (id int PRIMARY KEY, doc jsonb, raw text);
+           INSERT INTO t VALUES (1, '{"n": 1.0, "s": "x"}', '{"a": [1, 2.50]}'), (2, '[1e2]', '{ }'), (3, '{"n": 1}', 'none')"#,
+    );
+    let b = sqlite(
+        &place,
+        "b.db",
+        r#"CREATE TABLE t (id INTEGER PRIMARY KEY, doc JSON, raw TEXT);
+           INSERT INTO t VALUES (1, '{"s":"x","n":1}', '{"a":[1.0,2.5]}'), (2, '[100.00]', '{}'), (3, '{"n": 2}', 'none')"#,
+    );
+    let (a, b_side) = (server.table("reknit", "t"), "sqlite:b.db/t");
+    let run = |command: &[&str], more: &[&str]| place.run_args(&[command, &[&a, b_side], more].concat());
+    run(&["diff"], &[]).exits(1).says(&["3 with different content"]);
+    run(&["diff"], &["--json", "semantic"]).exits(1).says(&["* 1", "* 2", "* 3", "[rounded: all by semantic]"]);
+    let terms = ["--json", "semantic,raw=semantic"];
+    run(&["diff"], &terms).exits(1).says(&["* 3", "1 with different content"]);
+    run(&["explain"], &terms)
+        .ok()
+        .says(&["raw is compared as json by semantic", "doc is compared as json by semantic"]);
+    run(&["repair"], &[&terms[..], &["--to", "b", "--apply"]].concat()).ok();
+    let rows = "SELECT group_concat(doc || raw, ';') FROM t";
+    assert_eq!(text(&b, rows), r#"{"s":"x","n":1}{"a":[1.0,2.5]};[100.00]{};{"n":1}none"#);
+    run(&["check"], &["--json", "id=semantic"]).exits(4).says(&["[database.shape]", "id is compared as int"]);
+    run(&["check"], &["--json", "exact"]).fails("usage.terms");
+}

@@ -37,6 +37,9 @@ pub(crate) struct TermFlags {
     /// Compare text whatever its case is (ci), of one column or of all
     #[arg(long, env = "REKNIT_COLLATE", value_name = "[COL=]ci", value_delimiter = ',')]
     pub(crate) collate: Vec<String>,
+    /// Compare JSON by what its numbers are worth, 1 as 1.0, of one column or of all; a column of text that is named holds JSON
+    #[arg(long, env = "REKNIT_JSON", value_name = "[COL=]semantic", value_delimiter = ',')]
+    pub(crate) json: Vec<String>,
     /// Dates and times of a side that say no zone are of this one: Europe/Berlin, UTC, +02:00
     #[arg(long, env = "REKNIT_ZONE", value_name = "[a|b[.COL]=]ZONE", value_delimiter = ',')]
     pub(crate) zone: Vec<String>,
@@ -58,11 +61,13 @@ impl TermFlags {
         let digits = |rounding| matches!(rounding, Rounding::Digits(_));
         let time = |rounding| matches!(rounding, Rounding::Seconds | Rounding::Milliseconds);
         let folded = |rounding| rounding == Rounding::Folded;
-        let fits: [fn(Rounding) -> bool; 3] = [digits, time, folded];
+        let semantic = |rounding| rounding == Rounding::Semantic;
+        let fits: [fn(Rounding) -> bool; 4] = [digits, time, folded, semantic];
         let flags = [
             ("--float-digits", &self.float_digits, "a number of digits from 1 to 17"),
             ("--time-precision", &self.time_precision, "s or ms"),
             ("--collate", &self.collate, "ci"),
+            ("--json", &self.json, "semantic"),
         ];
         for ((flag, typed, takes), fits) in flags.into_iter().zip(fits) {
             for typed in typed {
@@ -133,6 +138,7 @@ mod tests {
             (TermFlags { float_digits: list("18"), ..TermFlags::default() }, "--float-digits"),
             (TermFlags { time_precision: list("at=ci"), ..TermFlags::default() }, "--time-precision"),
             (TermFlags { collate: list("x"), ..TermFlags::default() }, "--collate"),
+            (TermFlags { json: list("ci"), ..TermFlags::default() }, "--json"),
             (TermFlags { zone: list("b=Nowhere"), ..TermFlags::default() }, "--zone"),
             (TermFlags { zone: list("at=UTC"), ..TermFlags::default() }, "--zone"),
             (TermFlags { zone: list("a.=UTC"), ..TermFlags::default() }, "--zone"),

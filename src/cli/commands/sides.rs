@@ -275,8 +275,8 @@ pub(crate) fn told_caught_up(sides: &Sides, (a, b): (Option<RunId>, Option<RunId
 fn pair(env: &mut Env, sides: &Sides) -> Result<(Pair, bool), CliError> {
     match [&sides.a, &sides.b].map(|side| tables::is_table(side)) {
         [false, false] if sides.terms != TermFlags::default() => {
-            let message = "--key, --columns, --ignore, --rename, --where, --float-digits, --time-precision and --collate are \
-                           for two tables; stores compare whole records";
+            let message = "--key, --columns, --ignore, --rename, --where, --float-digits, --time-precision, --collate, \
+                           --json and --zone are for two tables; stores compare whole records";
             return Err(CliError::new("usage.terms", message));
         }
         [false, false] => {}

@@ -241,7 +241,8 @@ impl Shape {
     /// # Errors
     /// What a row cannot hold.
     pub fn record(&self, values: Vec<Value>) -> Result<(Vec<u8>, Vec<u8>), RowError> {
-        let values: Vec<Value> = values.into_iter().enumerate().map(|(place, value)| self.meant(place, value)).collect();
+        let values: Vec<Value> =
+            values.into_iter().enumerate().map(|(place, value)| self.meant(place, value)).collect();
         let key = self.key_of(&values);
         let mut row = Row::new();
         for ((name, _), value) in self.columns.iter().zip(values) {
@@ -260,8 +261,7 @@ impl Shape {
     /// The key, encoded, of the values of its columns alone, in the order of the key, however they are spelled.
     #[must_use]
     pub fn key_from(&self, values: Vec<Value>) -> Vec<u8> {
-        let part =
-            |(place, value): (&usize, Value)| self.counts(*place, &self.meant(*place, value)).into_owned();
+        let part = |(place, value): (&usize, Value)| self.counts(*place, &self.meant(*place, value)).into_owned();
         encode_key(&self.key.iter().zip(values).map(part).collect::<Vec<_>>())
     }
 

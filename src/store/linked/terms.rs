@@ -7,7 +7,7 @@ use std::fmt;
 use reknit_core::row::{Kind, Rounding};
 
 use super::shape::Compared;
-use super::{Column, Columns, Shape, Zone};
+use super::{Column, Columns, Shape, Table, Zone};
 
 /// What is asked for of a comparison. Names are those that columns have once they are renamed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -202,7 +202,9 @@ impl Terms {
         let known = |name: &String| a.columns.contains_key(name) || b.columns.contains_key(name);
         let rounded = self.roundings.iter().filter_map(|(name, _)| name.as_ref());
         let zoned = self.zones.iter().filter_map(|zoned| zoned.column.as_ref());
-        if let Some(column) = self.columns.iter().chain(&self.ignore).chain(rounded).chain(zoned).find(|name| !known(name)) {
+        if let Some(column) =
+            self.columns.iter().chain(&self.ignore).chain(rounded).chain(zoned).find(|name| !known(name))
+        {
             return Err(ShapeError::Unknown { column: column.clone() });
         }
         if let Some(column) = self.ignore.iter().find(|name| key.contains(name)) {
@@ -243,6 +245,27 @@ impl Terms {
         }
         let filter = self.filter.clone().filter(|filter| !filter.trim().is_empty());
         Ok(both.map(|columns| Shape::new(columns, &key, filter.clone())))
+    }
+
+    /// These terms, and UTC as the zone of each column of which one has to be said: the columns, and what that would be as an
+    /// argument. For a look at what the zone might be.
+    #[must_use]
+    pub fn with_zones_for(&self, (a, b): (&dyn Table, &dyn Table)) -> (Terms, Vec<(String, String)>) {
+        let (mut terms, mut zoneless) = (self.clone(), Vec::new());
+        let Some(zone) = Zone::of_name("UTC") else { return (terms, zoneless) };
+        let sides = [(a.place(), a.columns()), (b.place(), b.columns())];
+        while let Err(ShapeError::Zoneless { column, side, .. }) = terms.shapes(sides[0], sides[1]) {
+            let side = SIDES.iter().position(|name| *name == side);
+            let zoned = Zoned { side, column: Some(column.clone()), zone: zone.clone() };
+            let typed = side.map_or_else(String::new, |side| format!("{}.{column}={zone}", SIDES[side]));
+            // Each column once.
+            if terms.zones.contains(&zoned) {
+                break;
+            }
+            zoneless.push((column, typed));
+            terms.zones.push(zoned);
+        }
+        (terms, zoneless)
     }
 
     fn side<'a>(&self, (place, table): (&'a str, &'a Columns)) -> Result<Side<'a>, ShapeError> {
@@ -332,7 +355,11 @@ impl Terms {
             () if zones.iter().any(Option::is_some) => Some(Kind::Timestamp),
             () => a.paired(b),
         };
-        let kind = kind.ok_or(None)?;
+        let kind = match kind.ok_or(None)? {
+            // A text may be said to spell JSON.
+            Kind::Text | Kind::Any | Kind::Spelled if asked == Some(Rounding::Semantic) => Kind::Json,
+            kind => kind,
+        };
         match asked {
             Some(rounding) if !rounding.fits(kind) => {
                 Err(Some(ShapeError::Rounding { column: name.into(), kind, rounding }))
@@ -490,6 +517,14 @@ mod tests {
         let digits = Some(Rounding::Digits(6));
         assert_eq!(rounded, [Some(Rounding::Milliseconds), digits, None, digits], "at, d, id, n");
         assert!(with(vec![]).shapes(("a", &a), ("b", &b)).is_err(), "d is exact on one side alone");
+        let texts = table(&[("id", Kind::Int), ("doc", Kind::Text), ("kept", Kind::Text)], &["id"]);
+        let json = with(vec![(None, Rounding::Semantic), (Some("doc".into()), Rounding::Semantic)]);
+        let [shape, _] = json.shapes(("a", &texts), ("b", &texts)).expect("a shape");
+        assert_eq!(
+            shape.columns().iter().map(|(_, kind)| *kind).collect::<Vec<_>>(),
+            [Kind::Json, Kind::Int, Kind::Text]
+        );
+        assert!(shape.misfit(&texts, shape.fit(&texts)).is_none());
         let wrong = with(vec![(None, Rounding::Digits(6)), (Some("id".into()), Rounding::Seconds)]);
         let told = wrong.shapes(("a", &a), ("b", &b)).expect_err("an error").to_string();
         assert!(told.contains("id is compared as int"), "{told}");

@@ -132,9 +132,7 @@ impl Zone {
     #[must_use]
     pub fn give(&self, value: Value) -> Value {
         match value {
-            Value::Timestamp(instant) => {
-                self.civil(instant).map_or(Value::Timestamp(instant), Value::DateTime)
-            }
+            Value::Timestamp(instant) => self.civil(instant).map_or(Value::Timestamp(instant), Value::DateTime),
             Value::Other { type_name, text } if type_name == INSTANT_TYPE => {
                 Value::Other { type_name: CIVIL_TYPE.into(), text }
             }
@@ -205,7 +203,9 @@ mod tests {
     }
 
     fn instant(text: &str) -> i64 {
-        let Value::Timestamp(us) = Kind::Timestamp.take(Value::Text(text.into())) else { panic!("{text} is no instant") };
+        let Value::Timestamp(us) = Kind::Timestamp.take(Value::Text(text.into())) else {
+            panic!("{text} is no instant")
+        };
         us
     }
 
@@ -243,10 +243,10 @@ mod tests {
         let said = Value::Text("2026-03-29 02:30:00+00".into());
         assert_eq!(berlin.take(said), Value::Timestamp(instant("2026-03-29T02:30:00Z")));
         let endless = |of: &str| Value::Other { type_name: of.into(), text: "infinity".into() };
-        assert_eq!((berlin.take(endless(CIVIL_TYPE)), berlin.give(endless(INSTANT_TYPE))), (
-            endless(INSTANT_TYPE),
-            endless(CIVIL_TYPE)
-        ));
+        assert_eq!(
+            (berlin.take(endless(CIVIL_TYPE)), berlin.give(endless(INSTANT_TYPE))),
+            (endless(INSTANT_TYPE), endless(CIVIL_TYPE))
+        );
         for value in [Value::Null, Value::Int(7), Value::Text("soon".into())] {
             assert_eq!((berlin.take(value.clone()), berlin.give(value.clone())), (value.clone(), value));
         }
