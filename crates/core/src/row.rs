@@ -12,6 +12,7 @@ mod size;
 #[cfg(test)]
 mod tests;
 mod text;
+mod tolerance;
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,7 @@ pub use key::{decode_key, encode_key};
 pub use kind::Kind;
 pub use rounding::Rounding;
 pub use text::put_json_string;
+pub use tolerance::Tolerance;
 
 /// Columns of one row: twice what the widest SQL engines allow by default, and a list of their names stays small.
 pub const COLUMNS_MAX: usize = 4096;

@@ -3,10 +3,11 @@
 //! What it means is said in [`crate::store::linked::Terms`].
 
 use clap::Args;
-use reknit_core::row::Rounding;
+use reknit_core::row::{Decimal, Rounding, Tolerance};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::CliError;
+use crate::cli::units::parse_duration;
 use crate::store::linked::{Terms, Zone, Zoned};
 
 /// What two tables are compared on; all that they have in common, by their keys, unless something is said here.
@@ -40,6 +41,9 @@ pub(crate) struct TermFlags {
     /// Compare JSON by what its numbers are worth, 1 as 1.0, of one column or of all; a column of text that is named holds JSON
     #[arg(long, env = "REKNIT_JSON", value_name = "[COL=]semantic", value_delimiter = ',')]
     pub(crate) json: Vec<String>,
+    /// Report rows as tolerated that differ by no more than this: numbers (0.01), times (2s); no part of what is digested
+    #[arg(long, env = "REKNIT_TOLERANCE", value_name = "COL=EPS", value_delimiter = ',')]
+    pub(crate) tolerance: Vec<String>,
     /// Dates and times of a side that say no zone are of this one: Europe/Berlin, UTC, +02:00
     #[arg(long, env = "REKNIT_ZONE", value_name = "[a|b[.COL]=]ZONE", value_delimiter = ',')]
     pub(crate) zone: Vec<String>,
@@ -87,10 +91,26 @@ impl TermFlags {
             })
         });
         let zones = zones.collect::<Result<_, CliError>>()?;
+        let tolerances = self.tolerance.iter().map(|typed| {
+            tolerated(typed).ok_or_else(|| {
+                wrong(format!(
+                    "--tolerance takes COLUMN=0.01 of numbers, or COLUMN=2s (ms, s, m, h, d) of times, not {typed}"
+                ))
+            })
+        });
+        let tolerances = tolerances.collect::<Result<_, CliError>>()?;
         let filter = self.filter.clone().filter(|filter| !filter.trim().is_empty());
         let (key, columns, ignore) = (self.key.clone(), self.columns.clone(), self.ignore.clone());
-        Ok(Terms { key, columns, ignore, renames, filter, roundings, zones })
+        Ok(Terms { key, columns, ignore, renames, filter, roundings, zones, tolerances })
     }
+}
+
+/// The column of an argument, and what of it is tolerated.
+fn tolerated(typed: &str) -> Option<(String, Tolerance)> {
+    let (column, most) = typed.rsplit_once('=').filter(|(column, _)| !column.is_empty())?;
+    let number = || Decimal::parse(most).filter(|most| !most.is_negative()).map(Tolerance::Number);
+    let span = || u64::try_from(parse_duration(most).ok()?.as_micros()).ok().map(Tolerance::Span);
+    Some((column.to_string(), number().or_else(span)?))
 }
 
 /// Of what an argument says the zone, and which.
@@ -120,6 +140,7 @@ mod tests {
             time_precision: list("at=ms"),
             collate: list("x=y=ci"),
             filter: Some(" ".into()),
+            tolerance: vec!["price=0.010".into(), "at=1500ms".into()],
             zone: vec!["b=europe/berlin".into(), "a.at=+02".into(), "UTC".into()],
             ..TermFlags::default()
         };
@@ -131,6 +152,8 @@ mod tests {
             (Some("x=y".into()), Rounding::Folded),
         ];
         assert_eq!(terms.roundings, roundings);
+        let tolerated: Vec<String> = terms.tolerances.iter().map(|(of, by)| format!("{of} {by}")).collect();
+        assert_eq!(tolerated, ["price 0.01", "at 1500ms"]);
         let zones: Vec<String> = terms.zones.iter().map(ToString::to_string).collect();
         assert_eq!(zones, ["b in Europe/Berlin", "a.at in +02:00", "UTC"]);
         for (flags, told) in [
@@ -139,6 +162,8 @@ mod tests {
             (TermFlags { time_precision: list("at=ci"), ..TermFlags::default() }, "--time-precision"),
             (TermFlags { collate: list("x"), ..TermFlags::default() }, "--collate"),
             (TermFlags { json: list("ci"), ..TermFlags::default() }, "--json"),
+            (TermFlags { tolerance: list("0.1"), ..TermFlags::default() }, "--tolerance"),
+            (TermFlags { tolerance: list("v=-1"), ..TermFlags::default() }, "--tolerance"),
             (TermFlags { zone: list("b=Nowhere"), ..TermFlags::default() }, "--zone"),
             (TermFlags { zone: list("at=UTC"), ..TermFlags::default() }, "--zone"),
             (TermFlags { zone: list("a.=UTC"), ..TermFlags::default() }, "--zone"),

@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Explain, env: &mut Env) -> Result<Exit, CliError> {
     if let Some(filter) = of_a.filter() {
         items.push(line("both", "rows", format!("only those that meet {filter}")));
     }
-    let probe = probe((&*a, &of_a), (&*b, &of_b), PROBED)?;
+    let probe = probe(&terms, (&*a, &of_a), (&*b, &of_b), PROBED)?;
     let (mut exit, mut text) = judged(&probe);
     // Of what no zone is said nothing is compared; what would do was tried.
     for (column, zone) in &zoneless {

@@ -203,7 +203,8 @@ impl Linked {
     }
 
     /// The entry of a row, by [`reknit_core::Digest::short`].
-    pub(super) fn entry(&self, key: &[u8], row: &[u8]) -> u64 {
+    #[must_use]
+    pub fn entry(&self, key: &[u8], row: &[u8]) -> u64 {
         // Of bare content the version is no part.
         let version = Version::after(Stamp(0), Actor(0), []);
         let sibling = Sibling { version, content: Content::Live(self.shape.counting(row).into_owned()), expires: None };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use reknit_core::row::{Kind, Value};
 
-use super::{Access, Shape, Table, Zone};
+use super::{Access, Shape, Table, Terms, Zone};
 use crate::store::StoreError;
 
 /// Keys that are looked up at once.
@@ -49,11 +49,17 @@ impl ProbedColumn {
     }
 }
 
-/// Compares the first rows of `a`, at most so many, with those of the same keys in `b`. Writes nothing.
+/// Compares the first rows of `a`, at most so many, with those of the same keys in `b`; what is tolerated is no difference.
+/// Writes nothing.
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub fn probe(a: (&dyn Table, &Shape), b: (&dyn Table, &Shape), rows: usize) -> Result<Probe, StoreError> {
+pub fn probe(
+    terms: &Terms,
+    a: (&dyn Table, &Shape),
+    b: (&dyn Table, &Shape),
+    rows: usize,
+) -> Result<Probe, StoreError> {
     let sides = [a, b];
     let ((a, shape), (b, shape_of_b)) = (a, b);
     // What counts of each column.
@@ -78,6 +84,9 @@ pub fn probe(a: (&dyn Table, &Shape), b: (&dyn Table, &Shape), rows: usize) -> R
             let Some(mine) = ours.remove(&shape.key_of(&theirs)) else { continue };
             probe.shared += 1;
             for (place, (seen, (mine, theirs))) in seen.iter_mut().zip(mine.iter().zip(&theirs)).enumerate() {
+                if terms.tolerates_of(&shape.columns()[place].0, mine, theirs) {
+                    continue;
+                }
                 seen.look(mine, theirs, [shape.zone(place), shape_of_b.zone(place)]);
             }
         }

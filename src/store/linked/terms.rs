@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use reknit_core::row::{Kind, Rounding};
+use reknit_core::row::{Kind, Rounding, Tolerance, Value};
 
 use super::shape::Compared;
 use super::{Column, Columns, Shape, Table, Zone};
@@ -26,6 +26,8 @@ pub struct Terms {
     pub roundings: Vec<(Option<String>, Rounding)>,
     /// Of which zones dates and times without one are.
     pub zones: Vec<Zoned>,
+    /// How far apart values of a column may be that is no difference worth mention; no part of what is digested.
+    pub tolerances: Vec<(String, Tolerance)>,
 }
 
 /// Of which zone dates and times are that say none.
@@ -66,6 +68,7 @@ impl fmt::Display for Terms {
             list("with", &renamed),
             list("rounded:", &rounded.collect::<Vec<_>>()),
             list("of zone", &self.zones.iter().map(Zoned::to_string).collect::<Vec<_>>()),
+            list("tolerating", &self.tolerances.iter().map(|(name, by)| format!("{name} by {by}")).collect::<Vec<_>>()),
             self.filter.as_ref().map(|filter| format!("where {filter}")),
         ];
         f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join("; "))
@@ -125,6 +128,16 @@ pub enum ShapeError {
         kind: Kind,
         /// What was asked for.
         rounding: Rounding,
+    },
+    /// Values of a column cannot be as far apart.
+    #[error("the column {column} is {why}, so nothing of it can be tolerated by {tolerance}; nothing was compared")]
+    Tolerance {
+        /// The column.
+        column: String,
+        /// What it is.
+        why: String,
+        /// What was asked for.
+        tolerance: Tolerance,
     },
     /// One side tells instants, the other dates and times of no zone.
     #[error(
@@ -202,6 +215,7 @@ impl Terms {
         let known = |name: &String| a.columns.contains_key(name) || b.columns.contains_key(name);
         let rounded = self.roundings.iter().filter_map(|(name, _)| name.as_ref());
         let zoned = self.zones.iter().filter_map(|zoned| zoned.column.as_ref());
+        let zoned = zoned.chain(self.tolerances.iter().map(|(name, _)| name));
         if let Some(column) =
             self.columns.iter().chain(&self.ignore).chain(rounded).chain(zoned).find(|name| !known(name))
         {
@@ -240,11 +254,38 @@ impl Terms {
                 columns.push(Compared { name: name.clone(), kind, rounding, source: column.name.clone(), zone });
             }
         }
+        for (column, tolerance) in &self.tolerances {
+            let compared = both[0].iter().find(|compared: &&Compared| compared.name == *column);
+            let why = match compared {
+                Some(_) if key.contains(column) => "part of the key".to_string(),
+                Some(compared) if tolerance.fits(compared.kind) => continue,
+                Some(compared) => format!("compared as {}", compared.kind.name()),
+                None => "left out".to_string(),
+            };
+            let (column, tolerance) = (column.clone(), tolerance.clone());
+            return Err(ShapeError::Tolerance { column, why, tolerance });
+        }
         if let Some((zoned, _)) = self.zones.iter().zip(used).find(|(_, used)| !used) {
             return Err(ShapeError::Zone { zone: zoned.to_string() });
         }
         let filter = self.filter.clone().filter(|filter| !filter.trim().is_empty());
         Ok(both.map(|columns| Shape::new(columns, &key, filter.clone())))
+    }
+
+    /// Whether two rows of a shape differ, as far as they count, by no more than is tolerated; their values are in the order of
+    /// [`Shape::columns`].
+    #[must_use]
+    pub fn tolerates(&self, shape: &Shape, a: &[Value], b: &[Value]) -> bool {
+        shape.columns().iter().enumerate().all(|(place, (name, _))| {
+            let (Some(a), Some(b)) = (a.get(place), b.get(place)) else { return false };
+            let (a, b) = (shape.counts(place, a), shape.counts(place, b));
+            a == b || self.tolerates_of(name, &a, &b)
+        })
+    }
+
+    /// Whether what counts of two values of a column is as near as is tolerated.
+    pub(super) fn tolerates_of(&self, column: &str, a: &Value, b: &Value) -> bool {
+        self.tolerances.iter().any(|(of, tolerance)| of == column && tolerance.is_kept(a, b))
     }
 
     /// These terms, and UTC as the zone of each column of which one has to be said: the columns, and what that would be as an
@@ -372,8 +413,6 @@ impl Terms {
 
 #[cfg(test)]
 mod tests {
-    use reknit_core::row::Value;
-
     use super::*;
 
     fn table(columns: &[(&str, Kind)], key: &[&str]) -> Columns {

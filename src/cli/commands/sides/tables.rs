@@ -224,6 +224,8 @@ pub(crate) struct Writing {
     pub(crate) write_replica: bool,
     /// Whether some rows are looked at before the first repair.
     pub(crate) probe: bool,
+    /// What they are compared on.
+    pub(crate) terms: Terms,
 }
 
 /// What is to be known of tables that are to be written, a line each; refuses what must not be.
@@ -232,7 +234,7 @@ pub(crate) fn cautions(pair: &[Linked; 2], writing: &Writing) -> Result<Vec<Stri
     let repaired = pair.iter().any(|table| !table.index().runs().is_empty());
     if writing.probe && !repaired {
         let [a, b] = pair.each_ref().map(|linked| (linked.table(), linked.shape()));
-        let probe = probe(a, b, explain::PROBED)?;
+        let probe = probe(&writing.terms, a, b, explain::PROBED)?;
         let (exit, text) = explain::judged(&probe);
         if exit == Exit::Refused {
             let message = text.trim_end_matches("; wrote 0 records");
