@@ -7,6 +7,7 @@
 
 mod base;
 mod changing;
+mod encoding;
 mod feed;
 #[cfg(feature = "linked-files")]
 mod file;

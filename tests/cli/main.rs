@@ -6,6 +6,7 @@ mod bucket;
 mod config;
 mod conflicts;
 mod daemon;
+mod databases;
 mod datasets;
 mod ddl;
 mod documents;

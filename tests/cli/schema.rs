@@ -78,6 +78,7 @@ fn every_object_that_is_printed_is_in_the_schema() {
         "check a b --settle 0ms",
         "diff a b --settle 0ms",
         "diff a b --settle 0ms --values",
+        "diff sqlite:t.db/* sqlite:u.db/* --settle 0ms",
         "repair a b --settle 0ms",
         "repair a b --settle 0ms --prefer a",
         "repair a b --to a --prefer a",

@@ -477,6 +477,7 @@ impl Ran {
             estimate: outcome.estimate.filter(|_| check).map(|estimate| estimate.likely),
             records: if self.swapped { [theirs, mine] } else { [mine, theirs] },
             written: [to_a.applied, to_b.applied],
+            refused: to_a.refused + to_b.refused,
             bytes: [("messages", traffic.control()), ("records", traffic.records_sent + traffic.records_received)],
         }
     }

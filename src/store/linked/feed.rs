@@ -226,7 +226,7 @@ pub struct Followed {
     pub read: u64,
     /// Those that the index had otherwise, or not, or that had gone.
     pub changed: u64,
-    /// Why the table was read whole though it has a feed, if it was.
+    /// Why the table was read whole though it has a feed, or why what was known of it counts no more, if so.
     pub stale: Option<String>,
 }
 
@@ -243,9 +243,11 @@ impl Linked {
             ));
         }
         self.bound_feed()?;
+        let outgrown = self.outgrown()?;
+        outgrown.iter().try_for_each(|why| self.give_up(why))?;
         let Some(mut state) = self.feed_state()? else {
             let read = self.refresh(progress)?;
-            return Ok(Followed { read: read.records, changed: read.changed, stale: None });
+            return Ok(Followed { read: read.records, changed: read.changed, stale: outgrown });
         };
         if state.stale.is_none() {
             let (read, changed) = self.drain(&mut state, progress)?;
@@ -352,6 +354,14 @@ impl Linked {
         let Some(bytes) = self.index().fact(FACT)? else { return Ok(None) };
         let damaged = |error| StoreError::damaged(format!("the state of an index's feed: {error}"));
         FeedState::from_bytes(&bytes).map(Some).map_err(damaged)
+    }
+
+    /// Has the table read whole when it is followed next, if it has a feed.
+    pub(super) fn mark_stale(&self, why: &str) -> Result<(), StoreError> {
+        match self.feed_state()? {
+            Some(state) => self.keep_feed(Some(&FeedState { stale: Some(why.into()), ..state })),
+            None => Ok(()),
+        }
     }
 
     fn keep_feed(&self, state: Option<&FeedState>) -> Result<(), StoreError> {

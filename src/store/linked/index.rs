@@ -136,9 +136,11 @@ impl Linked {
             let (key, row) = self.record(values?)?;
             Ok((key, self.digest(&row)))
         });
-        self.index.first().import_exactly(bare, progress).map_err(|error| match error {
+        let read = self.index.first().import_exactly(bare, progress).map_err(|error| match error {
             ImportError::Source(error) | ImportError::Store(error) => error,
-        })
+        })?;
+        self.note_encoding()?;
+        Ok(read)
     }
 
     /// How many rows it had when it was last read.

@@ -25,7 +25,7 @@ use crate::store::linked::{
 use crate::store::{EngineKind, Options, StoreError};
 use crate::transport::Identity;
 
-const SQLITE: &str = "sqlite:";
+pub(crate) const SQLITE: &str = "sqlite:";
 const POSTGRES: [&str; 2] = ["postgres://", "postgresql://"];
 const S3: &str = "s3://";
 const FILES: [(&str, FileFormat); 3] =
@@ -409,6 +409,7 @@ fn indexed(env: &Env, table: Box<dyn Table>, shape: Shape) -> Result<Linked, Cli
 
 /// Makes an index tell what its table holds now.
 pub(crate) fn follow(env: &mut Env, linked: &Linked) -> Result<Followed, CliError> {
+    let outgrown = linked.outgrown()?.is_some();
     // As many as there were, about: counting them would be reading them.
     let about = Some(linked.rows()).filter(|rows| *rows > 0);
     let mut progress = Progress::new(env, "reading rows");
@@ -424,7 +425,8 @@ pub(crate) fn follow(env: &mut Env, linked: &Linked) -> Result<Followed, CliErro
     match read {
         Ok(followed) => {
             if let Some(why) = &followed.stale {
-                let _ = writeln!(env.err, "reknit: {place} was read whole, its feed had a gap: {why}");
+                let gap = if outgrown { "" } else { ", its feed had a gap" };
+                let _ = writeln!(env.err, "reknit: {place} was read whole{gap}: {why}");
             }
             Ok(followed)
         }
