@@ -451,8 +451,8 @@ mod tests {
         let told = |b: &Columns| Terms::default().shapes(("a", &a), ("b", b)).expect_err("an error").to_string();
         let fewer = told(&table(&[("id", Kind::Int)], &["id"]));
         assert!(fewer.contains("b has no column at") && fewer.contains("--ignore at"), "{fewer}");
-        let other = told(&table(&[("id", Kind::Int), ("at", Kind::DateTime)], &["id"]));
-        let kinds = "at is timestamp (TIMESTAMP) in a and datetime (DATETIME) in b";
+        let other = told(&table(&[("id", Kind::Int), ("at", Kind::Date)], &["id"]));
+        let kinds = "at is timestamp (TIMESTAMP) in a and date (DATE) in b";
         assert!(other.contains(kinds), "{other}");
         let keyed = told(&table(&[("id", Kind::Int), ("at", Kind::Timestamp)], &["id", "at"]));
         assert!(keyed.contains("the key of a is id, that of b is id, at") && keyed.contains("--key"), "{keyed}");
