@@ -35,8 +35,9 @@ fn two_databases_are_compared_and_repaired_table_by_table() {
     let (server, b) = databases(&place);
     let a = server.table("reknit", "x").replace("/x", "");
     let run = |words: &str| {
-        let words: Vec<&str> = words.split_whitespace().map(|word| if word == "A" { &*a } else { word }).collect();
-        place.run_args(&words)
+        let word = |word: &str| word.strip_prefix('A').map_or(word.to_string(), |rest| format!("{a}{rest}"));
+        let words: Vec<String> = words.split_whitespace().map(word).collect();
+        place.run_args(&words.iter().map(String::as_str).collect::<Vec<_>>())
     };
     let mapped = "--map a.notes=b.remarks,a.authors=b.zauthors";
     let ran = run(&format!("check A sqlite:b.db {mapped}")).exits(2);

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use reknit_core::session::Verdict;
 use serde_json::json;
 
 use super::sides::tables;
@@ -131,8 +132,21 @@ fn end(
     counts.insert("only_a".into(), json!(alone[0]));
     counts.insert("only_b".into(), json!(alone[1]));
     let wrote = measured.as_ref().map_or(0, |measured| measured.written.iter().sum());
+    if wrote > 0 {
+        text += &format!("\nwrote {} records in all", show_count(wrote));
+    }
+    let verdict = match exit {
+        Exit::Done => Verdict::InSync,
+        Exit::Differs => Verdict::Differs,
+        Exit::Refused => Verdict::Refused,
+        // Of some it is not known.
+        Exit::CannotJudge => Verdict::Partial,
+        _ => Verdict::Undetermined,
+    };
+    let scope: Vec<&String> = exits.keys().collect();
     env.measured = measured;
-    Printer::with(env, items).end(exit, &text, fields(json!({ "tables": counts, "wrote": wrote })))
+    let summary = json!({ "verdict": verdict.name(), "scope": scope, "tables": counts, "wrote": wrote });
+    Printer::with(env, items).end(exit, &text, fields(summary))
 }
 
 /// The two databases with their tables, if that is what was typed.
