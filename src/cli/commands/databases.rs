@@ -32,6 +32,8 @@ struct Database {
 
 /// A table as it is called, and as an address has it.
 type Named = (String, String);
+/// Two databases with their tables.
+type Both = ([Database; 2], [Vec<Named>; 2]);
 
 /// Two tables to be compared, with what they are called.
 #[derive(Debug, PartialEq, Eq)]
@@ -150,7 +152,7 @@ fn end(
 }
 
 /// The two databases with their tables, if that is what was typed.
-fn databases(env: &Env, sides: &Sides) -> Result<Option<([Database; 2], [Vec<Named>; 2])>, CliError> {
+fn databases(env: &Env, sides: &Sides) -> Result<Option<Both>, CliError> {
     let (Some(a), Some(b)) = (database(env, &sides.a), database(env, &sides.b)) else {
         let one = [&sides.a, &sides.b].into_iter().find(|typed| database(env, typed).is_some_and(|of| of.whole));
         return one.map_or(Ok(None), |one| {
