@@ -301,7 +301,7 @@ mod tests {
         };
         let summer = (instant("2026-07-01T10:00:00Z"), text("2026-07-01 12:00:00"));
         let winter = (instant("2026-01-01T11:00:00Z"), text("2026-01-01 12:00:00"));
-        let one = told(&[summer.clone()], [None; 2]).expect("a zone");
+        let one = told(std::slice::from_ref(&summer), [None; 2]).expect("a zone");
         let words = "always by 2 h: a is timestamptz, b is text without a zone; try --zone b=Europe/Berlin (";
         assert!(one.starts_with(words), "{one}");
         let two = told(&[summer.clone(), winter.clone()], [None; 2]).expect("a zone");
