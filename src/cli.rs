@@ -27,7 +27,8 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use args::{Cli, Command};
+use args::{Check, Cli, Command, Diff, Repair};
+use commands::databases;
 use env::Env;
 
 /// Runs the program with the arguments and streams of this process.
@@ -91,9 +92,15 @@ fn dispatch(cli: &Cli, env: &mut Env) -> Result<Exit, CliError> {
         Command::Invite(args) => commands::invite::run(args, env),
         Command::Join(args) => commands::join::run(args, env),
         Command::Serve(args) => commands::serve::run(args, env),
-        Command::Check(args) => commands::check::run(args, env),
-        Command::Diff(args) => commands::diff::run(args, env),
-        Command::Repair(args) => commands::repair::run(args, env),
+        Command::Check(args) => {
+            databases::each(env, &args.sides, false, |sides, env| commands::check::run(&Check { sides }, env))
+        }
+        Command::Diff(args) => databases::each(env, &args.sides, false, |sides, env| {
+            commands::diff::run(&Diff { sides, ..args.clone() }, env)
+        }),
+        Command::Repair(args) => databases::each(env, &args.sides, args.apply, |sides, env| {
+            commands::repair::run(&Repair { sides, ..args.clone() }, env)
+        }),
         Command::Apply(args) => commands::apply::run(args, env),
         // The job that it names took its place.
         Command::Run(args) => Err(CliError::new("config.job", format!("{} is no job", args.job))),

@@ -6,6 +6,7 @@ pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod conflicts;
+pub(crate) mod databases;
 pub(crate) mod dataset;
 pub(crate) mod delete;
 pub(crate) mod demo;

@@ -162,6 +162,7 @@ fn answer(mut connection: UnixStream, stores: BTreeMap<PathBuf, Store>, listenin
                 config: OnceLock::new(),
                 warned: Mutex::default(),
                 measured: None,
+                table: None,
             };
             tracing::debug!(terminal = request.terminal, "a command by the control socket");
             super::run(&request.cli, &mut env, Ok(()))

@@ -12,6 +12,7 @@ use super::CliError;
 use super::args::{Cli, Engine, Global, OutputFormat};
 use super::config::Config;
 use super::metrics::Measured;
+use super::output::OfTable;
 use crate::format::Layout;
 use crate::node::Home;
 use crate::store::{EngineKind, Options, Store};
@@ -46,6 +47,8 @@ pub(crate) struct Env {
     pub(crate) warned: Mutex<BTreeSet<String>>,
     /// What a session found.
     pub(crate) measured: Option<Measured>,
+    /// The table of two databases that results are of, where a command goes through several.
+    pub(crate) table: Option<OfTable>,
 }
 
 impl Env {
@@ -66,6 +69,7 @@ impl Env {
             config: OnceLock::new(),
             warned: Mutex::default(),
             measured: None,
+            table: None,
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod base;
 mod changing;
+mod encoding;
 mod feed;
 #[cfg(feature = "linked-files")]
 mod file;
@@ -22,6 +23,7 @@ mod sqlite;
 mod terms;
 #[cfg(all(test, feature = "embedded-redb"))]
 mod tests;
+mod zone;
 
 use std::fmt;
 use std::sync::Arc;
@@ -43,7 +45,8 @@ pub use probe::{Probe, ProbedColumn, probe};
 pub use shape::Shape;
 #[cfg(feature = "linked-sqlite")]
 pub use sqlite::Sqlite;
-pub use terms::{ShapeError, Terms};
+pub use terms::{ShapeError, Terms, Zoned};
+pub use zone::Zone;
 
 /// One column of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Sides;
 
-#[derive(Debug, Args, Serialize, Deserialize)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 #[command(
     after_help = "Examples:\n  reknit repair a b                      what it would do\n  reknit repair a b --apply\n  reknit repair a b --to b --apply       only b is written\n  reknit repair a b --to b --mirror --apply   b becomes exactly a\n  reknit repair sqlite:a.db/t sqlite:b.db/t --to b --delete --apply   of tables\n  reknit repair a b --prefer a --apply   where both were written apart, a wins, this once\n  reknit repair a b --plan night.plan    writes down what it would do, for: reknit apply night.plan a b"
 )]
@@ -101,7 +101,7 @@ impl Preferred {
 }
 
 /// What each written side may lose.
-#[derive(Debug, Args, Serialize, Deserialize)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub(crate) struct BrakeFlags {
     /// Refuse what would delete more records of a side, by number or share [default: 10%, but 10 at least and 10000 at most]
     #[arg(long, env = "REKNIT_MAX_DELETE", value_name = "N|P%")]
@@ -111,7 +111,7 @@ pub(crate) struct BrakeFlags {
     pub(crate) max_change: Option<String>,
 }
 
-#[derive(Debug, Args, Serialize, Deserialize)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 #[command(
     after_help = "Examples:\n  reknit apply night.plan a b\n  reknit apply night.plan a quic://PEER@host/a --max-age 3d"
 )]

@@ -58,6 +58,8 @@ fn tell(args: &Demo, env: &mut Env) -> Result<(Exit, Map<String, Value>), CliErr
     writeln!(env.out, "\n$ reknit diff a quic://…")?;
     let (b, settle) = (server.address.clone(), "100ms".to_string());
     let pair = Sides {
+        map: Vec::new(),
+        ignore_tables: Vec::new(),
         terms: TermFlags::default(),
         no_scan: false,
         pace: PaceFlags::default(),

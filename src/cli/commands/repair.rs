@@ -70,7 +70,7 @@ fn apply(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
         mirror,
         prefer,
         brakes,
-        tables: tables::writing(args),
+        tables: tables::writing(args)?,
         picked: None,
         since: tables::since(args),
         newest: args.newest.clone(),
@@ -117,8 +117,9 @@ fn apply(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     let mut summary = ran.summary();
     let (opener, responder) = &ran.stores;
     let apart = if args.prefer.is_some() { 0 } else { outcome.counts.content };
-    tables::told_since(args, &ran, outcome.counts.left.saturating_sub(apart), &mut text);
-    let mut exit = tables::with_kept(args, &ran, outcome.counts.left, ran.exit(), &mut text);
+    let left = outcome.counts.left.saturating_sub(outcome.counts.tolerated);
+    tables::told_since(args, &ran, left.saturating_sub(apart), &mut text);
+    let mut exit = tables::with_kept(args, &ran, left, ran.exit(), &mut text);
     if let Some(store) = opener.as_ref().or(responder.as_ref()) {
         let open = Open::of(store, &ran)?;
         text.push_str(&open.text);
@@ -184,7 +185,7 @@ fn preview(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
         Kind::Concurrent(_) => apart_b += 1,
         _ => spared.add(args, difference),
     };
-    let (tables, since) = (tables::writing(args), tables::since(args));
+    let (tables, since) = (tables::writing(args)?, tables::since(args));
     let asked = sides::Asked { tables, since, newest: args.newest.clone(), ..sides::Asked::default() };
     let ran = sides::run(env, &args.sides, |_| Intent::Diff, asked, &mut found)?;
     let (only_a, only_b, a_newer, b_newer) = ran.counted();
@@ -192,7 +193,7 @@ fn preview(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     let counts = &ran.report.outcome.counts;
     // Bare content has no order: it is written to the one side that is, and left where both are.
     let undirected = counts.versions + if is_bare(args, &ran) { 0 } else { counts.content };
-    let all = counts.differences();
+    let all = counts.differences() - counts.tolerated;
     match (args.to(), exactly(args)) {
         (To::A, true) => (to_a, to_b) = (all, 0),
         (To::B, true) => (to_a, to_b) = (0, all),
@@ -221,7 +222,7 @@ fn preview(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
         text.push_str(&format!("\n{line}"));
     }
     tables::told_since(args, &ran, spared.a + spared.b, &mut text);
-    let exit = tables::with_kept(args, &ran, counts.differences(), ran.exit(), &mut text);
+    let exit = tables::with_kept(args, &ran, all, ran.exit(), &mut text);
     let mut summary = ran.summary();
     summary.insert("applied".into(), json!(false));
     summary.insert("would_write".into(), json!({ "a": to_a, "b": to_b, "left": left }));

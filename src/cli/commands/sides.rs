@@ -1,11 +1,13 @@
 //! Two sides and the session between them: what `check`, `diff` and `repair` share.
 
 pub(crate) mod brakes;
+mod listed;
 mod meter;
 mod newest;
 pub(crate) mod scans;
 mod shown;
 pub(crate) mod tables;
+mod tolerance;
 
 use std::io::Write;
 use std::path::Path;
@@ -79,6 +81,8 @@ pub(crate) struct Ran {
     pub(crate) notes: Vec<String>,
     /// What two tables were compared on.
     compared: Option<(Terms, Shape)>,
+    /// Whether it was to write.
+    writes: bool,
     /// When two tables were equal, if the session went by what has changed since.
     pub(crate) since: Option<Millis>,
 }
@@ -141,6 +145,9 @@ pub(crate) fn run(
     options.base = since.as_ref().map(|since| Arc::new(since.base.clone()));
     if let (Some(pair), Some(column)) = (&linked, &asked.newest) {
         options.base = Some(Arc::new(newest::base(env, pair, column, options.settle)?));
+    }
+    if let Some(pair) = &linked {
+        options.tolerated = tolerance::tolerated(env, pair, &sides.terms.terms()?, options.settle)?;
     }
     let mut equal_but = tables::EqualBut::default();
     let compared = match &pair {
@@ -242,6 +249,7 @@ pub(crate) fn run(
         stores,
         notes,
         compared,
+        writes: matches!(intent(swapped), Intent::Repair(_)),
         since: since.map(|since| since.at),
     };
     env.measured = Some(ran.measured(matches!(intent(swapped), Intent::Check)));
@@ -281,8 +289,8 @@ fn pair(env: &mut Env, sides: &Sides) -> Result<(Pair, bool), CliError> {
             return Err(CliError::new("usage.terms", message));
         }
         [false, false] if sides.terms != TermFlags::default() => {
-            let message = "--key, --columns, --ignore, --rename, --where, --float-digits, --time-precision and --collate are \
-                           for two tables; stores compare whole records";
+            let message = "--key, --columns, --ignore, --rename, --where, --float-digits, --time-precision, --collate, \
+                           --json, --tolerance and --zone are for two tables; stores compare whole records";
             return Err(CliError::new("usage.terms", message));
         }
         [false, false] => {}
@@ -412,9 +420,19 @@ pub(crate) fn direction(to: To, swapped: bool) -> Direction {
 }
 
 impl Ran {
-    /// How the command ends: an interrupt first, then the verdict.
+    /// How the command ends: an interrupt first, then the verdict; what differs within tolerance alone is no difference.
     pub(crate) fn exit(&self) -> Exit {
-        self.interrupted.unwrap_or(Exit::of_verdict(self.report.outcome.verdict))
+        let verdict = Exit::of_verdict(self.report.outcome.verdict);
+        self.interrupted.unwrap_or(if self.is_within_tolerance() { Exit::Done } else { verdict })
+    }
+
+    /// Whether all that differs, or of a repair all that is left, is tolerated.
+    pub(crate) fn is_within_tolerance(&self) -> bool {
+        let outcome = &self.report.outcome;
+        let counts = &outcome.counts;
+        let moved = counts.to_mine.moved + counts.to_theirs.moved + counts.in_flight;
+        let left = if self.writes { counts.left } else { counts.differences() };
+        outcome.verdict == Verdict::Differs && counts.tolerated > 0 && left == counts.tolerated && moved == 0
     }
 
     /// What was counted, with `a` first.
@@ -457,6 +475,7 @@ impl Ran {
             ("b_newer", b_newer),
             ("versions", outcome.counts.versions),
             ("content", outcome.counts.content),
+            ("tolerated", outcome.counts.tolerated),
         ];
         Measured {
             verdict: outcome.verdict,
@@ -464,6 +483,7 @@ impl Ran {
             estimate: outcome.estimate.filter(|_| check).map(|estimate| estimate.likely),
             records: if self.swapped { [theirs, mine] } else { [mine, theirs] },
             written: [to_a.applied, to_b.applied],
+            refused: to_a.refused + to_b.refused,
             bytes: [("messages", traffic.control()), ("records", traffic.records_sent + traffic.records_received)],
         }
     }
@@ -496,6 +516,7 @@ impl Ran {
         let fields = json!({
             "verdict": outcome.verdict.name(),
             "reason": outcome.reason,
+            "within_tolerance": self.is_within_tolerance(),
             "scope": self.scope,
             "equal_ms": self.since,
             "compared": self.compared.as_ref().map(|(_, shape)| tables::compared(shape)),
@@ -505,7 +526,7 @@ impl Ran {
             "counts": {
                 "only_a": only_a, "only_b": only_b, "a_newer": a_newer, "b_newer": b_newer,
                 "concurrent": counts.concurrent, "versions": counts.versions, "content": counts.content,
-                "in_flight": counts.in_flight, "left": counts.left,
+                "tolerated": counts.tolerated, "in_flight": counts.in_flight, "left": counts.left,
             },
             "estimate": outcome.estimate.map(|e| json!({ "likely": e.likely, "low": e.low, "high": e.high })),
             "to_a": moved(to_a),
@@ -540,6 +561,7 @@ impl Ran {
             Verdict::InSync => {
                 format!("in sync: {} records on both sides, root {root}…", show_count(outcome.root_mine.count))
             }
+            Verdict::Differs if self.is_within_tolerance() => "in sync within tolerance".into(),
             Verdict::Converged => format!("converged at the cut{reason}"),
             Verdict::Differs => format!("differs{reason}"),
             Verdict::Partial => {

@@ -220,13 +220,15 @@ impl Linked {
         let old = held.map(|held| values(&held.row)).transpose()?.unwrap_or_default();
         let written = match (held, &new) {
             (None, None) => return Ok(Fate::Kept),
-            (None, Some(new)) => transaction.write(&self.shape, Change::Insert(new))?,
+            (None, Some(new)) => transaction.write(&self.shape, Change::Insert(&self.shape.given(new)))?,
             (Some(held), None) => transaction.write(&self.shape, Change::Delete(&held.place))?,
             (Some(held), Some(new)) => {
                 let counts = |(nth, value): &(usize, &Value)| {
                     old.get(*nth).is_none_or(|old| self.shape.counts(*nth, old) != self.shape.counts(*nth, value))
                 };
-                let differing: Vec<(usize, &Value)> = new.iter().enumerate().filter(counts).collect();
+                let given = self.shape.given(new);
+                let differing = new.iter().enumerate().filter(counts).map(|(nth, _)| (nth, &given[nth]));
+                let differing: Vec<(usize, &Value)> = differing.collect();
                 transaction.write(&self.shape, Change::Update(&held.place, &differing))?
             }
         };

@@ -226,7 +226,7 @@ pub struct Followed {
     pub read: u64,
     /// Those that the index had otherwise, or not, or that had gone.
     pub changed: u64,
-    /// Why the table was read whole though it has a feed, if it was.
+    /// Why the table was read whole though it has a feed, or why what was known of it counts no more, if so.
     pub stale: Option<String>,
 }
 
@@ -239,6 +239,9 @@ impl Linked {
     pub fn needs_scan(&self) -> Result<Option<String>, StoreError> {
         if self.is_renewed()? {
             return Ok(Some("its index was of an older release and is made anew".into()));
+        }
+        if let Some(why) = self.outgrown()? {
+            return Ok(Some(why));
         }
         Ok(match self.feed_state()? {
             None if self.last_scan()?.is_none() => Some("it has no index yet".into()),
@@ -263,7 +266,7 @@ impl Linked {
             ));
         }
         self.bound_feed()?;
-        let whole = self.is_renewed()?;
+        let whole = self.is_renewed()? || self.outgrown()?.is_some();
         let Some(mut state) = self.feed_state()?.filter(|state| state.stale.is_none() && !whole) else {
             return Ok(None);
         };
@@ -281,12 +284,14 @@ impl Linked {
     /// # Errors
     /// As for [`Linked::refresh`].
     pub fn follow_table(&self, progress: &mut dyn FnMut(ImportProgress)) -> Result<Followed, StoreError> {
+        let outgrown = self.outgrown()?;
+        outgrown.iter().try_for_each(|why| self.give_up(why))?;
         if let Some(followed) = self.follow_feed(progress)? {
             return Ok(followed);
         }
         let Some(mut state) = self.feed_state()? else {
             let read = self.refresh(progress)?;
-            return Ok(Followed { read: read.records, changed: read.changed, stale: None });
+            return Ok(Followed { read: read.records, changed: read.changed, stale: outgrown });
         };
         let restarted = self.feed(state.kind)?.restart(&nonce()?)?;
         // One that was never read has no gap.
@@ -389,6 +394,14 @@ impl Linked {
         let Some(bytes) = self.index().fact(FACT)? else { return Ok(None) };
         let damaged = |error| StoreError::damaged(format!("the state of an index's feed: {error}"));
         FeedState::from_bytes(&bytes).map(Some).map_err(damaged)
+    }
+
+    /// Has the table read whole when it is followed next, if it has a feed.
+    pub(super) fn mark_stale(&self, why: &str) -> Result<(), StoreError> {
+        match self.feed_state()? {
+            Some(state) => self.keep_feed(Some(&FeedState { stale: Some(why.into()), ..state })),
+            None => Ok(()),
+        }
     }
 
     fn keep_feed(&self, state: Option<&FeedState>) -> Result<(), StoreError> {

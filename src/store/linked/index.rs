@@ -172,6 +172,7 @@ impl Linked {
         let read = self.index.first().import_exactly(bare, progress).map_err(|error| match error {
             ImportError::Source(error) | ImportError::Store(error) => error,
         })?;
+        self.note_encoding()?;
         let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         if self.is_renewed()? {
             self.index.set_fact(RENEWED, None)?;
@@ -286,7 +287,8 @@ impl Linked {
     }
 
     /// The entry of a row, by [`reknit_core::Digest::short`].
-    pub(super) fn entry(&self, key: &[u8], row: &[u8]) -> u64 {
+    #[must_use]
+    pub fn entry(&self, key: &[u8], row: &[u8]) -> u64 {
         // Of bare content the version is no part.
         let version = Version::after(Stamp(0), Actor(0), []);
         let sibling = Sibling { version, content: Content::Live(self.shape.counting(row).into_owned()), expires: None };

@@ -179,7 +179,8 @@ impl Linked {
         for key in keys {
             if missing.insert(key) {
                 let key = self.shape.key_values(key);
-                values.push(key.map_err(|error| StoreError::database(self.table.place(), error.to_string()))?);
+                let key = key.map_err(|error| StoreError::database(self.table.place(), error.to_string()))?;
+                values.push(self.shape.given_key(key));
             }
         }
         let mut held = BTreeMap::new();

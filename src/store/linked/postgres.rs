@@ -10,6 +10,7 @@ mod pgoutput;
 mod rights;
 mod scan;
 mod slot;
+mod tables;
 mod tls;
 mod transaction;
 
@@ -95,6 +96,15 @@ impl Postgres {
     /// [`StoreError::Database`].
     pub fn grants(address: &PostgresAddress, purpose: Purpose) -> Result<Vec<String>, StoreError> {
         rights::lacking_at(address, purpose)
+    }
+
+    /// The tables of a database, or of a schema of it, by an address whose table is `*` or `SCHEMA.*`: what each is called, and
+    /// how it is written in an address. Partitions belong to their table.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn tables(address: &PostgresAddress) -> Result<Vec<(String, String)>, StoreError> {
+        tables::all(address)
     }
 
     fn scan_sql(&self, shape: &Shape) -> Result<(String, Vec<Type>), StoreError> {

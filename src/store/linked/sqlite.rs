@@ -47,12 +47,7 @@ impl Sqlite {
         let wrong = |message: String| StoreError::database(&place(table.unwrap_or_default()), message);
         let met = |error: rusqlite::Error| wrong(error.to_string());
         let connection = connect(file, Access::Read).map_err(met)?;
-        let mut names = Vec::new();
-        let all = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE 'reknit\\_%' ESCAPE '\\' ORDER BY name";
-        let mut statement = connection.prepare(all).map_err(met)?;
-        for name in statement.query_map([], |row| row.get::<_, String>(0)).map_err(met)? {
-            names.push(name.map_err(met)?);
-        }
+        let names = names(&connection).map_err(met)?;
         let have = if names.is_empty() { "it has none".into() } else { format!("it has {}", names.join(", ")) };
         let name = match (table, names.as_slice()) {
             (Some(name), _) if names.iter().any(|known| known == name) => name.to_string(),
@@ -68,6 +63,15 @@ impl Sqlite {
         }
         let order = number(&connection, &name, &columns).map_or_else(|| columns.key.clone(), |name| vec![name.into()]);
         Ok(Sqlite { file: file.to_path_buf(), place: place(&name), name, columns, order })
+    }
+
+    /// The tables of a file; it is opened for reading only.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn tables(file: &Path) -> Result<Vec<String>, StoreError> {
+        let all = || names(&connect(file, Access::Read)?);
+        all().map_err(|error| StoreError::database(&format!("sqlite:{}", file.display()), error.to_string()))
     }
 
     /// The values of the shape's columns, then where the row is.
@@ -359,6 +363,12 @@ fn connect(file: &Path, access: Access) -> Result<Connection, rusqlite::Error> {
     let connection = Connection::open_with_flags(file, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY)?;
     Ok(connection)
+}
+
+/// The names of all tables but SQLite's own, and ours.
+fn names(connection: &Connection) -> Result<Vec<String>, rusqlite::Error> {
+    let all = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE 'reknit\\_%' ESCAPE '\\' ORDER BY name";
+    connection.prepare(all)?.query_map([], |row| row.get(0))?.collect()
 }
 
 /// Names in a list as SQL spells it.

@@ -176,6 +176,10 @@ fn check(linked: &Linked, rows: &[Row]) {
     assert!(report.is_sound(), "{:?}", report.wrong);
 }
 
+fn encode(id: i128) -> Vec<u8> {
+    reknit_core::row::encode_key(&[Value::Int(id)])
+}
+
 fn row((id, v): (&i128, &String)) -> Row {
     vec![Value::Int(*id), Value::Text(v.clone())]
 }
@@ -388,6 +392,37 @@ fn an_index_of_an_older_release_is_made_anew_and_keeps_what_was_noted() {
     check(&renewed, &held);
     assert!(!renewed.needs_scan().expect("looked").is_some_and(|why| why.contains("older")));
     assert!(!index.join("rows.old").exists() && !index.join("rows.new").exists());
+}
+
+#[test]
+fn an_index_of_an_outgrown_encoding_is_made_anew_and_says_so() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let rows = Arc::new(Mutex::new((0..10).map(|id| row((&id, &"v".into()))).collect::<Vec<_>>()));
+    let (a, b) = (linked(&dir.path().join("a"), &rows), linked(&dir.path().join("b"), &rows));
+    let follow = |linked: &Linked| linked.follow_table(&mut |_| ()).expect("followed");
+    for linked in [&a, &b] {
+        assert_eq!(follow(linked).stale, None);
+    }
+    assert_eq!(a.index().fact("encoding").expect("a fact"), Some(vec![1]));
+    a.keep_changes(&b);
+    a.note_equal(&b, (a.index().cut().commit, b.index().cut().commit), &BTreeMap::new()).expect("noted");
+    assert!(a.since(&b).expect("read").is_some());
+    // As another encoding would have left it: what is kept of the rows is worth nothing.
+    let other = |linked: &Linked, fact: Option<Vec<u8>>| {
+        let of = |id: i128| crate::store::embedded::Followed::Is(encode(id), Some(vec![7; 32]));
+        linked.index().follow(CollectionId(0), (0..10).map(of).collect(), None, Durability::Buffered).expect("changed");
+        linked.index().set_fact("encoding", fact).expect("kept");
+    };
+    other(&a, Some(vec![0]));
+    let told = "its index was made by version 0 of the encoding of rows, this release has version 1";
+    assert_eq!(a.outgrown().expect("read").as_deref(), Some(told));
+    let followed = follow(&a);
+    assert_eq!((followed.stale.as_deref(), followed.changed), (Some(told), 10));
+    assert_eq!((a.outgrown().expect("read"), follow(&a).stale, a.since(&b).expect("read")), (None, None, None));
+    check(&a, &rows.lock().expect("no panic").clone());
+    // One that does not say is of the first encoding.
+    a.index().set_fact("encoding", None).expect("kept");
+    assert_eq!((a.outgrown().expect("read"), follow(&a).changed), (None, 0));
 }
 
 #[test]

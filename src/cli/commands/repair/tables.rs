@@ -42,13 +42,17 @@ pub(super) fn since(args: &Repair) -> Option<bool> {
 }
 
 /// How tables are to be written, if the sides are tables.
-pub(super) fn writing(args: &Repair) -> Option<sides::tables::Writing> {
-    sides::are_tables(&args.sides).then(|| sides::tables::Writing {
+pub(super) fn writing(args: &Repair) -> Result<Option<sides::tables::Writing>, CliError> {
+    if !sides::are_tables(&args.sides) {
+        return Ok(None);
+    }
+    Ok(Some(sides::tables::Writing {
         to: args.to(),
         delete: args.delete || args.mirror,
         write_replica: args.write_replica,
         probe: !args.no_probe,
-    })
+        terms: args.sides.terms.terms()?,
+    }))
 }
 
 /// Rows that only the written side has, if they are kept.

@@ -153,6 +153,7 @@ pub(crate) fn follow(
     flags: &PaceFlags,
     from: Option<&str>,
 ) -> Result<Followed, CliError> {
+    let outgrown = linked.outgrown()?.is_some();
     let needed = Needed::of(linked)?;
     if let Some(needed) = &needed {
         needed.tell(env);
@@ -192,7 +193,8 @@ pub(crate) fn follow(
     match read {
         Ok(followed) => {
             if let Some(why) = &followed.stale {
-                let _ = writeln!(env.err, "reknit: {place} was read whole, its feed had a gap: {why}");
+                let gap = if outgrown { "" } else { ", its feed had a gap" };
+                let _ = writeln!(env.err, "reknit: {place} was read whole{gap}: {why}");
             }
             Ok(followed)
         }

@@ -23,7 +23,7 @@ use crate::store::linked::{
 };
 use crate::transport::Identity;
 
-const SQLITE: &str = "sqlite:";
+pub(crate) const SQLITE: &str = "sqlite:";
 const POSTGRES: [&str; 2] = ["postgres://", "postgresql://"];
 const S3: &str = "s3://";
 const FILES: [(&str, FileFormat); 3] =
@@ -251,6 +251,8 @@ pub(crate) struct Writing {
     pub(crate) write_replica: bool,
     /// Whether some rows are looked at before the first repair.
     pub(crate) probe: bool,
+    /// What they are compared on.
+    pub(crate) terms: Terms,
 }
 
 /// What is to be known of tables that are to be written, a line each; refuses what must not be.
@@ -259,7 +261,7 @@ pub(crate) fn cautions(pair: &[Linked; 2], writing: &Writing) -> Result<Vec<Stri
     let repaired = pair.iter().any(|table| !table.index().runs().is_empty());
     if writing.probe && !repaired {
         let [a, b] = pair.each_ref().map(|linked| (linked.table(), linked.shape()));
-        let probe = probe(a, b, explain::PROBED)?;
+        let probe = probe(&writing.terms, a, b, explain::PROBED)?;
         let (exit, text) = explain::judged(&probe);
         if exit == Exit::Refused {
             let message = text.trim_end_matches("; wrote 0 records");
@@ -425,7 +427,8 @@ fn place_of(env: &Env, table: &dyn Table, shape: &Shape) -> Result<(PathBuf, Def
     id.copy_from_slice(&hash(&secret, DATASET, &bytes)[..16]);
     let definition =
         Definition { profile: Profile::Content, key_index: false, ..Definition::simple(DatasetId(id), "table") };
-    let name = format!("{}{}", place_name(&secret, table.place()), hex(&hash(&secret, DATASET, &bytes)[..4]));
+    let own = hash(&secret, DATASET, &shape.to_own_bytes());
+    let name = format!("{}{}", place_name(&secret, table.place()), hex(&own[..4]));
     let dir = home.dir().join(INDEX).join(name);
     Ok((dir, definition, dataset_key(&secret, &bytes)))
 }
