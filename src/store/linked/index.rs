@@ -14,8 +14,9 @@ use reknit_core::{
 };
 
 use super::looking::{Ahead, Suspects};
+use super::parked::Parked;
 use super::shape::Fit;
-use super::{Cautions, Shape, Table};
+use super::{Besides, Cautions, Manner, Shape, Table};
 use crate::store::embedded::Writing;
 use crate::store::{
     Durability, ImportError, ImportProgress, Imported, Listed, Options, Side, SideInfo, Store, StoreError,
@@ -42,6 +43,11 @@ pub struct Linked {
     keys: Arc<Keys>,
     /// The run under which it is written, if it is.
     pub(super) run: Option<Arc<Writing>>,
+    pub(super) manner: Manner,
+    /// Rows that wait for others.
+    pub(super) parked: Arc<Mutex<Parked>>,
+    /// What was done to the database besides rows that were written.
+    pub(super) besides: Arc<Mutex<Besides>>,
     pub(super) suspects: Suspects,
     pub(super) ahead: Ahead,
     /// Held from a look at rows until the index has followed.
@@ -109,7 +115,14 @@ impl Linked {
             _ => Fit::default(),
         };
         let (run, suspects, ahead, busy) = (None, Suspects::default(), Ahead::default(), Arc::default());
-        Ok(Linked { table, shape, fit, name, index, keys, run, suspects, ahead, busy })
+        let (manner, parked, besides) = (Manner::default(), Arc::default(), Arc::default());
+        Ok(Linked { table, shape, fit, name, index, keys, run, manner, parked, besides, suspects, ahead, busy })
+    }
+
+    /// The same, written in this manner.
+    #[must_use]
+    pub fn in_manner(self, manner: Manner) -> Linked {
+        Linked { manner, ..self }
     }
 
     /// The name of an index that lies in a directory.

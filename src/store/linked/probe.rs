@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use reknit_core::row::Value;
 
-use super::{Access, Shape, Table};
+use super::{Access, Manner, Shape, Table};
 use crate::store::StoreError;
 
 /// Keys that are looked up at once.
@@ -67,7 +67,7 @@ pub fn probe(a: (&dyn Table, &Shape), b: (&dyn Table, &Shape), rows: usize) -> R
     }
     let mut probe = Probe::default();
     let mut seen: Vec<Seen> = vec![Seen::default(); shape.columns().len()];
-    let mut transaction = b.begin(Access::Read)?;
+    let mut transaction = b.begin(Access::Read, Manner::default().wait)?;
     let keys: Vec<Vec<Value>> =
         ours.values().map(|values| shape.key_places().iter().map(|place| values[*place].clone()).collect()).collect();
     for some in keys.chunks(KEYS) {

@@ -8,19 +8,20 @@ use reknit_core::row::Kind;
 use reknit_core::{CollectionId, DatasetId, DatasetKey, Definition, Profile};
 use serde_json::{Value, json};
 
-use crate::cli::args::To;
+use crate::cli::args::{To, WriteFlags};
 use crate::cli::commands::explain;
 use crate::cli::env::Env;
 use crate::cli::login;
 use crate::cli::progress::Progress;
+use crate::cli::units::parse_duration;
 use crate::cli::{CliError, Exit};
 use crate::core::difference::Difference;
 use crate::core::session::{Base, Intent, Verdict};
 use crate::format::Layout;
 use crate::node::SessionReport;
 use crate::store::linked::{
-    Column, FileFormat, Followed, Linked, Postgres, Purpose, Shape, Since, Sqlite, Table, TableFile, Terms, probe,
-    redacted,
+    Column, FileFormat, Followed, Linked, Manner, Postgres, Purpose, Shape, Since, Sqlite, Table, TableFile, Terms,
+    probe, redacted,
 };
 use crate::store::{EngineKind, Options, StoreError};
 use crate::transport::Identity;
@@ -37,6 +38,11 @@ const INDEX: &str = "index";
 const MEASURED_ROWS: u64 = 10_000;
 const INDEX_BYTES_A_ROW: u64 = 350;
 const KEY: &str = "reknit 2026 v1 key of tables";
+
+/// The one collection of a table.
+pub(crate) const FIRST: CollectionId = CollectionId(0);
+/// Rows that were refused and are named.
+const NAMED_MAX: usize = 16;
 
 /// Keys in which two tables may differ, and yet what was equal is remembered.
 const EXCEPTIONS_MAX: usize = 100_000;
@@ -224,6 +230,32 @@ pub(crate) struct Writing {
     pub(crate) write_replica: bool,
     /// Whether some rows are looked at before the first repair.
     pub(crate) probe: bool,
+    /// How many rows at once, and how patiently.
+    pub(crate) manner: Manner,
+}
+
+/// How many rows are written at once, and how patiently.
+pub(crate) fn manner(flags: &WriteFlags) -> Result<Manner, CliError> {
+    let batch = usize::try_from(flags.batch).unwrap_or(usize::MAX);
+    Ok(Manner { batch, wait: parse_duration(&flags.lock_timeout)? })
+}
+
+/// What is to be told of tables that were written, a line each. Rows that had waited for others are counted as what became
+/// of them.
+pub(crate) fn written([a, b]: &[Linked; 2], report: &mut SessionReport) -> Vec<String> {
+    let (outcome, mut lines) = (&mut report.outcome, Vec::new());
+    for (name, linked, mine) in [("a", a, true), ("b", b, false)] {
+        let (late, left) = linked.waited();
+        let moves = if mine { &mut outcome.counts.to_mine } else { &mut outcome.counts.to_theirs };
+        let refused = left.len() as u64;
+        moves.applied += late;
+        moves.refused += refused;
+        moves.moved = moves.moved.saturating_sub(late + refused);
+        let room = NAMED_MAX.saturating_sub(outcome.refused.len());
+        outcome.refused.extend(left.into_iter().take(room).map(|(key, reason)| (FIRST, key, reason)));
+        lines.extend(linked.besides().into_iter().map(|line| format!("in {name}: {line}")));
+    }
+    lines
 }
 
 /// What is to be known of tables that are to be written, a line each; refuses what must not be.
