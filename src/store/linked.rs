@@ -211,6 +211,8 @@ pub struct Cautions {
     pub triggers: Vec<String>,
     /// Other tables that lose or change rows when rows of this one are deleted.
     pub cascades: Vec<String>,
+    /// Columns of this one with tables of which rows change when those do.
+    pub follows: Vec<(String, String)>,
 }
 
 /// What a table is to be used for.

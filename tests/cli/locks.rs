@@ -137,9 +137,29 @@ fn a_database_of_sqlite_that_others_write_is_waited_for_as_long_as_is_said() {
 }
 
 #[test]
+fn rows_that_are_found_by_reading_only_are_left_too() {
+    let (server, place) = (Server::start(), Place::new());
+    server.sql(
+        "CREATE TABLE a (k uuid PRIMARY KEY, v text); INSERT INTO a SELECT ('00000000-0000-0000-0000-00000000000' || i)::uuid, 'new' FROM generate_series(1, 3) AS i;
+         CREATE TABLE b (k text PRIMARY KEY, v text); INSERT INTO b SELECT '{0000000000000000000000000000000' || i || '}', 'old' FROM generate_series(1, 3) AS i",
+    );
+    let (a, b) = (server.table("reknit", "a"), server.table("reknit", "b"));
+    let repair = || place.run_args(&["repair", &a, &b, "--to", "b", "--apply", "--no-probe", "--lock-timeout", "50ms"]);
+    let mut other = server.client();
+    let mut transaction = other.transaction().expect("a transaction");
+    transaction.batch_execute("SELECT FROM b WHERE k LIKE '%2}' FOR UPDATE").expect("locked");
+    let ran = repair().exits(1).says(&["2 to b"]);
+    ran_names(&ran, "02 in default: others keep it locked");
+    transaction.rollback().expect("rolled back");
+    repair().ok().says(&["1 to b"]);
+}
+
+#[test]
 fn how_many_and_how_long_is_looked_at_before_anything_is_done() {
     let place = Place::new();
     place.run("repair sqlite:a.db sqlite:b.db --to b --batch 0").exits(2).says(&["0 is not in 1..=10000"]);
     place.run("repair sqlite:a.db sqlite:b.db --to b --batch 10001").exits(2);
-    place.run("repair sqlite:a.db sqlite:b.db --to b --lock-timeout soon").fails("usage.duration");
+    for wait in ["soon", "61m", "1000d"] {
+        place.run(&format!("repair sqlite:a.db sqlite:b.db --to b --lock-timeout {wait}")).fails("usage.duration");
+    }
 }

@@ -206,3 +206,30 @@ fn triggers_are_named_before_anything_is_written() {
     }
     assert_eq!(column(&server, "SELECT count(*)::text FROM log"), ["0"]);
 }
+
+#[test]
+fn columns_that_other_tables_follow_are_not_changed() {
+    let (server, place) = (Server::start(), Place::new());
+    let make = "CREATE TABLE b (id int PRIMARY KEY, code text UNIQUE); INSERT INTO b VALUES (1, 'old')";
+    let follower =
+        "CREATE TABLE follower (code text REFERENCES b (code) ON UPDATE CASCADE); INSERT INTO follower VALUES ('old')";
+    server.sql(&format!("{make}; {follower}; CREATE TABLE a (id int PRIMARY KEY, code text); INSERT INTO a VALUES (1, 'new'), (2, 'more')"));
+    lite(&place, "b.db", &format!("{make}; {follower}"));
+    let (a, b) = (server.table("reknit", "a"), server.table("reknit", "b"));
+    for b in [b.as_str(), "sqlite:b.db/b"] {
+        let repair = |more: &[&str]| place.run_args(&[&["repair", &a, b, "--to", "b", "--no-probe"], more].concat());
+        for more in [&[][..], &["--apply"], &["--sql", "f.sql"]] {
+            repair(more).exits(4).says(&["[database.cascade]"]).says(&[
+                "changing code in rows of b",
+                "follower",
+                "wrote 0 records",
+            ]);
+        }
+        place
+            .run_args(&["explain", b])
+            .ok()
+            .says(&["changing code changes rows of", "follower; a repair needs --ignore code"]);
+        repair(&["--ignore", "code", "--apply"]).ok().says(&["1 to b"]);
+    }
+    assert_eq!(column(&server, "SELECT code FROM follower"), ["old"]);
+}

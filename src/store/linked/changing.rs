@@ -136,7 +136,9 @@ impl Linked {
                     Fate::Applied => {
                         applied.applied += 1;
                         applied.losses.add(Loss::between(held.map(|held| &held.row), wanted.row.as_ref()));
-                        woken.extend(references.wakes(&self.ends(wanted, held)));
+                        if !references.is_empty() {
+                            woken.extend(references.wakes(&self.ends(wanted, held)));
+                        }
                     }
                     Fate::Kept => applied.kept += 1,
                     Fate::Open | Fate::Moved => applied.moved += 1,
@@ -217,6 +219,11 @@ impl Linked {
         Ends { old: held.and_then(|held| values(&held.row)), new: wanted.row.as_ref().and_then(values) }
     }
 
+    fn all_ends(&self, batch: &Batch<'_>, rows: &[usize]) -> Vec<Ends> {
+        let wanted = rows.iter().map(|nth| &batch.wanted[*nth]);
+        wanted.map(|wanted| self.ends(wanted, batch.held.get(&wanted.key))).collect()
+    }
+
     /// The values that a row is to have; none if it is to go.
     pub(super) fn values(&self, wanted: &Wanted) -> Result<Option<Vec<Value>>, StoreError> {
         let values = wanted.row.as_deref().map(|row| self.shape.row_values(row)).transpose();
@@ -292,9 +299,10 @@ impl Linked {
         if open.is_empty() {
             return Ok(());
         }
-        let ends: Vec<Ends> =
-            open.iter().map(|nth| &batch.wanted[*nth]).map(|w| self.ends(w, batch.held.get(&w.key))).collect();
-        open = self.references()?.order(&ends).into_iter().map(|nth| open[nth]).collect();
+        let references = self.references()?;
+        if !references.is_empty() {
+            open = references.order(&self.all_ends(batch, &open)).into_iter().map(|nth| open[nth]).collect();
+        }
         transaction.mark()?;
         let mut all = Vec::new();
         for nth in &open {
@@ -343,8 +351,7 @@ impl Linked {
         batch: &mut Batch<'_>,
         mut rows: Vec<usize>,
     ) -> Result<(), StoreError> {
-        let ends: Vec<Ends> =
-            rows.iter().map(|nth| &batch.wanted[*nth]).map(|w| self.ends(w, batch.held.get(&w.key))).collect();
+        let ends = self.all_ends(batch, &rows);
         rows = self.references()?.circles(&ends).into_iter().map(|nth| rows[nth]).collect();
         if rows.is_empty() {
             return Ok(());

@@ -255,7 +255,10 @@ impl Table for Postgres {
             let rows = client.query(sql, &[&self.oid]).map_err(|error| self.met(&error))?;
             Ok(rows.iter().map(|row| row.get(0)).collect())
         };
-        let cautions = Cautions { kept: names(KEPT)?.pop(), triggers: names(TRIGGERS)?, cascades: names(CASCADES)? };
+        let (kept, triggers, cascades) = (names(KEPT)?.pop(), names(TRIGGERS)?, names(CASCADES)?);
+        let follows = client.query(FOLLOWS, &[&self.oid]).map_err(|error| self.met(&error))?;
+        let follows = follows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        let cautions = Cautions { kept, triggers, cascades, follows };
         self.put_back(client);
         Ok(cautions)
     }
@@ -408,6 +411,11 @@ const TRIGGERS: &str = "SELECT tgname::text FROM pg_trigger WHERE tgrelid = $1 A
 const CASCADES: &str = "SELECT DISTINCT conrelid::regclass::text FROM pg_constraint \
                         WHERE confrelid = $1 AND conrelid <> confrelid AND conparentid = 0 AND contype = 'f' AND confdeltype IN ('c', 'n', 'd') \
                         ORDER BY 1";
+
+/// Columns that others follow, with those tables.
+const FOLLOWS: &str = "SELECT DISTINCT a.attname::text, c.conrelid::regclass::text FROM pg_constraint c \
+                       JOIN pg_attribute a ON a.attrelid = c.confrelid AND a.attnum = ANY (c.confkey) \
+                       WHERE c.confrelid = $1 AND c.contype = 'f' AND c.conparentid = 0 AND c.confupdtype IN ('c', 'n', 'd') ORDER BY 1, 2";
 
 /// References of the table to itself, with the columns on both sides, and whether rows go or change with those they refer to.
 const REFERENCES: &str = "SELECT array_agg(a.attname::text ORDER BY k.nth), array_agg(f.attname::text ORDER BY k.nth), \

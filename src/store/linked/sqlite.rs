@@ -185,7 +185,14 @@ impl Table for Sqlite {
                 let mut statement = connection.prepare(sql)?;
                 statement.query_map([&self.name], |row| row.get(0))?.collect()
             };
+            let mut follows = connection.prepare(
+                "SELECT DISTINCT f.\"to\", s.name FROM sqlite_schema s JOIN pragma_foreign_key_list(s.name) f \
+                 WHERE s.type = 'table' AND f.\"table\" = ? COLLATE NOCASE AND f.\"to\" IS NOT NULL \
+                 AND f.on_update IN ('CASCADE', 'SET NULL', 'SET DEFAULT') ORDER BY 1, 2",
+            )?;
+            let follows = follows.query_map([&self.name], |row| Ok((row.get(0)?, row.get(1)?)))?;
             Ok(Cautions {
+                follows: follows.collect::<Result<_, _>>()?,
                 kept: None,
                 triggers: names(
                     "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE \

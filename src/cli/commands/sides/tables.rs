@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use reknit_core::row::Kind;
 use reknit_core::{CollectionId, DatasetId, DatasetKey, Definition, Profile};
@@ -43,6 +44,8 @@ const KEY: &str = "reknit 2026 v1 key of tables";
 pub(crate) const FIRST: CollectionId = CollectionId(0);
 /// Rows that were refused and are named.
 const NAMED_MAX: usize = 16;
+/// How long locks may be waited for; a transaction keeps its own meanwhile.
+const WAIT_MAX: Duration = Duration::from_secs(3_600);
 
 /// Keys in which two tables may differ, and yet what was equal is remembered.
 const EXCEPTIONS_MAX: usize = 100_000;
@@ -236,8 +239,12 @@ pub(crate) struct Writing {
 
 /// How many rows are written at once, and how patiently.
 pub(crate) fn manner(flags: &WriteFlags) -> Result<Manner, CliError> {
-    let batch = usize::try_from(flags.batch).unwrap_or(usize::MAX);
-    Ok(Manner { batch, wait: parse_duration(&flags.lock_timeout)? })
+    let wait = parse_duration(&flags.lock_timeout)?;
+    if wait > WAIT_MAX {
+        let message = format!("locks are waited for at most {} s, not {}", WAIT_MAX.as_secs(), flags.lock_timeout);
+        return Err(CliError::new("usage.duration", message));
+    }
+    Ok(Manner { batch: usize::try_from(flags.batch).unwrap_or(usize::MAX), wait })
 }
 
 /// What is to be told of tables that were written, a line each. Rows that had waited for others are counted as what became
@@ -304,6 +311,14 @@ pub(crate) fn cautions(pair: &[Linked; 2], writing: &Writing) -> Result<Vec<Stri
             let others = cautions.cascades.join(", ");
             let message =
                 format!("deleting rows of {name} would delete or change rows of {others}; repair without --delete");
+            return Err(CliError::refused("database.cascade", message));
+        }
+        let key: BTreeSet<&str> = shape.key_sources().collect();
+        let changes = |column: &String| shape.sources().contains(column) && !key.contains(column.as_str());
+        if let Some((column, other)) = cautions.follows.iter().find(|(column, _)| changes(column)) {
+            let message = format!(
+                "changing {column} in rows of {name} would change rows of {other} along; leave it out with --ignore {column}"
+            );
             return Err(CliError::refused("database.cascade", message));
         }
         if !cautions.triggers.is_empty() {
