@@ -12,6 +12,7 @@ mod exit;
 mod interrupt;
 mod login;
 mod metrics;
+mod new_file;
 mod output;
 mod plans;
 mod progress;

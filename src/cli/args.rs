@@ -37,7 +37,7 @@ pub(crate) use node::{Id, Invite, Join, Serve};
 pub(crate) use peers::{Peers, PeersCommand};
 pub(crate) use quarantine::{Quarantine, QuarantineCommand, Which};
 pub(crate) use receipts::{Receipts, ReceiptsCommand};
-pub(crate) use repair::{Apply, BrakeFlags, Preferred, Repair, To};
+pub(crate) use repair::{Apply, BrakeFlags, Preferred, Repair, To, WriteFlags};
 pub(crate) use scan::PaceFlags;
 pub(crate) use sides::{Check, Diff, Sides};
 pub(crate) use store::{

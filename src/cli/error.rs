@@ -73,7 +73,7 @@ impl From<StoreError> for CliError {
             StoreError::KeyTooLong { .. } => "record.key-too-long",
             StoreError::ValueTooLong { .. } => "record.value-too-long",
             StoreError::NoCollection { .. } => "store.no-collection",
-            StoreError::Database { .. } => "database",
+            StoreError::Database { .. } | StoreError::Busy { .. } => "database",
             StoreError::Bare { .. } => "store.index",
             StoreError::NoKeyIndex => "store.no-key-index",
             StoreError::Overtaken => "session.overtaken",

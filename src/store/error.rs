@@ -71,6 +71,14 @@ pub enum StoreError {
         /// What was changed there.
         left: Left,
     },
+    /// Others keep locked what was to be written, for longer than was waited.
+    #[error("{place}: {message}; nothing was changed there")]
+    Busy {
+        /// The table, without secrets.
+        place: String,
+        /// What the database said.
+        message: String,
+    },
     /// An index where a store was to be, or the other way round.
     #[error(
         "{} {}; nothing was changed",
@@ -234,7 +242,9 @@ impl StoreError {
     /// The same of an error that came when some was written already.
     pub(crate) fn when_written(self, left: Left) -> Self {
         match self {
-            Self::Database { place, message, .. } => Self::Database { place, message, left },
+            Self::Database { place, message, .. } | Self::Busy { place, message } => {
+                Self::Database { place, message, left }
+            }
             other => other,
         }
     }

@@ -81,6 +81,8 @@ fn every_object_that_is_printed_is_in_the_schema() {
         "diff sqlite:t.db/* sqlite:u.db/* --settle 0ms",
         "repair a b --settle 0ms",
         "repair a b --settle 0ms --prefer a",
+        "repair sqlite:t.db sqlite:u.db --to b --sql u.sql --settle 0ms",
+        "repair sqlite:t.db sqlite:u.db --to b --plan u.plan --settle 0ms",
         "repair a b --to a --prefer a",
         "repair a b --apply",
         "check a b",

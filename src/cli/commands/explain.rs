@@ -192,6 +192,13 @@ fn about(side: &str, table: &dyn Table) -> Result<Vec<(String, Value)>, CliError
             format!("deleting rows deletes or changes rows of {others}; --delete is refused"),
         ));
     }
+    for (column, other) in cautions.follows.iter().filter(|(column, _)| !table.columns().key.contains(column)) {
+        lines.push(line(
+            side,
+            "cascades",
+            format!("changing {column} changes rows of {other}; a repair needs --ignore {column}"),
+        ));
+    }
     Ok(lines)
 }
 

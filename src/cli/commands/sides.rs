@@ -79,6 +79,8 @@ pub(crate) struct Ran {
     pub(crate) stores: (Option<Store>, Option<Store>),
     /// What is to be known of tables that are written.
     pub(crate) notes: Vec<String>,
+    /// The sides, if they are tables that were only looked at.
+    pub(crate) tables: Option<Box<[Linked; 2]>>,
     /// What two tables were compared on.
     compared: Option<(Terms, Shape)>,
     /// Whether it was to write.
@@ -114,10 +116,10 @@ pub(crate) fn run(
     asked: Asked,
     found: &mut (dyn FnMut(&Difference, bool) + Send),
 ) -> Result<Ran, CliError> {
-    if matches!(intent(false), Intent::Repair(_)) && asked.tables.is_none() {
-        refuse_tables(sides)?;
+    let (mut pair, swapped) = pair(env, sides)?;
+    if let (Pair::Tables(pair), Some(writing)) = (&mut pair, &asked.tables) {
+        pair.iter_mut().for_each(|linked| *linked = linked.clone().in_manner(writing.manner));
     }
-    let (pair, swapped) = pair(env, sides)?;
     let (settle, budget) = limits(sides)?;
     let mut options = Options::new(intent(swapped));
     options.settle = u64::try_from(settle.as_millis()).unwrap_or(u64::MAX);
@@ -130,7 +132,7 @@ pub(crate) fn run(
     if budget.bytes.is_some_and(|bytes| bytes < SMALL_BUDGET_BYTES) {
         options.requests = 1;
     }
-    let notes = match (&pair, &asked.tables) {
+    let mut notes = match (&pair, &asked.tables) {
         (Pair::Tables(pair), Some(writing)) => tables::cautions(pair, writing)?,
         _ => Vec::new(),
     };
@@ -220,7 +222,7 @@ pub(crate) fn run(
         Ok::<_, CliError>((ran, interrupt.exit()))
     })?;
     meter.end();
-    let (held, report) = ran.map_err(|error| {
+    let (held, mut report) = ran.map_err(|error| {
         let error = CliError::from(error);
         CliError { exit: interrupted.unwrap_or(error.exit), ..error }
     })?;
@@ -230,6 +232,7 @@ pub(crate) fn run(
     note(env, sides, dataset, intent(swapped), &report);
     if let Some(pair) = &linked {
         tables::note_equal(pair, &report, intent(swapped), equal_but)?;
+        notes.extend(tables::written(pair, &mut report));
     }
     if let Some(refuse) = &report.outcome.refusal {
         let error = CliError::refusal(refuse.code, &report.outcome.reason);
@@ -248,6 +251,7 @@ pub(crate) fn run(
         interrupted,
         stores,
         notes,
+        tables: linked.filter(|_| !matches!(intent(swapped), Intent::Repair(_))),
         compared,
         writes: matches!(intent(swapped), Intent::Repair(_)),
         since: since.map(|since| since.at),
@@ -298,10 +302,7 @@ fn pair(env: &mut Env, sides: &Sides) -> Result<(Pair, bool), CliError> {
             let pair = tables::open(env, (&sides.a, &sides.b), &sides.terms.terms()?, (!sides.no_scan, &sides.pace))?;
             return Ok((Pair::Tables(Box::new(pair)), false));
         }
-        _ => {
-            let message = "a table is compared with another table by this release, not with a store or a peer";
-            return Err(CliError::refused("database.pair", message));
-        }
+        _ => return Err(one_table()),
     }
     let a = target(env, &sides.a)?;
     if let (Target::Here(_), false) = (&a, sides.b.contains("://"))
@@ -330,14 +331,15 @@ pub(crate) fn are_tables(sides: &Sides) -> bool {
     [&sides.a, &sides.b].iter().all(|side| tables::is_table(side))
 }
 
-/// Refuses sides of which one is a table, where plans are made and carried out.
-pub(crate) fn refuse_tables(sides: &Sides) -> Result<(), CliError> {
-    if [&sides.a, &sides.b].iter().any(|side| tables::is_table(side)) {
-        let message =
-            "plans of tables are not made by this release; `reknit repair` without --apply tells what it would write";
-        return Err(CliError::refused("database.plan", message));
-    }
-    Ok(())
+/// Refuses sides of which only one is a table.
+pub(crate) fn refuse_one_table(sides: &Sides) -> Result<(), CliError> {
+    let tables = [&sides.a, &sides.b].map(|side| tables::is_table(side));
+    if tables[0] == tables[1] { Ok(()) } else { Err(one_table()) }
+}
+
+fn one_table() -> CliError {
+    let message = "a table is compared with another table by this release, not with a store or a peer";
+    CliError::refused("database.pair", message)
 }
 
 /// The collections of these names.

@@ -16,8 +16,8 @@ use crate::node::At;
 const OWN: [&str; 5] = ["a", "b", "do", "at", "dataset"];
 /// What a job can do.
 const COMMANDS: [&str; 3] = ["check", "diff", "repair"];
-/// Flags that make no sense again and again: a plan is looked at before it is carried out.
-const LEFT_OUT: [&str; 1] = ["plan"];
+/// Flags that make no sense again and again: a plan and a file of statements are looked at before they are carried out.
+const LEFT_OUT: [&str; 2] = ["plan", "sql"];
 
 /// A command that was written down.
 #[derive(Debug)]

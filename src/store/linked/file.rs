@@ -17,11 +17,14 @@ mod transaction;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use self::local::Local;
 use self::source::{Opened, Source, Version};
 use self::transaction::Reading;
-use super::{Access, Cautions, Columns, Cost, Feed, FeedKind, Purpose, Remains, Rows, Shape, Table, Transaction};
+use super::{
+    Access, Cautions, Columns, Cost, Feed, FeedKind, Purpose, Remains, Rows, Script, Shape, Table, Transaction,
+};
 use crate::store::StoreError;
 
 /// How a file spells rows.
@@ -169,7 +172,7 @@ impl Table for TableFile {
         true
     }
 
-    fn begin(&self, access: Access) -> Result<Box<dyn Transaction + '_>, StoreError> {
+    fn begin(&self, access: Access, _: Duration) -> Result<Box<dyn Transaction + '_>, StoreError> {
         if access == Access::Write {
             return Err(self.refused());
         }
@@ -179,6 +182,10 @@ impl Table for TableFile {
 
     fn cautions(&self) -> Result<Cautions, StoreError> {
         Ok(Cautions::default())
+    }
+
+    fn script(&self, _: Duration) -> Result<Box<dyn Script + '_>, StoreError> {
+        Err(self.refused())
     }
 
     fn lacking(&self, purpose: Purpose) -> Result<Vec<String>, StoreError> {

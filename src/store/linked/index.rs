@@ -15,8 +15,9 @@ use reknit_core::{
 };
 
 use super::looking::{Ahead, Suspects};
+use super::parked::Parked;
 use super::shape::Fit;
-use super::{Cautions, Pace, Scanned, Shape, Table};
+use super::{Besides, Cautions, Manner, Pace, Scanned, Shape, Table};
 use crate::store::embedded::{RENEWED, Writing, renew};
 use crate::store::{
     Durability, EngineKind, ImportError, ImportProgress, Imported, Listed, Options, Side, SideInfo, Store, StoreError,
@@ -51,6 +52,11 @@ pub struct Linked {
     replica: Option<Arc<dyn Table>>,
     /// The run under which it is written, if it is.
     pub(super) run: Option<Arc<Writing>>,
+    pub(super) manner: Manner,
+    /// Rows that wait for others.
+    pub(super) parked: Arc<Mutex<Parked>>,
+    /// What was done to the database besides rows that were written.
+    pub(super) besides: Arc<Mutex<Besides>>,
     pub(super) suspects: Suspects,
     pub(super) ahead: Ahead,
     /// Held from a look at rows until the index has followed.
@@ -126,7 +132,30 @@ impl Linked {
         };
         let (run, suspects, ahead, busy) = (None, Suspects::default(), Ahead::default(), Arc::default());
         let (pace, replica) = (Arc::default(), None);
-        Ok(Linked { table, shape, fit, name, index, keys, pace, replica, run, suspects, ahead, busy })
+        let (manner, parked, besides) = (Manner::default(), Arc::default(), Arc::default());
+        Ok(Linked {
+            table,
+            shape,
+            fit,
+            name,
+            index,
+            keys,
+            pace,
+            replica,
+            run,
+            manner,
+            parked,
+            besides,
+            suspects,
+            ahead,
+            busy,
+        })
+    }
+
+    /// The same, written in this manner.
+    #[must_use]
+    pub fn in_manner(self, manner: Manner) -> Linked {
+        Linked { manner, ..self }
     }
 
     /// The name of an index that lies in a directory.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use reknit_core::row::{Kind, Value};
 
-use super::{Access, Shape, Table, Terms, Zone};
+use super::{Access, Manner, Shape, Table, Terms, Zone};
 use crate::store::StoreError;
 
 /// Keys that are looked up at once.
@@ -74,7 +74,7 @@ pub fn probe(
     }
     let mut probe = Probe::default();
     let mut seen: Vec<Seen> = vec![Seen::default(); shape.columns().len()];
-    let mut transaction = b.begin(Access::Read)?;
+    let mut transaction = b.begin(Access::Read, Manner::default().wait)?;
     let keys: Vec<Vec<Value>> =
         ours.values().map(|values| shape.key_places().iter().map(|place| values[*place].clone()).collect()).collect();
     let keys: Vec<Vec<Value>> = keys.into_iter().map(|key| shape_of_b.given_key(key)).collect();

@@ -1,6 +1,8 @@
 //! Tables of SQLite databases, read and written beside whoever else uses them.
 
 mod feed;
+mod foreign;
+mod script;
 mod transaction;
 
 use std::path::{Path, PathBuf};
@@ -9,14 +11,16 @@ use std::time::{Duration, Instant};
 
 use reknit_core::row::{Float, Kind, Value};
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OpenFlags, Row, ToSql};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, ToSql};
 
 use self::feed::Triggers;
+use self::foreign::{Foreign, Touched, deferred};
+use self::script::Statements;
 use self::transaction::Work;
 use super::pace::Held;
 use super::{
-    Access, Cautions, Column, Columns, Cost, Feed, FeedKind, Load, Pace, Purpose, Remains, Rows, Shape, Standing,
-    Table, Transaction,
+    Access, Cautions, Column, Columns, Cost, Feed, FeedKind, Load, Pace, Purpose, Reference, Remains, Rows, Script,
+    Shape, Standing, Table, Transaction,
 };
 use crate::store::StoreError;
 
@@ -24,7 +28,7 @@ use crate::store::StoreError;
 const PAGE_ROWS: usize = 4_096;
 /// Where a database file counts its changes, big-endian; in WAL mode some of them only.
 const CHANGES_AT: usize = 24;
-/// How long a writer is waited for.
+/// How long a writer is waited for by whoever reads, and by whoever has written and is to commit.
 const BUSY: Duration = Duration::from_secs(5);
 
 /// A table of a SQLite database.
@@ -35,6 +39,8 @@ pub struct Sqlite {
     columns: Columns,
     /// The columns by whose order pages follow one another: the row's number, or the key of a table that has none.
     order: Vec<String>,
+    references: Vec<Reference>,
+    deferred: Vec<Foreign>,
 }
 
 impl Sqlite {
@@ -62,7 +68,9 @@ impl Sqlite {
             return Err(StoreError::database(&place(&name), message));
         }
         let order = number(&connection, &name, &columns).map_or_else(|| columns.key.clone(), |name| vec![name.into()]);
-        Ok(Sqlite { file: file.to_path_buf(), place: place(&name), name, columns, order })
+        let deferred = deferred(&connection, &name).map_err(met)?;
+        let references = read_references(&connection, &name, &columns).map_err(met)?;
+        Ok(Sqlite { file: file.to_path_buf(), place: place(&name), name, columns, order, references, deferred })
     }
 
     /// The tables of a file; it is opened for reading only.
@@ -110,6 +118,26 @@ impl Sqlite {
         Ok(pages)
     }
 
+    /// That no other row refers to a row `t` that is to go, where that would take it along: the end of a condition.
+    fn unless_referred(&self) -> String {
+        let table = quoted(&self.name);
+        let mut all = String::new();
+        for of in self.references.iter().filter(|of| of.cascades) {
+            let pair = |(from, to): (&String, &String)| format!("o.{} = t.{}", quoted(from), quoted(to));
+            let pairs: Vec<String> = of.columns.iter().zip(&of.referred).map(pair).collect();
+            let place = |of: &str| {
+                self.order.iter().map(|name| format!("{of}.{}", quoted(name))).collect::<Vec<_>>().join(", ")
+            };
+            all.push_str(&format!(
+                " AND NOT EXISTS (SELECT 1 FROM {table} AS o WHERE {} AND ({}) IS NOT ({}))",
+                pairs.join(" AND "),
+                place("o"),
+                place("t")
+            ));
+        }
+        all
+    }
+
     fn no_slot(&self) -> StoreError {
         StoreError::database(&self.place, "SQLite keeps no log that a slot could read; --feed triggers can follow it")
     }
@@ -145,17 +173,35 @@ impl Table for Sqlite {
         })
     }
 
-    fn begin(&self, access: Access) -> Result<Box<dyn Transaction + '_>, StoreError> {
+    fn begin(&self, access: Access, wait: Duration) -> Result<Box<dyn Transaction + '_>, StoreError> {
         let begun = || {
             let connection = connect(&self.file, access)?;
-            connection.execute_batch(match access {
-                Access::Read => "BEGIN",
-                Access::Write => "PRAGMA foreign_keys = ON; BEGIN IMMEDIATE",
-            })?;
+            match access {
+                Access::Read => connection.execute_batch("BEGIN")?,
+                Access::Write => {
+                    connection.busy_timeout(wait)?;
+                    connection.execute_batch("PRAGMA foreign_keys = ON; BEGIN IMMEDIATE")?;
+                    // Whoever reads is waited for at the end all the same.
+                    connection.busy_timeout(BUSY)?;
+                }
+            }
             Ok(connection)
         };
-        let connection = begun().map_err(|error| self.met(&error))?;
-        Ok(Box::new(Work { table: self, connection }))
+        let connection = begun().map_err(|error: rusqlite::Error| match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) if access == Access::Write => {
+                StoreError::Busy { place: self.place.clone(), message: error.to_string() }
+            }
+            _ => self.met(&error),
+        })?;
+        Ok(Box::new(Work { table: self, connection, touched: Touched::default() }))
+    }
+
+    fn references(&self) -> Result<Vec<Reference>, StoreError> {
+        Ok(self.references.clone())
+    }
+
+    fn script(&self, wait: Duration) -> Result<Box<dyn Script + '_>, StoreError> {
+        Ok(Box::new(Statements { table: self, wait }))
     }
 
     fn cautions(&self) -> Result<Cautions, StoreError> {
@@ -165,7 +211,14 @@ impl Table for Sqlite {
                 let mut statement = connection.prepare(sql)?;
                 statement.query_map([&self.name], |row| row.get(0))?.collect()
             };
+            let mut follows = connection.prepare(
+                "SELECT DISTINCT f.\"to\", s.name FROM sqlite_schema s JOIN pragma_foreign_key_list(s.name) f \
+                 WHERE s.type = 'table' AND f.\"table\" = ? COLLATE NOCASE AND f.\"to\" IS NOT NULL \
+                 AND f.on_update IN ('CASCADE', 'SET NULL', 'SET DEFAULT') ORDER BY 1, 2",
+            )?;
+            let follows = follows.query_map([&self.name], |row| Ok((row.get(0)?, row.get(1)?)))?;
             Ok(Cautions {
+                follows: follows.collect::<Result<_, _>>()?,
                 kept: None,
                 triggers: names(
                     "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE \
@@ -173,7 +226,7 @@ impl Table for Sqlite {
                 )?,
                 cascades: names(
                     "SELECT DISTINCT s.name FROM sqlite_schema s JOIN pragma_foreign_key_list(s.name) f \
-                     WHERE s.type = 'table' AND f.\"table\" = ? COLLATE NOCASE \
+                     WHERE s.type = 'table' AND f.\"table\" = ?1 COLLATE NOCASE AND s.name <> ?1 COLLATE NOCASE \
                      AND f.on_delete IN ('CASCADE', 'SET NULL', 'SET DEFAULT') ORDER BY 1",
                 )?,
             })
@@ -427,6 +480,31 @@ fn unique(connection: &Connection, table: &str, required: &[String]) -> Result<V
         }
     }
     Ok(Vec::new())
+}
+
+/// References of a table to itself; without names on the other side the primary key is meant.
+fn read_references(connection: &Connection, table: &str, columns: &Columns) -> Result<Vec<Reference>, rusqlite::Error> {
+    let mut statement = connection.prepare(
+        "SELECT id, \"from\", \"to\", on_delete IN ('CASCADE', 'SET NULL', 'SET DEFAULT') FROM pragma_foreign_key_list(?1) \
+         WHERE \"table\" = ?1 COLLATE NOCASE ORDER BY id, seq",
+    )?;
+    let (mut all, mut last): (Vec<Reference>, Option<i64>) = (Vec::new(), None);
+    let mut rows = statement.query([table])?;
+    while let Some(row) = rows.next()? {
+        let (id, from, to): (i64, String, Option<String>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        if last.replace(id) != Some(id) {
+            all.push(Reference { columns: Vec::new(), referred: Vec::new(), cascades: row.get(3)? });
+        }
+        let Some(of) = all.last_mut() else { continue };
+        let name = |name: String| {
+            columns.columns.iter().map(|column| &column.name).find(|known| known.eq_ignore_ascii_case(&name)).cloned()
+        };
+        let to = to.or_else(|| columns.key.get(of.referred.len()).cloned());
+        // One of a column that is generated is for the database alone.
+        of.columns.push(name(from.clone()).unwrap_or(from));
+        of.referred.push(to.and_then(name).unwrap_or_default());
+    }
+    Ok(all)
 }
 
 /// What a declared type means. SQLite lets any value into any column: what does not fit stays as it is and differs.

@@ -43,13 +43,17 @@ impl Table for Listed {
         false
     }
 
-    fn begin(&self, _: Access) -> Result<Box<dyn Transaction + '_>, StoreError> {
+    fn begin(&self, _: Access, _: Duration) -> Result<Box<dyn Transaction + '_>, StoreError> {
         let rows = self.rows.lock().expect("no panic").clone();
         Ok(Box::new(Work { table: self, marks: Vec::new(), rows }))
     }
 
     fn cautions(&self) -> Result<Cautions, StoreError> {
         Ok(Cautions::default())
+    }
+
+    fn script(&self, _: Duration) -> Result<Box<dyn Script + '_>, StoreError> {
+        Err(StoreError::database("listed", "it has none"))
     }
 
     fn cost(&self, _: &Shape) -> Result<Cost, StoreError> {
@@ -80,7 +84,7 @@ impl Transaction for Work<'_> {
     fn find(&mut self, _: &Shape, keys: &[Row]) -> Result<Vec<Found>, StoreError> {
         let odd = |row: &Row| matches!(row[0], Value::Int(number) if number % 2 == 1);
         let found = self.rows.iter().filter(|row| keys.contains(&vec![row[0].clone()]) && !odd(row));
-        Ok(found.map(|row| Found { place: vec![row[0].clone()], values: row.clone() }).collect())
+        Ok(found.map(|row| Found { place: vec![row[0].clone()], values: row.clone(), busy: None }).collect())
     }
 
     fn find_by_reading(
@@ -89,7 +93,7 @@ impl Transaction for Work<'_> {
         wanted: &mut dyn FnMut(&[Value]) -> bool,
     ) -> Result<Vec<Found>, StoreError> {
         let found = self.rows.iter().filter(|row| wanted(row));
-        Ok(found.map(|row| Found { place: vec![row[0].clone()], values: row.clone() }).collect())
+        Ok(found.map(|row| Found { place: vec![row[0].clone()], values: row.clone(), busy: None }).collect())
     }
 
     fn write(&mut self, _: &Shape, change: Change<'_>) -> Result<Written, StoreError> {
@@ -130,10 +134,10 @@ impl Transaction for Work<'_> {
         Ok(())
     }
 
-    fn commit(self: Box<Self>) -> Result<(), StoreError> {
+    fn commit(self: Box<Self>) -> Result<Besides, StoreError> {
         assert!(self.marks.is_empty());
         *self.table.rows.lock().expect("no panic") = self.rows;
-        Ok(())
+        Ok(Besides::new())
     }
 }
 

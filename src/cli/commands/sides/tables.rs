@@ -3,23 +3,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use reknit_core::row::Kind;
 use reknit_core::{CollectionId, DatasetId, DatasetKey, Definition, Profile};
 use serde_json::{Value, json};
 
 use super::scans::{self, Needed};
-use crate::cli::args::{PaceFlags, To};
+use crate::cli::args::{PaceFlags, To, WriteFlags};
 use crate::cli::commands::explain;
 use crate::cli::env::Env;
 use crate::cli::login;
+use crate::cli::units::parse_duration;
 use crate::cli::{CliError, Exit};
 use crate::core::difference::Difference;
 use crate::core::session::{Base, Intent, Verdict};
 use crate::format::Layout;
 use crate::node::SessionReport;
 use crate::store::linked::{
-    Column, FileFormat, Linked, Postgres, Purpose, Shape, Since, Sqlite, Table, TableFile, Terms, probe, redacted,
+    Column, FileFormat, Linked, Manner, Postgres, Purpose, Shape, Since, Sqlite, Table, TableFile, Terms, probe,
+    redacted,
 };
 use crate::transport::Identity;
 
@@ -35,6 +38,13 @@ const INDEX: &str = "index";
 const MEASURED_ROWS: u64 = 10_000;
 const INDEX_BYTES_A_ROW: u64 = 70;
 const KEY: &str = "reknit 2026 v1 key of tables";
+
+/// The one collection of a table.
+pub(crate) const FIRST: CollectionId = CollectionId(0);
+/// Rows that were refused and are named.
+const NAMED_MAX: usize = 16;
+/// How long locks may be waited for; a transaction keeps its own meanwhile.
+const WAIT_MAX: Duration = Duration::from_secs(3_600);
 
 /// Keys in which two tables may differ, and yet what was equal is remembered.
 const EXCEPTIONS_MAX: usize = 100_000;
@@ -253,6 +263,36 @@ pub(crate) struct Writing {
     pub(crate) probe: bool,
     /// What they are compared on.
     pub(crate) terms: Terms,
+    /// How many rows at once, and how patiently.
+    pub(crate) manner: Manner,
+}
+
+/// How many rows are written at once, and how patiently.
+pub(crate) fn manner(flags: &WriteFlags) -> Result<Manner, CliError> {
+    let wait = parse_duration(&flags.lock_timeout)?;
+    if wait > WAIT_MAX {
+        let message = format!("locks are waited for at most {} s, not {}", WAIT_MAX.as_secs(), flags.lock_timeout);
+        return Err(CliError::new("usage.duration", message));
+    }
+    Ok(Manner { batch: usize::try_from(flags.batch).unwrap_or(usize::MAX), wait })
+}
+
+/// What is to be told of tables that were written, a line each. Rows that had waited for others are counted as what became
+/// of them.
+pub(crate) fn written([a, b]: &[Linked; 2], report: &mut SessionReport) -> Vec<String> {
+    let (outcome, mut lines) = (&mut report.outcome, Vec::new());
+    for (name, linked, mine) in [("a", a, true), ("b", b, false)] {
+        let (late, left) = linked.waited();
+        let moves = if mine { &mut outcome.counts.to_mine } else { &mut outcome.counts.to_theirs };
+        let refused = left.len() as u64;
+        moves.applied += late;
+        moves.refused += refused;
+        moves.moved = moves.moved.saturating_sub(late + refused);
+        let room = NAMED_MAX.saturating_sub(outcome.refused.len());
+        outcome.refused.extend(left.into_iter().take(room).map(|(key, reason)| (FIRST, key, reason)));
+        lines.extend(linked.besides().into_iter().map(|line| format!("in {name}: {line}")));
+    }
+    lines
 }
 
 /// What is to be known of tables that are to be written, a line each; refuses what must not be.
@@ -301,6 +341,14 @@ pub(crate) fn cautions(pair: &[Linked; 2], writing: &Writing) -> Result<Vec<Stri
             let others = cautions.cascades.join(", ");
             let message =
                 format!("deleting rows of {name} would delete or change rows of {others}; repair without --delete");
+            return Err(CliError::refused("database.cascade", message));
+        }
+        let key: BTreeSet<&str> = shape.key_sources().collect();
+        let changes = |column: &String| shape.sources().contains(column) && !key.contains(column.as_str());
+        if let Some((column, other)) = cautions.follows.iter().find(|(column, _)| changes(column)) {
+            let message = format!(
+                "changing {column} in rows of {name} would change rows of {other} along; leave it out with --ignore {column}"
+            );
             return Err(CliError::refused("database.cascade", message));
         }
         if !cautions.triggers.is_empty() {
