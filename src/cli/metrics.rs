@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use reknit_core::agenda::OpenKeys;
 use reknit_core::session::Verdict;
 
 use super::{CliError, Exit};
@@ -31,6 +32,8 @@ pub(crate) struct Measured {
     pub(crate) written: [u64; 2],
     /// Bytes of messages and of records, in both directions.
     pub(crate) bytes: [(&'static str, u64); 2],
+    /// The keys that differ, if they were listed: how long each has is told by them.
+    pub(crate) seen: Option<OpenKeys>,
 }
 
 /// A command that has ended.

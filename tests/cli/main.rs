@@ -18,6 +18,7 @@ mod geonames;
 mod harness;
 mod imports;
 mod inspect;
+mod jobs;
 mod journal;
 mod kills;
 mod members;

@@ -12,7 +12,7 @@ use crate::schedule::{At, Schedule, Zone};
 use crate::stamp::Millis;
 
 pub use self::kept::{
-    Begun, CAUSE_BYTES_MAX, Cause, HISTORY_MAX, Kept, KeptError, OPEN_KEYS_MAX, Ran, RunVerdict, Seen, Tuned,
+    Begun, CAUSE_BYTES_MAX, Cause, HISTORY_MAX, Kept, KeptError, OPEN_KEYS_MAX, OpenKeys, Ran, RunVerdict, Tuned,
 };
 
 /// Jobs of one node.

@@ -7,13 +7,13 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::section::{Section, meant};
+use super::when::{self, When};
 use crate::cli::CliError;
 use crate::cli::args::{Cli, Command, TermFlags};
 use crate::cli::commands::sides;
-use crate::node::At;
 
 /// Keys that are no flags.
-const OWN: [&str; 5] = ["a", "b", "do", "at", "dataset"];
+const OWN: [&str; 4] = ["a", "b", "do", "dataset"];
 /// What a job can do.
 const COMMANDS: [&str; 3] = ["check", "diff", "repair"];
 /// Flags that make no sense again and again: a plan is looked at before it is carried out.
@@ -22,8 +22,8 @@ const LEFT_OUT: [&str; 1] = ["plan"];
 /// A command that was written down.
 #[derive(Debug)]
 pub(crate) struct Job {
-    /// When it is due, if it says so.
-    pub(crate) at: Option<At>,
+    /// When it is due.
+    pub(crate) when: When,
     /// As it would be typed after the program's name.
     pub(crate) typed: Vec<String>,
 }
@@ -51,7 +51,7 @@ impl Job {
         }
         let all = Cli::command();
         let all = all.find_subcommand(command).unwrap_or(&all);
-        let mut flags = flags(section, all, &OWN)?;
+        let mut flags = flags(section, all, &[&OWN[..], &when::KEYS[..]].concat())?;
         if let Some(name) = section.text("dataset")? {
             let found = datasets.iter().find(|(known, _)| *known == name).ok_or_else(|| {
                 let meant = meant(name, datasets.iter().map(|(known, _)| *known));
@@ -72,8 +72,7 @@ impl Job {
         };
         let typed = typed(command, flags.into_iter().map(|(_, flag)| flag), [side("a")?, side("b")?]);
         admitted(&typed).map_err(|reason| section.wrong(format!("is no command: {reason}")))?;
-        let at = section.text("at")?.map(str::parse).transpose();
-        Ok(Job { at: at.map_err(|error: crate::node::AtError| section.wrong(error))?, typed })
+        Ok(Job { when: When::read(section)?, typed })
     }
 
     /// The command that it is, or what is wrong with it.

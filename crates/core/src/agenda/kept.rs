@@ -95,11 +95,11 @@ pub struct Ran {
     pub error: Option<(String, String)>,
     /// Keys that differ and were left, by the first bytes of their digest; nothing if they were not listed, or not all.
     #[serde(skip)]
-    pub seen: Option<Seen>,
+    pub seen: Option<OpenKeys>,
 }
 
 /// Keys that a run saw differ, by the first 8 bytes of a digest.
-pub type Seen = std::collections::BTreeSet<u64>;
+pub type OpenKeys = std::collections::BTreeSet<u64>;
 
 impl Ran {
     /// A run that was cut short by the end of the process, as far as it is known.
