@@ -16,7 +16,7 @@ use reknit_core::Millis;
 use reknit_core::agenda::{Agenda, Begun, By, Job, Plan, Refusal, Tuned};
 use tokio::sync::watch;
 
-use super::args::{Command, Global};
+use super::args::{Command, Global, Place};
 use super::commands::sides::tables;
 use super::config::{Config, ServeTable};
 use super::verdicts::now_ms;
@@ -50,6 +50,8 @@ struct State {
     config: Arc<Config>,
     /// What `[serve]` said when the daemon began.
     began_with: ServeTable,
+    /// Stores that are open here: several jobs may work on one.
+    shared: BTreeSet<String>,
     running: BTreeMap<String, Stopped>,
     ending: bool,
     /// What is wrong, by what it is about; it goes when that is right again.
@@ -88,8 +90,16 @@ impl Daemon {
             }
         }
         let began_with = config.serve.clone();
-        let mut state =
-            State { agenda, config: Arc::new(config), began_with, running: BTreeMap::new(), ending: false, wrong };
+        let shared = stores.keys().map(|dir| dir.display().to_string()).collect();
+        let mut state = State {
+            agenda,
+            config: Arc::new(config),
+            began_with,
+            shared,
+            running: BTreeMap::new(),
+            ending: false,
+            wrong,
+        };
         state.plan(now);
         let (state, woken) = (Mutex::new(state), Condvar::new());
         Ok(Arc::new(Daemon { home, global, stores, listening, state, woken }))
@@ -271,7 +281,18 @@ impl State {
         let command = self.config.command(name)?;
         let when = &self.config.jobs.get(name).ok_or_else(|| refused(name, &Refusal::Unknown))?.when;
         let longest = u64::try_from(self.config.serve.longest.as_millis()).unwrap_or(u64::MAX);
-        Ok(Plan { schedule: when.tuned(tuned), zone: when.clock(), places: places(&command), longest })
+        Ok(Plan { schedule: when.tuned(tuned), zone: when.clock(), places: self.places(command), longest })
+    }
+
+    /// The places of a command that nobody else may work on meanwhile: directories that it opens, and tables.
+    fn places(&self, mut command: Command) -> BTreeSet<String> {
+        let full = |place: &str| match tables::is_table(place) {
+            true => tables::shown(place),
+            false => std::fs::canonicalize(place).map_or_else(|_| place.into(), |path| path.display().to_string()),
+        };
+        let places = command.places();
+        let here = places.iter().filter_map(Place::typed).filter(|place| !place.starts_with("quic://")).map(full);
+        here.filter(|place| !self.shared.contains(place)).collect()
     }
 
     /// That there is a job of this name.
@@ -282,17 +303,6 @@ impl State {
             false => self.config.command(name).map(|_| ()).and(Err(refused(name, &Refusal::Unknown))),
         }
     }
-}
-
-/// The places of a command that nobody else may work on meanwhile: its sides on this machine, and tables.
-fn places(command: &Command) -> BTreeSet<String> {
-    let Some(sides) = command.sides() else { return BTreeSet::new() };
-    let here = |side: &&String| !side.starts_with("quic://");
-    let full = |side: &String| match tables::is_table(side) {
-        true => tables::shown(side),
-        false => std::fs::canonicalize(side).map_or_else(|_| side.clone(), |path| path.display().to_string()),
-    };
-    [&sides.a, &sides.b].into_iter().filter(here).map(full).collect()
 }
 
 /// Why a job does not begin, or is not changed.

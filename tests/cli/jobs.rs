@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::daemon::{Daemon, admit, at, until};
 use crate::harness::Place;
-use crate::schema;
+use crate::{schema, stores};
 
 /// A place with two tables that differ in one row, and a configuration that names them.
 fn with_tables(jobs: &str) -> Place {
@@ -227,6 +227,46 @@ fn what_is_remembered_and_was_damaged_stops_nothing_and_is_told() {
     wait(&place, "look", |job| job["runs"] == 1 && job["verdict"] == "differs");
     place.run("status").exits(1).says(&["wrong  memory of look", "without its history"]);
     assert_eq!(std::fs::read(place.path("home/jobs/look.damaged")).expect("it is kept"), bytes);
+}
+
+#[test]
+fn a_store_is_read_against_its_tree_and_damage_is_told_as_its_own() {
+    let place = Place::with_file("a.kv", "k\tv\nl\tw\n", "");
+    place.run("init t --like s").ok();
+    configure(
+        &place,
+        "[job.scrub]\nstore = '../s'\ndo = 'verify'\nrate = 1000000\nevery = '1s'\n[job.look]\na = '../s'\nb = '../t'\nsettle = '0ms'",
+    );
+    let daemon = Daemon::start(&place, "home", &[]);
+    let scrub = wait(&place, "scrub", |job| job["verdict"] == "sound");
+    assert_eq!((&scrub["does"], &scrub["b"]), (&"verify".into(), &Value::Null));
+    place.run("status").ok().says(&["scrub: sound"]);
+    assert_eq!(daemon.end().code(), Some(0));
+    stores::remove(&place, stores::entry(&stores::rows(&place)));
+    let _daemon = Daemon::start(&place, "home", &[]);
+    let scrub = wait(&place, "scrub", |job| job["verdict"] == "damaged");
+    assert_eq!((&scrub["open"], &scrub["oldest_ms"], &scrub["failures"]), (&Value::Null, &Value::Null, &0.into()));
+    place.run("status").exits(1).says(&["scrub: damaged", "its last run ended damaged", "[store.damaged]"]);
+}
+
+#[test]
+fn jobs_on_a_store_that_the_daemon_holds_run_side_by_side() {
+    let place = Place::with_file("a.kv", "k\tv\n", "");
+    ["t", "u"].iter().for_each(|store| drop(place.run(&format!("init {store} --like s")).ok()));
+    // Each waits for a difference to stand still, for minutes.
+    let job =
+        |name: &str, with: &str| format!("[job.{name}]\na = '../s'\nb = '../{with}'\ndo = 'diff'\nsettle = '5m'\n");
+    configure(&place, &format!("{}{}{}", job("one", "t"), job("two", "u"), job("three", "t")));
+    let daemon = Daemon::start(&place, "home", &["s"]);
+    for name in ["one", "two"] {
+        place.run(&format!("jobs run {name}")).ok();
+        wait(&place, name, |job| job["state"] == "running");
+    }
+    place.run("run three").exits(4).says(&["[job.occupied]", "the job one works on"]);
+    // Whoever ends the daemon does not wait for them.
+    assert_eq!(daemon.end().code(), Some(0));
+    let one = shown(&place, "one").0;
+    assert_eq!((&one["verdict"], &one["state"]), (&"interrupted".into(), &"asked".into()));
 }
 
 #[test]

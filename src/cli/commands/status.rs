@@ -114,8 +114,8 @@ fn exit_of(last: &Last) -> Exit {
 /// What the last run of a job, if it had one, leaves to be said.
 fn exit_of_job(job: &Job) -> Option<Exit> {
     Some(match job.kept.last()?.verdict {
-        RunVerdict::InSync | RunVerdict::Converged => Exit::Done,
-        RunVerdict::Differs => Exit::Differs,
+        RunVerdict::InSync | RunVerdict::Converged | RunVerdict::Sound => Exit::Done,
+        RunVerdict::Differs | RunVerdict::Damaged => Exit::Differs,
         RunVerdict::Refused => Exit::Refused,
         _ => Exit::Undetermined,
     })

@@ -35,4 +35,10 @@ pub(crate) const TEMPLATE: &str = r#"# The configuration of this home. Nothing n
 #jitter = "1m"                              # due up to so much later, at random
 #max_time = "10m"                           # the session ends with what it knows then,
 #max_bytes = "100MiB"                       # or after about so many bytes
+
+#[job.scrub]                                # a store of ours, read against its tree
+#do = "verify"
+#store = "data/cities"
+#rate = 10000                               # records a second
+#at = "04:00"
 "#;

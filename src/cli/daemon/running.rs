@@ -97,7 +97,7 @@ impl Daemon {
         let known = command.as_ref().map_or("run", Command::name);
         // Nobody reads what it prints; what goes wrong is remembered.
         let mut global = self.global.clone();
-        (global.quiet, global.verbose) = (true, 0);
+        (global.quiet, global.verbose, global.exit_zero) = (true, 0, false);
         let mut env = Env {
             out: Box::new(std::io::sink()),
             out_is_data: false,
@@ -182,11 +182,16 @@ impl Ended {
             _ => RunVerdict::Undetermined,
         });
         let stopped = matches!(exit, Exit::Interrupted | Exit::Terminated);
+        // Damage of a store here is never a difference between two.
+        let damaged = failed.as_ref().is_some_and(|(id, _)| *id == "store.damaged");
         let (verdict, late) = match (exit, why) {
+            _ if damaged => (RunVerdict::Damaged, false),
             (_, Some(Why::Late)) if stopped => (said.unwrap_or(RunVerdict::Partial), true),
             (Exit::Terminated, _) | (_, Some(Why::Ending)) if stopped => (RunVerdict::Interrupted, false),
             _ if stopped => (RunVerdict::Cancelled, false),
             (Exit::Refused, _) => (RunVerdict::Refused, false),
+            // Only a store that was read against its tree ends so without a session.
+            (Exit::Done, _) if said.is_none() => (RunVerdict::Sound, false),
             (Exit::CannotJudge | Exit::Undetermined, _) if failed.is_some() => (RunVerdict::Undetermined, false),
             _ => (said.unwrap_or(RunVerdict::Undetermined), false),
         };

@@ -56,6 +56,10 @@ pub enum RunVerdict {
     Converged,
     /// They differ.
     Differs,
+    /// A store was read against its tree, and is what was written.
+    Sound,
+    /// It is not: damage of this one store, and no difference between two.
+    Damaged,
     /// Some ranges were not compared.
     Partial,
     /// Nothing can be said: a side could not answer.
@@ -138,6 +142,8 @@ impl RunVerdict {
             RunVerdict::InSync => "in_sync",
             RunVerdict::Converged => "converged",
             RunVerdict::Differs => "differs",
+            RunVerdict::Sound => "sound",
+            RunVerdict::Damaged => "damaged",
             RunVerdict::Partial => "partial",
             RunVerdict::Undetermined => "undetermined",
             RunVerdict::Refused => "refused",

@@ -9,6 +9,7 @@ use reknit_core::agenda::{Job, Ran, RunVerdict};
 use reknit_core::schedule::Window;
 use serde_json::{Value, json};
 
+use crate::cli::args::Place;
 use crate::cli::commands::sides::{plural, tables};
 use crate::cli::config::Config;
 use crate::cli::units::{show_bytes, show_count, show_duration};
@@ -42,7 +43,8 @@ impl Seen<'_> {
     pub(crate) fn wrong(&self) -> Vec<String> {
         let kept = &self.job.kept;
         let mut all = Vec::new();
-        let failed = kept.last().filter(|ran| ran.failed() || ran.verdict == RunVerdict::Refused);
+        let bad = |ran: &&Ran| ran.failed() || matches!(ran.verdict, RunVerdict::Refused | RunVerdict::Damaged);
+        let failed = kept.last().filter(bad);
         if let Some(ran) = failed {
             let times = match kept.failures {
                 0 | 1 => "its last run".to_string(),
@@ -81,7 +83,7 @@ impl Seen<'_> {
     /// Several lines.
     pub(crate) fn whole(&self) -> String {
         let kept = &self.job.kept;
-        let does = self.does().map_or(String::new(), |[command, a, b]| format!("\n{command} {a} {b}"));
+        let does = self.does().map_or(String::new(), |(command, sides)| format!("\n{command} {}", sides.join(" ")));
         let when = self.config.jobs.get(self.name).map_or(String::new(), |job| job.when.told());
         let when = if when.is_empty() { String::new() } else { format!("\ndue {when}") };
         let tuned = self.tuned_words().map_or(String::new(), |tuned| format!("\ntuned {tuned}"));
@@ -95,7 +97,8 @@ impl Seen<'_> {
         let kept = &self.job.kept;
         let when = self.config.jobs.get(self.name).map(|job| &job.when);
         let schedule = self.job.plan.as_ref().map(|plan| &plan.schedule);
-        let [command, a, b] = self.does().map_or([None, None, None], |does| does.map(Some));
+        let (command, sides) = self.does().unzip();
+        let sides = sides.unwrap_or_default();
         let running = kept.running.map(|begun| {
             json!({
                 "run": begun.number, "began_ms": begun.began, "until_ms": begun.until, "cause": begun.cause.name(),
@@ -107,8 +110,8 @@ impl Seen<'_> {
             "job": self.name,
             "state": self.state(),
             "does": command,
-            "a": a,
-            "b": b,
+            "a": sides.first(),
+            "b": sides.get(1),
             "at": schedule.and_then(|schedule| schedule.at.as_ref()).map(|at| at.to_string()),
             "zone": when.and_then(|when| when.zone.clone()),
             "windows": schedule.map_or(Vec::new(), |schedule| schedule.windows.iter().map(Window::to_string).collect()),
@@ -133,10 +136,10 @@ impl Seen<'_> {
     }
 
     /// The command, and its sides without passwords.
-    fn does(&self) -> Option<[String; 3]> {
-        let command = self.config.command(self.name).ok()?;
-        let sides = command.sides()?;
-        Some([command.name().to_string(), tables::shown(&sides.a), tables::shown(&sides.b)])
+    fn does(&self) -> Option<(&'static str, Vec<String>)> {
+        let mut command = self.config.command(self.name).ok()?;
+        let sides = command.places().iter().filter_map(Place::typed).map(tables::shown).collect();
+        Some((command.name(), sides))
     }
 
     /// What comes next.
