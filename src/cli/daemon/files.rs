@@ -15,11 +15,14 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 const NEW: &str = "new";
 const DAMAGED: &str = "damaged";
 
+/// A job by its name, with what is remembered of it or why that cannot be read.
+type Found = (String, Result<Kept, String>);
+
 /// All jobs that are remembered; of a file that is damaged why, once it was set aside.
 ///
 /// # Errors
 /// `home.file`; `home.malformed` where a later release wrote.
-pub(super) fn read(home: &Home) -> Result<Vec<(String, Result<Kept, String>)>, CliError> {
+pub(super) fn read(home: &Home) -> Result<Vec<Found>, CliError> {
     let dir = home.jobs();
     let failed = |path: &std::path::Path, cause: std::io::Error| {
         CliError::new("home.file", format!("{} cannot be read: {cause}; nothing was changed", path.display()))
