@@ -6,6 +6,7 @@ mod args;
 mod commands;
 mod config;
 mod control;
+mod daemon;
 mod env;
 mod error;
 mod exit;
@@ -43,17 +44,27 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { Exit::CannotJudge.code() } else { Exit::Done.code() };
         }
     };
-    let began = Instant::now();
-    let mut env = Env::of_process(&cli);
-    let settled = config::settle(&mut cli, &mut env);
-    if let (Ok(()), Some(exit)) = (&settled, control::hand_over(&mut cli)) {
-        return exit.code();
+    if let Command::Status(args) = &cli.command
+        && let Some(every) = args.watch.clone()
+    {
+        return commands::status::watch(&every, &cli, || Ok(once(&mut Cli::parse_typed(&typed)?))).code();
     }
-    let exit = run(&cli, &mut env, settled);
+    once(&mut cli).code()
+}
+
+/// Does what was typed: here, or where a daemon does it.
+fn once(cli: &mut Cli) -> Exit {
+    let began = Instant::now();
+    let mut env = Env::of_process(cli);
+    let settled = config::settle(cli, &mut env);
+    if let (Ok(()), Some(exit)) = (&settled, control::hand_over(cli)) {
+        return exit;
+    }
+    let exit = run(cli, &mut env, settled);
     if cli.global.verbose > 0 {
         tell_cost(began);
     }
-    exit.code()
+    exit
 }
 
 /// What the command took, on stderr.
@@ -106,6 +117,7 @@ fn dispatch(cli: &Cli, env: &mut Env) -> Result<Exit, CliError> {
         // The job that it names took its place.
         Command::Run(args) => Err(CliError::new("config.job", format!("{} is no job", args.job))),
         Command::Config(args) => commands::config::run(args, env),
+        Command::Jobs(args) => commands::jobs::run(args, env),
         Command::Status(args) => commands::status::run(args, env),
         Command::Init(args) => commands::init::run(args, env),
         Command::Import(args) => commands::import::run(args, env),

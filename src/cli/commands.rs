@@ -22,6 +22,7 @@ pub(crate) mod index;
 pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod invite;
+pub(crate) mod jobs;
 pub(crate) mod join;
 pub(crate) mod journals;
 pub(crate) mod list;

@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use reknit_core::agenda::OpenKeys;
 use reknit_core::session::Verdict;
 
 use super::{CliError, Exit};
@@ -33,6 +34,8 @@ pub(crate) struct Measured {
     pub(crate) bytes: [(&'static str, u64); 2],
     /// Records that were refused.
     pub(crate) refused: u64,
+    /// The keys that differ, if they were listed: how long each has is told by them.
+    pub(crate) seen: Option<OpenKeys>,
 }
 
 impl Measured {
@@ -58,6 +61,8 @@ impl Measured {
             }
         }
         self.refused += other.refused;
+        // Keys of several tables are not told apart.
+        self.seen = None;
         self
     }
 }

@@ -136,6 +136,7 @@ pub(crate) fn print_table_error(env: &mut Env, error: &CliError) -> Exit {
 pub(crate) fn print_error(env: &mut Env, error: &CliError) -> Exit {
     // Where nobody listens any more there is nobody to tell.
     let _ = writeln!(env.err, "reknit: {error} [{}]", error.id);
+    env.failed = Some((error.id, error.message.clone()));
     if !env.text() {
         let mut summary = fields(json!({ "error": error.id, "message": error.message }));
         match error.exit {

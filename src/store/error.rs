@@ -17,6 +17,9 @@ pub enum StoreError {
     /// The engine under the store failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// Whoever asked for it has stopped it.
+    #[error("it was stopped before its end; nothing was changed")]
+    Stopped,
     /// The directory holds no store.
     #[error("{} is not a store; nothing was changed; make one with `reknit init`, or check the path", dir.display())]
     NotAStore {

@@ -19,6 +19,7 @@ mod geonames;
 mod harness;
 mod imports;
 mod inspect;
+mod jobs;
 mod journal;
 mod kills;
 mod locks;

@@ -59,6 +59,18 @@ fn wrong(schema: &Value, rule: &Value, value: &Value, at: &str) -> Vec<String> {
     all
 }
 
+/// Holds objects against the schema.
+#[track_caller]
+pub(crate) fn holds(objects: &[Value]) {
+    let schema = schema();
+    for object in objects {
+        let kind = object["t"].as_str().expect("a kind");
+        let rule = schema["$defs"].get(kind).unwrap_or_else(|| panic!("no {kind} in the schema"));
+        let wrong = wrong(&schema, rule, object, kind);
+        assert!(wrong.is_empty(), "{wrong:?} in {object}");
+    }
+}
+
 #[test]
 fn every_object_that_is_printed_is_in_the_schema() {
     let schema = schema();
@@ -145,7 +157,16 @@ fn every_object_that_is_printed_is_in_the_schema() {
         "resume b",
         "serve nowhere",
         "run none",
+        "config init",
+        "config init",
         "config check",
+        "jobs list",
+        "jobs show none",
+        "jobs run none",
+        "jobs pause none",
+        "jobs resume none",
+        "jobs cancel none",
+        "jobs tune none --every 5m",
         "explain sqlite:t.db",
         "explain sqlite:t.db sqlite:u.db",
         "inspect sqlite:t.db 1 --against sqlite:u.db",

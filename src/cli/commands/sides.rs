@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use reknit_core::agenda::{OPEN_KEYS_MAX, OpenKeys};
 use reknit_core::brakes::Brakes;
 use reknit_core::difference::{Difference, Side as Seen};
 use reknit_core::journal::RunId;
@@ -157,10 +158,14 @@ pub(crate) fn run(
         _ => None,
     };
     let home = env.home()?;
+    let mut keys = OpenKeys::new();
     let mut meter = Meter::new(env);
     let mut progress = |progress: Progress| match progress {
         Progress::Found(difference) => {
             equal_but.add(&difference, since.as_ref());
+            if keys.len() <= OPEN_KEYS_MAX {
+                keys.insert(key_of(&difference));
+            }
             found(&difference, swapped);
         }
         Progress::Counted(counts, coverage) => meter.tell(&counts, coverage),
@@ -256,8 +261,19 @@ pub(crate) fn run(
         writes: matches!(intent(swapped), Intent::Repair(_)),
         since: since.map(|since| since.at),
     };
-    env.measured = Some(ran.measured(matches!(intent(swapped), Intent::Check)));
+    // A repair may have made them equal since; a check does not list them.
+    let keys = Some(keys).filter(|_| matches!(intent(swapped), Intent::Diff));
+    env.measured = Some(ran.measured(matches!(intent(swapped), Intent::Check), keys));
     Ok(ran)
+}
+
+/// A key that differs, told from others by the first bytes of its digest.
+fn key_of(difference: &Difference) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&difference.collection.0.to_be_bytes()).update(&difference.key);
+    let mut first = [0; 8];
+    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    u64::from_be_bytes(first)
 }
 
 /// How long differences may settle, and when a session is to end with what is known.
@@ -465,7 +481,7 @@ impl Ran {
     }
 
     /// What is measured of it; a check lists no differences.
-    fn measured(&self, check: bool) -> Measured {
+    fn measured(&self, check: bool, seen: Option<OpenKeys>) -> Measured {
         let (outcome, traffic) = (&self.report.outcome, self.report.traffic);
         let (only_a, only_b, a_newer, b_newer) = self.counted();
         let (mine, theirs) = (outcome.root_mine.count, outcome.root_theirs.count);
@@ -487,6 +503,7 @@ impl Ran {
             written: [to_a.applied, to_b.applied],
             refused: to_a.refused + to_b.refused,
             bytes: [("messages", traffic.control()), ("records", traffic.records_sent + traffic.records_received)],
+            seen,
         }
     }
 

@@ -21,6 +21,8 @@ use crate::store::error::shown;
 
 /// Findings that a report names; more are only counted.
 const NAMED_MAX: usize = 1_000;
+/// Records between two questions whether to go on.
+const GO_ON_EVERY: u64 = 10_000;
 
 /// What `verify` found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,6 +61,17 @@ impl Store {
     /// # Errors
     /// What kept it from reading at all; what is merely wrong is in the report.
     pub fn verify(&self, progress: &mut dyn FnMut(u64)) -> Result<Report, StoreError> {
+        self.verify_while(&mut |records| {
+            progress(records);
+            true
+        })
+    }
+
+    /// The same, as long as `go_on` says so; it hears the records so far every ten thousand, and may take its time to answer.
+    ///
+    /// # Errors
+    /// As for [`Store::verify`], and [`StoreError::Stopped`].
+    pub fn verify_while(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<Report, StoreError> {
         let inner = &*self.inner;
         let mut report = Report::default();
         // Under the writer's lock head and snapshot belong together; the lock is not kept while verifying.
@@ -83,7 +96,7 @@ impl Store {
                 expiring_rows: &expiring_rows,
             };
             let sketches = kept.map(|kept| SketchCheck::new(&*snapshot, collection, head.commit, kept)).transpose()?;
-            check.run(&head, sketches, &mut report, progress)?;
+            check.run(&head, sketches, &mut report, go_on)?;
         }
         super::collecting::verify(&*snapshot, dead_rows.get(), &mut |what| report.wrong(what))?;
         super::expiring::verify(&*snapshot, expiring_rows.get(), &mut |what| report.wrong(what))?;
@@ -115,7 +128,7 @@ impl Check<'_> {
         head: &Cut,
         mut sketches: Option<SketchCheck<'_>>,
         report: &mut Report,
-        progress: &mut dyn FnMut(u64),
+        go_on: &mut dyn FnMut(u64) -> bool,
     ) -> Result<(), StoreError> {
         let mut counts = Counts::default();
         let mut depths = Vec::new();
@@ -125,7 +138,7 @@ impl Check<'_> {
         }
         let mut nodes = KeptNodes { depths, read: 0 };
         let root = {
-            let entries = self.entries(head.commit, &mut counts, report, progress)?;
+            let entries = self.entries(head.commit, &mut counts, report, go_on)?;
             let mut entries = Lookahead::new(entries.inspect(|entry| {
                 if let (Ok(entry), Some(sketches)) = (entry, &mut sketches) {
                     sketches.see(entry);
@@ -173,7 +186,7 @@ impl Check<'_> {
         newest: u64,
         counts: &'r mut Counts,
         report: &'r mut Report,
-        progress: &'r mut dyn FnMut(u64),
+        go_on: &'r mut dyn FnMut(u64) -> bool,
     ) -> Result<impl Iterator<Item = Result<Entry, StoreError>> + 'r, StoreError> {
         let (start, end) = rows::records_of(self.collection, Range::ALL);
         let mut stored = records(self.inner, self.snapshot.scan(&start, &end)?).peekable();
@@ -203,8 +216,8 @@ impl Check<'_> {
                     };
                     position = Some(record.position);
                     seen += 1;
-                    if seen % 10_000 == 0 {
-                        progress(seen);
+                    if seen % GO_ON_EVERY == 0 && !go_on(seen) {
+                        return Some(Err(StoreError::Stopped));
                     }
                     if record.commit > newest {
                         let (key, commit) = (shown(&record.key), record.commit);
