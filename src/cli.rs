@@ -6,12 +6,14 @@ mod args;
 mod commands;
 mod config;
 mod control;
+mod daemon;
 mod env;
 mod error;
 mod exit;
 mod interrupt;
 mod login;
 mod metrics;
+mod new_file;
 mod output;
 mod plans;
 mod progress;
@@ -27,7 +29,8 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use args::{Cli, Command};
+use args::{Check, Cli, Command, Diff, Repair};
+use commands::databases;
 use env::Env;
 
 /// Runs the program with the arguments and streams of this process.
@@ -41,17 +44,27 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { Exit::CannotJudge.code() } else { Exit::Done.code() };
         }
     };
-    let began = Instant::now();
-    let mut env = Env::of_process(&cli);
-    let settled = config::settle(&mut cli, &mut env);
-    if let (Ok(()), Some(exit)) = (&settled, control::hand_over(&mut cli)) {
-        return exit.code();
+    if let Command::Status(args) = &cli.command
+        && let Some(every) = args.watch.clone()
+    {
+        return commands::status::watch(&every, &cli, || Ok(once(&mut Cli::parse_typed(&typed)?))).code();
     }
-    let exit = run(&cli, &mut env, settled);
+    once(&mut cli).code()
+}
+
+/// Does what was typed: here, or where a daemon does it.
+fn once(cli: &mut Cli) -> Exit {
+    let began = Instant::now();
+    let mut env = Env::of_process(cli);
+    let settled = config::settle(cli, &mut env);
+    if let (Ok(()), Some(exit)) = (&settled, control::hand_over(cli)) {
+        return exit;
+    }
+    let exit = run(cli, &mut env, settled);
     if cli.global.verbose > 0 {
         tell_cost(began);
     }
-    exit.code()
+    exit
 }
 
 /// What the command took, on stderr.
@@ -91,13 +104,20 @@ fn dispatch(cli: &Cli, env: &mut Env) -> Result<Exit, CliError> {
         Command::Invite(args) => commands::invite::run(args, env),
         Command::Join(args) => commands::join::run(args, env),
         Command::Serve(args) => commands::serve::run(args, env),
-        Command::Check(args) => commands::check::run(args, env),
-        Command::Diff(args) => commands::diff::run(args, env),
-        Command::Repair(args) => commands::repair::run(args, env),
+        Command::Check(args) => {
+            databases::each(env, &args.sides, false, |sides, env| commands::check::run(&Check { sides }, env))
+        }
+        Command::Diff(args) => databases::each(env, &args.sides, false, |sides, env| {
+            commands::diff::run(&Diff { sides, ..args.clone() }, env)
+        }),
+        Command::Repair(args) => databases::each(env, &args.sides, args.apply, |sides, env| {
+            commands::repair::run(&Repair { sides, ..args.clone() }, env)
+        }),
         Command::Apply(args) => commands::apply::run(args, env),
         // The job that it names took its place.
         Command::Run(args) => Err(CliError::new("config.job", format!("{} is no job", args.job))),
         Command::Config(args) => commands::config::run(args, env),
+        Command::Jobs(args) => commands::jobs::run(args, env),
         Command::Status(args) => commands::status::run(args, env),
         Command::Init(args) => commands::init::run(args, env),
         Command::Import(args) => commands::import::run(args, env),

@@ -2,7 +2,6 @@
 //!
 //! Policy and protocol are the core's; how a command is typed and printed is the command line's.
 
-mod at;
 mod brakes;
 mod catching;
 mod collecting;
@@ -23,7 +22,6 @@ use std::sync::Arc;
 use reknit_core::message::{Life, Message, Rights};
 use reknit_core::session::{Grant, Opener, Options, Responder, SessionError};
 
-pub use at::{At, AtError};
 pub use brakes::NodeBrakes;
 use driver::Answered;
 pub use driver::{Budget, Progress, SessionReport};

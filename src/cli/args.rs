@@ -6,6 +6,7 @@ mod config;
 mod conflicts;
 mod facts;
 mod index;
+mod jobs;
 mod journal;
 mod members;
 mod node;
@@ -14,6 +15,7 @@ mod places;
 mod quarantine;
 mod receipts;
 mod repair;
+mod scan;
 mod sides;
 mod store;
 mod terms;
@@ -31,12 +33,15 @@ use crate::format::Format;
 pub(crate) use config::{Config, ConfigCommand, Run};
 pub(crate) use conflicts::{Conflicts, ConflictsCommand, ResolveBy};
 pub(crate) use index::{AskedFeed, AskedPurpose, Explain, Index, IndexBuild, IndexCommand};
+pub(crate) use jobs::{Jobs, JobsCommand, JobsTune};
 pub(crate) use members::{Gc, Members, MembersCommand};
 pub(crate) use node::{Id, Invite, Join, Serve};
 pub(crate) use peers::{Peers, PeersCommand};
+pub(crate) use places::Place;
 pub(crate) use quarantine::{Quarantine, QuarantineCommand, Which};
 pub(crate) use receipts::{Receipts, ReceiptsCommand};
-pub(crate) use repair::{Apply, BrakeFlags, Preferred, Repair, To};
+pub(crate) use repair::{Apply, BrakeFlags, Preferred, Repair, To, WriteFlags};
+pub(crate) use scan::PaceFlags;
 pub(crate) use sides::{Check, Diff, Sides};
 pub(crate) use store::{
     Backup, Dataset, DatasetCommand, Delete, Demo, Export, Get, Import, Init, List, ProfileArg, Put, Restore, Verify,
@@ -217,7 +222,9 @@ pub(crate) enum Command {
     Apply(Apply),
     /// Do here and now what a job of the configuration says
     Run(Run),
-    /// Check the configuration, and list what it names
+    /// List, show and steer the jobs that a daemon runs by itself
+    Jobs(Jobs),
+    /// Write, or check, the configuration
     Config(Config),
     /// Show stores, peers and last verdicts on one screen; exit as check
     Status(Status),
@@ -229,7 +236,12 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Args, Serialize, Deserialize)]
-pub(crate) struct Status {}
+#[command(after_help = "Examples:\n  reknit status\n  reknit status --watch 5s\n  reknit status --format json")]
+pub(crate) struct Status {
+    /// Again and again, every 2 s or so often, until interrupted
+    #[arg(long, env = "REKNIT_WATCH", value_name = "TIME", num_args = 0..=1, default_missing_value = "2s")]
+    pub(crate) watch: Option<String>,
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct Completions {

@@ -4,6 +4,9 @@
 
 mod job;
 mod section;
+mod serve;
+mod template;
+mod when;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -11,6 +14,9 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use self::job::Job;
 use self::section::{Section, Source, meant};
+pub(crate) use self::serve::ServeTable;
+pub(crate) use self::template::TEMPLATE;
+pub(crate) use self::when::jitter;
 use super::CliError;
 use super::args::{Cli, Command};
 use super::commands::sides::tables;
@@ -24,7 +30,7 @@ const PASSWORD_COMMAND: &str = "password_command";
 /// Bytes of the file.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// What is in it.
-const TABLES: [&str; 3] = ["store", "dataset", "job"];
+const TABLES: [&str; 4] = ["serve", "store", "dataset", "job"];
 /// Rights of others than the owner, in the mode of a file.
 const OTHERS: u32 = 0o077;
 
@@ -37,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) stores: BTreeMap<String, NamedStore>,
     /// Jobs by their names.
     pub(crate) jobs: BTreeMap<String, Job>,
+    /// What a daemon does.
+    pub(crate) serve: ServeTable,
     /// What whoever wrote it should know.
     pub(crate) warnings: Vec<String>,
 }
@@ -98,6 +106,9 @@ impl Config {
             Some(value) => Section::of(source, name.into(), value)?.sections(),
             None => Ok(Vec::new()),
         };
+        if let Some(value) = root.get_ref().get("serve") {
+            config.serve = ServeTable::read(&Section::of(source, "serve".into(), value)?, dir)?;
+        }
         for (name, section) in sections("store")? {
             config.stores.insert(name.into(), NamedStore::read(&section, dir)?);
         }
@@ -111,7 +122,7 @@ impl Config {
     }
 
     /// The address that a name stands for: `@NAME`, or `@NAME/TABLE` where the store is a database.
-    fn address(&self, typed: &str) -> Result<String, CliError> {
+    pub(crate) fn address(&self, typed: &str) -> Result<String, CliError> {
         let (name, table) = match typed.trim_start_matches('@').split_once('/') {
             Some((name, table)) => (name, Some(table)),
             None => (typed.trim_start_matches('@'), None),
@@ -136,6 +147,21 @@ impl Config {
             typed.strip_prefix(&bare(&store.url)).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         self.stores.values().filter(of).max_by_key(|store| store.url.len())?.password.as_ref()
+    }
+
+    /// The command that a job is, with addresses in the places of names.
+    ///
+    /// # Errors
+    /// `config.job`, `config.store`.
+    pub(crate) fn command(&self, name: &str) -> Result<Command, CliError> {
+        let mut command = self.job(name)?.command().map_err(|reason| CliError::new("config.malformed", reason))?;
+        let dir = self.path.parent().unwrap_or(&self.path);
+        for place in command.places() {
+            let Some(typed) = place.typed().map(String::from) else { continue };
+            place.set(if typed.starts_with('@') { self.address(&typed)? } else { from(dir, &typed) });
+        }
+        command.send_metrics(|file| file.map(|file| dir.join(file)));
+        Ok(command)
     }
 
     /// The job of this name.
@@ -172,16 +198,8 @@ impl NamedStore {
 pub(crate) fn settle(cli: &mut Cli, env: &mut Env) -> Result<(), CliError> {
     if let Command::Run(args) = &cli.command {
         let (name, asked) = (args.job.clone(), args.metrics_file.clone());
-        let config = env.config()?;
-        let job = config.job(&name)?;
-        let mut command = job.command().map_err(|reason| CliError::new("config.malformed", reason))?;
-        let dir = config.path.parent().unwrap_or(&config.path).to_path_buf();
-        for place in command.places() {
-            if let Some(typed) = place.typed().filter(|typed| !typed.starts_with('@')).map(String::from) {
-                place.set(from(&dir, &typed));
-            }
-        }
-        command.send_metrics(|file| asked.or_else(|| file.map(|file| dir.join(file))));
+        let mut command = env.config()?.command(&name)?;
+        command.send_metrics(|file| asked.or(file));
         (cli.command, cli.job) = (command, Some(name));
         env.command = cli.command.name();
     }
@@ -264,7 +282,7 @@ mod tests {
         assert_eq!(typed("preview"), "repair --to=a -- @pg @b");
         let terms = "--float-digits=6 --ignore=seen,note --rename=nr=id --where=region = 'eu'";
         assert_eq!(typed("some"), format!("diff --limit=20 {terms} -- @pg @b/u"));
-        assert_eq!(config.jobs["mend"].at.map(|at| at.to_string()), Some("03:00".into()));
+        assert_eq!(config.jobs["mend"].when.told(), "03:00");
     }
 
     #[test]
@@ -306,10 +324,39 @@ mod tests {
             ),
             (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nat = 'noon'"), "`noon` is no time of a job"),
             (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nhome = '/x'"), "unknown key `home`"),
+            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nzone = 'Europe/Nowhere'"), "the zone `Europe/Nowhere`"),
+            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nwindow = ['Mon', 'Day']"), "`Day` is no window"),
+            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nwindow = [1]"), "is a text in quotes, or a list of them"),
+            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\njitter = '2d'"), "at most a day later"),
+            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nat = '03:00'\nevery = '1h'"), "says `at` and `every`"),
+            (
+                &format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nat = '03:00'\nwindow = '04:00-05:00'"),
+                "is never due: none of its times lies in its windows",
+            ),
+            ("[serve]\nlisten = '7473'", "[serve] listens at `7473`, which is no address"),
+            ("[serve]\n\njobs_at_once = 0", "is a whole number from 1 to 64; it is not at line 3"),
+            ("[serve]\nstore = 'a'", "unknown key `store` in [serve] at line 2; did you mean `stores`?"),
+            ("[serve]\nmax_change = 'x'", "`x` is no limit"),
+            ("[serve]\nmax_run = 'long'", "`long` is no duration"),
         ] {
             let message = parse(text).expect_err(words);
             assert!(message.contains(words) && message.starts_with("/where/config.toml: "), "{message}, not {words}");
             assert!(!message.contains("secret"), "{message}");
         }
+    }
+
+    #[test]
+    fn the_configuration_that_is_written_says_nothing_and_its_comments_are_one() {
+        let config = parse(TEMPLATE).expect("comments");
+        assert_eq!((config.jobs.len(), config.stores.len(), &config.serve), (0, 0, &ServeTable::default()));
+        let said: String = TEMPLATE
+            .lines()
+            .filter(|line| !line.starts_with("# "))
+            .map(|line| format!("{}\n", line.trim_start_matches('#')))
+            .collect();
+        let config = parse(&said).expect("a configuration");
+        assert_eq!(config.serve.stores, [PathBuf::from("/where/data/cities")]);
+        let within = "every 15m Europe/Berlin within Mon,Tue,Wed,Thu,Fri 20:00-06:00, Sat,Sun 00:00-24:00";
+        assert_eq!(config.jobs["orders"].when.told(), within);
     }
 }

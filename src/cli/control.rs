@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::args::{Cli, Command};
+use super::daemon::{Daemon, Ended};
 use super::env::{Env, home_dir};
 use super::{CliError, Exit, output};
 use crate::node::Home;
@@ -42,12 +43,14 @@ struct Request {
 
 /// Lets the daemon that holds a store of this command, or the home that it asks about, run it; nothing if there is none.
 pub(crate) fn hand_over(cli: &mut Cli) -> Option<Exit> {
-    let socket = match cli.command {
-        Command::Status(_) => Home::open(&home_dir(&cli.global).ok()?).ok()?.socket(),
-        _ => {
-            let marker = |store: PathBuf| std::fs::read_to_string(store.join(MARKER)).ok();
-            PathBuf::from(cli.command.held().into_iter().find_map(marker)?.trim())
-        }
+    let of_home = matches!(cli.command, Command::Status(_) | Command::Jobs(_)) || cli.job.is_some();
+    let marker = |store: PathBuf| std::fs::read_to_string(store.join(MARKER)).ok();
+    // A job runs where it is remembered; else whoever holds a store answers for it.
+    let at_home = || Some(Home::open(&home_dir(&cli.global).ok()?).ok()?.socket()).filter(|socket| is_alive(socket));
+    let at_home = if of_home { at_home() } else { None };
+    let socket = match at_home {
+        Some(socket) => socket,
+        None => PathBuf::from(cli.command.held().into_iter().find_map(marker)?.trim()),
     };
     // A marker or a socket that nobody answers at was left by a daemon that was killed.
     let socket = UnixStream::connect(socket).ok()?;
@@ -105,7 +108,8 @@ impl Control {
     pub(crate) fn listen(
         socket: PathBuf,
         stores: &BTreeMap<PathBuf, Store>,
-        listening: SocketAddr,
+        listening: Option<SocketAddr>,
+        daemon: &Arc<Daemon>,
     ) -> Result<Control, CliError> {
         let failed = |error: io::Error| {
             CliError::new("control.socket", format!("the control socket {} cannot be made: {error}", socket.display()))
@@ -120,11 +124,11 @@ impl Control {
             std::fs::write(&marker, socket.as_os_str().as_encoded_bytes()).map_err(failed)?;
             control.markers.push(marker);
         }
-        let stores = stores.clone();
+        let (stores, daemon) = (stores.clone(), daemon.clone());
         std::thread::spawn(move || {
             for connection in listener.incoming().flatten() {
-                let stores = stores.clone();
-                std::thread::spawn(move || answer(connection, stores, listening));
+                let (stores, daemon) = (stores.clone(), daemon.clone());
+                std::thread::spawn(move || answer(connection, stores, listening, daemon));
             }
         });
         Ok(control)
@@ -139,14 +143,20 @@ impl Drop for Control {
     }
 }
 
-fn answer(mut connection: UnixStream, stores: BTreeMap<PathBuf, Store>, listening: SocketAddr) {
+fn answer(
+    mut connection: UnixStream,
+    stores: BTreeMap<PathBuf, Store>,
+    listening: Option<SocketAddr>,
+    daemon: Arc<Daemon>,
+) {
     let Ok((COMMAND, bytes)) = take_frame(&mut connection, COMMAND_MAX) else { return };
     let (Ok(input), Ok(output)) = (connection.try_clone(), connection.try_clone()) else { return };
     let output = Arc::new(Mutex::new(output));
     let stream = |kind| Box::new(Frames { kind, to: output.clone() });
     let exit = match rmp_serde::from_slice::<Request>(&bytes) {
         Ok(request) => {
-            let left = watch(&connection, &request.cli);
+            let (tell, left) = watch::channel(false);
+            watch(&connection, &request.cli, tell.clone());
             let mut env = Env {
                 out: stream(OUT),
                 out_is_data: false,
@@ -158,13 +168,26 @@ fn answer(mut connection: UnixStream, stores: BTreeMap<PathBuf, Store>, listenin
                 command: request.cli.command.name(),
                 open: stores,
                 left,
-                listening: Some(listening),
+                listening,
                 config: OnceLock::new(),
                 warned: Mutex::default(),
                 measured: None,
+                table: None,
+                failed: None,
+                daemon: Some(daemon.clone()),
             };
             tracing::debug!(terminal = request.terminal, "a command by the control socket");
-            super::run(&request.cli, &mut env, Ok(()))
+            let job = request.cli.job.as_deref();
+            match job.map_or(Ok(None), |job| daemon.by_hand(job, tell)) {
+                Err(refused) => super::run(&request.cli, &mut env, Err(refused)),
+                Ok(begun) => {
+                    let exit = super::run(&request.cli, &mut env, Ok(()));
+                    if let (Some(job), Some(begun)) = (job, begun) {
+                        daemon.end(job, begun, Ended { exit, measured: env.measured, failed: env.failed });
+                    }
+                    exit
+                }
+            }
         }
         Err(error) => {
             let told = writeln!(
@@ -180,8 +203,7 @@ fn answer(mut connection: UnixStream, stores: BTreeMap<PathBuf, Store>, listenin
 }
 
 /// Watches whoever waits for a command: who was interrupted does not want it to go on.
-fn watch(connection: &UnixStream, cli: &Cli) -> watch::Receiver<bool> {
-    let (tell, left) = watch::channel(false);
+fn watch(connection: &UnixStream, cli: &Cli, tell: watch::Sender<bool>) {
     // Where input comes, its end is seen by who reads it.
     if let (false, Ok(mut connection)) = (cli.command.reads_input(), connection.try_clone()) {
         std::thread::spawn(move || {
@@ -190,7 +212,6 @@ fn watch(connection: &UnixStream, cli: &Cli) -> watch::Receiver<bool> {
             let _ = tell.send(true);
         });
     }
-    left
 }
 
 /// A stream that leaves as frames of one kind.

@@ -6,12 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::CliError;
 use super::args::{Cli, Engine, Global, OutputFormat};
 use super::config::Config;
+use super::daemon::Daemon;
 use super::metrics::Measured;
+use super::output::OfTable;
 use crate::format::Layout;
 use crate::node::Home;
 use crate::store::{EngineKind, Options, Store};
@@ -41,11 +43,17 @@ pub(crate) struct Env {
     /// Where the daemon that runs the command listens.
     pub(crate) listening: Option<std::net::SocketAddr>,
     /// What is configured, once somebody has asked.
-    pub(crate) config: OnceLock<Config>,
+    pub(crate) config: OnceLock<Arc<Config>>,
     /// What was told already that stops nothing.
     pub(crate) warned: Mutex<BTreeSet<String>>,
     /// What a session found.
     pub(crate) measured: Option<Measured>,
+    /// The table of two databases that results are of, where a command goes through several.
+    pub(crate) table: Option<OfTable>,
+    /// The error that the command ended with: its id, and what it says.
+    pub(crate) failed: Option<(&'static str, String)>,
+    /// The daemon that runs the command.
+    pub(crate) daemon: Option<Arc<Daemon>>,
 }
 
 impl Env {
@@ -66,6 +74,9 @@ impl Env {
             config: OnceLock::new(),
             warned: Mutex::default(),
             measured: None,
+            table: None,
+            failed: None,
+            daemon: None,
         }
     }
 
@@ -96,7 +107,7 @@ impl Env {
         }
         let config = Config::load(&self.home()?)?;
         config.warnings.iter().for_each(|warning| self.warn(warning));
-        Ok(self.config.get_or_init(|| config))
+        Ok(self.config.get_or_init(|| Arc::new(config)))
     }
 
     /// Tells what is to be known, though it stops nothing, once.

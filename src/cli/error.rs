@@ -73,7 +73,7 @@ impl From<StoreError> for CliError {
             StoreError::KeyTooLong { .. } => "record.key-too-long",
             StoreError::ValueTooLong { .. } => "record.value-too-long",
             StoreError::NoCollection { .. } => "store.no-collection",
-            StoreError::Database { .. } => "database",
+            StoreError::Database { .. } | StoreError::Busy { .. } => "database",
             StoreError::Bare { .. } => "store.index",
             StoreError::NoKeyIndex => "store.no-key-index",
             StoreError::Overtaken => "session.overtaken",
@@ -87,12 +87,14 @@ impl From<StoreError> for CliError {
             StoreError::Paused { .. } => "journal.paused",
             StoreError::JournalFull { .. } => "journal.full",
             StoreError::Panicked(_) => "defect",
+            StoreError::Stopped => "verify.stopped",
             _ => "store.failed",
         };
         match error {
             StoreError::NoUndo { .. } | StoreError::Undone { .. } | StoreError::Paused { .. } => {
                 CliError::refused(id, error)
             }
+            StoreError::Stopped => CliError { exit: Exit::Interrupted, ..CliError::new(id, error.to_string()) },
             // What was applied before the journal was full stays.
             StoreError::JournalFull { .. } => CliError { exit: Exit::Refused, ..CliError::new(id, error.to_string()) },
             _ => CliError::new(id, error.to_string()),

@@ -24,6 +24,21 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// The one of two that tells of both: an interrupt, else the first of refused, cannot judge, differs, undetermined, done.
+    #[must_use]
+    pub fn or(self, other: Exit) -> Exit {
+        let order = [
+            Exit::Interrupted,
+            Exit::Terminated,
+            Exit::Refused,
+            Exit::CannotJudge,
+            Exit::Differs,
+            Exit::Undetermined,
+            Exit::Done,
+        ];
+        order.into_iter().find(|exit| *exit == self || *exit == other).unwrap_or(self)
+    }
+
     /// The number.
     pub fn number(self) -> u8 {
         match self {
@@ -62,6 +77,15 @@ impl Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_two_exits_the_worse_tells_of_both() {
+        assert_eq!(Exit::Done.or(Exit::Undetermined), Exit::Undetermined);
+        assert_eq!(Exit::Differs.or(Exit::Undetermined), Exit::Differs);
+        assert_eq!(Exit::CannotJudge.or(Exit::Differs), Exit::CannotJudge);
+        assert_eq!(Exit::Refused.or(Exit::CannotJudge), Exit::Refused);
+        assert_eq!(Exit::Refused.or(Exit::Interrupted), Exit::Interrupted);
+    }
 
     #[test]
     fn numbers_come_back() {

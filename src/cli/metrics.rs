@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use reknit_core::agenda::OpenKeys;
 use reknit_core::session::Verdict;
 
 use super::{CliError, Exit};
@@ -31,6 +32,39 @@ pub(crate) struct Measured {
     pub(crate) written: [u64; 2],
     /// Bytes of messages and of records, in both directions.
     pub(crate) bytes: [(&'static str, u64); 2],
+    /// Records that were refused.
+    pub(crate) refused: u64,
+    /// The keys that differ, if they were listed: how long each has is told by them.
+    pub(crate) seen: Option<OpenKeys>,
+}
+
+impl Measured {
+    /// What two sessions found together, of two tables; or of one that was gone through again, whose differences are told
+    /// already.
+    pub(crate) fn and(mut self, other: Measured, of_another: bool) -> Measured {
+        let worse =
+            |verdict| Exit::of_verdict(verdict).or(Exit::of_verdict(self.verdict)) != Exit::of_verdict(self.verdict);
+        if worse(other.verdict) {
+            self.verdict = other.verdict;
+        }
+        let add = |[a, b]: &mut [u64; 2], [c, d]: [u64; 2]| (*a, *b) = (*a + c, *b + d);
+        add(&mut self.written, other.written);
+        self.bytes.iter_mut().zip(other.bytes).for_each(|(sum, (_, n))| sum.1 += n);
+        if of_another {
+            add(&mut self.records, other.records);
+            self.estimate = self.estimate.into_iter().chain(other.estimate).reduce(|one, other| one + other);
+            for (class, n) in other.differences {
+                match self.differences.iter_mut().find(|(known, _)| *known == class) {
+                    Some(known) => known.1 += n,
+                    None => self.differences.push((class, n)),
+                }
+            }
+        }
+        self.refused += other.refused;
+        // Keys of several tables are not told apart.
+        self.seen = None;
+        self
+    }
 }
 
 /// A command that has ended.

@@ -17,10 +17,28 @@ pub(crate) struct Printer<'a> {
     items: Vec<Value>,
 }
 
+/// A table of several that one command goes through, with what was printed of it where that is one document.
+pub(crate) struct OfTable {
+    name: String,
+    pub(crate) items: Vec<Value>,
+}
+
+impl OfTable {
+    /// A table of which nothing was printed.
+    pub(crate) fn new(name: String) -> OfTable {
+        OfTable { name, items: Vec::new() }
+    }
+}
+
 impl<'a> Printer<'a> {
     /// Prints to the streams of `env`.
     pub(crate) fn new(env: &'a mut Env) -> Printer<'a> {
-        Printer { env, items: Vec::new() }
+        Printer::with(env, Vec::new())
+    }
+
+    /// As [`Printer::new`], with items that there are already, if one document is printed.
+    pub(crate) fn with(env: &'a mut Env, items: Vec<Value>) -> Printer<'a> {
+        Printer { env, items }
     }
 
     /// One result: a line for people, or an object.
@@ -29,9 +47,20 @@ impl<'a> Printer<'a> {
         text: impl FnOnce() -> String,
         object: impl FnOnce() -> Value,
     ) -> std::io::Result<()> {
+        let table = self.env.table.as_ref().map(|of| of.name.clone());
+        let object = || {
+            let mut object = object();
+            if let Some(table) = &table {
+                object["table"] = json!(table);
+            }
+            object
+        };
         match self.env.global.output {
             OutputFormat::Text if self.env.global.quiet => Ok(()),
-            OutputFormat::Text => writeln!(self.env.results(), "{}", text()),
+            OutputFormat::Text => match &table {
+                Some(table) => writeln!(self.env.results(), "{table}\t{}", text()),
+                None => writeln!(self.env.results(), "{}", text()),
+            },
             OutputFormat::Jsonl => writeln!(self.env.results(), "{}", object()),
             OutputFormat::Json => {
                 self.items.push(object());
@@ -49,7 +78,16 @@ impl<'a> Printer<'a> {
         let whole = whole(self.env, exit, summary);
         match self.env.global.output {
             OutputFormat::Text if text.is_empty() => {}
-            OutputFormat::Text => writeln!(self.env.results(), "{text}")?,
+            OutputFormat::Text => match self.env.table.as_ref().map(|of| of.name.clone()) {
+                Some(table) => writeln!(self.env.results(), "{table}: {text}")?,
+                None => writeln!(self.env.results(), "{text}")?,
+            },
+            OutputFormat::Json if self.env.table.is_some() => {
+                if let Some(of) = &mut self.env.table {
+                    of.items.extend(self.items);
+                    of.items.push(Value::Object(whole));
+                }
+            }
             OutputFormat::Jsonl => writeln!(self.env.results(), "{}", Value::Object(whole))?,
             OutputFormat::Json => {
                 let document = json!({ "items": self.items, "summary": whole });
@@ -64,6 +102,10 @@ impl<'a> Printer<'a> {
 /// A summary: what every one of them holds, then what this one adds.
 fn whole(env: &Env, exit: Exit, summary: Map<String, Value>) -> Map<String, Value> {
     let mut whole = fields(json!({ "t": "summary", "schema": SCHEMA, "command": env.command, "exit": exit.number() }));
+    if let Some(of) = &env.table {
+        whole.insert("t".into(), json!("table"));
+        whole.insert("table".into(), json!(of.name));
+    }
     whole.extend(summary);
     whole
 }
@@ -76,10 +118,25 @@ pub(crate) fn fields(object: Value) -> Map<String, Value> {
     }
 }
 
+/// Prints why a table of several could not be gone through; its exit is that of the error.
+pub(crate) fn print_table_error(env: &mut Env, error: &CliError) -> Exit {
+    let name = env.table.as_ref().map(|of| of.name.clone()).unwrap_or_default();
+    // Where nobody listens any more there is nobody to tell.
+    let _ = writeln!(env.err, "reknit: {name}: {error} [{}]", error.id);
+    let object = whole(env, error.exit, fields(json!({ "error": error.id, "message": error.message })));
+    match env.global.output {
+        OutputFormat::Text => {}
+        OutputFormat::Jsonl => _ = writeln!(env.results(), "{}", Value::Object(object)),
+        OutputFormat::Json => env.table.iter_mut().for_each(|of| of.items.push(Value::Object(object.clone()))),
+    }
+    error.exit
+}
+
 /// Prints an error: a sentence with its id for people, a summary with its id otherwise.
 pub(crate) fn print_error(env: &mut Env, error: &CliError) -> Exit {
     // Where nobody listens any more there is nobody to tell.
     let _ = writeln!(env.err, "reknit: {error} [{}]", error.id);
+    env.failed = Some((error.id, error.message.clone()));
     if !env.text() {
         let mut summary = fields(json!({ "error": error.id, "message": error.message }));
         match error.exit {

@@ -6,8 +6,7 @@ mod applied;
 mod lines;
 
 use std::fs;
-use std::io::{BufRead, BufReader, BufWriter, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -16,6 +15,7 @@ pub(crate) use applied::{is_applied, note_applied};
 pub(crate) use lines::{Header, Key, Loses, Tally};
 
 use super::CliError;
+use super::new_file::NewFile;
 use super::records::hex;
 use crate::node::Home;
 
@@ -38,25 +38,22 @@ fn secret(home: &Home) -> Result<[u8; 32], CliError> {
 
 /// A plan that is being written; nothing is left of it unless it is finished.
 pub(crate) struct PlanWriter {
-    file: BufWriter<fs::File>,
+    file: NewFile,
     path: PathBuf,
-    part: Option<PathBuf>,
     seal: blake3::Hasher,
 }
 
 impl PlanWriter {
     /// Begins a plan at a path where nothing is yet.
     pub(crate) fn create(path: &Path, home: &Home) -> Result<PlanWriter, CliError> {
-        if path.exists() {
-            return Err(CliError::new("plan.exists", format!("{} is there already", path.display())));
-        }
-        let mut name = path.file_name().unwrap_or_default().to_os_string();
-        name.push(format!(".{}.part", std::process::id()));
-        let part = path.with_file_name(name);
-        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part);
-        let file = BufWriter::new(file.map_err(|error| unusable(&part, &error))?);
+        let file = NewFile::create(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => {
+                CliError::new("plan.exists", format!("{} is there already", path.display()))
+            }
+            _ => unusable(path, &error),
+        })?;
         let seal = blake3::Hasher::new_keyed(&secret(home)?);
-        Ok(PlanWriter { file, path: path.into(), part: Some(part), seal })
+        Ok(PlanWriter { file, path: path.into(), seal })
     }
 
     /// Adds a line.
@@ -76,30 +73,8 @@ impl PlanWriter {
     /// Adds the last line and puts the plan in its place, synced.
     pub(crate) fn finish(mut self, last: &Value) -> Result<(), CliError> {
         self.put(last, LAST_SEAL_DIGITS)?;
-        let placed = || {
-            self.file.flush()?;
-            self.file.get_ref().sync_all()?;
-            if let Some(part) = &self.part {
-                // Nobody's file is replaced, not even one that came meanwhile.
-                fs::hard_link(part, &self.path)?;
-                fs::remove_file(part)?;
-            }
-            let dir = self.path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            fs::File::open(dir)?.sync_all()
-        };
-        let mut placed = placed;
-        placed().map_err(|error| unusable(&self.path, &error))?;
-        self.part = None;
-        Ok(())
-    }
-}
-
-impl Drop for PlanWriter {
-    fn drop(&mut self) {
-        if let Some(part) = &self.part {
-            // What is left of it is no plan: it has no end.
-            let _ = fs::remove_file(part);
-        }
+        let PlanWriter { file, path, .. } = self;
+        file.finish().map_err(|error| unusable(&path, &error))
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::env::Env;
-use super::units::show_count;
+use super::units::{show_count, show_duration};
 
 /// Between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(60);
@@ -50,6 +50,17 @@ impl<'a> Progress<'a> {
         }
     }
 
+    /// Says something in between, unless nothing is to be said.
+    pub(crate) fn say(&mut self, line: &str) {
+        match &self.show {
+            Show::Nothing => {}
+            Show::Bar { bar, .. } => bar.println(line),
+            Show::Lines { .. } => {
+                let _ = writeln!(self.err, "{line}");
+            }
+        }
+    }
+
     /// So many are done, of so many if that is known.
     pub(crate) fn at(&mut self, done: u64, total: Option<u64>) {
         match &mut self.show {
@@ -69,9 +80,13 @@ impl<'a> Progress<'a> {
                 if now >= *told + LINE_EVERY {
                     *told = now;
                     let of = total.map(|total| format!(" of {}", show_count(total))).unwrap_or_default();
+                    // As it went until now; more than was expected is no reason to promise an end.
+                    let left = total.filter(|total| *total > done && done > 0);
+                    let left = left.map(|total| now.mul_f64((total - done) as f64 / done as f64));
+                    let left = left.map(|left| format!(", about {} left", show_duration(left))).unwrap_or_default();
                     let (what, done) = (self.what, show_count(done));
                     // Whoever does not listen to progress may still want the result.
-                    let _ = writeln!(self.err, "reknit: {what}: {done}{of} after {} s", now.as_secs());
+                    let _ = writeln!(self.err, "reknit: {what}: {done}{of} after {} s{left}", now.as_secs());
                 }
             }
         }

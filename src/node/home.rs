@@ -18,6 +18,7 @@ const PEERS: &str = "peers.toml";
 const CONFIG: &str = "config.toml";
 const SOCKET: &str = "control.sock";
 const LOCK: &str = "lock";
+const JOBS: &str = "jobs";
 const TICKET_FORMAT: u8 = 1;
 const TICKET_PREFIX: &str = "reknit-";
 /// Bytes of a ticket; a definition of many collections is the largest part.
@@ -129,6 +130,11 @@ impl Home {
     /// Where people write down names and jobs.
     pub fn config(&self) -> PathBuf {
         self.dir.join(CONFIG)
+    }
+
+    /// Where a file for each job tells what is remembered of it.
+    pub fn jobs(&self) -> PathBuf {
+        self.dir.join(JOBS)
     }
 
     /// The identity of this home, made at its first use.

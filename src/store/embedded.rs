@@ -7,19 +7,24 @@ mod cache;
 mod collecting;
 mod commit;
 mod expiring;
+#[cfg(feature = "embedded-redb")]
+mod fill;
 mod following;
 mod import;
 mod journal;
 mod lives;
+mod lookahead;
 mod members;
 mod open;
 mod planted;
 mod quarantine;
 mod read;
+mod renew;
 mod rows;
 mod scan;
 mod seen;
 mod sketches;
+mod sorting;
 mod tree;
 mod verify;
 mod watch;
@@ -33,7 +38,7 @@ use reknit_core::members::MEMBERS;
 use reknit_core::policy::Policy;
 use reknit_core::query::Cut;
 use reknit_core::tree::Summary;
-use reknit_core::{Actor, CollectionId, Content, DatasetKey, Definition, Keys, Millis, Stamp};
+use reknit_core::{Actor, CollectionId, Content, DatasetKey, Definition, Keys, Millis, Stamp, State};
 
 use super::StoreError;
 use super::engine::{Durability, Engine};
@@ -49,6 +54,7 @@ pub(crate) use journal::{PutsBack, Writing};
 pub use open::Options;
 pub(crate) use open::random;
 pub use quarantine::{Quarantined, Release, Why};
+pub(crate) use renew::{RENEWED, renew};
 pub use scan::{Scan, ScanPositions};
 pub use seen::{Conflict, Resolution, Resolved};
 pub use verify::Report;
@@ -92,6 +98,8 @@ struct Inner {
     clock: Arc<dyn Fn() -> Millis + Send + Sync>,
     clock_bound: Millis,
     no_tree: bool,
+    /// The values of records are the digests of contents that lie elsewhere.
+    bare: bool,
     group: Group,
     owed: commit::Owed,
     random: open::Random,
@@ -117,6 +125,22 @@ impl Inner {
         let (horizon, undone) = (self.collecting.stamp(), self.collecting.undone());
         *self.head.write().unwrap_or_else(PoisonError::into_inner) =
             Arc::new(Cut { commit, stamp, horizon, undone, watermark: 0, roots });
+    }
+
+    /// Reads the row of a record.
+    fn read_record(&self, row: &[u8], value: &[u8]) -> Result<rows::Stored, StoreError> {
+        match self.bare {
+            true => rows::read_bare(row, value, self.lives.actor()),
+            false => rows::read_record(row, value),
+        }
+    }
+
+    /// Makes `value` what the row of a record holds.
+    fn put_record(&self, value: &mut Vec<u8>, row: &[u8], key: &[u8], commit: u64, state: &State) {
+        match self.bare {
+            true => rows::put_bare_value(value, key, commit, state),
+            false => rows::put_record_value(value, row, key, commit, state),
+        }
     }
 
     /// The name of a collection that was checked to be there.

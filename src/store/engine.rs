@@ -20,9 +20,16 @@ pub mod conformance;
 mod fjall;
 mod memory;
 #[cfg(feature = "embedded-redb")]
+mod packed;
+#[cfg(feature = "embedded-redb")]
 mod redb;
 
 pub use memory::Memory;
+#[cfg(feature = "embedded-redb")]
+#[doc(hidden)]
+pub use packed::Draft;
+#[cfg(feature = "embedded-redb")]
+pub(super) use packed::PACKED;
 
 /// The longest row key, in bytes, that every engine takes (the shortest bound among them is 65,535).
 pub const ROW_KEY_BYTES_MAX: usize = 65_535;
@@ -47,6 +54,8 @@ pub enum EngineKind {
     Fjall,
     /// A copy-on-write B-tree in one file (the crate `redb`): reads and reopens fastest.
     Redb,
+    /// That of indexes of tables: rows packed in a sorted file, and what has changed since in a B-tree (`redb`).
+    Packed,
 }
 
 impl EngineKind {
@@ -56,13 +65,14 @@ impl EngineKind {
         match self {
             Self::Fjall => "fjall",
             Self::Redb => "redb",
+            Self::Packed => "packed",
         }
     }
 
     /// The engine of that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Fjall, Self::Redb].into_iter().find(|kind| kind.name() == name)
+        [Self::Fjall, Self::Redb, Self::Packed].into_iter().find(|kind| kind.name() == name)
     }
 }
 
@@ -282,6 +292,36 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// What the system said.
     fn disk_bytes(&self) -> Result<u64, EngineError>;
+
+    /// That it can take many rows at once, already in order, if it can.
+    #[cfg(feature = "embedded-redb")]
+    #[doc(hidden)]
+    fn packing(&self) -> Option<&dyn Packing> {
+        None
+    }
+}
+
+/// An engine that keeps some kinds of rows packed.
+#[cfg(feature = "embedded-redb")]
+#[doc(hidden)]
+pub trait Packing {
+    /// Begins to write all rows of those kinds anew.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn draft(&self) -> Result<Draft, EngineError>;
+
+    /// Makes the rows of a draft all that there are of those kinds, together with a batch of others; synced.
+    ///
+    /// # Errors
+    /// As for [`Engine::commit`].
+    fn pack(&self, draft: Draft, batch: &mut Batch) -> Result<(), EngineError>;
+
+    /// Whether so much has changed since they were packed that they are worth being packed anew.
+    ///
+    /// # Errors
+    /// What the engine met.
+    fn is_loose(&self) -> Result<bool, EngineError>;
 }
 
 /// Opens or creates an engine of that kind in `dir`, which exists. `cache_bytes` bounds its own cache of blocks.
@@ -294,6 +334,8 @@ pub fn open(kind: EngineKind, dir: &Path, cache_bytes: u64) -> Result<Arc<dyn En
         EngineKind::Fjall => Ok(Arc::new(fjall::Fjall::open(dir, cache_bytes)?)),
         #[cfg(feature = "embedded-redb")]
         EngineKind::Redb => Ok(Arc::new(redb::Redb::open(dir, cache_bytes)?)),
+        #[cfg(feature = "embedded-redb")]
+        EngineKind::Packed => Ok(Arc::new(packed::PackedEngine::open(dir, cache_bytes)?)),
         #[cfg(not(all(feature = "embedded-fjall", feature = "embedded-redb")))]
         engine => {
             let _ = cache_bytes;
@@ -405,7 +447,7 @@ mod tests {
 
     #[test]
     fn an_engine_is_found_by_its_name() {
-        for kind in [EngineKind::Fjall, EngineKind::Redb] {
+        for kind in [EngineKind::Fjall, EngineKind::Redb, EngineKind::Packed] {
             assert_eq!(EngineKind::from_name(kind.name()), Some(kind));
         }
         assert_eq!(EngineKind::from_name("other"), None);

@@ -17,6 +17,9 @@ pub enum StoreError {
     /// The engine under the store failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// Whoever asked for it has stopped it.
+    #[error("it was stopped before its end; nothing was changed")]
+    Stopped,
     /// The directory holds no store.
     #[error("{} is not a store; nothing was changed; make one with `reknit init`, or check the path", dir.display())]
     NotAStore {
@@ -70,6 +73,14 @@ pub enum StoreError {
         message: String,
         /// What was changed there.
         left: Left,
+    },
+    /// Others keep locked what was to be written, for longer than was waited.
+    #[error("{place}: {message}; nothing was changed there")]
+    Busy {
+        /// The table, without secrets.
+        place: String,
+        /// What the database said.
+        message: String,
     },
     /// An index where a store was to be, or the other way round.
     #[error(
@@ -234,7 +245,9 @@ impl StoreError {
     /// The same of an error that came when some was written already.
     pub(crate) fn when_written(self, left: Left) -> Self {
         match self {
-            Self::Database { place, message, .. } => Self::Database { place, message, left },
+            Self::Database { place, message, .. } | Self::Busy { place, message } => {
+                Self::Database { place, message, left }
+            }
             other => other,
         }
     }

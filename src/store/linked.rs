@@ -7,22 +7,31 @@
 
 mod base;
 mod changing;
+mod encoding;
 mod feed;
 #[cfg(feature = "linked-files")]
 mod file;
 mod index;
 mod looking;
+mod pace;
+mod parked;
 #[cfg(feature = "linked-postgres")]
 mod postgres;
 mod probe;
+mod references;
+mod script;
 mod shape;
 #[cfg(feature = "linked-sqlite")]
 mod sqlite;
 mod terms;
 #[cfg(all(test, feature = "embedded-redb"))]
 mod tests;
+mod zone;
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
 use reknit_core::row::{Kind, Value};
 
@@ -31,15 +40,20 @@ use super::StoreError;
 #[cfg(feature = "linked-postgres")]
 pub use self::postgres::{Postgres, PostgresAddress, Secret, SslMode, redacted};
 pub use base::Since;
+pub use changing::Wanted;
 pub use feed::{Drained, Feed, FeedKind, FeedMark, FeedState, Followed, Take, Waiting, feed_comment};
 #[cfg(feature = "linked-files")]
 pub use file::{FileFormat, TableFile};
 pub use index::Linked;
+pub use pace::{Load, Pace, Rate};
 pub use probe::{Probe, ProbedColumn, probe};
+pub use references::Reference;
+pub use script::{Compared, Script, Scripted};
 pub use shape::Shape;
 #[cfg(feature = "linked-sqlite")]
 pub use sqlite::Sqlite;
-pub use terms::{ShapeError, Terms};
+pub use terms::{ShapeError, Terms, Zoned};
+pub use zone::Zone;
 
 /// One column of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +110,15 @@ pub trait Table: Send + Sync {
     /// [`StoreError::Database`], also while rows are read.
     fn scan(&self, shape: &Shape) -> Result<Rows<'_>, StoreError>;
 
+    /// All rows, each once, as fast as `pace` lets: from one snapshot, or slice by slice in the order of the key, each slice
+    /// from a snapshot of its own. Says whether it is by slices. Writes nothing.
+    ///
+    /// # Errors
+    /// As for [`Table::scan`].
+    fn scan_paced<'a>(&'a self, shape: &Shape, pace: &'a Arc<Pace>) -> Result<(Rows<'a>, bool), StoreError> {
+        Ok((pace::paced(self.scan(shape)?, pace), false))
+    }
+
     /// Whether its rows are for sure what the last whole scan by this value has read, so that none has to be looked at again.
     ///
     /// # Errors
@@ -107,17 +130,32 @@ pub trait Table: Send + Sync {
     /// Whether a key is stored in one way only, so that [`Transaction::find`] finds each that is there.
     fn stores_keys_one_way(&self, shape: &Shape) -> bool;
 
-    /// Begins a transaction; what it wrote is gone if it is dropped before its end.
+    /// Begins a transaction; what it wrote is gone if it is dropped before its end. What others keep locked is waited for so
+    /// long, once.
     ///
     /// # Errors
-    /// [`StoreError::Database`].
-    fn begin(&self, access: Access) -> Result<Box<dyn Transaction + '_>, StoreError>;
+    /// [`StoreError::Database`], or [`StoreError::Busy`] if others keep all of it locked.
+    fn begin(&self, access: Access, wait: Duration) -> Result<Box<dyn Transaction + '_>, StoreError>;
 
     /// What is to be known before the table is written.
     ///
     /// # Errors
     /// [`StoreError::Database`].
     fn cautions(&self) -> Result<Cautions, StoreError>;
+
+    /// Which of its columns refer to columns of its own.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    fn references(&self) -> Result<Vec<Reference>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// How changes are spelled for somebody else to make them, who waits so long for what others keep locked.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`] for what is never written.
+    fn script(&self, wait: Duration) -> Result<Box<dyn Script + '_>, StoreError>;
 
     /// Which table of which database it is, and how far that has come.
     ///
@@ -186,8 +224,10 @@ pub struct Cautions {
     pub kept: Option<String>,
     /// The triggers that run when it is written.
     pub triggers: Vec<String>,
-    /// Tables that lose or change rows when rows of this one are deleted.
+    /// Other tables that lose or change rows when rows of this one are deleted.
     pub cascades: Vec<String>,
+    /// Columns of this one with tables of which rows change when those do.
+    pub follows: Vec<(String, String)>,
 }
 
 /// What a table is to be used for.
@@ -226,6 +266,17 @@ pub struct Cost {
     pub sql: String,
     /// Its rows, as the database counted them last; none if it never did.
     pub rows: Option<u64>,
+    /// Bytes that they take where they are, at most; none if that cannot be told without reading them.
+    pub bytes: Option<u64>,
+}
+
+/// The last time that a table was read whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scanned {
+    /// Rows that were read.
+    pub rows: u64,
+    /// How long that took, until they were in the index.
+    pub time: Duration,
 }
 
 /// What a feed has in a database.
@@ -237,6 +288,21 @@ pub struct Remains {
     pub remove_sql: Vec<String>,
 }
 
+/// How a table is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Manner {
+    /// Rows that one transaction writes, at least one.
+    pub batch: usize,
+    /// How long a transaction waits for what others keep locked.
+    pub wait: Duration,
+}
+
+impl Default for Manner {
+    fn default() -> Manner {
+        Manner { batch: 500, wait: Duration::from_secs(1) }
+    }
+}
+
 /// A row that was found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
@@ -244,6 +310,8 @@ pub struct Found {
     pub place: Vec<Value>,
     /// Its values, in the order of the shape's columns.
     pub values: Vec<Value>,
+    /// Why it cannot be written, if others keep it locked.
+    pub busy: Option<String>,
 }
 
 /// One change of one row.
@@ -268,14 +336,19 @@ pub enum Written {
     Moved,
     /// The database refuses it, with its reason. The transaction has to go back to its mark.
     Refused(String),
+    /// Others keep something locked that it needs; as for what is refused.
+    Busy(String),
 }
+
+/// What was done besides rows that were written, a line each, by what it was done to.
+pub type Besides = BTreeMap<String, String>;
 
 /// A transaction of a database.
 pub trait Transaction {
     /// Rows of these keys, and maybe others that look like them, as far as the usual way to store a key finds them.
     ///
     /// # Errors
-    /// [`StoreError::Database`].
+    /// [`StoreError::Database`], or [`StoreError::Busy`] if others keep all of the table locked.
     fn find(&mut self, shape: &Shape, keys: &[Vec<Value>]) -> Result<Vec<Found>, StoreError>;
 
     /// Those of all rows that are wanted; reads the whole table.
@@ -291,7 +364,7 @@ pub trait Transaction {
     /// Makes one change.
     ///
     /// # Errors
-    /// [`StoreError::Database`], also for a row that others keep locked; the transaction is then over.
+    /// [`StoreError::Database`]; the transaction is then over.
     fn write(&mut self, shape: &Shape, change: Change<'_>) -> Result<Written, StoreError>;
 
     /// Checks what the database would check only at the end; its reason if something does not hold.
@@ -314,9 +387,10 @@ pub trait Transaction {
     /// [`StoreError::Database`].
     fn unmark(&mut self, back: bool) -> Result<(), StoreError>;
 
-    /// Ends it, durably. What was written is not there if this fails, unless the server was lost in the middle.
+    /// Ends it, durably. What was written is not there if this fails, unless the server was lost in the middle. Tells what was
+    /// done besides the rows, by what that was done to.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    fn commit(self: Box<Self>) -> Result<(), StoreError>;
+    fn commit(self: Box<Self>) -> Result<Besides, StoreError>;
 }

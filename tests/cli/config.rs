@@ -179,6 +179,11 @@ fn the_configuration_of_the_guide_is_understood() {
     let listed = ["repair", "--ignore=seen_at", "--max-change=5%", "--apply @pg/public.orders @copy/orders, 03:00"];
     place.run("config check").ok().says(&listed).says(&["password from the file /etc/reknit/pg.password"]);
     place.json("config check").ok().says(&["postgres://reader@db.example/shop"]);
+    // What it says of daemons, with the stores of before.
+    let stores = toml.split("[job.orders]").next().unwrap_or_default();
+    let daemon = guide.split("```toml\n").nth(2).and_then(|rest| rest.split("```").next()).expect("another");
+    configure(&place, &format!("{stores}{daemon}"));
+    place.run("config check").ok().says(&["every 15m Europe/Berlin within", "Sat,Sun 00:00-24:00"]);
 }
 
 #[test]

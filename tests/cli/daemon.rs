@@ -25,18 +25,22 @@ impl Daemon {
     pub(crate) fn start_with(place: &Place, home: &str, stores: &[&str], flags: &[&str]) -> Daemon {
         let words: Vec<&str> = ["serve"].into_iter().chain(stores.iter().copied()).collect();
         let mut command = place.command(&words);
-        command
-            .args(["--listen", "127.0.0.1:0"])
-            .args(flags)
-            .env("REKNIT_HOME", place.path(home))
-            .env("RUST_LOG", "off");
+        // What comes later would be refused as said twice.
+        if !flags.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        command.args(flags).env("REKNIT_HOME", place.path(home)).env("RUST_LOG", "off");
         let mut child = command.stderr(Stdio::null()).spawn().expect("the binary");
         let mut lines = BufReader::new(child.stdout.take().expect("its stdout")).lines();
         let addresses = stores.iter().map(|_| {
             let line = lines.next().expect("a line for each store").expect("readable");
             line.rsplit(' ').next().expect("an address").to_string()
         });
-        Daemon { addresses: addresses.collect(), child }
+        let addresses: Vec<String> = addresses.collect();
+        if stores.is_empty() {
+            lines.next().expect("a line of what it does").expect("readable");
+        }
+        Daemon { addresses, child }
     }
 
     pub(crate) fn address(&self) -> &str {
@@ -44,21 +48,25 @@ impl Daemon {
     }
 
     /// Where it is bound.
-    fn socket(&self) -> SocketAddr {
+    pub(crate) fn socket(&self) -> SocketAddr {
         let (_, rest) = self.address().split_once('@').expect("a peer");
         rest.split('/').next().and_then(|socket| socket.parse().ok()).expect("host and port")
     }
 
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("gone");
     }
 
     /// Sends SIGTERM.
-    fn end(mut self) -> ExitStatus {
-        let pid = self.child.id().to_string();
-        assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
+    pub(crate) fn end(mut self) -> ExitStatus {
+        self.signal("-TERM");
         self.child.wait().expect("its end")
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(std::process::Command::new("kill").args([signal, &pid]).status().expect("kill").success());
     }
 }
 
@@ -137,7 +145,7 @@ fn a_daemon_that_was_killed_leaves_nothing_in_the_way() {
 }
 
 /// Asks again until it is so.
-fn until(mut so: impl FnMut() -> bool) {
+pub(crate) fn until(mut so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !so() {
         assert!(begun.elapsed() < Duration::from_secs(120), "it never was so");

@@ -73,7 +73,8 @@ fn an_index_that_its_table_has_outgrown_is_named() {
         // Dropped as told, there is nothing left to tell.
         place.run_args(&["index", "drop", &t]).ok().says(&["and 1 feeds"]);
         place.run_args(&["index", "drop", b]).ok().says(&["and 1 feeds"]);
-        assert_eq!(differ(&place, &t, b, &[]).err, "");
+        let looked = differ(&place, &t, b, &[]);
+        assert!(!looked.err.contains("of no use"), "{}", looked.err);
         server.sql("ALTER TABLE t DROP CONSTRAINT t_pkey; ALTER TABLE t ADD PRIMARY KEY (u)");
         place.run_args(&["check", &t, b]).exits(4).says(&["[database.shape]", "the key of"]);
     }

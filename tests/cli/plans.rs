@@ -226,3 +226,156 @@ fn more_keys_than_one_session_takes_are_carried_out() {
     place.run("apply p.plan a b").ok().says(&["carried out 26,000 of 26,000 keys"]);
     place.run("check a b").ok();
 }
+
+/// Two tables, in PostgreSQL or SQLite, that differ in a row only here, one only there and one on both sides.
+fn tables(place: &Place) {
+    for (file, rows) in [
+        ("a.db", "(1, 'new', ''), (2, 'same', ''), (3, 'a', '')"),
+        ("b.db", "(1, 'old', ''), (2, 'same', ''), (9, 'b', '')"),
+    ] {
+        lite(
+            place,
+            file,
+            &format!("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT, w TEXT); INSERT INTO t VALUES {rows}"),
+        );
+    }
+}
+
+fn lite(place: &Place, file: &str, statements: &str) {
+    let connection = rusqlite::Connection::open(place.path(file)).expect("a database");
+    connection.execute_batch(statements).expect("statements");
+}
+
+fn rows(place: &Place, file: &str) -> Vec<String> {
+    let connection = rusqlite::Connection::open(place.path(file)).expect("a database");
+    let mut statement = connection.prepare("SELECT id || v || coalesce(w, '') FROM t ORDER BY id").expect("a query");
+    statement.query_map([], |row| row.get(0)).expect("rows").map(|row| row.expect("a row")).collect()
+}
+
+const REPAIR: &str = "repair sqlite:a.db sqlite:b.db --no-probe";
+const APPLY: &str = "apply p.plan sqlite:a.db sqlite:b.db";
+
+#[test]
+fn a_plan_of_tables_is_written_and_then_carried_out() {
+    let place = Place::new();
+    tables(&place);
+    let told = place.run(&format!("{REPAIR} --to b --delete --plan p.plan --values")).exits(1);
+    told.says(&[
+        "of 3 keys: 0 records to a and 3 to b; wrote 0 records",
+        "reknit apply p.plan sqlite:a.db sqlite:b.db",
+    ]);
+    assert_eq!(rows(&place, "b.db"), ["1old", "2same", "9b"]);
+    let text = place.read("p.plan");
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let key = |key: &str| lines.iter().find(|line| line["key"] == key).expect("a key").clone();
+    let (changed, gone) = (key("1"), key("9"));
+    assert_eq!((&changed["write"], &changed["loses_b"]), (&json!("b"), &json!("changed")));
+    let values = [&changed["value_a"], &changed["value_b"]].map(|value| value.as_str().unwrap_or_default().to_owned());
+    assert!(values[0].contains("new") && values[1].contains("old"), "{values:?}");
+    assert_eq!((&gone["op"], &gone["write"], &gone["loses_b"]), (&json!("only_b"), &json!("b"), &json!("deleted")));
+    place.run(APPLY).ok().says(&[
+        "carried out 3 of 3 keys",
+        "3 to b",
+        "to undo it in sqlite:b.db: reknit runs undo sqlite:b.db 1",
+    ]);
+    place.run("check sqlite:a.db sqlite:b.db").ok();
+    place.run(APPLY).exits(4).says(&["[plan.applied]"]);
+    place.run("runs undo sqlite:b.db 1").ok().says(&["3 changes put back"]);
+    assert_eq!(rows(&place, "b.db"), ["1old", "2same", "9b"]);
+}
+
+#[test]
+fn rows_that_have_changed_since_the_plan_are_left_and_named() {
+    let place = Place::new();
+    tables(&place);
+    place.run(&format!("{REPAIR} --to b --delete --plan p.plan")).exits(1);
+    // On the side that is written, and on the one that is read; a column, a row, and one that is in no plan.
+    lite(&place, "b.db", "UPDATE t SET w = 'mine' WHERE id IN (1, 2)");
+    lite(&place, "a.db", "UPDATE t SET w = 'more' WHERE id = 3; INSERT INTO t VALUES (5, 'later', '')");
+    let ran = place.run(APPLY).exits(1);
+    ran.says(&[
+        "skipped 1: it has moved since the plan was made",
+        "skipped 3: ",
+        "carried out 1 of 3 keys, 2 skipped",
+        "1 to b",
+    ]);
+    assert_eq!(rows(&place, "b.db"), ["1oldmine", "2samemine"]);
+    assert_eq!(rows(&place, "a.db").len(), 4);
+    // Not taken for equal, though the plan is done with.
+    place.run("check sqlite:a.db sqlite:b.db").exits(1);
+}
+
+#[test]
+fn a_plan_of_both_tables_writes_each_row_where_it_is_to_go() {
+    let place = Place::new();
+    tables(&place);
+    place.run(&format!("{REPAIR} --to both --plan p.plan")).exits(1).says(&["of 2 keys: 1 records to a and 1 to b"]);
+    place.run(APPLY).ok().says(&[
+        "carried out 2 of 2 keys",
+        "wrote 1 records to a and 1 to b",
+        "undo sqlite:a.db 1",
+        "undo sqlite:b.db 1",
+    ]);
+    assert_eq!(
+        [rows(&place, "a.db"), rows(&place, "b.db")],
+        [["1new", "2same", "3a", "9b"], ["1old", "2same", "3a", "9b"]]
+    );
+    std::fs::remove_file(place.path("p.plan")).expect("removed");
+    place
+        .run(&format!("{REPAIR} --to both --prefer b --plan p.plan"))
+        .exits(1)
+        .says(&["of 1 keys: 1 records to a and 0 to b"]);
+    place.run(APPLY).ok();
+    place.run("check sqlite:a.db sqlite:b.db").ok();
+    // From here on it is known which side has changed what, and what one of them has deleted.
+    lite(&place, "a.db", "UPDATE t SET v = 'a' WHERE id = 1; DELETE FROM t WHERE id = 2");
+    lite(&place, "b.db", "UPDATE t SET v = 'b' WHERE id = 3");
+    std::fs::remove_file(place.path("p.plan")).expect("removed");
+    place.run(&format!("{REPAIR} --to both --plan p.plan")).exits(1).says(&["of 2 keys: 1 records to a and 1 to b"]);
+    place.run(APPLY).ok();
+    assert_eq!([rows(&place, "a.db"), rows(&place, "b.db")], [vec!["1a", "3b", "9b"], vec!["1a", "2same", "3b", "9b"]]);
+}
+
+#[test]
+fn a_plan_of_tables_is_for_those_alone_and_what_is_refused_is_named() {
+    let place = Place::new();
+    tables(&place);
+    place.run(&format!("{REPAIR} --to b --plan p.plan --ignore w")).exits(1);
+    place.run(APPLY).exits(4).says(&["[plan.dataset]", "not compared on what the plan was made of", "wrote 0 records"]);
+    place.run("apply p.plan sqlite:b.db sqlite:a.db --ignore w").exits(4).says(&["[plan.dataset]", "wrote 0 records"]);
+    place.run("apply p.plan sqlite:a.db s").exits(4).says(&["[database.pair]"]);
+    let writer = rusqlite::Connection::open(place.path("b.db")).expect("a database");
+    writer.execute_batch("BEGIN IMMEDIATE").expect("a transaction");
+    let ran = place.run("apply p.plan sqlite:a.db sqlite:b.db --ignore w --lock-timeout 10ms").exits(1);
+    ran.says(&[
+        "carried out 0 of 2 keys, 0 skipped since they moved, 2 failed",
+        "not stored: 1: others keep it locked",
+    ]);
+    writer.execute_batch("ROLLBACK").expect("rolled back");
+    // Brakes hold for the plan as a whole.
+    let many = |n: u32| {
+        format!(
+            "DELETE FROM t; WITH RECURSIVE i(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM i WHERE x < {n}) INSERT INTO t SELECT x, '', '' FROM i"
+        )
+    };
+    lite(&place, "a.db", &many(10));
+    lite(&place, "b.db", &many(90));
+    std::fs::remove_file(place.path("p.plan")).expect("removed");
+    place.run(&format!("{REPAIR} --to b --delete --plan p.plan")).exits(1).says(&["of 80 keys"]);
+    place.run(APPLY).exits(4).says(&["[repair.braked]", "wrote 0 records"]);
+    place.run(&format!("{APPLY} --max-delete 80")).ok().says(&["carried out 80 of 80 keys"]);
+}
+
+#[test]
+fn a_plan_of_tables_goes_from_one_database_to_another() {
+    let (server, place) = (crate::server::Server::start(), Place::new());
+    server.sql("CREATE TABLE t (id int PRIMARY KEY, v text, w text); INSERT INTO t VALUES (1, 'x', ''), (2, 'y', NULL); CREATE ROLE writer LOGIN; GRANT SELECT, INSERT ON t TO writer");
+    tables(&place);
+    // A password is in no plan; and as whom one comes makes no other table.
+    let pg = |user: &str| server.table(user, "t");
+    let secret = pg("reknit").replace("reknit@", "reknit:secret@");
+    place.run_args(&["repair", &secret, "sqlite:b.db", "--to", "b", "--no-probe", "--plan", "p.plan"]).exits(1);
+    assert!(!place.read("p.plan").contains("secret"));
+    place.run_args(&["apply", "p.plan", &pg("reknit"), "sqlite:b.db"]).ok().says(&["carried out 2 of 2 keys"]);
+    assert_eq!(rows(&place, "b.db")[0], "1x");
+}

@@ -97,6 +97,27 @@ impl Server {
         self.start_again();
     }
 
+    /// A standby that follows it.
+    pub(crate) fn replica(&self) -> Server {
+        let dir = tempfile::tempdir().expect("a directory");
+        own(dir.path());
+        let copy = directories().map(|dir| dir.join("pg_basebackup")).find(|program| program.exists());
+        let mut copy = run(&copy.expect("pg_basebackup is installed (Debian: postgresql-client)"));
+        copy.args([
+            "--write-recovery-conf",
+            "--wal-method=stream",
+            "--checkpoint=fast",
+            "--no-sync",
+            "--username=reknit",
+        ]);
+        copy.args(["--port", &self.port.to_string(), "--host"]).arg(self.dir.path());
+        let made = copy.arg("--pgdata").arg(dir.path().join("data")).output().expect("pg_basebackup");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let child = serve(&self.bin, dir.path(), &self.arguments).expect("the replica starts");
+        let (bin, arguments) = (self.bin.clone(), self.arguments.clone());
+        Server { dir, child, bin, port: self.port, arguments, password: self.password }
+    }
+
     /// Stops it as a power cut would, and starts it again.
     pub(crate) fn crash(&mut self) {
         self.stop();
@@ -212,10 +233,15 @@ fn own(path: &Path) {
 
 /// Where the server's programs are.
 fn binaries() -> Option<PathBuf> {
+    directories().find(|dir| dir.join("initdb").exists() && dir.join("postgres").exists())
+}
+
+/// Where programs may be.
+fn directories() -> impl Iterator<Item = PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let debian = debian.map(|version| version.path().join("bin"));
-    std::env::split_paths(&path).chain(debian).find(|dir| dir.join("initdb").exists() && dir.join("postgres").exists())
+    std::env::split_paths(&path).chain(debian).collect::<Vec<_>>().into_iter()
 }
 
 /// The server refuses to be run by root: then it is run by whom nothing belongs to.

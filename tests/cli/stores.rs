@@ -106,26 +106,33 @@ fn a_store_that_another_process_holds_is_in_use() {
     place.run("verify s").ok();
 }
 
+/// The keys of all rows of the store `s`.
+pub(crate) fn rows(place: &Place) -> Vec<Vec<u8>> {
+    let engine = engine::open(EngineKind::default(), &place.path("s/rows"), 1 << 20).expect("the engine");
+    let snapshot = engine.snapshot().expect("a snapshot");
+    snapshot.scan(&[], &[0xff; 8]).expect("rows").map(|row| row.expect("a row").0).collect()
+}
+
+/// The row of an entry: its tag is as docs/formats.md has it.
+pub(crate) fn entry(rows: &[Vec<u8>]) -> &[u8] {
+    rows.iter().find(|row| row.starts_with(&[2])).expect("an entry")
+}
+
+/// Takes a row away.
+pub(crate) fn remove(place: &Place, row: &[u8]) {
+    let engine = engine::open(EngineKind::default(), &place.path("s/rows"), 1 << 20).expect("the engine");
+    let mut batch = Batch::new();
+    batch.delete(row);
+    engine.commit(&mut batch, Durability::Synced).expect("committed");
+}
+
 #[test]
 fn verify_names_what_is_damaged() {
     let place = Place::with_file("a.csv", "id,x\n1,a\n2,b\n3,c\n", "--key id");
     place.run("verify s").ok().says(&["sound: 3 records"]);
-    let rows = {
-        let engine = engine::open(EngineKind::default(), &place.path("s/rows"), 1 << 20).expect("the engine");
-        let snapshot = engine.snapshot().expect("a snapshot");
-        let rows: Vec<Vec<u8>> =
-            snapshot.scan(&[], &[0xff; 8]).expect("rows").map(|row| row.expect("a row").0).collect();
-        rows
-    };
-    // The tag of entries, as docs/formats.md has it.
-    let entry = rows.iter().find(|row| row.starts_with(&[2])).expect("an entry").clone();
-    let damage = |row: &[u8]| {
-        let engine = engine::open(EngineKind::default(), &place.path("s/rows"), 1 << 20).expect("the engine");
-        let mut batch = Batch::new();
-        batch.delete(row);
-        engine.commit(&mut batch, Durability::Synced).expect("committed");
-    };
-    damage(&entry);
+    let rows = rows(&place);
+    let damage = |row: &[u8]| remove(&place, row);
+    damage(entry(&rows));
     let ran = place.run("verify s").exits(1).says(&["damaged: "]);
     assert!(ran.out.lines().count() >= 2, "a line for each fault, then the summary: {ran:?}");
     let ran = place.run("verify s --format jsonl").exits(1);

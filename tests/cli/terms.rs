@@ -185,3 +185,90 @@ fn files_take_terms_too_but_no_condition() {
     assert_eq!(text(&c, rows), "ANN|2026-01-01 10:00:00,BEN|2026-01-01 11:00:01");
     place.run("check csv:b.csv sqlite:c.db/t --where id>1").fails("database").says(&["--where cannot be had of it"]);
 }
+
+#[test]
+fn json_counts_by_what_its_numbers_are_worth() {
+    let (server, place) = (Server::start(), Place::new());
+    server.sql(
+        r#"CREATE TABLE t (id int PRIMARY KEY, doc jsonb, raw text);
+           INSERT INTO t VALUES (1, '{"n": 1.0, "s": "x"}', '{"a": [1, 2.50]}'), (2, '[1e2]', '{ }'), (3, '{"n": 1}', 'none')"#,
+    );
+    let b = sqlite(
+        &place,
+        "b.db",
+        r#"CREATE TABLE t (id INTEGER PRIMARY KEY, doc JSON, raw TEXT);
+           INSERT INTO t VALUES (1, '{"s":"x","n":1}', '{"a":[1.0,2.5]}'), (2, '[100.00]', '{}'), (3, '{"n": 2}', 'none')"#,
+    );
+    let (a, b_side) = (server.table("reknit", "t"), "sqlite:b.db/t");
+    let run = |command: &[&str], more: &[&str]| place.run_args(&[command, &[&a, b_side], more].concat());
+    run(&["diff"], &[]).exits(1).says(&["3 with different content"]);
+    run(&["diff"], &["--json", "semantic"]).exits(1).says(&["* 1", "* 2", "* 3", "[rounded: all by semantic]"]);
+    let terms = ["--json", "semantic,raw=semantic"];
+    run(&["diff"], &terms).exits(1).says(&["* 3", "1 with different content"]);
+    run(&["explain"], &terms)
+        .ok()
+        .says(&["raw is compared as json by semantic", "doc is compared as json by semantic"]);
+    run(&["repair"], &[&terms[..], &["--to", "b", "--apply"]].concat()).ok();
+    let rows = "SELECT group_concat(doc || raw, ';') FROM t";
+    assert_eq!(text(&b, rows), r#"{"s":"x","n":1}{"a":[1.0,2.5]};[100.00]{};{"n":1}none"#);
+    run(&["check"], &["--json", "id=semantic"]).exits(4).says(&["[database.shape]", "id is compared as int"]);
+    run(&["check"], &["--json", "exact"]).fails("usage.terms");
+}
+
+#[test]
+fn what_is_within_tolerance_is_told_apart_and_left() {
+    let (server, place) = (Server::start(), Place::new());
+    server.sql(
+        "CREATE TABLE t (id int PRIMARY KEY, price numeric(10, 4), at timestamp, name text);
+         INSERT INTO t SELECT i, i, '2026-01-01'::timestamp + i * interval '1 h', 'n' FROM generate_series(1, 100) AS i",
+    );
+    let b = sqlite(
+        &place,
+        "b.db",
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, price DECIMAL, at DATETIME, name TEXT);
+         WITH RECURSIVE i(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM i WHERE x < 100)
+         INSERT INTO t SELECT x, x + 0.01, datetime('2026-01-01', x || ' hours', '1 second'), 'n' FROM i",
+    );
+    let (a, b_side) = (server.table("reknit", "t"), "sqlite:b.db/t");
+    let run = |command: &[&str], more: &[&str]| place.run_args(&[command, &[&a, b_side], more].concat());
+    let terms = ["--tolerance", "price=0.01,at=1s"];
+    let check = run(&["check"], &terms).ok();
+    check.says(&["in sync within tolerance", "[tolerating price by 0.01, at by 1s]", "100 within tolerance"]);
+    run(&["diff"], &["--tolerance", "price=0.01"]).exits(1).says(&["100 with different content"]);
+    // It is no part of what is digested: the same index serves without it.
+    let home = || place.names(&place.path("home/index"));
+    let indexes = home();
+    run(&["check"], &[]).exits(1);
+    assert_eq!(indexes, home());
+    b.execute_batch(
+        "UPDATE t SET price = 9.5 WHERE id = 7; UPDATE t SET name = 'x' WHERE id = 8; DELETE FROM t WHERE id = 9",
+    )
+    .expect("statements");
+    let diff = run(&["diff"], &[&terms[..], &["--format", "jsonl"]].concat()).exits(1);
+    let ops = diff.objects().iter().filter(|object| object["op"] == "tolerated").count();
+    let counts = &diff.summary()["counts"];
+    let of = |name: &str| counts[name].as_u64();
+    assert_eq!((ops, of("tolerated"), of("content"), of("only_a")), (97, Some(97), Some(2), Some(1)));
+    let would = run(&["repair"], &[&terms[..], &["--to", "b"]].concat()).exits(1);
+    would.says(&["would write 0 records to a and 3 to b; wrote 0", "97 within tolerance"]);
+    // All else is repaired whole, and what is near enough is left.
+    let done = run(&["repair"], &[&terms[..], &["--to", "b", "--apply"]].concat()).ok();
+    done.says(&["in sync within tolerance", "wrote 0 records to a and 3 to b"]);
+    let rows =
+        "SELECT group_concat(price || name || time(at)) FROM (SELECT * FROM t WHERE id BETWEEN 6 AND 9 ORDER BY id)";
+    assert_eq!(text(&b, rows), "6.01n06:00:01,7n07:00:00,8n08:00:00,9n09:00:00");
+    // A mirror leaves it too; without tolerance it is drift.
+    b.execute_batch("INSERT INTO t (id) VALUES (500)").expect("a statement");
+    run(&["repair"], &[&terms[..], &["--to", "b", "--delete", "--apply"]].concat()).ok().says(&["and 1 to b"]);
+    let done = run(&["repair"], &["--to", "b", "--delete", "--max-change", "100%", "--apply"]).ok();
+    done.says(&["and 97 to b"]);
+    run(&["check"], &terms).ok().says(&["in sync: 100 records"]);
+    for (terms, told) in [
+        ("id=1", "part of the key"),
+        ("name=1", "compared as text"),
+        ("price=2s", "compared as decimal"),
+        ("none=1", "neither side has a column none"),
+    ] {
+        run(&["check"], &["--tolerance", terms]).exits(4).says(&["[database.shape]", told]);
+    }
+}

@@ -45,6 +45,8 @@ pub enum Kind {
     Versions(Side),
     /// Different content, and nothing that tells which is newer.
     Content,
+    /// Different content that whoever asks holds to be no difference; it is left as it is.
+    Tolerated,
 }
 
 /// One key that differs.
@@ -89,7 +91,7 @@ pub struct Resolution {
 impl Difference {
     /// Which sides resolving it writes, the opener's first; neither where it is left as it is.
     pub fn writes(&self, how: &Resolution) -> (bool, bool) {
-        if let Some(mirrored) = how.mirror {
+        if let Some(mirrored) = how.mirror.filter(|_| self.kind != Kind::Tolerated) {
             return (mirrored == Side::Mine, mirrored == Side::Theirs);
         }
         let both = how.mine && how.theirs;
@@ -99,6 +101,7 @@ impl Difference {
             }
             Kind::Concurrent(_) if how.prefer.is_some() => (true, true),
             Kind::Content if both && how.profile == Profile::Content => (false, false),
+            Kind::Tolerated => (false, false),
             Kind::Content => (how.mine, how.theirs),
             Kind::Concurrent(_) if how.keeps == Keeps::All => (how.mine, how.theirs),
             Kind::Only(wins) | Kind::Newer(wins) | Kind::Concurrent(wins) | Kind::Versions(wins) => {

@@ -2,6 +2,7 @@
 //!
 //! Nothing in here reads a clock, opens a file or a socket, or starts a task.
 
+pub mod agenda;
 pub mod bounds;
 pub mod brakes;
 pub mod canonical;
@@ -25,6 +26,7 @@ pub mod receipt;
 pub mod record;
 pub mod rising;
 pub mod row;
+pub mod schedule;
 pub mod session;
 pub mod sketch;
 pub mod stamp;

@@ -12,6 +12,7 @@ mod size;
 #[cfg(test)]
 mod tests;
 mod text;
+mod tolerance;
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,7 @@ pub use key::{decode_key, encode_key};
 pub use kind::Kind;
 pub use rounding::Rounding;
 pub use text::put_json_string;
+pub use tolerance::Tolerance;
 
 /// Columns of one row: twice what the widest SQL engines allow by default, and a list of their names stays small.
 pub const COLUMNS_MAX: usize = 4096;
@@ -32,7 +34,9 @@ pub const ARRAY_DEPTH_MAX: usize = 16;
 /// Containers inside containers of one [`Json`], the outermost included; a reader's stack is bounded by it.
 pub const JSON_DEPTH_MAX: usize = 128;
 
-const ROW_FORMAT: u8 = 1;
+/// The version of the encoding of rows and keys, which is the first byte of a row. Whoever keeps digests of rows keeps it with
+/// them: those of another version tell nothing. This is the first; a later one reads rows of the one before.
+pub const ENCODING: u8 = 1;
 
 /// One value of one column. Values of different kinds are never equal: the number 1 is not the text `1`.
 ///
@@ -197,7 +201,7 @@ impl Row {
 /// A format byte, then each column in the order of its name's bytes: the name (length and bytes), one byte for the
 /// kind of the value, and the value's body (length and bytes).
 pub fn encode(row: &Row) -> Vec<u8> {
-    let mut out = vec![ROW_FORMAT];
+    let mut out = vec![ENCODING];
     for (name, value) in &row.0 {
         put_bytes(&mut out, name.as_bytes());
         put_value(&mut out, value);
@@ -215,7 +219,7 @@ pub fn decode(bytes: &[u8]) -> Result<Row, DecodeError> {
     }
     let mut reader = Reader::new(bytes);
     match reader.u8()? {
-        ROW_FORMAT => {}
+        ENCODING => {}
         other => return Err(DecodeError::Version(other)),
     }
     let mut columns: BTreeMap<String, Value> = BTreeMap::new();

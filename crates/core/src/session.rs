@@ -28,6 +28,7 @@ mod scope;
 mod shown;
 #[cfg(test)]
 mod tests;
+mod tolerated;
 mod transfers;
 mod wanted;
 mod witness;
@@ -39,6 +40,7 @@ pub use picked::{PICKED_MAX, Picked, PickedKey};
 pub use planner::{Plan, Planner, Why};
 pub use responder::Responder;
 pub use scope::Grant;
+pub use tolerated::Tolerated;
 
 use serde::{Deserialize, Serialize};
 
@@ -118,6 +120,9 @@ pub struct Options {
     /// What was equal once, and has changed since; only of bare content. Not told to a node that holds the session.
     #[serde(skip)]
     pub base: Option<std::sync::Arc<Base>>,
+    /// What differs and is left; only of bare content. Not told to a node that holds the session.
+    #[serde(skip)]
+    pub tolerated: Option<std::sync::Arc<Tolerated>>,
 }
 
 impl Options {
@@ -138,6 +143,7 @@ impl Options {
             prefer: None,
             catching_up: false,
             base: None,
+            tolerated: None,
             picked: None,
         }
     }
@@ -267,6 +273,9 @@ pub struct Counts {
     pub versions: u64,
     /// Keys with different content and no order.
     pub content: u64,
+    /// Keys with different content that is tolerated; no peer is told.
+    #[serde(skip)]
+    pub tolerated: u64,
     /// Differences that did not stand still.
     pub in_flight: u64,
     /// Differences that the direction of the repair leaves as they are.
@@ -286,7 +295,8 @@ pub struct Counts {
 impl Counts {
     /// All keys found to differ.
     pub fn differences(&self) -> u64 {
-        self.only_mine + self.only_theirs + self.mine_newer + self.theirs_newer + self.versions + self.content
+        let ordered = self.only_mine + self.only_theirs + self.mine_newer + self.theirs_newer;
+        ordered + self.versions + self.content + self.tolerated
     }
 }
 

@@ -1,9 +1,13 @@
 //! Golden bytes of rows and keys, in files that another language can read: `name<TAB>hex`, one a line.
 
-use reknit_core::row::{Decimal, Float, Interval, Json, Row, Value, decode, decode_key, encode, encode_key};
+use reknit_core::row::{
+    Decimal, Float, Interval, Json, Kind, Rounding, Row, Value, decode, decode_key, encode, encode_key,
+};
 
 const ROWS: &str = include_str!("vectors/rows.txt");
 const KEYS: &str = include_str!("vectors/keys.txt");
+/// `document<TAB>as it is compared by --json semantic`, both JSON.
+const SEMANTIC: &str = include_str!("vectors/json-semantic.tsv");
 const REFUSED: &str = include_str!("vectors/rows-refused.txt");
 
 fn values() -> Vec<(&'static str, Value)> {
@@ -97,4 +101,22 @@ fn bytes_that_are_not_canonical_are_refused() {
     for (name, bytes) in lines(REFUSED) {
         assert!(decode(&bytes).is_err(), "{name}");
     }
+}
+
+#[test]
+fn json_by_value_is_as_in_the_vectors() {
+    let (mut seen, lines) = (0, SEMANTIC.lines().filter(|line| !line.starts_with('#')));
+    for line in lines {
+        let (document, counts) = line.split_once('\t').expect("two fields");
+        let taken = Rounding::Semantic.of(Kind::Json.take(Value::Text(document.into())));
+        let expected = match counts {
+            "" => Value::Text(document.into()),
+            counts => Value::Json(Json::parse(counts).unwrap()),
+        };
+        assert_eq!(taken, expected, "{document}");
+        assert_eq!(taken.to_string(), if counts.is_empty() { document } else { counts }, "{document}");
+        assert_eq!(Rounding::Semantic.of(taken.clone()), taken, "{document}");
+        seen += 1;
+    }
+    assert!(seen > 20);
 }

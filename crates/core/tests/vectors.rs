@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use reknit_core::agenda::{Begun, Cause, Kept, KeptError, Ran, RunVerdict, Tuned};
 use reknit_core::canonical::Blob;
 use reknit_core::collect::{Horizon, Passed};
 use reknit_core::journal::{Before, Filled, JournalEntry, Run, RunEnd, RunHeader, RunId, RunKind, Undoing};
@@ -478,4 +479,44 @@ fn journal() {
         assert_eq!(Run::decode(bytes).map(|run| run.encode()), Ok(bytes.clone()));
     }
     compare("journal.tsv", &lines);
+}
+
+#[test]
+fn jobs() {
+    let fresh = Kept::default();
+    let begun = Begun { number: 3, began: 1_700_000_000_000, cause: Cause::Retry, until: 1_700_000_600_000 };
+    let ran = Ran {
+        differences: Some(412),
+        records: Some([1_000_000, 999_588]),
+        written: [0, 7],
+        bytes: 65_536,
+        verdict: RunVerdict::Differs,
+        exit: 1,
+        error: Some(("peer.unreachable".into(), "nobody answers".into())),
+        ..Ran::cut(Begun { number: 2, ..begun }, 1_700_000_300_000)
+    };
+    let all = Kept {
+        paused: Some(5),
+        tuned: Tuned { at: Some("every 5m".into()), jitter: Some(60_000), max_time: Some(1), max_bytes: Some(2) },
+        planned: Some("every 5m".into()),
+        slot: Some(1_700_000_000_000),
+        due: Some(1_700_000_000_001),
+        asked: true,
+        runs: 3,
+        running: Some(begun),
+        failures: 2,
+        missed: 9,
+        proven: Some(1_600_000_000_000),
+        open: Some(1_650_000_000_000),
+        keys: [(0x0102_0304_0506_0708, 1_650_000_000_000)].into(),
+        history: [ran].into(),
+    };
+    let lines = [("job(fresh)", fresh.to_bytes()), ("job(all)", all.to_bytes())];
+    for (kept, (_, bytes)) in [fresh, all].iter().zip(&lines) {
+        assert_eq!(Kept::from_bytes(bytes).as_ref(), Ok(kept));
+        for cut in 0..bytes.len() {
+            assert_eq!(Kept::from_bytes(&bytes[..cut]), Err(KeptError::Damaged));
+        }
+    }
+    compare("jobs.tsv", &lines);
 }

@@ -27,4 +27,6 @@ pub(crate) struct Config {
 pub(crate) enum ConfigCommand {
     /// Read config.toml in the home, and list its stores and jobs without passwords
     Check,
+    /// Write a config.toml that says nothing yet, with all that can be said as comments
+    Init,
 }

@@ -3,7 +3,7 @@
 //! What can be typed for it is defined above.
 
 use super::{
-    Command, ConfigCommand, ConflictsCommand, DatasetCommand, IndexCommand, MembersCommand, PeersCommand,
+    Command, ConfigCommand, ConflictsCommand, DatasetCommand, IndexCommand, JobsCommand, MembersCommand, PeersCommand,
     QuarantineCommand, ReceiptsCommand, RunsCommand,
 };
 
@@ -15,6 +15,16 @@ impl Command {
             Command::Run(_) => "run",
             Command::Config(args) => match args.command {
                 ConfigCommand::Check => "config check",
+                ConfigCommand::Init => "config init",
+            },
+            Command::Jobs(args) => match args.command {
+                JobsCommand::List => "jobs list",
+                JobsCommand::Show { .. } => "jobs show",
+                JobsCommand::Run { .. } => "jobs run",
+                JobsCommand::Pause { .. } => "jobs pause",
+                JobsCommand::Resume { .. } => "jobs resume",
+                JobsCommand::Cancel { .. } => "jobs cancel",
+                JobsCommand::Tune(_) => "jobs tune",
             },
             Command::Init(_) => "init",
             Command::Import(_) => "import",

@@ -5,7 +5,7 @@
 use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use super::TermFlags;
+use super::{PaceFlags, TermFlags};
 
 #[derive(Debug, Args, Serialize, Deserialize)]
 #[command(
@@ -64,6 +64,8 @@ pub(crate) struct IndexBuild {
     pub(crate) unbounded_wal: bool,
     #[command(flatten)]
     pub(crate) terms: TermFlags,
+    #[command(flatten)]
+    pub(crate) pace: PaceFlags,
 }
 
 #[derive(Debug, Args, Serialize, Deserialize)]

@@ -42,17 +42,18 @@ pub(crate) struct Join {
 }
 
 #[derive(Debug, Args, Serialize, Deserialize)]
-#[command(after_help = "Examples:\n  reknit serve a b --listen 0.0.0.0:7473")]
+#[command(
+    after_help = "Examples:\n  reknit serve a b --listen 0.0.0.0:7473\n  reknit serve                                what config.toml in the home says"
+)]
 pub(crate) struct Serve {
-    /// The stores
-    #[arg(required = true)]
+    /// The stores; none are needed where the configuration has some, or jobs
     pub(crate) stores: Vec<PathBuf>,
-    /// The UDP address
-    #[arg(long, env = "REKNIT_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:7473")]
-    pub(crate) listen: std::net::SocketAddr,
+    /// The UDP address [default: 127.0.0.1:7473]
+    #[arg(long, env = "REKNIT_LISTEN", value_name = "ADDR")]
+    pub(crate) listen: Option<std::net::SocketAddr>,
     #[command(flatten)]
     pub(crate) brakes: BrakeFlags,
-    /// How far back is counted what a peer has deleted and changed here
-    #[arg(long, env = "REKNIT_BRAKE_WINDOW", value_name = "TIME", default_value = "1h")]
-    pub(crate) brake_window: String,
+    /// How far back is counted what a peer has deleted and changed here [default: 1h]
+    #[arg(long, env = "REKNIT_BRAKE_WINDOW", value_name = "TIME")]
+    pub(crate) brake_window: Option<String>,
 }

@@ -4,12 +4,15 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, value_parser};
 use serde::{Deserialize, Serialize};
 
 use super::Sides;
 
-#[derive(Debug, Args, Serialize, Deserialize)]
+/// Rows that one transaction may write: all of them are in memory, and locked, at once.
+const BATCH_ROWS_MAX: i64 = 10_000;
+
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 #[command(
     after_help = "Examples:\n  reknit repair a b                      what it would do\n  reknit repair a b --apply\n  reknit repair a b --to b --apply       only b is written\n  reknit repair a b --to b --mirror --apply   b becomes exactly a\n  reknit repair sqlite:a.db/t sqlite:b.db/t --to b --delete --apply   of tables\n  reknit repair a b --prefer a --apply   where both were written apart, a wins, this once\n  reknit repair a b --plan night.plan    writes down what it would do, for: reknit apply night.plan a b"
 )]
@@ -37,6 +40,11 @@ pub(crate) struct Repair {
     /// Of tables: repair also where most rows that both have differ in one column, as if it were read wrongly
     #[arg(long, env = "REKNIT_NO_PROBE")]
     pub(crate) no_probe: bool,
+    #[command(flatten)]
+    pub(crate) writes: WriteFlags,
+    /// Of tables: write the statements that would be executed to this file, in place of executing them
+    #[arg(long, env = "REKNIT_SQL", value_name = "FILE")]
+    pub(crate) sql: Option<PathBuf>,
     /// Where both sides were written apart, this one's value wins, as a new version, whatever the policy
     #[arg(long, env = "REKNIT_PREFER", value_enum, value_name = "SIDE")]
     pub(crate) prefer: Option<Preferred>,
@@ -100,8 +108,19 @@ impl Preferred {
     }
 }
 
+/// How tables are written.
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
+pub(crate) struct WriteFlags {
+    /// Of tables: write so many rows in one transaction
+    #[arg(long, env = "REKNIT_BATCH", value_name = "ROWS", default_value_t = 500, value_parser = value_parser!(u32).range(1..=BATCH_ROWS_MAX))]
+    pub(crate) batch: u32,
+    /// Of tables: how long a transaction waits for rows that others keep locked, before it leaves them
+    #[arg(long, env = "REKNIT_LOCK_TIMEOUT", value_name = "TIME", default_value = "1s")]
+    pub(crate) lock_timeout: String,
+}
+
 /// What each written side may lose.
-#[derive(Debug, Args, Serialize, Deserialize)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub(crate) struct BrakeFlags {
     /// Refuse what would delete more records of a side, by number or share [default: 10%, but 10 at least and 10000 at most]
     #[arg(long, env = "REKNIT_MAX_DELETE", value_name = "N|P%")]
@@ -111,7 +130,7 @@ pub(crate) struct BrakeFlags {
     pub(crate) max_change: Option<String>,
 }
 
-#[derive(Debug, Args, Serialize, Deserialize)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 #[command(
     after_help = "Examples:\n  reknit apply night.plan a b\n  reknit apply night.plan a quic://PEER@host/a --max-age 3d"
 )]
@@ -123,6 +142,11 @@ pub(crate) struct Apply {
     /// Refuse a plan that was made longer ago
     #[arg(long, env = "REKNIT_MAX_AGE", value_name = "TIME", default_value = "1d")]
     pub(crate) max_age: String,
+    /// Write a table that replication keeps
+    #[arg(long, env = "REKNIT_WRITE_REPLICA")]
+    pub(crate) write_replica: bool,
+    #[command(flatten)]
+    pub(crate) writes: WriteFlags,
     #[command(flatten)]
     pub(crate) brakes: BrakeFlags,
 }

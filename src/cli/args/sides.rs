@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::TermFlags;
+use super::{PaceFlags, TermFlags};
 
 /// Two sides: each a directory or a quic:// address; or two tables, of which one may be a file; or the name of one.
-#[derive(Debug, Args, Serialize, Deserialize)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Sides {
     /// A directory, quic://PEER@host[:port]/DATASET, sqlite:FILE/TABLE, postgres://USER@HOST/DB/TABLE, @NAME, or a file:
     /// csv:FILE, jsonl:FILE, parquet:FILE, s3://BUCKET/PATH
@@ -36,20 +36,31 @@ pub(crate) struct Sides {
     /// Write what was found to this file, for node_exporter's textfile collector
     #[arg(long, env = "REKNIT_METRICS_FILE", value_name = "FILE")]
     pub(crate) metrics_file: Option<PathBuf>,
+    /// Of two databases: which table of one is which of the other, where they are called otherwise
+    #[arg(long, env = "REKNIT_MAP", value_name = "a.TABLE=b.TABLE", value_delimiter = ',')]
+    pub(crate) map: Vec<String>,
+    /// Of two databases: leave these tables out
+    #[arg(long = "ignore-table", env = "REKNIT_IGNORE_TABLE", value_name = "TABLE[,TABLE]", value_delimiter = ',')]
+    pub(crate) ignore_tables: Vec<String>,
     #[command(flatten)]
     pub(crate) terms: TermFlags,
+    /// Exit 3 instead of reading a table whole, and tell what that would cost
+    #[arg(long, env = "REKNIT_NO_SCAN", help_heading = "Of reading tables whole")]
+    pub(crate) no_scan: bool,
+    #[command(flatten)]
+    pub(crate) pace: PaceFlags,
 }
 
-#[derive(Debug, Args, Serialize, Deserialize)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 #[command(
-    after_help = "Examples:\n  reknit check a b\n  reknit check sqlite:a.db/people sqlite:b.db/people\n  reknit check a quic://PEER@host/a --format json\n  reknit check quic://PEER@one/a quic://PEER@two/a     one compares with two, for who may operate one"
+    after_help = "Examples:\n  reknit check a b\n  reknit check sqlite:a.db/people sqlite:b.db/people\n  reknit check postgres://me@host/db sqlite:b.db     all tables\n  reknit check a quic://PEER@host/a --format json\n  reknit check quic://PEER@one/a quic://PEER@two/a     one compares with two, for who may operate one"
 )]
 pub(crate) struct Check {
     #[command(flatten)]
     pub(crate) sides: Sides,
 }
 
-#[derive(Debug, Args, Serialize, Deserialize)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 #[command(
     after_help = "Examples:\n  reknit diff a b --limit 20 --values\n  reknit diff a quic://PEER@host/a --format jsonl"
 )]

@@ -125,6 +125,9 @@ pub(crate) struct List {
 pub(crate) struct Verify {
     /// The store
     pub(crate) store: PathBuf,
+    /// Read at most so many records a second
+    #[arg(long, env = "REKNIT_RATE", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) rate: Option<u64>,
 }
 
 #[derive(Debug, Args, Serialize, Deserialize)]

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::plan::Here;
 use super::sides::brakes::TooMuch;
-use super::sides::{self, Ran};
+use super::sides::{self, Ran, tables};
 use crate::cli::args::{Apply, To};
 use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
@@ -43,6 +43,8 @@ struct Sum {
     runs: Vec<(String, String)>,
     /// The runs by which the sides caught up before it.
     caught_up: (Option<RunId>, Option<RunId>),
+    /// Rows that were not stored, with the reasons, and what else is to be known, a line each.
+    lines: Vec<String>,
 }
 
 pub(crate) fn run(args: &Apply, env: &mut Env) -> Result<Exit, CliError> {
@@ -70,9 +72,17 @@ pub(crate) fn run(args: &Apply, env: &mut Env) -> Result<Exit, CliError> {
     if plans::is_applied(&home, &plan.header.id)?.is_some() {
         return Err(CliError::refused("plan.applied", format!("the {made}, was carried out already")));
     }
-    let here = Here::open(env, &args.sides)?;
-    let Some(store) = here.any() else { return Err(CliError::new("defect", "no side is here")) };
-    let definition = store.definition().clone();
+    sides::refuse_one_table(&args.sides)?;
+    let here;
+    let definition = if sides::are_tables(&args.sides) {
+        let [a, b] = tables::pair(env, (&args.sides.a, &args.sides.b), &args.sides.terms.terms()?)?;
+        about(&plan.header, (a.table().place(), b.table().place()))?;
+        a.index().definition().clone()
+    } else {
+        here = Here::open(env, &args.sides)?;
+        let Some(store) = here.any() else { return Err(CliError::new("defect", "no side is here")) };
+        store.definition().clone()
+    };
     fits(&plan, &definition, args)?;
     if let Some(much) = too_much(&plan, &brakes) {
         return much.tell(env, 0, fields(json!({ "plan": plan.header.id, "keys": plan.tally.keys })));
@@ -113,11 +123,25 @@ fn read(path: &Path, home: &Home) -> Result<Plan, CliError> {
     Ok(Plan { header, tally, samples })
 }
 
+/// Whether the plan is about these two tables: others may have the same columns.
+fn about(header: &Header, (a, b): (&str, &str)) -> Result<(), CliError> {
+    if (header.a.as_str(), header.b.as_str()) == (a, b) {
+        return Ok(());
+    }
+    let message = format!("the plan is about a = {} and b = {}, these are a = {a} and b = {b}", header.a, header.b);
+    Err(CliError::refused("plan.dataset", message))
+}
+
 /// Whether the plan is about the dataset of these sides.
 fn fits(plan: &Plan, definition: &Definition, args: &Apply) -> Result<(), CliError> {
     let Header { dataset, dataset_id, definition: hash, .. } = &plan.header;
     if *dataset_id != definition.id.to_string() {
-        let message = format!("the plan is about the dataset {dataset}, the store holds {}", definition.name);
+        let message = match sides::are_tables(&args.sides) {
+            true => "the two tables are not compared on what the plan was made of: their columns or key are others, or the flags \
+                     that say which"
+                .into(),
+            false => format!("the plan is about the dataset {dataset}, the store holds {}", definition.name),
+        };
         return Err(CliError::refused("plan.dataset", message));
     }
     if *hash != definition.hash().to_string() {
@@ -157,42 +181,44 @@ fn carry_out(
     brakes: Brakes,
 ) -> Result<Exit, CliError> {
     let header = &plan.header;
-    let mirror = header.mirror.then_some(header.to);
-    let to = if header.mirror { To::Both } else { header.to };
+    let tables = sides::are_tables(&args.sides);
     let mut sum = Sum::default();
     let mut reader = PlanReader::open(path, home)?;
     let mut last: Option<Ran> = None;
     let mut exit = Exit::Done;
-    loop {
+    'plan: loop {
         let keys = some(&mut reader, definition)?;
         if keys.is_empty() {
             break;
         }
-        sum.keys += keys.len() as u64;
-        let name = header.id.clone();
-        let picked = move |swapped: bool| {
-            let key = |key: &Ready| {
-                let (mine, theirs) = if swapped { (key.b, key.a) } else { (key.a, key.b) };
-                PickedKey { collection: key.collection, key: key.key.clone(), mine, theirs }
+        for (to, mirror, keys) in parts(header, tables, keys) {
+            sum.keys += keys.len() as u64;
+            let name = header.id.clone();
+            let picked = move |swapped: bool| {
+                let key = |key: &Ready| {
+                    let (mine, theirs) = if swapped { (key.b, key.a) } else { (key.a, key.b) };
+                    PickedKey { collection: key.collection, key: key.key.clone(), mine, theirs }
+                };
+                Arc::new(Picked { name: name.clone(), keys: keys.iter().map(key).collect() })
             };
-            Arc::new(Picked { name: name.clone(), keys: keys.iter().map(key).collect() })
-        };
-        let asked = sides::Asked { mirror, brakes: Some(brakes), picked: Some(Box::new(picked)), ..Default::default() };
-        let ran = sides::run(
-            env,
-            &args.sides,
-            |swapped| Intent::Repair(sides::direction(to, swapped)),
-            asked,
-            &mut |_, _| {},
-        )?;
-        if let Some(braked) = &ran.report.outcome.braked {
-            return sides::brakes::stopped(env, (&args.sides, &ran), braked, sum.to_a.applied + sum.to_b.applied);
-        }
-        sum.add(&ran);
-        exit = ran.exit();
-        last = Some(ran);
-        if !matches!(exit, Exit::Done | Exit::Differs) {
-            break;
+            let asked = sides::Asked {
+                mirror,
+                brakes: Some(Brakes { shrunken: brakes.shrunken || tables, ..brakes }),
+                picked: Some(Box::new(picked)),
+                tables: mirror.filter(|_| tables).map(|side| writing(args, plan, side)).transpose()?,
+                ..Default::default()
+            };
+            let intent = |swapped| Intent::Repair(sides::direction(to, swapped));
+            let ran = sides::run(env, &args.sides, intent, asked, &mut |_, _| {})?;
+            if let Some(braked) = &ran.report.outcome.braked {
+                return sides::brakes::stopped(env, (&args.sides, &ran), braked, sum.to_a.applied + sum.to_b.applied);
+            }
+            sum.add(&ran);
+            exit = ran.exit();
+            last = Some(ran);
+            if !matches!(exit, Exit::Done | Exit::Differs) {
+                break 'plan;
+            }
         }
     }
     let Some(ran) = last else {
@@ -205,10 +231,37 @@ fn carry_out(
     tell(args, env, plan, &ran, &sum, exit)
 }
 
+/// Which sides are written for which keys, and which becomes exactly the other there. Of two tables each row has a side of its
+/// own; whatever it is to become, it becomes what the other side has.
+fn parts(header: &Header, tables: bool, keys: Vec<Ready>) -> Vec<(To, Option<To>, Vec<Ready>)> {
+    if !tables {
+        let mirror = header.mirror.then_some(header.to);
+        return vec![(if header.mirror { To::Both } else { header.to }, mirror, keys)];
+    }
+    let (a, b): (Vec<Ready>, Vec<Ready>) = keys.into_iter().partition(|key| key.write == To::A);
+    let parts = [(To::Both, Some(To::A), a), (To::Both, Some(To::B), b)];
+    parts.into_iter().filter(|(.., keys)| !keys.is_empty()).collect()
+}
+
+/// How one of two tables is written.
+fn writing(args: &Apply, plan: &Plan, to: To) -> Result<tables::Writing, CliError> {
+    let loses = if to == To::A { plan.tally.loses_a } else { plan.tally.loses_b };
+    Ok(tables::Writing {
+        to,
+        delete: loses.deleted > 0,
+        write_replica: args.write_replica,
+        // Somebody has looked at the plan.
+        probe: false,
+        terms: args.sides.terms.terms()?,
+        manner: tables::manner(&args.writes)?,
+    })
+}
+
 /// A key as it stands in the plan.
 struct Ready {
     collection: reknit_core::CollectionId,
     key: Vec<u8>,
+    write: To,
     a: Option<u64>,
     b: Option<u64>,
 }
@@ -222,7 +275,7 @@ fn some(reader: &mut PlanReader, definition: &Definition) -> Result<Vec<Ready>, 
         if line["t"] != "key" {
             continue;
         }
-        let Key { collection, key_hex, entry_a, entry_b, .. } = Key::parse(line)?;
+        let Key { collection, key_hex, write, entry_a, entry_b, .. } = Key::parse(line)?;
         let malformed = || CliError::refused("plan.malformed", format!("the plan is of another release: {key_hex}"));
         let entry = |entry: Option<String>| {
             entry.map(|digits| u64::from_str_radix(&digits, 16).map_err(|_| malformed())).transpose()
@@ -230,7 +283,7 @@ fn some(reader: &mut PlanReader, definition: &Definition) -> Result<Vec<Ready>, 
         let (a, b) = (entry(entry_a)?, entry(entry_b)?);
         let key = unhex(&key_hex).ok_or_else(malformed)?;
         let collection = definition.collection(&collection).ok_or_else(malformed)?;
-        keys.push(Ready { collection, key, a, b });
+        keys.push(Ready { collection, key, write, a, b });
     }
     Ok(keys)
 }
@@ -253,6 +306,10 @@ impl Sum {
         for (side, run) in [("a", run_a), ("b", run_b)] {
             self.runs.extend(run.map(|run| (side.to_string(), run.to_string())));
         }
+        for (_, key, reason) in &outcome.refused {
+            self.lines.push(format!("not stored: {}: {reason}", ran.layout.show_key(key)));
+        }
+        self.lines.extend(ran.notes.iter().cloned());
         let (a, b) = ran.caught_up();
         self.caught_up = (self.caught_up.0.or(a), self.caught_up.1.or(b));
     }
@@ -298,10 +355,10 @@ fn tell(args: &Apply, env: &mut Env, plan: &Plan, ran: &Ran, sum: &Sum, exit: Ex
         );
     }
     for (side, run) in &sum.runs {
-        let side = if side == "a" { &args.sides.a } else { &args.sides.b };
+        let side = tables::typed_again(if side == "a" { &args.sides.a } else { &args.sides.b });
         text.push_str(&format!("\nto undo it in {side}: reknit runs undo {side} {run}"));
     }
-    for line in sides::told_caught_up(&args.sides, sum.caught_up) {
+    for line in sides::told_caught_up(&args.sides, sum.caught_up).iter().chain(&sum.lines) {
         text.push_str(&format!("\n{line}"));
     }
     let moves = |m: Moves| json!({ "offered": m.offered, "applied": m.applied, "kept": m.kept, "moved": m.moved, "refused": m.refused });

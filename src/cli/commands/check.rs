@@ -2,7 +2,7 @@
 
 use reknit_core::session::{Intent, Verdict};
 
-use super::sides;
+use super::{diff, sides};
 use crate::cli::args::Check;
 use crate::cli::env::Env;
 use crate::cli::output::Printer;
@@ -10,9 +10,12 @@ use crate::cli::units::show_count;
 use crate::cli::{CliError, Exit};
 
 pub(crate) fn run(args: &Check, env: &mut Env) -> Result<Exit, CliError> {
-    let ran = sides::run(env, &args.sides, |_| Intent::Check, sides::Asked::default(), &mut |_, _| {})?;
+    // What is tolerated is judged of keys, which are listed for that.
+    let intent = if args.sides.terms.tolerance.is_empty() { Intent::Check } else { Intent::Diff };
+    let ran = sides::run(env, &args.sides, |_| intent, sides::Asked::default(), &mut |_, _| {})?;
     let outcome = &ran.report.outcome;
     let estimate = match outcome.estimate {
+        _ if intent == Intent::Diff => diff::described(&ran),
         Some(e) if outcome.verdict == Verdict::Differs && e.low == e.high => {
             format!(": {} keys", show_count(e.likely))
         }

@@ -1,9 +1,13 @@
-//! `reknit config check`: the configuration, read as every command that needs it does, and what it names.
+//! `reknit config check|init`: the configuration, read as every command that needs it does, and what it names; or one to fill in.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 
 use serde_json::json;
 
 use super::sides::tables;
 use crate::cli::args::{Config, ConfigCommand};
+use crate::cli::config::TEMPLATE;
 use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
 use crate::cli::{CliError, Exit};
@@ -11,7 +15,25 @@ use crate::cli::{CliError, Exit};
 pub(crate) fn run(args: &Config, env: &mut Env) -> Result<Exit, CliError> {
     match args.command {
         ConfigCommand::Check => check(env),
+        ConfigCommand::Init => init(env),
     }
+}
+
+fn init(env: &mut Env) -> Result<Exit, CliError> {
+    let path = env.home()?.config();
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            let message = format!("{} is there already; nothing was changed", path.display());
+            CliError { exit: Exit::Refused, ..CliError::new("config.exists", message) }
+        }
+        _ => CliError::new("config.file", format!("{} cannot be written: {error}", path.display())),
+    };
+    // There may be a password in it one day.
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+    made.and_then(|mut file| file.write_all(TEMPLATE.as_bytes())).map_err(failed)?;
+    let text =
+        format!("wrote {}, all of it comments; when you have said something: reknit config check", path.display());
+    Printer::new(env).end(Exit::Done, &text, fields(json!({ "file": path.display().to_string() })))
 }
 
 fn check(env: &mut Env) -> Result<Exit, CliError> {
@@ -25,7 +47,8 @@ fn check(env: &mut Env) -> Result<Exit, CliError> {
     for (name, job) in &config.jobs {
         let typed: Vec<String> =
             job.typed.iter().filter(|word| *word != "--").map(|word| tables::shown(word)).collect();
-        let at = job.at.map_or(String::new(), |at| format!(", {at}"));
+        let when = job.when.told();
+        let at = if when.is_empty() { when } else { format!(", {when}") };
         known.push(("job", name.clone(), format!("{}{at}", typed.join(" "))));
     }
     let text = format!("{}: {} stores, {} jobs", config.path.display(), config.stores.len(), config.jobs.len());

@@ -13,7 +13,7 @@ use reknit_core::{DatasetId, DatasetKey, Definition};
 use serde_json::{Map, Value};
 
 use super::sides;
-use crate::cli::args::{Demo, Sides, TermFlags};
+use crate::cli::args::{Demo, PaceFlags, Sides, TermFlags};
 use crate::cli::env::Env;
 use crate::cli::output::Printer;
 use crate::cli::units::{show_bytes, show_count};
@@ -58,7 +58,11 @@ fn tell(args: &Demo, env: &mut Env) -> Result<(Exit, Map<String, Value>), CliErr
     writeln!(env.out, "\n$ reknit diff a quic://…")?;
     let (b, settle) = (server.address.clone(), "100ms".to_string());
     let pair = Sides {
+        map: Vec::new(),
+        ignore_tables: Vec::new(),
         terms: TermFlags::default(),
+        no_scan: false,
+        pace: PaceFlags::default(),
         a: a.display().to_string(),
         b,
         settle,

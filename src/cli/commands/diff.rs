@@ -76,6 +76,7 @@ pub(crate) fn described(ran: &sides::Ran) -> String {
         (b_newer, newer_b),
         (counts.versions, "under different versions"),
         (counts.content, apart),
+        (counts.tolerated, "within tolerance"),
     ];
     let kinds = kinds.iter().filter(|(n, _)| *n > 0).map(|(n, words)| format!("{} {words}", show_count(*n)));
     let kinds: Vec<String> = kinds.collect();

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::index;
+use super::sides::scans::Expected;
 use super::sides::tables;
 use crate::cli::args::{AskedPurpose, Explain};
 use crate::cli::env::Env;
@@ -35,6 +36,7 @@ pub(crate) fn run(args: &Explain, env: &mut Env) -> Result<Exit, CliError> {
         return print(env, &items, Exit::Done, "nothing was written", None);
     };
     items.extend(about("b", &*b)?);
+    let (terms, zoneless) = terms.with_zones_for((&*a, &*b));
     let [of_a, of_b] = tables::shapes(&terms, &*a, &*b)?;
     items.extend(costs("a", (&args.a, &*a), &of_a, env)?);
     items.extend(costs("b", (typed, &*b), &of_b, env)?);
@@ -45,15 +47,30 @@ pub(crate) fn run(args: &Explain, env: &mut Env) -> Result<Exit, CliError> {
             if source == name { declared } else { format!("{source} {declared}") }
         };
         let rounded = of_a.rounding(place).map(|rounding| format!(" by {rounding}")).unwrap_or_default();
-        let (in_a, in_b) = (declared(&*a, &of_a), declared(&*b, &of_b));
+        let of_zone = |shape: &Shape| shape.zone(place).map(|zone| format!(" of zone {zone}")).unwrap_or_default();
+        let in_a = declared(&*a, &of_a) + &of_zone(&of_a);
+        let in_b = declared(&*b, &of_b) + &of_zone(&of_b);
         let told = format!("{name} is compared as {}{rounded}: {in_a} in a, {in_b} in b", kind.name());
         items.push(line("both", "column", told));
     }
     if let Some(filter) = of_a.filter() {
         items.push(line("both", "rows", format!("only those that meet {filter}")));
     }
-    let probe = probe((&*a, &of_a), (&*b, &of_b), PROBED)?;
-    let (exit, text) = judged(&probe);
+    let probe = probe(&terms, (&*a, &of_a), (&*b, &of_b), PROBED)?;
+    let (mut exit, mut text) = judged(&probe);
+    // Of what no zone is said nothing is compared; what would do was tried.
+    for (column, zone) in &zoneless {
+        let differs = probe.columns.iter().find(|probed| probed.name == *column);
+        if exit == Exit::Done || probe.suspicious().all(|probed| probed.name != *column) {
+            let shared = probe.shared;
+            let fits = shared - differs.map_or(0, |probed| probed.differs);
+            let rows = format!("{fits} of {shared} probed rows fit --zone {zone}");
+            text = format!(
+                "{column} says no zone on one side, and nothing is compared until that is said: {rows}; {text}"
+            );
+        }
+        exit = Exit::Refused;
+    }
     print(env, &items, exit, &text, Some(&probe))
 }
 
@@ -113,6 +130,8 @@ fn costs(
     }
     let mut lines = vec![line(side, "rights", told)];
     let cost = table.cost(shape)?;
+    let last = tables::known(env, typed, table, shape)?.map(|linked| linked.last_scan()).transpose()?.flatten();
+    lines.push(line(side, "cost", format!("reading it whole: {}", Expected::of(&cost, last))));
     lines.push(line(side, "scan", cost.sql));
     let (bytes, basis) = tables::bytes_a_row(env, typed);
     lines.push(line(
@@ -171,6 +190,13 @@ fn about(side: &str, table: &dyn Table) -> Result<Vec<(String, Value)>, CliError
             side,
             "cascades",
             format!("deleting rows deletes or changes rows of {others}; --delete is refused"),
+        ));
+    }
+    for (column, other) in cautions.follows.iter().filter(|(column, _)| !table.columns().key.contains(column)) {
+        lines.push(line(
+            side,
+            "cascades",
+            format!("changing {column} changes rows of {other}; a repair needs --ignore {column}"),
         ));
     }
     Ok(lines)

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::sides::tables;
-use crate::cli::args::{AskedFeed, Index, IndexBuild, IndexCommand};
+use super::sides::{scans, tables};
+use crate::cli::args::{AskedFeed, Index, IndexBuild, IndexCommand, PaceFlags};
 use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
 use crate::cli::progress::Progress;
@@ -22,6 +22,7 @@ pub(crate) fn run(args: &Index, env: &mut Env) -> Result<Exit, CliError> {
 
 fn build(args: &IndexBuild, env: &mut Env) -> Result<Exit, CliError> {
     let max_lag = parse_bytes(&args.max_feed_lag)?;
+    args.pace.pace()?;
     let linked = tables::alone(env, &args.table, args.with.as_deref(), &args.terms.terms()?)?;
     if let Some(kind) = args.feed.map(AskedFeed::kind) {
         let feed = linked.feed(kind)?;
@@ -41,7 +42,9 @@ fn build(args: &IndexBuild, env: &mut Env) -> Result<Exit, CliError> {
         linked.install_feed(kind, max_lag)?;
     }
     // That it has just been installed is no gap.
-    let followed = tables::follow(env, &linked)?;
+    let of = scans::replicated(env, &args.pace, std::slice::from_ref(&linked))?;
+    let from = args.pace.scan_from.as_deref().filter(|_| of.is_some());
+    let followed = scans::follow(env, &linked, &args.pace, from)?;
     let text = format!(
         "{} rows indexed, {} of them changed; {}",
         show_count(linked.rows()),
@@ -85,13 +88,14 @@ fn verify(typed: &str, env: &mut Env) -> Result<Exit, CliError> {
         let mut progress = Progress::new(env, "verifying rows");
         faults += linked.index().verify(&mut |rows| progress.at(rows, Some(linked.rows())))?.wrong_count;
         drop(progress);
-        tables::follow(env, &linked)?;
+        let pace = PaceFlags::default();
+        scans::follow(env, &linked, &pace, None)?;
         let mut progress = Progress::new(env, "reading rows");
         let read = linked.refresh(&mut |so_far| progress.at(so_far.read, Some(linked.rows())))?;
         drop(progress);
         rows += read.records;
         // What writers changed while it was read waits in the feed.
-        let since = if fed && read.changed > 0 { tables::follow(env, &linked)?.read } else { 0 };
+        let since = if fed && read.changed > 0 { scans::follow(env, &linked, &pace, None)?.read } else { 0 };
         wrong += if fed { read.changed.saturating_sub(since) } else { 0 };
     }
     let (exit, text) = match wrong + faults {

@@ -1,5 +1,10 @@
 //! `reknit repair A B --plan FILE`: writes down what a repair would do, a line each, for `reknit apply`.
 
+mod tables;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use reknit_core::brakes::Loss;
 use reknit_core::difference::{Difference, Resolution, Side as Seen};
 use reknit_core::session::{Intent, Verdict};
@@ -7,7 +12,7 @@ use reknit_core::{CollectionId, Definition};
 use serde_json::{Value, json};
 
 use super::{diff, sides};
-use crate::cli::args::{Repair, To};
+use crate::cli::args::{Preferred, Repair, TermFlags, To};
 use crate::cli::env::Env;
 use crate::cli::output::Printer;
 use crate::cli::plans::{self, Header, Key, Loses, PlanWriter, Tally};
@@ -60,29 +65,33 @@ struct Writing {
     failed: Option<CliError>,
 }
 
+/// Values as a plan shows them.
+enum Values<'a> {
+    /// Those of stores that are here.
+    Stores(&'a Here),
+    /// Rows of two tables, by their keys.
+    Rows(BTreeMap<Vec<u8>, Vec<u8>>, BTreeMap<Vec<u8>, Vec<u8>>),
+}
+
 /// What the lines follow from.
 struct Made<'a> {
     args: &'a Repair,
     definition: &'a Definition,
     layout: &'a Layout,
-    here: &'a Here,
+    values: Values<'a>,
 }
 
 pub(super) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
-    let Some(file) = &args.plan else { return Err(CliError::new("defect", "there is no file for the plan")) };
-    if args.apply {
-        let message = "--plan writes down what --apply would do; give one of them";
-        return Err(CliError::refused("plan.and-apply", message));
+    if sides::are_tables(&args.sides) {
+        return tables::run(args, env);
     }
-    let path = env.path(file);
-    let home = env.home()?;
+    let (mut plan, file) = begun(args, env)?;
     let here = Here::open(env, &args.sides)?;
     let Some(store) = here.any() else { return Err(CliError::new("defect", "no side is here")) };
     let (definition, layout) = (store.definition().clone(), env.layout(store)?);
-    let mut plan = PlanWriter::create(&path, &home)?;
-    let header = header(args, env, &definition, &home.identity()?.peer().to_string())?;
+    let header = header(args, env, &definition, &env.home()?.identity()?.peer().to_string())?;
     plan.line(&value(&header)?)?;
-    let made = Made { args, definition: &definition, layout: &layout, here: &here };
+    let made = Made { args, definition: &definition, layout: &layout, values: Values::Stores(&here) };
     let mut writing = Writing { plan, tally: empty(), failed: None };
     let mut found = |difference: &Difference, swapped: bool| {
         if writing.failed.is_none()
@@ -92,6 +101,27 @@ pub(super) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
         }
     };
     let ran = sides::run(env, &args.sides, |_| Intent::Diff, sides::Asked::default(), &mut found)?;
+    ended(args, env, &ran, (header, writing), file)
+}
+
+/// Begins the file, where nothing is yet.
+fn begun(args: &Repair, env: &Env) -> Result<(PlanWriter, PathBuf), CliError> {
+    let Some(file) = &args.plan else { return Err(CliError::new("defect", "there is no file for the plan")) };
+    if args.apply {
+        let message = "--plan writes down what --apply would do; give one of them";
+        return Err(CliError::refused("plan.and-apply", message));
+    }
+    Ok((PlanWriter::create(&env.path(file), &env.home()?)?, file.clone()))
+}
+
+/// Ends the file if there is anything to do, and says so.
+fn ended(
+    args: &Repair,
+    env: &mut Env,
+    ran: &sides::Ran,
+    (header, writing): (Header, Writing),
+    file: PathBuf,
+) -> Result<Exit, CliError> {
     let Writing { plan, mut tally, failed } = writing;
     if let Some(error) = failed {
         return Err(error);
@@ -99,7 +129,7 @@ pub(super) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     let outcome = &ran.report.outcome;
     let mut summary = ran.summary();
     summary.insert("applied".into(), json!(false));
-    let text = format!("{}{} ({})", ran.verdict(), diff::described(&ran), ran.cost());
+    let text = format!("{}{} ({})", ran.verdict(), diff::described(ran), ran.cost());
     if outcome.verdict != Verdict::Differs {
         // Nothing is left of the file: there is nothing to do, or nothing to rely on.
         let text = format!("{text}; no plan was written, wrote 0 records");
@@ -113,19 +143,25 @@ pub(super) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     (tally.cut_a, tally.cut_b) = order((outcome.cut_mine.commit, outcome.cut_theirs));
     plan.finish(&value(&tally)?)?;
     summary.insert("plan".into(), json!(header.id));
-    summary.insert("file".into(), json!(path.display().to_string()));
+    summary.insert("file".into(), json!(env.path(&file).display().to_string()));
     summary.insert("keys".into(), json!(tally.keys));
     summary.insert("would_write".into(), json!({ "a": tally.writes_a, "b": tally.writes_b, "left": tally.left }));
-    let text = format!(
+    let mut text = format!(
         "{text}\nplan {} of {} keys: {} records to a and {} to b; wrote 0 records\nto carry it out: reknit apply {} {} {}",
         header.id,
         show_count(tally.keys),
         show_count(tally.writes_a),
         show_count(tally.writes_b),
         file.display(),
-        args.sides.a,
-        args.sides.b,
+        sides::tables::typed_again(&args.sides.a),
+        sides::tables::typed_again(&args.sides.b),
     );
+    if args.sides.terms != TermFlags::default() {
+        text.push_str(", with the same flags on what is compared");
+    }
+    for line in &ran.notes {
+        text.push_str(&format!("\n{line}"));
+    }
     Printer::new(env).end(ran.exit(), &text, summary)
 }
 
@@ -208,10 +244,16 @@ impl Made<'_> {
         let [mine, theirs] = entries;
         let (entry_a, entry_b) = if swapped { (theirs, mine) } else { (mine, theirs) };
         let name = &self.definition.collections[usize::from(d.collection.0)].name;
-        let shown = |store: &Option<Store>| {
+        let held = |store: &Option<Store>| {
             let store = store.as_ref().filter(|_| self.args.values)?;
-            let value = store.collection(name).and_then(|collection| collection.get(&d.key)).ok().flatten()?;
-            Some(self.layout.show_value(&value)).filter(|value| value.len() <= VALUE_BYTES_MAX)
+            store.collection(name).and_then(|collection| collection.get(&d.key)).ok().flatten()
+        };
+        let (value_a, value_b) = match &self.values {
+            Values::Stores(here) => (held(&here.a), held(&here.b)),
+            Values::Rows(a, b) => (a.get(&d.key).cloned(), b.get(&d.key).cloned()),
+        };
+        let shown = |value: Option<Vec<u8>>| {
+            Some(self.layout.show_value(&value?)).filter(|value| value.len() <= VALUE_BYTES_MAX)
         };
         let key = Key {
             t: "key".into(),
@@ -224,8 +266,8 @@ impl Made<'_> {
             entry_b,
             loses_a: loss_a.map(named),
             loses_b: loss_b.map(named),
-            value_a: shown(&self.here.a),
-            value_b: shown(&self.here.b),
+            value_a: shown(value_a),
+            value_b: shown(value_b),
         };
         writing.plan.line(&value(&key)?)
     }
@@ -235,8 +277,9 @@ impl Made<'_> {
         Resolution {
             mine: direction.writes(Seen::Mine),
             theirs: direction.writes(Seen::Theirs),
-            mirror: self.args.mirror.then(|| sides::seen(self.args.to(), swapped)),
-            prefer: None,
+            mirror: super::repair::exactly(self.args).then(|| sides::seen(self.args.to(), swapped)),
+            // Only of tables, where a row goes to the one side alone.
+            prefer: self.args.prefer.map(|side| sides::seen(Preferred::side(side), swapped)),
             profile: self.definition.profile,
             keeps: self.definition.keeps(collection),
         }

@@ -1,6 +1,7 @@
 //! `reknit repair A B`: makes two stores equal; without `--apply` it prints what that would do.
 
-mod tables;
+mod script;
+pub(super) mod tables;
 
 use reknit_core::Profile;
 use reknit_core::difference::{Difference, Kind, Side as Seen};
@@ -25,9 +26,14 @@ pub(crate) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     let tables = sides::are_tables(&args.sides);
     if tables {
         tables::admit(args)?;
-    } else if args.delete || args.ignore_extra.is_some() || args.write_replica || args.no_probe || args.newest.is_some()
+    } else if args.delete
+        || args.ignore_extra.is_some()
+        || args.write_replica
+        || args.no_probe
+        || args.newest.is_some()
+        || args.sql.is_some()
     {
-        let message = "--newest, --delete, --ignore-extra, --write-replica and --no-probe are for tables of databases; \
+        let message = "--newest, --delete, --ignore-extra, --write-replica, --sql and --no-probe are for tables of databases; \
                        in a store a deletion is a record too, and --mirror makes one side exactly the other";
         return Err(CliError::refused("repair.tables", message));
     }
@@ -35,21 +41,22 @@ pub(crate) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
         let message = "--mirror makes one side exactly the other: name it with --to a or --to b";
         return Err(CliError::refused("repair.mirror-direction", message));
     }
-    let alone = if args.mirror { Some("--mirror") } else { args.plan.as_ref().map(|_| "--plan") };
+    let planned = args.plan.as_ref().filter(|_| !tables);
+    let alone = if args.mirror { Some("--mirror") } else { planned.map(|_| "--plan") };
     let alone = alone.or_else(|| (args.to() != To::Both).then_some("--to"));
     if let (Some(_), Some(other)) = (args.prefer, alone) {
         let message = format!("--prefer writes new versions to both sides, and cannot be had with {other}");
         return Err(CliError::refused("repair.prefer", message));
     }
     if args.plan.is_some() {
-        sides::refuse_tables(&args.sides)?;
+        sides::refuse_one_table(&args.sides)?;
         return plan::run(args, env);
     }
     if args.apply { apply(args, env) } else { preview(args, env) }
 }
 
 /// Whether one side is made exactly the other.
-fn exactly(args: &Repair) -> bool {
+pub(super) fn exactly(args: &Repair) -> bool {
     args.mirror || args.delete && args.to() != To::Both
 }
 
@@ -70,7 +77,7 @@ fn apply(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
         mirror,
         prefer,
         brakes,
-        tables: tables::writing(args),
+        tables: tables::writing(args)?,
         picked: None,
         since: tables::since(args),
         newest: args.newest.clone(),
@@ -117,8 +124,9 @@ fn apply(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     let mut summary = ran.summary();
     let (opener, responder) = &ran.stores;
     let apart = if args.prefer.is_some() { 0 } else { outcome.counts.content };
-    tables::told_since(args, &ran, outcome.counts.left.saturating_sub(apart), &mut text);
-    let mut exit = tables::with_kept(args, &ran, outcome.counts.left, ran.exit(), &mut text);
+    let left = outcome.counts.left.saturating_sub(outcome.counts.tolerated);
+    tables::told_since(args, &ran, left.saturating_sub(apart), &mut text);
+    let mut exit = tables::with_kept(args, &ran, left, ran.exit(), &mut text);
     if let Some(store) = opener.as_ref().or(responder.as_ref()) {
         let open = Open::of(store, &ran)?;
         text.push_str(&open.text);
@@ -179,12 +187,18 @@ fn preview(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     // Keys that were written apart, by the side whose version is the newest.
     let (mut apart_a, mut apart_b) = (0, 0);
     let mut spared = tables::Spared::default();
-    let mut found = |difference: &Difference, swapped: bool| match difference.kind {
-        Kind::Concurrent(leads) if (leads == Seen::Mine) != swapped => apart_a += 1,
-        Kind::Concurrent(_) => apart_b += 1,
-        _ => spared.add(args, difference),
+    let mut script = args.sql.as_ref().map(|_| script::Collected::default());
+    let mut found = |difference: &Difference, swapped: bool| {
+        if let Some(script) = &mut script {
+            script.add(args, difference);
+        }
+        match difference.kind {
+            Kind::Concurrent(leads) if (leads == Seen::Mine) != swapped => apart_a += 1,
+            Kind::Concurrent(_) => apart_b += 1,
+            _ => spared.add(args, difference),
+        }
     };
-    let (tables, since) = (tables::writing(args), tables::since(args));
+    let (tables, since) = (tables::writing(args)?, tables::since(args));
     let asked = sides::Asked { tables, since, newest: args.newest.clone(), ..sides::Asked::default() };
     let ran = sides::run(env, &args.sides, |_| Intent::Diff, asked, &mut found)?;
     let (only_a, only_b, a_newer, b_newer) = ran.counted();
@@ -192,7 +206,7 @@ fn preview(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     let counts = &ran.report.outcome.counts;
     // Bare content has no order: it is written to the one side that is, and left where both are.
     let undirected = counts.versions + if is_bare(args, &ran) { 0 } else { counts.content };
-    let all = counts.differences();
+    let all = counts.differences() - counts.tolerated;
     match (args.to(), exactly(args)) {
         (To::A, true) => (to_a, to_b) = (all, 0),
         (To::B, true) => (to_a, to_b) = (0, all),
@@ -214,15 +228,24 @@ fn preview(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
         if left > tables::kept(args, &ran) {
             text.push_str(&format!("; {} differences would be left", show_count(left)));
         }
-        text.push_str("; wrote 0 records, add --apply to write");
+        text.push_str(match &script {
+            Some(_) => "; wrote 0 records",
+            None => "; wrote 0 records, add --apply to write",
+        });
         text.push_str(&preferred(args, &ran, "would win"));
+    }
+    let mut summary = ran.summary();
+    if let Some(script) = script {
+        if let Some(much) = script.too_much(args, &ran)? {
+            return much.tell(env, 0, summary);
+        }
+        script.write(args, env, &ran, (&mut text, &mut summary))?;
     }
     for line in &ran.notes {
         text.push_str(&format!("\n{line}"));
     }
     tables::told_since(args, &ran, spared.a + spared.b, &mut text);
-    let exit = tables::with_kept(args, &ran, counts.differences(), ran.exit(), &mut text);
-    let mut summary = ran.summary();
+    let exit = tables::with_kept(args, &ran, all, ran.exit(), &mut text);
     summary.insert("applied".into(), json!(false));
     summary.insert("would_write".into(), json!({ "a": to_a, "b": to_b, "left": left }));
     Printer::new(env).end(exit, &text, summary)

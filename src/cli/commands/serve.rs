@@ -1,16 +1,21 @@
-//! `reknit serve STORE…`: answers peers, and commands by the control socket, until interrupted.
+//! `reknit serve STORE…`: answers peers, and commands by the control socket, and runs jobs when they are due, until interrupted.
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::{Map, json};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use super::sides;
-use crate::cli::args::{OutputFormat, Serve};
+use crate::cli::args::{BrakeFlags, OutputFormat, Serve};
+use crate::cli::config::Config;
 use crate::cli::control::Control;
+use crate::cli::daemon::Daemon;
 use crate::cli::env::Env;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::output::Printer;
@@ -23,24 +28,100 @@ use crate::node::{Joined, Node, NodeBrakes, NodeOptions, Served};
 use crate::store::Store;
 use crate::transport::Address;
 
+/// Where it listens unless it is told otherwise.
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7473);
+const BRAKE_WINDOW: &str = "1h";
+
 pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
-    let (brakes, window) = (sides::brakes::typed(&args.brakes)?, parse_duration(&args.brake_window)?);
+    // What is typed goes before what is configured. A daemon has the configuration that it read at its start.
     let home = env.home()?;
+    let config = Config::load(&home)?;
+    let table = config.serve.clone();
+    let flags = BrakeFlags {
+        max_delete: args.brakes.max_delete.clone().or(table.max_delete),
+        max_change: args.brakes.max_change.clone().or(table.max_change),
+    };
+    let brakes = sides::brakes::typed(&flags)?;
+    let window = args.brake_window.as_deref().or(table.brake_window.as_deref()).unwrap_or(BRAKE_WINDOW);
+    let window = parse_duration(window)?;
+    let listen = args.listen.or(table.listen).unwrap_or(LISTEN);
+    let typed = if args.stores.is_empty() { table.stores } else { args.stores.clone() };
+    if typed.is_empty() && config.jobs.is_empty() {
+        let path = config.path.display();
+        let message = format!(
+            "there is nothing to serve and nothing to do: name a store, or write [serve] or a [job] into {path}"
+        );
+        return Err(CliError::new("serve.nothing", message));
+    }
     let _held = home.hold()?;
     if env.global.output == OutputFormat::Json {
         // Whoever starts a daemon waits for its address, not for its end: an object a line.
         env.global.output = OutputFormat::Jsonl;
     }
     log(env);
-    let mut stores = BTreeMap::new();
-    for typed in &args.stores {
-        let store = env.store(typed)?;
-        let path = env.path(typed);
+    config.warnings.iter().for_each(|warning| env.warn(warning));
+    let stores = open(&typed, &config, env)?;
+    let runtime = sides::runtime()?;
+    runtime.block_on(async {
+        // Who serves nothing has nothing to listen for.
+        let node = match stores.is_empty() {
+            true => None,
+            false => Some(Node::bind(&home, NodeOptions { bind: listen, listen: true })?),
+        };
+        let node =
+            node.map(|node| node.with_brakes(NodeBrakes { brakes, window }).when_joined(member_of(stores.values())));
+        let at = node.as_ref().map(Node::local_addr).transpose()?;
+        let daemon = Daemon::load(home.clone(), env.global.clone(), config, stores.clone(), at)?;
+        let _control = Control::listen(home.socket(), &stores, at, &daemon)?;
+        // Whoever reads the address may ask for the end, and for the configuration to be read again.
+        let (stop, mut stopped) = watch::channel(false);
+        let _interrupt = Interrupt::listen(stop, env.left.clone());
+        read_again_on_hangup(&daemon);
+        for store in stores.values() {
+            let definition = store.definition();
+            let (Some(node), Some(at)) = (&node, at) else { continue };
+            let (peer, host, port) = (node.peer(), at.ip().to_string(), at.port());
+            let address = Address { peer, host, port, dataset: definition.name.clone() };
+            let told = match env.global.output {
+                OutputFormat::Text => format!("serving {} at {address}", definition.name),
+                _ => json!({ "t": "serving", "dataset": definition.name, "address": address.to_string() }).to_string(),
+            };
+            writeln!(env.out, "{told}")?;
+        }
+        if stores.is_empty() && env.text() {
+            writeln!(env.out, "running the jobs of {}", daemon.view().config.path.display())?;
+        }
+        env.out.flush()?;
+        let keeping = daemon.keep_time()?;
+        match node {
+            Some(node) => {
+                let served = stores.values().map(|store| Served { side: Arc::new(store.clone()) }).collect();
+                node.serve(served, stopped).await?;
+            }
+            // It ends with its sender at the latest.
+            None => drop(stopped.wait_for(|stop| *stop).await),
+        }
+        // Runs end with what they have, on threads of their own.
+        drop(tokio::task::spawn_blocking(move || drop(keeping)).await);
+        // A daemon that was asked to end and did is done.
+        Printer::new(env).end(Exit::Done, "", Map::new())
+    })
+}
+
+/// Opens the stores that are served; names stand for what the configuration says.
+fn open(typed: &[PathBuf], config: &Config, env: &Env) -> Result<BTreeMap<PathBuf, Store>, CliError> {
+    let mut stores: BTreeMap<PathBuf, Store> = BTreeMap::new();
+    for typed in typed {
+        let typed = match typed.to_str().filter(|typed| typed.starts_with('@')) {
+            Some(name) => PathBuf::from(config.address(name)?),
+            None => typed.clone(),
+        };
+        let store = env.store(&typed)?;
+        let path = env.path(&typed);
         let canonical = path.canonicalize().unwrap_or(path);
         // Addresses and rights tell datasets by name, sessions by identity.
         let mine = store.definition();
-        let same =
-            |other: &crate::store::Store| other.definition().id == mine.id || other.definition().name == mine.name;
+        let same = |other: &Store| other.definition().id == mine.id || other.definition().name == mine.name;
         if stores.values().any(same) {
             let message = format!(
                 "{} holds the dataset {} or one of that name, as another of these stores does",
@@ -51,31 +132,28 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
         }
         stores.insert(canonical, store);
     }
-    let runtime = sides::runtime()?;
-    runtime.block_on(async {
-        let node = Node::bind(&home, NodeOptions { bind: args.listen, listen: true })?;
-        let node = node.with_brakes(NodeBrakes { brakes, window }).when_joined(member_of(stores.values()));
-        let at = node.local_addr()?;
-        let _control = Control::listen(home.socket(), &stores, at)?;
-        // Whoever reads the address may ask for the end.
-        let (stop, stopped) = watch::channel(false);
-        let _interrupt = Interrupt::listen(stop, env.left.clone());
-        for store in stores.values() {
-            let definition = store.definition();
-            let (peer, host, port) = (node.peer(), at.ip().to_string(), at.port());
-            let address = Address { peer, host, port, dataset: definition.name.clone() };
-            let told = match env.global.output {
-                OutputFormat::Text => format!("serving {} at {address}", definition.name),
-                _ => json!({ "t": "serving", "dataset": definition.name, "address": address.to_string() }).to_string(),
-            };
-            writeln!(env.out, "{told}")?;
+    Ok(stores)
+}
+
+/// Lets the daemon read its configuration again at each SIGHUP, within a runtime.
+fn read_again_on_hangup(daemon: &Arc<Daemon>) {
+    let daemon = daemon.clone();
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            let daemon = daemon.clone();
+            let read = tokio::task::spawn_blocking(move || daemon.reload()).await;
+            match read {
+                Ok(Ok(fixed)) if fixed.is_empty() => tracing::info!("the configuration was read again"),
+                Ok(Ok(fixed)) => tracing::warn!(
+                    keys = fixed.join(", "),
+                    "the configuration was read again; these of [serve] are taken up when the daemon begins again"
+                ),
+                Ok(Err(error)) => tracing::error!(%error, id = error.id, "what was configured before still is"),
+                Err(_) => tracing::error!("the configuration could not be read again: a defect"),
+            }
         }
-        env.out.flush()?;
-        let served = stores.values().map(|store| Served { side: Arc::new(store.clone()) }).collect();
-        node.serve(served, stopped).await?;
-        // A daemon that was asked to end and did is done.
-        Printer::new(env).end(Exit::Done, "", Map::new())
-    })
+    });
 }
 
 /// Makes a peer that joins a member of those stores' datasets on which it may anything.

@@ -1,16 +1,20 @@
 //! Two sides and the session between them: what `check`, `diff` and `repair` share.
 
 pub(crate) mod brakes;
+mod listed;
 mod meter;
 mod newest;
+pub(crate) mod scans;
 mod shown;
 pub(crate) mod tables;
+mod tolerance;
 
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use reknit_core::agenda::{OPEN_KEYS_MAX, OpenKeys};
 use reknit_core::brakes::Brakes;
 use reknit_core::difference::{Difference, Side as Seen};
 use reknit_core::journal::RunId;
@@ -23,7 +27,7 @@ use tokio::sync::watch;
 
 use self::meter::Meter;
 pub(crate) use self::shown::{line, object, op, plural};
-use crate::cli::args::{Sides, TermFlags, To};
+use crate::cli::args::{PaceFlags, Sides, TermFlags, To};
 use crate::cli::env::Env;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::metrics::Measured;
@@ -76,8 +80,12 @@ pub(crate) struct Ran {
     pub(crate) stores: (Option<Store>, Option<Store>),
     /// What is to be known of tables that are written.
     pub(crate) notes: Vec<String>,
+    /// The sides, if they are tables that were only looked at.
+    pub(crate) tables: Option<Box<[Linked; 2]>>,
     /// What two tables were compared on.
     compared: Option<(Terms, Shape)>,
+    /// Whether it was to write.
+    writes: bool,
     /// When two tables were equal, if the session went by what has changed since.
     pub(crate) since: Option<Millis>,
 }
@@ -109,10 +117,10 @@ pub(crate) fn run(
     asked: Asked,
     found: &mut (dyn FnMut(&Difference, bool) + Send),
 ) -> Result<Ran, CliError> {
-    if matches!(intent(false), Intent::Repair(_)) && asked.tables.is_none() {
-        refuse_tables(sides)?;
+    let (mut pair, swapped) = pair(env, sides)?;
+    if let (Pair::Tables(pair), Some(writing)) = (&mut pair, &asked.tables) {
+        pair.iter_mut().for_each(|linked| *linked = linked.clone().in_manner(writing.manner));
     }
-    let (pair, swapped) = pair(env, sides)?;
     let (settle, budget) = limits(sides)?;
     let mut options = Options::new(intent(swapped));
     options.settle = u64::try_from(settle.as_millis()).unwrap_or(u64::MAX);
@@ -125,7 +133,7 @@ pub(crate) fn run(
     if budget.bytes.is_some_and(|bytes| bytes < SMALL_BUDGET_BYTES) {
         options.requests = 1;
     }
-    let notes = match (&pair, &asked.tables) {
+    let mut notes = match (&pair, &asked.tables) {
         (Pair::Tables(pair), Some(writing)) => tables::cautions(pair, writing)?,
         _ => Vec::new(),
     };
@@ -141,16 +149,23 @@ pub(crate) fn run(
     if let (Some(pair), Some(column)) = (&linked, &asked.newest) {
         options.base = Some(Arc::new(newest::base(env, pair, column, options.settle)?));
     }
+    if let Some(pair) = &linked {
+        options.tolerated = tolerance::tolerated(env, pair, &sides.terms.terms()?, options.settle)?;
+    }
     let mut equal_but = tables::EqualBut::default();
     let compared = match &pair {
         Pair::Tables(pair) => Some((sides.terms.terms()?, pair[0].shape().clone())),
         _ => None,
     };
     let home = env.home()?;
+    let mut keys = OpenKeys::new();
     let mut meter = Meter::new(env);
     let mut progress = |progress: Progress| match progress {
         Progress::Found(difference) => {
             equal_but.add(&difference, since.as_ref());
+            if keys.len() <= OPEN_KEYS_MAX {
+                keys.insert(key_of(&difference));
+            }
             found(&difference, swapped);
         }
         Progress::Counted(counts, coverage) => meter.tell(&counts, coverage),
@@ -212,7 +227,7 @@ pub(crate) fn run(
         Ok::<_, CliError>((ran, interrupt.exit()))
     })?;
     meter.end();
-    let (held, report) = ran.map_err(|error| {
+    let (held, mut report) = ran.map_err(|error| {
         let error = CliError::from(error);
         CliError { exit: interrupted.unwrap_or(error.exit), ..error }
     })?;
@@ -222,6 +237,7 @@ pub(crate) fn run(
     note(env, sides, dataset, intent(swapped), &report);
     if let Some(pair) = &linked {
         tables::note_equal(pair, &report, intent(swapped), equal_but)?;
+        notes.extend(tables::written(pair, &mut report));
     }
     if let Some(refuse) = &report.outcome.refusal {
         let error = CliError::refusal(refuse.code, &report.outcome.reason);
@@ -240,11 +256,24 @@ pub(crate) fn run(
         interrupted,
         stores,
         notes,
+        tables: linked.filter(|_| !matches!(intent(swapped), Intent::Repair(_))),
         compared,
+        writes: matches!(intent(swapped), Intent::Repair(_)),
         since: since.map(|since| since.at),
     };
-    env.measured = Some(ran.measured(matches!(intent(swapped), Intent::Check)));
+    // A repair may have made them equal since; a check does not list them.
+    let keys = Some(keys).filter(|_| matches!(intent(swapped), Intent::Diff));
+    env.measured = Some(ran.measured(matches!(intent(swapped), Intent::Check), keys));
     Ok(ran)
+}
+
+/// A key that differs, told from others by the first bytes of its digest.
+fn key_of(difference: &Difference) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&difference.collection.0.to_be_bytes()).update(&difference.key);
+    let mut first = [0; 8];
+    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    u64::from_be_bytes(first)
 }
 
 /// How long differences may settle, and when a session is to end with what is known.
@@ -274,20 +303,22 @@ pub(crate) fn told_caught_up(sides: &Sides, (a, b): (Option<RunId>, Option<RunId
 /// The two sides as they were typed, and whether the second opens.
 fn pair(env: &mut Env, sides: &Sides) -> Result<(Pair, bool), CliError> {
     match [&sides.a, &sides.b].map(|side| tables::is_table(side)) {
+        [false, false] if sides.no_scan || sides.pace != PaceFlags::default() => {
+            let message = "--no-scan, --max-snapshot, --chunk-time, --max-rate, --pause-file, --max-active, --max-replica-lag and \
+                           --scan-from are about reading tables whole; stores are never read so";
+            return Err(CliError::new("usage.terms", message));
+        }
         [false, false] if sides.terms != TermFlags::default() => {
-            let message = "--key, --columns, --ignore, --rename, --where, --float-digits, --time-precision and --collate are \
-                           for two tables; stores compare whole records";
+            let message = "--key, --columns, --ignore, --rename, --where, --float-digits, --time-precision, --collate, \
+                           --json, --tolerance and --zone are for two tables; stores compare whole records";
             return Err(CliError::new("usage.terms", message));
         }
         [false, false] => {}
         [true, true] => {
-            let pair = tables::open(env, (&sides.a, &sides.b), &sides.terms.terms()?)?;
+            let pair = tables::open(env, (&sides.a, &sides.b), &sides.terms.terms()?, (!sides.no_scan, &sides.pace))?;
             return Ok((Pair::Tables(Box::new(pair)), false));
         }
-        _ => {
-            let message = "a table is compared with another table by this release, not with a store or a peer";
-            return Err(CliError::refused("database.pair", message));
-        }
+        _ => return Err(one_table()),
     }
     let a = target(env, &sides.a)?;
     if let (Target::Here(_), false) = (&a, sides.b.contains("://"))
@@ -316,14 +347,15 @@ pub(crate) fn are_tables(sides: &Sides) -> bool {
     [&sides.a, &sides.b].iter().all(|side| tables::is_table(side))
 }
 
-/// Refuses sides of which one is a table, where plans are made and carried out.
-pub(crate) fn refuse_tables(sides: &Sides) -> Result<(), CliError> {
-    if [&sides.a, &sides.b].iter().any(|side| tables::is_table(side)) {
-        let message =
-            "plans of tables are not made by this release; `reknit repair` without --apply tells what it would write";
-        return Err(CliError::refused("database.plan", message));
-    }
-    Ok(())
+/// Refuses sides of which only one is a table.
+pub(crate) fn refuse_one_table(sides: &Sides) -> Result<(), CliError> {
+    let tables = [&sides.a, &sides.b].map(|side| tables::is_table(side));
+    if tables[0] == tables[1] { Ok(()) } else { Err(one_table()) }
+}
+
+fn one_table() -> CliError {
+    let message = "a table is compared with another table by this release, not with a store or a peer";
+    CliError::refused("database.pair", message)
 }
 
 /// The collections of these names.
@@ -406,9 +438,19 @@ pub(crate) fn direction(to: To, swapped: bool) -> Direction {
 }
 
 impl Ran {
-    /// How the command ends: an interrupt first, then the verdict.
+    /// How the command ends: an interrupt first, then the verdict; what differs within tolerance alone is no difference.
     pub(crate) fn exit(&self) -> Exit {
-        self.interrupted.unwrap_or(Exit::of_verdict(self.report.outcome.verdict))
+        let verdict = Exit::of_verdict(self.report.outcome.verdict);
+        self.interrupted.unwrap_or(if self.is_within_tolerance() { Exit::Done } else { verdict })
+    }
+
+    /// Whether all that differs, or of a repair all that is left, is tolerated.
+    pub(crate) fn is_within_tolerance(&self) -> bool {
+        let outcome = &self.report.outcome;
+        let counts = &outcome.counts;
+        let moved = counts.to_mine.moved + counts.to_theirs.moved + counts.in_flight;
+        let left = if self.writes { counts.left } else { counts.differences() };
+        outcome.verdict == Verdict::Differs && counts.tolerated > 0 && left == counts.tolerated && moved == 0
     }
 
     /// What was counted, with `a` first.
@@ -439,7 +481,7 @@ impl Ran {
     }
 
     /// What is measured of it; a check lists no differences.
-    fn measured(&self, check: bool) -> Measured {
+    fn measured(&self, check: bool, seen: Option<OpenKeys>) -> Measured {
         let (outcome, traffic) = (&self.report.outcome, self.report.traffic);
         let (only_a, only_b, a_newer, b_newer) = self.counted();
         let (mine, theirs) = (outcome.root_mine.count, outcome.root_theirs.count);
@@ -451,6 +493,7 @@ impl Ran {
             ("b_newer", b_newer),
             ("versions", outcome.counts.versions),
             ("content", outcome.counts.content),
+            ("tolerated", outcome.counts.tolerated),
         ];
         Measured {
             verdict: outcome.verdict,
@@ -458,7 +501,9 @@ impl Ran {
             estimate: outcome.estimate.filter(|_| check).map(|estimate| estimate.likely),
             records: if self.swapped { [theirs, mine] } else { [mine, theirs] },
             written: [to_a.applied, to_b.applied],
+            refused: to_a.refused + to_b.refused,
             bytes: [("messages", traffic.control()), ("records", traffic.records_sent + traffic.records_received)],
+            seen,
         }
     }
 
@@ -490,6 +535,7 @@ impl Ran {
         let fields = json!({
             "verdict": outcome.verdict.name(),
             "reason": outcome.reason,
+            "within_tolerance": self.is_within_tolerance(),
             "scope": self.scope,
             "equal_ms": self.since,
             "compared": self.compared.as_ref().map(|(_, shape)| tables::compared(shape)),
@@ -499,7 +545,7 @@ impl Ran {
             "counts": {
                 "only_a": only_a, "only_b": only_b, "a_newer": a_newer, "b_newer": b_newer,
                 "concurrent": counts.concurrent, "versions": counts.versions, "content": counts.content,
-                "in_flight": counts.in_flight, "left": counts.left,
+                "tolerated": counts.tolerated, "in_flight": counts.in_flight, "left": counts.left,
             },
             "estimate": outcome.estimate.map(|e| json!({ "likely": e.likely, "low": e.low, "high": e.high })),
             "to_a": moved(to_a),
@@ -534,6 +580,7 @@ impl Ran {
             Verdict::InSync => {
                 format!("in sync: {} records on both sides, root {root}…", show_count(outcome.root_mine.count))
             }
+            Verdict::Differs if self.is_within_tolerance() => "in sync within tolerance".into(),
             Verdict::Converged => format!("converged at the cut{reason}"),
             Verdict::Differs => format!("differs{reason}"),
             Verdict::Partial => {

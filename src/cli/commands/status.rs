@@ -1,21 +1,57 @@
-//! `reknit status`: one screen of stores, peers and last verdicts; exits as the worst of them.
+//! `reknit status`: one screen of stores, peers, last verdicts and jobs, and what is wrong; exits as the worst of them.
 
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use reknit_core::agenda::{Job, RunVerdict};
 use serde_json::{Map, json};
 
-use crate::cli::args::Status;
+use super::jobs;
+use super::jobs::shown::Seen;
+
+use crate::cli::args::{Cli, Status};
 use crate::cli::control;
 use crate::cli::env::Env;
-use crate::cli::output::Printer;
-use crate::cli::units::{show_count, show_duration};
+use crate::cli::output::{self, Printer};
+use crate::cli::units::{parse_duration, show_count, show_duration};
 use crate::cli::verdicts::{self, Last};
 use crate::cli::{CliError, Exit};
+
+/// How often it can be looked at.
+const WATCH_MIN: Duration = Duration::from_millis(200);
+/// What makes a terminal empty, and begins at its top.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+/// Looks again and again, until interrupted or nobody reads any more; gives back the exit of the last look.
+pub(crate) fn watch(every: &str, cli: &Cli, mut look: impl FnMut() -> Result<Exit, clap::Error>) -> Exit {
+    let every = match parse_duration(every) {
+        Ok(every) => every.max(WATCH_MIN),
+        Err(error) => return output::print_error(&mut Env::of_process(cli), &error),
+    };
+    loop {
+        if std::io::stdout().is_terminal() {
+            print!("{CLEAR}");
+        }
+        // It was understood once.
+        let Ok(exit) = look() else { return Exit::CannotJudge };
+        std::thread::sleep(every);
+        if writeln!(std::io::stdout()).and_then(|()| std::io::stdout().flush()).is_err() {
+            return exit;
+        }
+    }
+}
 
 pub(crate) fn run(_: &Status, env: &mut Env) -> Result<Exit, CliError> {
     let home = env.home()?;
     let (peer, peers, lasts) = (home.identity()?.peer(), home.peers()?, verdicts::read(&home)?);
     let serving = control::is_alive(&home.socket());
-    let exit = lasts.iter().map(exit_of).max_by_key(|exit| rank(*exit)).unwrap_or(Exit::Done);
-    let now = verdicts::now();
+    let view = jobs::view(env)?;
+    let (now, live) = (verdicts::now(), env.daemon.is_some());
+    let configured = view.jobs.iter().filter(|(_, job)| job.plan.is_some());
+    let seen: Vec<Seen<'_>> =
+        configured.map(|(name, job)| Seen { name, job, config: &view.config, now: verdicts::now_ms(), live }).collect();
+    let of_jobs = seen.iter().filter_map(|seen| exit_of_job(seen.job));
+    let exit = lasts.iter().map(exit_of).chain(of_jobs).max_by_key(|exit| rank(*exit)).unwrap_or(Exit::Done);
     let mut lines = vec![
         format!("node   {peer}"),
         format!("home   {}{}", home.dir().display(), if serving { ", a daemon is running" } else { "" }),
@@ -41,7 +77,7 @@ pub(crate) fn run(_: &Status, env: &mut Env) -> Result<Exit, CliError> {
         lines.push("pairs  none was compared yet: reknit check A B".into());
     }
     for last in &lasts {
-        let ago = show_duration(std::time::Duration::from_secs(u64::try_from(now - last.at).unwrap_or(0)));
+        let ago = show_duration(Duration::from_secs(u64::try_from(now - last.at).unwrap_or(0)));
         let differ = match last.differences {
             0 => String::new(),
             n => format!(", {} differed", show_count(u64::try_from(n).unwrap_or(0))),
@@ -49,6 +85,10 @@ pub(crate) fn run(_: &Status, env: &mut Env) -> Result<Exit, CliError> {
         let Last { a, b, verdict, command, .. } = last;
         lines.push(format!("pair   {a} and {b}: {verdict}{differ} ({command} {ago} ago)"));
     }
+    lines.extend(seen.iter().map(|job| format!("job    {}", job.line().replace('\t', ": "))));
+    let wrong: Vec<String> = view.wrong.iter().cloned().chain(seen.iter().flat_map(|job| job.wrong())).collect();
+    lines.extend(wrong.iter().map(|wrong| format!("wrong  {wrong}")));
+    let jobs: Vec<_> = seen.iter().map(|job| job.object()).collect();
     let summary = json!({
         "node": peer.to_string(),
         "home": home.dir().display().to_string(),
@@ -56,6 +96,8 @@ pub(crate) fn run(_: &Status, env: &mut Env) -> Result<Exit, CliError> {
         "stores": stores,
         "peers": peers.iter().map(|p| json!({ "peer": p.peer.to_string(), "may": p.may.names(), "name": p.name })).collect::<Vec<_>>(),
         "pairs": lasts,
+        "jobs": jobs,
+        "wrong": wrong,
     });
     Printer::new(env).end(exit, &lines.join("\n"), summary.as_object().cloned().unwrap_or_else(Map::new))
 }
@@ -67,6 +109,16 @@ fn exit_of(last: &Last) -> Exit {
         "refused" => Exit::Refused,
         _ => Exit::Undetermined,
     }
+}
+
+/// What the last run of a job, if it had one, leaves to be said.
+fn exit_of_job(job: &Job) -> Option<Exit> {
+    Some(match job.kept.last()?.verdict {
+        RunVerdict::InSync | RunVerdict::Converged | RunVerdict::Sound => Exit::Done,
+        RunVerdict::Differs | RunVerdict::Damaged => Exit::Differs,
+        RunVerdict::Refused => Exit::Refused,
+        _ => Exit::Undetermined,
+    })
 }
 
 /// If several apply: refused, cannot judge, differs, undetermined, done.

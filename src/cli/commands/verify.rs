@@ -1,5 +1,7 @@
 //! `reknit verify STORE`: recomputes everything from the records; exits 1 if something is damaged.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use crate::cli::args::Verify;
@@ -9,13 +11,48 @@ use crate::cli::progress::Progress;
 use crate::cli::units::show_count;
 use crate::cli::{CliError, Exit};
 
+/// How often whoever waits is asked whether that is to end.
+const ASK_EVERY: Duration = Duration::from_millis(100);
+
+/// Keeps a reader at its rate.
+struct Pace {
+    rate: Option<u64>,
+    began: Instant,
+}
+
+impl Pace {
+    /// Waits until so many records are due; says whether to go on.
+    fn wait(&mut self, records: u64, stopped: impl Fn() -> bool) -> bool {
+        let due = self.rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(records as f64 / rate as f64));
+        while !stopped() {
+            let Some(wait) = due.checked_sub(self.began.elapsed()) else { return true };
+            std::thread::sleep(wait.min(ASK_EVERY));
+        }
+        false
+    }
+}
+
 pub(crate) fn run(args: &Verify, env: &mut Env) -> Result<Exit, CliError> {
     let store = env.store(&args.store)?;
     let stats = store.stats()?;
     let report = {
+        let left = env.left.clone();
+        let mut pace = Pace { rate: args.rate, began: Instant::now() };
         let mut progress = Progress::new(env, "verifying records");
-        store.verify(&mut |records| progress.at(records, Some(stats.records + stats.tombstones)))?
+        let mut before = 0;
+        let mut seen = 0;
+        store.verify_while(&mut |records| {
+            // Each collection counts from its start.
+            seen += if records > before { records - before } else { records };
+            before = records;
+            progress.at(seen, Some(stats.records + stats.tombstones));
+            pace.wait(seen, || *left.borrow())
+        })?
     };
+    if !report.is_sound() {
+        let message = format!("{} faults; `reknit verify` names them", show_count(report.wrong_count));
+        env.failed = Some(("store.damaged", message));
+    }
     let mut printer = Printer::new(env);
     for what in &report.wrong {
         printer.item(|| what.clone(), || json!({ "t": "fault", "what": what }))?;

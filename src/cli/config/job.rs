@@ -7,23 +7,26 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::section::{Section, meant};
+use super::when::{self, When};
 use crate::cli::CliError;
 use crate::cli::args::{Cli, Command, TermFlags};
 use crate::cli::commands::sides;
-use crate::node::At;
 
 /// Keys that are no flags.
-const OWN: [&str; 5] = ["a", "b", "do", "at", "dataset"];
+const OWN: [&str; 4] = ["a", "b", "do", "dataset"];
+/// Those of a job that looks at one store.
+const OWN_OF_ONE: [&str; 2] = ["store", "do"];
+const VERIFY: &str = "verify";
 /// What a job can do.
-const COMMANDS: [&str; 3] = ["check", "diff", "repair"];
-/// Flags that make no sense again and again: a plan is looked at before it is carried out.
-const LEFT_OUT: [&str; 1] = ["plan"];
+const COMMANDS: [&str; 4] = ["check", "diff", "repair", VERIFY];
+/// Flags that make no sense again and again: a plan and a file of statements are looked at before they are carried out.
+const LEFT_OUT: [&str; 2] = ["plan", "sql"];
 
 /// A command that was written down.
 #[derive(Debug)]
 pub(crate) struct Job {
-    /// When it is due, if it says so.
-    pub(crate) at: Option<At>,
+    /// When it is due.
+    pub(crate) when: When,
     /// As it would be typed after the program's name.
     pub(crate) typed: Vec<String>,
 }
@@ -36,7 +39,7 @@ pub(super) fn dataset(section: &Section<'_>) -> Result<Flags, CliError> {
     let all = TermFlags::augment_args(clap::Command::new("dataset"));
     let flags = flags(section, &all, &[])?;
     // Nothing is looked at but what is said of tables.
-    let typed = typed("check", flags.iter().map(|(_, flag)| flag.clone()), ["a".into(), "b".into()]);
+    let typed = typed("check", flags.iter().map(|(_, flag)| flag.clone()), vec!["a".into(), "b".into()]);
     admitted(&typed).map_err(|reason| section.wrong(format!("is not understood: {reason}")))?;
     Ok(flags)
 }
@@ -49,9 +52,10 @@ impl Job {
             let meant = meant(command, COMMANDS.into_iter());
             return Err(section.wrong(format!("does `{command}`, which is none of {}{meant}", COMMANDS.join(", "))));
         }
+        let own = if command == VERIFY { &OWN_OF_ONE[..] } else { &OWN[..] };
         let all = Cli::command();
         let all = all.find_subcommand(command).unwrap_or(&all);
-        let mut flags = flags(section, all, &OWN)?;
+        let mut flags = flags(section, all, &[own, &when::KEYS[..]].concat())?;
         if let Some(name) = section.text("dataset")? {
             let found = datasets.iter().find(|(known, _)| *known == name).ok_or_else(|| {
                 let meant = meant(name, datasets.iter().map(|(known, _)| *known));
@@ -70,10 +74,10 @@ impl Job {
             Some(text) => place(section, side, text, stores),
             None => Err(section.wrong(format!("lacks `{side}`"))),
         };
-        let typed = typed(command, flags.into_iter().map(|(_, flag)| flag), [side("a")?, side("b")?]);
+        let places = if command == VERIFY { vec![side("store")?] } else { vec![side("a")?, side("b")?] };
+        let typed = typed(command, flags.into_iter().map(|(_, flag)| flag), places);
         admitted(&typed).map_err(|reason| section.wrong(format!("is no command: {reason}")))?;
-        let at = section.text("at")?.map(str::parse).transpose();
-        Ok(Job { at: at.map_err(|error: crate::node::AtError| section.wrong(error))?, typed })
+        Ok(Job { when: When::read(section)?, typed })
     }
 
     /// The command that it is, or what is wrong with it.
@@ -82,8 +86,8 @@ impl Job {
     }
 }
 
-fn typed(command: &str, flags: impl Iterator<Item = String>, sides: [String; 2]) -> Vec<String> {
-    std::iter::once(command.to_string()).chain(flags).chain(["--".to_string()]).chain(sides).collect()
+fn typed(command: &str, flags: impl Iterator<Item = String>, places: Vec<String>) -> Vec<String> {
+    std::iter::once(command.to_string()).chain(flags).chain(["--".to_string()]).chain(places).collect()
 }
 
 fn command(typed: &[String]) -> Result<Command, String> {

@@ -99,6 +99,28 @@ impl<'t> Section<'t> {
         text.map(Some).ok_or_else(|| self.wrong_in(key, value, "is a text in quotes"))
     }
 
+    /// Texts, if the key is there: a list of them, or one.
+    pub(super) fn texts(&self, key: &str) -> Result<Vec<&'t str>, CliError> {
+        let Some((_, value)) = self.values().find(|(name, _)| name == key) else { return Ok(Vec::new()) };
+        let one = |value: &'t Spanned<DeValue<'t>>| value.get_ref().as_str().filter(|text| !text.is_empty());
+        let all: Option<Vec<&str>> = match value.get_ref() {
+            DeValue::Array(items) => items.iter().map(one).collect(),
+            _ => one(value).map(|text| vec![text]),
+        };
+        all.ok_or_else(|| self.wrong_in(key, value, "is a text in quotes, or a list of them"))
+    }
+
+    /// A whole number in these bounds, if the key is there.
+    pub(super) fn number(&self, key: &str, bounds: std::ops::RangeInclusive<u64>) -> Result<Option<u64>, CliError> {
+        let Some((_, value)) = self.values().find(|(name, _)| name == key) else { return Ok(None) };
+        let number = match value.get_ref() {
+            DeValue::Integer(number) if number.radix() == 10 => number.as_str().parse().ok(),
+            _ => None,
+        };
+        let must = format!("is a whole number from {} to {}", bounds.start(), bounds.end());
+        number.filter(|number| bounds.contains(number)).map(Some).ok_or_else(|| self.wrong_in(key, value, &must))
+    }
+
     /// That something is wrong with the table.
     pub(super) fn wrong(&self, what: impl std::fmt::Display) -> CliError {
         self.source.wrong(format!("[{}] {what}", self.name), self.span.clone())

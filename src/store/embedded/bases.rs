@@ -16,7 +16,7 @@ use crate::store::engine::{Batch, Snapshot};
 /// Changes that are kept; past it nothing is known any more, since a pair that drifts so far is better compared anew.
 const CHANGES_MAX: u64 = 1_000_000;
 /// The row of how many are kept.
-const KEPT: &str = "changes";
+pub(super) const KEPT: &str = "changes";
 /// Rows that are forgotten in one commit.
 const PAGE: usize = 10_000;
 
@@ -65,6 +65,12 @@ impl Bases {
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether somebody wants to know what changes.
+    #[cfg(feature = "embedded-redb")]
+    pub(super) fn keeps_changes(&self) -> bool {
+        self.known().from.is_some()
     }
 
     /// Notes what keys were before a commit, if anybody wants to know.

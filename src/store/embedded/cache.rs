@@ -76,6 +76,12 @@ impl Cache {
         Self { parts: Vec::new(), places: HashMap::default(), bytes: 0, bytes_max, draw: 1 }
     }
 
+    /// Forgets all parts.
+    #[cfg(feature = "embedded-redb")]
+    pub(super) fn clear(&mut self) {
+        *self = Self::new(self.bytes_max);
+    }
+
     /// Takes a part out. Whoever changes it puts it back when the change is committed, so that it is never stale.
     pub(super) fn take(&mut self, collection: CollectionId, range: Range) -> Option<Held> {
         let place = self.places.remove(&(collection, range))?;

@@ -1,22 +1,14 @@
 //! Filling a store from rows in any order: sorted by position, on disk where memory does not suffice, then written in
 //! large batches. Reading rows from a format is left to the caller.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Read, Write as _};
-use std::path::{Path, PathBuf};
-
-use reknit_core::bounds::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use reknit_core::canonical::{put_bytes, put_varint};
-use reknit_core::{CollectionId, Content, Position, Record};
+use reknit_core::{Content, Position, Record};
 
 use super::commit::submit;
 use super::open::TEMPORARY;
+use super::sorting::{Row, Sorted, Sorter};
 use super::write::{Done, Write};
 use super::{Collection, ScanPositions, StoreError, check_bounds};
 use crate::store::engine::Durability;
-use crate::store::error::shown;
 
 /// Records that one commit of an import holds.
 const BATCH_RECORDS: usize = 10_000;
@@ -24,8 +16,8 @@ const BATCH_RECORDS: usize = 10_000;
 const BATCH_BYTES: usize = 16 << 20;
 /// Bytes of rows that are sorted in memory; more are sorted in runs on disk.
 const SORT_BYTES: usize = 16 << 20;
-/// Runs merged at once; each holds a file and a buffer.
-const RUNS_MAX: usize = 256;
+/// The same of digests in place of rows: those of a million rows.
+const SORT_BARE_BYTES: usize = 80 << 20;
 
 /// How far an import is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,15 +49,6 @@ pub enum ImportError<E> {
     /// The store failed. Up to that point whole batches may be there; the same import again finishes it.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// A row on its way, with its number in the source from 1.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Row {
-    position: Position,
-    key: Vec<u8>,
-    nth: u64,
-    value: Vec<u8>,
 }
 
 impl Collection {
@@ -104,13 +87,19 @@ impl Collection {
     ) -> Result<Imported, ImportError<E>> {
         let mut so_far = ImportProgress::default();
         let sorted = self.sort(rows, &mut so_far, progress)?;
+        #[cfg(feature = "embedded-redb")]
+        if beside.is_some() && so_far.read > 0 && self.is_to_fill() {
+            // Whoever comes twice is met while it is filled, and nothing is there before its end.
+            return Ok(self.fill(sorted.rows()?, so_far, progress)?);
+        }
+        sorted.refuse_duplicates()?;
         let mut batch = Batch::default();
         let mut changed = 0;
         for row in sorted.rows()? {
             let row = row?;
             so_far.written += 1;
             let same = match &mut beside {
-                Some(beside) => beside.up_to(self.id, &row, &mut batch)?,
+                Some(beside) => beside.up_to(self, &row, &mut batch)?,
                 None => false,
             };
             if !same {
@@ -124,7 +113,7 @@ impl Collection {
         for record in beside.iter_mut().flat_map(|beside| &mut beside.records) {
             let (_, record) = record?;
             if record.state.is_live() {
-                batch.push(gone(self.id, record.key));
+                batch.push(self.gone(record.key));
             }
             if batch.is_full() {
                 changed += self.write(&mut batch, Durability::Buffered)?.changed();
@@ -132,6 +121,8 @@ impl Collection {
         }
         let done = self.write(&mut batch, Durability::Synced)?;
         self.store.sync()?;
+        #[cfg(feature = "embedded-redb")]
+        self.store.repack()?;
         progress(so_far);
         Ok(Imported { records: so_far.written, changed: changed + done.changed(), commit: done.commit })
     }
@@ -142,7 +133,8 @@ impl Collection {
         so_far: &mut ImportProgress,
         progress: &mut dyn FnMut(ImportProgress),
     ) -> Result<Sorted, ImportError<E>> {
-        let mut sorter = Sorter::new(self.store.inner.dir.join(TEMPORARY))?;
+        let memory = if self.store.inner.bare { SORT_BARE_BYTES } else { SORT_BYTES };
+        let mut sorter = Sorter::new(&self.store.inner.dir.join(TEMPORARY), memory)?;
         for row in rows {
             let (key, value) = row.map_err(ImportError::Source)?;
             so_far.read += 1;
@@ -150,14 +142,12 @@ impl Collection {
             check_bounds(&key, &content)?;
             let Content::Live(value) = content else { continue };
             let position = self.store.inner.keys.position(self.name(), &key);
-            sorter.push(Row { position, key, nth: so_far.read, value })?;
+            sorter.push(position, so_far.read, &key, &value)?;
             if so_far.read.is_multiple_of(BATCH_RECORDS as u64) {
                 progress(*so_far);
             }
         }
-        let sorted = sorter.finish()?;
-        sorted.refuse_duplicates()?;
-        Ok(sorted)
+        Ok(sorter.finish()?)
     }
 
     fn write(&self, batch: &mut Batch, durability: Durability) -> Result<Done, StoreError> {
@@ -165,10 +155,15 @@ impl Collection {
         self.store.tidy_history();
         Ok(done)
     }
-}
 
-fn gone(collection: CollectionId, key: Vec<u8>) -> Write {
-    Write::Local { collection, key, content: Content::Tombstone, expires: None }
+    fn gone(&self, key: Vec<u8>) -> Write {
+        let collection = self.id;
+        match self.store.inner.bare {
+            // Of a row that has gone nothing is left.
+            true => Write::Follow { collection, key, content: None, run: None },
+            false => Write::Local { collection, key, content: Content::Tombstone, expires: None },
+        }
+    }
 }
 
 /// What one commit of an import writes.
@@ -198,7 +193,7 @@ struct Beside {
 
 impl Beside {
     /// Lets go what lies before a row. Says whether the row is there as it is.
-    fn up_to(&mut self, collection: CollectionId, row: &Row, batch: &mut Batch) -> Result<bool, StoreError> {
+    fn up_to(&mut self, of: &Collection, row: &Row, batch: &mut Batch) -> Result<bool, StoreError> {
         let place = (row.position, row.key.as_slice());
         loop {
             let before = |record: &Result<(Position, Record), StoreError>| match record {
@@ -211,201 +206,8 @@ impl Beside {
                 return Ok(record.state.value() == Some(row.value.as_slice()));
             }
             if record.state.is_live() {
-                batch.push(gone(collection, record.key));
+                batch.push(of.gone(record.key));
             }
         }
-    }
-}
-
-/// Sorts rows by position and key, in runs on disk when they outgrow memory.
-struct Sorter {
-    dir: PathBuf,
-    rows: Vec<Row>,
-    bytes: usize,
-    runs: Vec<PathBuf>,
-    made: u64,
-}
-
-impl Sorter {
-    fn new(base: PathBuf) -> Result<Self, StoreError> {
-        // Imports at the same time each sort in a directory of their own.
-        let dir = base.join(format!("import-{:016x}", super::open::random()?));
-        Ok(Self { dir, rows: Vec::new(), bytes: 0, runs: Vec::new(), made: 0 })
-    }
-
-    fn push(&mut self, row: Row) -> Result<(), StoreError> {
-        self.bytes += row.key.len() + row.value.len() + size_of::<Row>();
-        self.rows.push(row);
-        if self.bytes >= SORT_BYTES {
-            self.spill()?;
-        }
-        Ok(())
-    }
-
-    fn spill(&mut self) -> Result<(), StoreError> {
-        let mut rows = std::mem::take(&mut self.rows);
-        self.bytes = 0;
-        rows.sort_unstable();
-        self.write_run(rows.into_iter().map(Ok))?;
-        if self.runs.len() >= RUNS_MAX {
-            // Merging as many as may be open at once into one keeps files and buffers bounded.
-            let runs = std::mem::take(&mut self.runs);
-            let merged = merge(&runs)?;
-            self.write_run(merged)?;
-            for run in runs {
-                fs::remove_file(&run).map_err(|error| StoreError::file(&run, error))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn write_run(&mut self, rows: impl Iterator<Item = Result<Row, StoreError>>) -> Result<(), StoreError> {
-        let path = self.dir.join(format!("run-{}", self.made));
-        self.made += 1;
-        let at = |error| StoreError::file(&path, error);
-        fs::create_dir_all(&self.dir).map_err(at)?;
-        let mut file = BufWriter::with_capacity(1 << 18, File::create(&path).map_err(at)?);
-        let mut bytes = Vec::new();
-        for row in rows {
-            let row = row?;
-            bytes.clear();
-            bytes.extend_from_slice(&row.position.0.to_be_bytes());
-            put_varint(&mut bytes, row.nth);
-            put_bytes(&mut bytes, &row.key);
-            put_bytes(&mut bytes, &row.value);
-            file.write_all(&bytes).map_err(at)?;
-        }
-        file.flush().map_err(at)?;
-        self.runs.push(path);
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<Sorted, StoreError> {
-        if self.runs.is_empty() {
-            self.rows.sort_unstable();
-        } else if !self.rows.is_empty() {
-            self.spill()?;
-        }
-        Ok(Sorted { rows: std::mem::take(&mut self.rows), runs: std::mem::take(&mut self.runs), sorter: self })
-    }
-}
-
-impl Drop for Sorter {
-    fn drop(&mut self) {
-        // What cannot be removed now is removed when the store is next opened.
-        let _ = fs::remove_dir_all(&self.dir);
-    }
-}
-
-/// All rows in order: in memory, or in runs on disk.
-struct Sorted {
-    rows: Vec<Row>,
-    runs: Vec<PathBuf>,
-    /// Removes the runs when it goes.
-    sorter: Sorter,
-}
-
-type SortedRows = Box<dyn Iterator<Item = Result<Row, StoreError>>>;
-
-impl Sorted {
-    fn refuse_duplicates(&self) -> Result<(), StoreError> {
-        let duplicate = |key: &[u8], first, second| StoreError::Duplicate { key: shown(key), first, second };
-        if self.runs.is_empty() {
-            let twice = self.rows.windows(2).find(|pair| pair[0].key == pair[1].key);
-            return twice.map_or(Ok(()), |pair| Err(duplicate(&pair[0].key, pair[0].nth, pair[1].nth)));
-        }
-        let mut last: Option<Row> = None;
-        for row in merge(&self.runs)? {
-            let row = row?;
-            if let Some(last) = last.filter(|last| last.key == row.key) {
-                return Err(duplicate(&row.key, last.nth, row.nth));
-            }
-            last = Some(Row { value: Vec::new(), ..row });
-        }
-        Ok(())
-    }
-
-    fn rows(self) -> Result<SortedRows, StoreError> {
-        if self.runs.is_empty() {
-            return Ok(Box::new(self.rows.into_iter().map(Ok)));
-        }
-        let merged = merge(&self.runs)?;
-        let keep = self.sorter;
-        Ok(Box::new(merged.inspect(move |_| {
-            // The runs stay as long as they are read.
-            let _ = &keep;
-        })))
-    }
-}
-
-fn merge(runs: &[PathBuf]) -> Result<impl Iterator<Item = Result<Row, StoreError>> + use<>, StoreError> {
-    let mut open = runs.iter().map(|path| Run::open(path)).collect::<Result<Vec<Run>, _>>()?;
-    let mut heap = BinaryHeap::new();
-    for (nth, run) in open.iter_mut().enumerate() {
-        heap.extend(run.next()?.map(|row| Reverse((row, nth))));
-    }
-    Ok(std::iter::from_fn(move || {
-        let Reverse((row, nth)) = heap.pop()?;
-        match open[nth].next() {
-            Ok(next) => heap.extend(next.map(|row| Reverse((row, nth)))),
-            Err(error) => {
-                heap.clear();
-                return Some(Err(error));
-            }
-        }
-        Some(Ok(row))
-    }))
-}
-
-/// One sorted run that is read back.
-struct Run {
-    path: PathBuf,
-    file: BufReader<File>,
-}
-
-impl Run {
-    fn open(path: &Path) -> Result<Self, StoreError> {
-        let file = File::open(path).map_err(|error| StoreError::file(path, error))?;
-        Ok(Self { path: path.to_path_buf(), file: BufReader::with_capacity(1 << 16, file) })
-    }
-
-    fn next(&mut self) -> Result<Option<Row>, StoreError> {
-        self.read().map_err(|error| StoreError::file(&self.path, error))
-    }
-
-    fn read(&mut self) -> io::Result<Option<Row>> {
-        let mut position = [0; 8];
-        match self.file.read_exact(&mut position) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-            Err(error) => return Err(error),
-        }
-        let nth = self.varint()?;
-        let key = self.bytes(KEY_BYTES_MAX)?;
-        let value = self.bytes(VALUE_BYTES_MAX)?;
-        Ok(Some(Row { position: Position(u64::from_be_bytes(position)), key, nth, value }))
-    }
-
-    fn varint(&mut self) -> io::Result<u64> {
-        let mut value = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let mut byte = [0];
-            self.file.read_exact(&mut byte)?;
-            value |= u64::from(byte[0] & 0x7f) << shift;
-            if byte[0] < 0x80 {
-                return Ok(value);
-            }
-        }
-        Err(io::ErrorKind::InvalidData.into())
-    }
-
-    fn bytes(&mut self, limit: usize) -> io::Result<Vec<u8>> {
-        let len = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
-        if len > limit {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        let mut bytes = vec![0; len];
-        self.file.read_exact(&mut bytes)?;
-        Ok(bytes)
     }
 }

@@ -35,9 +35,9 @@ pub(super) const TEMPORARY: &str = "tmp";
 const DEFINITION: &str = "definition";
 const KEY: &str = "key";
 const LIFE: &str = "life";
-const ROW_FORMAT: &str = "format";
+pub(super) const ROW_FORMAT: &str = "format";
 /// There where the values of records are the digests of contents.
-const BARE: &str = "bare";
+pub(super) const BARE: &str = "bare";
 
 /// Where lives and nonces are drawn from.
 pub(super) type Random = Arc<dyn Fn() -> Result<u64, StoreError> + Send + Sync>;
@@ -175,7 +175,7 @@ impl Store {
         let mut counts = Vec::new();
         for place in 0..facts.definition.collections.len() {
             let collection = CollectionId(u16::try_from(place).unwrap_or(u16::MAX));
-            roots.push(Tree { snapshot: &*snapshot, collection, reads: &reads }.root()?);
+            roots.push(Tree { snapshot: &*snapshot, collection, reads: &reads, bare: None }.root()?);
             counts.push(match snapshot.get(&rows::counts(collection))? {
                 Some(value) => Counts::decode(&value)
                     .map_err(|error| StoreError::damaged(format!("the counts do not decode: {error}")))?,
@@ -220,6 +220,7 @@ impl Store {
             clock: Arc::clone(&options.clock),
             clock_bound: options.clock_bound,
             no_tree: options.no_tree,
+            bare: facts.bare,
             group: Group::default(),
             owed: Default::default(),
             random: Arc::clone(&options.random),
@@ -288,7 +289,7 @@ pub(super) fn claim(dir: &Path, options: &Options) -> Result<Arc<dyn Engine>, St
 /// Writes the facts that a store begins with.
 fn found(engine: &dyn Engine, definition: &Definition, key: &DatasetKey, options: &Options) -> Result<(), StoreError> {
     let mut batch = Batch::new();
-    batch.put(&rows::meta(ROW_FORMAT), &[rows::FORMAT]);
+    batch.put(&rows::meta(ROW_FORMAT), &[if options.bare { rows::BARE_FORMAT } else { rows::FORMAT }]);
     batch.put(&rows::meta(DEFINITION), &definition.encode());
     batch.put(&rows::meta(KEY), key.as_bytes());
     if options.bare {
@@ -369,7 +370,8 @@ impl Facts {
         };
         let malformed = |name: &str| StoreError::damaged(format!("the row {name:?} does not decode"));
         let format = fact(ROW_FORMAT)?;
-        if format != [rows::FORMAT] {
+        let bare = snapshot.get(&rows::meta(BARE))?.is_some();
+        if format != [if bare { rows::BARE_FORMAT } else { rows::FORMAT }] {
             return Err(StoreError::Format { dir: dir.to_path_buf(), found: format!("rows {format:?}") });
         }
         let definition = Definition::decode(&fact(DEFINITION)?).map_err(StoreError::Definition)?;
@@ -380,7 +382,6 @@ impl Facts {
         let mut reader = Reader::new(&head);
         let commit = reader.u64().map_err(|_| malformed(HEAD))?;
         let stamp = reader.u64().map_err(|_| malformed(HEAD))?;
-        let bare = snapshot.get(&rows::meta(BARE))?.is_some();
         let (key, actor, stamp) = (DatasetKey::from_bytes(key), Actor(actor), Stamp(stamp));
         Ok(Self { definition, key, actor, commit, stamp, bare })
     }

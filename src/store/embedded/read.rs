@@ -57,6 +57,9 @@ fn lacks(
     collection: CollectionId,
     position: Position,
 ) -> Result<(), StoreError> {
+    if inner.bare {
+        return Ok(());
+    }
     let row = rows::entry(collection, position);
     let Some(value) = snapshot.get(&row)? else { return Ok(()) };
     let mut entries = Vec::new();
@@ -150,7 +153,7 @@ impl Side for Store {
         let inner = &*self.inner;
         inner.check(collection)?;
         let snapshot = inner.engine.snapshot()?;
-        let tree = Tree { snapshot: &*snapshot, collection, reads: &inner.reads };
+        let tree = Tree::of(inner, &*snapshot, collection);
         asks.iter().map(|ask| view(inner, &tree, *ask)).collect()
     }
 
@@ -181,7 +184,7 @@ impl Side for Store {
         let inner = &*self.inner;
         inner.check(collection)?;
         let snapshot = inner.engine.snapshot()?;
-        let tree = Tree { snapshot: &*snapshot, collection, reads: &inner.reads };
+        let tree = Tree::of(inner, &*snapshot, collection);
         let one = |(range, parts): &(Range, Vec<Range>)| {
             rest(&inner.keys, &tree, *range, tree.summary(&inner.keys, *range)?, parts)
         };
@@ -471,7 +474,7 @@ pub(super) fn records<'a>(inner: &'a Inner, scan: Rows<'a>) -> impl Iterator<Ite
     scan.map(move |row| {
         let (row, value) = row?;
         inner.reads.records.fetch_add(1, Ordering::Relaxed);
-        rows::read_record(&row, &value)
+        inner.read_record(&row, &value)
     })
 }
 

@@ -12,7 +12,9 @@ mod quarantine;
 use reknit_core::bounds::KEY_BYTES_MAX;
 use reknit_core::canonical::{Reader, put_bytes, put_varint};
 use reknit_core::tree::Summary;
-use reknit_core::{CollectionId, DecodeError, Digest, Entry, Position, Range, State};
+use reknit_core::{
+    Actor, CollectionId, Content, DecodeError, Digest, Entry, Position, Range, Sibling, Stamp, State, Version,
+};
 
 use crate::store::StoreError;
 use crate::store::error::shown;
@@ -37,6 +39,8 @@ pub(super) use quarantine::{put_quarantined, quarantined, quarantined_all, read_
 
 /// The format of all rows; the row `format` carries it.
 pub(super) const FORMAT: u8 = 1;
+/// That of a store of bare records: they hold less, and there are no rows of entries.
+pub(super) const BARE_FORMAT: u8 = 2;
 
 const META: u8 = 0;
 const RECORD: u8 = 1;
@@ -63,6 +67,23 @@ const ENTRIES: u8 = 10;
 const EARLIER: u8 = 11;
 
 const NODE_VERSION: u8 = 1;
+
+/// The kinds that an engine may keep packed are those that there are many of.
+#[cfg(feature = "embedded-redb")]
+const _: () = assert!(matches!(crate::store::engine::PACKED, [RECORD, NODE, CELLS]));
+
+/// Whether a row stays when all records go and come anew: whatever is neither a record nor made of records, nor says what
+/// changed since when.
+pub(super) fn outlives_content(row: &[u8]) -> bool {
+    let made = [RECORD, ENTRY, NODE, INDEX, COUNTS, CELLS, TAIL, BASE, BEFORE, EXCEPT];
+    row.first().is_some_and(|kind| !made.contains(kind)) && *row != *meta(super::bases::KEPT)
+}
+
+/// Those kinds, in order.
+#[cfg(feature = "embedded-redb")]
+pub(super) fn packed_kinds() -> [u8; 3] {
+    crate::store::engine::PACKED
+}
 
 /// Bytes of a record's key that lie in the key of its row. A longer key, which with tag and position would not fit
 /// every engine, keeps its beginning there, followed by its hash, and its end in the value.
@@ -152,6 +173,50 @@ pub(super) fn put_record_value(value: &mut Vec<u8>, row: &[u8], key: &[u8], comm
     state.encode(value);
     let checksum = checksum(row, &value[CHECKSUM_BYTES..]);
     value[..CHECKSUM_BYTES].copy_from_slice(&checksum);
+}
+
+/// Makes `value` what the row of a bare record holds: the digest of its content alone, or, should it be otherwise, its whole
+/// state. Engines of such stores check what they read.
+pub(super) fn put_bare_value(value: &mut Vec<u8>, key: &[u8], commit: u64, state: &State) {
+    value.clear();
+    let digest = Some(state).filter(|state| state.versions().len() == 1 && state.winner().expires.is_none());
+    let digest = digest.and_then(State::value);
+    put_varint(value, commit << 1 | u64::from(digest.is_none()));
+    if key.len() > KEY_INLINE_MAX {
+        put_bytes(value, &key[KEY_INLINE_MAX..]);
+    }
+    match digest {
+        Some(digest) => value.extend_from_slice(digest),
+        None => state.encode(value),
+    }
+}
+
+/// Reads the row of a bare record. Its version says when it was written here, and by whom.
+pub(super) fn read_bare(row: &[u8], value: &[u8], actor: Actor) -> Result<Stored, StoreError> {
+    let broken = |error: DecodeError| {
+        let key = shown(row.get(RECORD_HEAD..).unwrap_or_default());
+        StoreError::damaged(format!("the record of key {key} does not decode: {error}"))
+    };
+    let read = || {
+        let mut reader = Reader::new(row);
+        reader.take(3)?;
+        let position = Position(reader.u64()?);
+        let inline = reader.rest();
+        let mut reader = Reader::new(value);
+        let told = reader.varint("commit of a record", u64::MAX)?;
+        let rest = if is_long(inline) { reader.bytes("bytes of a key", KEY_BYTES_MAX)? } else { &[] };
+        let key = whole(inline, rest)?;
+        let commit = told >> 1;
+        let state = match told & 1 {
+            0 => {
+                let version = Version::after(Stamp(commit), actor, []);
+                State::single(Sibling { version, content: Content::Live(reader.rest().to_vec()), expires: None })
+            }
+            _ => State::decode(reader.rest())?,
+        };
+        Ok(Stored { position, key, commit, state })
+    };
+    read().map_err(broken)
 }
 
 fn checksum(row: &[u8], value: &[u8]) -> [u8; CHECKSUM_BYTES] {
@@ -409,8 +474,6 @@ impl Counts {
 
 #[cfg(test)]
 mod tests {
-    use reknit_core::{Actor, Content, Sibling, Stamp, Version};
-
     use super::*;
     use crate::store::engine::ROW_KEY_BYTES_MAX;
 
@@ -453,6 +516,27 @@ mod tests {
         assert!(read_entries(&entry(CollectionId(0), Position(1)), &[0; 33], &mut Vec::new()).is_err());
         assert!(read_summary(&[9; 40]).is_err());
         assert!(Counts::decode(&[1]).is_err());
+    }
+
+    #[test]
+    fn a_bare_record_is_its_digest_and_little_more() {
+        let row = record(CollectionId(0), Position(1), b"k");
+        let mut value = Vec::new();
+        put_bare_value(&mut value, b"k", 200, &state(&[7; 32]));
+        let golden = [&[0x90, 3][..], &[7; 32]].concat();
+        assert_eq!(value, golden);
+        let found = read_bare(&row, &value, Actor(9)).expect("a record");
+        assert_eq!((found.key.as_slice(), found.commit, found.position), (&b"k"[..], 200, Position(1)));
+        assert_eq!(found.state.value(), Some(&[7; 32][..]));
+        assert_eq!(found.state.winner().version.dot(), Version::after(Stamp(200), Actor(9), []).dot());
+        let gone = State::single(Sibling { content: Content::Tombstone, ..state(&[]).winner().clone() });
+        put_bare_value(&mut value, b"k", 200, &gone);
+        assert_eq!(read_bare(&row, &value, Actor(9)).expect("a record").state, gone);
+        assert!(read_bare(&row, &value[..4], Actor(9)).is_err() && read_bare(&row[..5], &value, Actor(9)).is_err());
+        let key = vec![5; KEY_INLINE_MAX + 2];
+        let row = record(CollectionId(0), Position(1), &key);
+        put_bare_value(&mut value, &key, 0, &state(&[7; 32]));
+        assert!(read_bare(&row, &value, Actor(9)).expect("a record").key == key);
     }
 
     #[test]

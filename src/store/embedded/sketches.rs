@@ -21,6 +21,8 @@ use super::{Inner, StoreError};
 use crate::store::engine::Snapshot;
 
 pub(super) use check::SketchCheck;
+#[cfg(feature = "embedded-redb")]
+pub(super) use fold::Filled;
 pub(super) use fold::{Staged, stage, take_over};
 
 /// About how many changes in the tail of one part have it folded. A fold writes up to a megabyte, so it must be worth it;
@@ -169,6 +171,20 @@ impl Sketches {
     /// What is in memory of a collection; none where the store keeps no trees.
     pub(super) fn of(&self, collection: CollectionId) -> Option<Kept> {
         self.lock().get(usize::from(collection.0)).cloned()
+    }
+
+    /// Reads anew what is kept in memory of a collection.
+    #[cfg(feature = "embedded-redb")]
+    pub(super) fn reload(
+        &self,
+        hold: &mut MutexGuard<'_, Vec<Kept>>,
+        snapshot: &dyn Snapshot,
+        collection: CollectionId,
+    ) -> Result<(), StoreError> {
+        if let Some(kept) = hold.get_mut(usize::from(collection.0)) {
+            *kept = load(snapshot, collection, self.root_cells_max)?;
+        }
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Kept>> {

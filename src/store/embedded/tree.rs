@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use reknit_core::tree::{Nodes, Summary, is_leaf};
 use reknit_core::{CollectionId, Entry, Keys, Position, Range};
 
+use super::Inner;
 use super::cache::{Cache, Held, Touched};
-use super::rows;
+use super::rows::{self, Stored};
+use super::write::digested;
 use crate::store::StoreError;
 use crate::store::engine::Snapshot;
 
@@ -26,6 +28,14 @@ pub(super) struct Tree<'a> {
     pub(super) snapshot: &'a dyn Snapshot,
     pub(super) collection: CollectionId,
     pub(super) reads: &'a ReadCounts,
+    /// The store, where entries have no rows of their own.
+    pub(super) bare: Option<&'a Inner>,
+}
+
+impl<'a> Tree<'a> {
+    pub(super) fn of(inner: &'a Inner, snapshot: &'a dyn Snapshot, collection: CollectionId) -> Self {
+        Tree { snapshot, collection, reads: &inner.reads, bare: inner.bare.then_some(inner) }
+    }
 }
 
 impl Tree<'_> {
@@ -60,6 +70,19 @@ impl Tree<'_> {
     /// All entries of a range, sorted.
     pub(super) fn entries(&self, range: Range) -> Result<Vec<Entry>, StoreError> {
         let mut entries = Vec::new();
+        if let Some(inner) = self.bare {
+            let (start, end) = rows::records_of(self.collection, range);
+            for row in self.snapshot.scan(&start, &end)? {
+                let (row, value) = row?;
+                let Stored { position, key, state, .. } = inner.read_record(&row, &value)?;
+                let (_, digest) = digested(inner, self.collection, &key, state);
+                entries.extend(digest.map(|digest| Entry { position, digest }));
+            }
+            // Records at one position lie in the order of their keys.
+            entries.sort_unstable();
+            self.reads.entries.fetch_add(entries.len() as u64, Ordering::Relaxed);
+            return Ok(entries);
+        }
         let (start, end) = rows::entries_of(self.collection, range);
         for row in self.snapshot.scan(&start, &end)? {
             let (row, value) = row?;

@@ -6,9 +6,10 @@ use std::iter::Peekable;
 
 use reknit_core::query::Cut;
 use reknit_core::range::DEPTH_MAX;
-use reknit_core::tree::{LEAF_ENTRIES_MAX, Summary, is_leaf};
+use reknit_core::tree::Summary;
 use reknit_core::{CollectionId, Digest, Entry, Position, Range, State};
 
+use super::lookahead::Lookahead;
 use super::read::records;
 use super::rows::{self, Counts};
 use super::seen::is_conflict;
@@ -20,6 +21,8 @@ use crate::store::error::shown;
 
 /// Findings that a report names; more are only counted.
 const NAMED_MAX: usize = 1_000;
+/// Records between two questions whether to go on.
+const GO_ON_EVERY: u64 = 10_000;
 
 /// What `verify` found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,6 +61,17 @@ impl Store {
     /// # Errors
     /// What kept it from reading at all; what is merely wrong is in the report.
     pub fn verify(&self, progress: &mut dyn FnMut(u64)) -> Result<Report, StoreError> {
+        self.verify_while(&mut |records| {
+            progress(records);
+            true
+        })
+    }
+
+    /// The same, as long as `go_on` says so; it hears the records so far every ten thousand, and may take its time to answer.
+    ///
+    /// # Errors
+    /// As for [`Store::verify`], and [`StoreError::Stopped`].
+    pub fn verify_while(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<Report, StoreError> {
         let inner = &*self.inner;
         let mut report = Report::default();
         // Under the writer's lock head and snapshot belong together; the lock is not kept while verifying.
@@ -82,7 +96,7 @@ impl Store {
                 expiring_rows: &expiring_rows,
             };
             let sketches = kept.map(|kept| SketchCheck::new(&*snapshot, collection, head.commit, kept)).transpose()?;
-            check.run(&head, sketches, &mut report, progress)?;
+            check.run(&head, sketches, &mut report, go_on)?;
         }
         super::collecting::verify(&*snapshot, dead_rows.get(), &mut |what| report.wrong(what))?;
         super::expiring::verify(&*snapshot, expiring_rows.get(), &mut |what| report.wrong(what))?;
@@ -114,7 +128,7 @@ impl Check<'_> {
         head: &Cut,
         mut sketches: Option<SketchCheck<'_>>,
         report: &mut Report,
-        progress: &mut dyn FnMut(u64),
+        go_on: &mut dyn FnMut(u64) -> bool,
     ) -> Result<(), StoreError> {
         let mut counts = Counts::default();
         let mut depths = Vec::new();
@@ -124,7 +138,7 @@ impl Check<'_> {
         }
         let mut nodes = KeptNodes { depths, read: 0 };
         let root = {
-            let entries = self.entries(head.commit, &mut counts, report, progress)?;
+            let entries = self.entries(head.commit, &mut counts, report, go_on)?;
             let mut entries = Lookahead::new(entries.inspect(|entry| {
                 if let (Ok(entry), Some(sketches)) = (entry, &mut sketches) {
                     sketches.see(entry);
@@ -132,7 +146,11 @@ impl Check<'_> {
             }));
             // Reports go through a list of their own: the entries already write into the other.
             let mut wrong = Vec::new();
-            let root = self.build(Range::ALL, &mut entries, &mut nodes, &mut wrong)?;
+            let compare = &mut |range, summary| {
+                nodes.compare(range, summary, &mut wrong);
+                Ok(())
+            };
+            let root = entries.build(&self.inner.keys, Range::ALL, compare)?;
             nodes.compare(Range::ALL, root, &mut wrong);
             if let Some(error) = entries.failed.take() {
                 return Err(error);
@@ -168,7 +186,7 @@ impl Check<'_> {
         newest: u64,
         counts: &'r mut Counts,
         report: &'r mut Report,
-        progress: &'r mut dyn FnMut(u64),
+        go_on: &'r mut dyn FnMut(u64) -> bool,
     ) -> Result<impl Iterator<Item = Result<Entry, StoreError>> + 'r, StoreError> {
         let (start, end) = rows::records_of(self.collection, Range::ALL);
         let mut stored = records(self.inner, self.snapshot.scan(&start, &end)?).peekable();
@@ -198,8 +216,8 @@ impl Check<'_> {
                     };
                     position = Some(record.position);
                     seen += 1;
-                    if seen % 10_000 == 0 {
-                        progress(seen);
+                    if seen % GO_ON_EVERY == 0 && !go_on(seen) {
+                        return Some(Err(StoreError::Stopped));
                     }
                     if record.commit > newest {
                         let (key, commit) = (shown(&record.key), record.commit);
@@ -251,32 +269,11 @@ impl Check<'_> {
             }
         }
         let should = (!digests.is_empty()).then(|| rows::entry_value(digests));
-        if found != should && !self.inner.no_tree {
+        if found != should && !self.inner.no_tree && !self.inner.bare {
             let what = if found.is_none() { "are missing" } else { "are not those of its records" };
             report.wrong(self.in_collection(format!("the entries at position {:016x} {what}", position.0)));
         }
         Ok(())
-    }
-
-    /// Recomputes the summary of a range from the entries to come, and compares all nodes below it with their rows.
-    fn build<I: Iterator<Item = Result<Entry, StoreError>>>(
-        &self,
-        range: Range,
-        entries: &mut Lookahead<I>,
-        nodes: &mut KeptNodes<'_>,
-        wrong: &mut Vec<String>,
-    ) -> Result<Summary, StoreError> {
-        if is_leaf(range, entries.count_up_to(range, LEAF_ENTRIES_MAX + 1) as u64) {
-            return Ok(self.inner.keys.leaf(range, &entries.take(range)));
-        }
-        let mut children = [Summary::EMPTY; 16];
-        for digit in 0..16 {
-            let part = range.child(digit);
-            let summary = self.build(part, entries, nodes, wrong)?;
-            nodes.compare(part, summary, wrong);
-            children[usize::from(digit)] = summary;
-        }
-        Ok(self.inner.keys.inner(range, &children))
     }
 
     /// Notes the row that the index by key should have for a record.
@@ -366,40 +363,6 @@ pub(super) fn fingerprint(row: &[u8], value: &[u8]) -> u128 {
     hasher.update(&(row.len() as u64).to_be_bytes()).update(row).update(value);
     let digest = hasher.finalize();
     u128::from_be_bytes(std::array::from_fn(|i| digest.as_bytes()[i]))
-}
-
-/// Entries to come, of which the next few can be looked at.
-struct Lookahead<I> {
-    entries: I,
-    ahead: std::collections::VecDeque<Entry>,
-    failed: Option<StoreError>,
-}
-
-impl<I: Iterator<Item = Result<Entry, StoreError>>> Lookahead<I> {
-    fn new(entries: I) -> Self {
-        Self { entries, ahead: std::collections::VecDeque::new(), failed: None }
-    }
-
-    /// How many of the next entries lie in `range`, counting no further than `most`.
-    fn count_up_to(&mut self, range: Range, most: usize) -> usize {
-        while self.ahead.len() < most && self.failed.is_none() {
-            match self.entries.next() {
-                Some(Ok(entry)) => self.ahead.push_back(entry),
-                Some(Err(error)) => self.failed = Some(error),
-                None => break,
-            }
-        }
-        self.ahead.iter().take(most).take_while(|entry| range.contains(entry.position)).count()
-    }
-
-    /// Takes all entries of a leaf.
-    fn take(&mut self, range: Range) -> Vec<Entry> {
-        let mut taken = Vec::new();
-        while self.count_up_to(range, 1) == 1 {
-            taken.extend(self.ahead.pop_front());
-        }
-        taken
-    }
 }
 
 /// The node rows, which are met in order at each depth.

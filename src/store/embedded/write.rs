@@ -119,13 +119,13 @@ pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durabi
                 writer.cache.put_back(collection, touched);
                 continue;
             }
-            let tree = Tree { snapshot: &*snapshot, collection, reads: &store.reads };
+            let tree = Tree::of(store, &*snapshot, collection);
             let old = roots[usize::from(collection.0)];
             let moves = sketches::moves(&changes);
             let batched = Batched::resume(tree, &mut writer.cache, touched);
             let laid = update(&store.keys, &batched, old, changes)
                 .map_err(|error| StoreError::damaged(format!("{error} (collection {})", store.name_of(collection))))?;
-            put_tree(collection, &laid, &mut batch);
+            put_tree(store, collection, &laid, &mut batch);
             if moves.len() > 0 {
                 staged.push(sketches::stage(store, tree, &laid, moves, head.commit + 1, &mut batch)?);
             }
@@ -200,14 +200,15 @@ pub(super) fn put_head(commit: u64, clock: &Clock, batch: &mut Batch) {
     batch.put(&rows::meta(super::HEAD), &value);
 }
 
-fn put_tree(collection: CollectionId, laid: &Update, batch: &mut Batch) {
+fn put_tree(store: &Inner, collection: CollectionId, laid: &Update, batch: &mut Batch) {
     for (range, summary) in &laid.nodes {
         match summary {
             Some(summary) => batch.put(&rows::node(collection, *range), &rows::node_value(summary)),
             None => batch.delete(&rows::node(collection, *range)),
         }
     }
-    for (position, digests) in &laid.positions {
+    // Entries of bare records are worked out from those.
+    for (position, digests) in laid.positions.iter().filter(|_| !store.bare) {
         match digests.as_slice() {
             [] => batch.delete(&rows::entry(collection, *position)),
             [digest] => batch.put(&rows::entry(collection, *position), &digest.0),
@@ -312,7 +313,7 @@ impl Plan {
                 nth += same.len();
                 continue;
             }
-            let tree = Tree { snapshot, collection, reads: &store.reads };
+            let tree = Tree::of(store, snapshot, collection);
             let batched = Batched::new(tree, &mut writer.cache);
             let positions: Vec<Position> = same.iter().map(|slot| slot.position).collect();
             let leaves = batched.prefetch(roots[usize::from(collection.0)], &positions)?;
@@ -584,7 +585,7 @@ pub(super) fn read_stored(
     let row = rows::record(collection, position, key);
     let Some(value) = snapshot.get(&row)? else { return Ok(None) };
     store.reads.records.fetch_add(1, Ordering::Relaxed);
-    rows::read_record(&row, &value).map(Some)
+    store.read_record(&row, &value).map(Some)
 }
 
 /// A state with the digest of its entry.

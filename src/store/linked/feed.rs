@@ -226,16 +226,39 @@ pub struct Followed {
     pub read: u64,
     /// Those that the index had otherwise, or not, or that had gone.
     pub changed: u64,
-    /// Why the table was read whole though it has a feed, if it was.
+    /// Why the table was read whole though it has a feed, or why what was known of it counts no more, if so.
     pub stale: Option<String>,
 }
 
 impl Linked {
-    /// Makes the index tell what the table holds: by its feed, or by reading it whole.
+    /// Why making the index tell what the table holds would be reading the table whole, as far as that is known before its
+    /// feed is read.
     ///
     /// # Errors
-    /// As for [`Linked::refresh`].
-    pub fn follow_table(&self, progress: &mut dyn FnMut(ImportProgress)) -> Result<Followed, StoreError> {
+    /// What the index met.
+    pub fn needs_scan(&self) -> Result<Option<String>, StoreError> {
+        if self.is_renewed()? {
+            return Ok(Some("its index was of an older release and is made anew".into()));
+        }
+        if let Some(why) = self.outgrown()? {
+            return Ok(Some(why));
+        }
+        Ok(match self.feed_state()? {
+            None if self.last_scan()?.is_none() => Some("it has no index yet".into()),
+            None => Some("it has no feed, so that it is read by each command".into()),
+            Some(FeedState { stale: Some(why), mark, .. }) if !mark.nonce.is_empty() => {
+                Some(format!("its feed has a gap: {why}"))
+            }
+            Some(FeedState { stale: Some(_), .. }) => Some("its feed is new".into()),
+            Some(_) => None,
+        })
+    }
+
+    /// Makes the index tell what the table holds by its feed alone. None: it has no feed, or that has a gap.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`], or what the index met.
+    pub fn follow_feed(&self, progress: &mut dyn FnMut(ImportProgress)) -> Result<Option<Followed>, StoreError> {
         if let Some(misfit) = self.misfit() {
             return Err(StoreError::database(
                 self.table.place(),
@@ -243,25 +266,44 @@ impl Linked {
             ));
         }
         self.bound_feed()?;
-        let Some(mut state) = self.feed_state()? else {
-            let read = self.refresh(progress)?;
-            return Ok(Followed { read: read.records, changed: read.changed, stale: None });
+        let whole = self.is_renewed()? || self.outgrown()?.is_some();
+        let Some(mut state) = self.feed_state()?.filter(|state| state.stale.is_none() && !whole) else {
+            return Ok(None);
         };
+        let (read, changed) = self.drain(&mut state, progress)?;
         if state.stale.is_none() {
-            let (read, changed) = self.drain(&mut state, progress)?;
-            if state.stale.is_none() {
-                return Ok(Followed { read, changed, stale: None });
-            }
+            return Ok(Some(Followed { read, changed, stale: None }));
         }
         // Whoever is stopped in the middle finds it stale again.
         self.keep_feed(Some(&state))?;
+        Ok(None)
+    }
+
+    /// Makes the index tell what the table holds: by its feed, or by reading it whole.
+    ///
+    /// # Errors
+    /// As for [`Linked::refresh`].
+    pub fn follow_table(&self, progress: &mut dyn FnMut(ImportProgress)) -> Result<Followed, StoreError> {
+        let outgrown = self.outgrown()?;
+        outgrown.iter().try_for_each(|why| self.give_up(why))?;
+        if let Some(followed) = self.follow_feed(progress)? {
+            return Ok(followed);
+        }
+        let Some(mut state) = self.feed_state()? else {
+            let read = self.refresh(progress)?;
+            return Ok(Followed { read: read.records, changed: read.changed, stale: outgrown });
+        };
         let restarted = self.feed(state.kind)?.restart(&nonce()?)?;
         // One that was never read has no gap.
         let why = state.stale.clone().filter(|_| !state.mark.nonce.is_empty() || restarted.is_none());
-        let read = self.refresh(progress)?;
+        let (read, sliced) = self.read_whole(progress)?;
         // One that is not there any more stays stale.
         if let Some(mark) = restarted {
             state = FeedState { stale: None, mark, ..state };
+            if sliced {
+                // What was written between two slices it has.
+                self.drain(&mut state, progress)?;
+            }
             self.keep_feed(Some(&state))?;
         }
         Ok(Followed { read: read.records, changed: read.changed, stale: why })
@@ -352,6 +394,14 @@ impl Linked {
         let Some(bytes) = self.index().fact(FACT)? else { return Ok(None) };
         let damaged = |error| StoreError::damaged(format!("the state of an index's feed: {error}"));
         FeedState::from_bytes(&bytes).map(Some).map_err(damaged)
+    }
+
+    /// Has the table read whole when it is followed next, if it has a feed.
+    pub(super) fn mark_stale(&self, why: &str) -> Result<(), StoreError> {
+        match self.feed_state()? {
+            Some(state) => self.keep_feed(Some(&FeedState { stale: Some(why.into()), ..state })),
+            None => Ok(()),
+        }
     }
 
     fn keep_feed(&self, state: Option<&FeedState>) -> Result<(), StoreError> {

@@ -17,11 +17,14 @@ mod transaction;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use self::local::Local;
 use self::source::{Opened, Source, Version};
 use self::transaction::Reading;
-use super::{Access, Cautions, Columns, Cost, Feed, FeedKind, Purpose, Remains, Rows, Shape, Table, Transaction};
+use super::{
+    Access, Cautions, Columns, Cost, Feed, FeedKind, Purpose, Remains, Rows, Script, Shape, Table, Transaction,
+};
 use crate::store::StoreError;
 
 /// How a file spells rows.
@@ -169,7 +172,7 @@ impl Table for TableFile {
         true
     }
 
-    fn begin(&self, access: Access) -> Result<Box<dyn Transaction + '_>, StoreError> {
+    fn begin(&self, access: Access, _: Duration) -> Result<Box<dyn Transaction + '_>, StoreError> {
         if access == Access::Write {
             return Err(self.refused());
         }
@@ -181,12 +184,17 @@ impl Table for TableFile {
         Ok(Cautions::default())
     }
 
+    fn script(&self, _: Duration) -> Result<Box<dyn Script + '_>, StoreError> {
+        Err(self.refused())
+    }
+
     fn lacking(&self, purpose: Purpose) -> Result<Vec<String>, StoreError> {
         if purpose == Purpose::Compare { Ok(Vec::new()) } else { Err(self.refused()) }
     }
 
     fn cost(&self, _: &Shape) -> Result<Cost, StoreError> {
-        Ok(Cost { sql: format!("{} from its beginning to its end", self.place), rows: None })
+        let bytes = self.source.version().map_err(|error| self.met(&error))?.bytes;
+        Ok(Cost { sql: format!("{} from its beginning to its end", self.place), rows: None, bytes: Some(bytes) })
     }
 
     fn feed(&self, _: FeedKind, _: &Shape, _: &str) -> Result<Box<dyn Feed + '_>, StoreError> {

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use reknit_core::journal::{RunHeader, RunId};
 use reknit_core::query::{Applied, Ask, Cut, Incoming, Item, Overwrite, Page, Selection, View};
@@ -14,15 +15,21 @@ use reknit_core::{
 };
 
 use super::looking::{Ahead, Suspects};
+use super::parked::Parked;
 use super::shape::Fit;
-use super::{Cautions, Shape, Table};
-use crate::store::embedded::Writing;
+use super::{Besides, Cautions, Manner, Pace, Scanned, Shape, Table};
+use crate::store::embedded::{RENEWED, Writing, renew};
 use crate::store::{
-    Durability, ImportError, ImportProgress, Imported, Listed, Options, Side, SideInfo, Store, StoreError,
+    Durability, EngineKind, ImportError, ImportProgress, Imported, Listed, Options, Side, SideInfo, Store, StoreError,
 };
 
 /// The name of the fact that says how much of the table the shape had.
 const FIT: &str = "fit";
+/// The fact that says how many rows it had, and how many milliseconds they took, when it was read whole last.
+const SCANNED: &str = "scanned";
+/// How long a replica may take to come as far as its primary was, and how often it is looked at.
+const REPLICA_WAIT: Duration = Duration::from_secs(30);
+const REPLICA_LOOK: Duration = Duration::from_millis(100);
 /// The one collection of a table.
 pub(super) const FIRST: CollectionId = CollectionId(0);
 /// So many bytes of rows are taken to belong to a byte of their digests and keys, when a part of them is read.
@@ -40,8 +47,16 @@ pub struct Linked {
     pub(super) index: Store,
     /// Those of whole records.
     keys: Arc<Keys>,
+    /// How it is read whole, and where, if not in its own place.
+    pace: Arc<Pace>,
+    replica: Option<Arc<dyn Table>>,
     /// The run under which it is written, if it is.
     pub(super) run: Option<Arc<Writing>>,
+    pub(super) manner: Manner,
+    /// Rows that wait for others.
+    pub(super) parked: Arc<Mutex<Parked>>,
+    /// What was done to the database besides rows that were written.
+    pub(super) besides: Arc<Mutex<Besides>>,
     pub(super) suspects: Suspects,
     pub(super) ahead: Ahead,
     /// Held from a look at rows until the index has followed.
@@ -61,9 +76,10 @@ impl Linked {
         (definition, key): (Definition, DatasetKey),
         options: &Options,
     ) -> Result<Linked, StoreError> {
-        let options = Options { bare: true, ..options.clone() };
+        let options = Linked::options(options);
         let keys = Arc::new(Keys::new(&key));
-        let index = match Store::open(dir, &options) {
+        let opened = renew(dir, &options).and_then(|()| Store::open(dir, &options));
+        let index = match opened {
             Err(StoreError::NotAStore { .. }) => Store::create(dir, definition, key, &options),
             opened => opened,
         }?;
@@ -88,11 +104,17 @@ impl Linked {
         key: impl FnOnce(&Shape) -> DatasetKey,
         options: &Options,
     ) -> Result<Linked, StoreError> {
-        let index = Store::open(dir, &Options { bare: true, ..options.clone() })?;
+        let options = Linked::options(options);
+        renew(dir, &options)?;
+        let index = Store::open(dir, &options)?;
         let shape = Shape::from_bytes(&index.first().layout()?.unwrap_or_default());
         let shape = shape.map_err(|error| StoreError::damaged(format!("the shape of an index: {error}")))?;
         let keys = Arc::new(Keys::new(&key(&shape)));
         Linked::over(dir, index, table, shape, keys)
+    }
+
+    fn options(options: &Options) -> Options {
+        Options { bare: true, engine: EngineKind::Packed, ..options.clone() }
     }
 
     fn over(
@@ -109,7 +131,31 @@ impl Linked {
             _ => Fit::default(),
         };
         let (run, suspects, ahead, busy) = (None, Suspects::default(), Ahead::default(), Arc::default());
-        Ok(Linked { table, shape, fit, name, index, keys, run, suspects, ahead, busy })
+        let (pace, replica) = (Arc::default(), None);
+        let (manner, parked, besides) = (Manner::default(), Arc::default(), Arc::default());
+        Ok(Linked {
+            table,
+            shape,
+            fit,
+            name,
+            index,
+            keys,
+            pace,
+            replica,
+            run,
+            manner,
+            parked,
+            besides,
+            suspects,
+            ahead,
+            busy,
+        })
+    }
+
+    /// The same, written in this manner.
+    #[must_use]
+    pub fn in_manner(self, manner: Manner) -> Linked {
+        Linked { manner, ..self }
     }
 
     /// The name of an index that lies in a directory.
@@ -124,21 +170,88 @@ impl Linked {
         Linked { suspects: other.suspects.clone(), ..self }
     }
 
+    /// Lets it be read whole at this pace, and there, if it is to be read elsewhere than where it is.
+    #[must_use]
+    pub fn paced(self, pace: Pace, replica: Option<Box<dyn Table>>) -> Linked {
+        Linked { pace: Arc::new(pace), replica: replica.map(Arc::from), ..self }
+    }
+
     /// Reads the table, and makes the index tell what it holds: what has changed, came and went since. Reads each row once,
     /// sorts digests on disk where memory does not suffice, and writes nothing but the index.
     ///
     /// # Errors
     /// [`StoreError::Database`], [`StoreError::Duplicate`] for rows whose keys mean the same, or what the index met.
     pub fn refresh(&self, progress: &mut dyn FnMut(ImportProgress)) -> Result<Imported, StoreError> {
+        self.read_whole(progress).map(|(read, _)| read)
+    }
+
+    /// As [`Linked::refresh`]; says whether that was by slices, so that rows are of different times.
+    pub(super) fn read_whole(&self, progress: &mut dyn FnMut(ImportProgress)) -> Result<(Imported, bool), StoreError> {
         let _alone = self.alone();
-        let rows = self.table.scan(&self.shape)?;
+        let began = Instant::now();
+        let table = self.replica.as_ref().unwrap_or(&self.table);
+        if self.replica.is_some() {
+            self.await_replica(&**table)?;
+        }
+        let (rows, sliced) = table.scan_paced(&self.shape, &self.pace)?;
         let bare = rows.map(|values| {
             let (key, row) = self.record(values?)?;
             Ok((key, self.digest(&row)))
         });
-        self.index.first().import_exactly(bare, progress).map_err(|error| match error {
+        let read = self.index.first().import_exactly(bare, progress).map_err(|error| match error {
             ImportError::Source(error) | ImportError::Store(error) => error,
-        })
+        })?;
+        self.note_encoding()?;
+        let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if self.is_renewed()? {
+            self.index.set_fact(RENEWED, None)?;
+        }
+        self.index.set_fact(SCANNED, Some([read.records.to_be_bytes(), took.to_be_bytes()].concat()))?;
+        Ok((read, sliced))
+    }
+
+    /// Waits until a replica has come as far as the table's own place is now.
+    fn await_replica(&self, replica: &dyn Table) -> Result<(), StoreError> {
+        let (own, until) = (self.table.standing()?, Instant::now() + REPLICA_WAIT);
+        loop {
+            let there = replica.standing()?;
+            if there.identity != own.identity {
+                let message = format!("it is no replica of {}: {} there", replica.place(), there.identity);
+                return Err(StoreError::database(self.table.place(), message));
+            }
+            if there.at >= own.at {
+                return Ok(());
+            }
+            if Instant::now() > until {
+                let message = format!(
+                    "after {} s it is still {} bytes behind {}, so what is read there would be older than what is asked for; \
+                     nothing was read; leave out --scan-from, or look at its replication",
+                    REPLICA_WAIT.as_secs(),
+                    own.at - there.at,
+                    self.table.place()
+                );
+                return Err(StoreError::database(replica.place(), message));
+            }
+            std::thread::sleep(REPLICA_LOOK);
+        }
+    }
+
+    /// Whether its index was of an older release, and its table was not read since.
+    pub(super) fn is_renewed(&self) -> Result<bool, StoreError> {
+        Ok(self.index.fact(RENEWED)?.is_some())
+    }
+
+    /// When it was read whole last, how many rows that were, and how long it took.
+    ///
+    /// # Errors
+    /// What the index met.
+    pub fn last_scan(&self) -> Result<Option<Scanned>, StoreError> {
+        let fact = self.index.fact(SCANNED)?;
+        let numbers = fact.as_deref().and_then(|bytes| bytes.split_first_chunk::<8>());
+        Ok(numbers.and_then(|(rows, took)| {
+            let took = u64::from_be_bytes(took.try_into().ok()?);
+            Some(Scanned { rows: u64::from_be_bytes(*rows), time: Duration::from_millis(took) })
+        }))
     }
 
     /// How many rows it had when it was last read.
@@ -203,7 +316,8 @@ impl Linked {
     }
 
     /// The entry of a row, by [`reknit_core::Digest::short`].
-    pub(super) fn entry(&self, key: &[u8], row: &[u8]) -> u64 {
+    #[must_use]
+    pub fn entry(&self, key: &[u8], row: &[u8]) -> u64 {
         // Of bare content the version is no part.
         let version = Version::after(Stamp(0), Actor(0), []);
         let sibling = Sibling { version, content: Content::Live(self.shape.counting(row).into_owned()), expires: None };

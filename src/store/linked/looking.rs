@@ -8,7 +8,7 @@ use reknit_core::query::{Item, Page};
 use reknit_core::{Content, Position, Range, Sibling, State};
 
 use super::index::{FIRST, Linked};
-use super::{Access, Transaction};
+use super::{Access, Found, Transaction};
 use crate::store::embedded::Followed;
 use crate::store::{Durability, StoreError};
 
@@ -29,6 +29,10 @@ pub(super) struct Held {
     pub(super) place: Vec<reknit_core::row::Value>,
     /// Its encoding.
     pub(super) row: Vec<u8>,
+    /// Its values as the database has them.
+    pub(super) values: Vec<reknit_core::row::Value>,
+    /// Why it cannot be written, if others keep it locked.
+    pub(super) busy: Option<String>,
 }
 
 /// The keys that two sides found to differ. Whether they still do is looked up in both tables each time their roots are read,
@@ -101,7 +105,7 @@ impl Linked {
 
     /// The rows of these keys in a transaction that reads.
     fn read_rows(&self, keys: &[Vec<u8>]) -> Result<BTreeMap<Vec<u8>, Held>, StoreError> {
-        let mut transaction = self.table.begin(Access::Read)?;
+        let mut transaction = self.table.begin(Access::Read, self.manner.wait)?;
         let found = match self.table.stands()? {
             true => self.held_ahead(&mut *transaction, keys)?,
             false => self.held(&mut *transaction, keys, &|_| true)?,
@@ -139,7 +143,10 @@ impl Linked {
                 ahead.insert(key, row);
             }
         }
-        let held = |key: &Vec<u8>| Some((key.clone(), Held { place: Vec::new(), row: ahead.get(key)?.clone() }));
+        let held = |key: &Vec<u8>| {
+            let row = ahead.get(key)?.clone();
+            Some((key.clone(), Held { place: Vec::new(), row, values: Vec::new(), busy: None }))
+        };
         Ok(keys.iter().filter_map(held).collect())
     }
 
@@ -179,14 +186,15 @@ impl Linked {
         for key in keys {
             if missing.insert(key) {
                 let key = self.shape.key_values(key);
-                values.push(key.map_err(|error| StoreError::database(self.table.place(), error.to_string()))?);
+                let key = key.map_err(|error| StoreError::database(self.table.place(), error.to_string()))?;
+                values.push(self.shape.given_key(key));
             }
         }
         let mut held = BTreeMap::new();
         for found in transaction.find(&self.shape, &values)? {
-            let (key, row) = self.record(found.values)?;
+            let (key, found) = self.as_held(found)?;
             if missing.remove(key.as_slice()) {
-                held.insert(key, Held { place: found.place, row });
+                held.insert(key, found);
             }
         }
         if self.table.stores_keys_one_way(&self.shape) && !self.shape.rounds_keys() {
@@ -196,11 +204,17 @@ impl Linked {
         if !sought.is_empty() {
             let wanted = &mut |values: &[_]| self.record(values.to_vec()).is_ok_and(|(key, _)| sought.contains(&key));
             for found in transaction.find_by_reading(&self.shape, wanted)? {
-                let (key, row) = self.record(found.values)?;
-                held.insert(key, Held { place: found.place, row });
+                let (key, found) = self.as_held(found)?;
+                held.insert(key, found);
             }
         }
         Ok(held)
+    }
+
+    /// The key of a row that was found, and the row.
+    fn as_held(&self, Found { place, values, busy }: Found) -> Result<(Vec<u8>, Held), StoreError> {
+        let (key, row) = self.record(values.clone())?;
+        Ok((key, Held { place, row, values, busy }))
     }
 
     /// A page of records in place of their digests; those whose rows have moved are left out and counted.

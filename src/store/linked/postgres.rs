@@ -8,37 +8,35 @@ mod feed;
 mod parts;
 mod pgoutput;
 mod rights;
+mod scan;
+mod script;
 mod slot;
+mod tables;
 mod tls;
 mod transaction;
 
-use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use postgres::Client;
-use postgres::binary_copy::BinaryCopyOutIter;
 use postgres::error::SqlState;
-use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::Type;
 use reknit_core::row::{Kind, Value};
 
 pub use self::address::{PostgresAddress, Secret, redacted};
 use self::connect::{Connector, told};
-use self::decode::{Sent, kind};
+use self::decode::kind;
 use self::feed::Triggers;
+use self::script::Statements;
 use self::slot::Slot;
 pub use self::tls::SslMode;
 use self::transaction::Work;
 use super::{
-    Access, Cautions, Column, Columns, Cost, Feed, FeedKind, Purpose, Remains, Rows, Shape, Standing, Table,
-    Transaction,
+    Access, Cautions, Column, Columns, Cost, Feed, FeedKind, Pace, Purpose, Reference, Remains, Rows, Script, Shape,
+    Standing, Table, Transaction,
 };
 use crate::store::StoreError;
-
-/// Rows that are handed on at once, and how often that may be ahead of who takes them.
-const PAGE_ROWS: usize = 1_024;
-const PAGES_AHEAD: usize = 4;
 
 /// A table of a PostgreSQL database.
 pub struct Postgres {
@@ -52,6 +50,7 @@ pub struct Postgres {
     types: Vec<(Type, String)>,
     /// Columns whose values a sequence gives, with it.
     sequences: Vec<(String, String)>,
+    references: Vec<Reference>,
     /// A connection that waits for the next transaction.
     idle: Mutex<Option<Client>>,
 }
@@ -84,6 +83,10 @@ impl Postgres {
         let names: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
         let spelled: Vec<String> = rows.iter().map(|row| row.get(1)).collect();
         let sequences = rows.iter().filter_map(|row| Some((row.get(0), row.get::<_, Option<String>>(2)?))).collect();
+        let references = client.query(REFERENCES, &[&oid]).map_err(met)?;
+        let reference =
+            |row: &postgres::Row| Reference { columns: row.get(0), referred: row.get(1), cascades: row.get(2) };
+        let references = references.iter().map(reference).collect();
         let table = (schema, name);
         // The types as the driver knows them, of a statement that is prepared and never run.
         let statement = client.prepare(&format!("SELECT {} FROM {}", list(&names), quoted(&table))).map_err(met)?;
@@ -92,7 +95,7 @@ impl Postgres {
         let columns = Columns { columns: names.into_iter().zip(&types).map(column).collect(), key };
         let types = types.into_iter().zip(spelled).collect();
         let idle = Mutex::new(Some(client));
-        Ok(Postgres { connector, table, place: address.place, columns, oid, types, sequences, idle })
+        Ok(Postgres { connector, table, place: address.place, columns, oid, types, sequences, references, idle })
     }
 
     /// The statements that let the user of an address do something with its table, as far as they are lacking; also for one who
@@ -104,6 +107,15 @@ impl Postgres {
         rights::lacking_at(address, purpose)
     }
 
+    /// The tables of a database, or of a schema of it, by an address whose table is `*` or `SCHEMA.*`: what each is called, and
+    /// how it is written in an address. Partitions belong to their table.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn tables(address: &PostgresAddress) -> Result<Vec<(String, String)>, StoreError> {
+        tables::all(address)
+    }
+
     fn scan_sql(&self, shape: &Shape) -> Result<(String, Vec<Type>), StoreError> {
         let (wanted, types) = self.selected(shape)?;
         let (columns, table, condition) = (wanted.join(", "), quoted(&self.table), shape.condition());
@@ -113,6 +125,45 @@ impl Postgres {
 
     fn met(&self, error: &postgres::Error) -> StoreError {
         StoreError::database(&self.place, told(error))
+    }
+
+    /// That no other row refers to a row `t` that is to go, where that would take it along: the end of a condition.
+    fn unless_referred(&self) -> String {
+        let table = quoted(&self.table);
+        let mut all = String::new();
+        for of in self.references.iter().filter(|of| of.cascades) {
+            let pair = |(from, to): (&String, &String)| format!("o.{} = t.{}", ident(from), ident(to));
+            let pairs: Vec<String> = of.columns.iter().zip(&of.referred).map(pair).collect();
+            all.push_str(&format!(
+                " AND NOT EXISTS (SELECT FROM {table} AS o WHERE {} AND (o.tableoid, o.ctid) <> (t.tableoid, t.ctid))",
+                pairs.join(" AND ")
+            ));
+        }
+        all
+    }
+
+    /// Notes the greatest numbers that rows have in columns to which a sequence gives them.
+    fn note_given(&self, shape: &Shape, values: &[Value], given: &mut BTreeMap<String, i64>) {
+        for (column, _) in &self.sequences {
+            let place = shape.sources().iter().position(|name| name == column);
+            if let Some(Value::Int(number)) = place.and_then(|place| values.get(place)) {
+                let number = i64::try_from(*number).unwrap_or(i64::MAX);
+                let greatest = given.entry(column.clone()).or_insert(number);
+                *greatest = number.max(*greatest);
+            }
+        }
+    }
+
+    /// The statement that moves a column's sequence past a number, so that it is not given out again; it returns where that
+    /// is then, if it was not there before. One that counts down stays where it is.
+    fn moves_sequence(&self, column: &str, number: i64) -> Option<String> {
+        let (_, sequence) = self.sequences.iter().find(|(name, _)| name == column)?;
+        let name = literal(sequence);
+        Some(format!(
+            "SELECT setval({name}, {number}) FROM {sequence}, pg_sequence s WHERE s.seqrelid = {name}::regclass \
+             AND s.seqincrement > 0 AND {number} BETWEEN s.seqmin AND s.seqmax \
+             AND (last_value < {number} OR last_value = {number} AND NOT is_called)"
+        ))
     }
 
     /// A column's type, and how SQL spells it.
@@ -167,16 +218,14 @@ impl Table for Postgres {
     }
 
     fn scan(&self, shape: &Shape) -> Result<Rows<'_>, StoreError> {
-        let (copy, types) = self.scan_sql(shape)?;
-        let (connector, place) = (self.connector.clone(), self.place.clone());
-        let (sender, receiver) = sync_channel(PAGES_AHEAD);
-        let reader = std::thread::spawn(move || {
-            let mut page = Vec::new();
-            let error = read(&connector, &copy, &types, &place, &mut page, &sender).err();
-            // Whoever has gone needs neither.
-            let _ = sender.send((page, error));
-        });
-        Ok(Box::new(Scan { receiver, reader: Some(reader), page: Vec::new().into_iter(), error: None }))
+        self.read_whole(shape, None)
+    }
+
+    fn scan_paced<'a>(&'a self, shape: &Shape, pace: &'a Arc<Pace>) -> Result<(Rows<'a>, bool), StoreError> {
+        match self.slice_time(shape, pace)? {
+            Some(time) => Ok((self.read_sliced(shape, pace, time)?, true)),
+            None => Ok((self.read_whole(shape, Some(pace))?, false)),
+        }
     }
 
     fn stores_keys_one_way(&self, shape: &Shape) -> bool {
@@ -189,8 +238,16 @@ impl Table for Postgres {
         })
     }
 
-    fn begin(&self, access: Access) -> Result<Box<dyn Transaction + '_>, StoreError> {
-        Ok(Box::new(Work::begin(self, access)?))
+    fn begin(&self, access: Access, wait: Duration) -> Result<Box<dyn Transaction + '_>, StoreError> {
+        Ok(Box::new(Work::begin(self, access, wait)?))
+    }
+
+    fn references(&self) -> Result<Vec<Reference>, StoreError> {
+        Ok(self.references.clone())
+    }
+
+    fn script(&self, wait: Duration) -> Result<Box<dyn Script + '_>, StoreError> {
+        Ok(Box::new(Statements::new(self, wait)))
     }
 
     fn cautions(&self) -> Result<Cautions, StoreError> {
@@ -199,7 +256,10 @@ impl Table for Postgres {
             let rows = client.query(sql, &[&self.oid]).map_err(|error| self.met(&error))?;
             Ok(rows.iter().map(|row| row.get(0)).collect())
         };
-        let cautions = Cautions { kept: names(KEPT)?.pop(), triggers: names(TRIGGERS)?, cascades: names(CASCADES)? };
+        let (kept, triggers, cascades) = (names(KEPT)?.pop(), names(TRIGGERS)?, names(CASCADES)?);
+        let follows = client.query(FOLLOWS, &[&self.oid]).map_err(|error| self.met(&error))?;
+        let follows = follows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        let cautions = Cautions { kept, triggers, cascades, follows };
         self.put_back(client);
         Ok(cautions)
     }
@@ -225,7 +285,8 @@ impl Table for Postgres {
         let row = client.query_one(&sql, &[&self.oid]).map_err(|error| self.met(&error))?;
         self.put_back(client);
         let rows = row.get::<_, Option<i64>>(0).map(i64::unsigned_abs);
-        Ok(Cost { sql: self.scan_sql(shape)?.0, rows })
+        let bytes = row.get::<_, Option<i64>>(1).map(i64::unsigned_abs);
+        Ok(Cost { sql: self.scan_sql(shape)?.0, rows, bytes })
     }
 
     fn feed(&self, kind: FeedKind, shape: &Shape, index: &str) -> Result<Box<dyn Feed + '_>, StoreError> {
@@ -257,75 +318,17 @@ impl Table for Postgres {
     }
 }
 
-type Page = (Vec<Vec<Value>>, Option<StoreError>);
-
-/// Rows on their way from the thread that reads them.
-struct Scan {
-    receiver: Receiver<Page>,
-    reader: Option<JoinHandle<()>>,
-    page: std::vec::IntoIter<Vec<Value>>,
-    error: Option<StoreError>,
-}
-
-impl Iterator for Scan {
-    type Item = Result<Vec<Value>, StoreError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(row) = self.page.next() {
-                return Some(Ok(row));
-            }
-            if let Some(error) = self.error.take() {
-                return Some(Err(error));
-            }
-            match self.receiver.recv() {
-                Ok((page, error)) => (self.page, self.error) = (page.into_iter(), error),
-                Err(_) => {
-                    let panicked = self.reader.take().is_some_and(|reader| reader.join().is_err());
-                    return panicked.then(|| Err(StoreError::Panicked("reading a table".into())));
-                }
-            }
-        }
-    }
-}
-
-/// Reads all rows, a page at a time; what is left of the last is in `page`.
-fn read(
-    connector: &Connector,
-    copy: &str,
-    types: &[Type],
-    place: &str,
-    page: &mut Vec<Vec<Value>>,
-    sender: &SyncSender<Page>,
-) -> Result<(), StoreError> {
-    let met = |error: postgres::Error| StoreError::database(place, told(&error));
-    let mut client = connector.connect().map_err(|message| StoreError::database(place, message))?;
-    let rows = client.copy_out(copy).map_err(met)?;
-    // Each field is taken as it was sent.
-    let mut rows = BinaryCopyOutIter::new(rows, &vec![Type::BYTEA; types.len()]);
-    while let Some(row) = rows.next().map_err(met)? {
-        let mut values = Vec::with_capacity(types.len());
-        for (place_of, of) in types.iter().enumerate() {
-            let sent: Sent<'_> = row.try_get(place_of).map_err(met)?;
-            let value = sent.value(of);
-            let column = |error| StoreError::database(place, format!("a field of type {}: {error}", of.name()));
-            values.push(value.map_err(column)?);
-        }
-        page.push(values);
-        if page.len() == PAGE_ROWS && sender.send((std::mem::take(page), None)).is_err() {
-            break;
-        }
-    }
-    Ok(())
-}
-
 /// Tables, partitioned ones too, by name as in SQL.
 const TABLE: &str = "SELECT c.oid, n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                      WHERE c.oid = to_regclass($1) AND c.relkind IN ('r', 'p') AND has_table_privilege(c.oid, 'SELECT')";
 
 /// The columns that hold something of their own, how their types are spelled, and the sequences that give them values.
 const COLUMNS: &str = "SELECT attname::text, format_type(atttypid, -1), \
-                       pg_get_serial_sequence(attrelid::regclass::text, attname::text) \
+                       coalesce(pg_get_serial_sequence(attrelid::regclass::text, attname::text), \
+                           (SELECT min(format('%I.%I', n.nspname, s.relname)) FROM pg_attrdef d \
+                           JOIN pg_depend p ON p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid \
+                           JOIN pg_class s ON p.refclassid = 'pg_class'::regclass AND s.oid = p.refobjid AND s.relkind = 'S' \
+                           JOIN pg_namespace n ON n.oid = s.relnamespace WHERE d.adrelid = attrelid AND d.adnum = attnum)) \
                        FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped \
                        AND attgenerated = '' ORDER BY attnum";
 
@@ -346,7 +349,22 @@ const TRIGGERS: &str = "SELECT tgname::text FROM pg_trigger WHERE tgrelid = $1 A
                         ORDER BY tgname";
 
 const CASCADES: &str = "SELECT DISTINCT conrelid::regclass::text FROM pg_constraint \
-                        WHERE confrelid = $1 AND contype = 'f' AND confdeltype IN ('c', 'n', 'd') ORDER BY 1";
+                        WHERE confrelid = $1 AND conrelid <> confrelid AND conparentid = 0 AND contype = 'f' AND confdeltype IN ('c', 'n', 'd') \
+                        ORDER BY 1";
+
+/// Columns that others follow, with those tables.
+const FOLLOWS: &str = "SELECT DISTINCT a.attname::text, c.conrelid::regclass::text FROM pg_constraint c \
+                       JOIN pg_attribute a ON a.attrelid = c.confrelid AND a.attnum = ANY (c.confkey) \
+                       WHERE c.confrelid = $1 AND c.contype = 'f' AND c.conparentid = 0 AND c.confupdtype IN ('c', 'n', 'd') ORDER BY 1, 2";
+
+/// References of the table to itself, with the columns on both sides, and whether rows go or change with those they refer to.
+const REFERENCES: &str = "SELECT array_agg(a.attname::text ORDER BY k.nth), array_agg(f.attname::text ORDER BY k.nth), \
+                          c.confdeltype IN ('c', 'n', 'd') FROM pg_constraint c \
+                          CROSS JOIN LATERAL unnest(c.conkey, c.confkey) WITH ORDINALITY AS k(here, there, nth) \
+                          JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.here \
+                          JOIN pg_attribute f ON f.attrelid = c.confrelid AND f.attnum = k.there \
+                          WHERE c.contype = 'f' AND c.conrelid = $1 AND c.confrelid = $1 AND c.conparentid = 0 \
+                          GROUP BY c.oid, c.confdeltype ORDER BY c.oid";
 
 /// The primary key, or the first unique index over columns that are all NOT NULL.
 const KEY: &str = "SELECT array_agg(a.attname::text ORDER BY k.nth) FROM pg_index i \
@@ -358,8 +376,8 @@ const KEY: &str = "SELECT array_agg(a.attname::text ORDER BY k.nth) FROM pg_inde
                    ORDER BY i.indisprimary DESC, i.indexrelid LIMIT 1";
 
 /// How many rows there are, as the server counted them last.
-const ROWS: &str =
-    "SELECT sum(c.reltuples)::bigint FROM pg_class c JOIN parts USING (oid) WHERE c.relkind = 'r' AND c.reltuples >= 0";
+const ROWS: &str = "SELECT sum(c.reltuples) FILTER (WHERE c.reltuples >= 0)::bigint, sum(pg_table_size(c.oid))::bigint \
+     FROM pg_class c JOIN parts USING (oid) WHERE c.relkind = 'r'";
 
 fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use reknit_core::row::Value;
+use reknit_core::row::{Kind, Value};
 
-use super::{Access, Shape, Table};
+use super::{Access, Manner, Shape, Table, Terms, Zone};
 use crate::store::StoreError;
 
 /// Keys that are looked up at once.
@@ -49,48 +49,65 @@ impl ProbedColumn {
     }
 }
 
-/// Compares the first rows of `a`, at most so many, with those of the same keys in `b`. Writes nothing.
+/// Compares the first rows of `a`, at most so many, with those of the same keys in `b`; what is tolerated is no difference.
+/// Writes nothing.
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub fn probe(a: (&dyn Table, &Shape), b: (&dyn Table, &Shape), rows: usize) -> Result<Probe, StoreError> {
+pub fn probe(
+    terms: &Terms,
+    a: (&dyn Table, &Shape),
+    b: (&dyn Table, &Shape),
+    rows: usize,
+) -> Result<Probe, StoreError> {
+    let sides = [a, b];
     let ((a, shape), (b, shape_of_b)) = (a, b);
     // What counts of each column.
-    let taken = |values: Vec<Value>| -> Vec<Value> {
-        let taken = shape.columns().iter().zip(values).map(|((_, kind), value)| kind.take(value));
-        taken.enumerate().map(|(place, value)| shape.counts(place, &value).into_owned()).collect()
+    let taken = |shape: &Shape, values: Vec<Value>| -> Vec<Value> {
+        let meant = values.into_iter().enumerate().map(|(place, value)| (place, shape.meant(place, value)));
+        meant.map(|(place, value)| shape.counts(place, &value).into_owned()).collect()
     };
     let mut ours: BTreeMap<Vec<u8>, Vec<Value>> = BTreeMap::new();
     for values in a.scan(shape)?.take(rows) {
-        let values = taken(values?);
+        let values = taken(shape, values?);
         ours.insert(shape.key_of(&values), values);
     }
     let mut probe = Probe::default();
     let mut seen: Vec<Seen> = vec![Seen::default(); shape.columns().len()];
-    let mut transaction = b.begin(Access::Read)?;
+    let mut transaction = b.begin(Access::Read, Manner::default().wait)?;
     let keys: Vec<Vec<Value>> =
         ours.values().map(|values| shape.key_places().iter().map(|place| values[*place].clone()).collect()).collect();
+    let keys: Vec<Vec<Value>> = keys.into_iter().map(|key| shape_of_b.given_key(key)).collect();
     for some in keys.chunks(KEYS) {
         for found in transaction.find(shape_of_b, some)? {
-            let theirs = taken(found.values);
+            let theirs = taken(shape_of_b, found.values);
             let Some(mine) = ours.remove(&shape.key_of(&theirs)) else { continue };
             probe.shared += 1;
-            for (seen, (mine, theirs)) in seen.iter_mut().zip(mine.iter().zip(&theirs)) {
-                seen.look(mine, theirs);
+            for (place, (seen, (mine, theirs))) in seen.iter_mut().zip(mine.iter().zip(&theirs)).enumerate() {
+                if terms.tolerates_of(&shape.columns()[place].0, mine, theirs) {
+                    continue;
+                }
+                seen.look(mine, theirs, [shape.zone(place), shape_of_b.zone(place)]);
             }
         }
     }
     transaction.commit()?;
-    for (seen, (name, _)) in seen.into_iter().zip(shape.columns()) {
+    for (place, (seen, (name, _))) in seen.into_iter().zip(shape.columns()).enumerate() {
         if seen.differs > 0 {
-            probe.columns.push(ProbedColumn {
-                name: name.clone(),
-                differs: seen.differs,
-                how: seen.how.map(How::told),
-            });
+            let how = seen.zone(sides.map(|(table, shape)| declared(table, shape, place)));
+            let how = how.or_else(|| seen.how.map(How::told));
+            probe.columns.push(ProbedColumn { name: name.clone(), differs: seen.differs, how });
         }
     }
     Ok(probe)
+}
+
+/// How a table declares a column.
+fn declared(table: &dyn Table, shape: &Shape, place: usize) -> String {
+    match table.columns().column(shape.source(place)) {
+        Some(column) if !column.declared.is_empty() => column.declared.to_lowercase(),
+        _ => shape.columns()[place].1.name().into(),
+    }
 }
 
 /// What was seen of a column so far.
@@ -99,16 +116,74 @@ struct Seen {
     differs: u64,
     /// How all that differs does, as long as it does so alike.
     how: Option<How>,
+    /// Of each side, its dates and times without a zone with the instants of the other.
+    civil: [Vec<(i64, i64)>; 2],
+    /// Whether neither side says a zone: each was taken for instants, to see of which zone the other would be then.
+    neither: bool,
 }
 
 impl Seen {
-    fn look(&mut self, a: &Value, b: &Value) {
+    fn look(&mut self, a: &Value, b: &Value, zones: [Option<&Zone>; 2]) {
         if a == b {
             return;
+        }
+        let civil = [civil(a, zones[0]), civil(b, zones[1])];
+        match (a, b, civil) {
+            (Value::Timestamp(instant), _, [_, Some(civil)]) => self.civil[1].push((civil, *instant)),
+            (_, Value::Timestamp(instant), [Some(civil), _]) => self.civil[0].push((civil, *instant)),
+            (Value::DateTime(_), Value::DateTime(_), [Some(a), Some(b)]) => {
+                self.neither = true;
+                self.civil[0].push((a, b));
+                self.civil[1].push((b, a));
+            }
+            _ => {}
         }
         let how = How::of(a, b);
         self.how = if self.differs == 0 { how } else { self.how.zip(how).and_then(|(so_far, how)| so_far.and(how)) };
         self.differs += 1;
+    }
+
+    /// The zone that would make all that differs equal, if one would, with how the columns are declared.
+    fn zone(&self, [in_a, in_b]: [String; 2]) -> Option<String> {
+        let whole = |side: &usize| self.civil[*side].len() as u64 == self.differs;
+        let (side, (zone, others)) =
+            [1, 0].into_iter().filter(whole).find_map(|side| Some((side, Zone::that_fits(&self.civil[side])?)))?;
+        let by = self.civil[side].iter().map(|(civil, instant)| civil - instant);
+        let by = match (by.clone().min()?, by.max()?) {
+            (0, 0) => "but for the zone".into(),
+            (least, most) if least == most => format!("by {}", span(least)),
+            (least, most) => format!("by {} to {}", span(least), span(most)),
+        };
+        let name = ["a", "b"][side];
+        let others = match others {
+            0 => String::new(),
+            1 => " (1 other zone fits too)".into(),
+            n => format!(" ({n} other zones fit too)"),
+        };
+        Some(match (self.neither, side) {
+            (true, _) => {
+                let other = ["b", "a"][side];
+                format!(
+                    "always {by}: they seem to be of different zones, of which neither side says one; if {other} is of UTC, \
+                     try --zone {other}=UTC --zone {name}={zone}{others}"
+                )
+            }
+            (false, 1) => format!("always {by}: a is {in_a}, b is {in_b} without a zone; try --zone b={zone}{others}"),
+            (false, _) => format!("always {by}: a is {in_a} without a zone, b is {in_b}; try --zone a={zone}{others}"),
+        })
+    }
+}
+
+/// The date and time that a side holds in its own zone, if it says none.
+fn civil(value: &Value, zone: Option<&Zone>) -> Option<i64> {
+    match (value, zone) {
+        (Value::Timestamp(instant), Some(zone)) => zone.civil(*instant),
+        (Value::DateTime(civil), _) => Some(*civil),
+        (Value::Text(_), _) => match Kind::DateTime.take(value.clone()) {
+            Value::DateTime(civil) => Some(civil),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -199,7 +274,7 @@ mod tests {
         let text = |text: &str| Value::Text(text.into());
         let told = |pairs: &[(Value, Value)]| {
             let mut seen = Seen::default();
-            pairs.iter().for_each(|(a, b)| seen.look(a, b));
+            pairs.iter().for_each(|(a, b)| seen.look(a, b, [None; 2]));
             seen.how.map(How::told)
         };
         let hour = 3_600_000_000;
@@ -215,10 +290,40 @@ mod tests {
     }
 
     #[test]
+    fn the_zone_that_would_do_is_told() {
+        let text = |text: &str| Value::Text(text.into());
+        let instant = |text: &str| Kind::Timestamp.take(Value::Text(text.into()));
+        let civil = |text: &str| Kind::DateTime.take(Value::Text(text.into()));
+        let told = |pairs: &[(Value, Value)], zones: [Option<&Zone>; 2]| {
+            let mut seen = Seen::default();
+            pairs.iter().for_each(|(a, b)| seen.look(a, b, zones));
+            seen.zone(["timestamptz".into(), "text".into()])
+        };
+        let summer = (instant("2026-07-01T10:00:00Z"), text("2026-07-01 12:00:00"));
+        let winter = (instant("2026-01-01T11:00:00Z"), text("2026-01-01 12:00:00"));
+        let one = told(std::slice::from_ref(&summer), [None; 2]).expect("a zone");
+        let words = "always by 2 h: a is timestamptz, b is text without a zone; try --zone b=Europe/Berlin (";
+        assert!(one.starts_with(words), "{one}");
+        let two = told(&[summer.clone(), winter.clone()], [None; 2]).expect("a zone");
+        assert!(two.contains("always by 1 h to 2 h") && two.contains("b=Europe/Berlin"), "{two}");
+        let other = [summer.clone(), winter.clone()].map(|(a, b)| (b, a));
+        assert!(told(&other, [None; 2]).is_some_and(|told| told.contains("--zone a=Europe/Berlin")));
+        // One that was said and is wrong.
+        let utc = Zone::of_name("UTC");
+        let taken = [summer, winter].map(|(a, b)| (a, utc.clone().expect("a zone").take(b)));
+        assert!(told(&taken, [None, utc.as_ref()]).is_some_and(|told| told.contains("--zone b=Europe/Berlin")));
+        let neither = [(civil("2026-07-01 10:00:00"), civil("2026-07-01 12:00:00"))];
+        let neither = told(&neither, [None; 2]).expect("zones");
+        assert!(neither.contains("if a is of UTC, try --zone a=UTC --zone b=Europe/Berlin"), "{neither}");
+        let none = [(instant("2026-07-01T10:00:00Z"), text("2026-07-01 12:00:01.5"))];
+        assert_eq!(told(&none, [None; 2]), None);
+    }
+
+    #[test]
     fn what_keeps_less_of_a_time_is_told_however_near_some_times_are() {
         let told = |pairs: &[(i64, i64)]| {
             let mut seen = Seen::default();
-            pairs.iter().for_each(|(a, b)| seen.look(&Value::DateTime(*a), &Value::DateTime(*b)));
+            pairs.iter().for_each(|(a, b)| seen.look(&Value::DateTime(*a), &Value::DateTime(*b), [None; 2]));
             seen.how.map(How::told)
         };
         let second = 1_000_000;

@@ -8,13 +8,14 @@ use reknit_core::bounds::{NAME_BYTES_MAX, VALUE_BYTES_MAX};
 use reknit_core::canonical::{Reader, put_bytes, put_varint};
 use reknit_core::row::{COLUMNS_MAX, Kind, Rounding, Row, RowError, Value, decode, decode_key, encode, encode_key};
 
-use super::Columns;
+use super::{Columns, Zone};
 
-/// The first byte of the bytes of a shape of whole rows, of one that rounds or leaves rows out, and of one with the names that
-/// its columns have in the table.
+/// The first byte of the bytes of a shape of whole rows, of one that rounds or leaves rows out, of one with the names that its
+/// columns have in the table, and of one with zones too.
 const PLAIN: u8 = 1;
 const ROUNDED: u8 = 2;
 const NAMED: u8 = 3;
+const ZONED: u8 = 4;
 /// Words of SQL that tell of more than the row.
 const MOVING: [&str; 14] = [
     "now",
@@ -47,6 +48,8 @@ pub struct Shape {
     filter: Option<String>,
     /// What each column is called in the table.
     sources: Vec<String>,
+    /// The zone that the table's dates and times without one are of, in columns that are compared as instants.
+    zones: Vec<Option<Zone>>,
 }
 
 /// How much of a table a shape had when its index was made.
@@ -65,6 +68,8 @@ pub(super) struct Compared {
     pub(super) rounding: Option<Rounding>,
     /// What it is called in the table.
     pub(super) source: String,
+    /// The zone that what the table has without one is of.
+    pub(super) zone: Option<Zone>,
 }
 
 impl Shape {
@@ -72,8 +77,10 @@ impl Shape {
     pub(super) fn new(columns: Vec<Compared>, key: &[String], filter: Option<String>) -> Shape {
         let place = |name: &String| columns.iter().position(|column| column.name == *name);
         let key = key.iter().filter_map(place).collect();
-        let mut shape = Shape { columns: Vec::new(), roundings: Vec::new(), key, filter, sources: Vec::new() };
+        let (sources, zones) = (Vec::new(), Vec::new());
+        let mut shape = Shape { columns: Vec::new(), roundings: Vec::new(), key, filter, sources, zones };
         for column in columns {
+            shape.zones.push(column.zone);
             shape.columns.push((column.name, column.kind));
             shape.roundings.push(column.rounding);
             shape.sources.push(column.source);
@@ -92,12 +99,13 @@ impl Shape {
     /// one that came, if it had all; or the key, if that was the table's own.
     #[must_use]
     pub fn misfit(&self, table: &Columns, fit: Fit) -> Option<String> {
-        for (source, ((_, kind), rounding)) in self.sources.iter().zip(self.columns.iter().zip(&self.roundings)) {
+        for (place, (source, (_, kind))) in self.sources.iter().zip(&self.columns).enumerate() {
             let Some(column) = table.column(source) else {
                 return Some(format!("it has no column {source} any more"));
             };
-            let rounded = rounding.is_some() && *kind == Kind::Float && column.kind == Kind::Decimal;
-            if kind.paired(column.kind) != Some(*kind) && !rounded {
+            let rounded = self.roundings[place].is_some() && *kind == Kind::Float && column.kind == Kind::Decimal;
+            let zoned = self.zones[place].is_some() && column.kind == Kind::DateTime;
+            if kind.paired(column.kind) != Some(*kind) && !rounded && !zoned {
                 return Some(format!("its column {source} is {column} now"));
             }
         }
@@ -139,6 +147,44 @@ impl Shape {
     #[must_use]
     pub fn rounding(&self, place: usize) -> Option<Rounding> {
         self.roundings[place]
+    }
+
+    /// The zone that the table's dates and times of a column are of where they say none; the place is that in
+    /// [`Shape::columns`].
+    #[must_use]
+    pub fn zone(&self, place: usize) -> Option<&Zone> {
+        self.zones[place].as_ref()
+    }
+
+    /// What a value of the table means, in the column of this place.
+    #[must_use]
+    pub fn meant(&self, place: usize, value: Value) -> Value {
+        match &self.zones[place] {
+            Some(zone) => zone.take(value),
+            None => self.columns[place].1.take(value),
+        }
+    }
+
+    /// Values of a row as the table is to have them.
+    #[must_use]
+    pub fn given<'a>(&self, values: &'a [Value]) -> Cow<'a, [Value]> {
+        if self.zones.iter().all(Option::is_none) {
+            return Cow::Borrowed(values);
+        }
+        Cow::Owned(values.iter().enumerate().map(|(place, value)| self.give(place, value.clone())).collect())
+    }
+
+    /// Values of a key, in its order, as the table is to have them.
+    #[must_use]
+    pub fn given_key(&self, values: Vec<Value>) -> Vec<Value> {
+        self.key.iter().zip(values).map(|(place, value)| self.give(*place, value)).collect()
+    }
+
+    fn give(&self, place: usize, value: Value) -> Value {
+        match &self.zones[place] {
+            Some(zone) => zone.give(value),
+            None => value,
+        }
     }
 
     /// The condition, in the database's language, that rows meet.
@@ -195,7 +241,8 @@ impl Shape {
     /// # Errors
     /// What a row cannot hold.
     pub fn record(&self, values: Vec<Value>) -> Result<(Vec<u8>, Vec<u8>), RowError> {
-        let values: Vec<Value> = self.columns.iter().zip(values).map(|((_, kind), value)| kind.take(value)).collect();
+        let values: Vec<Value> =
+            values.into_iter().enumerate().map(|(place, value)| self.meant(place, value)).collect();
         let key = self.key_of(&values);
         let mut row = Row::new();
         for ((name, _), value) in self.columns.iter().zip(values) {
@@ -214,8 +261,7 @@ impl Shape {
     /// The key, encoded, of the values of its columns alone, in the order of the key, however they are spelled.
     #[must_use]
     pub fn key_from(&self, values: Vec<Value>) -> Vec<u8> {
-        let part =
-            |(place, value): (&usize, Value)| self.counts(*place, &self.columns[*place].1.take(value)).into_owned();
+        let part = |(place, value): (&usize, Value)| self.counts(*place, &self.meant(*place, value)).into_owned();
         encode_key(&self.key.iter().zip(values).map(part).collect::<Vec<_>>())
     }
 
@@ -277,9 +323,24 @@ impl Shape {
         bytes
     }
 
-    /// The bytes of a shape with what its columns are called in the table.
+    /// The bytes that tell an index of this shape from others of the same table: another zone, another index.
+    #[must_use]
+    pub fn to_own_bytes(&self) -> Vec<u8> {
+        if self.zones.iter().all(Option::is_none) { self.to_bytes() } else { self.to_named_bytes() }
+    }
+
+    /// The bytes of a shape with what its columns are called in the table, and of which zones they are there.
     #[must_use]
     pub fn to_named_bytes(&self) -> Vec<u8> {
+        if self.zones.iter().any(Option::is_some) {
+            let mut bytes = vec![ZONED];
+            put_bytes(&mut bytes, &self.to_bytes());
+            self.sources.iter().for_each(|source| put_bytes(&mut bytes, source.as_bytes()));
+            for zone in &self.zones {
+                put_bytes(&mut bytes, zone.as_ref().map(Zone::to_string).unwrap_or_default().as_bytes());
+            }
+            return bytes;
+        }
         if self.columns.iter().map(|(name, _)| name).eq(&self.sources) {
             return self.to_bytes();
         }
@@ -295,7 +356,8 @@ impl Shape {
     /// [`DecodeError`] for anything but what [`Shape::to_bytes`] or [`Shape::to_named_bytes`] gives.
     pub fn from_bytes(bytes: &[u8]) -> Result<Shape, DecodeError> {
         let mut reader = Reader::new(bytes);
-        if bytes.first() != Some(&NAMED) {
+        let zoned = bytes.first() == Some(&ZONED);
+        if bytes.first() != Some(&NAMED) && !zoned {
             let shape = Shape::read(&mut reader)?;
             return reader.end().map(|()| shape);
         }
@@ -303,10 +365,19 @@ impl Shape {
         let mut named = Reader::new(reader.bytes("bytes of a shape", VALUE_BYTES_MAX)?);
         let mut shape = Shape::read(&mut named)?;
         named.end()?;
-        let sources = (0..shape.columns.len()).map(|_| name(&mut reader)).collect::<Result<Vec<_>, _>>()?;
+        let mut names = || (0..shape.columns.len()).map(|_| name(&mut reader)).collect::<Result<Vec<_>, _>>();
+        let sources = names()?;
+        let zones = if zoned { names()? } else { Vec::new() };
         reader.end()?;
-        if sources == shape.sources {
+        if sources == shape.sources && !zoned {
             return Err(DecodeError::Malformed("names of columns"));
+        }
+        let known = |name: &String| Zone::of_name(name).filter(|zone| zone.to_string() == *name);
+        for (place, name) in zones.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
+            shape.zones[place] = Some(known(name).ok_or(DecodeError::Malformed("zone of a column"))?);
+        }
+        if zoned && shape.zones.iter().all(Option::is_none) {
+            return Err(DecodeError::Malformed("zones of columns"));
         }
         shape.sources = sources;
         Ok(shape)
@@ -341,7 +412,8 @@ impl Shape {
         };
         let filter = filter.filter(|filter| !filter.is_empty());
         let sources = columns.iter().map(|(name, _)| name.clone()).collect();
-        Ok(Shape { columns, roundings, key, filter, sources })
+        let zones = vec![None; columns.len()];
+        Ok(Shape { columns, roundings, key, filter, sources, zones })
     }
 }
 

@@ -1,20 +1,26 @@
 //! Tables of SQLite databases, read and written beside whoever else uses them.
 
 mod feed;
+mod foreign;
+mod script;
 mod transaction;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use reknit_core::row::{Float, Kind, Value};
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OpenFlags, Row, ToSql};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, ToSql};
 
 use self::feed::Triggers;
+use self::foreign::{Foreign, Touched, deferred};
+use self::script::Statements;
 use self::transaction::Work;
+use super::pace::Held;
 use super::{
-    Access, Cautions, Column, Columns, Cost, Feed, FeedKind, Purpose, Remains, Rows, Shape, Standing, Table,
-    Transaction,
+    Access, Cautions, Column, Columns, Cost, Feed, FeedKind, Load, Pace, Purpose, Reference, Remains, Rows, Script,
+    Shape, Standing, Table, Transaction,
 };
 use crate::store::StoreError;
 
@@ -22,7 +28,7 @@ use crate::store::StoreError;
 const PAGE_ROWS: usize = 4_096;
 /// Where a database file counts its changes, big-endian; in WAL mode some of them only.
 const CHANGES_AT: usize = 24;
-/// How long a writer is waited for.
+/// How long a writer is waited for by whoever reads, and by whoever has written and is to commit.
 const BUSY: Duration = Duration::from_secs(5);
 
 /// A table of a SQLite database.
@@ -33,6 +39,8 @@ pub struct Sqlite {
     columns: Columns,
     /// The columns by whose order pages follow one another: the row's number, or the key of a table that has none.
     order: Vec<String>,
+    references: Vec<Reference>,
+    deferred: Vec<Foreign>,
 }
 
 impl Sqlite {
@@ -45,12 +53,7 @@ impl Sqlite {
         let wrong = |message: String| StoreError::database(&place(table.unwrap_or_default()), message);
         let met = |error: rusqlite::Error| wrong(error.to_string());
         let connection = connect(file, Access::Read).map_err(met)?;
-        let mut names = Vec::new();
-        let all = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE 'reknit\\_%' ESCAPE '\\' ORDER BY name";
-        let mut statement = connection.prepare(all).map_err(met)?;
-        for name in statement.query_map([], |row| row.get::<_, String>(0)).map_err(met)? {
-            names.push(name.map_err(met)?);
-        }
+        let names = names(&connection).map_err(met)?;
         let have = if names.is_empty() { "it has none".into() } else { format!("it has {}", names.join(", ")) };
         let name = match (table, names.as_slice()) {
             (Some(name), _) if names.iter().any(|known| known == name) => name.to_string(),
@@ -65,13 +68,74 @@ impl Sqlite {
             return Err(StoreError::database(&place(&name), message));
         }
         let order = number(&connection, &name, &columns).map_or_else(|| columns.key.clone(), |name| vec![name.into()]);
-        Ok(Sqlite { file: file.to_path_buf(), place: place(&name), name, columns, order })
+        let deferred = deferred(&connection, &name).map_err(met)?;
+        let references = read_references(&connection, &name, &columns).map_err(met)?;
+        Ok(Sqlite { file: file.to_path_buf(), place: place(&name), name, columns, order, references, deferred })
+    }
+
+    /// The tables of a file; it is opened for reading only.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn tables(file: &Path) -> Result<Vec<String>, StoreError> {
+        let all = || names(&connect(file, Access::Read)?);
+        all().map_err(|error| StoreError::database(&format!("sqlite:{}", file.display()), error.to_string()))
     }
 
     /// The values of the shape's columns, then where the row is.
     fn select(&self, shape: &Shape) -> String {
         let columns = list(&mut shape.sources().iter());
         format!("SELECT {columns}, {} FROM {}", list(&mut self.order.iter()), quoted(&self.name))
+    }
+
+    fn pages<'a>(&self, shape: &Shape, pace: Option<&'a Arc<Pace>>) -> Result<Pages<'a>, StoreError> {
+        let sliced = pace.is_some_and(|pace| pace.slice().is_some());
+        if let Some(pace) = pace.filter(|_| sliced) {
+            pace.wait(&mut || Ok(Load::default()))?;
+        }
+        let connection = connect(&self.file, Access::Read).map_err(|error| self.met(&error))?;
+        // All pages of a slice from one snapshot; in WAL mode no writer waits for it.
+        connection.execute_batch("BEGIN").map_err(|error| self.met(&error))?;
+        // Of slices each row is in one only if it cannot come again under another number.
+        let names = if sliced { &self.columns.key } else { &self.order };
+        let (columns, order) = (list(&mut shape.sources().iter()), list(&mut names.iter()));
+        let select = format!("SELECT {columns}, {order} FROM {}", quoted(&self.name));
+        let marks = vec!["?"; names.len()].join(", ");
+        let condition = shape.condition();
+        let pages = Pages {
+            first: format!("{select} WHERE {condition} ORDER BY {order} LIMIT {PAGE_ROWS}"),
+            next: format!("{select} WHERE ({order}) > ({marks}) AND {condition} ORDER BY {order} LIMIT {PAGE_ROWS}"),
+            columns: shape.columns().len(),
+            connection,
+            began: Instant::now(),
+            held: Held::new(pace.and_then(|pace| pace.rate), Instant::now()),
+            pace,
+            place: self.place.clone(),
+            after: None,
+            page: Vec::new().into_iter(),
+            done: false,
+        };
+        Ok(pages)
+    }
+
+    /// That no other row refers to a row `t` that is to go, where that would take it along: the end of a condition.
+    fn unless_referred(&self) -> String {
+        let table = quoted(&self.name);
+        let mut all = String::new();
+        for of in self.references.iter().filter(|of| of.cascades) {
+            let pair = |(from, to): (&String, &String)| format!("o.{} = t.{}", quoted(from), quoted(to));
+            let pairs: Vec<String> = of.columns.iter().zip(&of.referred).map(pair).collect();
+            let place = |of: &str| {
+                self.order.iter().map(|name| format!("{of}.{}", quoted(name))).collect::<Vec<_>>().join(", ")
+            };
+            all.push_str(&format!(
+                " AND NOT EXISTS (SELECT 1 FROM {table} AS o WHERE {} AND ({}) IS NOT ({}))",
+                pairs.join(" AND "),
+                place("o"),
+                place("t")
+            ));
+        }
+        all
     }
 
     fn no_slot(&self) -> StoreError {
@@ -93,22 +157,12 @@ impl Table for Sqlite {
     }
 
     fn scan(&self, shape: &Shape) -> Result<Rows<'_>, StoreError> {
-        let connection = connect(&self.file, Access::Read).map_err(|error| self.met(&error))?;
-        // All pages from one snapshot; in WAL mode no writer waits for it.
-        connection.execute_batch("BEGIN").map_err(|error| self.met(&error))?;
-        let (select, order) = (self.select(shape), list(&mut self.order.iter()));
-        let marks = vec!["?"; self.order.len()].join(", ");
-        let condition = shape.condition();
-        let pages = Pages {
-            first: format!("{select} WHERE {condition} ORDER BY {order} LIMIT {PAGE_ROWS}"),
-            next: format!("{select} WHERE ({order}) > ({marks}) AND {condition} ORDER BY {order} LIMIT {PAGE_ROWS}"),
-            columns: shape.columns().len(),
-            connection,
-            after: None,
-            page: Vec::new().into_iter(),
-            done: false,
-        };
-        Ok(Box::new(pages.map(|row| row.map_err(|error| self.met(&error)))))
+        Ok(Box::new(self.pages(shape, None)?))
+    }
+
+    fn scan_paced<'a>(&'a self, shape: &Shape, pace: &'a Arc<Pace>) -> Result<(Rows<'a>, bool), StoreError> {
+        let by_slices = pace.slice().is_some();
+        Ok((Box::new(self.pages(shape, Some(pace))?), by_slices))
     }
 
     fn stores_keys_one_way(&self, shape: &Shape) -> bool {
@@ -119,17 +173,35 @@ impl Table for Sqlite {
         })
     }
 
-    fn begin(&self, access: Access) -> Result<Box<dyn Transaction + '_>, StoreError> {
+    fn begin(&self, access: Access, wait: Duration) -> Result<Box<dyn Transaction + '_>, StoreError> {
         let begun = || {
             let connection = connect(&self.file, access)?;
-            connection.execute_batch(match access {
-                Access::Read => "BEGIN",
-                Access::Write => "PRAGMA foreign_keys = ON; BEGIN IMMEDIATE",
-            })?;
+            match access {
+                Access::Read => connection.execute_batch("BEGIN")?,
+                Access::Write => {
+                    connection.busy_timeout(wait)?;
+                    connection.execute_batch("PRAGMA foreign_keys = ON; BEGIN IMMEDIATE")?;
+                    // Whoever reads is waited for at the end all the same.
+                    connection.busy_timeout(BUSY)?;
+                }
+            }
             Ok(connection)
         };
-        let connection = begun().map_err(|error| self.met(&error))?;
-        Ok(Box::new(Work { table: self, connection }))
+        let connection = begun().map_err(|error: rusqlite::Error| match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) if access == Access::Write => {
+                StoreError::Busy { place: self.place.clone(), message: error.to_string() }
+            }
+            _ => self.met(&error),
+        })?;
+        Ok(Box::new(Work { table: self, connection, touched: Touched::default() }))
+    }
+
+    fn references(&self) -> Result<Vec<Reference>, StoreError> {
+        Ok(self.references.clone())
+    }
+
+    fn script(&self, wait: Duration) -> Result<Box<dyn Script + '_>, StoreError> {
+        Ok(Box::new(Statements { table: self, wait }))
     }
 
     fn cautions(&self) -> Result<Cautions, StoreError> {
@@ -139,7 +211,14 @@ impl Table for Sqlite {
                 let mut statement = connection.prepare(sql)?;
                 statement.query_map([&self.name], |row| row.get(0))?.collect()
             };
+            let mut follows = connection.prepare(
+                "SELECT DISTINCT f.\"to\", s.name FROM sqlite_schema s JOIN pragma_foreign_key_list(s.name) f \
+                 WHERE s.type = 'table' AND f.\"table\" = ? COLLATE NOCASE AND f.\"to\" IS NOT NULL \
+                 AND f.on_update IN ('CASCADE', 'SET NULL', 'SET DEFAULT') ORDER BY 1, 2",
+            )?;
+            let follows = follows.query_map([&self.name], |row| Ok((row.get(0)?, row.get(1)?)))?;
             Ok(Cautions {
+                follows: follows.collect::<Result<_, _>>()?,
                 kept: None,
                 triggers: names(
                     "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE \
@@ -147,7 +226,7 @@ impl Table for Sqlite {
                 )?,
                 cascades: names(
                     "SELECT DISTINCT s.name FROM sqlite_schema s JOIN pragma_foreign_key_list(s.name) f \
-                     WHERE s.type = 'table' AND f.\"table\" = ? COLLATE NOCASE \
+                     WHERE s.type = 'table' AND f.\"table\" = ?1 COLLATE NOCASE AND s.name <> ?1 COLLATE NOCASE \
                      AND f.on_delete IN ('CASCADE', 'SET NULL', 'SET DEFAULT') ORDER BY 1",
                 )?,
             })
@@ -175,7 +254,9 @@ impl Table for Sqlite {
             connection.query_row(counted, [&self.name], |row| row.get::<_, Option<i64>>(0))
         };
         let rows: Option<i64> = read().map_err(|error| self.met(&error))?;
-        Ok(Cost { sql: self.select(shape), rows: rows.map(i64::unsigned_abs) })
+        // Which of them are this table's is not told without reading.
+        let bytes = std::fs::metadata(&self.file).ok().map(|file| file.len());
+        Ok(Cost { sql: self.select(shape), rows: rows.map(i64::unsigned_abs), bytes })
     }
 
     fn lacking(&self, purpose: Purpose) -> Result<Vec<String>, StoreError> {
@@ -233,8 +314,22 @@ fn identity(file: &std::fs::Metadata) -> String {
     }
 }
 
+/// Bytes of a value, about.
+fn bytes_of(value: &Value) -> u64 {
+    match value {
+        Value::Text(text) => text.len() as u64,
+        Value::Bytes(bytes) => bytes.len() as u64,
+        _ => 8,
+    }
+}
+
 /// A scan, page by page.
-struct Pages {
+struct Pages<'a> {
+    pace: Option<&'a Arc<Pace>>,
+    place: String,
+    held: Held,
+    /// When the transaction began that it reads in.
+    began: Instant,
     connection: Connection,
     first: String,
     next: String,
@@ -245,14 +340,22 @@ struct Pages {
     done: bool,
 }
 
-impl Iterator for Pages {
-    type Item = Result<Vec<Value>, rusqlite::Error>;
+impl Iterator for Pages<'_> {
+    type Item = Result<Vec<Value>, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.page.len() == 0 && !self.done {
-            match self.read() {
-                Ok(page) => {
-                    self.done = page.len() < PAGE_ROWS;
+            let read = self.read().map_err(|error| StoreError::database(&self.place, error.to_string()));
+            let read = read.and_then(|page| {
+                let more = page.len() == PAGE_ROWS;
+                if more {
+                    self.slice(page.iter().flatten().map(bytes_of).sum())?;
+                }
+                Ok((page, more))
+            });
+            match read {
+                Ok((page, more)) => {
+                    self.done = !more;
                     self.page = page.into_iter();
                 }
                 Err(error) => {
@@ -265,7 +368,28 @@ impl Iterator for Pages {
     }
 }
 
-impl Pages {
+impl Pages<'_> {
+    /// Between two pages: ends the transaction if it has lasted as long as a slice, waits if there is a reason, and begins
+    /// another.
+    fn slice(&mut self, bytes: u64) -> Result<(), StoreError> {
+        let Some(pace) = self.pace else { return Ok(()) };
+        let lasted = self.began.elapsed();
+        let Some(slice) = pace.slice() else {
+            return if lasted > pace.max_snapshot { Err(pace.too_long(&self.place)) } else { Ok(()) };
+        };
+        let rest = self.held.rest(PAGE_ROWS as u64, bytes, Instant::now());
+        if lasted < slice.min(pace.max_snapshot) && rest.is_zero() {
+            return Ok(());
+        }
+        let met = |error: rusqlite::Error| StoreError::database(&self.place, error.to_string());
+        self.connection.execute_batch("COMMIT").map_err(met)?;
+        pace.wait(&mut || Ok(Load::default()))?;
+        std::thread::sleep(rest);
+        self.connection.execute_batch("BEGIN").map_err(met)?;
+        self.began = Instant::now();
+        Ok(())
+    }
+
     fn read(&mut self) -> Result<Vec<Vec<Value>>, rusqlite::Error> {
         let after = self.after.take();
         let mut statement = self.connection.prepare_cached(if after.is_some() { &self.next } else { &self.first })?;
@@ -292,6 +416,12 @@ fn connect(file: &Path, access: Access) -> Result<Connection, rusqlite::Error> {
     let connection = Connection::open_with_flags(file, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY)?;
     Ok(connection)
+}
+
+/// The names of all tables but SQLite's own, and ours.
+fn names(connection: &Connection) -> Result<Vec<String>, rusqlite::Error> {
+    let all = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE 'reknit\\_%' ESCAPE '\\' ORDER BY name";
+    connection.prepare(all)?.query_map([], |row| row.get(0))?.collect()
 }
 
 /// Names in a list as SQL spells it.
@@ -350,6 +480,31 @@ fn unique(connection: &Connection, table: &str, required: &[String]) -> Result<V
         }
     }
     Ok(Vec::new())
+}
+
+/// References of a table to itself; without names on the other side the primary key is meant.
+fn read_references(connection: &Connection, table: &str, columns: &Columns) -> Result<Vec<Reference>, rusqlite::Error> {
+    let mut statement = connection.prepare(
+        "SELECT id, \"from\", \"to\", on_delete IN ('CASCADE', 'SET NULL', 'SET DEFAULT') FROM pragma_foreign_key_list(?1) \
+         WHERE \"table\" = ?1 COLLATE NOCASE ORDER BY id, seq",
+    )?;
+    let (mut all, mut last): (Vec<Reference>, Option<i64>) = (Vec::new(), None);
+    let mut rows = statement.query([table])?;
+    while let Some(row) = rows.next()? {
+        let (id, from, to): (i64, String, Option<String>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        if last.replace(id) != Some(id) {
+            all.push(Reference { columns: Vec::new(), referred: Vec::new(), cascades: row.get(3)? });
+        }
+        let Some(of) = all.last_mut() else { continue };
+        let name = |name: String| {
+            columns.columns.iter().map(|column| &column.name).find(|known| known.eq_ignore_ascii_case(&name)).cloned()
+        };
+        let to = to.or_else(|| columns.key.get(of.referred.len()).cloned());
+        // One of a column that is generated is for the database alone.
+        of.columns.push(name(from.clone()).unwrap_or(from));
+        of.referred.push(to.and_then(name).unwrap_or_default());
+    }
+    Ok(all)
 }
 
 /// What a declared type means. SQLite lets any value into any column: what does not fit stays as it is and differs.

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use reknit_core::row::{Kind, Rounding};
+use reknit_core::row::{Kind, Rounding, Tolerance, Value};
 
 use super::shape::Compared;
-use super::{Column, Columns, Shape};
+use super::{Column, Columns, Shape, Table, Zone};
 
 /// What is asked for of a comparison. Names are those that columns have once they are renamed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,7 +24,33 @@ pub struct Terms {
     pub filter: Option<String>,
     /// How much of a column counts; without a name, of each that can be rounded so.
     pub roundings: Vec<(Option<String>, Rounding)>,
+    /// Of which zones dates and times without one are.
+    pub zones: Vec<Zoned>,
+    /// How far apart values of a column may be that is no difference worth mention; no part of what is digested.
+    pub tolerances: Vec<(String, Tolerance)>,
 }
+
+/// Of which zone dates and times are that say none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Zoned {
+    /// Those of this side, the first (0) or the second (1); none: those of both.
+    pub side: Option<usize>,
+    /// Those of this column; none: those of each that is compared as instants then.
+    pub column: Option<String>,
+    /// The zone.
+    pub zone: Zone,
+}
+
+impl fmt::Display for Zoned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = self.side.map(|side| SIDES[side]).into_iter().chain(self.column.as_deref());
+        let place = place.collect::<Vec<_>>().join(".");
+        if place.is_empty() { write!(f, "{}", self.zone) } else { write!(f, "{place} in {}", self.zone) }
+    }
+}
+
+/// What the sides are called.
+const SIDES: [&str; 2] = ["a", "b"];
 
 impl fmt::Display for Terms {
     /// What was asked for, for people; nothing if that is nothing.
@@ -41,6 +67,8 @@ impl fmt::Display for Terms {
             list("without", &self.ignore),
             list("with", &renamed),
             list("rounded:", &rounded.collect::<Vec<_>>()),
+            list("of zone", &self.zones.iter().map(Zoned::to_string).collect::<Vec<_>>()),
+            list("tolerating", &self.tolerances.iter().map(|(name, by)| format!("{name} by {by}")).collect::<Vec<_>>()),
             self.filter.as_ref().map(|filter| format!("where {filter}")),
         ];
         f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join("; "))
@@ -101,6 +129,41 @@ pub enum ShapeError {
         /// What was asked for.
         rounding: Rounding,
     },
+    /// Values of a column cannot be as far apart.
+    #[error("the column {column} is {why}, so nothing of it can be tolerated by {tolerance}; nothing was compared")]
+    Tolerance {
+        /// The column.
+        column: String,
+        /// What it is.
+        why: String,
+        /// What was asked for.
+        tolerance: Tolerance,
+    },
+    /// One side tells instants, the other dates and times of no zone.
+    #[error(
+        "the column {column} tells instants in {instants} and dates and times without a zone in {civil}; nothing was \
+         compared. --zone {side}=ZONE says of which zone those are, as in --zone {side}=Europe/Berlin; --ignore {column} \
+         leaves it out"
+    )]
+    Zoneless {
+        /// The column.
+        column: String,
+        /// The table that tells instants.
+        instants: String,
+        /// The other one.
+        civil: String,
+        /// What that side is called.
+        side: &'static str,
+    },
+    /// There is nothing of which a zone could tell more.
+    #[error(
+        "--zone {zone} tells nothing: there is no such column with dates and times without a zone on that side and instants \
+         on the other; nothing was compared. Where both say no zone, both sides take one: --zone a=ZONE --zone b=ZONE"
+    )]
+    Zone {
+        /// What was asked for.
+        zone: String,
+    },
     /// Two columns cannot mean the same.
     #[error(
         "the column {column} is {} in {} and {} in {}, which cannot mean the same; nothing was compared. --ignore {column} \
@@ -151,7 +214,11 @@ impl Terms {
         let key = self.key(&a, &b)?;
         let known = |name: &String| a.columns.contains_key(name) || b.columns.contains_key(name);
         let rounded = self.roundings.iter().filter_map(|(name, _)| name.as_ref());
-        if let Some(column) = self.columns.iter().chain(&self.ignore).chain(rounded).find(|name| !known(name)) {
+        let zoned = self.zones.iter().filter_map(|zoned| zoned.column.as_ref());
+        let zoned = zoned.chain(self.tolerances.iter().map(|(name, _)| name));
+        if let Some(column) =
+            self.columns.iter().chain(&self.ignore).chain(rounded).chain(zoned).find(|name| !known(name))
+        {
             return Err(ShapeError::Unknown { column: column.clone() });
         }
         if let Some(column) = self.ignore.iter().find(|name| key.contains(name)) {
@@ -162,26 +229,84 @@ impl Terms {
         if let Some(column) = b.columns.keys().filter(wanted).find(|name| !a.columns.contains_key(*name)) {
             return Err(ShapeError::Missing { place: a.place.into(), column: column.clone() });
         }
-        let mut both = [Vec::new(), Vec::new()];
+        let (mut both, mut used) = ([Vec::new(), Vec::new()], vec![false; self.zones.len()]);
         for name in a.columns.keys().filter(wanted) {
             let Some(pair) = b.columns.get(name).map(|other| [a.columns[name], *other]) else {
                 return Err(ShapeError::Missing { place: b.place.into(), column: name.clone() });
             };
-            let (kind, rounding) = self.compared(name, pair).map_err(|error| match error {
+            let zones = self.zones(name, pair.map(|column| column.kind), &mut used);
+            let (kind, rounding) = self.compared(name, pair, &zones).map_err(|error| match error {
                 // Said with the places.
                 None => {
+                    let civil = pair.iter().position(|column| column.kind == Kind::DateTime);
+                    if let (Some(civil), Some(_)) = (civil, pair.iter().find(|column| column.kind == Kind::Timestamp)) {
+                        let places = [a.place, b.place].map(String::from);
+                        let (civil, instants, side) = (places[civil].clone(), places[1 - civil].clone(), SIDES[civil]);
+                        return ShapeError::Zoneless { column: name.clone(), instants, civil, side };
+                    }
                     let [a, b] =
                         [(&a, pair[0]), (&b, pair[1])].map(|(side, column)| (side.place.into(), column.to_string()));
                     ShapeError::Kinds { column: name.clone(), a, b }
                 }
                 Some(error) => error,
             })?;
-            for (columns, column) in both.iter_mut().zip(pair) {
-                columns.push(Compared { name: name.clone(), kind, rounding, source: column.name.clone() });
+            for ((columns, column), zone) in both.iter_mut().zip(pair).zip(zones) {
+                columns.push(Compared { name: name.clone(), kind, rounding, source: column.name.clone(), zone });
             }
+        }
+        for (column, tolerance) in &self.tolerances {
+            let compared = both[0].iter().find(|compared: &&Compared| compared.name == *column);
+            let why = match compared {
+                Some(_) if key.contains(column) => "part of the key".to_string(),
+                Some(compared) if tolerance.fits(compared.kind) => continue,
+                Some(compared) => format!("compared as {}", compared.kind.name()),
+                None => "left out".to_string(),
+            };
+            let (column, tolerance) = (column.clone(), tolerance.clone());
+            return Err(ShapeError::Tolerance { column, why, tolerance });
+        }
+        if let Some((zoned, _)) = self.zones.iter().zip(used).find(|(_, used)| !used) {
+            return Err(ShapeError::Zone { zone: zoned.to_string() });
         }
         let filter = self.filter.clone().filter(|filter| !filter.trim().is_empty());
         Ok(both.map(|columns| Shape::new(columns, &key, filter.clone())))
+    }
+
+    /// Whether two rows of a shape differ, as far as they count, by no more than is tolerated; their values are in the order of
+    /// [`Shape::columns`].
+    #[must_use]
+    pub fn tolerates(&self, shape: &Shape, a: &[Value], b: &[Value]) -> bool {
+        shape.columns().iter().enumerate().all(|(place, (name, _))| {
+            let (Some(a), Some(b)) = (a.get(place), b.get(place)) else { return false };
+            let (a, b) = (shape.counts(place, a), shape.counts(place, b));
+            a == b || self.tolerates_of(name, &a, &b)
+        })
+    }
+
+    /// Whether what counts of two values of a column is as near as is tolerated.
+    pub(super) fn tolerates_of(&self, column: &str, a: &Value, b: &Value) -> bool {
+        self.tolerances.iter().any(|(of, tolerance)| of == column && tolerance.is_kept(a, b))
+    }
+
+    /// These terms, and UTC as the zone of each column of which one has to be said: the columns, and what that would be as an
+    /// argument. For a look at what the zone might be.
+    #[must_use]
+    pub fn with_zones_for(&self, (a, b): (&dyn Table, &dyn Table)) -> (Terms, Vec<(String, String)>) {
+        let (mut terms, mut zoneless) = (self.clone(), Vec::new());
+        let Some(zone) = Zone::of_name("UTC") else { return (terms, zoneless) };
+        let sides = [(a.place(), a.columns()), (b.place(), b.columns())];
+        while let Err(ShapeError::Zoneless { column, side, .. }) = terms.shapes(sides[0], sides[1]) {
+            let side = SIDES.iter().position(|name| *name == side);
+            let zoned = Zoned { side, column: Some(column.clone()), zone: zone.clone() };
+            let typed = side.map_or_else(String::new, |side| format!("{}.{column}={zone}", SIDES[side]));
+            // Each column once.
+            if terms.zones.contains(&zoned) {
+                break;
+            }
+            zoneless.push((column, typed));
+            terms.zones.push(zoned);
+        }
+        (terms, zoneless)
     }
 
     fn side<'a>(&self, (place, table): (&'a str, &'a Columns)) -> Result<Side<'a>, ShapeError> {
@@ -226,8 +351,38 @@ impl Terms {
         Ok(key)
     }
 
+    /// Of which zones a column of these kinds is on both sides, where that makes it one of instants; those that do are used.
+    fn zones(&self, name: &str, kinds: [Kind; 2], used: &mut [bool]) -> [Option<Zone>; 2] {
+        let civil = |kind| matches!(kind, Kind::DateTime | Kind::Text | Kind::Any | Kind::Spelled);
+        let of = |side: usize| {
+            let fits = |zoned: &Zoned| {
+                zoned.side.is_none_or(|of| of == side) && zoned.column.as_deref().is_none_or(|of| of == name)
+            };
+            // One that names a column goes before one that does not.
+            let fitting = self.zones.iter().enumerate().filter(|(_, zoned)| civil(kinds[side]) && fits(zoned));
+            fitting.max_by_key(|(_, zoned)| (zoned.column.is_some(), zoned.side.is_some()))
+        };
+        let found = [of(0), of(1)];
+        let means = match (kinds, &found) {
+            ([Kind::Timestamp, other] | [other, Kind::Timestamp], _) => civil(other),
+            // Two that say no zone mean instants as soon as both are said to be of one, unless it is the same.
+            (kinds, [Some((_, a)), Some((_, b))]) => kinds.contains(&Kind::DateTime) && a.zone != b.zone,
+            _ => false,
+        };
+        found.map(|found| {
+            let (nth, zoned) = found.filter(|_| means)?;
+            used[nth] = true;
+            Some(zoned.zone.clone())
+        })
+    }
+
     /// What a column of both is compared as, and how much of it counts.
-    fn compared(&self, name: &str, pair: [&Column; 2]) -> Result<(Kind, Option<Rounding>), Option<ShapeError>> {
+    fn compared(
+        &self,
+        name: &str,
+        pair: [&Column; 2],
+        zones: &[Option<Zone>; 2],
+    ) -> Result<(Kind, Option<Rounding>), Option<ShapeError>> {
         let mut of_it =
             self.roundings.iter().filter(|(of, _)| of.as_deref() == Some(name)).map(|(_, rounding)| *rounding);
         let mut of_all = self.roundings.iter().filter(|(of, _)| of.is_none()).map(|(_, rounding)| *rounding);
@@ -235,8 +390,17 @@ impl Terms {
         let [a, b] = pair.map(|column| column.kind);
         let digits = of_all.clone().chain(asked).any(|rounding| matches!(rounding, Rounding::Digits(_)));
         let exact = matches!((a, b), (Kind::Decimal, Kind::Float) | (Kind::Float, Kind::Decimal));
-        // An exact number and a binary one mean the same as far as digits are counted.
-        let kind = if exact && digits { Some(Kind::Float) } else { a.paired(b) }.ok_or(None)?;
+        let kind = match () {
+            // An exact number and a binary one mean the same as far as digits are counted.
+            () if exact && digits => Some(Kind::Float),
+            () if zones.iter().any(Option::is_some) => Some(Kind::Timestamp),
+            () => a.paired(b),
+        };
+        let kind = match kind.ok_or(None)? {
+            // A text may be said to spell JSON.
+            Kind::Text | Kind::Any | Kind::Spelled if asked == Some(Rounding::Semantic) => Kind::Json,
+            kind => kind,
+        };
         match asked {
             Some(rounding) if !rounding.fits(kind) => {
                 Err(Some(ShapeError::Rounding { column: name.into(), kind, rounding }))
@@ -249,8 +413,6 @@ impl Terms {
 
 #[cfg(test)]
 mod tests {
-    use reknit_core::row::Value;
-
     use super::*;
 
     fn table(columns: &[(&str, Kind)], key: &[&str]) -> Columns {
@@ -289,8 +451,8 @@ mod tests {
         let told = |b: &Columns| Terms::default().shapes(("a", &a), ("b", b)).expect_err("an error").to_string();
         let fewer = told(&table(&[("id", Kind::Int)], &["id"]));
         assert!(fewer.contains("b has no column at") && fewer.contains("--ignore at"), "{fewer}");
-        let other = told(&table(&[("id", Kind::Int), ("at", Kind::DateTime)], &["id"]));
-        let kinds = "at is timestamp (TIMESTAMP) in a and datetime (DATETIME) in b";
+        let other = told(&table(&[("id", Kind::Int), ("at", Kind::Date)], &["id"]));
+        let kinds = "at is timestamp (TIMESTAMP) in a and date (DATE) in b";
         assert!(other.contains(kinds), "{other}");
         let keyed = told(&table(&[("id", Kind::Int), ("at", Kind::Timestamp)], &["id", "at"]));
         assert!(keyed.contains("the key of a is id, that of b is id, at") && keyed.contains("--key"), "{keyed}");
@@ -324,6 +486,49 @@ mod tests {
     }
 
     #[test]
+    fn a_zone_makes_times_without_one_instants() {
+        let of = |at: Kind, on: Kind| table(&[("id", Kind::Int), ("at", at), ("on", on)], &["id"]);
+        let (instants, civil) = (of(Kind::Timestamp, Kind::DateTime), of(Kind::DateTime, Kind::DateTime));
+        let zoned = |side, column: Option<&str>, name| Zoned {
+            side,
+            column: column.map(String::from),
+            zone: Zone::of_name(name).expect("a zone"),
+        };
+        let with = |zones: Vec<Zoned>| Terms { zones, ..Terms::default() };
+        let told = with(vec![]).shapes(("x", &instants), ("y", &civil)).expect_err("no zone").to_string();
+        assert!(told.contains("without a zone in y; nothing was compared. --zone b=ZONE"), "{told}");
+        let told = with(vec![]).shapes(("y", &civil), ("x", &instants)).expect_err("no zone").to_string();
+        assert!(told.contains("--zone a=ZONE"), "{told}");
+        let berlin = with(vec![zoned(Some(1), None, "Europe/Berlin")]);
+        let [ours, theirs] = berlin.shapes(("x", &instants), ("y", &civil)).expect("shapes");
+        assert_eq!(ours.to_bytes(), theirs.to_bytes());
+        assert_ne!(ours.to_own_bytes(), theirs.to_own_bytes());
+        let kinds = ours.columns().iter().map(|(name, kind)| (name.as_str(), *kind)).collect::<Vec<_>>();
+        assert_eq!(kinds, [("at", Kind::Timestamp), ("id", Kind::Int), ("on", Kind::DateTime)]);
+        let text = |text: &str| Value::Text(text.into());
+        let (at, on) = (text("2026-07-01 12:00:00"), text("2026-01-01 00:00:00"));
+        let instant = Value::Timestamp(1_782_900_000_000_000);
+        let here = theirs.record(vec![at, Value::Int(1), on.clone()]);
+        assert_eq!(here, ours.record(vec![instant.clone(), Value::Int(1), on.clone()]));
+        assert_eq!(theirs.given(&[instant.clone(), on.clone()])[0].to_string(), "2026-07-01T12:00:00");
+        assert_eq!(ours.given(&[instant.clone(), on])[0], instant);
+        assert_eq!(Shape::from_bytes(&theirs.to_named_bytes()).as_ref(), Ok(&theirs));
+        assert!(theirs.misfit(&civil, theirs.fit(&civil)).is_none());
+        // Where neither says a zone, both are told one.
+        let unused = |zones| with(zones).shapes(("x", &civil), ("y", &civil)).expect_err("unused").to_string();
+        let told = unused(vec![zoned(Some(1), None, "UTC")]);
+        assert!(told.contains("--zone b in UTC tells nothing"), "{told}");
+        unused(vec![zoned(None, None, "UTC")]);
+        let both = with(vec![zoned(Some(0), Some("at"), "UTC"), zoned(Some(1), Some("at"), "Europe/Berlin")]);
+        let [ours, theirs] = both.shapes(("x", &civil), ("y", &civil)).expect("shapes");
+        let zones = [&ours, &theirs].map(|shape| shape.zone(0).map(Zone::to_string));
+        assert_eq!(zones, [Some("UTC".into()), Some("Europe/Berlin".into())]);
+        assert_eq!((ours.zone(2), both.to_string().as_str()), (None, "of zone a.at in UTC, b.at in Europe/Berlin"));
+        let none = with(vec![zoned(Some(0), Some("no"), "UTC")]).shapes(("x", &civil), ("y", &instants));
+        assert_eq!(none, Err(ShapeError::Unknown { column: "no".into() }));
+    }
+
+    #[test]
     fn a_side_without_a_key_takes_the_others() {
         let (a, b) = (table(&[("id", Kind::Text)], &[]), table(&[("id", Kind::Int)], &["id"]));
         let [shape, _] = Terms::default().shapes(("a", &a), ("b", &b)).expect("a shape");
@@ -351,6 +556,14 @@ mod tests {
         let digits = Some(Rounding::Digits(6));
         assert_eq!(rounded, [Some(Rounding::Milliseconds), digits, None, digits], "at, d, id, n");
         assert!(with(vec![]).shapes(("a", &a), ("b", &b)).is_err(), "d is exact on one side alone");
+        let texts = table(&[("id", Kind::Int), ("doc", Kind::Text), ("kept", Kind::Text)], &["id"]);
+        let json = with(vec![(None, Rounding::Semantic), (Some("doc".into()), Rounding::Semantic)]);
+        let [shape, _] = json.shapes(("a", &texts), ("b", &texts)).expect("a shape");
+        assert_eq!(
+            shape.columns().iter().map(|(_, kind)| *kind).collect::<Vec<_>>(),
+            [Kind::Json, Kind::Int, Kind::Text]
+        );
+        assert!(shape.misfit(&texts, shape.fit(&texts)).is_none());
         let wrong = with(vec![(None, Rounding::Digits(6)), (Some("id".into()), Rounding::Seconds)]);
         let told = wrong.shapes(("a", &a), ("b", &b)).expect_err("an error").to_string();
         assert!(told.contains("id is compared as int"), "{told}");

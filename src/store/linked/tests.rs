@@ -43,13 +43,17 @@ impl Table for Listed {
         false
     }
 
-    fn begin(&self, _: Access) -> Result<Box<dyn Transaction + '_>, StoreError> {
+    fn begin(&self, _: Access, _: Duration) -> Result<Box<dyn Transaction + '_>, StoreError> {
         let rows = self.rows.lock().expect("no panic").clone();
         Ok(Box::new(Work { table: self, marks: Vec::new(), rows }))
     }
 
     fn cautions(&self) -> Result<Cautions, StoreError> {
         Ok(Cautions::default())
+    }
+
+    fn script(&self, _: Duration) -> Result<Box<dyn Script + '_>, StoreError> {
+        Err(StoreError::database("listed", "it has none"))
     }
 
     fn cost(&self, _: &Shape) -> Result<Cost, StoreError> {
@@ -80,7 +84,7 @@ impl Transaction for Work<'_> {
     fn find(&mut self, _: &Shape, keys: &[Row]) -> Result<Vec<Found>, StoreError> {
         let odd = |row: &Row| matches!(row[0], Value::Int(number) if number % 2 == 1);
         let found = self.rows.iter().filter(|row| keys.contains(&vec![row[0].clone()]) && !odd(row));
-        Ok(found.map(|row| Found { place: vec![row[0].clone()], values: row.clone() }).collect())
+        Ok(found.map(|row| Found { place: vec![row[0].clone()], values: row.clone(), busy: None }).collect())
     }
 
     fn find_by_reading(
@@ -89,7 +93,7 @@ impl Transaction for Work<'_> {
         wanted: &mut dyn FnMut(&[Value]) -> bool,
     ) -> Result<Vec<Found>, StoreError> {
         let found = self.rows.iter().filter(|row| wanted(row));
-        Ok(found.map(|row| Found { place: vec![row[0].clone()], values: row.clone() }).collect())
+        Ok(found.map(|row| Found { place: vec![row[0].clone()], values: row.clone(), busy: None }).collect())
     }
 
     fn write(&mut self, _: &Shape, change: Change<'_>) -> Result<Written, StoreError> {
@@ -130,10 +134,10 @@ impl Transaction for Work<'_> {
         Ok(())
     }
 
-    fn commit(self: Box<Self>) -> Result<(), StoreError> {
+    fn commit(self: Box<Self>) -> Result<Besides, StoreError> {
         assert!(self.marks.is_empty());
         *self.table.rows.lock().expect("no panic") = self.rows;
-        Ok(())
+        Ok(Besides::new())
     }
 }
 
@@ -174,6 +178,10 @@ fn check(linked: &Linked, rows: &[Row]) {
     assert_eq!(Side::cut(linked).expect("a cut").roots, whole.cut().roots);
     let report = linked.index().verify(&mut |_| ()).expect("verified");
     assert!(report.is_sound(), "{:?}", report.wrong);
+}
+
+fn encode(id: i128) -> Vec<u8> {
+    reknit_core::row::encode_key(&[Value::Int(id)])
 }
 
 fn row((id, v): (&i128, &String)) -> Row {
@@ -327,6 +335,101 @@ fn what_was_compared_is_looked_at_again() {
 }
 
 #[test]
+fn an_index_that_is_made_at_once_is_one_that_grew() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let numbered = |n: i128| vec![Value::Int(n), Value::Text(format!("v{n}"))];
+    let rows = Arc::new(Mutex::new((0..6_000).map(numbered).collect::<Vec<_>>()));
+    let made = linked(&dir.path().join("made"), &rows);
+    assert_eq!(made.refresh(&mut |_| ()).expect("read").changed, 6_000);
+    let held = rows.lock().expect("no panic").clone();
+    // One that is not empty is written row by row.
+    let grown = Arc::new(Mutex::new(vec![numbered(70_000)]));
+    let grown_index = linked(&dir.path().join("grown"), &grown);
+    grown_index.refresh(&mut |_| ()).expect("read");
+    *grown.lock().expect("no panic") = held.clone();
+    grown_index.refresh(&mut |_| ()).expect("read");
+    assert_eq!(made.index().cut().roots, grown_index.index().cut().roots);
+    let sketch = |linked: &Linked| Side::sketches(linked, CollectionId(0), &[Range::ALL], 500).expect("a sketch");
+    assert_eq!(sketch(&made), sketch(&grown_index));
+    check(&made, &held);
+    // So much has changed that it is packed anew; what it is worth stays.
+    *rows.lock().expect("no panic") = (5_500..6_000).map(numbered).collect();
+    made.refresh(&mut |_| ()).expect("read");
+    let held = rows.lock().expect("no panic").clone();
+    check(&made, &held);
+    drop(made);
+    let made = linked(&dir.path().join("made"), &rows);
+    check(&made, &held);
+    // A key that comes twice is told, and nothing is there of what came before it.
+    let twice = Arc::new(Mutex::new(vec![numbered(1), numbered(2), numbered(1)]));
+    let refused = linked(&dir.path().join("twice"), &twice);
+    let error = refused.refresh(&mut |_| ()).expect_err("twice");
+    assert!(matches!(error, StoreError::Duplicate { first: 1, second: 3, .. }), "{error}");
+    assert_eq!(refused.rows(), 0);
+    twice.lock().expect("no panic").pop();
+    refused.refresh(&mut |_| ()).expect("read");
+    check(&refused, &[numbered(1), numbered(2)]);
+}
+
+#[test]
+fn an_index_of_an_older_release_is_made_anew_and_keeps_what_was_noted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let index = dir.path().join("index");
+    let (definition, key) = dataset();
+    let older = Options { bare: true, ..options() };
+    let store = Store::create(&index, definition, key, &older).expect("created");
+    store.first().set_layout(Some(shape().to_named_bytes())).expect("a layout");
+    store.set_fact("kept", Some(vec![7])).expect("noted");
+    store.batch(vec![Op::put(b"k", [1; 32])], Durability::Synced).expect("put");
+    let commit = store.cut().commit;
+    drop(store);
+    let rows = Arc::new(Mutex::new(vec![vec![Value::Int(1), Value::Text("a".into())]]));
+    let renewed = linked(&index, &rows);
+    let why = renewed.needs_scan().expect("looked").expect("it does");
+    assert!(why.contains("older release"), "{why}");
+    assert_eq!((renewed.rows(), renewed.index().fact("kept").expect("read")), (0, Some(vec![7])));
+    assert!(renewed.index().cut().commit >= commit, "commits go on");
+    drop(renewed);
+    let renewed = linked(&index, &rows);
+    renewed.follow_table(&mut |_| ()).expect("read");
+    let held = rows.lock().expect("no panic").clone();
+    check(&renewed, &held);
+    assert!(!renewed.needs_scan().expect("looked").is_some_and(|why| why.contains("older")));
+    assert!(!index.join("rows.old").exists() && !index.join("rows.new").exists());
+}
+
+#[test]
+fn an_index_of_an_outgrown_encoding_is_made_anew_and_says_so() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let rows = Arc::new(Mutex::new((0..10).map(|id| row((&id, &"v".into()))).collect::<Vec<_>>()));
+    let (a, b) = (linked(&dir.path().join("a"), &rows), linked(&dir.path().join("b"), &rows));
+    let follow = |linked: &Linked| linked.follow_table(&mut |_| ()).expect("followed");
+    for linked in [&a, &b] {
+        assert_eq!(follow(linked).stale, None);
+    }
+    assert_eq!(a.index().fact("encoding").expect("a fact"), Some(vec![1]));
+    a.keep_changes(&b);
+    a.note_equal(&b, (a.index().cut().commit, b.index().cut().commit), &BTreeMap::new()).expect("noted");
+    assert!(a.since(&b).expect("read").is_some());
+    // As another encoding would have left it: what is kept of the rows is worth nothing.
+    let other = |linked: &Linked, fact: Option<Vec<u8>>| {
+        let of = |id: i128| crate::store::embedded::Followed::Is(encode(id), Some(vec![7; 32]));
+        linked.index().follow(CollectionId(0), (0..10).map(of).collect(), None, Durability::Buffered).expect("changed");
+        linked.index().set_fact("encoding", fact).expect("kept");
+    };
+    other(&a, Some(vec![0]));
+    let told = "its index was made by version 0 of the encoding of rows, this release has version 1";
+    assert_eq!(a.outgrown().expect("read").as_deref(), Some(told));
+    let followed = follow(&a);
+    assert_eq!((followed.stale.as_deref(), followed.changed), (Some(told), 10));
+    assert_eq!((a.outgrown().expect("read"), follow(&a).stale, a.since(&b).expect("read")), (None, None, None));
+    check(&a, &rows.lock().expect("no panic").clone());
+    // One that does not say is of the first encoding.
+    a.index().set_fact("encoding", None).expect("kept");
+    assert_eq!((a.outgrown().expect("read"), follow(&a).changed), (None, 0));
+}
+
+#[test]
 fn an_index_is_no_store_and_a_store_no_index() {
     let dir = tempfile::tempdir().expect("a directory");
     let (index, store) = (dir.path().join("index"), dir.path().join("store"));
@@ -334,8 +437,12 @@ fn an_index_is_no_store_and_a_store_no_index() {
     let taken = Store::open(&index, &options()).map(drop).expect_err("it is an index").to_string();
     assert!(taken.contains("is the index of a database"), "{taken}");
     let (definition, key) = dataset();
-    drop(Store::create(&store, definition, key, &options()).expect("created"));
+    let whole = Store::create(&store, definition, key, &options()).expect("created");
+    whole.put(b"k", b"v").expect("put");
+    drop(whole);
     let table = Box::new(Listed { columns: columns(), rows: Arc::default() });
     let taken = Linked::open(&store, table, shape(), dataset(), &options()).map(drop).expect_err("it is a store");
     assert!(taken.to_string().contains("is a store of records"), "{taken}");
+    let whole = Store::open(&store, &options()).expect("it is as it was");
+    assert_eq!(whole.get(b"k").expect("read"), Some(b"v".to_vec()));
 }

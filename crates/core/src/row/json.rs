@@ -15,7 +15,7 @@ pub struct Json(String);
 impl Json {
     /// Reads a document and rewrites it canonically.
     pub fn parse(text: &str) -> Result<Json, JsonError> {
-        let mut parser = Parser { text, at: 0 };
+        let mut parser = Parser { text, at: 0, by_value: false };
         let mut out = String::new();
         parser.space();
         parser.canonical(&mut out, 0)?;
@@ -26,7 +26,7 @@ impl Json {
     /// Reads one object as columns, in the order of the text: scalars become values, nested ones canonical JSON.
     /// A number without fraction and exponent is a whole number if it fits 128 bits, any other is a decimal.
     pub fn columns(text: &str) -> Result<Vec<(String, Value)>, JsonError> {
-        let mut parser = Parser { text, at: 0 };
+        let mut parser = Parser { text, at: 0, by_value: false };
         parser.space();
         if parser.peek() != Some(b'{') {
             return Err(parser.error("an object `{…}` was expected"));
@@ -49,7 +49,7 @@ impl Json {
 
     /// Reads one value alone, as [`Json::columns`] reads the values of an object.
     pub fn value(text: &str) -> Result<Value, JsonError> {
-        let mut parser = Parser { text, at: 0 };
+        let mut parser = Parser { text, at: 0, by_value: false };
         parser.space();
         let value = parser.value()?;
         parser.end()?;
@@ -79,6 +79,18 @@ impl Json {
             parts.push(&inside[start..]);
         }
         Some(parts)
+    }
+
+    /// The document by what its numbers are worth, however they are spelled: 1, 1.0 and 10e-1 are one. Exact, not as binary
+    /// floating point: no two numbers of different worth become one.
+    pub fn by_value(&self) -> Json {
+        let mut parser = Parser { text: &self.0, at: 0, by_value: true };
+        let mut out = String::new();
+        // What is canonical is read again.
+        if parser.canonical(&mut out, 0).is_err() {
+            return self.clone();
+        }
+        Json(out)
     }
 
     /// The canonical text.
@@ -139,6 +151,8 @@ pub(super) fn put_decimal(out: &mut impl Write, number: &Decimal) -> fmt::Result
 struct Parser<'a> {
     text: &'a str,
     at: usize,
+    /// Whether the spelling of a number does not count: whole ones are taken for such.
+    by_value: bool,
 }
 
 impl Parser<'_> {
@@ -259,8 +273,9 @@ impl Parser<'_> {
         };
         self.at += length;
         let whole = digits.bytes().all(|byte| byte.is_ascii_digit());
-        Ok(match number.parse::<i128>() {
-            Ok(int) if whole => Value::Int(int),
+        Ok(match (number.parse::<i128>(), decimal.to_int()) {
+            (Ok(int), _) if whole => Value::Int(int),
+            (_, Some(int)) if self.by_value => Value::Int(int),
             _ => Value::Decimal(decimal),
         })
     }

@@ -24,6 +24,8 @@ pub enum Rounding {
     Milliseconds,
     /// Text to lower case, by Unicode's rules, letter by letter.
     Folded,
+    /// JSON documents by what their numbers are worth, however those are spelled; exactly.
+    Semantic,
 }
 
 impl Rounding {
@@ -34,6 +36,7 @@ impl Rounding {
             "s" => Some(Rounding::Seconds),
             "ms" => Some(Rounding::Milliseconds),
             "ci" => Some(Rounding::Folded),
+            "semantic" => Some(Rounding::Semantic),
             _ => {
                 let digits = name.parse().ok().filter(|digits| (1..=DIGITS_MAX).contains(digits))?;
                 // One name each.
@@ -52,6 +55,7 @@ impl Rounding {
                 matches!(kind, Kind::Timestamp | Kind::DateTime | Kind::Time)
             }
             Rounding::Folded => matches!(kind, Kind::Text | Kind::Any | Kind::Spelled),
+            Rounding::Semantic => kind == Kind::Json,
         }
     }
 
@@ -63,6 +67,7 @@ impl Rounding {
             (Rounding::Seconds, value) => floored(value, US_PER_SECOND),
             (Rounding::Milliseconds, value) => floored(value, US_PER_MILLISECOND),
             (Rounding::Folded, Value::Text(text)) => Value::Text(text.chars().flat_map(char::to_lowercase).collect()),
+            (Rounding::Semantic, Value::Json(json)) => Value::Json(json.by_value()),
             (_, value) => value,
         }
     }
@@ -75,6 +80,7 @@ impl fmt::Display for Rounding {
             Rounding::Seconds => f.write_str("s"),
             Rounding::Milliseconds => f.write_str("ms"),
             Rounding::Folded => f.write_str("ci"),
+            Rounding::Semantic => f.write_str("semantic"),
         }
     }
 }
@@ -102,13 +108,14 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Rounding; 6] = [
+    const ALL: [Rounding; 7] = [
         Rounding::Digits(1),
         Rounding::Digits(6),
         Rounding::Digits(DIGITS_MAX),
         Rounding::Seconds,
         Rounding::Milliseconds,
         Rounding::Folded,
+        Rounding::Semantic,
     ];
 
     #[test]

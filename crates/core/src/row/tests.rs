@@ -105,7 +105,7 @@ proptest! {
 
     #[test]
     fn noise_never_panics(noise in prop::collection::vec(any::<u8>(), 0..64)) {
-        let versioned = [&[ROW_FORMAT], noise.as_slice()].concat();
+        let versioned = [&[ENCODING], noise.as_slice()].concat();
         for bytes in [&noise, &versioned] {
             if let Ok(row) = decode(bytes) {
                 prop_assert_eq!(&encode(&row), bytes);

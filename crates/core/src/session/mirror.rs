@@ -27,6 +27,9 @@ impl Opener {
     /// The side whose value gives way to the other's, if versions and policy are not asked.
     pub(super) fn overruled(&self, difference: &Difference, mine: Option<&Item>) -> Option<Side> {
         let bare = self.definition.profile == Profile::Content;
+        if difference.kind == Kind::Tolerated {
+            return None;
+        }
         if let Some(outdated) = self.outdated(difference.kind) {
             return Some(outdated);
         }
@@ -45,7 +48,7 @@ impl Opener {
             // Where all versions are kept, neither wins.
             Kind::Concurrent(side) => side == mirrored || self.definition.keeps(difference.collection) == Keeps::All,
             // The same content needs no new version; bare content has no order, so the source always wins.
-            Kind::Versions(_) => false,
+            Kind::Versions(_) | Kind::Tolerated => false,
             Kind::Content => true,
         };
         wins.then_some(mirrored)

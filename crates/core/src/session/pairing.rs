@@ -38,6 +38,7 @@ impl Opener {
             let judged = judge(profile, keeps, mine.as_ref(), theirs.as_ref().map(|t| &t.item));
             let Some(judged) = judged else { continue };
             let judged = self.judge_since(collection, &key, (mine.as_ref(), other), judged);
+            let judged = self.tolerate(collection, &key, (mine.as_ref(), other), judged);
             let kind = judged.kind;
             let fresh =
                 theirs.as_ref().is_some_and(|t| t.fresh) || mine.as_ref().is_some_and(|item| self.is_fresh(item));
@@ -98,6 +99,7 @@ impl Opener {
             Kind::Newer(Side::Theirs) | Kind::Concurrent(Side::Theirs) => &mut counts.theirs_newer,
             Kind::Versions(_) => &mut counts.versions,
             Kind::Content => &mut counts.content,
+            Kind::Tolerated => &mut counts.tolerated,
         } += 1;
         counts.concurrent += u64::from(matches!(kind, Kind::Concurrent(_)));
     }
@@ -120,6 +122,7 @@ impl Opener {
                 let versioned = self.definition.profile == Profile::Versioned;
                 (versioned, versioned)
             }
+            // Neither lacks anything where it is tolerated.
             _ => (judged.theirs_lacks, judged.mine_lacks),
         };
         if let (Keeps::All, Some(mine), Some(theirs)) = (self.definition.keeps(collection), mine, theirs)

@@ -352,6 +352,7 @@ impl Opener {
         counts.concurrent = 0;
         counts.versions = 0;
         counts.content = 0;
+        counts.tolerated = 0;
     }
 
     /// Goes down into the collections whose roots differ; from the second round on at full width.

@@ -29,6 +29,14 @@ pub(super) fn admit(args: &Repair) -> Result<(), CliError> {
         return Err(CliError::refused("repair.direction", message));
     }
     let written = |side: Preferred| args.to() == side.side();
+    if args.sql.is_some() && (args.apply || args.plan.is_some()) {
+        let message = "--sql writes the statements for somebody else to run; leave out --apply and --plan";
+        return Err(CliError::refused("repair.sql", message));
+    }
+    if args.sql.is_some() && args.to() == To::Both {
+        let message = "--sql makes a file for one database: name the side that is written with --to a or --to b";
+        return Err(CliError::refused("repair.sql", message));
+    }
     if args.ignore_extra.is_some_and(|side| !written(side)) {
         let message = "--ignore-extra is about rows that only the written side has: name the side of --to";
         return Err(CliError::refused("repair.direction", message));
@@ -37,18 +45,23 @@ pub(super) fn admit(args: &Repair) -> Result<(), CliError> {
 }
 
 /// That a repair of both goes by what has changed since they were equal, and whether it deletes.
-pub(super) fn since(args: &Repair) -> Option<bool> {
+pub(in crate::cli::commands) fn since(args: &Repair) -> Option<bool> {
     (sides::are_tables(&args.sides) && args.to() == To::Both && args.newest.is_none()).then_some(args.delete)
 }
 
 /// How tables are to be written, if the sides are tables.
-pub(super) fn writing(args: &Repair) -> Option<sides::tables::Writing> {
-    sides::are_tables(&args.sides).then(|| sides::tables::Writing {
+pub(in crate::cli::commands) fn writing(args: &Repair) -> Result<Option<sides::tables::Writing>, CliError> {
+    if !sides::are_tables(&args.sides) {
+        return Ok(None);
+    }
+    Ok(Some(sides::tables::Writing {
         to: args.to(),
         delete: args.delete || args.mirror,
         write_replica: args.write_replica,
         probe: !args.no_probe,
-    })
+        terms: args.sides.terms.terms()?,
+        manner: sides::tables::manner(&args.writes)?,
+    }))
 }
 
 /// Rows that only the written side has, if they are kept.
@@ -71,20 +84,34 @@ pub(super) struct Spared {
 
 impl Spared {
     pub(super) fn add(&mut self, args: &Repair, difference: &Difference) {
-        if since(args) != Some(false) {
-            return;
+        match kept_by(args, difference) {
+            Some(Side::Mine) => self.a += 1,
+            Some(Side::Theirs) => self.b += 1,
+            None => {}
         }
-        // Two tables: the first opens.
-        let wins = match difference.kind {
-            Kind::Newer(side) => Some(side),
-            Kind::Content => args.prefer.map(|side| if side == Preferred::A { Side::Mine } else { Side::Theirs }),
-            _ => None,
-        };
-        match (wins, difference.entries) {
-            (Some(Side::Mine), [None, _]) => self.b += 1,
-            (Some(Side::Theirs), [_, None]) => self.a += 1,
-            _ => {}
-        }
+    }
+}
+
+/// Whether a row stays that one side has deleted.
+pub(in crate::cli::commands) fn is_spared(args: &Repair, difference: &Difference) -> bool {
+    kept_by(args, difference).is_some()
+}
+
+/// Where a row stays that the other side has deleted, if it is one; of two tables the first opens.
+fn kept_by(args: &Repair, difference: &Difference) -> Option<Side> {
+    if since(args) != Some(false) {
+        return None;
+    }
+    let wins = match difference.kind {
+        Kind::Newer(side) => side,
+        Kind::Content if args.prefer? == Preferred::A => Side::Mine,
+        Kind::Content => Side::Theirs,
+        _ => return None,
+    };
+    match (wins, difference.entries) {
+        (Side::Mine, [None, _]) => Some(Side::Theirs),
+        (Side::Theirs, [_, None]) => Some(Side::Mine),
+        _ => None,
     }
 }
 

@@ -4,24 +4,17 @@
 //! It is told as a base in which the other row is what there was before: what moves meanwhile is neither, and is left.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
 
 use reknit_core::Millis;
-use reknit_core::difference::{Difference, Side as Seen};
+use reknit_core::difference::Side as Seen;
 use reknit_core::row::Value;
-use reknit_core::session::{Base, Intent, Options, Verdict};
-use tokio::sync::watch;
+use reknit_core::session::Base;
 
-use super::runtime;
+use super::listed;
 use crate::cli::env::Env;
-use crate::cli::interrupt::Interrupt;
 use crate::cli::{CliError, Exit};
-use crate::node::{Budget, Progress, between_witnessed};
-use crate::store::Side;
 use crate::store::linked::Linked;
 
-/// Rows that may differ for each to be looked at.
-const ROWS_MAX: usize = 1_000_000;
 /// Rows that are looked up at once.
 const ROWS: usize = 1_000;
 
@@ -34,7 +27,7 @@ pub(super) fn base(env: &mut Env, pair: &[Linked; 2], column: &str, settle: Mill
             format!("no column {column} is compared, by which to tell the newer row; {} are", columns.join(", "));
         CliError { exit: Exit::Refused, ..CliError::new("database.shape", message) }
     })?;
-    let found = differing(env, pair, settle)?;
+    let found = listed::differing(env, pair, settle)?;
     let mut base = Base::default();
     for some in found.chunks(ROWS) {
         let keys: Vec<Vec<u8>> = some.iter().map(|difference| difference.key.clone()).collect();
@@ -67,35 +60,6 @@ fn newer(mine: Option<Value>, theirs: Option<Value>) -> Option<Seen> {
         Ordering::Greater if comparable => Some(Seen::Mine),
         Ordering::Less if comparable => Some(Seen::Theirs),
         _ => None,
-    }
-}
-
-fn differing(env: &mut Env, [a, b]: &[Linked; 2], settle: Millis) -> Result<Vec<Difference>, CliError> {
-    let home = env.home()?;
-    let mut found = Vec::new();
-    let mut progress = |progress: Progress| {
-        if let Progress::Found(difference) = progress {
-            found.push(*difference);
-        }
-    };
-    let options = Options { settle, ..Options::new(Intent::Diff) };
-    let pair: (Arc<dyn Side>, Arc<dyn Side>) = (Arc::new(a.clone()), Arc::new(b.clone()));
-    let (report, interrupted) = runtime()?.block_on(async {
-        let (stop, stopped) = watch::channel(false);
-        let interrupt = Interrupt::listen(stop, env.left.clone());
-        let budget = Budget { time: None, bytes: None };
-        let report = between_witnessed(&home, pair, options, budget, stopped, &mut progress).await;
-        (report, interrupt.exit())
-    });
-    let outcome = report?.outcome;
-    let undetermined = |message: String| {
-        let exit = interrupted.unwrap_or(Exit::Undetermined);
-        CliError { exit, ..CliError::new("repair.newest", format!("{message}; wrote 0 records")) }
-    };
-    match outcome.verdict {
-        Verdict::InSync | Verdict::Differs if found.len() <= ROWS_MAX => Ok(found),
-        Verdict::InSync | Verdict::Differs => Err(undetermined(format!("more than {ROWS_MAX} rows differ"))),
-        _ => Err(undetermined(format!("what differs is not known: {}", outcome.reason))),
     }
 }
 

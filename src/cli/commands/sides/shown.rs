@@ -47,6 +47,7 @@ pub(crate) fn line(difference: &Difference, swapped: bool, layout: &Layout) -> S
         "b_newer" => ("*", format!("newer in b{deleted}")),
         "concurrent_a" => ("!", format!("concurrent, newest in a{deleted}")),
         "concurrent_b" => ("!", format!("concurrent, newest in b{deleted}")),
+        "tolerated" => ("~", "different content, within tolerance".to_string()),
         "versions" => ("~", "same content under different versions".to_string()),
         _ => ("*", "different content".to_string()),
     };
@@ -79,6 +80,7 @@ pub(crate) fn op(kind: Kind, swapped: bool) -> &'static str {
         }
         Kind::Versions(_) => "versions",
         Kind::Content => "content",
+        Kind::Tolerated => "tolerated",
     }
 }
 

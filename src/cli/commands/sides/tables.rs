@@ -3,29 +3,30 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use reknit_core::row::Kind;
 use reknit_core::{CollectionId, DatasetId, DatasetKey, Definition, Profile};
 use serde_json::{Value, json};
 
-use crate::cli::args::To;
+use super::scans::{self, Needed};
+use crate::cli::args::{PaceFlags, To, WriteFlags};
 use crate::cli::commands::explain;
 use crate::cli::env::Env;
 use crate::cli::login;
-use crate::cli::progress::Progress;
+use crate::cli::units::parse_duration;
 use crate::cli::{CliError, Exit};
 use crate::core::difference::Difference;
 use crate::core::session::{Base, Intent, Verdict};
 use crate::format::Layout;
 use crate::node::SessionReport;
 use crate::store::linked::{
-    Column, FileFormat, Followed, Linked, Postgres, Purpose, Shape, Since, Sqlite, Table, TableFile, Terms, probe,
+    Column, FileFormat, Linked, Manner, Postgres, Purpose, Shape, Since, Sqlite, Table, TableFile, Terms, probe,
     redacted,
 };
-use crate::store::{EngineKind, Options, StoreError};
 use crate::transport::Identity;
 
-const SQLITE: &str = "sqlite:";
+pub(crate) const SQLITE: &str = "sqlite:";
 const POSTGRES: [&str; 2] = ["postgres://", "postgresql://"];
 const S3: &str = "s3://";
 const FILES: [(&str, FileFormat); 3] =
@@ -35,8 +36,15 @@ const DATASET: &str = "reknit 2026 v1 dataset of tables";
 const INDEX: &str = "index";
 /// So many rows make an index tell what more of them would take, and what others took.
 const MEASURED_ROWS: u64 = 10_000;
-const INDEX_BYTES_A_ROW: u64 = 350;
+const INDEX_BYTES_A_ROW: u64 = 70;
 const KEY: &str = "reknit 2026 v1 key of tables";
+
+/// The one collection of a table.
+pub(crate) const FIRST: CollectionId = CollectionId(0);
+/// Rows that were refused and are named.
+const NAMED_MAX: usize = 16;
+/// How long locks may be waited for; a transaction keeps its own meanwhile.
+const WAIT_MAX: Duration = Duration::from_secs(3_600);
 
 /// Keys in which two tables may differ, and yet what was equal is remembered.
 const EXCEPTIONS_MAX: usize = 100_000;
@@ -85,14 +93,43 @@ pub(crate) fn with_table(database: &str, table: &str) -> String {
     }
 }
 
-/// Opens both tables, and reads them into their indexes.
-pub(crate) fn open(env: &mut Env, sides: (&str, &str), terms: &Terms) -> Result<[Linked; 2], CliError> {
+/// Opens both tables, and makes their indexes tell what they hold; unless it is to be done without reading one whole.
+pub(crate) fn open(
+    env: &mut Env,
+    sides: (&str, &str),
+    terms: &Terms,
+    (scan, pace): (bool, &PaceFlags),
+) -> Result<[Linked; 2], CliError> {
+    // What is typed wrongly is told before anything is read.
+    pace.pace()?;
+    if !scan {
+        let (a, b) = (table(env, sides.0)?, table(env, sides.1)?);
+        let [of_a, of_b] = shapes(terms, &*a, &*b)?;
+        let needed = scans::needed(env, [(sides.0, &of_a, &*a), (sides.1, &of_b, &*b)])?;
+        if !needed.is_empty() {
+            return Err(scans::refused(&needed));
+        }
+    }
     let pair = pair(env, sides, terms)?;
-    for (typed, linked) in [(sides.0, &pair[0]), (sides.1, &pair[1])] {
+    let of = scans::replicated(env, pace, &pair)?;
+    for (nth, (typed, linked)) in [(sides.0, &pair[0]), (sides.1, &pair[1])].into_iter().enumerate() {
         outgrown(env, typed, linked);
-        follow(env, linked)?;
+        if scan {
+            let from = pace.scan_from.as_deref().filter(|_| of == Some(nth));
+            scans::follow(env, linked, pace, from)?;
+        } else if linked.follow_feed(&mut |_| {})?.is_none() {
+            // Only when it was read its feed told of a gap.
+            return Err(scans::refused(&Needed::of(linked)?.into_iter().collect::<Vec<_>>()));
+        }
     }
     Ok(pair)
+}
+
+/// The index that a table has for a shape, if it has one.
+pub(crate) fn known(env: &Env, typed: &str, of: &dyn Table, shape: &Shape) -> Result<Option<Linked>, CliError> {
+    let (dir, _, _) = place_of(env, of, shape)?;
+    let one = (Linked::name_in(&dir), dir);
+    if one.1.is_dir() { reopen(env, typed, &one).map(Some) } else { Ok(None) }
 }
 
 /// Both tables with their indexes as they were left.
@@ -185,7 +222,7 @@ fn outgrown(env: &mut Env, typed: &str, linked: &Linked) {
 fn reopen(env: &Env, typed: &str, (_, dir): &(String, PathBuf)) -> Result<Linked, CliError> {
     let secret = env.home()?.identity()?;
     let key = |shape: &Shape| dataset_key(&secret, &shape.to_bytes());
-    Ok(Linked::reopen(dir, table(env, typed)?, key, &options(env))?)
+    Ok(Linked::reopen(dir, table(env, typed)?, key, &env.store_options())?)
 }
 
 /// A table with the index that it has for itself, or for being compared with another, as it was left.
@@ -224,6 +261,38 @@ pub(crate) struct Writing {
     pub(crate) write_replica: bool,
     /// Whether some rows are looked at before the first repair.
     pub(crate) probe: bool,
+    /// What they are compared on.
+    pub(crate) terms: Terms,
+    /// How many rows at once, and how patiently.
+    pub(crate) manner: Manner,
+}
+
+/// How many rows are written at once, and how patiently.
+pub(crate) fn manner(flags: &WriteFlags) -> Result<Manner, CliError> {
+    let wait = parse_duration(&flags.lock_timeout)?;
+    if wait > WAIT_MAX {
+        let message = format!("locks are waited for at most {} s, not {}", WAIT_MAX.as_secs(), flags.lock_timeout);
+        return Err(CliError::new("usage.duration", message));
+    }
+    Ok(Manner { batch: usize::try_from(flags.batch).unwrap_or(usize::MAX), wait })
+}
+
+/// What is to be told of tables that were written, a line each. Rows that had waited for others are counted as what became
+/// of them.
+pub(crate) fn written([a, b]: &[Linked; 2], report: &mut SessionReport) -> Vec<String> {
+    let (outcome, mut lines) = (&mut report.outcome, Vec::new());
+    for (name, linked, mine) in [("a", a, true), ("b", b, false)] {
+        let (late, left) = linked.waited();
+        let moves = if mine { &mut outcome.counts.to_mine } else { &mut outcome.counts.to_theirs };
+        let refused = left.len() as u64;
+        moves.applied += late;
+        moves.refused += refused;
+        moves.moved = moves.moved.saturating_sub(late + refused);
+        let room = NAMED_MAX.saturating_sub(outcome.refused.len());
+        outcome.refused.extend(left.into_iter().take(room).map(|(key, reason)| (FIRST, key, reason)));
+        lines.extend(linked.besides().into_iter().map(|line| format!("in {name}: {line}")));
+    }
+    lines
 }
 
 /// What is to be known of tables that are to be written, a line each; refuses what must not be.
@@ -232,7 +301,7 @@ pub(crate) fn cautions(pair: &[Linked; 2], writing: &Writing) -> Result<Vec<Stri
     let repaired = pair.iter().any(|table| !table.index().runs().is_empty());
     if writing.probe && !repaired {
         let [a, b] = pair.each_ref().map(|linked| (linked.table(), linked.shape()));
-        let probe = probe(a, b, explain::PROBED)?;
+        let probe = probe(&writing.terms, a, b, explain::PROBED)?;
         let (exit, text) = explain::judged(&probe);
         if exit == Exit::Refused {
             let message = text.trim_end_matches("; wrote 0 records");
@@ -272,6 +341,14 @@ pub(crate) fn cautions(pair: &[Linked; 2], writing: &Writing) -> Result<Vec<Stri
             let others = cautions.cascades.join(", ");
             let message =
                 format!("deleting rows of {name} would delete or change rows of {others}; repair without --delete");
+            return Err(CliError::refused("database.cascade", message));
+        }
+        let key: BTreeSet<&str> = shape.key_sources().collect();
+        let changes = |column: &String| shape.sources().contains(column) && !key.contains(column.as_str());
+        if let Some((column, other)) = cautions.follows.iter().find(|(column, _)| changes(column)) {
+            let message = format!(
+                "changing {column} in rows of {name} would change rows of {other} along; leave it out with --ignore {column}"
+            );
             return Err(CliError::refused("database.cascade", message));
         }
         if !cautions.triggers.is_empty() {
@@ -320,7 +397,7 @@ pub(crate) fn bytes_a_row(env: &Env, typed: &str) -> (u64, &'static str) {
             return (stats.disk_bytes / linked.rows(), "as the index that there is does");
         }
     }
-    (INDEX_BYTES_A_ROW, "as one of 300,000 rows did")
+    (INDEX_BYTES_A_ROW, "as one of 200,000 rows did")
 }
 
 /// How keys and rows of a shape are shown.
@@ -366,12 +443,6 @@ fn real(file: &Path) -> PathBuf {
     file.canonicalize().unwrap_or_else(|_| file.to_path_buf())
 }
 
-/// How indexes are made: by the engine that is opened at once, since each command opens two; what a scan writes is sorted.
-fn options(env: &Env) -> Options {
-    let asked = env.store_options();
-    Options { engine: if env.global.engine.is_some() { asked.engine } else { EngineKind::Redb }, ..asked }
-}
-
 fn hash(secret: &Identity, purpose: &str, of: &[u8]) -> [u8; 32] {
     *blake3::keyed_hash(&secret.derive(purpose), of).as_bytes()
 }
@@ -391,6 +462,12 @@ fn hex(bytes: &[u8]) -> String {
 
 /// A table with its index as it was left. One shape has one dataset in a home, so that an index serves every pair it is in.
 fn indexed(env: &Env, table: Box<dyn Table>, shape: Shape) -> Result<Linked, CliError> {
+    let (dir, definition, key) = place_of(env, &*table, &shape)?;
+    Ok(Linked::open(&dir, table, shape, (definition, key), &env.store_options())?)
+}
+
+/// Where the index of a table for a shape is, and what it is made with.
+fn place_of(env: &Env, table: &dyn Table, shape: &Shape) -> Result<(PathBuf, Definition, DatasetKey), CliError> {
     let home = env.home()?;
     let secret = home.identity()?;
     let bytes = shape.to_bytes();
@@ -398,41 +475,8 @@ fn indexed(env: &Env, table: Box<dyn Table>, shape: Shape) -> Result<Linked, Cli
     id.copy_from_slice(&hash(&secret, DATASET, &bytes)[..16]);
     let definition =
         Definition { profile: Profile::Content, key_index: false, ..Definition::simple(DatasetId(id), "table") };
-    let name = format!("{}{}", place_name(&secret, table.place()), hex(&hash(&secret, DATASET, &bytes)[..4]));
+    let own = hash(&secret, DATASET, &shape.to_own_bytes());
+    let name = format!("{}{}", place_name(&secret, table.place()), hex(&own[..4]));
     let dir = home.dir().join(INDEX).join(name);
-    let key = dataset_key(&secret, &bytes);
-    Ok(Linked::open(&dir, table, shape, (definition, key), &options(env))?)
-}
-
-/// Makes an index tell what its table holds now.
-pub(crate) fn follow(env: &mut Env, linked: &Linked) -> Result<Followed, CliError> {
-    // As many as there were, about: counting them would be reading them.
-    let about = Some(linked.rows()).filter(|rows| *rows > 0);
-    let mut progress = Progress::new(env, "reading rows");
-    let read = linked.follow_table(&mut |so_far| match so_far.written {
-        0 => progress.at(so_far.read, about),
-        written => {
-            progress.turn_to("indexing rows");
-            progress.at(written, Some(so_far.read));
-        }
-    });
-    drop(progress);
-    let place = linked.table().place();
-    match read {
-        Ok(followed) => {
-            if let Some(why) = &followed.stale {
-                let _ = writeln!(env.err, "reknit: {place} was read whole, its feed had a gap: {why}");
-            }
-            Ok(followed)
-        }
-        Err(StoreError::Duplicate { key, first, second }) => {
-            let message = format!(
-                "{place}: two rows mean the same key {key}, so they cannot be told apart{}; nothing was compared",
-                // The rows of a file have an order that it shows.
-                if is_file(place) { format!(": rows {first} and {second} of the file") } else { String::new() }
-            );
-            Err(CliError { exit: Exit::Refused, ..CliError::new("database.collapse", message) })
-        }
-        Err(error) => Err(error.into()),
-    }
+    Ok((dir, definition, dataset_key(&secret, &bytes)))
 }

@@ -183,6 +183,39 @@ fn build_part(
     Ok(())
 }
 
+/// The cells of a whole collection, from all its elements, which come part by part.
+#[cfg(feature = "embedded-redb")]
+#[derive(Default)]
+pub(in super::super) struct Filled {
+    collection: CollectionId,
+    root: Sketch,
+}
+
+#[cfg(feature = "embedded-redb")]
+impl Filled {
+    /// Of so many elements.
+    pub(in super::super) fn new(collection: CollectionId, elements: u64) -> Self {
+        Self { collection, root: Sketch::new(cells_to_keep(0, elements, 0)) }
+    }
+
+    /// Puts the cells of a part and of the ranges below it; its elements are sorted.
+    pub(in super::super) fn part(
+        &mut self,
+        digit: u8,
+        elements: &[(Element, i64)],
+        batch: &mut Batch,
+    ) -> Result<(), StoreError> {
+        build_part(self.collection, part(usize::from(digit)), elements, &mut self.root, batch)
+    }
+
+    /// Puts the cells of the root.
+    pub(in super::super) fn end(self, batch: &mut Batch) -> Result<(), StoreError> {
+        let count = count(Range::ALL, self.root.count())?;
+        rows::put_cells(batch, self.collection, Range::ALL, 0, count, &self.root);
+        Ok(())
+    }
+}
+
 /// The first cells of what is folded of the root so far.
 fn folded_root(tree: Tree<'_>, kept: &Kept, cells: usize) -> Result<Sketch, StoreError> {
     if !kept.folded {

@@ -16,7 +16,7 @@ impl Plan {
                 batch.delete(&row);
                 continue;
             };
-            rows::put_record_value(&mut value, &row, &slot.key, commit, state);
+            store.put_record(&mut value, &row, &slot.key, commit, state);
             batch.put(&row, &value);
         }
         let mut keep = |(row, value): (Vec<u8>, Vec<u8>), before: bool, now: bool| match (before, now) {

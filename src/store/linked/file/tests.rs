@@ -64,7 +64,7 @@ fn a_file_that_was_changed_while_it_was_read_is_an_error() {
         assert!(matches!(table.stands(), Ok(true)));
         change();
         assert!(table.stands().is_err_and(changed));
-        assert!(table.begin(Access::Read).is_err_and(changed));
+        assert!(table.begin(Access::Read, Duration::ZERO).is_err_and(changed));
         *table.read.lock().expect("nobody else") = None;
     }
     std::fs::remove_file(&path).expect("removed");
@@ -91,13 +91,13 @@ fn all_keys_that_are_sought_are_found_in_one_pass_however_they_are_spelled() {
         key: vec!["k".into()],
     };
     let [shape, _] = Terms::default().shapes(("a", table.columns()), ("b", &other)).expect("a shape");
-    let mut transaction = table.begin(Access::Read).expect("a transaction");
+    let mut transaction = table.begin(Access::Read, Duration::ZERO).expect("a transaction");
     let keys: Vec<Vec<Value>> = [3, 2, 9].map(|k| vec![Value::Int(k)]).to_vec();
     let found = transaction.find(&shape, &keys).expect("rows");
     let texts: Vec<&Value> = found.iter().map(|found| &found.values[1]).collect();
     assert_eq!(texts, [&Value::Null, &Value::Text("c".into())]);
     assert!(transaction.write(&shape, crate::store::linked::Change::Delete(&[])).is_err());
-    assert!(table.begin(Access::Write).is_err_and(|error| error.to_string().contains("never written")));
+    assert!(table.begin(Access::Write, Duration::ZERO).is_err_and(|error| error.to_string().contains("never written")));
     assert!(table.run(&[]).is_err() && table.remains().is_ok_and(|remains| remains.is_empty()));
 }
 

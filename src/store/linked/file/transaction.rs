@@ -6,7 +6,7 @@ use reknit_core::row::{Value, encode_key};
 
 use super::TableFile;
 use crate::store::StoreError;
-use crate::store::linked::{Change, Found, Shape, Table, Transaction, Written};
+use crate::store::linked::{Besides, Change, Found, Shape, Table, Transaction, Written};
 
 pub(super) struct Reading<'a> {
     pub(super) file: &'a TableFile,
@@ -27,7 +27,7 @@ impl Transaction for Reading<'_> {
         for values in self.file.scan(shape)? {
             let values = values?;
             if wanted(&values) {
-                found.push(Found { place: Vec::new(), values });
+                found.push(Found { place: Vec::new(), values, busy: None });
             }
         }
         Ok(found)
@@ -45,7 +45,7 @@ impl Transaction for Reading<'_> {
         Ok(())
     }
 
-    fn commit(self: Box<Self>) -> Result<(), StoreError> {
-        Ok(())
+    fn commit(self: Box<Self>) -> Result<Besides, StoreError> {
+        Ok(Besides::new())
     }
 }

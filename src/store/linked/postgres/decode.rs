@@ -53,6 +53,11 @@ impl<'a> FromSql<'a> for Sent<'a> {
 }
 
 impl Sent<'_> {
+    /// Bytes that were sent.
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.map_or(0, |raw| raw.len() as u64)
+    }
+
     /// The value that was sent as this type; a type that has no kind of its own was sent as text.
     pub(super) fn value(&self, of: &Type) -> Result<Value, DecodeError> {
         self.0.map_or(Ok(Value::Null), |raw| value(of, raw, 0))

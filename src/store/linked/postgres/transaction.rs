@@ -1,7 +1,9 @@
 //! Transactions of PostgreSQL: rows found by their keys and locked, and written where they were found.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
+use postgres::error::SqlState;
 use postgres::types::{ToSql, Type};
 use postgres::{Client, Row, Statement};
 use reknit_core::row::{Kind, Value};
@@ -10,10 +12,10 @@ use super::decode::Sent;
 use super::encode::{can_be_in, text};
 use super::{Postgres, ident, quoted, told};
 use crate::store::StoreError;
-use crate::store::linked::{Access, Change, Found, Shape, Transaction, Written};
+use crate::store::linked::{Access, Besides, Change, Found, Shape, Transaction, Written};
 
-/// How long a row that another transaction keeps locked is waited for.
-const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '1s'";
+/// How long what others keep locked is waited for by a transaction that has waited already; the server knows no shorter time.
+const NO_MORE_WAIT: &str = "SET LOCAL lock_timeout = 1";
 /// Rows that are fetched at once where a table is read for a key of unusual form.
 const FETCHED_ROWS: usize = 2_000;
 /// Table and row, by which a row is known until the transaction ends.
@@ -24,21 +26,28 @@ pub(super) struct Work<'a> {
     table: &'a Postgres,
     client: Client,
     access: Access,
+    /// Whether it has waited in vain for what others keep locked, and whether it waits no more.
+    waited: bool,
+    hurried: bool,
     statements: HashMap<String, Statement>,
     /// The greatest number that was written to each column that has a sequence.
     given: BTreeMap<String, i64>,
 }
 
 impl<'a> Work<'a> {
-    pub(super) fn begin(table: &'a Postgres, access: Access) -> Result<Self, StoreError> {
+    pub(super) fn begin(table: &'a Postgres, access: Access, wait: Duration) -> Result<Self, StoreError> {
         let mut client = table.client()?;
         let begin = match access {
             Access::Read => "BEGIN READ ONLY".to_string(),
-            // The session is one that cannot write unless it is told to.
-            Access::Write => format!("BEGIN READ WRITE; {LOCK_TIMEOUT}"),
+            // The session is one that cannot write unless it is told to. A timeout of nothing would be none.
+            Access::Write => format!(
+                "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = {}",
+                wait.as_millis().max(1)
+            ),
         };
         client.batch_execute(&begin).map_err(|error| table.met(&error))?;
-        Ok(Self { table, client, access, statements: HashMap::new(), given: BTreeMap::new() })
+        let (statements, given) = Default::default();
+        Ok(Self { table, client, access, waited: false, hurried: false, statements, given })
     }
 
     fn run(&mut self, sql: &str) -> Result<(), StoreError> {
@@ -73,7 +82,7 @@ impl<'a> Work<'a> {
     /// A row as [`PLACE`] and the shape's columns say it.
     fn found(&self, row: &Row, types: &[Type]) -> Result<Found, StoreError> {
         let place = |nth| row.try_get(nth).map(Value::Text).map_err(|error| self.table.met(&error));
-        Ok(Found { place: vec![place(0)?, place(1)?], values: self.values(row, 2, types)? })
+        Ok(Found { place: vec![place(0)?, place(1)?], values: self.values(row, 2, types)?, busy: None })
     }
 
     fn kind(&self, name: &str) -> Kind {
@@ -85,33 +94,70 @@ impl<'a> Work<'a> {
         Ok(format!("${n}::text::{}", self.table.type_of(name)?.1))
     }
 
-    /// Notes the numbers of columns that have a sequence.
-    fn note_given(&mut self, shape: &Shape, values: &[Value]) {
-        for (column, _) in &self.table.sequences {
-            let place = shape.sources().iter().position(|name| name == column);
-            if let Some(Value::Int(number)) = place.and_then(|place| values.get(place)) {
-                let number = i64::try_from(*number).unwrap_or(i64::MAX);
-                let greatest = self.given.entry(column.clone()).or_insert(number);
-                *greatest = number.max(*greatest);
+    /// Moves sequences past the numbers that were written, so that they are not given out again; tells which.
+    fn move_sequences(&mut self) -> Besides {
+        let mut besides = Besides::new();
+        for (column, number) in std::mem::take(&mut self.given) {
+            let Some(statement) = self.table.moves_sequence(&column, number) else { continue };
+            // No part of the rows, and not undone with them; whoever may not do it has written them all the same.
+            let moved = self.client.batch_execute("BEGIN READ WRITE").and_then(|()| {
+                let moved = self.client.query(&statement, &[])?;
+                self.client.batch_execute("COMMIT").map(|()| !moved.is_empty())
+            });
+            let of = format!("the sequence of {}.{column}", quoted(&self.table.table).replace('"', ""));
+            match moved {
+                Ok(true) => _ = besides.insert(column, format!("{of} was moved to {number}")),
+                Ok(false) => {}
+                Err(error) => {
+                    let _ = self.client.batch_execute("ROLLBACK");
+                    let line = format!(
+                        "{of} was not moved to {number}, so it may give out keys that are there: {}",
+                        told(&error)
+                    );
+                    besides.insert(column, line);
+                }
             }
         }
+        besides
     }
 
-    /// Moves sequences past the numbers that were written, so that they are not given out again.
-    fn move_sequences(&mut self) {
-        for (column, number) in std::mem::take(&mut self.given) {
-            let sequence = self.table.sequences.iter().find(|(name, _)| *name == column);
-            let Some((_, sequence)) = sequence else { continue };
-            // No part of the rows, and not undone with them; whoever may not do it has written them all the same.
-            let moved = format!(
-                "BEGIN READ WRITE; SELECT setval('{}', {number}) FROM {sequence} WHERE last_value < {number}; COMMIT",
-                sequence.replace('\'', "''")
-            );
-            if let Err(error) = self.client.batch_execute(&moved) {
-                tracing::warn!(%sequence, error = told(&error), "a sequence was not moved past repaired keys");
-                let _ = self.client.batch_execute("ROLLBACK");
+    /// Rows of a query, each locked: those that others keep locked for longer than is waited are found as busy.
+    fn find_locked(
+        &mut self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+        types: &[Type],
+    ) -> Result<Vec<Found>, StoreError> {
+        self.mark()?;
+        let error = match self.query(&format!("{sql} FOR UPDATE OF t"), params) {
+            Ok(rows) => {
+                self.unmark(false)?;
+                return rows.iter().map(|row| self.found(row, types)).collect();
+            }
+            Err(error) if is_locked(&error) => told(&error),
+            Err(error) => return Err(self.table.met(&error)),
+        };
+        self.unmark(true)?;
+        self.waited = true;
+        let busy = |error: &postgres::Error| match is_locked(error) {
+            true => StoreError::Busy { place: self.table.place.clone(), message: told(error) },
+            false => self.table.met(error),
+        };
+        // A table that is locked as a whole is no less so now.
+        self.client.batch_execute(NO_MORE_WAIT).map_err(|error| self.table.met(&error))?;
+        let free = match self.client.query(&format!("{sql} FOR UPDATE OF t SKIP LOCKED"), params) {
+            Ok(rows) => rows,
+            Err(error) => return Err(busy(&error)),
+        };
+        let mut found: Vec<Found> = free.iter().map(|row| self.found(row, types)).collect::<Result<_, _>>()?;
+        let places: Vec<Vec<Value>> = found.iter().map(|found| found.place.clone()).collect();
+        for row in self.query(sql, params).map_err(|error| self.table.met(&error))? {
+            let row = self.found(&row, types)?;
+            if !places.contains(&row.place) {
+                found.push(Found { busy: Some(error.clone()), ..row });
             }
         }
+        Ok(found)
     }
 }
 
@@ -134,9 +180,8 @@ impl Transaction for Work<'_> {
             parts.push(format!("unnest(${}::text[])::{} AS k{nth}", nth + 1, self.table.type_of(name)?.1));
             equal.push(format!("t.{} = w.k{nth}", ident(name)));
         }
-        let lock = if self.access == Access::Write { " FOR UPDATE OF t" } else { "" };
         let sql = format!(
-            "SELECT {PLACE}, {} FROM {} AS t JOIN (SELECT {}) AS w ON {} WHERE {}{lock}",
+            "SELECT {PLACE}, {} FROM {} AS t JOIN (SELECT {}) AS w ON {} WHERE {}",
             columns.iter().map(|column| format!("t.{column}")).collect::<Vec<_>>().join(", "),
             quoted(&self.table.table),
             parts.join(", "),
@@ -144,6 +189,9 @@ impl Transaction for Work<'_> {
             shape.condition()
         );
         let params: Vec<&(dyn ToSql + Sync)> = lists.iter().map(|list| list as &(dyn ToSql + Sync)).collect();
+        if self.access == Access::Write {
+            return self.find_locked(&sql, &params, &types);
+        }
         let rows = self.query(&sql, &params).map_err(|error| self.table.met(&error))?;
         rows.iter().map(|row| self.found(row, &types)).collect()
     }
@@ -178,14 +226,11 @@ impl Transaction for Work<'_> {
             return Ok(found);
         }
         // Those that are to be written are locked, and read again.
-        let lock = format!("{all} AND t.tableoid = $1::text::oid AND t.ctid = $2::text::tid FOR UPDATE");
+        let lock = format!("{all} AND t.tableoid = $1::text::oid AND t.ctid = $2::text::tid");
         let mut locked = Vec::new();
         for row in found {
             let place: Vec<String> = row.place.iter().map(ToString::to_string).collect();
-            let rows = self.query(&lock, &[&place[0], &place[1]]).map_err(|error| self.table.met(&error))?;
-            for row in &rows {
-                locked.push(self.found(row, &types)?);
-            }
+            locked.extend(self.find_locked(&lock, &[&place[0], &place[1]], &types)?);
         }
         Ok(locked)
     }
@@ -221,7 +266,9 @@ impl Transaction for Work<'_> {
                 }
                 format!("UPDATE {table} AS t SET {} {} {returning}", set.join(", "), here(params.len()))
             }
-            Change::Delete(_) => format!("DELETE FROM {table} AS t {} {returning}", here(0)),
+            Change::Delete(_) => {
+                format!("DELETE FROM {table} AS t {}{} {returning}", here(0), self.table.unless_referred())
+            }
         };
         if let Change::Update(place, _) | Change::Delete(place) = change {
             params.extend(place.iter().map(|part| Some(part.to_string())));
@@ -230,15 +277,23 @@ impl Transaction for Work<'_> {
         let rows = match self.query(&sql, &bound) {
             Ok(rows) => rows,
             Err(error) if is_of_the_row(&error) => return Ok(Written::Refused(told(&error))),
+            Err(error) if is_locked(&error) => {
+                self.waited = true;
+                return Ok(Written::Busy(told(&error)));
+            }
             Err(error) => return Err(self.table.met(&error)),
         };
         match (rows.first(), change) {
+            // It was found and locked: nobody else has taken it away.
+            (None, Change::Delete(_)) if self.table.references.iter().any(|of| of.cascades) => {
+                Ok(Written::Refused("rows that refer to it would go or change along, and stay".into()))
+            }
             (None, _) => Ok(Written::Moved),
             (Some(_), Change::Delete(_)) => Ok(Written::Gone),
             (Some(row), _) => {
                 let values = self.values(row, 0, &types)?;
                 if let Change::Insert(_) = change {
-                    self.note_given(shape, &values);
+                    self.table.note_given(shape, &values, &mut self.given);
                 }
                 Ok(Written::Row(values))
             }
@@ -254,24 +309,34 @@ impl Transaction for Work<'_> {
     }
 
     fn mark(&mut self) -> Result<(), StoreError> {
-        self.run("SAVEPOINT reknit")
+        // One transaction waits once; what it keeps locked itself is not to wait for more.
+        if self.waited && !std::mem::replace(&mut self.hurried, true) {
+            self.run(NO_MORE_WAIT)?;
+        }
+        // What may be checked later is, by `check`.
+        self.run("SAVEPOINT reknit; SET CONSTRAINTS ALL DEFERRED")
     }
 
     fn unmark(&mut self, back: bool) -> Result<(), StoreError> {
         self.run(if back { "ROLLBACK TO reknit; RELEASE reknit" } else { "RELEASE reknit" })
     }
 
-    fn commit(mut self: Box<Self>) -> Result<(), StoreError> {
+    fn commit(mut self: Box<Self>) -> Result<Besides, StoreError> {
         self.run("COMMIT")?;
-        self.move_sequences();
+        let besides = self.move_sequences();
         self.table.put_back(self.client);
-        Ok(())
+        Ok(besides)
     }
 }
 
 /// The row that two parameters behind so many others name.
 fn here(before: usize) -> String {
     format!("WHERE t.tableoid = ${}::text::oid AND t.ctid = ${}::text::tid", before + 1, before + 2)
+}
+
+/// Whether others keep locked what is needed, or wait for what this transaction keeps.
+fn is_locked(error: &postgres::Error) -> bool {
+    matches!(error.code(), Some(&SqlState::LOCK_NOT_AVAILABLE | &SqlState::T_R_DEADLOCK_DETECTED))
 }
 
 /// Whether a failure is about what was to be written: data that do not fit, a constraint, a trigger that refuses. Whatever

@@ -6,15 +6,20 @@ use reknit_core::row::{Kind, Value};
 use rusqlite::types::Value as Stored;
 use rusqlite::{Connection, ErrorCode, params_from_iter};
 
+use super::foreign::Touched;
 use super::{Sqlite, list, quoted, value};
 use crate::store::StoreError;
-use crate::store::linked::{Change, Found, Shape, Transaction, Written};
+use crate::store::linked::{Besides, Change, Found, Shape, Transaction, Written};
 
 /// One transaction on a connection of its own; rolled back when that is closed.
 pub(super) struct Work<'a> {
     pub(super) table: &'a Sqlite,
     pub(super) connection: Connection,
+    pub(super) touched: Touched,
 }
+
+/// A row that was written, and where it is.
+type Changed = (Vec<Value>, Vec<Stored>);
 
 impl Work<'_> {
     fn met(&self, error: &rusqlite::Error) -> StoreError {
@@ -40,20 +45,23 @@ impl Work<'_> {
             let values: Vec<Value> = (0..columns).map(|place| value(row, place)).collect::<Result<_, _>>()?;
             if wanted(&values) {
                 let places = columns..columns + self.table.order.len();
-                found.push(Found { place: places.map(|place| value(row, place)).collect::<Result<_, _>>()?, values });
+                let place = places.map(|place| value(row, place)).collect::<Result<_, _>>()?;
+                found.push(Found { place, values, busy: None });
             }
         }
         Ok(())
     }
 
-    /// Makes a change, and gives the row as it is then.
-    fn change(&self, sql: &str, bound: &[Stored], columns: usize) -> Result<Option<Vec<Value>>, rusqlite::Error> {
+    /// Makes a change, and gives the row as it is then, and where.
+    fn change(&self, sql: &str, bound: &[Stored], columns: usize) -> Result<Option<Changed>, rusqlite::Error> {
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query(params_from_iter(bound))?;
         let mut last = None;
         // All steps are made: a statement that is left in the middle may be undone.
         while let Some(row) = rows.next()? {
-            last = Some((0..columns).map(|place| value(row, place)).collect::<Result<_, _>>()?);
+            let values = (0..columns).map(|place| value(row, place)).collect::<Result<_, _>>()?;
+            let place = (columns..columns + self.table.order.len()).map(|place| row.get(place));
+            last = Some((values, place.collect::<Result<_, _>>()?));
         }
         Ok(last)
     }
@@ -91,6 +99,7 @@ impl Transaction for Work<'_> {
     fn write(&mut self, shape: &Shape, change: Change<'_>) -> Result<Written, StoreError> {
         let table = quoted(&self.table.name);
         let columns = list(&mut shape.sources().iter());
+        let returned = format!("{columns}, {}", list(&mut self.table.order.iter()));
         let at = |place: &[Value]| place.iter().map(|value| stored(value, Kind::Any)).collect::<Vec<_>>();
         let here: Vec<String> = self.table.order.iter().map(|name| format!("{} IS ?", quoted(name))).collect();
         let here = here.join(" AND ");
@@ -104,20 +113,35 @@ impl Transaction for Work<'_> {
                     None => format!("ON CONFLICT ({}) DO NOTHING ", key.into_iter().collect::<Vec<_>>().join(", ")),
                     Some(_) => String::new(),
                 };
-                let sql = format!("INSERT INTO {table} ({columns}) VALUES ({marks}) {come}RETURNING {columns}");
+                let sql = format!("INSERT INTO {table} ({columns}) VALUES ({marks}) {come}RETURNING {returned}");
                 (sql, values.iter().enumerate().map(|(place, value)| value_of(place, value)).collect())
             }
             Change::Update(place, values) => {
                 let set = values.iter().map(|(place, _)| format!("{} = ?", quoted(shape.source(*place))));
                 let set = set.collect::<Vec<_>>().join(", ");
                 let bound = values.iter().map(|(place, value)| value_of(*place, value)).chain(at(place)).collect();
-                (format!("UPDATE {table} SET {set} WHERE {here} RETURNING {columns}"), bound)
+                (format!("UPDATE {table} SET {set} WHERE {here} RETURNING {returned}"), bound)
             }
-            Change::Delete(place) => (format!("DELETE FROM {table} WHERE {here} RETURNING {columns}"), at(place)),
+            Change::Delete(place) => (
+                format!("DELETE FROM {table} AS t WHERE {here}{} RETURNING {returned}", self.table.unless_referred()),
+                at(place),
+            ),
         };
+        if let Change::Update(place, _) | Change::Delete(place) = change {
+            let keys = (&self.connection, self.table.deferred.as_slice());
+            let noted = self.touched.goes(keys, (&self.table.name, &here), &at(place));
+            noted.map_err(|error| self.table.met(&error))?;
+        }
         match self.change(&sql, &bound, shape.columns().len()) {
             Ok(Some(_)) if matches!(change, Change::Delete(_)) => Ok(Written::Gone),
-            Ok(Some(row)) => Ok(Written::Row(row)),
+            Ok(Some((row, place))) => {
+                self.touched.places.push(place);
+                Ok(Written::Row(row))
+            }
+            // It was found in this transaction, which is the only one that writes.
+            Ok(None) if matches!(change, Change::Delete(_)) && self.table.references.iter().any(|of| of.cascades) => {
+                Ok(Written::Refused("rows that refer to it would go or change along, and stay".into()))
+            }
             Ok(None) => Ok(Written::Moved),
             Err(rusqlite::Error::SqliteFailure(failure, said)) if is_of_the_row(failure.code) => {
                 Ok(Written::Refused(said.unwrap_or_else(|| failure.to_string())))
@@ -126,16 +150,28 @@ impl Transaction for Work<'_> {
         }
     }
 
+    fn check(&mut self) -> Result<Option<String>, StoreError> {
+        let here: Vec<String> = self.table.order.iter().map(|name| format!("c.{} IS ?", quoted(name))).collect();
+        let keys = (&self.connection, self.table.deferred.as_slice());
+        let breaks = self.touched.breaks(keys, (&self.table.name, &here.join(" AND ")));
+        let breaks = breaks.map_err(|error| self.table.met(&error))?;
+        // As SQLite says it at the end.
+        Ok(breaks.then(|| "FOREIGN KEY constraint failed".into()))
+    }
+
     fn mark(&mut self) -> Result<(), StoreError> {
         self.run("SAVEPOINT reknit")
     }
 
     fn unmark(&mut self, back: bool) -> Result<(), StoreError> {
+        if back {
+            self.touched = Touched::default();
+        }
         self.run(if back { "ROLLBACK TO reknit; RELEASE reknit" } else { "RELEASE reknit" })
     }
 
-    fn commit(mut self: Box<Self>) -> Result<(), StoreError> {
-        self.run("COMMIT")
+    fn commit(mut self: Box<Self>) -> Result<Besides, StoreError> {
+        self.run("COMMIT").map(|()| Besides::new())
     }
 }
 
@@ -145,7 +181,7 @@ fn is_of_the_row(code: ErrorCode) -> bool {
 }
 
 /// A value as SQLite stores it, in a column of a kind; dates and times as its own functions spell them.
-fn stored(value: &Value, column: Kind) -> Stored {
+pub(super) fn stored(value: &Value, column: Kind) -> Stored {
     match value {
         Value::Null => Stored::Null,
         Value::Bool(yes) if column == Kind::Text => Stored::Text(yes.to_string()),

@@ -140,3 +140,57 @@ fn what_is_not_known_to_have_changed_is_left() {
     assert_eq!((outcome.verdict, outcome.counts.left), (Verdict::Differs, 2));
     assert!(live(&a).len() == 51 && live(&b).len() == 49);
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_tolerated_is_told_apart_and_left_and_all_else_goes_as_ever(
+        drift in drift(),
+        intent in prop_oneof![
+            Just(Intent::Diff), Just(BOTH), Just(Intent::Repair(Direction::To(Side::Mine))),
+            Just(Intent::Repair(Direction::To(Side::Theirs)))
+        ],
+        mirror: bool,
+    ) {
+        let drift = Drift { width: 6, ..drift };
+        let (mut a, mut b) = two(&drift, Profile::Content);
+        let (mine, theirs) = (live(&a), live(&b));
+        let differ: Vec<&Vec<u8>> = mine.keys().filter(|key| theirs.get(*key).is_some_and(|other| *other != mine[*key])).collect();
+        // Every other one; of one of those it was judged when it was something else.
+        let some: Vec<&Vec<u8>> = differ.iter().step_by(2).copied().collect();
+        let entries = |key: &Vec<u8>| [a.worth(key), b.worth(key)].map(|digest| digest.map(|digest| digest.short()));
+        let mut keys: BTreeMap<(CollectionId, Vec<u8>), [Option<u64>; 2]> =
+            some.iter().map(|key| ((CollectionId(0), (*key).clone()), entries(key))).collect();
+        if let Some(first) = keys.values_mut().next() {
+            first[0] = first[0].map(|entry| entry ^ 1);
+        }
+        let told = some.len().saturating_sub(1) as u64;
+        let tolerated = Some(Arc::new(crate::session::Tolerated { keys }));
+        let mirror = match intent {
+            Intent::Repair(Direction::To(side)) if mirror => Some(side),
+            _ => None,
+        };
+        let intent = if mirror.is_some() { BOTH } else { intent };
+        let options = Options { tolerated, mirror, ..options(intent, &drift) };
+        let Run { outcome, .. } = run(&mut a, &mut b, options, World::quiet());
+        prop_assert_eq!(outcome.counts.tolerated, told, "{:?}", outcome);
+        let (mine_now, theirs_now) = (live(&a), live(&b));
+        for key in some.iter().skip(1) {
+            prop_assert_eq!((mine_now.get(*key), theirs_now.get(*key)), (mine.get(*key), theirs.get(*key)));
+        }
+        match (intent, mirror) {
+            (Intent::Diff, _) => prop_assert_eq!((&mine_now, &theirs_now), (&mine, &theirs)),
+            (_, Some(side)) => {
+                let (of, from) = if side == Side::Mine { (&mine_now, &theirs) } else { (&theirs_now, &mine) };
+                let others = |all: &Values| -> Values {
+                    all.iter().filter(|(key, _)| !some[1.min(some.len())..].contains(key)).map(|(k, v)| (k.clone(), v.clone())).collect()
+                };
+                prop_assert_eq!(others(of), others(from));
+            }
+            _ => prop_assert!(outcome.counts.left >= told),
+        }
+        let verdict = if told > 0 { Verdict::Differs } else { outcome.verdict };
+        prop_assert_eq!(outcome.verdict, verdict);
+    }
+}

@@ -1,0 +1,352 @@
+//! What a node has to do and when: which job is due, what was missed, what waits for what, and what came of it.
+//!
+//! Doing it, and keeping it, is the driver's: it asks what is [due](Agenda::due), says what [begins](Agenda::begin) and how that
+//! [ended](Agenda::end), and writes down a job's [`Kept`] after each. Time is an argument; jitter comes from a seed.
+
+mod kept;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::schedule::{At, Schedule, Zone};
+use crate::stamp::Millis;
+
+pub use self::kept::{
+    Begun, CAUSE_BYTES_MAX, Cause, HISTORY_MAX, Kept, KeptError, OPEN_KEYS_MAX, OpenKeys, Ran, RunVerdict, Tuned,
+};
+
+/// Jobs of one node.
+pub const JOBS_MAX: usize = 1_024;
+/// How long is waited at first before what failed is tried again; twice as long each time.
+const RETRY_MILLIS: Millis = 60_000;
+/// How long at most.
+const RETRY_MAX_MILLIS: Millis = 3_600_000;
+/// Of an interval below an hour, so many pass at most before what failed is tried again.
+const RETRY_INTERVALS_MAX: u64 = 8;
+/// Runs by which it is told how long a job takes.
+const MEASURED_RUNS: usize = 5;
+
+/// A job as it is configured.
+#[derive(Clone)]
+pub struct Plan {
+    /// When it is due.
+    pub schedule: Schedule,
+    /// By which clock.
+    pub zone: Arc<dyn Zone>,
+    /// What nobody else may work on at the same time: the places of its sides that are on this machine.
+    pub places: BTreeSet<String>,
+    /// How long a run may take at most.
+    pub longest: Millis,
+}
+
+/// Who begins a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The driver, because it is due or was asked for.
+    Schedule,
+    /// Somebody who waits for it.
+    Hand,
+}
+
+/// Why a job cannot begin now. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is none of this name.
+    Unknown,
+    /// A run of it has not ended.
+    Running(Begun),
+    /// Another job works on the same place.
+    Occupied {
+        /// The place.
+        place: String,
+        /// That job.
+        by: String,
+    },
+}
+
+/// One job: what is configured, and what is remembered.
+#[derive(Clone)]
+pub struct Job {
+    /// How it is configured, with what was tuned; none if it no longer is.
+    pub plan: Option<Plan>,
+    /// What is remembered of it.
+    pub kept: Kept,
+}
+
+/// All jobs of a node.
+pub struct Agenda {
+    seed: [u8; 32],
+    jobs: BTreeMap<String, Job>,
+    at_once: usize,
+}
+
+impl Agenda {
+    /// No jobs yet; `at_once` may run at the same time. Two nodes with different seeds do not begin their jobs together.
+    pub fn new(seed: [u8; 32], at_once: usize) -> Agenda {
+        Agenda { seed, jobs: BTreeMap::new(), at_once: at_once.max(1) }
+    }
+
+    /// Takes up what was remembered of a job before this process began. A run of it that had begun was cut short: it is noted
+    /// in the history, and is due at once.
+    pub fn remember(&mut self, name: String, mut kept: Kept, now: Millis) {
+        if let Some(begun) = kept.running.take() {
+            kept.note(Ran::cut(begun, now));
+            kept.asked |= begun.cause == Cause::Asked;
+            kept.due = kept.due.map(|due| due.min(now));
+        }
+        self.jobs.insert(name, Job { plan: None, kept });
+    }
+
+    /// Takes the configuration: plans by the names of their jobs, at most [`JOBS_MAX`]. A job whose schedule is another is
+    /// planned anew; of one that is no longer there the memory stays.
+    pub fn configure(&mut self, plans: BTreeMap<String, Plan>, at_once: usize, now: Millis) {
+        self.at_once = at_once.max(1);
+        self.jobs.values_mut().for_each(|job| job.plan = None);
+        for (name, plan) in plans.into_iter().take(JOBS_MAX) {
+            let job = self.jobs.entry(name.clone()).or_insert_with(|| Job { plan: None, kept: Kept::default() });
+            let written = plan.schedule.at.as_ref().map(At::to_string);
+            let same = job.kept.planned == written && job.kept.slot.is_some() == written.is_some();
+            job.plan = Some(plan);
+            if !same {
+                job.kept.planned = written;
+                job.plan_first(&self.seed, &name, now);
+            }
+        }
+    }
+
+    /// All jobs by their names.
+    pub fn jobs(&self) -> &BTreeMap<String, Job> {
+        &self.jobs
+    }
+
+    /// The jobs that are to begin now, those first that have waited longest. They have not begun.
+    pub fn due(&mut self, now: Millis) -> Vec<String> {
+        let running: Vec<&Job> = self.jobs.values().filter(|job| job.kept.running.is_some()).collect();
+        let mut free = self.at_once.saturating_sub(running.len());
+        let mut taken: BTreeSet<String> = running.iter().flat_map(|job| job.places()).cloned().collect();
+        let mut waiting: Vec<(Millis, String)> = Vec::new();
+        for (name, job) in &mut self.jobs {
+            if let Some(since) = job.waits_since(now) {
+                waiting.push((since, name.clone()));
+            }
+        }
+        waiting.sort();
+        waiting.retain(|(_, name)| {
+            let places = &self.jobs[name].places();
+            let begins = free > 0 && places.iter().all(|place| !taken.contains(place));
+            if begins {
+                free -= 1;
+                taken.extend(places.iter().cloned());
+            }
+            begins
+        });
+        waiting.into_iter().map(|(_, name)| name).collect()
+    }
+
+    /// When to look again at the latest; nothing while all that is due waits for runs to end.
+    pub fn wake(&self, now: Millis) -> Option<Millis> {
+        let due = |job: &Job| job.kept.due.filter(|_| job.plan.is_some() && job.waits());
+        self.jobs.values().filter_map(due).filter(|due| *due > now).min()
+    }
+
+    /// Begins a run.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn begin(&mut self, name: &str, by: By, now: Millis) -> Result<Begun, Refusal> {
+        let job = self.jobs.get(name).filter(|job| job.plan.is_some()).ok_or(Refusal::Unknown)?;
+        if let Some(begun) = job.kept.running {
+            return Err(Refusal::Running(begun));
+        }
+        let places = job.places().clone();
+        for (by, other) in self.jobs.iter().filter(|(_, other)| other.kept.running.is_some()) {
+            if let Some(place) = other.places().intersection(&places).next() {
+                return Err(Refusal::Occupied { place: place.clone(), by: by.clone() });
+            }
+        }
+        let job = self.jobs.get_mut(name).ok_or(Refusal::Unknown)?;
+        Ok(job.begin(by, now))
+    }
+
+    /// Ends the run of a job, and plans the next.
+    pub fn end(&mut self, name: &str, ran: Ran) {
+        let Some(job) = self.jobs.get_mut(name) else { return };
+        if job.kept.running.take().is_none() {
+            return;
+        }
+        let now = ran.ended;
+        let slot = job.kept.slot;
+        // What is cut short by the end of the node goes on when that begins again.
+        let again = ran.verdict == RunVerdict::Interrupted;
+        job.kept.asked |= again && ran.cause == Cause::Asked;
+        let failed = ran.failed();
+        job.kept.note(ran);
+        job.kept.failures = if failed { job.kept.failures.saturating_add(1) } else { 0 };
+        let (Some(plan), Some(slot)) = (&job.plan, slot) else { return };
+        job.kept.missed += plan.schedule.missed(&*plan.zone, slot, now);
+        // What was done by hand before it was due takes nothing from the schedule.
+        let next = if slot > now { Some(slot) } else { plan.schedule.next(&*plan.zone, slot, now) };
+        let regular = next.map(|slot| slot.saturating_add(jitter(&self.seed, name, job.kept.runs, &plan.schedule)));
+        job.kept.slot = next;
+        job.kept.due = match (regular, &plan.schedule.at) {
+            (Some(_), _) if again => Some(now),
+            (Some(regular), Some(at)) if failed => {
+                let retry = now.saturating_add(back_off(at, job.kept.failures));
+                // A time of day is not put off; what runs again and again is not tried more often than it would be.
+                let due = if matches!(at, At::Daily(_)) { retry.min(regular) } else { retry.max(regular) };
+                plan.schedule.opens(&*plan.zone, due)
+            }
+            _ => regular,
+        };
+    }
+
+    /// Has a job begin as soon as it can, in or out of its windows, paused or not.
+    ///
+    /// # Errors
+    /// [`Refusal::Unknown`], [`Refusal::Running`].
+    pub fn ask(&mut self, name: &str) -> Result<(), Refusal> {
+        let job = self.configured(name)?;
+        match job.kept.running {
+            Some(begun) => Err(Refusal::Running(begun)),
+            None => {
+                job.kept.asked = true;
+                Ok(())
+            }
+        }
+    }
+
+    /// Lets a job begin no more by itself, until it is resumed; a run that has begun goes on. Says whether it was not paused.
+    ///
+    /// # Errors
+    /// [`Refusal::Unknown`].
+    pub fn pause(&mut self, name: &str, now: Millis) -> Result<bool, Refusal> {
+        let job = self.configured(name)?;
+        let news = job.kept.paused.is_none();
+        job.kept.paused.get_or_insert(now);
+        Ok(news)
+    }
+
+    /// Lets a job begin by itself again; if it was due meanwhile, once and at once. Says whether it was paused.
+    ///
+    /// # Errors
+    /// [`Refusal::Unknown`].
+    pub fn resume(&mut self, name: &str) -> Result<bool, Refusal> {
+        Ok(self.configured(name)?.kept.paused.take().is_some())
+    }
+
+    /// Keeps what was tuned of a job, with the plan that follows from it and from the configuration.
+    ///
+    /// # Errors
+    /// [`Refusal::Unknown`].
+    pub fn tune(&mut self, name: &str, tuned: Tuned, plan: Plan, now: Millis) -> Result<(), Refusal> {
+        let seed = self.seed;
+        let job = self.configured(name)?;
+        job.kept.tuned = tuned;
+        job.kept.planned = plan.schedule.at.as_ref().map(At::to_string);
+        job.plan = Some(plan);
+        job.plan_first(&seed, name, now);
+        Ok(())
+    }
+
+    fn configured(&mut self, name: &str) -> Result<&mut Job, Refusal> {
+        self.jobs.get_mut(name).filter(|job| job.plan.is_some()).ok_or(Refusal::Unknown)
+    }
+}
+
+impl Job {
+    /// How long its runs took of late, and its interval, if they take longer than that.
+    pub fn too_slow(&self) -> Option<(Millis, Millis)> {
+        let Some(At::Every(every)) = self.plan.as_ref()?.schedule.at else { return None };
+        let whole = self.kept.history.iter().rev().filter(|ran| !ran.failed());
+        let mut took: Vec<Millis> = whole.take(MEASURED_RUNS).map(|ran| ran.ended - ran.began.min(ran.ended)).collect();
+        took.sort_unstable();
+        took.get(took.len() / 2).copied().filter(|took| *took > every).map(|took| (took, every))
+    }
+
+    fn places(&self) -> &BTreeSet<String> {
+        static NONE: BTreeSet<String> = BTreeSet::new();
+        self.plan.as_ref().map_or(&NONE, |plan| &plan.places)
+    }
+
+    fn waits(&self) -> bool {
+        self.kept.running.is_none() && self.kept.paused.is_none()
+    }
+
+    /// Since when it waits to begin, if it does. One that is due outside of its windows is put off until they open.
+    fn waits_since(&mut self, now: Millis) -> Option<Millis> {
+        let plan = self.plan.as_ref()?;
+        if self.kept.asked && self.kept.running.is_none() {
+            return Some(0);
+        }
+        let due = self.kept.due.filter(|due| *due <= now && self.waits())?;
+        if plan.schedule.is_open(&*plan.zone, now) {
+            return Some(due);
+        }
+        self.kept.due = plan.schedule.opens(&*plan.zone, now);
+        None
+    }
+
+    fn plan_first(&mut self, seed: &[u8; 32], name: &str, now: Millis) {
+        let Some(plan) = &self.plan else { return };
+        self.kept.slot = plan.schedule.first(&*plan.zone, now);
+        let later = jitter(seed, name, self.kept.runs, &plan.schedule);
+        self.kept.due = self.kept.slot.map(|slot| slot.saturating_add(later));
+    }
+
+    fn begin(&mut self, by: By, now: Millis) -> Begun {
+        let kept = &mut self.kept;
+        let scheduled = kept.due.is_some_and(|due| due <= now);
+        let cause = match (by, kept.asked, kept.failures) {
+            (By::Hand, _, _) => Cause::Hand,
+            (By::Schedule, true, _) => Cause::Asked,
+            (By::Schedule, false, 0) => Cause::Schedule,
+            (By::Schedule, false, _) => Cause::Retry,
+        };
+        let mut until = now.saturating_add(self.plan.as_ref().map_or(0, |plan| plan.longest));
+        if let (Some(plan), Some(slot)) = (&self.plan, kept.slot) {
+            let (schedule, zone) = (&plan.schedule, &*plan.zone);
+            if scheduled && slot <= now {
+                // However many were missed, it runs once; the end counts from here.
+                kept.missed += schedule.missed(zone, slot, now);
+                if let Some(At::Every(every)) = schedule.at {
+                    kept.slot = Some(slot + (now - slot) / every * every);
+                } else {
+                    kept.slot = Some(now);
+                }
+            }
+            if let (Cause::Schedule | Cause::Retry, Some(closes)) = (cause, schedule.closes(zone, now)) {
+                until = until.min(closes.max(now));
+            }
+        }
+        kept.asked = false;
+        kept.runs += 1;
+        let begun = Begun { number: kept.runs, began: now, cause, until };
+        kept.running = Some(begun);
+        begun
+    }
+}
+
+/// How long what failed so often in a row waits.
+fn back_off(at: &At, failures: u32) -> Millis {
+    let doubled = |first: Millis| first.saturating_mul(1 << failures.saturating_sub(1).min(32));
+    match at {
+        At::Every(every) if *every >= RETRY_MAX_MILLIS => doubled(RETRY_MILLIS).min(*every),
+        At::Every(every) => doubled(*every).min(RETRY_MAX_MILLIS).min(every.saturating_mul(RETRY_INTERVALS_MAX)),
+        At::Daily(_) => doubled(RETRY_MILLIS).min(RETRY_MAX_MILLIS),
+    }
+}
+
+/// By how much later a job is due: the same for the same seed, job and run.
+fn jitter(seed: &[u8; 32], name: &str, run: u64, schedule: &Schedule) -> Millis {
+    if schedule.jitter == 0 {
+        return 0;
+    }
+    let mut hasher = blake3::Hasher::new_keyed(seed);
+    hasher.update(&run.to_be_bytes()).update(name.as_bytes());
+    let mut first = [0; 8];
+    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    u64::from_be_bytes(first) % schedule.jitter
+}
+
+#[cfg(test)]
+mod tests;

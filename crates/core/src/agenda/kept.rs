@@ -1,0 +1,291 @@
+//! What is remembered of a job, as bytes: whether it is paused, what was tuned, when it is due, and how its runs ended.
+//!
+//! Where those bytes lie, and that they are replaced whole, is for whoever keeps them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::stamp::Millis;
+
+/// Runs of a job that are remembered; the oldest go first.
+pub const HISTORY_MAX: usize = 256;
+/// Keys of a job that are remembered with when they were first seen to differ.
+pub const OPEN_KEYS_MAX: usize = 4_096;
+/// Bytes that are kept of why a run failed.
+pub const CAUSE_BYTES_MAX: usize = 512;
+/// What every file begins with; the last byte is the version.
+const MAGIC: &[u8; 8] = b"reknitJ\x01";
+const CHECKSUM_BYTES: usize = 32;
+
+/// Why a run began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// It was due.
+    Schedule,
+    /// Somebody asked for it, and does not wait.
+    Asked,
+    /// Somebody does it, and waits.
+    Hand,
+    /// The one before it failed.
+    Retry,
+}
+
+/// A run that has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    /// Its number; the first run of a job is 1.
+    pub number: u64,
+    /// When it began.
+    pub began: Millis,
+    /// Why.
+    pub cause: Cause,
+    /// When it is to have ended.
+    pub until: Millis,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunVerdict {
+    /// The sides were equal, all of them.
+    InSync,
+    /// They were equal at the cut.
+    Converged,
+    /// They differ.
+    Differs,
+    /// A store was read against its tree, and is what was written.
+    Sound,
+    /// It is not: damage of this one store, and no difference between two.
+    Damaged,
+    /// Some ranges were not compared.
+    Partial,
+    /// Nothing can be said: a side could not answer.
+    Undetermined,
+    /// It was refused.
+    Refused,
+    /// Somebody cancelled it.
+    Cancelled,
+    /// The node ended in the middle of it.
+    Interrupted,
+}
+
+/// A run that has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ran {
+    /// Its number.
+    pub number: u64,
+    /// When it began.
+    pub began: Millis,
+    /// When it ended.
+    pub ended: Millis,
+    /// Why it began.
+    pub cause: Cause,
+    /// How it ended.
+    pub verdict: RunVerdict,
+    /// What a command would have exited with.
+    pub exit: u8,
+    /// Keys that differed, if they were counted.
+    pub differences: Option<u64>,
+    /// Records that were compared, of each side, if it came so far.
+    pub records: Option<[u64; 2]>,
+    /// Records that were written to each side.
+    pub written: [u64; 2],
+    /// Bytes that the sides said to each other.
+    pub bytes: u64,
+    /// The error's id and what it says, if it failed.
+    pub error: Option<(String, String)>,
+    /// Keys that differ and were left, by the first bytes of their digest; nothing if they were not listed, or not all.
+    #[serde(skip)]
+    pub seen: Option<OpenKeys>,
+}
+
+/// Keys that a run saw differ, by the first 8 bytes of a digest.
+pub type OpenKeys = std::collections::BTreeSet<u64>;
+
+impl Ran {
+    /// A run that was cut short by the end of the process, as far as it is known.
+    pub fn cut(begun: Begun, now: Millis) -> Ran {
+        Ran {
+            number: begun.number,
+            began: begun.began,
+            ended: now,
+            cause: begun.cause,
+            verdict: RunVerdict::Interrupted,
+            exit: 3,
+            differences: None,
+            records: None,
+            written: [0; 2],
+            bytes: 0,
+            error: None,
+            seen: None,
+        }
+    }
+
+    /// Whether it proved both sides equal.
+    pub fn equal(&self) -> bool {
+        matches!(self.verdict, RunVerdict::InSync | RunVerdict::Converged)
+    }
+
+    /// Whether it is worth trying again before it is due: nothing, or not all, can be said.
+    pub fn failed(&self) -> bool {
+        matches!(self.verdict, RunVerdict::Partial | RunVerdict::Undetermined | RunVerdict::Interrupted)
+    }
+}
+
+impl RunVerdict {
+    /// As it is written for machines.
+    pub fn name(self) -> &'static str {
+        match self {
+            RunVerdict::InSync => "in_sync",
+            RunVerdict::Converged => "converged",
+            RunVerdict::Differs => "differs",
+            RunVerdict::Sound => "sound",
+            RunVerdict::Damaged => "damaged",
+            RunVerdict::Partial => "partial",
+            RunVerdict::Undetermined => "undetermined",
+            RunVerdict::Refused => "refused",
+            RunVerdict::Cancelled => "cancelled",
+            RunVerdict::Interrupted => "interrupted",
+        }
+    }
+}
+
+impl Cause {
+    /// As it is written for machines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cause::Schedule => "schedule",
+            Cause::Asked => "asked",
+            Cause::Hand => "hand",
+            Cause::Retry => "retry",
+        }
+    }
+}
+
+/// What was tuned of a job while the node ran; it goes before what is configured.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tuned {
+    /// When it is due, as it would be written in the configuration.
+    pub at: Option<String>,
+    /// Its jitter, in milliseconds.
+    pub jitter: Option<Millis>,
+    /// After how many milliseconds its session ends with what is known.
+    pub max_time: Option<Millis>,
+    /// After about how many bytes.
+    pub max_bytes: Option<u64>,
+}
+
+/// What is remembered of a job.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Since when it is paused.
+    pub paused: Option<Millis>,
+    /// What was tuned.
+    pub tuned: Tuned,
+    /// When it is due as it was when that was planned.
+    pub planned: Option<String>,
+    /// The slot of its next run; of the one that runs until that has ended.
+    pub slot: Option<Millis>,
+    /// When the next run begins: its slot and jitter, or earlier or later after a failure.
+    pub due: Option<Millis>,
+    /// Whether somebody asked for a run that has not begun.
+    pub asked: bool,
+    /// Runs that have begun.
+    pub runs: u64,
+    /// The one that has not ended.
+    pub running: Option<Begun>,
+    /// Runs in a row of which nothing, or not all, can be said.
+    pub failures: u32,
+    /// Slots that passed without a run.
+    pub missed: u64,
+    /// When both sides were last proven equal.
+    pub proven: Option<Millis>,
+    /// When they were first seen to differ since.
+    pub open: Option<Millis>,
+    /// When keys that still differ were first seen to, by the first 8 bytes of their digest; empty where they are not listed.
+    pub keys: BTreeMap<u64, Millis>,
+    /// How its last runs ended, the newest last.
+    pub history: VecDeque<Ran>,
+}
+
+/// Bytes that are not what was kept of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeptError {
+    /// They were written by a later release.
+    Newer,
+    /// They were changed, or cut short.
+    Damaged,
+}
+
+impl fmt::Display for KeptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            KeptError::Newer => "it was written by a later release",
+            KeptError::Damaged => "it is not what was written",
+        })
+    }
+}
+
+impl std::error::Error for KeptError {}
+
+impl Kept {
+    /// As bytes: what they are, MessagePack, the digest of both.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        // Numbers, texts and options of them are always written.
+        bytes.extend(rmp_serde::to_vec_named(self).expect("a job is numbers and texts"));
+        let digest = blake3::hash(&bytes);
+        bytes.extend_from_slice(digest.as_bytes());
+        bytes
+    }
+
+    /// Reads what [`Kept::to_bytes`] has written.
+    ///
+    /// # Errors
+    /// [`KeptError`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Kept, KeptError> {
+        let end = bytes.len().checked_sub(CHECKSUM_BYTES).ok_or(KeptError::Damaged)?;
+        let (body, digest) = bytes.split_at(end);
+        if blake3::hash(body).as_bytes() != digest {
+            return Err(KeptError::Damaged);
+        }
+        let (magic, written) = body.split_at_checked(MAGIC.len()).ok_or(KeptError::Damaged)?;
+        match magic == MAGIC {
+            true => rmp_serde::from_slice(written).map_err(|_| KeptError::Damaged),
+            false if magic.starts_with(&MAGIC[..7]) => Err(KeptError::Newer),
+            false => Err(KeptError::Damaged),
+        }
+    }
+
+    /// When the oldest difference that is still open was first seen, as far as it is known.
+    pub fn oldest(&self) -> Option<Millis> {
+        self.keys.values().min().copied().or(self.open)
+    }
+
+    /// The last run that has ended.
+    pub fn last(&self) -> Option<&Ran> {
+        self.history.back()
+    }
+
+    /// Notes how a run ended.
+    pub(super) fn note(&mut self, mut ran: Ran) {
+        if ran.equal() {
+            self.proven = Some(ran.ended);
+            self.open = None;
+            self.keys.clear();
+        } else if ran.verdict == RunVerdict::Differs {
+            self.open.get_or_insert(ran.began);
+            let seen = ran.seen.take().filter(|seen| seen.len() <= OPEN_KEYS_MAX).unwrap_or_default();
+            let first = |key: u64| (key, self.keys.get(&key).copied().unwrap_or(ran.began));
+            self.keys = seen.into_iter().map(first).collect();
+        }
+        ran.seen = None;
+        self.history.push_back(ran);
+        while self.history.len() > HISTORY_MAX {
+            self.history.pop_front();
+        }
+    }
+}

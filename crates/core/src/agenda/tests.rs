@@ -1,0 +1,268 @@
+//! What is due, once however often it was missed, never twice at once, and the same after a restart.
+
+use super::*;
+use crate::schedule::Utc;
+use proptest::prelude::*;
+
+const SECOND: Millis = 1_000;
+
+fn plan(at: &str, places: &[&str]) -> Plan {
+    let at = Some(at.parse().expect("a time"));
+    let places = places.iter().map(|place| place.to_string()).collect();
+    Plan { schedule: Schedule { at, ..Schedule::by_hand() }, zone: Arc::new(Utc), places, longest: 100 * SECOND }
+}
+
+fn agenda(plans: &[(&str, Plan)], at_once: usize, now: Millis) -> Agenda {
+    let mut agenda = Agenda::new([7; 32], at_once);
+    agenda.configure(plans.iter().map(|(name, plan)| (name.to_string(), plan.clone())).collect(), at_once, now);
+    agenda
+}
+
+fn ran(begun: Begun, verdict: RunVerdict, now: Millis) -> Ran {
+    Ran { verdict, ..Ran::cut(begun, now) }
+}
+
+/// What is left of an agenda when its process is gone.
+fn restarted(agenda: &Agenda, at_once: usize, now: Millis) -> Agenda {
+    let mut again = Agenda::new([7; 32], at_once);
+    let mut plans = BTreeMap::new();
+    for (name, job) in agenda.jobs() {
+        again.remember(name.clone(), Kept::from_bytes(&job.kept.to_bytes()).expect("what was written"), now);
+        plans.extend(job.plan.clone().map(|plan| (name.clone(), plan)));
+    }
+    again.configure(plans, at_once, now);
+    again
+}
+
+#[test]
+fn what_was_missed_while_the_node_was_down_is_run_once() {
+    let mut jobs = agenda(&[("a", plan("every 10s", &[])), ("b", plan("00:01", &[]))], 4, 0);
+    assert_eq!(jobs.due(0), ["a"]);
+    let begun = jobs.begin("a", By::Schedule, 0).expect("it begins");
+    jobs.end("a", ran(begun, RunVerdict::InSync, 1));
+    assert_eq!((jobs.due(1), jobs.wake(1)), (Vec::new(), Some(10 * SECOND)));
+    let later = 3 * 86_400 * SECOND + 5;
+    let mut jobs = restarted(&jobs, 4, later);
+    assert_eq!(jobs.due(later), ["a", "b"]);
+    for name in ["a", "b"] {
+        let begun = jobs.begin(name, By::Schedule, later).expect("it begins");
+        assert_eq!(begun.cause, Cause::Schedule);
+        jobs.end(name, ran(begun, RunVerdict::InSync, later + 1));
+        assert_eq!(jobs.due(later + 2), if name == "a" { vec!["b"] } else { vec![] });
+    }
+    assert_eq!(jobs.jobs()["a"].kept.missed, later / (10 * SECOND) - 1);
+    assert_eq!(jobs.jobs()["b"].kept.missed, 2);
+    assert_eq!(jobs.wake(later + 2), Some(3 * 86_400 * SECOND + 10 * SECOND));
+}
+
+#[test]
+fn a_run_that_was_cut_short_is_noted_and_begins_again() {
+    let mut jobs = agenda(&[("a", plan("every 1h", &[]))], 1, 5);
+    jobs.begin("a", By::Schedule, 5).expect("it begins");
+    let mut jobs = restarted(&jobs, 1, 50);
+    assert_eq!(jobs.jobs()["a"].kept.last().map(|ran| (ran.number, ran.verdict)), Some((1, RunVerdict::Interrupted)));
+    assert_eq!(jobs.due(50), ["a"]);
+    let begun = jobs.begin("a", By::Schedule, 50).expect("it begins");
+    assert_eq!(begun.number, 2);
+    // So it is where the node ends as it was told to.
+    jobs.end("a", ran(begun, RunVerdict::Interrupted, 60));
+    assert_eq!(restarted(&jobs, 1, 70).due(70), ["a"]);
+}
+
+#[test]
+fn what_fails_is_tried_again_later_and_later() {
+    let mut jobs = agenda(&[("a", plan("every 10s", &[])), ("d", plan("12:00", &[]))], 2, 0);
+    let (mut now, mut waits) = (0, Vec::new());
+    for _ in 0..6 {
+        let begun = jobs.begin("a", By::Schedule, now).expect("it begins");
+        jobs.end("a", ran(begun, RunVerdict::Undetermined, now));
+        let due = jobs.jobs()["a"].kept.due.expect("it is due");
+        waits.push((due - now) / SECOND);
+        now = due;
+    }
+    assert_eq!(waits, [10, 20, 40, 80, 80, 80]);
+    let begun = jobs.begin("a", By::Schedule, now).expect("it begins");
+    assert_eq!((begun.cause, jobs.jobs()["a"].kept.failures), (Cause::Retry, 6));
+    jobs.end("a", ran(begun, RunVerdict::Differs, now));
+    let kept = &jobs.jobs()["a"].kept;
+    assert_eq!((kept.due.map(|due| due - now), kept.failures), (Some(10 * SECOND), 0));
+    let noon = 12 * 3_600 * SECOND;
+    let begun = jobs.begin("d", By::Schedule, noon).expect("it begins");
+    jobs.end("d", ran(begun, RunVerdict::Partial, noon + 1));
+    assert_eq!(jobs.jobs()["d"].kept.due, Some(noon + 1 + 60 * SECOND));
+}
+
+#[test]
+fn one_place_is_worked_on_by_one_job_and_one_job_runs_once() {
+    let plans =
+        [("a", plan("every 1m", &["x", "y"])), ("b", plan("every 1m", &["y"])), ("c", plan("every 1m", &["z"]))];
+    let mut jobs = agenda(&plans, 3, 0);
+    assert_eq!(jobs.due(0), ["a", "c"]);
+    let begun = jobs.begin("a", By::Schedule, 0).expect("it begins");
+    assert_eq!(jobs.begin("a", By::Hand, 1), Err(Refusal::Running(begun)));
+    assert_eq!(jobs.ask("a"), Err(Refusal::Running(begun)));
+    assert_eq!(jobs.begin("b", By::Hand, 1), Err(Refusal::Occupied { place: "y".into(), by: "a".into() }));
+    assert_eq!(jobs.begin("d", By::Hand, 1), Err(Refusal::Unknown));
+    jobs.end("a", ran(begun, RunVerdict::InSync, 2));
+    assert_eq!(jobs.due(2), ["b", "c"]);
+}
+
+#[test]
+fn a_paused_job_waits_and_runs_once_when_it_is_resumed() {
+    let mut jobs = agenda(&[("a", plan("every 1m", &[]))], 1, 0);
+    assert_eq!((jobs.pause("a", 0), jobs.pause("a", 9)), (Ok(true), Ok(false)));
+    let mut jobs = restarted(&jobs, 1, 10);
+    assert_eq!((jobs.due(600 * SECOND), jobs.wake(0)), (Vec::new(), None));
+    jobs.ask("a").expect("known");
+    assert_eq!(jobs.due(600 * SECOND), ["a"], "who asks for it gets it");
+    let begun = jobs.begin("a", By::Schedule, 600 * SECOND).expect("it begins");
+    assert_eq!(begun.cause, Cause::Asked);
+    jobs.end("a", ran(begun, RunVerdict::InSync, 601 * SECOND));
+    assert_eq!(jobs.due(900 * SECOND), Vec::<String>::new());
+    assert_eq!((jobs.resume("a"), jobs.resume("a")), (Ok(true), Ok(false)));
+    assert_eq!(jobs.due(900 * SECOND), ["a"]);
+}
+
+#[test]
+fn what_is_tuned_or_configured_otherwise_is_planned_anew_and_the_rest_is_not() {
+    let mut jobs = agenda(&[("a", plan("every 1h", &[]))], 1, 0);
+    let begun = jobs.begin("a", By::Schedule, 0).expect("it begins");
+    jobs.end("a", ran(begun, RunVerdict::InSync, 1));
+    let plans = |at| [("a".to_string(), plan(at, &[]))].into();
+    jobs.configure(plans("every 1h"), 1, 600);
+    assert_eq!(jobs.wake(600), Some(3_600 * SECOND));
+    jobs.configure(plans("every 2h"), 1, 600);
+    assert_eq!(jobs.due(600), ["a"]);
+    let tuned = Tuned { at: Some("03:00".into()), ..Tuned::default() };
+    jobs.tune("a", tuned.clone(), plan("03:00", &[]), 600).expect("known");
+    assert_eq!(jobs.wake(600), Some(3 * 3_600 * SECOND));
+    let jobs = restarted(&jobs, 1, 700);
+    assert_eq!((&jobs.jobs()["a"].kept.tuned, jobs.wake(700)), (&tuned, Some(3 * 3_600 * SECOND)));
+}
+
+#[test]
+fn the_oldest_difference_is_that_of_the_key_that_was_seen_first() {
+    let mut kept = Kept::default();
+    let mut see = |keys: Option<&[u64]>, verdict, at: Millis| {
+        let begun = Begun { number: at, began: at, cause: Cause::Schedule, until: at };
+        let seen = keys.map(|keys| keys.iter().copied().collect());
+        kept.note(Ran { seen, ..ran(begun, verdict, at) });
+        (kept.oldest(), kept.proven)
+    };
+    assert_eq!(see(Some(&[1, 2]), RunVerdict::Differs, 10), (Some(10), None));
+    assert_eq!(see(Some(&[2, 3]), RunVerdict::Differs, 20), (Some(10), None));
+    assert_eq!(see(Some(&[3]), RunVerdict::Differs, 30), (Some(20), None), "what healed is not the oldest");
+    assert_eq!(see(None, RunVerdict::Undetermined, 35), (Some(20), None), "nothing was seen");
+    assert_eq!(see(None, RunVerdict::InSync, 40), (None, Some(40)));
+    assert_eq!(see(None, RunVerdict::Differs, 50), (Some(50), Some(40)));
+    assert_eq!(see(None, RunVerdict::Differs, 60), (Some(50), Some(40)), "which keys differ is not known");
+}
+
+#[test]
+fn an_interval_that_cannot_be_met_is_told() {
+    let mut jobs = agenda(&[("a", plan("every 10s", &[]))], 1, 0);
+    let mut now = 0;
+    for _ in 0..3 {
+        let begun = jobs.begin("a", By::Schedule, now).expect("it begins");
+        jobs.end("a", ran(begun, RunVerdict::InSync, now + 25 * SECOND));
+        now = jobs.wake(now + 25 * SECOND).expect("it is due");
+    }
+    assert_eq!(now, 90 * SECOND, "slots that pass meanwhile are skipped");
+    assert_eq!(jobs.jobs()["a"].kept.missed, 6);
+    assert_eq!(jobs.jobs()["a"].too_slow(), Some((25 * SECOND, 10 * SECOND)));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Wait(Millis),
+    Begin,
+    End(usize, RunVerdict),
+    Hand(usize),
+    Ask(usize),
+    Pause(usize),
+    Resume(usize),
+    Restart,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let verdict = prop_oneof![
+        Just(RunVerdict::InSync),
+        Just(RunVerdict::Differs),
+        Just(RunVerdict::Undetermined),
+        Just(RunVerdict::Cancelled)
+    ];
+    let step = prop_oneof![
+        (0..50_000u64).prop_map(Step::Wait),
+        Just(Step::Begin),
+        Just(Step::Begin),
+        (0..4usize, verdict).prop_map(|(job, verdict)| Step::End(job, verdict)),
+        (0..4usize).prop_map(Step::Hand),
+        (0..4usize).prop_map(Step::Ask),
+        (0..4usize).prop_map(Step::Pause),
+        (0..4usize).prop_map(Step::Resume),
+        Just(Step::Restart),
+    ];
+    proptest::collection::vec(step, 1..80)
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_no_job_runs_twice_at_once_and_none_is_forgotten(steps in steps(), jitter in 0..5_000u64) {
+        const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+        let with_jitter = |mut plan: Plan| {
+            plan.schedule.jitter = jitter;
+            plan
+        };
+        let plans = [
+            ("a", with_jitter(plan("every 10s", &["x"]))),
+            ("b", with_jitter(plan("every 7s", &["x", "y"]))),
+            ("c", with_jitter(plan("00:00,00:01", &[]))),
+            ("d", with_jitter(plan("every 1m", &["z"]))),
+        ];
+        let (mut jobs, mut now) = (agenda(&plans, 2, 0), 0);
+        let mut running: BTreeMap<&str, Begun> = BTreeMap::new();
+        for step in steps {
+            match step {
+                Step::Wait(millis) => now += millis,
+                Step::Begin => {
+                    for due in jobs.due(now) {
+                        let name = NAMES.into_iter().find(|name| **name == *due).expect("known");
+                        let begun = jobs.begin(name, By::Schedule, now).expect("what is due begins");
+                        prop_assert!(begun.until > now);
+                        prop_assert!(running.insert(name, begun).is_none());
+                        prop_assert!(running.len() <= 2);
+                    }
+                    prop_assert!(jobs.due(now).is_empty(), "all that is due has begun, or waits for what runs");
+                }
+                Step::End(job, verdict) => {
+                    if let Some(begun) = running.remove(NAMES[job]) {
+                        jobs.end(NAMES[job], ran(begun, verdict, now));
+                        let kept = &jobs.jobs()[NAMES[job]].kept;
+                        prop_assert!(kept.due.is_some_and(|due| due > now), "it is due again, and not yet");
+                    }
+                }
+                Step::Hand(job) if running.len() < 2 => match jobs.begin(NAMES[job], By::Hand, now) {
+                    Ok(begun) => prop_assert!(running.insert(NAMES[job], begun).is_none()),
+                    Err(refusal) => prop_assert!(refusal != Refusal::Unknown),
+                },
+                Step::Hand(_) => {}
+                Step::Ask(job) => prop_assert_eq!(jobs.ask(NAMES[job]).is_err(), running.contains_key(NAMES[job])),
+                Step::Pause(job) => {
+                    let _ = jobs.pause(NAMES[job], now);
+                }
+                Step::Resume(job) => {
+                    let _ = jobs.resume(NAMES[job]);
+                }
+                Step::Restart => {
+                    jobs = restarted(&jobs, 2, now);
+                    running.clear();
+                }
+            }
+            prop_assert!(!(running.contains_key("a") && running.contains_key("b")), "they share a place");
+            for (name, job) in jobs.jobs() {
+                prop_assert_eq!(job.kept.running.is_some(), running.contains_key(&**name));
+                prop_assert!(job.kept.due.is_some() && job.kept.slot.is_some());
+            }
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! Two whole databases: one command table by table, those that have one name or were said to be one. What is done with a pair of
+//! tables is the command's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use reknit_core::session::Verdict;
+use serde_json::json;
+
+use super::sides::tables;
+use crate::cli::args::{Sides, TermFlags};
+use crate::cli::env::Env;
+use crate::cli::metrics::Measured;
+use crate::cli::output::{self, Printer, fields};
+use crate::cli::units::show_count;
+use crate::cli::{CliError, Exit};
+use crate::store::linked::{Columns, Postgres, ShapeError, Sqlite};
+
+/// Times that tables are repaired in which rows were refused: each time rows that others refer to may have come.
+const PASSES_MAX: usize = 8;
+
+/// A database, as it was typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Database {
+    /// Its address.
+    address: String,
+    /// Which tables: `*`, or `SCHEMA.*`.
+    pattern: String,
+    /// Whether all of it is meant for sure: a file of SQLite may have one table that is.
+    whole: bool,
+}
+
+/// A table as it is called, and as an address has it.
+type Named = (String, String);
+/// Two databases with their tables.
+type Both = ([Database; 2], [Vec<Named>; 2]);
+
+/// Two tables to be compared, with what they are called.
+#[derive(Debug, PartialEq, Eq)]
+struct Pair {
+    name: String,
+    tables: [String; 2],
+}
+
+/// Runs a command on two sides, or on each pair of tables of two databases, one after the other; of databases the exit is the
+/// worst, and tables that cannot be judged are named. `repairs`: tables in which rows were refused are gone through again after the
+/// others, since rows may refer to rows of those.
+pub(crate) fn each(
+    env: &mut Env,
+    sides: &Sides,
+    repairs: bool,
+    mut run: impl FnMut(Sides, &mut Env) -> Result<Exit, CliError>,
+) -> Result<Exit, CliError> {
+    let Some(([a, b], tables)) = databases(env, sides)? else {
+        if !sides.map.is_empty() || !sides.ignore_tables.is_empty() {
+            let message = "--map and --ignore-table are for two databases: postgres://USER@HOST/DB, postgres://USER@HOST/DB/SCHEMA.* \
+                           or sqlite:FILE, without a table";
+            return Err(CliError::new("usage.databases", message));
+        }
+        return run(sides.clone(), env);
+    };
+    let (pairs, alone) = paired(tables, &sides.map, &sides.ignore_tables)?;
+    if pairs.is_empty() {
+        let message = "the two databases have no table in common; --map a.TABLE=b.TABLE says which are the same";
+        return Err(CliError::new("database.none", message));
+    }
+    let mut todo = Vec::new();
+    for pair in pairs {
+        let [at_a, at_b] = [(&a, &pair.tables[0]), (&b, &pair.tables[1])]
+            .map(|(database, table)| tables::with_table(&database.address, table));
+        todo.push((pair.name, Sides { a: at_a, b: at_b, ..sides.clone() }));
+    }
+    fit_terms(env, sides, &mut todo)?;
+    let (mut exits, mut measured) = (BTreeMap::new(), None::<Measured>);
+    let mut items = Vec::new();
+    for pass in 0..PASSES_MAX {
+        let (mut refused, mut wrote) = (Vec::new(), 0);
+        for (name, sides) in todo {
+            env.measured = None;
+            env.table = Some(output::OfTable::new(name.clone()));
+            let exit = run(sides.clone(), env).unwrap_or_else(|error| output::print_table_error(env, &error));
+            items.extend(env.table.take().map(|of| of.items).unwrap_or_default());
+            exits.insert(name.clone(), exit);
+            if let Some(of_it) = env.measured.take() {
+                wrote += of_it.written.iter().sum::<u64>();
+                if repairs && of_it.refused > 0 {
+                    refused.push((name, sides));
+                }
+                measured = Some(match measured {
+                    Some(all) => all.and(of_it, pass == 0),
+                    None => of_it,
+                });
+            }
+            if matches!(exit, Exit::Interrupted | Exit::Terminated) {
+                return end(env, items, &exits, &alone, measured);
+            }
+        }
+        if refused.is_empty() || wrote == 0 {
+            break;
+        }
+        todo = refused;
+    }
+    end(env, items, &exits, &alone, measured)
+}
+
+fn end(
+    env: &mut Env,
+    items: Vec<serde_json::Value>,
+    exits: &BTreeMap<String, Exit>,
+    alone: &[Vec<String>; 2],
+    measured: Option<Measured>,
+) -> Result<Exit, CliError> {
+    let ended = |exit: Exit| exits.values().filter(|of| **of == exit).count() as u64;
+    let kinds = [
+        ("in_sync", ended(Exit::Done), "in sync"),
+        ("differ", ended(Exit::Differs), "with differences"),
+        ("undetermined", ended(Exit::Undetermined), "undetermined"),
+        ("refused", ended(Exit::Refused), "refused"),
+        ("failed", ended(Exit::CannotJudge), "not to be judged"),
+    ];
+    let told: Vec<String> =
+        kinds.iter().filter(|(_, n, _)| *n > 0).map(|(_, n, words)| format!("{} {words}", show_count(*n))).collect();
+    let s = if exits.len() == 1 { "" } else { "s" };
+    let mut text = format!("{} table{s}: {}", show_count(exits.len() as u64), told.join(", "));
+    for (side, names) in ["a", "b"].iter().zip(alone) {
+        if !names.is_empty() {
+            text += &format!("\nonly in {side}: {}; --map or --ignore-table", names.join(", "));
+        }
+    }
+    let missing = if alone.iter().all(Vec::is_empty) { Exit::Done } else { Exit::CannotJudge };
+    let exit = exits.values().fold(missing, |worst, exit| worst.or(*exit));
+    let mut counts = fields(json!({}));
+    kinds.iter().for_each(|(name, n, _)| drop(counts.insert((*name).into(), json!(n))));
+    counts.insert("only_a".into(), json!(alone[0]));
+    counts.insert("only_b".into(), json!(alone[1]));
+    let wrote = measured.as_ref().map_or(0, |measured| measured.written.iter().sum());
+    if wrote > 0 {
+        text += &format!("\nwrote {} records in all", show_count(wrote));
+    }
+    let verdict = match exit {
+        Exit::Done => Verdict::InSync,
+        Exit::Differs => Verdict::Differs,
+        Exit::Refused => Verdict::Refused,
+        // Of some it is not known.
+        Exit::CannotJudge => Verdict::Partial,
+        _ => Verdict::Undetermined,
+    };
+    let scope: Vec<&String> = exits.keys().collect();
+    env.measured = measured;
+    let summary = json!({ "verdict": verdict.name(), "scope": scope, "tables": counts, "wrote": wrote });
+    Printer::with(env, items).end(exit, &text, fields(summary))
+}
+
+/// The two databases with their tables, if that is what was typed.
+fn databases(env: &Env, sides: &Sides) -> Result<Option<Both>, CliError> {
+    let (Some(a), Some(b)) = (database(env, &sides.a), database(env, &sides.b)) else {
+        let one = [&sides.a, &sides.b].into_iter().find(|typed| database(env, typed).is_some_and(|of| of.whole));
+        return one.map_or(Ok(None), |one| {
+            let message = format!("{} is a whole database, and the other side is none", tables::shown(one));
+            Err(CliError::new("usage.databases", message))
+        });
+    };
+    let listed = [tables_of(env, &a)?, tables_of(env, &b)?];
+    let several = listed.iter().any(|tables| tables.len() != 1);
+    let meant = a.whole || b.whole || several || !sides.map.is_empty() || !sides.ignore_tables.is_empty();
+    Ok(meant.then_some(([a, b], listed)))
+}
+
+/// The database that a side names without a table.
+fn database(env: &Env, typed: &str) -> Option<Database> {
+    let star = |table: &str| table.is_empty() || table == "*" || table.ends_with(".*");
+    if tables::is_postgres(typed) {
+        let (bare, options) = typed.split_once('?').map_or((typed, None), |(bare, options)| (bare, Some(options)));
+        let (scheme, rest) = bare.split_once("://")?;
+        let mut parts = rest.splitn(3, '/');
+        let (host, name) = (parts.next()?, parts.next().filter(|name| !name.is_empty())?);
+        let pattern = parts.next().unwrap_or("*");
+        let options = options.map(|options| format!("?{options}")).unwrap_or_default();
+        return star(pattern).then(|| Database {
+            address: format!("{scheme}://{host}/{name}{options}"),
+            pattern: if pattern.is_empty() { "*".into() } else { pattern.into() },
+            whole: true,
+        });
+    }
+    let (scheme, file) = tables::file_of(typed).filter(|(scheme, _)| *scheme == tables::SQLITE)?;
+    let (file, whole) = file.strip_suffix("/*").map_or((file, false), |file| (file, true));
+    let there = env.path(Path::new(file)).is_file();
+    (there || whole).then(|| Database { address: format!("{scheme}{file}"), pattern: "*".into(), whole })
+}
+
+fn tables_of(env: &Env, database: &Database) -> Result<Vec<Named>, CliError> {
+    if tables::is_postgres(&database.address) {
+        let address = tables::with_table(&database.address, &database.pattern);
+        return Ok(Postgres::tables(&crate::cli::login::address(env, &address)?)?);
+    }
+    let file = database.address.strip_prefix(tables::SQLITE).unwrap_or(&database.address);
+    let names = Sqlite::tables(&env.path(Path::new(file)))?;
+    Ok(names.into_iter().map(|name| (name.clone(), name)).collect())
+}
+
+/// Which tables go together, and which are on one side alone.
+fn paired(
+    [of_a, of_b]: [Vec<Named>; 2],
+    map: &[String],
+    ignore: &[String],
+) -> Result<(Vec<Pair>, [Vec<String>; 2]), CliError> {
+    let wrong = |message: String| CliError::new("usage.databases", message);
+    let all = || of_a.iter().chain(&of_b);
+    if let Some(name) = ignore.iter().find(|name| all().all(|(table, _)| table != *name)) {
+        return Err(wrong(format!("--ignore-table {name}: neither database has such a table; nothing was compared")));
+    }
+    let (mut pairs, mut taken) = (Vec::new(), [BTreeSet::new(), BTreeSet::new()]);
+    for typed in map {
+        let parts = typed.split_once('=').and_then(|(a, b)| Some((a.strip_prefix("a.")?, b.strip_prefix("b.")?)));
+        let (a, b) = parts.ok_or_else(|| {
+            wrong(format!("--map takes a.TABLE=b.TABLE, as in --map a.orders=b.orders_old, not {typed}"))
+        })?;
+        let found = |side: &str, tables: &[Named], name: &str| {
+            let found = tables.iter().find(|(table, address)| table == name || address == name).cloned();
+            found.ok_or_else(|| wrong(format!("--map {typed}: {side} has no table {name}; nothing was compared")))
+        };
+        let (a, b) = (found("a", &of_a, a)?, found("b", &of_b, b)?);
+        if !taken[0].insert(a.0.clone()) | !taken[1].insert(b.0.clone()) {
+            return Err(wrong(format!("--map {typed}: one of the two is said to be another table too")));
+        }
+        pairs.push(Pair { name: a.0, tables: [a.1, b.1] });
+    }
+    let free = |side: usize, name: &String| !taken[side].contains(name) && !ignore.contains(name);
+    let (mut alone, mut met) = ([Vec::new(), Vec::new()], BTreeSet::new());
+    for (name, address) in of_a.iter().filter(|(name, _)| free(0, name)) {
+        let here = || of_b.iter().filter(|(name, _)| free(1, name) && !met.contains(name));
+        // Engines differ in what they make of case.
+        let other = here()
+            .find(|(other, _)| other == name)
+            .or_else(|| here().find(|(other, _)| other.eq_ignore_ascii_case(name)));
+        match other {
+            Some((other, at)) => {
+                pairs.push(Pair { name: name.clone(), tables: [address.clone(), at.clone()] });
+                met.insert(other.clone());
+            }
+            None => alone[0].push(name.clone()),
+        }
+    }
+    alone[1].extend(of_b.iter().map(|(name, _)| name).filter(|name| free(1, name) && !met.contains(*name)).cloned());
+    pairs.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok((pairs, alone))
+}
+
+/// Leaves to each pair of tables what is said of columns that it has; what no pair has is an error.
+fn fit_terms(env: &Env, sides: &Sides, todo: &mut [(String, Sides)]) -> Result<(), CliError> {
+    if sides.terms == TermFlags::default() {
+        return Ok(());
+    }
+    // What is wrong with what was typed is told once.
+    sides.terms.terms()?;
+    let mut used = BTreeSet::new();
+    for (_, sides) in todo {
+        // What cannot be opened is told by its command.
+        let (Ok(a), Ok(b)) = (tables::table(env, &sides.a), tables::table(env, &sides.b)) else { continue };
+        sides.terms = fitting(&sides.terms, a.columns(), b.columns());
+        used.extend(of_columns(&sides.terms).into_iter().flat_map(|(_, typed)| typed.iter().cloned()));
+    }
+    let all =
+        of_columns(&sides.terms).into_iter().flat_map(|(flag, typed)| typed.iter().map(move |typed| (flag, typed)));
+    match all.into_iter().find(|(_, typed)| !used.contains(*typed)) {
+        Some((flag, typed)) => {
+            let message = format!("{flag} {typed}: no table has that column; nothing was compared");
+            Err(CliError::new("usage.terms", message))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What is said of single columns, by flag.
+fn of_columns(terms: &TermFlags) -> [(&'static str, &Vec<String>); 8] {
+    [
+        ("--ignore", &terms.ignore),
+        ("--rename", &terms.rename),
+        ("--float-digits", &terms.float_digits),
+        ("--time-precision", &terms.time_precision),
+        ("--collate", &terms.collate),
+        ("--json", &terms.json),
+        ("--tolerance", &terms.tolerance),
+        ("--zone", &terms.zone),
+    ]
+}
+
+/// What of the terms is about columns of two tables.
+fn fitting(terms: &TermFlags, a: &Columns, b: &Columns) -> TermFlags {
+    let mut fits = terms.clone();
+    let own = |name: &str| a.column(name).is_some() || b.column(name).is_some();
+    fits.rename.retain(|typed| own(typed.split('=').next().unwrap_or_default()));
+    let renamed: Vec<String> = fits.rename.iter().filter_map(|typed| Some(typed.split_once('=')?.1.into())).collect();
+    let known = |name: &str| own(name) || renamed.iter().any(|renamed| renamed == name);
+    fits.ignore.retain(|name| known(name));
+    for list in [
+        &mut fits.float_digits,
+        &mut fits.time_precision,
+        &mut fits.collate,
+        &mut fits.json,
+        &mut fits.tolerance,
+        &mut fits.zone,
+    ] {
+        let of = |typed: &String| typed.rsplit_once('=').map(|(of, _)| of.to_string());
+        // Of a zone it is a side, and maybe a column.
+        let of = |typed: &String| of(typed).map(|of| of.trim_start_matches("a.").trim_start_matches("b.").to_string());
+        list.retain(|typed| of(typed).is_none_or(|of| known(&of) || of == "a" || of == "b"));
+    }
+    // A zone is for tables that have something of which it tells more.
+    while let Ok(typed) = fits.terms() {
+        let Err(ShapeError::Zone { zone }) = typed.shapes(("a", a), ("b", b)) else { break };
+        let Some(nth) = typed.zones.iter().position(|zoned| zoned.to_string() == zone) else { break };
+        fits.zone.remove(nth);
+    }
+    fits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(names: &[&str]) -> Vec<Named> {
+        names.iter().map(|name| ((*name).to_string(), format!("s.{name}"))).collect()
+    }
+
+    fn list(typed: &[&str]) -> Vec<String> {
+        typed.iter().map(|typed| (*typed).to_string()).collect()
+    }
+
+    #[test]
+    fn tables_go_together_by_name_or_as_is_said() {
+        let tables = || [named(&["Users", "orders", "old", "z"]), named(&["orders", "users", "new", "y"])];
+        let (pairs, alone) = paired(tables(), &list(&["a.old=b.new"]), &list(&["z"])).expect("pairs");
+        let told: Vec<(&str, &str, &str)> =
+            pairs.iter().map(|pair| (&*pair.name, &*pair.tables[0], &*pair.tables[1])).collect();
+        assert_eq!(
+            told,
+            [("Users", "s.Users", "s.users"), ("old", "s.old", "s.new"), ("orders", "s.orders", "s.orders")]
+        );
+        assert_eq!(alone, [list(&[]), list(&["y"])]);
+        for (map, ignore, words) in [
+            (&["old=new"][..], &[][..], "takes a.TABLE=b.TABLE"),
+            (&["a.none=b.new"], &[], "a has no table none"),
+            (&["a.old=b.none"], &[], "b has no table none"),
+            (&["a.old=b.new", "a.z=b.new"], &[], "another table too"),
+            (&[], &["none"], "neither database has such a table"),
+        ] {
+            let error = paired(tables(), &list(map), &list(ignore)).expect_err("an error");
+            assert!(error.to_string().contains(words), "{error}");
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! A job and its runs, as people and machines read them.
+//!
+//! What is known of them is the agenda's.
+
+use std::time::Duration;
+
+use reknit_core::Millis;
+use reknit_core::agenda::{Job, Ran, RunVerdict};
+use reknit_core::schedule::Window;
+use serde_json::{Value, json};
+
+use crate::cli::args::Place;
+use crate::cli::commands::sides::{plural, tables};
+use crate::cli::config::Config;
+use crate::cli::units::{show_bytes, show_count, show_duration};
+
+/// A job as it is seen at a moment.
+pub(crate) struct Seen<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) job: &'a Job,
+    pub(crate) config: &'a Config,
+    pub(crate) now: Millis,
+    /// Whether a daemon runs it.
+    pub(crate) live: bool,
+}
+
+impl Seen<'_> {
+    /// What it does at the moment.
+    fn state(&self) -> &'static str {
+        let (job, kept) = (self.job, &self.job.kept);
+        match (&job.plan, kept.running) {
+            (_, Some(_)) => "running",
+            (None, _) => "not_configured",
+            _ if kept.asked => "asked",
+            _ if kept.paused.is_some() => "paused",
+            (Some(_), _) if kept.due.is_none() => "by_hand",
+            _ if kept.due.is_some_and(|due| due <= self.now) => "due",
+            _ => "waiting",
+        }
+    }
+
+    /// What is wrong with it, in words.
+    pub(crate) fn wrong(&self) -> Vec<String> {
+        let kept = &self.job.kept;
+        let mut all = Vec::new();
+        let bad = |ran: &&Ran| ran.failed() || matches!(ran.verdict, RunVerdict::Refused | RunVerdict::Damaged);
+        let failed = kept.last().filter(bad);
+        if let Some(ran) = failed {
+            let times = match kept.failures {
+                0 | 1 => "its last run".to_string(),
+                n => format!("{n} runs in a row"),
+            };
+            let why = ran.error.as_ref().map_or(String::new(), |(id, message)| format!(": {message} [{id}]"));
+            all.push(format!("{}: {times} ended {}{why}", self.name, words(ran.verdict)));
+        }
+        if let Some((took, every)) = self.job.too_slow() {
+            let (took, every) =
+                (show_duration(Duration::from_millis(took)), show_duration(Duration::from_millis(every)));
+            all.push(format!("{}: a run takes {took}, which every {every} cannot be met with", self.name));
+        }
+        if let Some(begun) = kept.running.filter(|begun| begun.until < self.now) {
+            let late = self.ago(begun.until);
+            all.push(format!("{}: run {} was to have ended {late} ago, and was told to", self.name, begun.number));
+        }
+        all
+    }
+
+    /// One line.
+    pub(crate) fn line(&self) -> String {
+        let kept = &self.job.kept;
+        let verdict = match kept.last() {
+            None => "not run yet".to_string(),
+            Some(ran) => format!("{}{} ({} ago)", words(ran.verdict), counted(ran), self.ago(ran.ended)),
+        };
+        let open = kept.oldest().map_or(String::new(), |at| format!(", open for {}", self.ago(at)));
+        let proven = match kept.proven {
+            Some(at) if kept.last().is_some_and(|ran| !ran.equal()) => format!(", equal {} ago", self.ago(at)),
+            _ => String::new(),
+        };
+        format!("{}\t{verdict}{open}{proven}; {}", self.name, self.next())
+    }
+
+    /// Several lines.
+    pub(crate) fn whole(&self) -> String {
+        let kept = &self.job.kept;
+        let does = self.does().map_or(String::new(), |(command, sides)| format!("\n{command} {}", sides.join(" ")));
+        let when = self.config.jobs.get(self.name).map_or(String::new(), |job| job.when.told());
+        let when = if when.is_empty() { String::new() } else { format!("\ndue {when}") };
+        let tuned = self.tuned_words().map_or(String::new(), |tuned| format!("\ntuned {tuned}"));
+        let runs = format!("\n{} runs, {} missed", show_count(kept.runs), show_count(kept.missed));
+        let wrong: String = self.wrong().iter().map(|wrong| format!("\nwrong: {wrong}")).collect();
+        format!("{}{does}{when}{tuned}{runs}{wrong}", self.line())
+    }
+
+    /// For machines.
+    pub(crate) fn object(&self) -> Value {
+        let kept = &self.job.kept;
+        let when = self.config.jobs.get(self.name).map(|job| &job.when);
+        let schedule = self.job.plan.as_ref().map(|plan| &plan.schedule);
+        let (command, sides) = self.does().unzip();
+        let sides = sides.unwrap_or_default();
+        let running = kept.running.map(|begun| {
+            json!({
+                "run": begun.number, "began_ms": begun.began, "until_ms": begun.until, "cause": begun.cause.name(),
+            })
+        });
+        let last = kept.last();
+        json!({
+            "t": "job",
+            "job": self.name,
+            "state": self.state(),
+            "does": command,
+            "a": sides.first(),
+            "b": sides.get(1),
+            "at": schedule.and_then(|schedule| schedule.at.as_ref()).map(|at| at.to_string()),
+            "zone": when.and_then(|when| when.zone.clone()),
+            "windows": schedule.map_or(Vec::new(), |schedule| schedule.windows.iter().map(Window::to_string).collect()),
+            "jitter_ms": schedule.map_or(0, |schedule| schedule.jitter),
+            "tuned": json!({
+                "at": kept.tuned.at, "jitter_ms": kept.tuned.jitter, "max_time_ms": kept.tuned.max_time,
+                "max_bytes": kept.tuned.max_bytes,
+            }),
+            "next_ms": kept.due.filter(|_| kept.paused.is_none() && kept.running.is_none()),
+            "paused_ms": kept.paused,
+            "running": running,
+            "runs": kept.runs,
+            "missed": kept.missed,
+            "failures": kept.failures,
+            "verdict": last.map(|ran| ran.verdict.name()),
+            "last_ms": last.map(|ran| ran.ended),
+            "proven_ms": kept.proven,
+            "open": last.filter(|ran| ran.verdict == RunVerdict::Differs).and_then(|ran| ran.differences),
+            "oldest_ms": kept.oldest(),
+            "wrong": self.wrong(),
+        })
+    }
+
+    /// The command, and its sides without passwords.
+    fn does(&self) -> Option<(&'static str, Vec<String>)> {
+        let mut command = self.config.command(self.name).ok()?;
+        let sides = command.places().iter().filter_map(Place::typed).map(tables::shown).collect();
+        Some((command.name(), sides))
+    }
+
+    /// What comes next.
+    fn next(&self) -> String {
+        let kept = &self.job.kept;
+        let due = kept.due.map_or(String::new(), |due| match due.checked_sub(self.now) {
+            Some(later) if later > 0 => format!("next in {}", show_duration(Duration::from_millis(later))),
+            _ if self.live => "due now".to_string(),
+            _ => "due when a daemon runs".to_string(),
+        });
+        match self.state() {
+            "running" => {
+                let began = kept.running.map_or(self.now, |begun| begun.began);
+                format!("running for {}", self.ago(began))
+            }
+            "paused" => format!("paused for {}", self.ago(kept.paused.unwrap_or(self.now))),
+            "not_configured" => "no longer configured".into(),
+            "by_hand" => "run by hand".into(),
+            "asked" => "begins as soon as it can".into(),
+            _ => due,
+        }
+    }
+
+    fn tuned_words(&self) -> Option<String> {
+        let tuned = &self.job.kept.tuned;
+        let millis = |name: &str, millis: Option<Millis>| {
+            millis.map(|millis| format!("{name} {}", show_duration(Duration::from_millis(millis))))
+        };
+        let bytes = tuned.max_bytes.map(|bytes| format!("at most {}", show_bytes(bytes)));
+        let parts = [tuned.at.clone(), millis("jitter", tuned.jitter), millis("at most", tuned.max_time), bytes];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        (!parts.is_empty()).then(|| parts.join(", "))
+    }
+
+    fn ago(&self, at: Millis) -> String {
+        ago(self.now, at)
+    }
+}
+
+/// A run in one line.
+pub(crate) fn ran_line(ran: &Ran, now: Millis) -> String {
+    let took = show_duration(Duration::from_millis(ran.ended.saturating_sub(ran.began)));
+    let [a, b] = ran.written;
+    let wrote = if a + b > 0 { format!(", wrote {a} to a and {b} to b") } else { String::new() };
+    let why = ran.error.as_ref().map_or(String::new(), |(id, message)| format!(": {message} [{id}]"));
+    let (number, verdict, bytes) = (ran.number, words(ran.verdict), show_bytes(ran.bytes));
+    format!("run {number}\t{verdict}{}{wrote}, {} ago in {took}, {bytes}{why}", counted(ran), ago(now, ran.ended))
+}
+
+/// A run for machines.
+pub(crate) fn ran_object(job: &str, ran: &Ran) -> Value {
+    let records = ran.records.map(|[a, b]| json!({ "a": a, "b": b }));
+    let [a, b] = ran.written;
+    json!({
+        "t": "job_run",
+        "job": job,
+        "run": ran.number,
+        "cause": ran.cause.name(),
+        "began_ms": ran.began,
+        "ended_ms": ran.ended,
+        "verdict": ran.verdict.name(),
+        "exit": ran.exit,
+        "differences": ran.differences,
+        "records": records,
+        "written": json!({ "a": a, "b": b }),
+        "bytes": ran.bytes,
+        "error": ran.error.as_ref().map(|(id, _)| id),
+        "message": ran.error.as_ref().map(|(_, message)| message),
+    })
+}
+
+fn words(verdict: RunVerdict) -> String {
+    verdict.name().replace('_', " ")
+}
+
+fn counted(ran: &Ran) -> String {
+    match ran.differences {
+        Some(n) if n > 0 => format!(", {} key{} differed", show_count(n), plural(n)),
+        _ => String::new(),
+    }
+}
+
+fn ago(now: Millis, at: Millis) -> String {
+    show_duration(Duration::from_millis(now.saturating_sub(at)))
+}

@@ -1,0 +1,211 @@
+//! What reading a table whole will cost, told before it is done, or in its stead where that is not wanted.
+
+use std::io::Write;
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use super::tables;
+use crate::cli::args::PaceFlags;
+use crate::cli::env::Env;
+use crate::cli::progress::Progress;
+use crate::cli::units::{show_bytes, show_count, show_duration};
+use crate::cli::{CliError, Exit};
+use crate::store::linked::{Cost, Followed, Linked, Pace, Scanned, Shape, Table};
+use crate::store::{ImportProgress, StoreError};
+
+/// What is read in a second where it is not known from an earlier time, of rows of about so many bytes.
+const ROWS_A_SECOND: u64 = 150_000;
+const BYTES_A_ROW: u64 = 200;
+/// Tables that take longer are told of each time; one that has no index yet is told of always.
+const WORTH_TELLING: Duration = Duration::from_secs(60);
+
+/// What reading a table whole takes, as far as it is known.
+pub(crate) struct Expected {
+    rows: Option<u64>,
+    bytes: Option<u64>,
+    pub(crate) time: Option<Duration>,
+    /// How that is known.
+    measured: bool,
+}
+
+impl Expected {
+    /// From what the database says of a table, and what its index knows of the last time, if there was one.
+    pub(crate) fn of(cost: &Cost, last: Option<Scanned>) -> Expected {
+        let rows = cost.rows.or(last.map(|last| last.rows)).filter(|rows| *rows > 0);
+        let count = rows.or(cost.bytes.map(|bytes| bytes / BYTES_A_ROW));
+        let time = count.map(|count| match last.filter(|last| last.rows > 0) {
+            Some(last) => last.time.mul_f64(count as f64 / last.rows as f64),
+            None => Duration::from_millis(count.saturating_mul(1_000) / ROWS_A_SECOND),
+        });
+        Expected { rows, bytes: cost.bytes, time, measured: last.is_some() }
+    }
+}
+
+impl std::fmt::Display for Expected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.rows {
+            Some(rows) => write!(f, "about {} rows", show_count(rows))?,
+            None => f.write_str("nobody has counted how many rows")?,
+        }
+        if let Some(bytes) = self.bytes {
+            write!(f, ", {}", show_bytes(bytes))?;
+        }
+        match self.time {
+            None => Ok(()),
+            Some(time) => {
+                match time.as_secs() {
+                    0 => f.write_str(", under a second")?,
+                    _ => write!(f, ", about {}", show_duration(time))?,
+                }
+                match self.measured {
+                    true => f.write_str(", as it took last"),
+                    false => write!(f, " at {} rows a second", show_count(ROWS_A_SECOND)),
+                }
+            }
+        }
+    }
+}
+
+/// One table that would be read whole.
+pub(crate) struct Needed {
+    place: String,
+    why: String,
+    expected: Expected,
+    /// Whether nothing is known of it yet.
+    first: bool,
+}
+
+impl Needed {
+    /// A table that has no index yet.
+    pub(crate) fn first(table: &dyn Table, shape: &Shape) -> Result<Needed, CliError> {
+        let expected = Expected::of(&table.cost(shape)?, None);
+        Ok(Needed { place: table.place().into(), why: "it has no index yet".into(), expected, first: true })
+    }
+
+    /// A table with an index, if following that needs it read whole.
+    pub(crate) fn of(linked: &Linked) -> Result<Option<Needed>, CliError> {
+        let Some(why) = linked.needs_scan()? else { return Ok(None) };
+        let last = linked.last_scan()?;
+        let expected = Expected::of(&linked.table().cost(linked.shape())?, last);
+        Ok(Some(Needed { place: linked.table().place().into(), why, expected, first: last.is_none() }))
+    }
+
+    /// Says what is going to be read, if that is worth a word.
+    pub(crate) fn tell(&self, env: &mut Env) {
+        let long = self.expected.time.is_some_and(|time| time >= WORTH_TELLING);
+        if !env.global.quiet && (self.first || long) {
+            let _ = writeln!(env.err, "reknit: {} is scanned, since {}: {}", self.place, self.why, self.expected);
+        }
+    }
+}
+
+/// Refuses to read tables whole, with what that would cost.
+pub(crate) fn refused(needed: &[Needed]) -> CliError {
+    let one =
+        |needed: &Needed| format!("{} would be read whole, since {}: {}", needed.place, needed.why, needed.expected);
+    let all: Vec<String> = needed.iter().map(one).collect();
+    let message = format!(
+        "{}; nothing was compared. Leave out --no-scan, or let the table be followed: reknit index build TABLE --feed \
+         triggers|slot",
+        all.join("; ")
+    );
+    CliError { exit: Exit::Undetermined, ..CliError::new("database.no-scan", message) }
+}
+
+/// Of two sides, the tables that would be read whole for a comparison; makes no index.
+pub(crate) fn needed(env: &Env, sides: [(&str, &Shape, &dyn Table); 2]) -> Result<Vec<Needed>, CliError> {
+    let mut needed = Vec::new();
+    for (typed, shape, table) in sides {
+        match tables::known(env, typed, table, shape)? {
+            None => needed.push(Needed::first(table, shape)?),
+            Some(linked) => needed.extend(Needed::of(&linked)?),
+        }
+    }
+    Ok(needed)
+}
+
+/// Which of two tables is the one of which `--scan-from` names a replica.
+pub(crate) fn replicated(env: &Env, pace: &PaceFlags, pair: &[Linked]) -> Result<Option<usize>, CliError> {
+    let Some(from) = &pace.scan_from else { return Ok(None) };
+    let replica = tables::table(env, from)?;
+    let there = replica.standing()?.identity;
+    for (nth, linked) in pair.iter().enumerate() {
+        if !there.is_empty() && linked.table().standing()?.identity == there {
+            return Ok(Some(nth));
+        }
+    }
+    let place = replica.place();
+    let message = format!("--scan-from {place}: it is a replica of no table that is to be read; nothing was read");
+    Err(CliError::new("database.no-replica", message))
+}
+
+/// What is heard of a table that is being read.
+enum Heard {
+    Progress(ImportProgress),
+    Told(String),
+}
+
+/// Makes an index tell what its table holds now; read from a replica, where that is to be read whole.
+pub(crate) fn follow(
+    env: &mut Env,
+    linked: &Linked,
+    flags: &PaceFlags,
+    from: Option<&str>,
+) -> Result<Followed, CliError> {
+    let outgrown = linked.outgrown()?.is_some();
+    let needed = Needed::of(linked)?;
+    if let Some(needed) = &needed {
+        needed.tell(env);
+    }
+    // As many as there were, about: counting them would be reading them.
+    let counted = needed.and_then(|needed| needed.expected.rows);
+    let about = Some(linked.rows()).filter(|rows| *rows > 0).or(counted);
+    let replica = from.map(|from| tables::table(env, from)).transpose()?;
+    let place = linked.table().place();
+    let (told, words) = channel();
+    let pace = Pace { pause_file: flags.pause_file.as_ref().map(|file| env.path(file)), ..flags.pace()? };
+    let linked = linked.clone().paced(Pace { told: Some(Mutex::new(told)), ..pace }, replica);
+    let read = std::thread::scope(|scope| {
+        let (sender, heard) = channel();
+        let progress = sender.clone();
+        // Ends when nobody is left who could say something.
+        scope.spawn(move || words.into_iter().try_for_each(|word| sender.send(Heard::Told(word))));
+        let reading = scope.spawn(move || {
+            linked.follow_table(&mut |so_far| {
+                let _ = progress.send(Heard::Progress(so_far));
+            })
+        });
+        let mut progress = Progress::new(env, "reading rows");
+        for heard in heard {
+            match heard {
+                Heard::Told(what) => progress.say(&format!("reknit: {place} {what}")),
+                Heard::Progress(so_far) if so_far.written == 0 => progress.at(so_far.read, about),
+                Heard::Progress(so_far) => {
+                    progress.turn_to("indexing rows");
+                    progress.at(so_far.written, Some(so_far.read));
+                }
+            }
+        }
+        drop(progress);
+        reading.join().unwrap_or_else(|_| Err(StoreError::Panicked("reading a table".into())))
+    });
+    match read {
+        Ok(followed) => {
+            if let Some(why) = &followed.stale {
+                let gap = if outgrown { "" } else { ", its feed had a gap" };
+                let _ = writeln!(env.err, "reknit: {place} was read whole{gap}: {why}");
+            }
+            Ok(followed)
+        }
+        Err(StoreError::Duplicate { key, first, second }) => {
+            let message = format!(
+                "{place}: two rows mean the same key {key}, so they cannot be told apart{}; nothing was compared",
+                // The rows of a file have an order that it shows.
+                if tables::is_file(place) { format!(": rows {first} and {second} of the file") } else { String::new() }
+            );
+            Err(CliError { exit: Exit::Refused, ..CliError::new("database.collapse", message) })
+        }
+        Err(error) => Err(error.into()),
+    }
+}

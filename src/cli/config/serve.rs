@@ -1,0 +1,95 @@
+//! The table `[serve]`: what a daemon does unless it is told otherwise where it is started.
+//!
+//! What it means is said where it is used.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::section::Section;
+use crate::cli::CliError;
+use crate::cli::args::BrakeFlags;
+use crate::cli::commands::sides;
+use crate::cli::units::parse_duration;
+
+/// Jobs that run at the same time, and the most that may be asked for.
+const AT_ONCE: usize = 2;
+const AT_ONCE_MAX: u64 = 64;
+/// How long a run may take at most.
+const LONGEST: Duration = Duration::from_secs(6 * 3_600);
+
+/// What `[serve]` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ServeTable {
+    /// The stores that are served, as paths, addresses or names.
+    pub(crate) stores: Vec<PathBuf>,
+    /// The UDP address.
+    pub(crate) listen: Option<SocketAddr>,
+    /// What peers may delete here, as it is typed.
+    pub(crate) max_delete: Option<String>,
+    /// What peers may change here.
+    pub(crate) max_change: Option<String>,
+    /// How far back that is counted.
+    pub(crate) brake_window: Option<String>,
+    /// Jobs that run at the same time.
+    pub(crate) at_once: usize,
+    /// How long a run may take.
+    pub(crate) longest: Duration,
+}
+
+impl Default for ServeTable {
+    fn default() -> ServeTable {
+        ServeTable {
+            stores: Vec::new(),
+            listen: None,
+            max_delete: None,
+            max_change: None,
+            brake_window: None,
+            at_once: AT_ONCE,
+            longest: LONGEST,
+        }
+    }
+}
+
+impl ServeTable {
+    /// Reads the table.
+    pub(super) fn read(section: &Section<'_>, dir: &Path) -> Result<ServeTable, CliError> {
+        let known = ["stores", "listen", "max_delete", "max_change", "brake_window", "jobs_at_once", "max_run"];
+        section.only(&known)?;
+        let wrong = |error: CliError| section.wrong(error.message);
+        let text = |key: &str| section.text(key).map(|text| text.map(String::from));
+        let listen = section.text("listen")?.map(|text| {
+            let wrong = || format!("listens at `{text}`, which is no address; \"0.0.0.0:7473\" is one");
+            text.parse().map_err(|_| section.wrong(wrong()))
+        });
+        let place = |store: &str| match store.starts_with('@') {
+            true => PathBuf::from(store),
+            false => super::from(dir, store).into(),
+        };
+        let table = ServeTable {
+            stores: section.texts("stores")?.into_iter().map(place).collect(),
+            listen: listen.transpose()?,
+            max_delete: text("max_delete")?,
+            max_change: text("max_change")?,
+            brake_window: text("brake_window")?,
+            at_once: section.number("jobs_at_once", 1..=AT_ONCE_MAX)?.map_or(AT_ONCE, |n| n as usize),
+            longest: section.text("max_run")?.map(parse_duration).transpose().map_err(wrong)?.unwrap_or(LONGEST),
+        };
+        let flags = BrakeFlags { max_delete: table.max_delete.clone(), max_change: table.max_change.clone() };
+        sides::brakes::typed(&flags).map_err(wrong)?;
+        table.brake_window.as_deref().map(parse_duration).transpose().map_err(wrong)?;
+        Ok(table)
+    }
+
+    /// What of it a running daemon cannot take up, by the keys that another table says otherwise.
+    pub(crate) fn fixed(&self, other: &ServeTable) -> Vec<&'static str> {
+        let differ = [
+            ("stores", self.stores != other.stores),
+            ("listen", self.listen != other.listen),
+            ("max_delete", self.max_delete != other.max_delete),
+            ("max_change", self.max_change != other.max_change),
+            ("brake_window", self.brake_window != other.brake_window),
+        ];
+        differ.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+}

@@ -1,0 +1,44 @@
+//! The configuration that `reknit config init` writes: everything that can be said, none of it yet.
+
+/// Comments alone; a test takes each `#` away and reads what is left.
+pub(crate) const TEMPLATE: &str = r#"# The configuration of this home. Nothing needs it; what is written here has a name.
+# `reknit config check` reads it, and a running daemon takes it up again on SIGHUP.
+
+#[serve]                                    # what `reknit serve` does unless it is told otherwise
+#stores = ["data/cities"]                   # directories; relative paths begin beside this file
+#listen = "0.0.0.0:7473"                    # the UDP address
+#max_delete = "10%"                         # what peers may delete here,
+#max_change = "20%"                         # and overwrite,
+#brake_window = "1h"                        # within so much time
+#jobs_at_once = 2
+#max_run = "6h"                             # a run of a job that takes longer is ended
+
+#[store.pg]                                 # @pg, and @pg/TABLE, wherever a side is typed
+#url = "postgres://reader@db.example/shop"
+#password_file = "/etc/reknit/pg.password"  # or password_env, password_command
+
+#[store.copy]
+#url = "sqlite:copy.db"
+
+#[dataset.orders]                           # what tables are compared on
+#ignore = ["seen_at"]
+#time_precision = "ms"
+
+#[job.orders]                               # `reknit run orders`; the daemon runs it when it is due
+#a = "pg/public.orders"
+#b = "copy/orders"
+#dataset = "orders"
+#do = "check"                               # or "diff", "repair"
+#every = "15m"                              # or at = "03:00"; neither: by hand alone
+#zone = "Europe/Berlin"                     # of at and window; UTC unless it is said
+#window = ["Mon-Fri 20:00-06:00", "Sat,Sun"]
+#jitter = "1m"                              # due up to so much later, at random
+#max_time = "10m"                           # the session ends with what it knows then,
+#max_bytes = "100MiB"                       # or after about so many bytes
+
+#[job.scrub]                                # a store of ours, read against its tree
+#do = "verify"
+#store = "data/cities"
+#rate = 10000                               # records a second
+#at = "04:00"
+"#;

@@ -1,0 +1,100 @@
+//! When a job of the configuration is due, and by which clock: the keys `at`, `every`, `zone`, `window` and `jitter`.
+//!
+//! What follows from that is the core's.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use reknit_core::Millis;
+use reknit_core::agenda::Tuned;
+use reknit_core::schedule::{At, Schedule, Utc, WINDOWS_MAX, Window, Zone};
+
+use super::section::Section;
+use crate::cli::CliError;
+use crate::cli::units::parse_duration;
+
+/// Keys of a job that say when.
+pub(super) const KEYS: [&str; 5] = ["at", "every", "zone", "window", "jitter"];
+/// The longest jitter.
+const JITTER_MAX: Millis = 86_400_000;
+
+/// When a job is due, and by which clock.
+#[derive(Clone, Debug)]
+pub(crate) struct When {
+    pub(crate) schedule: Schedule,
+    /// The zone's name, unless it is UTC.
+    pub(crate) zone: Option<String>,
+    clock: Option<TimeZone>,
+}
+
+/// The clock of a zone as the system knows it.
+struct Clock(TimeZone);
+
+impl Zone for Clock {
+    fn offset_minutes(&self, at: Millis) -> i64 {
+        let at = i64::try_from(at).ok().and_then(|at| Timestamp::from_millisecond(at).ok());
+        at.map_or(0, |at| i64::from(self.0.to_offset(at).seconds()) / 60)
+    }
+}
+
+impl When {
+    /// Reads the keys.
+    pub(super) fn read(section: &Section<'_>) -> Result<When, CliError> {
+        let at = match (section.text("at")?, section.text("every")?) {
+            (Some(_), Some(_)) => return Err(section.wrong("says `at` and `every`; one of them says when it is due")),
+            (Some(at), None) => Some(at.to_string()),
+            (None, every) => every.map(|every| format!("every {every}")),
+        };
+        let at: Option<At> = at.map(|at| at.parse()).transpose().map_err(|error| section.wrong(error))?;
+        let windows: Result<Vec<Window>, _> = section.texts("window")?.iter().map(|window| window.parse()).collect();
+        let windows = windows.map_err(|error| section.wrong(error))?;
+        if windows.len() > WINDOWS_MAX {
+            return Err(section.wrong(format!("has {} windows; {WINDOWS_MAX} at most", windows.len())));
+        }
+        let jitter = section.text("jitter")?.map(jitter).transpose().map_err(|error| section.wrong(error.message))?;
+        let zone = section.text("zone")?;
+        let clock = zone.map(TimeZone::get).transpose().map_err(|_| {
+            let name = zone.unwrap_or_default();
+            section.wrong(format!("has the zone `{name}`, which this system does not know; \"Europe/Berlin\" is one"))
+        })?;
+        let schedule = Schedule { at, windows, jitter: jitter.unwrap_or(0) };
+        let when = When { schedule, zone: zone.map(String::from), clock };
+        if when.schedule.at.is_some() && when.schedule.first(&*when.clock(), crate::cli::verdicts::now_ms()).is_none() {
+            return Err(section.wrong("is never due: none of its times lies in its windows"));
+        }
+        Ok(when)
+    }
+
+    /// The clock that it goes by.
+    pub(crate) fn clock(&self) -> Arc<dyn Zone> {
+        match &self.clock {
+            Some(zone) => Arc::new(Clock(zone.clone())),
+            None => Arc::new(Utc),
+        }
+    }
+
+    /// With what was tuned; what is not understood of that, by a release that knows less, is left out.
+    pub(crate) fn tuned(&self, tuned: &Tuned) -> Schedule {
+        let at = tuned.at.as_ref().and_then(|at| at.parse().ok()).or_else(|| self.schedule.at.clone());
+        Schedule { at, jitter: tuned.jitter.unwrap_or(self.schedule.jitter), ..self.schedule.clone() }
+    }
+
+    /// In words; nothing if it is run by hand alone.
+    pub(crate) fn told(&self) -> String {
+        let Some(at) = &self.schedule.at else { return String::new() };
+        let zone = self.zone.as_ref().map_or(String::new(), |zone| format!(" {zone}"));
+        let windows: Vec<String> = self.schedule.windows.iter().map(Window::to_string).collect();
+        let within = if windows.is_empty() { String::new() } else { format!(" within {}", windows.join(", ")) };
+        format!("{at}{zone}{within}")
+    }
+}
+
+/// Reads how much later a job may be due.
+pub(crate) fn jitter(text: &str) -> Result<Millis, CliError> {
+    let millis = u64::try_from(parse_duration(text)?.as_millis()).unwrap_or(u64::MAX);
+    if millis > JITTER_MAX {
+        return Err(CliError::new("usage.duration", format!("a job is due at most a day later, not {text}")));
+    }
+    Ok(millis)
+}

@@ -1,0 +1,338 @@
+//! What a serving process does by itself: jobs when they are due, each run as `reknit run` does it; and what others ask of them.
+//!
+//! When a job is due is the core's agenda. What comes by HTTP or from other nodes later is another thread beside the
+//! keeper of time, over the same [`Daemon`].
+
+mod files;
+mod running;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+
+use reknit_core::Millis;
+use reknit_core::agenda::{Agenda, Begun, By, Job, Plan, Refusal, Tuned};
+use tokio::sync::watch;
+
+use super::args::{Command, Global, Place};
+use super::commands::sides::tables;
+use super::config::{Config, ServeTable};
+use super::verdicts::now_ms;
+use super::{CliError, Exit};
+use crate::node::Home;
+use crate::store::Store;
+
+pub(crate) use self::running::Ended;
+use self::running::Stopped;
+
+/// The agenda is looked at so often at least: a clock may be put on.
+const LOOK_MAX: Duration = Duration::from_secs(60);
+/// How long the end of the daemon waits for runs that were told to end.
+const DRAIN_MAX: Duration = Duration::from_secs(30);
+/// Jitter is another in each home.
+const SEED: &str = "reknit 2026 v1 jitter";
+
+/// What the commands of a serving process share.
+pub(crate) struct Daemon {
+    home: Home,
+    global: Global,
+    stores: BTreeMap<PathBuf, Store>,
+    listening: Option<SocketAddr>,
+    state: Mutex<State>,
+    /// Something may be due, or has ended.
+    woken: Condvar,
+}
+
+struct State {
+    agenda: Agenda,
+    config: Arc<Config>,
+    /// What `[serve]` said when the daemon began.
+    began_with: ServeTable,
+    /// Stores that are open here: several jobs may work on one.
+    shared: BTreeSet<String>,
+    running: BTreeMap<String, Stopped>,
+    ending: bool,
+    /// What is wrong, by what it is about; it goes when that is right again.
+    wrong: BTreeMap<String, String>,
+}
+
+/// What there is to see of the jobs of a home.
+pub(crate) struct View {
+    pub(crate) config: Arc<Config>,
+    pub(crate) jobs: BTreeMap<String, Job>,
+    /// What is wrong with something else than a job.
+    pub(crate) wrong: Vec<String>,
+}
+
+impl Daemon {
+    /// Reads what is configured and remembered in a home. Nothing runs yet, and nothing is changed.
+    ///
+    /// # Errors
+    /// As for [`Config::load`], `home.file`, and `home.malformed` for what a later release wrote.
+    pub(crate) fn load(
+        home: Home,
+        global: Global,
+        config: Config,
+        stores: BTreeMap<PathBuf, Store>,
+        listening: Option<SocketAddr>,
+    ) -> Result<Arc<Daemon>, CliError> {
+        let now = now_ms();
+        let mut agenda = Agenda::new(home.identity()?.derive(SEED), config.serve.at_once);
+        let mut wrong = BTreeMap::new();
+        for (name, kept) in files::read(&home)? {
+            match kept {
+                Ok(kept) => agenda.remember(name, kept, now),
+                Err(message) => {
+                    wrong.insert(format!("memory of {name}"), message);
+                }
+            }
+        }
+        let began_with = config.serve.clone();
+        let shared = stores.keys().map(|dir| dir.display().to_string()).collect();
+        let mut state = State {
+            agenda,
+            config: Arc::new(config),
+            began_with,
+            shared,
+            running: BTreeMap::new(),
+            ending: false,
+            wrong,
+        };
+        state.plan(now);
+        let (state, woken) = (Mutex::new(state), Condvar::new());
+        Ok(Arc::new(Daemon { home, global, stores, listening, state, woken }))
+    }
+
+    /// Begins what is due, from now on, until the end of what is given back.
+    pub(crate) fn keep_time(self: &Arc<Daemon>) -> Result<Keeping, CliError> {
+        let mut state = self.lock();
+        let names: Vec<String> = state.agenda.jobs().keys().cloned().collect();
+        names.iter().for_each(|name| self.write(&mut state, name));
+        drop(state);
+        let daemon = self.clone();
+        let thread = std::thread::Builder::new().name("jobs".into()).spawn(move || daemon.run_when_due());
+        thread.map_err(|error| CliError::new("node.runtime", format!("threads cannot be started: {error}")))?;
+        Ok(Keeping(self.clone()))
+    }
+
+    fn run_when_due(self: Arc<Daemon>) {
+        let mut state = self.lock();
+        while !state.ending {
+            let now = now_ms();
+            state.running.values_mut().for_each(|run| run.stop_if_late(now));
+            for name in state.agenda.due(now) {
+                let (stop, left) = watch::channel(false);
+                match self.begin(&mut state, &name, By::Schedule, stop) {
+                    Ok(begun) => self.start(&mut state, name, begun, left),
+                    // What was due a moment ago has a reason for waiting now.
+                    Err(refusal) => tracing::debug!(job = name, ?refusal, "it does not begin"),
+                }
+            }
+            let ends = state.running.values().filter_map(Stopped::until).filter(|until| *until > now).min();
+            let wake = state.agenda.wake(now).into_iter().chain(ends).min();
+            let wait = wake.map_or(LOOK_MAX, |wake| Duration::from_millis(wake - now).min(LOOK_MAX));
+            state = match self.woken.wait_timeout(state, wait) {
+                Ok((state, _)) => state,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+        }
+    }
+
+    /// Notes that a run begins, in the home too.
+    fn begin(&self, state: &mut State, name: &str, by: By, stop: watch::Sender<bool>) -> Result<Begun, Refusal> {
+        let begun = state.agenda.begin(name, by, now_ms())?;
+        state.running.insert(name.into(), Stopped::none(begun.until, stop));
+        self.write(state, name);
+        tracing::info!(job = name, run = begun.number, cause = begun.cause.name(), "a run begins");
+        Ok(begun)
+    }
+
+    /// Reads the configuration again; gives back what a running daemon cannot take up.
+    ///
+    /// # Errors
+    /// As for [`Config::load`]; what was configured before stays.
+    pub(crate) fn reload(&self) -> Result<Vec<&'static str>, CliError> {
+        let config = Config::load(&self.home);
+        let mut state = self.lock();
+        let config = config.inspect_err(|error| {
+            let message = format!("{error} [{}]; what was configured before still is", error.id);
+            state.wrong.insert("config".into(), message);
+        })?;
+        let fixed = state.began_with.fixed(&config.serve);
+        state.wrong.remove("config");
+        if !fixed.is_empty() {
+            let keys = fixed.join(", ");
+            let message = format!("{keys} of [serve] is taken up when the daemon begins again; the rest was taken up");
+            state.wrong.insert("config".into(), message);
+        }
+        state.config = Arc::new(config);
+        state.plan(now_ms());
+        let names: Vec<String> = state.agenda.jobs().keys().cloned().collect();
+        names.iter().for_each(|name| self.write(&mut state, name));
+        self.woken.notify_all();
+        Ok(fixed)
+    }
+
+    /// What there is to see.
+    pub(crate) fn view(&self) -> View {
+        let state = self.lock();
+        let jobs = state.agenda.jobs().clone();
+        let wrong = state.wrong.iter().map(|(about, message)| format!("{about}: {message}")).collect();
+        View { config: state.config.clone(), jobs, wrong }
+    }
+
+    /// Has a job begin as soon as it can.
+    pub(crate) fn ask(&self, name: &str) -> Result<(), CliError> {
+        self.change(name, |agenda| agenda.ask(name))
+    }
+
+    /// Lets a job begin no more by itself.
+    pub(crate) fn pause(&self, name: &str) -> Result<bool, CliError> {
+        self.change(name, |agenda| agenda.pause(name, now_ms()))
+    }
+
+    /// Lets it begin by itself again.
+    pub(crate) fn resume(&self, name: &str) -> Result<bool, CliError> {
+        self.change(name, |agenda| agenda.resume(name))
+    }
+
+    /// Tells the run of a job to end with what it has.
+    pub(crate) fn cancel(&self, name: &str) -> Result<(), CliError> {
+        let mut state = self.lock();
+        state.known(name)?;
+        let Some(run) = state.running.get_mut(name) else {
+            let message = format!("no run of {name} is there to cancel; nothing was changed");
+            return Err(CliError { exit: Exit::Refused, ..CliError::new("job.idle", message) });
+        };
+        run.cancel();
+        Ok(())
+    }
+
+    /// Tunes a job: `change` makes what is tuned of what was.
+    pub(crate) fn tune(&self, name: &str, change: impl FnOnce(Tuned) -> Tuned) -> Result<(), CliError> {
+        let mut state = self.lock();
+        state.known(name)?;
+        let tuned = change(state.agenda.jobs()[name].kept.tuned.clone());
+        let plan = state.plan_of(name, &tuned)?;
+        if plan.schedule.at.is_some() && plan.schedule.first(&*plan.zone, now_ms()).is_none() {
+            let message =
+                format!("{name} would never be due: none of these times lies in its windows; nothing was changed");
+            return Err(CliError::new("usage.at", message));
+        }
+        let tuned = state.agenda.tune(name, tuned, plan, now_ms());
+        tuned.map_err(|refusal| refused(name, &refusal))?;
+        self.write(&mut state, name);
+        self.woken.notify_all();
+        Ok(())
+    }
+
+    fn change<T>(&self, name: &str, change: impl FnOnce(&mut Agenda) -> Result<T, Refusal>) -> Result<T, CliError> {
+        let mut state = self.lock();
+        state.known(name)?;
+        let changed = change(&mut state.agenda).map_err(|refusal| refused(name, &refusal))?;
+        self.write(&mut state, name);
+        self.woken.notify_all();
+        Ok(changed)
+    }
+
+    /// Keeps what is to be remembered of a job.
+    fn write(&self, state: &mut State, name: &str) {
+        let Some(job) = state.agenda.jobs().get(name) else { return };
+        let about = format!("job {name}");
+        match files::write(&self.home, name, &job.kept) {
+            Ok(()) => {
+                state.wrong.remove(&about);
+            }
+            Err(error) => {
+                tracing::error!(job = name, error = error.message, "it is not remembered");
+                state.wrong.insert(about, format!("what it does is not remembered: {error}"));
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Plans what is configured.
+    fn plan(&mut self, now: Millis) {
+        let mut plans = BTreeMap::new();
+        for name in self.config.jobs.keys() {
+            let tuned = self.agenda.jobs().get(name).map(|job| job.kept.tuned.clone()).unwrap_or_default();
+            match self.plan_of(name, &tuned) {
+                Ok(plan) => {
+                    plans.insert(name.clone(), plan);
+                }
+                // It is understood, but what it names is not there.
+                Err(error) => {
+                    self.wrong.insert(format!("job {name}"), error.message);
+                }
+            }
+        }
+        let at_once = self.config.serve.at_once;
+        self.agenda.configure(plans, at_once, now);
+    }
+
+    fn plan_of(&self, name: &str, tuned: &Tuned) -> Result<Plan, CliError> {
+        let command = self.config.command(name)?;
+        let when = &self.config.jobs.get(name).ok_or_else(|| refused(name, &Refusal::Unknown))?.when;
+        let longest = u64::try_from(self.config.serve.longest.as_millis()).unwrap_or(u64::MAX);
+        Ok(Plan { schedule: when.tuned(tuned), zone: when.clock(), places: self.places(command), longest })
+    }
+
+    /// The places of a command that nobody else may work on meanwhile: directories that it opens, and tables.
+    fn places(&self, mut command: Command) -> BTreeSet<String> {
+        let full = |place: &str| match tables::is_table(place) {
+            true => tables::shown(place),
+            false => std::fs::canonicalize(place).map_or_else(|_| place.into(), |path| path.display().to_string()),
+        };
+        let places = command.places();
+        let here = places.iter().filter_map(Place::typed).filter(|place| !place.starts_with("quic://")).map(full);
+        here.filter(|place| !self.shared.contains(place)).collect()
+    }
+
+    /// That there is a job of this name.
+    fn known(&self, name: &str) -> Result<(), CliError> {
+        match self.agenda.jobs().get(name).is_some_and(|job| job.plan.is_some()) {
+            true => Ok(()),
+            // It says what was meant, if it is close.
+            false => self.config.command(name).map(|_| ()).and(Err(refused(name, &Refusal::Unknown))),
+        }
+    }
+}
+
+/// Why a job does not begin, or is not changed.
+pub(crate) fn refused(name: &str, refusal: &Refusal) -> CliError {
+    let (id, message) = match refusal {
+        Refusal::Unknown => {
+            let message =
+                format!("there is no job {name} that this daemon knows; after a change of config.toml: SIGHUP");
+            return CliError::new("config.job", message);
+        }
+        Refusal::Running(begun) => ("job.running", format!("run {} of {name} has not ended", begun.number)),
+        Refusal::Occupied { place, by } => ("job.occupied", format!("the job {by} works on {place}, as {name} would")),
+    };
+    CliError::refused(id, format!("{message}; `reknit jobs show {name}` tells more"))
+}
+
+/// A daemon that keeps time; when it is dropped, runs end with what they have.
+pub(crate) struct Keeping(Arc<Daemon>);
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.ending = true;
+        state.running.values_mut().for_each(Stopped::end);
+        self.0.woken.notify_all();
+        let drained = self.0.woken.wait_timeout_while(state, DRAIN_MAX, |state| !state.running.is_empty());
+        let Ok((state, waited)) = drained else { return };
+        if waited.timed_out() {
+            let names: Vec<&String> = state.running.keys().collect();
+            tracing::warn!(jobs = ?names, "they did not end in time; they are noted as cut short when the daemon begins again");
+        }
+    }
+}

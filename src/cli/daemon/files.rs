@@ -1,0 +1,82 @@
+//! What is remembered of each job, a file of its own in the home, replaced whole.
+//!
+//! What is in it is the core's.
+
+use std::io::Write;
+
+use reknit_core::agenda::{Kept, KeptError};
+
+use crate::cli::CliError;
+use crate::node::Home;
+
+/// Bytes of a file; one that is full of everything has a tenth of it.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+/// What a file is called that is being written, or that could not be read.
+const NEW: &str = "new";
+const DAMAGED: &str = "damaged";
+
+/// A job by its name, with what is remembered of it or why that cannot be read.
+type Found = (String, Result<Kept, String>);
+
+/// All jobs that are remembered; of a file that is damaged why, once it was set aside.
+///
+/// # Errors
+/// `home.file`; `home.malformed` where a later release wrote.
+pub(super) fn read(home: &Home) -> Result<Vec<Found>, CliError> {
+    let dir = home.jobs();
+    let failed = |path: &std::path::Path, cause: std::io::Error| {
+        CliError::new("home.file", format!("{} cannot be read: {cause}; nothing was changed", path.display()))
+    };
+    let entries = match std::fs::read_dir(&dir) {
+        Ok(entries) => entries,
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(cause) => return Err(failed(&dir, cause)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|cause| failed(&dir, cause))?.path();
+        // Names have no dots; what has one was left by a crash, or set aside.
+        let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| !name.contains('.')) else {
+            continue;
+        };
+        let name = name.to_string();
+        let small = std::fs::metadata(&path).map_err(|cause| failed(&path, cause))?.len() <= FILE_BYTES_MAX;
+        let bytes = if small { std::fs::read(&path).map_err(|cause| failed(&path, cause))? } else { Vec::new() };
+        match Kept::from_bytes(&bytes) {
+            Ok(kept) => found.push((name, Ok(kept))),
+            Err(KeptError::Newer) => {
+                let message = format!("{}: {}; upgrade, or remove it", path.display(), KeptError::Newer);
+                return Err(CliError::new("home.malformed", message));
+            }
+            Err(error) => {
+                let message = format!("{}: {error}; the job begins anew, without its history", path.display());
+                found.push((name, Err(message)));
+            }
+        }
+    }
+    found.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(found)
+}
+
+/// Replaces the file of a job; one that is damaged is kept beside it.
+///
+/// # Errors
+/// `home.file`: it is as it was.
+pub(super) fn write(home: &Home, name: &str, kept: &Kept) -> Result<(), CliError> {
+    let dir = home.jobs();
+    let (path, new) = (dir.join(name), dir.join(format!("{name}.{NEW}")));
+    let failed =
+        |cause: std::io::Error| CliError::new("home.file", format!("{} cannot be written: {cause}", path.display()));
+    std::fs::create_dir_all(&dir).map_err(failed)?;
+    let written = std::fs::File::create(&new).and_then(|mut file| {
+        file.write_all(&kept.to_bytes())?;
+        file.sync_all()
+    });
+    written.map_err(failed)?;
+    if std::fs::read(&path).is_ok_and(|bytes| Kept::from_bytes(&bytes).is_err()) {
+        std::fs::rename(&path, dir.join(format!("{name}.{DAMAGED}"))).map_err(failed)?;
+    }
+    std::fs::rename(&new, &path).map_err(failed)?;
+    // The name is to last as the bytes do.
+    std::fs::File::open(&dir).and_then(|dir| dir.sync_all()).map_err(failed)
+}

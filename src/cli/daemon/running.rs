@@ -1,0 +1,246 @@
+//! One run of a job: the command that it is, with streams that nobody reads, and what came of it.
+//!
+//! What a command does is the command's; when it runs is said by the agenda.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use reknit_core::Millis;
+use reknit_core::agenda::{Begun, By, CAUSE_BYTES_MAX, Ran, RunVerdict, Tuned};
+use reknit_core::session::Verdict;
+use tokio::sync::watch;
+
+use super::{Daemon, State, refused};
+use crate::cli::args::{Cli, Command};
+use crate::cli::config::Config;
+use crate::cli::env::Env;
+use crate::cli::units::typed_duration;
+use crate::cli::verdicts::now_ms;
+use crate::cli::{CliError, Exit};
+
+/// How a run that has begun is told to end, and why it was.
+pub(super) struct Stopped {
+    until: Millis,
+    stop: watch::Sender<bool>,
+    why: Option<Why>,
+}
+
+/// Why a run was told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Cancelled,
+    /// It was to have ended.
+    Late,
+    /// The daemon ends.
+    Ending,
+}
+
+impl Stopped {
+    /// A run that goes on until then.
+    pub(super) fn none(until: Millis, stop: watch::Sender<bool>) -> Stopped {
+        Stopped { until, stop, why: None }
+    }
+
+    /// When it is to have ended, unless it was told already.
+    pub(super) fn until(&self) -> Option<Millis> {
+        self.why.is_none().then_some(self.until)
+    }
+
+    pub(super) fn stop_if_late(&mut self, now: Millis) {
+        if now >= self.until {
+            self.tell(Why::Late);
+        }
+    }
+
+    pub(super) fn cancel(&mut self) {
+        self.tell(Why::Cancelled);
+    }
+
+    pub(super) fn end(&mut self) {
+        self.tell(Why::Ending);
+    }
+
+    fn tell(&mut self, why: Why) {
+        self.why.get_or_insert(why);
+        // Where nobody listens it has ended.
+        let _ = self.stop.send(true);
+    }
+}
+
+impl Daemon {
+    /// Runs a job on a thread of its own.
+    pub(super) fn start(
+        self: &Arc<Daemon>,
+        state: &mut State,
+        name: String,
+        begun: Begun,
+        left: watch::Receiver<bool>,
+    ) {
+        let tuned = state.agenda.jobs().get(&name).map(|job| job.kept.tuned.clone()).unwrap_or_default();
+        let (daemon, config, job) = (self.clone(), state.config.clone(), name.clone());
+        let run = move || {
+            let ended = catch_unwind(AssertUnwindSafe(|| daemon.run(&config, &job, &tuned, left)));
+            let ended = ended.unwrap_or_else(|_| {
+                let message = "the job broke a promise of this program; what was committed before is whole";
+                Ended { exit: Exit::Undetermined, measured: None, failed: Some(("defect", message.into())) }
+            });
+            daemon.end(&job, begun, ended);
+        };
+        if let Err(error) = std::thread::Builder::new().name(format!("job {name}")).spawn(run) {
+            let failed = Some(("node.runtime", format!("threads cannot be started: {error}")));
+            self.end_in(state, &name, begun, Ended { exit: Exit::Undetermined, measured: None, failed });
+        }
+    }
+
+    fn run(&self, config: &Arc<Config>, name: &str, tuned: &Tuned, left: watch::Receiver<bool>) -> Ended {
+        let command = config.command(name);
+        let known = command.as_ref().map_or("run", Command::name);
+        // Nobody reads what it prints; what goes wrong is remembered.
+        let mut global = self.global.clone();
+        (global.quiet, global.verbose, global.exit_zero) = (true, 0, false);
+        let mut env = Env {
+            out: Box::new(std::io::sink()),
+            out_is_data: false,
+            err: Box::new(std::io::sink()),
+            input: Box::new(std::io::empty()),
+            terminal: false,
+            dir: std::env::current_dir().unwrap_or_default(),
+            global: global.clone(),
+            command: known,
+            open: self.stores.clone(),
+            left,
+            listening: self.listening,
+            config: OnceLock::from(config.clone()),
+            warned: Mutex::default(),
+            measured: None,
+            table: None,
+            failed: None,
+            daemon: None,
+        };
+        let (command, settled) = match command {
+            Ok(command) => (command, Ok(())),
+            Err(error) => (Command::Id(crate::cli::args::Id {}), Err(error)),
+        };
+        let mut cli = Cli { global, command, job: Some(name.into()) };
+        budget(&mut cli.command, tuned);
+        let exit = crate::cli::run(&cli, &mut env, settled);
+        Ended { exit, measured: env.measured, failed: env.failed }
+    }
+
+    /// Begins a run for somebody who does it and waits for it; nothing if the daemon knows no such job.
+    ///
+    /// # Errors
+    /// `job.running`, `job.occupied`.
+    pub(crate) fn by_hand(&self, name: &str, stop: watch::Sender<bool>) -> Result<Option<Begun>, CliError> {
+        let mut state = self.lock();
+        match self.begin(&mut state, name, By::Hand, stop) {
+            Ok(begun) => Ok(Some(begun)),
+            Err(reknit_core::agenda::Refusal::Unknown) => Ok(None),
+            Err(refusal) => Err(refused(name, &refusal)),
+        }
+    }
+
+    /// Notes how a run ended, in the home too.
+    pub(crate) fn end(&self, name: &str, begun: Begun, ended: Ended) {
+        let mut state = self.lock();
+        self.end_in(&mut state, name, begun, ended);
+        self.woken.notify_all();
+    }
+
+    fn end_in(&self, state: &mut State, name: &str, begun: Begun, ended: Ended) {
+        let why = state.running.remove(name).and_then(|run| run.why);
+        let ran = ended.ran(begun, why, now_ms());
+        let error = ran.error.as_ref().map(|(id, message)| format!("{message} [{id}]"));
+        tracing::info!(
+            job = name,
+            run = ran.number,
+            verdict = ran.verdict.name(),
+            differences = ran.differences,
+            error,
+            "a run has ended"
+        );
+        state.agenda.end(name, ran);
+        self.write(state, name);
+    }
+}
+
+/// How a command ended, as it is remembered of a job.
+pub(crate) struct Ended {
+    pub(crate) exit: Exit,
+    pub(crate) measured: Option<crate::cli::metrics::Measured>,
+    pub(crate) failed: Option<(&'static str, String)>,
+}
+
+impl Ended {
+    fn ran(self, begun: Begun, why: Option<Why>, now: Millis) -> Ran {
+        let Ended { exit, measured, failed } = self;
+        let said = measured.as_ref().map(|measured| match measured.verdict {
+            Verdict::InSync => RunVerdict::InSync,
+            Verdict::Converged => RunVerdict::Converged,
+            Verdict::Differs => RunVerdict::Differs,
+            Verdict::Partial => RunVerdict::Partial,
+            Verdict::Refused => RunVerdict::Refused,
+            _ => RunVerdict::Undetermined,
+        });
+        let stopped = matches!(exit, Exit::Interrupted | Exit::Terminated);
+        // Damage of a store here is never a difference between two.
+        let damaged = failed.as_ref().is_some_and(|(id, _)| *id == "store.damaged");
+        let (verdict, late) = match (exit, why) {
+            _ if damaged => (RunVerdict::Damaged, false),
+            (_, Some(Why::Late)) if stopped => (said.unwrap_or(RunVerdict::Partial), true),
+            (Exit::Terminated, _) | (_, Some(Why::Ending)) if stopped => (RunVerdict::Interrupted, false),
+            _ if stopped => (RunVerdict::Cancelled, false),
+            (Exit::Refused, _) => (RunVerdict::Refused, false),
+            // Only a store that was read against its tree ends so without a session.
+            (Exit::Done, _) if said.is_none() => (RunVerdict::Sound, false),
+            (Exit::CannotJudge | Exit::Undetermined, _) if failed.is_some() => (RunVerdict::Undetermined, false),
+            _ => (said.unwrap_or(RunVerdict::Undetermined), false),
+        };
+        let cut = |mut text: String| {
+            let end = (0..=CAUSE_BYTES_MAX.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+            text.truncate(end.unwrap_or(0));
+            text
+        };
+        let error = failed.map(|(id, message)| (id.to_string(), cut(message)));
+        let error = match late {
+            true => {
+                Some(("job.late".into(), "it was to have ended, and was told to: what was known then counts".into()))
+            }
+            false => error,
+        };
+        let counted = |measured: &crate::cli::metrics::Measured| match measured.differences.is_empty() {
+            true => measured.estimate,
+            false => Some(measured.differences.iter().map(|(_, n)| n).sum()),
+        };
+        Ran {
+            number: begun.number,
+            began: begun.began,
+            ended: now,
+            cause: begun.cause,
+            verdict,
+            exit: exit.number(),
+            differences: measured.as_ref().and_then(counted),
+            records: measured.as_ref().map(|measured| measured.records),
+            written: measured.as_ref().map_or([0; 2], |measured| measured.written),
+            bytes: measured.as_ref().map_or(0, |measured| measured.bytes.iter().map(|(_, n)| n).sum()),
+            error,
+            seen: measured.and_then(|measured| measured.seen),
+        }
+    }
+}
+
+/// Gives a session the budget that was tuned.
+fn budget(command: &mut Command, tuned: &Tuned) {
+    let sides = match command {
+        Command::Check(args) => &mut args.sides,
+        Command::Diff(args) => &mut args.sides,
+        Command::Repair(args) => &mut args.sides,
+        _ => return,
+    };
+    if let Some(millis) = tuned.max_time {
+        sides.max_time = Some(typed_duration(millis));
+    }
+    if let Some(bytes) = tuned.max_bytes {
+        sides.max_bytes = Some(bytes.to_string());
+    }
+}

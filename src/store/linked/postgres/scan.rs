@@ -1,0 +1,234 @@
+//! A table read whole on a thread of its own: by one COPY from one snapshot, or by one COPY a slice in the order of the key, so
+//! that no transaction lasts and others are let past in between.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use postgres::Client;
+use postgres::binary_copy::BinaryCopyOutIter;
+use postgres::fallible_iterator::FallibleIterator;
+use postgres::types::Type;
+use reknit_core::row::{Kind, Value};
+
+use super::super::pace::{Held, Slices};
+use super::super::{Load, Pace, Rows, Shape, Table};
+use super::connect::{Connector, told};
+use super::decode::{Sent, kind};
+use super::{Postgres, encode, ident, quoted};
+use crate::store::StoreError;
+
+/// Rows that are handed on at once, and how often that may be ahead of who takes them.
+const PAGE_ROWS: usize = 1_024;
+const PAGES_AHEAD: usize = 4;
+/// Rows and bytes that are read in a second at least: a table that would take half as long as a transaction may is read in
+/// slices from the start.
+const ROWS_A_SECOND: u64 = 50_000;
+const BYTES_A_SECOND: u64 = 10 << 20;
+
+/// How many transactions of others are open, and how far replicas are behind, as far as anybody may know.
+const LOAD: &str = "WITH here AS (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() \
+                    ELSE pg_current_wal_lsn() END AS lsn) \
+                    SELECT (SELECT count(*) FROM pg_locks WHERE locktype = 'virtualxid' AND mode = 'ExclusiveLock' \
+                    AND pid <> pg_backend_pid()), \
+                    coalesce((SELECT max(pg_wal_lsn_diff(here.lsn, far.lsn)) FROM here, (SELECT replay_lsn AS lsn \
+                    FROM pg_stat_replication UNION ALL SELECT restart_lsn FROM pg_replication_slots \
+                    WHERE active AND slot_type = 'physical') AS far), 0)::int8";
+
+impl Postgres {
+    /// How long a slice is to last, if the table is to be read in slices.
+    pub(super) fn slice_time(&self, shape: &Shape, pace: &Pace) -> Result<Option<Duration>, StoreError> {
+        /// Where only the length of the table asks for it.
+        const USUAL: Duration = Duration::from_millis(500);
+        // In slices a row is read once for each of its keys, so they go by the key that is compared by.
+        if !shape.key_sources().eq(self.columns.key.iter().map(String::as_str)) {
+            return Ok(None);
+        }
+        if let Some(time) = pace.slice() {
+            return Ok(Some(time.min(pace.max_snapshot)));
+        }
+        let cost = self.cost(shape)?;
+        let seconds = (cost.rows.unwrap_or(0) / ROWS_A_SECOND).max(cost.bytes.unwrap_or(0) / BYTES_A_SECOND);
+        Ok((seconds >= pace.max_snapshot.as_secs().div_ceil(2)).then(|| USUAL.min(pace.max_snapshot)))
+    }
+
+    pub(super) fn read_whole(&self, shape: &Shape, pace: Option<&Arc<Pace>>) -> Result<Rows<'static>, StoreError> {
+        let (copy, types) = self.scan_sql(shape)?;
+        let (pace, place, columns) = (pace.cloned(), self.place.clone(), types.len());
+        self.spawn(types, columns, move |reading| {
+            let mut client = reading.connect()?;
+            let began = Instant::now();
+            reading.copy(&mut client, &copy, &mut || match &pace {
+                Some(pace) if began.elapsed() > pace.max_snapshot => Err(pace.too_long(&place)),
+                _ => Ok(()),
+            })?;
+            Ok(())
+        })
+    }
+
+    pub(super) fn read_sliced(
+        &self,
+        shape: &Shape,
+        pace: &Arc<Pace>,
+        time: Duration,
+    ) -> Result<Rows<'static>, StoreError> {
+        let (mut wanted, mut types) = self.selected(shape)?;
+        let columns = types.len();
+        // Where a slice ends is read from the key's own columns, as they are.
+        let (mut names, mut spelled) = (Vec::new(), Vec::new());
+        for name in &self.columns.key {
+            let (of, sql) = self.type_of(name)?;
+            let cast = if kind(of) == Kind::Other { "::text" } else { "" };
+            wanted.push(format!("t.{}{cast}", ident(name)));
+            // Not the column of the same name that is selected, which may be cast.
+            names.push(format!("t.{}", ident(name)));
+            spelled.push((kind(of), sql.clone()));
+            types.push(of.clone());
+        }
+        let (select, order) =
+            (format!("SELECT {} FROM {} AS t", wanted.join(", "), quoted(&self.table)), names.join(", "));
+        let (condition, pace) = (shape.condition(), Arc::clone(pace));
+        self.spawn(types, columns, move |reading| {
+            let mut client = reading.connect()?;
+            let (mut slices, mut held) = (Slices::new(time), Held::new(pace.rate, Instant::now()));
+            let mut after = String::new();
+            loop {
+                pace.wait(&mut || reading.load(&mut client))?;
+                let rows = held.at_once(slices.rows());
+                let copy = format!(
+                    "COPY ({select} WHERE {condition}{after} ORDER BY {order} LIMIT {rows}) TO STDOUT (FORMAT binary)"
+                );
+                let began = Instant::now();
+                let (read, bytes, last) = reading.copy(&mut client, &copy, &mut || Ok(()))?;
+                slices.took(read, began.elapsed());
+                if read < rows {
+                    return Ok(());
+                }
+                let last: Vec<String> = last.iter().zip(&spelled).map(|(value, of)| literal(value, of)).collect();
+                after = format!(" AND ({order}) > ({})", last.join(", "));
+                std::thread::sleep(held.rest(read, bytes, Instant::now()));
+            }
+        })
+    }
+
+    /// Reads on a thread of its own.
+    fn spawn(
+        &self,
+        types: Vec<Type>,
+        columns: usize,
+        read: impl FnOnce(&mut Reading) -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<Rows<'static>, StoreError> {
+        let (connector, place) = (self.connector.clone(), self.place.clone());
+        let (sender, receiver) = sync_channel(PAGES_AHEAD);
+        let reader = std::thread::spawn(move || {
+            let mut reading = Reading { connector, place, types, columns, page: Vec::new(), sender };
+            let error = read(&mut reading).err().filter(|error| !matches!(error, StoreError::Abandoned));
+            // Whoever has gone needs neither.
+            let _ = reading.sender.send((std::mem::take(&mut reading.page), error));
+        });
+        Ok(Box::new(Scan { receiver, reader: Some(reader), page: Vec::new().into_iter(), error: None }))
+    }
+}
+
+/// A value of a key as SQL spells it; a key has no NULL.
+fn literal(value: &Value, (kind, spelled): &(Kind, String)) -> String {
+    let text = encode::text(value, *kind).unwrap_or_default();
+    format!("E'{}'::{spelled}", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+type Page = (Vec<Vec<Value>>, Option<StoreError>);
+
+/// What the thread has that reads.
+struct Reading {
+    connector: Connector,
+    place: String,
+    /// The types of all that is selected.
+    types: Vec<Type>,
+    /// How much of it is handed on.
+    columns: usize,
+    page: Vec<Vec<Value>>,
+    sender: SyncSender<Page>,
+}
+
+impl Reading {
+    fn connect(&self) -> Result<Client, StoreError> {
+        self.connector.connect().map_err(|message| StoreError::database(&self.place, message))
+    }
+
+    fn met(&self, error: &postgres::Error) -> StoreError {
+        StoreError::database(&self.place, told(error))
+    }
+
+    fn load(&self, client: &mut Client) -> Result<Load, StoreError> {
+        let row = client.query_one(LOAD, &[]).map_err(|error| self.met(&error))?;
+        let [active, lag]: [i64; 2] = [row.get(0), row.get(1)];
+        Ok(Load { active: u32::try_from(active).unwrap_or(u32::MAX), lag: u64::try_from(lag).unwrap_or_default() })
+    }
+
+    /// Hands on what a COPY gives; looks up `still` with each page. Says how many rows and bytes that were, and what is behind
+    /// the columns of the last one. [`StoreError::Abandoned`] if nobody takes them any more.
+    fn copy(
+        &mut self,
+        client: &mut Client,
+        copy: &str,
+        still: &mut dyn FnMut() -> Result<(), StoreError>,
+    ) -> Result<(u64, u64, Vec<Value>), StoreError> {
+        let rows = client.copy_out(copy).map_err(|error| self.met(&error))?;
+        // Each field is taken as it was sent.
+        let mut rows = BinaryCopyOutIter::new(rows, &vec![Type::BYTEA; self.types.len()]);
+        let (mut read, mut bytes, mut last) = (0, 0, Vec::new());
+        while let Some(row) = rows.next().map_err(|error| self.met(&error))? {
+            let mut values = Vec::with_capacity(self.types.len());
+            for (place_of, of) in self.types.iter().enumerate() {
+                let sent: Sent<'_> = row.try_get(place_of).map_err(|error| self.met(&error))?;
+                bytes += sent.bytes();
+                let column =
+                    |error| StoreError::database(&self.place, format!("a field of type {}: {error}", of.name()));
+                values.push(sent.value(of).map_err(column)?);
+            }
+            read += 1;
+            if values.len() > self.columns {
+                last = values.split_off(self.columns);
+            }
+            self.page.push(values);
+            if self.page.len() == PAGE_ROWS {
+                still()?;
+                if self.sender.send((std::mem::take(&mut self.page), None)).is_err() {
+                    return Err(StoreError::Abandoned);
+                }
+            }
+        }
+        Ok((read, bytes, last))
+    }
+}
+
+/// Rows on their way from the thread that reads them.
+struct Scan {
+    receiver: Receiver<Page>,
+    reader: Option<JoinHandle<()>>,
+    page: std::vec::IntoIter<Vec<Value>>,
+    error: Option<StoreError>,
+}
+
+impl Iterator for Scan {
+    type Item = Result<Vec<Value>, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(row) = self.page.next() {
+                return Some(Ok(row));
+            }
+            if let Some(error) = self.error.take() {
+                return Some(Err(error));
+            }
+            match self.receiver.recv() {
+                Ok((page, error)) => (self.page, self.error) = (page.into_iter(), error),
+                Err(_) => {
+                    let panicked = self.reader.take().is_some_and(|reader| reader.join().is_err());
+                    return panicked.then(|| Err(StoreError::Panicked("reading a table".into())));
+                }
+            }
+        }
+    }
+}

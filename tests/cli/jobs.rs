@@ -1,0 +1,282 @@
+//! A daemon that runs its jobs by itself: when they are due, once at a time, remembered whatever ends the daemon.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::daemon::{Daemon, admit, at, until};
+use crate::harness::Place;
+use crate::{schema, stores};
+
+/// A place with two tables that differ in one row, and a configuration that names them.
+fn with_tables(jobs: &str) -> Place {
+    let place = Place::new();
+    for (file, value) in [("a.db", "x"), ("b.db", "y")] {
+        execute(
+            &place.path(file),
+            &format!(
+                "CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT); INSERT INTO t VALUES (1, 'same'), (2, '{value}');"
+            ),
+        );
+    }
+    configure(&place, jobs);
+    place
+}
+
+fn configure(place: &Place, jobs: &str) {
+    std::fs::create_dir_all(place.path("home")).expect("a home");
+    let stores = "[store.a]\nurl = 'sqlite:../a.db'\n[store.b]\nurl = 'sqlite:../b.db'\n";
+    place.file("home/config.toml", format!("{stores}{jobs}"));
+}
+
+fn execute(file: &Path, statements: &str) {
+    let database = rusqlite::Connection::open(file).expect("a database");
+    database.busy_timeout(std::time::Duration::from_secs(60)).expect("a wait");
+    database.execute_batch(statements).expect("statements");
+}
+
+/// The job and its runs, the newest first, as they are shown for machines.
+fn shown(place: &Place, job: &str) -> (Value, Vec<Value>) {
+    let objects = place.json(&format!("jobs show {job} --limit 1000")).ok().objects();
+    schema::holds(&objects);
+    let runs = objects[1..objects.len() - 1].to_vec();
+    (objects[0].clone(), runs)
+}
+
+/// Waits until a job is as it should be, and gives it back.
+#[track_caller]
+fn wait(place: &Place, job: &str, so: impl Fn(&Value) -> bool) -> Value {
+    let mut last = Value::Null;
+    until(|| {
+        // Until the daemon answers, what is remembered is.
+        last = shown(place, job).0;
+        so(&last)
+    });
+    last
+}
+
+#[test]
+fn jobs_run_when_they_are_due_and_what_they_found_outlives_the_daemon() {
+    let place = with_tables(
+        "[job.look]\na = 'a'\nb = 'b'\ndo = 'diff'\nevery = '1s'\nsettle = '0ms'\n[job.mend]\na = 'a'\nb = 'b'\ndo = 'repair'\nto = 'b'\nno_probe = true\nmax_change = '100%'\nsettle = '0ms'",
+    );
+    let mut daemon = Daemon::start(&place, "home", &[]);
+    let look = wait(&place, "look", |job| job["runs"].as_u64() >= Some(2) && job["verdict"] == "differs");
+    assert_eq!((&look["open"], &look["failures"], &look["does"]), (&1.into(), &0.into(), &"diff".into()));
+    let first = look["oldest_ms"].as_u64().expect("it was seen");
+    place.run("status").exits(1).says(&["job    look: differs, 1 key differed", "open for", "mend: not run yet"]);
+    // Another key differs too; the first is still the oldest.
+    execute(&place.path("a.db"), "INSERT INTO t VALUES (3, 'z')");
+    let look = wait(&place, "look", |job| job["open"] == 2);
+    assert_eq!(look["oldest_ms"].as_u64(), Some(first));
+    execute(&place.path("b.db"), "UPDATE t SET v = 'x' WHERE id = 2");
+    let look = wait(&place, "look", |job| job["open"] == 1 && job["oldest_ms"].as_u64() > Some(first));
+    assert_eq!(look["proven_ms"], Value::Null);
+    // A job without a time runs when it is asked for; it never works on a table that another one works on.
+    place.run("jobs run mend").ok().says(&["begins as soon as it can"]);
+    let mend = wait(&place, "mend", |job| job["verdict"] == "in_sync");
+    assert_eq!((&mend["runs"], &mend["state"]), (&1.into(), &"by_hand".into()));
+    let (_, runs) = shown(&place, "mend");
+    assert_eq!((&runs[0]["cause"], &runs[0]["written"]["b"]), (&"asked".into(), &1.into()));
+    let look = wait(&place, "look", |job| job["verdict"] == "in_sync");
+    assert_eq!((&look["oldest_ms"], &look["open"]), (&Value::Null, &Value::Null));
+    place.run("status").ok().says(&["look: in sync"]);
+    daemon.kill();
+    // What is remembered is shown without a daemon, and goes on with the next.
+    let (before, runs) = shown(&place, "look");
+    let runs_before = before["runs"].as_u64().expect("a number");
+    assert!(runs_before >= 3 && runs.len() as u64 >= runs_before, "{before}");
+    place.run("jobs list").ok().says(&["look\t", "mend\tin sync", "2 jobs"]);
+    place.run("jobs run look").fails("job.no-daemon").says(&["reknit run look"]);
+    let daemon = Daemon::start(&place, "home", &[]);
+    wait(&place, "look", |job| job["runs"].as_u64() > Some(runs_before + 1) && job["verdict"] == "in_sync");
+    let (_, runs) = shown(&place, "look");
+    let mut numbers: Vec<u64> = runs.iter().map(|run| run["run"].as_u64().expect("a number")).collect();
+    let ended = numbers.len();
+    numbers.dedup();
+    assert!(numbers.is_sorted_by(|one, other| one > other) && numbers.len() == ended, "{numbers:?}");
+    assert_eq!(daemon.end().code(), Some(0));
+}
+
+#[test]
+fn a_job_is_paused_tuned_and_cancelled_live_and_that_is_remembered() {
+    // Its differences are given minutes to settle.
+    let slow = "[job.slow]\na = 'a'\nb = 'b'\ndo = 'diff'\nsettle = '5m'\n[job.look]\na = 'a'\nb = 'b'\nevery = '1d'\nsettle = '0ms'";
+    let place = with_tables(slow);
+    let mut daemon = Daemon::start(&place, "home", &[]);
+    wait(&place, "look", |job| job["runs"] == 1 && job["running"] == Value::Null);
+    place.run("jobs run slow").ok();
+    let running = wait(&place, "slow", |job| job["state"] == "running");
+    assert_eq!(running["running"]["cause"], "asked");
+    place.run("run slow").exits(4).says(&["[job.running]", "wrote 0 records"]);
+    place.run("run look").exits(4).says(&["[job.occupied]", "the job slow works on"]);
+    place.run("jobs run slow").exits(4).says(&["[job.running]"]);
+    place.run("jobs cancel look").exits(4).says(&["[job.idle]"]);
+    place.run("jobs cancel slow").ok();
+    let slow = wait(&place, "slow", |job| job["verdict"] == "cancelled");
+    assert_eq!((&slow["state"], &slow["failures"]), (&"by_hand".into(), &0.into()));
+    place.run("jobs pause look").ok().says(&["is paused"]);
+    place.run("jobs pause look").ok().says(&["was paused already"]);
+    place.run("jobs tune look --every 1s --jitter 5ms --max-bytes 1MiB").ok();
+    place.run("jobs tune look --every 1s --daily 03:00").fails("usage.at");
+    place.run("jobs tune look --every soon").fails("usage.at");
+    place.run("jobs show lok").fails("config.job").says(&["did you mean `look`?"]);
+    // What is asked for runs though it is paused; by hand it is the same run, and remembered.
+    let look = shown(&place, "look").0;
+    assert_eq!(
+        (&look["state"], &look["at"], &look["tuned"]["max_bytes"]),
+        (&"paused".into(), &"every 1s".into(), &(1 << 20).into())
+    );
+    place.run("run look").exits(1).says(&["differs"]);
+    let (_, runs) = shown(&place, "look");
+    assert_eq!((&runs[0]["cause"], &runs[0]["exit"]), (&"hand".into(), &1.into()));
+    // The daemon dies in the middle of a run.
+    place.run("jobs run slow").ok();
+    wait(&place, "slow", |job| job["state"] == "running");
+    daemon.kill();
+    let daemon = Daemon::start(&place, "home", &[]);
+    wait(&place, "slow", |job| job["state"] == "running" && job["verdict"] == "interrupted");
+    let look = shown(&place, "look").0;
+    assert_eq!((&look["state"], &look["jitter_ms"], &look["runs"]), (&"paused".into(), &5.into(), &runs[0]["run"]));
+    place.run("jobs cancel slow").ok();
+    wait(&place, "slow", |job| job["verdict"] == "cancelled");
+    place.run("jobs resume look").ok().says(&["goes on"]);
+    let before = look["runs"].as_u64();
+    wait(&place, "look", |job| job["runs"].as_u64() > before);
+    assert_eq!(daemon.end().code(), Some(0));
+    // Without a daemon the same is changed in the home.
+    place.run("jobs tune look --reset").ok();
+    place.run("jobs pause look").ok();
+    place.run("jobs cancel look").fails("job.no-daemon");
+    let look = shown(&place, "look").0;
+    assert_eq!(
+        (&look["at"], &look["state"], &look["tuned"]["at"]),
+        (&"every 1d".into(), &"paused".into(), &Value::Null)
+    );
+}
+
+#[test]
+fn a_peer_that_is_down_is_named_and_met_again_when_it_is_back() {
+    let place = Place::with_file("a.kv", "k\tv\n", "");
+    place.run("init t --like s").ok();
+    let mut there = Daemon::start(&place, "there", &["t"]);
+    admit(&place, "there", "compare,read,write");
+    let (address, socket) = (there.address().to_string(), there.socket().to_string());
+    let job = format!("a = '../s'\nb = '{address}'\nsettle = '0ms'");
+    configure(&place, &format!("[job.mend]\n{job}\ndo = 'repair'\nevery = '1s'"));
+    let _here = Daemon::start(&place, "home", &["s"]);
+    let mend = wait(&place, "mend", |job| job["verdict"] == "in_sync");
+    there.kill();
+    let proven = mend["proven_ms"].as_u64();
+    let down = wait(&place, "mend", |job| job["failures"].as_u64() >= Some(2) && job["running"] == Value::Null);
+    assert_eq!((&down["verdict"], down["proven_ms"].as_u64() >= proven), (&"undetermined".into(), true));
+    place.run("status").exits(3).says(&["wrong  mend:", "runs in a row ended undetermined", "[peer.unreachable]"]);
+    let (_, runs) = shown(&place, "mend");
+    assert_eq!((&runs[0]["error"], &runs[0]["cause"]), (&"peer.unreachable".into(), &"retry".into()));
+    let there = Daemon::start_with(&place, "there", &["t"], &["--listen", &socket]);
+    place.run("put s later yes").ok();
+    wait(&place, "mend", |job| job["failures"] == 0 && job["proven_ms"].as_u64() > down["last_ms"].as_u64());
+    let status = place.run("status").ok();
+    assert!(!status.out.contains("runs in a row"), "{status:?}");
+    assert_eq!(there.end().code(), Some(0));
+    until(|| place.run("get t later").exit == Some(0));
+    at(&place, "there", "get t later").ok().prints("yes");
+}
+
+#[test]
+fn the_configuration_is_read_again_at_a_hangup_and_what_stays_is_named() {
+    let place = with_tables("[serve]\nlisten = '127.0.0.1:0'\n[job.one]\na = 'a'\nb = 'b'\nsettle = '0ms'");
+    let daemon = Daemon::start(&place, "home", &[]);
+    wait(&place, "one", |job| job["state"] == "by_hand");
+    let wrong = |words: &str| {
+        until(|| {
+            let summary = place.json("status").summary();
+            schema::holds(std::slice::from_ref(&summary));
+            summary["wrong"].to_string().contains(words)
+        });
+    };
+    configure(&place, "[job.one]\na = 'a'\nb = 'b'\nsetle = '0ms'");
+    daemon.signal("-HUP");
+    wrong("unknown key `setle` in [job.one] at line 8; did you mean `settle`?");
+    place.run("jobs list").ok().says(&["one\t", "[config.malformed]"]);
+    configure(
+        &place,
+        "[serve]\nlisten = '127.0.0.1:1'\n[job.two]\na = 'a'\nb = 'b'\nsettle = '0ms'\nevery = '1s'\nzone = 'Europe/Berlin'",
+    );
+    daemon.signal("-HUP");
+    wrong("listen of [serve] is taken up when the daemon begins again");
+    let two = wait(&place, "two", |job| job["runs"].as_u64() >= Some(1));
+    assert_eq!((&two["zone"], &two["at"]), (&"Europe/Berlin".into(), &"every 1s".into()));
+    assert_eq!(place.json("jobs show one").ok().objects()[0]["state"], "not_configured");
+    place.run("jobs pause one").fails("config.job");
+    assert_eq!(daemon.end().code(), Some(0));
+}
+
+#[test]
+fn what_is_remembered_and_was_damaged_stops_nothing_and_is_told() {
+    let place = with_tables("[job.look]\na = 'a'\nb = 'b'\nevery = '1d'\nsettle = '0ms'");
+    let daemon = Daemon::start(&place, "home", &[]);
+    wait(&place, "look", |job| job["runs"] == 1 && job["running"] == Value::Null);
+    assert_eq!(daemon.end().code(), Some(0));
+    let file = place.path("home/jobs/look");
+    let mut bytes = std::fs::read(&file).expect("a file");
+    *bytes.last_mut().expect("a byte") ^= 1;
+    std::fs::write(&file, &bytes).expect("damaged");
+    place.run("jobs list").ok().says(&["it is not what was written", "not run yet"]);
+    let _daemon = Daemon::start(&place, "home", &[]);
+    wait(&place, "look", |job| job["runs"] == 1 && job["verdict"] == "differs");
+    place.run("status").exits(1).says(&["wrong  memory of look", "without its history"]);
+    assert_eq!(std::fs::read(place.path("home/jobs/look.damaged")).expect("it is kept"), bytes);
+}
+
+#[test]
+fn a_store_is_read_against_its_tree_and_damage_is_told_as_its_own() {
+    let place = Place::with_file("a.kv", "k\tv\nl\tw\n", "");
+    place.run("init t --like s").ok();
+    configure(
+        &place,
+        "[job.scrub]\nstore = '../s'\ndo = 'verify'\nrate = 1000000\nevery = '1s'\n[job.look]\na = '../s'\nb = '../t'\nsettle = '0ms'",
+    );
+    let daemon = Daemon::start(&place, "home", &[]);
+    let scrub = wait(&place, "scrub", |job| job["verdict"] == "sound");
+    assert_eq!((&scrub["does"], &scrub["b"]), (&"verify".into(), &Value::Null));
+    place.run("status").ok().says(&["scrub: sound"]);
+    assert_eq!(daemon.end().code(), Some(0));
+    stores::remove(&place, stores::entry(&stores::rows(&place)));
+    let _daemon = Daemon::start(&place, "home", &[]);
+    let scrub = wait(&place, "scrub", |job| job["verdict"] == "damaged");
+    assert_eq!((&scrub["open"], &scrub["oldest_ms"], &scrub["failures"]), (&Value::Null, &Value::Null, &0.into()));
+    place.run("status").exits(1).says(&["scrub: damaged", "its last run ended damaged", "[store.damaged]"]);
+}
+
+#[test]
+fn jobs_on_a_store_that_the_daemon_holds_run_side_by_side() {
+    let place = Place::with_file("a.kv", "k\tv\n", "");
+    ["t", "u"].iter().for_each(|store| drop(place.run(&format!("init {store} --like s")).ok()));
+    // Each waits for a difference to stand still, for minutes.
+    let job =
+        |name: &str, with: &str| format!("[job.{name}]\na = '../s'\nb = '../{with}'\ndo = 'diff'\nsettle = '5m'\n");
+    configure(&place, &format!("{}{}{}", job("one", "t"), job("two", "u"), job("three", "t")));
+    let daemon = Daemon::start(&place, "home", &["s"]);
+    for name in ["one", "two"] {
+        place.run(&format!("jobs run {name}")).ok();
+        wait(&place, name, |job| job["state"] == "running");
+    }
+    place.run("run three").exits(4).says(&["[job.occupied]", "the job one works on"]);
+    // Whoever ends the daemon does not wait for them.
+    assert_eq!(daemon.end().code(), Some(0));
+    let one = shown(&place, "one").0;
+    assert_eq!((&one["verdict"], &one["state"]), (&"interrupted".into(), &"asked".into()));
+}
+
+#[test]
+fn a_configuration_is_written_to_be_filled_in_and_serves_what_it_says() {
+    let place = Place::with_store();
+    place.run("serve").fails("serve.nothing").says(&["config.toml"]);
+    place.run("config init").ok().says(&["config.toml", "reknit config check"]);
+    place.run("config check").ok().says(&["0 stores, 0 jobs"]);
+    place.run("config init").exits(4).says(&["is there already", "[config.exists]"]);
+    configure(&place, "[serve]\nstores = ['../s']\nlisten = '127.0.0.1:0'");
+    let _daemon = Daemon::start(&place, "home", &[]);
+    until(|| place.run("status").out.contains("dataset s, 0 records"));
+}

@@ -1,0 +1,207 @@
+//! Reading tables whole: what it costs is told first, and it is left out where it is not wanted.
+
+use std::io::{BufRead, BufReader};
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use crate::harness::{Place, Ran};
+use crate::server::Server;
+
+fn sql(place: &Place, file: &str, statements: &str) {
+    let connection = Connection::open(place.path(file)).expect("a database");
+    connection.execute_batch(statements).expect("statements");
+}
+
+const T: &str = "CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT);
+    WITH RECURSIVE i(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM i WHERE x < 1000) INSERT INTO t SELECT x, 'v' || x FROM i;";
+
+fn pair() -> Place {
+    let place = Place::new();
+    for file in ["a.db", "b.db"] {
+        sql(&place, file, T);
+    }
+    place
+}
+
+#[test]
+fn without_an_index_a_scan_is_told_of_first_and_left_out_if_asked() {
+    let place = pair();
+    sql(&place, "a.db", "ANALYZE");
+    let refused = place.run("check sqlite:a.db sqlite:b.db --no-scan").exits(3);
+    for word in ["a.db/t would be read whole, since it has no index yet: about 1,000 rows", "b.db/t", "rows a second"] {
+        assert!(refused.err.contains(word), "{word}: {}", refused.err);
+    }
+    assert!(refused.err.contains("[database.no-scan]"), "{}", refused.err);
+    place.run("index status sqlite:a.db").fails("database.no-index");
+    let json = place.json("diff sqlite:a.db sqlite:b.db --no-scan").exits(3).summary();
+    assert_eq!(json["error"], "database.no-scan");
+    let checked = place.run("check sqlite:a.db sqlite:b.db").ok();
+    assert!(checked.err.contains("a.db/t is scanned, since it has no index yet: about 1,000 rows"), "{}", checked.err);
+    // The second time it is known how long it takes, and not worth a word.
+    let checked = place.run("check sqlite:a.db sqlite:b.db").ok();
+    assert_eq!(checked.err, "");
+    // An index without a feed does not spare the scan.
+    let refused = place.run("check sqlite:a.db sqlite:b.db --no-scan").exits(3);
+    assert!(refused.err.contains("it has no feed") && refused.err.contains("as it took last"), "{}", refused.err);
+    place.run("explain sqlite:a.db").ok().says(&["reading it whole: about 1,000 rows"]);
+    place.run("init s").ok();
+    place.run("check s s --no-scan").fails("usage.terms");
+}
+
+#[test]
+fn with_feeds_nothing_is_read_whole_until_there_is_a_gap() {
+    let place = pair();
+    for table in ["sqlite:a.db", "sqlite:b.db/t"] {
+        place.run_args(&["index", "build", table, "--feed", "triggers", "--apply"]).ok();
+    }
+    sql(&place, "a.db", "UPDATE t SET v = 'x' WHERE id = 7");
+    place.run("diff sqlite:a.db sqlite:b.db/t --no-scan --settle 0ms").exits(1).says(&["7"]);
+    place.run("repair sqlite:a.db sqlite:b.db/t --to b --no-scan --no-probe --apply").ok();
+    // A file whose schema has changed is one that the feed may have missed something of.
+    sql(&place, "b.db", "CREATE TABLE other (x)");
+    let refused = place.run("check sqlite:a.db sqlite:b.db/t --no-scan").exits(3);
+    assert!(refused.err.contains("b.db/t would be read whole, since its feed has a gap"), "{}", refused.err);
+    assert!(!refused.err.contains("a.db/t"), "{}", refused.err);
+    // And the one that was told of is still there for who reads it whole.
+    place.run("check sqlite:a.db sqlite:b.db/t").ok();
+    place.run("check sqlite:a.db sqlite:b.db/t --no-scan").ok();
+}
+
+/// A key of two columns, one of them text of all kinds, in both databases.
+fn composite(rows: u32) -> (Place, Server, String) {
+    let (place, server) = (Place::new(), Server::start());
+    server.sql(&format!(
+        "CREATE TABLE t (k text, n int, v text, PRIMARY KEY (k, n)); INSERT INTO t \
+         SELECT CASE i % 3 WHEN 0 THEN 'it''s' WHEN 1 THEN 'a\\b' ELSE 'k' || i END, i, 'v' || i \
+         FROM generate_series(1, {rows}) i; ANALYZE t"
+    ));
+    sql(
+        &place,
+        "b.db",
+        &format!(
+            "CREATE TABLE t (k TEXT NOT NULL, n INT NOT NULL, v TEXT, PRIMARY KEY (k, n)); \
+             WITH RECURSIVE i(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM i WHERE i < {rows}) INSERT INTO t \
+             SELECT CASE i % 3 WHEN 0 THEN 'it''s' WHEN 1 THEN 'a\\b' ELSE 'k' || i END, i, 'v' || i FROM i"
+        ),
+    );
+    let table = server.table("reknit", "t");
+    (place, server, table)
+}
+
+#[test]
+fn what_is_read_in_slices_is_what_is_read_at_once() {
+    let (place, server, table) = composite(7_001);
+    let slices = |more: &[&str]| {
+        let mut args = vec!["check", table.as_str(), "sqlite:b.db", "--chunk-time", "1ms"];
+        args.extend(more);
+        place.run_args(&args)
+    };
+    slices(&[]).ok().says(&["in sync: 7,001 records"]);
+    server.sql("UPDATE t SET v = 'x' WHERE n = 6999; DELETE FROM t WHERE n = 1");
+    slices(&[]).exits(1);
+    place.run_args(&["diff", &table, "sqlite:b.db"]).exits(1).says(&["2 changed in a"]);
+    // A transaction may not last; slices are what helps.
+    let long = place.run_args(&["check", &table, "sqlite:b.db", "--max-snapshot", "1ms", "--chunk-time", "1ms"]);
+    long.exits(1);
+    slices(&["--max-rate", "0"]).fails("usage.pace");
+    slices(&["--max-snapshot", "soon"]).fails("usage.duration");
+}
+
+/// A command that says on stderr that it waits, before the way is made free.
+fn waits(place: &Place, args: &[&str], why: &str, free: impl FnOnce()) -> Ran {
+    let mut child: Child = place.command(args).spawn().expect("the binary");
+    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let mut heard = String::new();
+    while !heard.contains(why) {
+        let line = lines.next().unwrap_or_else(|| panic!("{args:?} ended, having said {heard}")).expect("a line");
+        heard += &line;
+        heard.push('\n');
+    }
+    assert_eq!(child.try_wait().expect("its state"), None);
+    free();
+    lines.for_each(|line| {
+        heard += &line.expect("a line");
+        heard.push('\n');
+    });
+    let mut ran = Ran::of(child.wait_with_output().expect("its end"));
+    ran.err = heard;
+    ran
+}
+
+#[test]
+fn a_scan_waits_for_a_file_to_go_and_for_others_to_end() {
+    let (place, server, table) = composite(500);
+    let pause = place.file("pause", "");
+    let ran = waits(&place, &["check", &table, "sqlite:b.db", "--pause-file", "pause"], "waits: ", || {
+        std::fs::remove_file(&pause).expect("removed");
+    });
+    ran.ok().says(&["pause exists", "goes on", "in sync"]);
+    let mut other = server.client();
+    other.batch_execute("BEGIN; SELECT 1").expect("a transaction");
+    let args = ["check", &table, "sqlite:b.db", "--max-active", "0"];
+    let ran =
+        waits(&place, &args, "other transactions are open", move || other.batch_execute("COMMIT").expect("ended"));
+    ran.ok().says(&["goes on", "in sync"]);
+    // Somebody who may do nothing but read is told as much.
+    server.sql("CREATE ROLE looks LOGIN; GRANT SELECT ON t TO looks");
+    let looks = server.table("looks", "t");
+    place.run_args(&["check", &looks, "sqlite:b.db", "--max-active", "100", "--max-replica-lag", "1GB"]).ok();
+}
+
+#[test]
+fn a_rate_is_held() {
+    let (place, _server, table) = composite(3_000);
+    let began = Instant::now();
+    place.run_args(&["index", "build", &table, "--max-rate", "3000"]).ok();
+    // What was allowed is what was read, save for the last half of a second.
+    assert!(began.elapsed() >= Duration::from_millis(500), "{:?}", began.elapsed());
+}
+
+#[test]
+fn what_is_written_between_two_slices_is_found_by_the_feed() {
+    let (place, server, table) = composite(1_000);
+    let args =
+        ["index", "build", &table, "--feed", "triggers", "--apply", "--max-rate", "800", "--with", "sqlite:b.db"];
+    let mut child = place.command(&args).spawn().expect("the binary");
+    let mut client = server.client();
+    let mut written = 0;
+    while child.try_wait().expect("its state").is_none() {
+        written += 1;
+        client.execute("UPDATE t SET v = $1 WHERE n IN (1, 1000)", &[&format!("w{written}")]).expect("written");
+    }
+    Ran::of(child.wait_with_output().expect("its end")).ok();
+    place.run_args(&["index", "build", "sqlite:b.db", "--feed", "triggers", "--apply", "--with", &table]).ok();
+    let differ = place.json(&format!("diff {table} sqlite:b.db --no-scan --settle 0ms")).exits(1);
+    let keys = differ.objects().iter().filter(|object| object["t"] == "difference").count();
+    assert_eq!(keys, 2, "{}", differ.out);
+}
+
+#[test]
+fn a_replica_is_read_once_it_has_come_as_far_as_its_primary() {
+    let (place, server, table) = composite(500);
+    let replica = server.replica();
+    let from = replica.table("reknit", "t");
+    place.run_args(&["check", &table, "sqlite:b.db", "--scan-from", &from]).ok().says(&["in sync: 500 records"]);
+    let mut behind = replica.client();
+    behind.batch_execute("SELECT pg_wal_replay_pause()").expect("paused");
+    let paused = "SELECT pg_get_wal_replay_pause_state() = 'paused'";
+    server.sql("UPDATE t SET v = 'x' WHERE n = 7");
+    while !behind.query_one(paused, &[]).expect("asked").get::<_, bool>(0) {
+        std::thread::yield_now();
+    }
+    let args = ["diff", &table, "sqlite:b.db", "--scan-from", &from, "--settle", "0ms"];
+    let mut child = place.command(&args).spawn().expect("the binary");
+    let looks = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'reknit'";
+    while behind.query_one(looks, &[]).expect("asked").get::<_, i64>(0) == 0 {
+        assert_eq!(child.try_wait().expect("its state"), None, "it ended before it could see that");
+        std::thread::yield_now();
+    }
+    behind.batch_execute("SELECT pg_wal_replay_resume()").expect("resumed");
+    Ran::of(child.wait_with_output().expect("its end")).exits(1).says(&["1 changed in a"]);
+    let other = Server::start();
+    other.sql("CREATE TABLE t (k text, n int, v text, PRIMARY KEY (k, n))");
+    let foreign = other.table("reknit", "t");
+    place.run_args(&["check", &table, "sqlite:b.db", "--scan-from", &foreign]).fails("database.no-replica");
+}
