@@ -324,7 +324,7 @@ mod tests {
             ),
             (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nat = 'noon'"), "`noon` is no time of a job"),
             (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nhome = '/x'"), "unknown key `home`"),
-            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nzone = 'Europe/Nowhere'"), "the zone `Europe/Nowhere`"),
+            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nclock = 'Europe/Nowhere'"), "the clock `Europe/Nowhere`"),
             (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nwindow = ['Mon', 'Day']"), "`Day` is no window"),
             (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nwindow = [1]"), "is a text in quotes, or a list of them"),
             (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\njitter = '2d'"), "at most a day later"),

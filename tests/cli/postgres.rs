@@ -84,7 +84,8 @@ fn what_cannot_be_read_is_named_and_no_password_told() {
     told(&server.table("reknit", "missing")).says(&["no table missing"]);
     told(&server.table("reknit", "none")).says(&["cannot be told apart"]);
     told(&server.table("stranger", "t")).says(&["may read"]);
-    told("postgres://me@host/db").says(&["database/table"]);
+    let whole = place.run_args(&["check", "postgres://me@host/db", &server.table("reknit", "t")]);
+    whole.fails("usage.databases").says(&["postgres://me@host/db/TABLE"]);
     let host = server.table("reknit", "t").replace("reknit@", "reknit:secret@").replace("/postgres/t", "/lost/t");
     let refused = told(&host).says(&["does not exist"]);
     assert!(!refused.err.contains("secret"), "{}", refused.err);

@@ -129,7 +129,8 @@ fn what_cannot_be_compared_is_named() {
     assert!(!place.path("no.db").exists(), "looking makes no file");
     compare("sqlite:a.db", "sqlite:a.db/people").exits(4).says(&["[session.one-store]"]);
     sql(&place, "b.db", "CREATE TABLE other (x)");
-    compare("sqlite:a.db", "sqlite:b.db").fails("database").says(&["say which", "other, people"]);
+    compare("sqlite:a.db", "sqlite:b.db").exits(4).says(&["only in b: other", "[database.shape]"]);
+    compare("sqlite:a.db/people", "sqlite:b.db").fails("database").says(&["say which", "other, people"]);
     compare("sqlite:a.db", "sqlite:b.db/other").fails("database").says(&["cannot be told apart", "make one"]);
     sql(&place, "b.db", "ALTER TABLE people DROP COLUMN born");
     compare("sqlite:a.db", "sqlite:b.db/people").exits(4).says(&["[database.shape]"]).says(&["no column born"]);

@@ -156,7 +156,11 @@ fn databases(env: &Env, sides: &Sides) -> Result<Option<Both>, CliError> {
     let (Some(a), Some(b)) = (database(env, &sides.a), database(env, &sides.b)) else {
         let one = [&sides.a, &sides.b].into_iter().find(|typed| database(env, typed).is_some_and(|of| of.whole));
         return one.map_or(Ok(None), |one| {
-            let message = format!("{} is a whole database, and the other side is none", tables::shown(one));
+            let message = format!(
+                "{} is a whole database, and the other side is none; name one of its tables: {}/TABLE",
+                tables::shown(one),
+                tables::shown(one).trim_end_matches("/*")
+            );
             Err(CliError::new("usage.databases", message))
         });
     };

@@ -30,7 +30,7 @@ pub(crate) const TEMPLATE: &str = r#"# The configuration of this home. Nothing n
 #dataset = "orders"
 #do = "check"                               # or "diff", "repair"
 #every = "15m"                              # or at = "03:00"; neither: by hand alone
-#zone = "Europe/Berlin"                     # of at and window; UTC unless it is said
+#clock = "Europe/Berlin"                    # of at and window; UTC unless it is said
 #window = ["Mon-Fri 20:00-06:00", "Sat,Sun"]
 #jitter = "1m"                              # due up to so much later, at random
 #max_time = "10m"                           # the session ends with what it knows then,

@@ -1,4 +1,4 @@
-//! When a job of the configuration is due, and by which clock: the keys `at`, `every`, `zone`, `window` and `jitter`.
+//! When a job of the configuration is due, and by which clock: the keys `at`, `every`, `clock`, `window` and `jitter`.
 //!
 //! What follows from that is the core's.
 
@@ -15,7 +15,7 @@ use crate::cli::CliError;
 use crate::cli::units::parse_duration;
 
 /// Keys of a job that say when.
-pub(super) const KEYS: [&str; 5] = ["at", "every", "zone", "window", "jitter"];
+pub(super) const KEYS: [&str; 5] = ["at", "every", "clock", "window", "jitter"];
 /// The longest jitter.
 const JITTER_MAX: Millis = 86_400_000;
 
@@ -28,7 +28,7 @@ pub(crate) struct When {
     clock: Option<TimeZone>,
 }
 
-/// The clock of a zone as the system knows it.
+/// The clock of a zone.
 struct Clock(TimeZone);
 
 impl Zone for Clock {
@@ -53,10 +53,12 @@ impl When {
             return Err(section.wrong(format!("has {} windows; {WINDOWS_MAX} at most", windows.len())));
         }
         let jitter = section.text("jitter")?.map(jitter).transpose().map_err(|error| section.wrong(error.message))?;
-        let zone = section.text("zone")?;
+        let zone = section.text("clock")?;
         let clock = zone.map(TimeZone::get).transpose().map_err(|_| {
             let name = zone.unwrap_or_default();
-            section.wrong(format!("has the zone `{name}`, which this system does not know; \"Europe/Berlin\" is one"))
+            section.wrong(format!(
+                "has the clock `{name}`, which is no zone that this release knows; \"Europe/Berlin\" is one"
+            ))
         })?;
         let schedule = Schedule { at, windows, jitter: jitter.unwrap_or(0) };
         let when = When { schedule, zone: zone.map(String::from), clock };

@@ -113,7 +113,7 @@ impl Seen<'_> {
             "a": sides.first(),
             "b": sides.get(1),
             "at": schedule.and_then(|schedule| schedule.at.as_ref()).map(|at| at.to_string()),
-            "zone": when.and_then(|when| when.zone.clone()),
+            "clock": when.and_then(|when| when.zone.clone()),
             "windows": schedule.map_or(Vec::new(), |schedule| schedule.windows.iter().map(Window::to_string).collect()),
             "jitter_ms": schedule.map_or(0, |schedule| schedule.jitter),
             "tuned": json!({
