@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use reknit_core::gossip::Word;
 use reknit_core::message::{Message, Refuse, RefuseCode, Rights};
 use reknit_core::session::Options;
 use reknit_core::{DatasetId, Definition};
@@ -12,6 +13,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::brakes::{NodeBrakes, Window, Windows};
+use super::gossip::{FRAME_GOSSIP, Gossip};
 use super::held::FRAME_HOLD;
 use super::receipts::Signer;
 use super::visits::{Asked, Peer, visit};
@@ -141,6 +143,15 @@ impl Node {
         Node { joined: Some(joined), ..self }
     }
 
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// By what is judged who may write what, and lose how much.
+    pub(super) fn guards(&self) -> (Home, NodeBrakes, Arc<Windows>) {
+        (self.home.clone(), self.brakes, self.windows.clone())
+    }
+
     /// Who this node is.
     pub fn peer(&self) -> PeerId {
         self.identity.peer()
@@ -212,12 +223,26 @@ impl Node {
     /// # Errors
     /// [`NodeError::Home`] if the file of peers cannot be read at the start.
     pub async fn serve(&self, stores: Vec<Served>, stop: watch::Receiver<bool>) -> Result<(), NodeError> {
+        self.serve_with(stores, None, stop).await
+    }
+
+    /// The same, and takes part in gossip that was started with this node.
+    ///
+    /// # Errors
+    /// As for [`Node::serve`].
+    pub async fn serve_with(
+        &self,
+        stores: Vec<Served>,
+        gossip: Option<Gossip>,
+        stop: watch::Receiver<bool>,
+    ) -> Result<(), NodeError> {
         self.home.peers()?;
         let by_dataset = stores.into_iter().map(|served| (served.side.describe().definition.id, served)).collect();
         let serving = Serving {
             node: self.clone(),
             stores: Arc::new(by_dataset),
             sessions: Arc::new(Semaphore::new(limits::SESSIONS_MAX)),
+            gossip,
             stop: stop.clone(),
         };
         let mut connections = JoinSet::new();
@@ -253,6 +278,7 @@ pub struct Serving {
     node: Node,
     stores: Arc<BTreeMap<DatasetId, Served>>,
     sessions: Arc<Semaphore>,
+    gossip: Option<Gossip>,
     pub(super) stop: watch::Receiver<bool>,
 }
 
@@ -331,7 +357,7 @@ impl Serving {
     }
 
     async fn session(self, connection: Connection, mut link: Link, peer: PeerId) {
-        let Ok(_session) = self.sessions.clone().try_acquire_owned() else {
+        let Ok(place) = self.sessions.clone().try_acquire_owned() else {
             return connection.close(CloseCode::Busy);
         };
         let mut stop = self.stop.clone();
@@ -353,6 +379,15 @@ impl Serving {
         }
         if let Some(request) = frame.strip_prefix(&[FRAME_HOLD]) {
             return self.clone().hold(link, peer, request).await;
+        }
+        if let Some(word) = frame.strip_prefix(&[FRAME_GOSSIP]) {
+            // It stays as long as the peer does, and is no session.
+            drop(place);
+            return match (&self.gossip, Word::decode(word)) {
+                (Some(gossip), Ok(hello @ Word::Hello { .. })) => gossip.taken_up(connection, link, hello).await,
+                (None, Ok(Word::Hello { .. })) => {}
+                _ => connection.close(CloseCode::Protocol),
+            };
         }
         let Ok(Message::Open(open)) = Message::decode(&frame) else {
             return connection.close(CloseCode::Protocol);

@@ -22,13 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// A link on which nothing was said for so long, either way, is let go.
 const UNUSED: Duration = Duration::from_secs(120);
 
-/// What a link brings.
-pub(crate) enum Heard {
-    /// A peer said something; where it was heard from.
-    Word(PeerId, SocketAddr, Word),
-    /// Nothing more is heard from a peer, until it is spoken to again.
-    Gone(PeerId),
-}
+/// What a peer said.
+pub(crate) type Heard = (PeerId, Word);
 
 struct Queue {
     /// Tells one link to a peer from another that took its place.
@@ -58,7 +53,12 @@ pub(crate) struct Links {
 
 impl Links {
     /// None yet; each begins with this word.
-    pub(crate) fn new(endpoint: Endpoint, hello: Word, heard: mpsc::Sender<Heard>, stop: watch::Receiver<bool>) -> Links {
+    pub(crate) fn new(
+        endpoint: Endpoint,
+        hello: Word,
+        heard: mpsc::Sender<Heard>,
+        stop: watch::Receiver<bool>,
+    ) -> Links {
         Links { endpoint, hello: Arc::new(hello), table: Arc::default(), heard, stop }
     }
 
@@ -93,15 +93,15 @@ impl Links {
 
     /// Gossips on a link that a peer has opened, after its first word, until it ends.
     pub(crate) async fn taken_up(self, connection: Connection, link: Link, first: Word) {
-        let (peer, at) = (connection.peer(), connection.remote_addr());
+        let peer = connection.peer();
         let (number, words) = {
             let mut table = self.table();
             enter(&mut table, peer, self.hello.encode())
         };
-        if self.heard.send(Heard::Word(peer, at, first)).await.is_ok() {
-            self.talk(link, peer, at, words).await;
+        if self.heard.send((peer, first)).await.is_ok() {
+            self.talk(link, peer, words).await;
         }
-        self.left(peer, number, false).await;
+        self.left(peer, number, false);
     }
 
     async fn dial(self, to: PeerId, at: SocketAddr, number: u64, words: mpsc::Receiver<Vec<u8>>) {
@@ -114,7 +114,7 @@ impl Links {
             Ok((connection, mut link)) => {
                 let first = [&[FRAME_GOSSIP], self.hello.encode().as_slice()].concat();
                 if link.control.writer.write(&first).await.is_ok() {
-                    self.talk(link, to, at, words).await;
+                    self.talk(link, to, words).await;
                 }
                 drop(connection);
                 true
@@ -124,11 +124,11 @@ impl Links {
                 false
             }
         };
-        self.left(to, number, !reached).await;
+        self.left(to, number, !reached);
     }
 
     /// Says what waits and hears what comes, until either ends.
-    async fn talk(&self, link: Link, peer: PeerId, at: SocketAddr, mut words: mpsc::Receiver<Vec<u8>>) {
+    async fn talk(&self, link: Link, peer: PeerId, mut words: mpsc::Receiver<Vec<u8>>) {
         let Link { control, records: _records, .. } = link;
         let (mut reader, mut writer) = (control.reader, control.writer);
         let (used, mut stop) = (Mutex::new(Instant::now()), self.stop.clone());
@@ -148,7 +148,7 @@ impl Links {
                     tracing::warn!(peer = %peer.short(), "what it gossips means nothing; the link is let go");
                     break;
                 };
-                if self.heard.send(Heard::Word(peer, at, word)).await.is_err() {
+                if self.heard.send((peer, word)).await.is_err() {
                     break;
                 }
             }
@@ -170,22 +170,15 @@ impl Links {
         }
     }
 
-    async fn left(&self, peer: PeerId, number: u64, unreachable: bool) {
-        let last = {
-            let mut table = self.table();
-            if unreachable {
-                table.tried.insert(peer, Instant::now());
-            } else {
-                table.tried.remove(&peer);
-            }
-            let last = table.queues.get(&peer).is_some_and(|queue| queue.number == number);
-            if last {
-                table.queues.remove(&peer);
-            }
-            last
-        };
-        if last {
-            let _ = self.heard.send(Heard::Gone(peer)).await;
+    fn left(&self, peer: PeerId, number: u64, unreachable: bool) {
+        let mut table = self.table();
+        if unreachable {
+            table.tried.insert(peer, Instant::now());
+        } else {
+            table.tried.remove(&peer);
+        }
+        if table.queues.get(&peer).is_some_and(|queue| queue.number == number) {
+            table.queues.remove(&peer);
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! What it says is a hint: whom to connect to, and whom not to wait for. Who may do what is the grants' word alone.
 
-use std::collections::BinaryHeap;
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -142,7 +142,10 @@ impl Swim {
     fn drive(
         &mut self,
         now: Millis,
-        call: impl FnOnce(&mut Foca<Near, PostcardCodec, SmallRng, NoCustomBroadcast>, &mut Outside) -> Result<(), foca::Error>,
+        call: impl FnOnce(
+            &mut Foca<Near, PostcardCodec, SmallRng, NoCustomBroadcast>,
+            &mut Outside,
+        ) -> Result<(), foca::Error>,
     ) -> Vec<Said> {
         let mut outside = Outside::default();
         // What is said to another node, or makes no sense, changes nothing here.

@@ -62,7 +62,7 @@ pub struct Counts {
     pub news: u64,
     /// Records that came though they were known.
     pub needless: u64,
-    /// That found a full queue, or that nobody answered for: sessions bring them.
+    /// That found a full queue, that nobody answered for, or that may not be taken in now: sessions bring them.
     pub left: u64,
 }
 
@@ -151,9 +151,11 @@ impl<P: Copy + Ord> Rumours<P> {
         rumours.iter().for_each(|rumour| self.queue(from, *rumour, |queues| &mut queues.give));
     }
 
-    /// A peer gave a record; whether it changed anything here.
+    /// A peer gave a record; whether it changed anything here. Whatever else was asked for there has come with it, or is older.
     pub fn given(&mut self, from: P, rumour: Rumour, news: bool) {
-        self.asked.remove(&rumour);
+        let there = Rumour { entry: 0, ..rumour }..=Rumour { entry: u64::MAX, ..rumour };
+        let came: Vec<Rumour> = self.asked.range(there).map(|(asked, _)| *asked).collect();
+        came.iter().for_each(|asked| drop(self.asked.remove(asked)));
         if !news {
             self.counts.needless += 1;
         } else if self.remember(rumour) {
@@ -162,6 +164,11 @@ impl<P: Copy + Ord> Rumours<P> {
                 self.queue(peer, rumour, |queues| &mut queues.tell);
             }
         }
+    }
+
+    /// Records that a peer gave are not taken in.
+    pub fn leave(&mut self, count: u64) {
+        self.counts.left += count;
     }
 
     /// Asks another peer for what did not come in time.

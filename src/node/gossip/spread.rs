@@ -1,0 +1,308 @@
+//! Fresh writes of one store: told to peers as they are made, taken in as they come. Runs on a thread of its own, since stores
+//! block; what it may not do, or is too large, is left to sessions.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use reknit_core::bounds::FRAME_BYTES_AIM;
+use reknit_core::brakes::Losses;
+use reknit_core::gossip::{Counts, Limits, Rumour, Rumours, Send, Word};
+use reknit_core::message::Rights;
+use reknit_core::query::{Guard, Incoming, Selection};
+use reknit_core::range::places;
+use reknit_core::{CollectionId, DatasetId, Definition, Position, Record};
+
+use super::links::Links;
+use crate::node::brakes::{NodeBrakes, Window, Windows};
+use crate::node::serve::now;
+use crate::node::{Home, NodeError};
+use crate::store::{Durability, Event, Origin, Side, Store, StoreError};
+use crate::transport::PeerId;
+
+/// How long writes are gathered before they are told.
+const GATHER: Duration = Duration::from_millis(20);
+/// How often it is looked whether the store is still followed.
+const LOOK: Duration = Duration::from_millis(200);
+/// Bytes of a record that is told; larger ones are left to sessions.
+const RECORD_BYTES_MAX: usize = FRAME_BYTES_AIM;
+/// Records that are looked up at once.
+const TOGETHER: usize = 512;
+
+/// What a store's thread is told.
+pub(crate) enum Input {
+    /// A peer is up there.
+    Up(PeerId, SocketAddr),
+    /// A peer is down.
+    Down(PeerId),
+    /// A peer said something.
+    Word(PeerId, Word),
+    /// The store was written.
+    Wrote(Vec<Event>),
+    /// What became of rumours is asked for.
+    Counts(Sender<(Counts, usize)>),
+}
+
+/// The rumours of one store.
+pub(super) struct Spread {
+    pub(super) store: Store,
+    pub(super) side: Arc<dyn Side>,
+    pub(super) home: Home,
+    pub(super) links: Links,
+    pub(super) brakes: NodeBrakes,
+    pub(super) windows: Arc<Windows>,
+    pub(super) runtime: tokio::runtime::Handle,
+    pub(super) up: HashMap<PeerId, SocketAddr>,
+    pub(super) rumours: Rumours<PeerId>,
+}
+
+/// Tells the thread of a store what is written, until it is stopped.
+pub(super) fn follow(store: &Store, to: &Sender<Input>, stopped: &AtomicBool) {
+    let mut watcher = store.watch(None);
+    while !stopped.load(Ordering::Relaxed) {
+        let mut events = Vec::new();
+        // Whoever loads so much that it is not followed any more loads for sessions.
+        if let Ok(Some(event)) = watcher.next(LOOK) {
+            events.push(event);
+            while let Ok(Some(event)) = watcher.next(Duration::ZERO) {
+                events.push(event);
+                if events.len() == TOGETHER {
+                    break;
+                }
+            }
+        }
+        events.retain(|event| event.origin == Origin::Local);
+        if !events.is_empty() && to.send(Input::Wrote(events)).is_err() {
+            return;
+        }
+    }
+}
+
+impl Spread {
+    pub(super) fn new(
+        store: Store,
+        (home, brakes, windows): (Home, NodeBrakes, Arc<Windows>),
+        links: Links,
+        seed: u64,
+    ) -> Spread {
+        let side: Arc<dyn Side> = Arc::new(store.clone());
+        let (runtime, rumours) = (tokio::runtime::Handle::current(), Rumours::new(Limits::default(), seed));
+        Spread { store, side, home, links, brakes, windows, runtime, up: HashMap::new(), rumours }
+    }
+
+    /// Hears and tells until nobody is left who could say something.
+    pub(super) fn run(mut self, inputs: &Receiver<Input>) {
+        // Links are made from here.
+        let runtime = self.runtime.clone();
+        let _within = runtime.enter();
+        let mut told = Instant::now();
+        loop {
+            let wait = match self.rumours.is_idle() {
+                false => GATHER.saturating_sub(told.elapsed()),
+                true => match self.rumours.wakes() {
+                    Some(at) => Duration::from_millis(at.saturating_sub(now())).max(GATHER),
+                    None => Duration::from_secs(3600),
+                },
+            };
+            match inputs.recv_timeout(wait) {
+                Ok(input) => {
+                    if let Err(error) = self.heard(input) {
+                        tracing::warn!(dataset = self.store.definition().name, %error, "what was gossiped is left to sessions");
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.rumours.pass(now());
+            if told.elapsed() >= GATHER {
+                told = Instant::now();
+                if let Err(error) = self.tell() {
+                    tracing::warn!(dataset = self.store.definition().name, %error, "what was to be told is left to sessions");
+                }
+            }
+        }
+    }
+
+    fn heard(&mut self, input: Input) -> Result<(), NodeError> {
+        match input {
+            Input::Up(peer, at) => {
+                self.up.insert(peer, at);
+                if self.may(peer)?.anywhere().allow(Rights::READ) {
+                    self.rumours.up(peer);
+                }
+            }
+            Input::Down(peer) => {
+                self.up.remove(&peer);
+                self.rumours.down(peer);
+            }
+            Input::Word(from, Word::Tell(_, told)) => {
+                let told = self.among(from, told, Rights::WRITE)?;
+                for some in told.chunks(TOGETHER) {
+                    let held = self.held(some)?;
+                    let heard: Vec<(Rumour, bool)> = some.iter().map(|one| (*one, held.contains(one))).collect();
+                    self.rumours.told(from, &heard, now());
+                }
+            }
+            Input::Word(from, Word::Want(_, wanted)) => {
+                let wanted = self.among(from, wanted, Rights::READ)?;
+                self.rumours.wanted(from, &wanted);
+            }
+            Input::Word(from, Word::Records(_, collection, records)) => self.given(from, collection, records)?,
+            Input::Word(..) => {}
+            Input::Wrote(events) => self.wrote(&events)?,
+            Input::Counts(to) => drop(to.send((self.rumours.counts(), self.rumours.waiting().0.values().sum()))),
+        }
+        Ok(())
+    }
+
+    fn definition(&self) -> Arc<Definition> {
+        self.side.describe().definition
+    }
+
+    fn may(&self, peer: PeerId) -> Result<reknit_core::session::Grant, NodeError> {
+        Ok(self.home.grants(peer)?.unwrap_or_default().on(&self.definition()))
+    }
+
+    /// Those of collections on which a peer may that; members are for sessions alone (M22).
+    fn among(&self, peer: PeerId, mut rumours: Vec<Rumour>, right: Rights) -> Result<Vec<Rumour>, NodeError> {
+        let (grant, members) = (self.may(peer)?, self.definition().members());
+        let known = self.definition().collections.len();
+        rumours.retain(|rumour| {
+            let of = rumour.collection;
+            usize::from(of.0) < known && Some(of) != members && grant.on(of).allow(right)
+        });
+        Ok(rumours)
+    }
+
+    /// What is here at the positions of rumours.
+    fn entries(
+        &self,
+        rumours: impl IntoIterator<Item = (CollectionId, Position)>,
+    ) -> Result<BTreeSet<Rumour>, StoreError> {
+        let mut at: BTreeMap<CollectionId, BTreeSet<Position>> = BTreeMap::new();
+        for (collection, position) in rumours {
+            at.entry(collection).or_default().insert(position);
+        }
+        let mut held = BTreeSet::new();
+        for (collection, positions) in at {
+            let positions: Vec<Position> = positions.into_iter().collect();
+            for item in self.side.items(collection, &places(&positions))? {
+                let entry = item.digest.map(|digest| digest.short());
+                held.extend(entry.map(|entry| Rumour { collection, position: item.position, entry }));
+            }
+        }
+        Ok(held)
+    }
+
+    fn held(&self, rumours: &[Rumour]) -> Result<BTreeSet<Rumour>, StoreError> {
+        self.entries(rumours.iter().map(|rumour| (rumour.collection, rumour.position)))
+    }
+
+    fn position(&self, collection: CollectionId, key: &[u8]) -> Position {
+        let info = self.side.describe();
+        info.keys.position(&info.definition.collections[usize::from(collection.0)].name, key)
+    }
+
+    fn wrote(&mut self, events: &[Event]) -> Result<(), NodeError> {
+        let members = self.definition().members();
+        let events = events.iter().filter(|event| Some(event.collection) != members);
+        let at: Vec<_> = events.map(|event| (event.collection, self.position(event.collection, &event.key))).collect();
+        for rumour in self.entries(at)? {
+            self.rumours.wrote(rumour);
+        }
+        Ok(())
+    }
+
+    /// Takes records in, as far as the peer may write and lose them (M22).
+    fn given(&mut self, from: PeerId, collection: CollectionId, records: Vec<Record>) -> Result<(), NodeError> {
+        let definition = self.definition();
+        let known =
+            usize::from(collection.0) < definition.collections.len() && Some(collection) != definition.members();
+        if !known || !self.may(from)?.on(collection).allow(Rights::WRITE) {
+            tracing::debug!(peer = %from.short(), "it may not write what it gives");
+            return Ok(());
+        }
+        let window = Window::new(self.brakes, &self.windows, from, definition.id);
+        let mut records = records.into_iter();
+        while records.len() > 0 {
+            let (lost, all) = (window.lost(Instant::now()), self.side.cut()?.roots.iter().map(|root| root.count).sum());
+            let allowed = Losses::allowed(&self.brakes.brakes, all);
+            let room = allowed.deleted.saturating_sub(lost.deleted).min(allowed.changed.saturating_sub(lost.changed));
+            if room == 0 {
+                self.rumours.leave(records.count() as u64);
+                tracing::warn!(peer = %from.short(), dataset = definition.name, "it would lose more by what it gives than it may; the rest is left to sessions");
+                return Ok(());
+            }
+            let some: Vec<Record> = records.by_ref().take(TOGETHER.min(room as usize)).collect();
+            let at: Vec<_> = some.iter().map(|record| (collection, self.position(collection, &record.key))).collect();
+            let before = self.entries(at.iter().copied())?;
+            let batch = some.into_iter().map(|record| Incoming { record, guard: Guard::Join }).collect();
+            let applied = self.side.apply(collection, batch, Durability::Buffered)?;
+            window.note(applied.losses, Instant::now());
+            let after = self.entries(at)?;
+            for rumour in after {
+                self.rumours.given(from, rumour, !before.contains(&rumour));
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self) -> Result<(), NodeError> {
+        let dataset = self.definition().id;
+        for (to, send) in self.rumours.send() {
+            let Some(at) = self.up.get(&to).copied() else { continue };
+            match send {
+                Send::Tell(told) => {
+                    let told = self.among(to, told, Rights::READ)?;
+                    if !told.is_empty() {
+                        self.links.say(to, at, &Word::Tell(dataset, told));
+                    }
+                }
+                Send::Want(wanted) => self.links.say(to, at, &Word::Want(dataset, wanted)),
+                Send::Give(given) => {
+                    let given = self.among(to, given, Rights::READ)?;
+                    self.give(to, at, dataset, &given)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn give(&self, to: PeerId, at: SocketAddr, dataset: DatasetId, given: &[Rumour]) -> Result<(), StoreError> {
+        let mut of: BTreeMap<CollectionId, BTreeSet<Position>> = BTreeMap::new();
+        for rumour in given {
+            of.entry(rumour.collection).or_default().insert(rumour.position);
+        }
+        for (collection, positions) in of {
+            let (mut frame, mut bytes) = (Vec::new(), 0);
+            for place in positions.iter().flat_map(|position| places(&[*position])) {
+                let page = self.side.read(collection, &Selection::Range(place), None, RECORD_BYTES_MAX)?;
+                for record in page.records {
+                    let size = size(&record);
+                    if size > RECORD_BYTES_MAX {
+                        continue;
+                    }
+                    if bytes + size > FRAME_BYTES_AIM {
+                        self.links.say(to, at, &Word::Records(dataset, collection, std::mem::take(&mut frame)));
+                        bytes = 0;
+                    }
+                    bytes += size;
+                    frame.push(record);
+                }
+            }
+            if !frame.is_empty() {
+                self.links.say(to, at, &Word::Records(dataset, collection, frame));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn size(record: &Record) -> usize {
+    let mut bytes = Vec::new();
+    record.encode(&mut bytes);
+    bytes.len()
+}

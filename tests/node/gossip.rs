@@ -1,0 +1,180 @@
+//! Nodes that gossip over real QUIC: who is up, what is written fresh, sessions with whoever was met longest ago.
+
+use std::time::{Duration, Instant};
+
+use reknit::core::DatasetId;
+use reknit::core::message::Rights;
+use reknit::node::{Gossip, GossipOptions, Served};
+use reknit::store::{Op, Store};
+use reknit::transport::Address;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+use super::support::*;
+
+/// A long time, in which no session is held.
+const NEVER: Duration = Duration::from_secs(3600);
+
+struct Gossiping {
+    peer: Peer,
+    store: Store,
+    gossip: Gossip,
+    stop: watch::Sender<bool>,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Gossiping {
+    /// A node that joins by those.
+    fn start(peer: Peer, store: Store, seeds: Vec<Address>, every: Duration) -> Gossiping {
+        let (stop, stopped) = watch::channel(false);
+        let options = GossipOptions { seeds, every, seed: 7, ..GossipOptions::default() };
+        let stores = [store.clone()];
+        let gossip = Gossip::start(&peer.node, &stores, &options, stopped.clone()).expect("started");
+        let (node, taking, served) = (peer.node.clone(), gossip.clone(), Served { side: Arc::new(store.clone()) });
+        let serving =
+            tokio::spawn(async move { node.serve_with(vec![served], Some(taking), stopped).await.expect("served") });
+        Gossiping { peer, store, gossip, stop, serving }
+    }
+
+    fn up(&self) -> usize {
+        self.gossip.neighbours().len()
+    }
+
+    async fn end(self) {
+        self.stop.send(true).expect("it listens");
+        self.serving.await.expect("no panic");
+    }
+}
+
+/// So many peers, each of which may do that with all others.
+fn peers(count: usize, may: Rights) -> Vec<Peer> {
+    let peers: Vec<Peer> = (0..count).map(|_| peer(true)).collect();
+    for one in &peers {
+        peers
+            .iter()
+            .filter(|other| other.node.peer() != one.node.peer())
+            .for_each(|other| one.admit(other.node.peer(), may));
+    }
+    peers
+}
+
+fn gossiping(peers: Vec<Peer>, every: Duration) -> Vec<Gossiping> {
+    let seed = peers[0].address();
+    let start =
+        |(nth, peer)| Gossiping::start(peer, store(), if nth == 0 { Vec::new() } else { vec![seed.clone()] }, every);
+    peers.into_iter().enumerate().map(start).collect()
+}
+
+/// Waits until something holds.
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what}: not within a minute");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn equal(all: &[Gossiping]) -> bool {
+    all.iter().all(|one| one.store.cut().roots == all[0].store.cut().roots)
+}
+
+#[test]
+fn a_write_is_everywhere_without_a_session_and_travels_about_once() {
+    run(async {
+        let all = gossiping(peers(6, Rights::ALL), NEVER);
+        until("all know each other", || all.iter().all(|one| one.up() == 5)).await;
+        for nth in 0..60 {
+            let of = &all[nth % all.len()].store;
+            of.put(&key(nth), format!("v{nth}").as_bytes()).expect("written");
+        }
+        until("all are equal", || equal(&all) && all[0].store.cut().roots[0].count == 60).await;
+        all[3]
+            .store
+            .batch((0..10).map(|nth| Op::delete(key(nth))).collect(), reknit::store::Durability::Buffered)
+            .expect("deleted");
+        until("deletes too", || all.iter().all(|one| contents(&one.store).len() == 50) && equal(&all)).await;
+        let counts: Vec<_> =
+            all.iter().map(|one| one.gossip.counts(DatasetId([7; 16])).expect("it is gossiped about").0).collect();
+        let (news, needless) =
+            counts.iter().fold((0, 0), |(news, needless), of| (news + of.news, needless + of.needless));
+        assert!(news <= 70 * 5, "{counts:?}");
+        assert!(needless <= 70 * 3, "{needless} records came twice: {counts:?}");
+        for one in all {
+            assert_sound(&one.store);
+            one.end().await;
+        }
+    });
+}
+
+#[test]
+fn who_joins_late_is_brought_up_by_sessions_and_who_leaves_is_noticed() {
+    run(async {
+        let mut peers = peers(4, Rights::ALL);
+        let late = peers.pop().expect("four");
+        let mut all = gossiping(peers, Duration::from_millis(50));
+        let seed = all[0].peer.address();
+        plant(&[&all[1].store], 500);
+        until("sessions bring what nobody was told of", || equal(&all)).await;
+        all.push(Gossiping::start(late, store(), vec![seed], Duration::from_millis(50)));
+        until("it has all", || equal(&all) && all[3].store.cut().roots[0].count == 500).await;
+        until("it is known", || all.iter().all(|one| one.up() == 3)).await;
+        let gone = all.remove(2);
+        gone.end().await;
+        until("it is not waited for", || all.iter().all(|one| one.up() == 2)).await;
+        for one in all {
+            let standings = one.gossip.standings(DatasetId([7; 16]));
+            assert_eq!(standings.iter().filter(|(_, standing)| standing.up).count(), 2);
+            one.end().await;
+        }
+    });
+}
+
+#[test]
+fn nobody_gossips_more_than_it_may() {
+    run(async {
+        let peers: Vec<Peer> = (0..3).map(|_| peer(true)).collect();
+        let [first, reader, stranger] = [0, 1, 2].map(|nth: usize| peers[nth].node.peer());
+        // The first takes from the others what they may write: nothing. The third may not read there either.
+        peers[0].admit(reader, Rights::COMPARE.and(Rights::READ));
+        peers[0].admit(stranger, Rights::COMPARE);
+        peers[1].admit(first, Rights::ALL);
+        peers[1].admit(stranger, Rights::COMPARE);
+        peers[2].admit(first, Rights::ALL);
+        peers[2].admit(reader, Rights::ALL);
+        let all = gossiping(peers, NEVER);
+        until("all know each other", || all.iter().all(|one| one.up() == 2)).await;
+        all[0].store.put(b"of the first", b"1").expect("written");
+        until("who may read is told", || contents(&all[1].store).len() == 1).await;
+        all[1].store.put(b"of the reader", b"2").expect("written");
+        all[2].store.put(b"of the stranger", b"3").expect("written");
+        // What comes later came after what was refused.
+        all[0].store.put(b"the last", b"4").expect("written");
+        until("it has all of the first", || all[1].store.get(b"the last").expect("read").is_some()).await;
+        assert_eq!(contents(&all[0].store).len(), 2, "none may write there");
+        assert!(all[2].store.get(b"of the first").expect("read").is_none(), "none may read that");
+        for one in all {
+            one.end().await;
+        }
+    });
+}
+
+#[test]
+fn mass_deletes_are_left_to_sessions() {
+    run(async {
+        let all = gossiping(peers(2, Rights::ALL), NEVER);
+        plant(&[&all[0].store, &all[1].store], 1000);
+        until("they know each other", || all.iter().all(|one| one.up() == 1)).await;
+        all[0]
+            .store
+            .batch((0..900).map(|nth| Op::delete(key(nth))).collect(), reknit::store::Durability::Buffered)
+            .expect("deleted");
+        // A tenth may go, and is gone; the rest stands.
+        let left = || all[1].gossip.counts(DatasetId([7; 16])).expect("it is gossiped about").0.left;
+        until("all have come", || left() >= 800).await;
+        let left = contents(&all[1].store).len();
+        assert!(left >= 900, "{left} are left");
+        for one in all {
+            one.end().await;
+        }
+    });
+}
