@@ -2,6 +2,7 @@
 //!
 //! Nothing needs it. What a job does is the command's that it names; when it is due is the scheduler's.
 
+mod gossip;
 mod job;
 mod section;
 mod serve;
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+pub(crate) use self::gossip::GossipTable;
 pub(crate) use self::job::Job;
 use self::section::{Section, Source, meant};
 pub(crate) use self::serve::ServeTable;
@@ -30,7 +32,7 @@ const PASSWORD_COMMAND: &str = "password_command";
 /// Bytes of the file.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// What is in it.
-const TABLES: [&str; 4] = ["serve", "store", "dataset", "job"];
+const TABLES: [&str; 5] = ["serve", "gossip", "store", "dataset", "job"];
 /// Rights of others than the owner, in the mode of a file.
 const OTHERS: u32 = 0o077;
 
@@ -108,6 +110,9 @@ impl Config {
         };
         if let Some(value) = root.get_ref().get("serve") {
             config.serve = ServeTable::read(&Section::of(source, "serve".into(), value)?, dir)?;
+        }
+        if let Some(value) = root.get_ref().get("gossip") {
+            config.serve.gossip = Some(GossipTable::read(&Section::of(source, "gossip".into(), value)?)?);
         }
         for (name, section) in sections("store")? {
             config.stores.insert(name.into(), NamedStore::read(&section, dir)?);
@@ -338,6 +343,14 @@ mod tests {
             ("[serve]\nstore = 'a'", "unknown key `store` in [serve] at line 2; did you mean `stores`?"),
             ("[serve]\nmax_change = 'x'", "`x` is no limit"),
             ("[serve]\nmax_run = 'long'", "`long` is no duration"),
+            ("[gossip]\nseed = ['x']", "unknown key `seed` in [gossip] at line 2; did you mean `seeds`?"),
+            (
+                "[gossip]\nseeds = ['quic://x']",
+                "has `quic://x` in seeds, which is no address: an address names its peer",
+            ),
+            ("[gossip]\ndo = 'diff'", "does `diff`; it is one of check, repair"),
+            ("[gossip]\nevery = '1ms'", "at least 100ms lie between two sessions"),
+            ("[gossip]\nadvertise = 'here'", "advertises `here`, which is no address"),
         ] {
             let message = parse(text).expect_err(words);
             assert!(message.contains(words) && message.starts_with("/where/config.toml: "), "{message}, not {words}");

@@ -9,7 +9,7 @@ mod running;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use reknit_core::Millis;
@@ -21,7 +21,7 @@ use super::commands::sides::tables;
 use super::config::{Config, ServeTable};
 use super::verdicts::now_ms;
 use super::{CliError, Exit};
-use crate::node::Home;
+use crate::node::{Gossip, Home};
 use crate::store::Store;
 
 pub(crate) use self::running::Ended;
@@ -40,6 +40,8 @@ pub(crate) struct Daemon {
     global: Global,
     stores: BTreeMap<PathBuf, Store>,
     listening: Option<SocketAddr>,
+    /// Gossip about the stores, where that is configured.
+    gossip: OnceLock<Gossip>,
     state: Mutex<State>,
     /// Something may be due, or has ended.
     woken: Condvar,
@@ -102,7 +104,18 @@ impl Daemon {
         };
         state.plan(now);
         let (state, woken) = (Mutex::new(state), Condvar::new());
-        Ok(Arc::new(Daemon { home, global, stores, listening, state, woken }))
+        Ok(Arc::new(Daemon { home, global, stores, listening, gossip: OnceLock::new(), state, woken }))
+    }
+
+    /// Takes part in gossip from now on.
+    pub(crate) fn gossips(&self, gossip: Gossip) {
+        // It is begun once.
+        let _ = self.gossip.set(gossip);
+    }
+
+    /// The gossip that it takes part in.
+    pub(crate) fn gossip(&self) -> Option<&Gossip> {
+        self.gossip.get()
     }
 
     /// Begins what is due, from now on, until the end of what is given back.

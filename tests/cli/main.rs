@@ -16,6 +16,7 @@ mod feeds;
 mod files;
 mod gc;
 mod geonames;
+mod gossip;
 mod harness;
 mod imports;
 mod inspect;

@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::sides;
 use crate::cli::args::{BrakeFlags, OutputFormat, Serve};
-use crate::cli::config::Config;
+use crate::cli::config::{Config, GossipTable};
 use crate::cli::control::Control;
 use crate::cli::daemon::Daemon;
 use crate::cli::env::Env;
@@ -24,7 +24,7 @@ use crate::cli::verdicts::now_ms;
 use crate::cli::{CliError, Exit};
 use crate::core::members::{LEASE_MILLIS, Member};
 use crate::core::message::Rights;
-use crate::node::{Joined, Node, NodeBrakes, NodeOptions, Served};
+use crate::node::{Gossip, GossipOptions, Joined, Node, NodeBrakes, NodeOptions, Served};
 use crate::store::Store;
 use crate::transport::Address;
 
@@ -44,6 +44,7 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
     let brakes = sides::brakes::typed(&flags)?;
     let window = args.brake_window.as_deref().or(table.brake_window.as_deref()).unwrap_or(BRAKE_WINDOW);
     let window = parse_duration(window)?;
+    let gossip = table.gossip;
     let listen = args.listen.or(table.listen).unwrap_or(LISTEN);
     let typed = if args.stores.is_empty() { table.stores } else { args.stores.clone() };
     if typed.is_empty() && config.jobs.is_empty() {
@@ -96,7 +97,9 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
         match node {
             Some(node) => {
                 let served = stores.values().map(|store| Served { side: Arc::new(store.clone()) }).collect();
-                node.serve(served, stopped).await?;
+                let gossip = gossip.map(|table| begin_gossip(&node, &stores, table, stopped.clone())).transpose()?;
+                gossip.iter().for_each(|gossip| daemon.gossips(gossip.clone()));
+                node.serve_with(served, gossip, stopped).await?;
             }
             // It ends with its sender at the latest.
             None => drop(stopped.wait_for(|stop| *stop).await),
@@ -106,6 +109,18 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
         // A daemon that was asked to end and did is done.
         Printer::new(env).end(Exit::Done, "", Map::new())
     })
+}
+
+fn begin_gossip(
+    node: &Node,
+    stores: &BTreeMap<PathBuf, Store>,
+    table: GossipTable,
+    stop: watch::Receiver<bool>,
+) -> Result<Gossip, CliError> {
+    let GossipTable { seeds, every, repair, advertise } = table;
+    let options = GossipOptions { seeds, advertise, every, repair, ..GossipOptions::default() };
+    let stores: Vec<Store> = stores.values().cloned().collect();
+    Ok(Gossip::start(node, &stores, &options, stop)?)
 }
 
 /// Opens the stores that are served; names stand for what the configuration says.

@@ -4,7 +4,8 @@ use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use reknit_core::agenda::{Job, RunVerdict};
-use serde_json::{Map, json};
+use reknit_core::gossip::Counts;
+use serde_json::{Map, Value, json};
 
 use super::jobs;
 use super::jobs::shown::Seen;
@@ -16,6 +17,7 @@ use crate::cli::output::{self, Printer};
 use crate::cli::units::{parse_duration, show_count, show_duration};
 use crate::cli::verdicts::{self, Last};
 use crate::cli::{CliError, Exit};
+use crate::node::{Gossip, Neighbour};
 
 /// How often it can be looked at.
 const WATCH_MIN: Duration = Duration::from_millis(200);
@@ -56,6 +58,9 @@ pub(crate) fn run(_: &Status, env: &mut Env) -> Result<Exit, CliError> {
         format!("node   {peer}"),
         format!("home   {}{}", home.dir().display(), if serving { ", a daemon is running" } else { "" }),
     ];
+    let gossip = env.daemon.as_ref().and_then(|daemon| daemon.gossip());
+    let (told, neighbours) = gossip.map(neighbours).unwrap_or_default();
+    lines.extend(told);
     let mut stores = Vec::new();
     for (dir, store) in &env.open {
         let (definition, root) = (store.definition(), store.root());
@@ -67,6 +72,14 @@ pub(crate) fn run(_: &Status, env: &mut Env) -> Result<Exit, CliError> {
             show_count(records),
             &digest[..16]
         ));
+        if let Some((counts, waiting)) = gossip.and_then(|gossip| gossip.counts(definition.id)) {
+            let Counts { news, left, .. } = counts;
+            let [news, left, waiting] = [news, left, waiting as u64].map(show_count);
+            lines.push(format!(
+                "gossip of {}: {news} writes heard, {left} left to sessions, {waiting} wait",
+                definition.name
+            ));
+        }
         stores.push(json!({ "store": dir, "dataset": definition.name, "records": records, "root": digest }));
     }
     for known in &peers {
@@ -95,11 +108,20 @@ pub(crate) fn run(_: &Status, env: &mut Env) -> Result<Exit, CliError> {
         "serving": serving,
         "stores": stores,
         "peers": peers.iter().map(|p| json!({ "peer": p.peer.to_string(), "may": p.may.names(), "name": p.name })).collect::<Vec<_>>(),
+        "gossip": gossip.map(|_| neighbours),
         "pairs": lasts,
         "jobs": jobs,
         "wrong": wrong,
     });
     Printer::new(env).end(exit, &lines.join("\n"), summary.as_object().cloned().unwrap_or_else(Map::new))
+}
+
+/// Peers that are known by gossip: a line each, and an object for machines.
+fn neighbours(gossip: &Gossip) -> (Vec<String>, Vec<Value>) {
+    let up = gossip.neighbours();
+    let line = |near: &Neighbour| format!("gossip {} is up at {}", near.peer.short(), near.at);
+    let object = |near: &Neighbour| json!({ "peer": near.peer.to_string(), "at": near.at.to_string() });
+    (up.iter().map(line).collect(), up.iter().map(object).collect())
 }
 
 fn exit_of(last: &Last) -> Exit {

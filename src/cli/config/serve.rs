@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::GossipTable;
 use super::section::Section;
 use crate::cli::CliError;
 use crate::cli::args::BrakeFlags;
@@ -35,6 +36,8 @@ pub(crate) struct ServeTable {
     pub(crate) at_once: usize,
     /// How long a run may take.
     pub(crate) longest: Duration,
+    /// What `[gossip]` says, if it is there.
+    pub(crate) gossip: Option<GossipTable>,
 }
 
 impl Default for ServeTable {
@@ -47,6 +50,7 @@ impl Default for ServeTable {
             brake_window: None,
             at_once: AT_ONCE,
             longest: LONGEST,
+            gossip: None,
         }
     }
 }
@@ -74,6 +78,7 @@ impl ServeTable {
             brake_window: text("brake_window")?,
             at_once: section.number("jobs_at_once", 1..=AT_ONCE_MAX)?.map_or(AT_ONCE, |n| n as usize),
             longest: section.text("max_run")?.map(parse_duration).transpose().map_err(wrong)?.unwrap_or(LONGEST),
+            gossip: None,
         };
         let flags = BrakeFlags { max_delete: table.max_delete.clone(), max_change: table.max_change.clone() };
         sides::brakes::typed(&flags).map_err(wrong)?;
@@ -89,6 +94,7 @@ impl ServeTable {
             ("max_delete", self.max_delete != other.max_delete),
             ("max_change", self.max_change != other.max_change),
             ("brake_window", self.brake_window != other.brake_window),
+            ("[gossip]", self.gossip != other.gossip),
         ];
         differ.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }

@@ -13,6 +13,12 @@ pub(crate) const TEMPLATE: &str = r#"# The configuration of this home. Nothing n
 #jobs_at_once = 2
 #max_run = "6h"                             # a run of a job that takes longer is ended
 
+#[gossip]                                   # fresh writes are told to peers at once, who join by any of these
+#seeds = ["quic://PEER@host:7473/cities"]
+#every = "10s"                              # one peer is met so often
+#do = "check"                               # or "repair"
+#advertise = "203.0.113.5:7473"             # where peers reach this node, if it cannot tell
+
 #[store.pg]                                 # @pg, and @pg/TABLE, wherever a side is typed
 #url = "postgres://reader@db.example/shop"
 #password_file = "/etc/reknit/pg.password"  # or password_env, password_command

@@ -38,7 +38,10 @@ pub(super) struct Held {
 /// The keys that two sides found to differ. Whether they still do is looked up in both tables each time their roots are read,
 /// and from then on each time they are asked for: a scan is some seconds old by then.
 #[derive(Clone, Default)]
-pub(super) struct Suspects(Arc<Mutex<BTreeMap<(Position, Vec<u8>), bool>>>);
+pub(super) struct Suspects(Arc<Mutex<Questioned>>);
+
+/// Keys in the order of their positions, and whether they were looked at.
+type Questioned = BTreeMap<(Position, Vec<u8>), bool>;
 
 impl Suspects {
     pub(super) fn add(&self, items: &[Item]) {

@@ -55,6 +55,9 @@ pub enum Send {
     Give(Vec<Rumour>),
 }
 
+/// What is sent of some rumours.
+type Kind = fn(Vec<Rumour>) -> Send;
+
 /// What became of rumours so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -197,8 +200,8 @@ impl<P: Copy + Ord> Rumours<P> {
         let most = self.limits.message;
         let mut sends = Vec::new();
         for (peer, queues) in &mut self.peers {
-            let kinds: [(&mut VecDeque<Rumour>, fn(Vec<Rumour>) -> Send); 3] =
-                [(&mut queues.give, Send::Give), (&mut queues.want, Send::Want), (&mut queues.tell, Send::Tell)];
+            let give = (&mut queues.give, Send::Give as Kind);
+            let kinds = [give, (&mut queues.want, Send::Want), (&mut queues.tell, Send::Tell)];
             for (queue, kind) in kinds {
                 if !queue.is_empty() {
                     let some = queue.drain(..queue.len().min(most)).collect();
