@@ -105,7 +105,7 @@ impl Gossip {
         let datasets = stores.iter().map(|store| store.definition().id).collect();
         let (heard, hears) = mpsc::channel(HEARD);
         let hello = Word::Hello { datasets, port: at.port() };
-        let links = Links::new(node.endpoint().clone(), hello, heard, stop.clone());
+        let links = Links::new(node.endpoint().clone(), hello, heard);
         let (mut inputs, stopped) = (BTreeMap::new(), Arc::new(AtomicBool::new(false)));
         let shared = Arc::new(Shared::default());
         for (nth, store) in (0u64..).zip(stores) {
@@ -149,6 +149,11 @@ impl Gossip {
     /// How many words were dropped, since a queue was full or a peer out of reach, and to how many peers there is a link.
     pub fn links(&self) -> (u64, usize) {
         self.links.counts()
+    }
+
+    /// Waits until this node has said goodbye, once it was stopped.
+    pub(super) async fn ended(&self) {
+        self.links.ended().await;
     }
 
     /// A peer opened a link to gossip on.
@@ -197,6 +202,7 @@ impl Gossip {
         }
         let said = swim.leave(now());
         self.said(said);
+        self.links.end();
         stopped.store(true, Ordering::Relaxed);
     }
 

@@ -259,6 +259,9 @@ impl Node {
                 _ = stopped.wait_for(|stop| *stop) => break,
             }
         }
+        if let Some(gossip) = &serving.gossip {
+            gossip.ended().await;
+        }
         // Sessions see the same signal and end with what they have.
         let drained = async { while connections.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, drained).await;

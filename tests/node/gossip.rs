@@ -44,6 +44,13 @@ impl Gossiping {
         self.stop.send(true).expect("it listens");
         self.serving.await.expect("no panic");
     }
+
+    async fn end_all(all: Vec<Gossiping>) {
+        let ends: Vec<_> = all.into_iter().map(|one| tokio::spawn(one.end())).collect();
+        for end in ends {
+            end.await.expect("no panic");
+        }
+    }
 }
 
 /// So many peers, each of which may do that with all others.
@@ -99,10 +106,8 @@ fn a_write_is_everywhere_without_a_session_and_travels_about_once() {
             counts.iter().fold((0, 0), |(news, needless), of| (news + of.news, needless + of.needless));
         assert!(news <= 70 * 5, "{counts:?}");
         assert!(needless <= 70 * 3, "{needless} records came twice: {counts:?}");
-        for one in all {
-            assert_sound(&one.store);
-            one.end().await;
-        }
+        all.iter().for_each(|one| assert_sound(&one.store));
+        Gossiping::end_all(all).await;
     });
 }
 
@@ -121,11 +126,11 @@ fn who_joins_late_is_brought_up_by_sessions_and_who_leaves_is_noticed() {
         let gone = all.remove(2);
         gone.end().await;
         until("it is not waited for", || all.iter().all(|one| one.up() == 2)).await;
-        for one in all {
+        for one in &all {
             let standings = one.gossip.standings(DatasetId([7; 16]));
             assert_eq!(standings.iter().filter(|(_, standing)| standing.up).count(), 2);
-            one.end().await;
         }
+        Gossiping::end_all(all).await;
     });
 }
 
@@ -152,9 +157,7 @@ fn nobody_gossips_more_than_it_may() {
         until("it has all of the first", || all[1].store.get(b"the last").expect("read").is_some()).await;
         assert_eq!(contents(&all[0].store).len(), 2, "none may write there");
         assert!(all[2].store.get(b"of the first").expect("read").is_none(), "none may read that");
-        for one in all {
-            one.end().await;
-        }
+        Gossiping::end_all(all).await;
     });
 }
 
@@ -173,8 +176,6 @@ fn mass_deletes_are_left_to_sessions() {
         until("all have come", || left() >= 800).await;
         let left = contents(&all[1].store).len();
         assert!(left >= 900, "{left} are left");
-        for one in all {
-            one.end().await;
-        }
+        Gossiping::end_all(all).await;
     });
 }

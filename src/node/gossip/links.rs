@@ -19,6 +19,10 @@ pub(crate) const FRAME_GOSSIP: u8 = 72;
 const QUEUE: usize = 256;
 /// How long a peer that could not be reached is not tried again.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is looked whether all is said.
+const ENDS: Duration = Duration::from_millis(10);
+/// How long a peer may take to hear the last words.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// A link on which nothing was said for so long, either way, is let go.
 const UNUSED: Duration = Duration::from_secs(120);
 
@@ -39,6 +43,8 @@ struct Table {
     tried: HashMap<PeerId, Instant>,
     /// Words that found a full queue.
     dropped: u64,
+    /// Nothing more is said.
+    ended: bool,
 }
 
 /// The links of a node.
@@ -48,18 +54,42 @@ pub(crate) struct Links {
     hello: Arc<Word>,
     table: Arc<Mutex<Table>>,
     heard: mpsc::Sender<Heard>,
-    stop: watch::Receiver<bool>,
+    /// How many links there are.
+    talking: Arc<watch::Sender<usize>>,
 }
 
 impl Links {
     /// None yet; each begins with this word.
-    pub(crate) fn new(
-        endpoint: Endpoint,
-        hello: Word,
-        heard: mpsc::Sender<Heard>,
-        stop: watch::Receiver<bool>,
-    ) -> Links {
-        Links { endpoint, hello: Arc::new(hello), table: Arc::default(), heard, stop }
+    pub(crate) fn new(endpoint: Endpoint, hello: Word, heard: mpsc::Sender<Heard>) -> Links {
+        Links {
+            endpoint,
+            hello: Arc::new(hello),
+            table: Arc::default(),
+            heard,
+            talking: Arc::new(watch::Sender::new(0)),
+        }
+    }
+
+    /// Says what waits, and nothing more.
+    pub(crate) fn end(&self) {
+        let mut table = self.table();
+        table.ended = true;
+        table.queues.clear();
+    }
+
+    /// Waits until all is said, not for long.
+    pub(crate) async fn ended(&self) {
+        let mut talking = self.talking.subscribe();
+        let ended = async {
+            let over = || self.table().ended;
+            // A link that is made meanwhile has nothing to say.
+            while !over() || *talking.borrow_and_update() > 0 {
+                if tokio::time::timeout(ENDS, talking.changed()).await.is_ok_and(|changed| changed.is_err()) {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(2 * LAST_WORDS, ended).await;
     }
 
     fn table(&self) -> std::sync::MutexGuard<'_, Table> {
@@ -70,6 +100,9 @@ impl Links {
     pub(crate) fn say(&self, to: PeerId, at: SocketAddr, word: &Word) {
         let bytes = word.encode();
         let mut table = self.table();
+        if table.ended {
+            return;
+        }
         if let Some(queue) = table.queues.get(&to) {
             if queue.words.try_send(bytes).is_err() {
                 table.dropped += 1;
@@ -96,6 +129,9 @@ impl Links {
         let peer = connection.peer();
         let (number, words) = {
             let mut table = self.table();
+            if table.ended {
+                return;
+            }
             enter(&mut table, peer, self.hello.encode())
         };
         if self.heard.send((peer, first)).await.is_ok() {
@@ -129,17 +165,19 @@ impl Links {
 
     /// Says what waits and hears what comes, until either ends.
     async fn talk(&self, link: Link, peer: PeerId, mut words: mpsc::Receiver<Vec<u8>>) {
+        self.talking.send_modify(|links| *links += 1);
         let Link { control, records: _records, .. } = link;
         let (mut reader, mut writer) = (control.reader, control.writer);
-        let (used, mut stop) = (Mutex::new(Instant::now()), self.stop.clone());
+        let used = Mutex::new(Instant::now());
         let touch = || *used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         let saying = async {
             while let Some(bytes) = words.recv().await {
                 touch();
                 if writer.write(&bytes).await.is_err() {
-                    break;
+                    return;
                 }
             }
+            let _ = writer.finish().await;
         };
         let hearing = async {
             while let Ok(Some(frame)) = reader.read().await {
@@ -162,12 +200,14 @@ impl Links {
                 }
             }
         };
+        tokio::pin!(hearing);
         tokio::select! {
-            () = saying => {}
-            () = hearing => {}
+            // The peer ends its side once it has heard all.
+            () = saying => drop(tokio::time::timeout(LAST_WORDS, &mut hearing).await),
+            () = &mut hearing => {}
             () = unused => {}
-            _ = stop.wait_for(|stop| *stop) => {}
         }
+        self.talking.send_modify(|links| *links -= 1);
     }
 
     fn left(&self, peer: PeerId, number: u64, unreachable: bool) {
