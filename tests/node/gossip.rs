@@ -179,3 +179,59 @@ fn mass_deletes_are_left_to_sessions() {
         Gossiping::end_all(all).await;
     });
 }
+
+/// Ten nodes, a hundred writes a second, for a few seconds or as many as the campaign wants; tells how soon each was everywhere.
+#[test]
+fn ten_nodes_hear_of_a_hundred_writes_a_second() {
+    let seconds = std::env::var("REKNIT_GOSSIP_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(2);
+    run_for(Duration::from_secs(seconds) + SAFETY, async move {
+        let all = gossiping(peers(10, Rights::ALL), Duration::from_secs(1));
+        until("all know each other", || all.iter().all(|one| one.up() == 9)).await;
+        let watching: Vec<_> = all.iter().map(|one| arrivals(&one.store, 100 * seconds as usize)).collect();
+        let mut written = Vec::new();
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        for nth in 0..100 * seconds as usize {
+            ticks.tick().await;
+            let store = all[nth % all.len()].store.clone();
+            written.push(Instant::now());
+            tokio::task::spawn_blocking(move || store.put(&key(nth), b"fresh").expect("written"))
+                .await
+                .expect("no panic");
+        }
+        let ended = Instant::now();
+        until("all are equal", || equal(&all) && all[0].store.cut().roots[0].count == written.len() as u64).await;
+        let equal_after = ended.elapsed();
+        let mut latest = written.clone();
+        for arrived in watching {
+            let arrived = arrived.join().expect("no panic");
+            latest.iter_mut().zip(arrived).for_each(|(latest, at)| *latest = at.max(*latest));
+        }
+        let mut took: Vec<u128> = latest.iter().zip(&written).map(|(at, since)| (*at - *since).as_millis()).collect();
+        took.sort_unstable();
+        let within = took.iter().filter(|ms| **ms <= 1000).count();
+        println!(
+            "{} writes: {:.2} % everywhere within 1 s, half within {} ms, 99 % within {} ms, the last after {} ms; equal {} ms after the last",
+            took.len(),
+            100.0 * within as f64 / took.len() as f64,
+            took[took.len() / 2],
+            took[took.len() * 99 / 100],
+            took[took.len() - 1],
+            equal_after.as_millis()
+        );
+        Gossiping::end_all(all).await;
+    });
+}
+
+/// When each of so many keys arrives in a store.
+fn arrivals(store: &Store, count: usize) -> std::thread::JoinHandle<Vec<Instant>> {
+    let mut watcher = store.watch(None);
+    std::thread::spawn(move || {
+        let mut at: Vec<Option<Instant>> = vec![None; count];
+        while at.iter().any(Option::is_none) {
+            let event = watcher.next(Duration::from_secs(60)).expect("it keeps up").expect("one comes");
+            let nth: usize = String::from_utf8_lossy(&event.key[4..]).parse().expect("a number");
+            at[nth].get_or_insert_with(Instant::now);
+        }
+        at.into_iter().flatten().collect()
+    })
+}

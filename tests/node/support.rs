@@ -23,13 +23,18 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Far above what any test needs; it only keeps a hang from lasting for ever.
-const SAFETY: Duration = Duration::from_secs(90);
+pub(crate) const SAFETY: Duration = Duration::from_secs(90);
 
 /// Runs a test on a runtime of its own.
 pub(crate) fn run(test: impl Future<Output = ()>) {
+    run_for(SAFETY, test);
+}
+
+/// The same, for one that takes so long at most.
+pub(crate) fn run_for(most: Duration, test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
-    runtime.block_on(async { tokio::time::timeout(SAFETY, test).await.expect("the test hangs") });
+    runtime.block_on(async { tokio::time::timeout(most, test).await.expect("the test hangs") });
     runtime.shutdown_background();
 }
 
