@@ -14,7 +14,7 @@ pub(crate) const TEMPLATE: &str = r#"# The configuration of this home. Nothing n
 #max_run = "6h"                             # a run of a job that takes longer is ended
 
 #[gossip]                                   # fresh writes are told to peers at once, who join by any of these
-#seeds = ["quic://PEER@host:7473/cities"]
+# seeds = ["quic://PEER@host:7473/cities"]  # any peer that is up
 #every = "10s"                              # one peer is met so often
 #do = "check"                               # or "repair"
 #advertise = "203.0.113.5:7473"             # where peers reach this node, if it cannot tell

@@ -90,6 +90,11 @@ impl Collection {
         let mut batch = Batch::new();
         batch.put(&rows::counts(collection), &counts.encode());
         put_head(commit, &writer.clock, &mut batch);
+        // It was emptied row by row, perhaps: what was removed is no part of cells that are made anew.
+        let (start, end) = rows::tails_of(collection);
+        for row in inner.engine.snapshot()?.scan(&start, &end)? {
+            batch.delete(&row?.0);
+        }
         let mut held = inner.sketches.hold();
         if let Err(error) = packing.pack(draft, &mut batch) {
             writer.failed = true;
