@@ -1,8 +1,8 @@
 //! How fast, and in what pieces, tables are read whole: slices sized by time, a bound on rows or bytes a second, and reasons to
 //! wait. What is read, and how a slice is had of a database, is for the adapters.
 
-// Files are read at once, without slices.
-#![cfg_attr(not(any(feature = "linked-sqlite", feature = "linked-postgres")), allow(dead_code))]
+// Only PostgreSQL is read in slices that are sized by time.
+#![cfg_attr(not(feature = "linked-postgres"), allow(dead_code))]
 
 use std::path::PathBuf;
 use std::sync::mpsc::Sender;
