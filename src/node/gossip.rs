@@ -1,7 +1,7 @@
 //! Gossip of a node: who is up, fresh writes to a few peers at once, and sessions with whoever was checked longest ago.
 //!
 //! What is decided is decided in the core ([`reknit_core::gossip`]) and by the failure detector; here are the threads, the links
-//! and the clock. Who may read and write what is the grants' word, looked up each time.
+//! and the clock. Who may read and write what is the grants' word, looked up each second.
 
 mod links;
 mod meet;

@@ -1,6 +1,7 @@
 //! Fresh writes of one store: told to peers as they are made, taken in as they come. Runs on a thread of its own, since stores
 //! block; what it may not do, or is too large, is left to sessions.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use reknit_core::gossip::{Counts, Limits, Rumour, Rumours, Send, Word};
 use reknit_core::message::Rights;
 use reknit_core::query::{Guard, Incoming, Selection};
 use reknit_core::range::places;
+use reknit_core::session::Grant;
 use reknit_core::{CollectionId, DatasetId, Definition, Position, Record};
 
 use super::links::Links;
@@ -25,6 +27,8 @@ use crate::transport::PeerId;
 
 /// How long writes are gathered before they are told.
 const GATHER: Duration = Duration::from_millis(20);
+/// How long it is known what a peer may.
+const GRANTS_KNOWN: Duration = Duration::from_secs(1);
 /// How often it is looked whether the store is still followed.
 const LOOK: Duration = Duration::from_millis(200);
 /// Bytes of a record that is told; larger ones are left to sessions.
@@ -57,6 +61,7 @@ pub(super) struct Spread {
     pub(super) runtime: tokio::runtime::Handle,
     pub(super) up: HashMap<PeerId, SocketAddr>,
     pub(super) rumours: Rumours<PeerId>,
+    known: RefCell<HashMap<PeerId, (Instant, Grant)>>,
 }
 
 /// Tells the thread of a store what is written, until it is stopped.
@@ -90,7 +95,18 @@ impl Spread {
     ) -> Spread {
         let side: Arc<dyn Side> = Arc::new(store.clone());
         let (runtime, rumours) = (tokio::runtime::Handle::current(), Rumours::new(Limits::default(), seed));
-        Spread { store, side, home, links, brakes, windows, runtime, up: HashMap::new(), rumours }
+        Spread {
+            store,
+            side,
+            home,
+            links,
+            brakes,
+            windows,
+            runtime,
+            up: HashMap::new(),
+            rumours,
+            known: RefCell::default(),
+        }
     }
 
     /// Hears and tells until nobody is left who could say something.
@@ -162,8 +178,15 @@ impl Spread {
         self.side.describe().definition
     }
 
-    fn may(&self, peer: PeerId) -> Result<reknit_core::session::Grant, NodeError> {
-        Ok(self.home.grants(peer)?.unwrap_or_default().on(&self.definition()))
+    /// What a peer may, as of a second ago at most: the file of grants is not read for each word.
+    fn may(&self, peer: PeerId) -> Result<Grant, NodeError> {
+        let mut known = self.known.borrow_mut();
+        if let Some((_, grant)) = known.get(&peer).filter(|(since, _)| since.elapsed() < GRANTS_KNOWN) {
+            return Ok(grant.clone());
+        }
+        let grant = self.home.grants(peer)?.unwrap_or_default().on(&self.definition());
+        known.insert(peer, (Instant::now(), grant.clone()));
+        Ok(grant)
     }
 
     /// Those of collections on which a peer may that; members are for sessions alone (M22).
