@@ -24,7 +24,7 @@ use spread::{Input, Spread};
 use swim::{Near, Said, Swim};
 
 use super::serve::now;
-use super::{Node, NodeError};
+use super::{Home, Node, NodeError};
 use crate::store::Store;
 use crate::transport::{Address, Connection, Link, PeerId};
 
@@ -66,6 +66,7 @@ pub struct Neighbour {
 /// Gossip that is under way; ends with the node's `stop`.
 #[derive(Clone)]
 pub struct Gossip {
+    home: Home,
     links: Links,
     shared: Arc<Shared>,
     inputs: Arc<BTreeMap<DatasetId, std::sync::mpsc::Sender<Input>>>,
@@ -120,7 +121,7 @@ impl Gossip {
             tokio::spawn(meet::keep(node.clone(), store.clone(), shared.clone(), options.clone(), stop.clone()));
         }
         let me = Near { peer: node.peer().0, at, life: now() };
-        let gossip = Gossip { links, shared, inputs: Arc::new(inputs) };
+        let gossip = Gossip { home: node.guards().0, links, shared, inputs: Arc::new(inputs) };
         let swim = Swim::new(me, options.seed);
         let seeds = options.seeds.iter().map(|seed| (seed.peer, seed.clone())).collect();
         tokio::spawn(gossip.clone().keep(swim, hears, seeds, stop, stopped));
@@ -210,6 +211,10 @@ impl Gossip {
         for one in said {
             match one {
                 Said::Send(to, bytes) => self.links.say(to.peer(), to.at, &Word::Swim(bytes)),
+                // Of whom a peer speaks is not yet somebody who is known here.
+                Said::Up(near) if !matches!(self.home.grants(near.peer()), Ok(Some(_))) => {
+                    tracing::debug!(peer = %near.peer().short(), "somebody unknown is up");
+                }
                 Said::Up(near) => {
                     tracing::info!(peer = %near.peer().short(), at = %near.at, "up");
                     self.shared.up().insert(near.peer(), near.at);

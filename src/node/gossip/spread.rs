@@ -52,15 +52,15 @@ pub(crate) enum Input {
 
 /// The rumours of one store.
 pub(super) struct Spread {
-    pub(super) store: Store,
-    pub(super) side: Arc<dyn Side>,
-    pub(super) home: Home,
-    pub(super) links: Links,
-    pub(super) brakes: NodeBrakes,
-    pub(super) windows: Arc<Windows>,
-    pub(super) runtime: tokio::runtime::Handle,
-    pub(super) up: HashMap<PeerId, SocketAddr>,
-    pub(super) rumours: Rumours<PeerId>,
+    store: Store,
+    side: Arc<dyn Side>,
+    home: Home,
+    links: Links,
+    brakes: NodeBrakes,
+    windows: Arc<Windows>,
+    runtime: tokio::runtime::Handle,
+    up: HashMap<PeerId, SocketAddr>,
+    rumours: Rumours<PeerId>,
     known: RefCell<HashMap<PeerId, (Instant, Grant)>>,
 }
 
