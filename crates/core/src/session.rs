@@ -13,6 +13,7 @@ mod cells;
 mod descent;
 mod expiry;
 mod gate;
+mod left;
 mod level;
 mod meeting;
 mod mirror;

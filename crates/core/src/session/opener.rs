@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::cells::{Named, Seen, part_hints};
 use super::descent::{self, Step};
 use super::gate::Guarded;
+use super::left::Left;
 use super::meeting::Meeting;
 use super::picked::Pending;
 use super::rounds::Phase;
@@ -72,6 +73,7 @@ pub struct Opener {
     pub(super) counts: Counts,
     /// Differences of this round that stood still and were not resolved.
     pub(super) unresolved: u64,
+    pub(super) left: Left,
     /// Items of this round that were written since the cut.
     pub(super) fresh: u64,
     pub(super) outcome: Outcome,
@@ -178,6 +180,7 @@ impl Opener {
             moving: None,
             counts: Counts::default(),
             unresolved: 0,
+            left: Left::default(),
             fresh: 0,
             outcome: Outcome {
                 verdict: super::Verdict::Undetermined,

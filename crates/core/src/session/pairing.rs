@@ -56,7 +56,9 @@ impl Opener {
             self.fresh += u64::from(fresh);
             // What the session wrote here a round before was counted then; it is on its way to the other side.
             let made = mine.as_ref().is_some_and(|item| self.transfers.is_own(item.commit));
-            if !(made && matches!(kind, Kind::Newer(Side::Mine) | Kind::Versions(Side::Mine))) {
+            let made = made && matches!(kind, Kind::Newer(Side::Mine) | Kind::Versions(Side::Mine));
+            let known = self.was_left(&difference);
+            if !made && !known {
                 self.count(kind);
             }
             let (own, other) = (mine.as_ref(), theirs.as_ref().map(|t| &t.item));
@@ -65,8 +67,10 @@ impl Opener {
                 self.meet_again(collection, &difference.key, other);
                 self.outputs.push_back(Output::Found(difference));
             } else if let Intent::Repair(direction) = self.options.intent {
-                self.resolve(direction, &difference, judged, own, other, fresh);
-                self.outputs.push_back(Output::Found(difference));
+                self.resolve(direction, &difference, judged, own, other);
+                if !known {
+                    self.outputs.push_back(Output::Found(difference));
+                }
             } else if self.found.len() < FOUND_MAX {
                 self.found.push(difference);
             } else {
@@ -111,7 +115,6 @@ impl Opener {
         judged: Judged,
         mine: Option<&Item>,
         theirs: Option<&Item>,
-        fresh: bool,
     ) {
         let (collection, position) = (difference.collection, difference.position);
         let short = |item: Option<&Item>| item.and_then(|i| i.digest).map(|digest| digest.short());
@@ -131,7 +134,7 @@ impl Opener {
             let (sends, wants) = (send && direction.writes(Side::Theirs), want && direction.writes(Side::Mine));
             self.exchange(collection, (sends, mine), (wants, theirs));
             if (send, want) != (sends, wants) {
-                self.leave(1, fresh);
+                self.leave_one(difference);
             }
             return;
         }
@@ -157,7 +160,7 @@ impl Opener {
             }
         }
         if !done || !(send || want) {
-            self.leave(1, fresh);
+            self.leave_one(difference);
         }
     }
 
@@ -176,10 +179,5 @@ impl Opener {
             let (dots, bare) = named(theirs, mine);
             self.transfers.want_versions(collection, theirs.position, dots, bare);
         }
-    }
-
-    pub(super) fn leave(&mut self, count: u64, fresh: bool) {
-        self.counts.left += count;
-        self.unresolved += if fresh { 0 } else { count };
     }
 }

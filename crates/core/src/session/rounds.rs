@@ -304,6 +304,9 @@ impl Opener {
 
     fn judge_repair(&mut self, roots: (Vec<Summary>, Vec<Summary>), moved: bool) {
         if self.unresolved > 0 {
+            if self.seek_missed(&roots.0, &roots.1) {
+                return;
+            }
             let reason = format!("{} differences are left as they are", self.unresolved);
             return self.finish(Verdict::Differs, reason);
         }
@@ -356,7 +359,7 @@ impl Opener {
     }
 
     /// Goes down into the collections whose roots differ; from the second round on at full width.
-    fn descend(&mut self, mine: &[Summary], theirs: &[Summary]) {
+    pub(super) fn descend(&mut self, mine: &[Summary], theirs: &[Summary]) {
         if self.counts.rounds > 0 {
             self.width = 32;
         }

@@ -372,7 +372,10 @@ impl Opener {
         let named = named.ok_or(SessionError::Unexpected("the end of a transfer that nobody wanted"))?;
         self.counts.only_theirs += match named {
             Some(named) => (records + moved).saturating_sub(named),
-            None => records,
+            None => {
+                self.miss(moved);
+                records
+            }
         };
         self.counts.to_mine.moved += moved;
         self.counts.to_mine.offered += moved;

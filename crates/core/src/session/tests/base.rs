@@ -141,6 +141,23 @@ fn what_is_not_known_to_have_changed_is_left() {
     assert!(live(&a).len() == 51 && live(&b).len() == 49);
 }
 
+#[test]
+fn what_the_peer_did_not_find_is_sought_once_more_though_something_is_left() {
+    // Of positions that few bits tell apart, what is told of a wanted entry fits several.
+    let (mut a, mut b) = (Model::new(1, Profile::Content, 5), Model::new(2, Profile::Content, 5));
+    a.fill(240);
+    b.copy_from(&a);
+    (500..510u32).for_each(|i| b.write(&i.to_be_bytes(), Some(b"b".to_vec())));
+    a.write(&7u32.to_be_bytes(), Some(b"here".to_vec()));
+    b.write(&7u32.to_be_bytes(), Some(b"there".to_vec()));
+    let Run { outcome, found, .. } = run(&mut a, &mut b, Options::new(BOTH), World::quiet());
+    assert_eq!((outcome.verdict, outcome.counts.left, outcome.counts.content), (Verdict::Differs, 1, 1));
+    assert!(outcome.counts.to_mine.moved > 0, "it was not put to the test: {outcome:?}");
+    assert_eq!((live(&a).len(), live(&b).len()), (250, 250));
+    let times = found.iter().filter(|difference| difference.key == 7u32.to_be_bytes()).count();
+    assert_eq!(times, 1, "it is told once");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
