@@ -5,6 +5,7 @@
 
 mod files;
 mod running;
+pub(crate) mod supervisor;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -131,8 +132,10 @@ impl Daemon {
     }
 
     fn run_when_due(self: Arc<Daemon>) {
+        let look_max = supervisor::asks_within().map_or(LOOK_MAX, |within| (within / 2).min(LOOK_MAX));
         let mut state = self.lock();
         while !state.ending {
+            supervisor::alive();
             let now = now_ms();
             state.running.values_mut().for_each(|run| run.stop_if_late(now));
             for name in state.agenda.due(now) {
@@ -145,7 +148,7 @@ impl Daemon {
             }
             let ends = state.running.values().filter_map(Stopped::until).filter(|until| *until > now).min();
             let wake = state.agenda.wake(now).into_iter().chain(ends).min();
-            let wait = wake.map_or(LOOK_MAX, |wake| Duration::from_millis(wake - now).min(LOOK_MAX));
+            let wait = wake.map_or(look_max, |wake| Duration::from_millis(wake - now).min(look_max));
             state = match self.woken.wait_timeout(state, wait) {
                 Ok((state, _)) => state,
                 Err(poisoned) => poisoned.into_inner().0,
@@ -167,6 +170,7 @@ impl Daemon {
     /// # Errors
     /// As for [`Config::load`]; what was configured before stays.
     pub(crate) fn reload(&self) -> Result<Vec<&'static str>, CliError> {
+        let _told = supervisor::Reloading::begin();
         let config = Config::load(&self.home);
         let mut state = self.lock();
         let config = config.inspect_err(|error| {
@@ -337,6 +341,7 @@ pub(crate) struct Keeping(Arc<Daemon>);
 
 impl Drop for Keeping {
     fn drop(&mut self) {
+        supervisor::ending();
         let mut state = self.0.lock();
         state.ending = true;
         state.running.values_mut().for_each(Stopped::end);

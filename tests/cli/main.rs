@@ -45,6 +45,7 @@ mod sessions;
 mod slots;
 mod start;
 mod stores;
+mod supervisor;
 mod tables;
 mod terms;
 mod tls;

@@ -15,7 +15,7 @@ use super::sides;
 use crate::cli::args::{BrakeFlags, OutputFormat, Serve};
 use crate::cli::config::{Config, GossipTable};
 use crate::cli::control::Control;
-use crate::cli::daemon::Daemon;
+use crate::cli::daemon::{Daemon, supervisor};
 use crate::cli::env::Env;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::output::Printer;
@@ -94,6 +94,7 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
         }
         env.out.flush()?;
         let keeping = daemon.keep_time()?;
+        supervisor::ready(&format!("stores: {}, jobs: {}", stores.len(), daemon.view().jobs.len()));
         match node {
             Some(node) => {
                 let served = stores.values().map(|store| Served { side: Arc::new(store.clone()) }).collect();
