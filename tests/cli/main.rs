@@ -49,5 +49,6 @@ mod supervisor;
 mod tables;
 mod terms;
 mod tls;
+mod upgrade;
 mod writers;
 mod zones;

@@ -1,0 +1,78 @@
+//! What earlier releases have written (`scripts/upgrade-fixture`): this one reads all of it, and goes on from there.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::daemon::Daemon;
+use crate::harness::Place;
+
+/// A place as each release left it, with the release's name.
+fn places() -> Vec<(String, Place)> {
+    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/upgrade");
+    let mut dirs: Vec<PathBuf> = fs::read_dir(all).expect("releases").map(|dir| dir.expect("one").path()).collect();
+    dirs.sort();
+    let of = |dir: PathBuf| {
+        let place = Place::new();
+        copy(&dir, &place.path(""));
+        (dir.file_name().expect("a name").to_string_lossy().into_owned(), place)
+    };
+    dirs.into_iter().map(of).collect()
+}
+
+/// Copies a directory; a checkout does not keep who may read what.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory") {
+        let (from, to) = entry.map(|entry| (entry.path(), to.join(entry.file_name()))).expect("an entry");
+        if from.is_dir() {
+            copy(&from, &to);
+        } else {
+            fs::copy(&from, &to).expect("copied");
+            fs::set_permissions(&to, fs::Permissions::from_mode(0o600)).expect("permitted");
+        }
+    }
+}
+
+#[test]
+fn stores_of_earlier_releases_are_read_and_repaired() {
+    let places = places();
+    assert!(!places.is_empty());
+    for (release, place) in places {
+        for store in ["a", "b"] {
+            place.run(&format!("verify {store}")).ok();
+            let then: Value = serde_json::from_str(&place.read(&format!("{store}.shown"))).expect("what was shown");
+            let now = place.json(&format!("dataset show {store}")).ok().summary();
+            for field in ["dataset_id", "definition", "root", "entries", "profile", "key_index"] {
+                assert_eq!(now[field], then["summary"][field], "{release}: {field} of {store}");
+            }
+            place.run(&format!("export {store} -o now.kv")).ok();
+            assert_eq!(place.read("now.kv"), place.read(&format!("{store}.kv")), "{release}: records of {store}");
+            place.run(&format!("conflicts list {store}")).exits(1).says(&["both"]);
+        }
+        place.run("history a key01").ok().says(&["20 B\tthere now", "8 B\treplaced by a write here"]);
+        // The plan says what it said then.
+        place.run("apply night.plan a b").ok();
+        place.run("get b planned").ok().prints("by the plan");
+        place.run("check a b").ok().says(&["in sync"]);
+        // The second run overwrote ten values of b; the third brought what was planned.
+        place.run("runs undo b 2").ok();
+        place.run("get b key07").ok().prints("value 07");
+        place.run("get a key07").ok().prints("value 07 of a, later");
+    }
+}
+
+#[test]
+fn homes_of_earlier_releases_are_read_and_served() {
+    for (release, place) in places() {
+        let receipts = place.json("receipts list a").ok().objects();
+        assert!(receipts.iter().any(|of| of["t"] == "receipt"), "{release}: {receipts:?}");
+        place.run("config check").ok().says(&["nightly"]);
+        let daemon = Daemon::start(&place, "home", &["a"]);
+        place.run("jobs show nightly").exits(0).says(&["differs"]);
+        place.run("get a key07").ok().prints("value 07 of a, later");
+        assert_eq!(daemon.end().code(), Some(0));
+    }
+}
