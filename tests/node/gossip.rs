@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use reknit::core::DatasetId;
+use reknit::core::journal::RunKind;
 use reknit::core::message::Rights;
 use reknit::node::{Gossip, GossipOptions, Served};
-use reknit::store::{Op, Store};
+use reknit::store::{Op, Store, Undo};
 use reknit::transport::Address;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -176,6 +177,43 @@ fn mass_deletes_are_left_to_sessions() {
         until("all have come", || left() >= 800).await;
         let left = contents(&all[1].store).len();
         assert!(left >= 900, "{left} are left");
+        Gossiping::end_all(all).await;
+    });
+}
+
+#[test]
+fn what_a_push_replaces_is_in_one_run_and_comes_back_exactly() {
+    run(async {
+        let all = gossiping(peers(2, Rights::ALL), NEVER);
+        plant(&[&all[0].store, &all[1].store], 20);
+        until("they know each other", || all.iter().all(|one| one.up() == 1)).await;
+        let here = &all[1].store;
+        let (before, root) = (contents(here), here.cut().roots);
+        all[0].store.put(&key(3), b"pushed").expect("written");
+        until("it is told", || here.get(&key(3)).expect("read") == Some(b"pushed".to_vec())).await;
+        all[0].store.delete(&key(4)).expect("deleted");
+        all[0].store.put(b"new", b"pushed").expect("written");
+        until("all is told", || equal(&all)).await;
+        let runs = here.runs();
+        assert_eq!(runs.len(), 1, "{runs:?}");
+        let (id, pushed) = &runs[0];
+        assert_eq!((pushed.header.kind, pushed.entries, pushed.overwritten), (RunKind::Pushed, 3, 2));
+        assert_eq!(pushed.header.peer, all[0].peer.node.peer().to_string());
+        let undone = here.undo(*id, Undo::Here, &mut |_| (), &mut |_| ()).expect("undone");
+        assert_eq!((undone.restored, undone.skipped), (3, 0));
+        assert_eq!((contents(here), here.cut().roots), (before, root), "states, not only contents");
+        // While repairs are paused, nothing is pushed here; what is afterwards is of another run.
+        let left = || all[1].gossip.counts(DatasetId([7; 16])).expect("it is gossiped about").0.left;
+        let was = left();
+        all[0].store.put(b"meanwhile", b"1").expect("written");
+        until("it has come", || left() > was).await;
+        assert_eq!(here.get(b"meanwhile").expect("read"), None);
+        here.resume().expect("resumed");
+        all[0].store.put(b"after", b"1").expect("written");
+        until("it is told", || here.get(b"after").expect("read").is_some()).await;
+        let runs = here.runs();
+        assert_eq!(runs.last().map(|(last, run)| (last > id, run.entries)), Some((true, 1)), "{runs:?}");
+        assert_sound(here);
         Gossiping::end_all(all).await;
     });
 }

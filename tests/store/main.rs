@@ -11,6 +11,7 @@ mod imports;
 mod journal;
 mod limits;
 mod lives;
+mod pushed;
 mod quarantine;
 mod reads;
 mod sides;

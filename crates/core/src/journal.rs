@@ -42,6 +42,8 @@ pub enum RunKind {
     CatchUp,
     /// What ordinary writes replaced is kept; there is no undoing it.
     Written,
+    /// What a peer pushed as it was written there, in no session.
+    Pushed,
     /// The exact states before a run were put back here.
     Undo(RunId),
     /// The contents before a run were written anew, for all.
@@ -57,6 +59,7 @@ impl RunKind {
             RunKind::Apply => "apply",
             RunKind::CatchUp => "catch-up",
             RunKind::Written => "written",
+            RunKind::Pushed => "pushed",
             RunKind::Undo(_) => "undo",
             RunKind::UndoEverywhere(_) => "undo-everywhere",
         }
@@ -144,6 +147,7 @@ impl Run {
             RunKind::Apply => (4, None),
             RunKind::Written => (5, None),
             RunKind::CatchUp => (6, None),
+            RunKind::Pushed => (7, None),
             RunKind::Undo(run) => (2, Some(run)),
             RunKind::UndoEverywhere(run) => (3, Some(run)),
         };
@@ -197,6 +201,7 @@ impl Run {
             4 => RunKind::Apply,
             5 => RunKind::Written,
             6 => RunKind::CatchUp,
+            7 => RunKind::Pushed,
             _ => return Err(DecodeError::Malformed("kind of a run")),
         };
         let peer = take_text(&mut reader)?;

@@ -470,6 +470,7 @@ fn journal() {
         ("run(of a plan)", Run::new(header(RunKind::Apply)).encode()),
         ("run(of ordinary writes)", Run::new(header(RunKind::Written)).encode()),
         ("run(catching up)", Run::new(header(RunKind::CatchUp)).encode()),
+        ("run(of pushes)", Run::new(header(RunKind::Pushed)).encode()),
         ("entry(inserted)", entry(None, Some(7))),
         ("entry(overwrote)", entry(Some(before.clone()), Some(7))),
         ("entry(removed)", entry(Some(before), None)),

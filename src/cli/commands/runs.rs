@@ -195,6 +195,7 @@ fn state(run: &Run) -> &str {
         (Some(undone), _) if undone.done => "undone",
         (Some(_), _) => "being undone",
         (None, Some(end)) => &end.verdict,
+        (None, None) if run.header.kind == RunKind::Pushed => "goes on",
         (None, None) => "not ended",
     }
 }

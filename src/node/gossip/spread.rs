@@ -248,6 +248,10 @@ impl Spread {
             tracing::debug!(peer = %from.short(), "it may not write what it gives");
             return Ok(());
         }
+        if self.store.paused().is_some() {
+            self.rumours.leave(records.len() as u64);
+            return Ok(());
+        }
         let window = Window::new(self.brakes, &self.windows, from, definition.id);
         let mut records = records.into_iter();
         while records.len() > 0 {
@@ -263,7 +267,8 @@ impl Spread {
             let at: Vec<_> = some.iter().map(|record| (collection, self.position(collection, &record.key))).collect();
             let before = self.entries(at.iter().copied())?;
             let batch = some.into_iter().map(|record| Incoming { record, guard: Guard::Join }).collect();
-            let applied = self.side.apply(collection, batch, Durability::Buffered)?;
+            let run = self.store.pushed_by(&from.to_string(), self.store.horizon().stamp)?;
+            let applied = run.apply(collection, batch, Durability::Buffered)?;
             window.note(applied.losses, Instant::now());
             let after = self.entries(at)?;
             for rumour in after {
@@ -274,8 +279,12 @@ impl Spread {
     }
 
     fn tell(&mut self) -> Result<(), NodeError> {
-        let dataset = self.definition().id;
+        let (dataset, paused) = (self.definition().id, self.store.paused().is_some());
         for (to, send) in self.rumours.send() {
+            // What was undone here is not told while repairs are paused.
+            if paused {
+                continue;
+            }
             let Some(at) = self.up.get(&to).copied() else { continue };
             match send {
                 Send::Tell(told) => {

@@ -14,11 +14,13 @@ use crate::store::engine::{Batch, Durability, Snapshot};
 
 mod fill;
 mod kept;
+mod pushed;
 mod side;
 mod undo;
 mod verify;
 
 use kept::{KEPT, Keeping, counted, is_kept};
+use pushed::Pushing;
 
 pub use kept::KeepHistory;
 pub(super) use side::InRun;
@@ -56,10 +58,11 @@ pub(super) struct Journal {
 struct Known {
     next: u64,
     runs: BTreeMap<RunId, Run>,
-    /// Bytes of the entries of all runs but those of ordinary writes.
+    /// Bytes of the entries of all runs but those of ordinary writes and pushes.
     bytes: u64,
     limits: JournalLimits,
     keeping: Keeping,
+    pushing: Pushing,
     paused: Option<RunId>,
 }
 
@@ -213,7 +216,9 @@ impl Journal {
             }
         }
         let bytes = runs.values().map(counted).sum();
-        Ok(Self { known: Mutex::new(Known { next, runs, bytes, limits, keeping, paused }) })
+        Ok(Self {
+            known: Mutex::new(Known { next, runs, bytes, limits, keeping, pushing: Pushing::default(), paused }),
+        })
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -380,7 +385,7 @@ impl Store {
         self.inner.journal.known().limits
     }
 
-    /// Bytes of entries that the journal holds, without those of ordinary writes.
+    /// Bytes of entries that the journal holds, without those of ordinary writes and pushes.
     #[must_use]
     pub fn journal_bytes(&self) -> u64 {
         self.inner.journal.known().bytes
@@ -432,7 +437,7 @@ impl Store {
             let ended = |run: &Run| run.end.as_ref().map_or(run.header.started, |end| end.ended);
             let undoing = |run: &Run| run.undone.is_some_and(|undone| !undone.done);
             let old = known.runs.iter().filter(|(_, run)| !is_kept(run) && ended(run) < limit && !undoing(run));
-            old.map(|(id, _)| *id).chain(known.outlived(now)).collect()
+            old.map(|(id, _)| *id).chain(known.outlived(now)).chain(known.pushed_out()).collect()
         };
         for id in &old {
             while self.drop_some(*id)? {}

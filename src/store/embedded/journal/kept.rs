@@ -6,6 +6,7 @@ use std::sync::Arc;
 use reknit_core::Millis;
 use reknit_core::journal::{Run, RunHeader, RunId, RunKind};
 
+use super::pushed::is_pushed;
 use super::{Journal, Known, Writing};
 use crate::store::StoreError;
 use crate::store::embedded::{Store, rows};
@@ -44,7 +45,7 @@ pub(super) fn is_kept(run: &Run) -> bool {
 
 /// Bytes of a run that count towards the bytes after which repairs stop.
 pub(super) fn counted(run: &Run) -> u64 {
-    if is_kept(run) { 0 } else { run.bytes }
+    if is_kept(run) || is_pushed(run) { 0 } else { run.bytes }
 }
 
 impl Journal {
