@@ -29,7 +29,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use args::{Check, Cli, Command, Diff, Repair};
+use args::{Check, Cli, Command, Diff, Drift, Repair};
 use commands::databases;
 use env::Env;
 
@@ -109,6 +109,10 @@ fn dispatch(cli: &Cli, env: &mut Env) -> Result<Exit, CliError> {
         }
         Command::Diff(args) => databases::each(env, &args.sides, false, |sides, env| {
             commands::diff::run(&Diff { sides, ..args.clone() }, env)
+        }),
+        Command::Drift(args) if commands::drift::are_saved(args, env) => commands::drift::run(args, env),
+        Command::Drift(args) => databases::each(env, &args.sides, false, |sides, env| {
+            commands::drift::run(&Drift { sides, ..args.clone() }, env)
         }),
         Command::Repair(args) => databases::each(env, &args.sides, args.apply, |sides, env| {
             commands::repair::run(&Repair { sides, ..args.clone() }, env)

@@ -42,7 +42,7 @@ pub(crate) use quarantine::{Quarantine, QuarantineCommand, Which};
 pub(crate) use receipts::{Receipts, ReceiptsCommand};
 pub(crate) use repair::{Apply, BrakeFlags, Preferred, Repair, To, WriteFlags};
 pub(crate) use scan::PaceFlags;
-pub(crate) use sides::{Check, Diff, Sides};
+pub(crate) use sides::{Check, Diff, Drift, Sides};
 pub(crate) use store::{
     Backup, Dataset, DatasetCommand, Delete, Demo, Export, Get, Import, Init, List, ProfileArg, Put, Restore, Verify,
 };
@@ -216,6 +216,8 @@ pub(crate) enum Command {
     Check(Check),
     /// List every difference between two stores
     Diff(Diff),
+    /// Tell which differences are new, healed or still open since when
+    Drift(Drift),
     /// Make two stores equal; without --apply, print what that would do
     Repair(Repair),
     /// Carry out a plan that repair wrote

@@ -19,6 +19,7 @@ const CONFIG: &str = "config.toml";
 const SOCKET: &str = "control.sock";
 const LOCK: &str = "lock";
 const JOBS: &str = "jobs";
+const DRIFT: &str = "drift";
 const TICKET_FORMAT: u8 = 1;
 const TICKET_PREFIX: &str = "reknit-";
 /// Bytes of a ticket; a definition of many collections is the largest part.
@@ -135,6 +136,11 @@ impl Home {
     /// Where a file for each job tells what is remembered of it.
     pub fn jobs(&self) -> PathBuf {
         self.dir.join(JOBS)
+    }
+
+    /// Where what differed between two sides is remembered, a file of each pair.
+    pub fn drift(&self) -> PathBuf {
+        self.dir.join(DRIFT)
     }
 
     /// The identity of this home, made at its first use.

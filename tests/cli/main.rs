@@ -10,6 +10,7 @@ mod databases;
 mod datasets;
 mod ddl;
 mod documents;
+mod drift;
 mod explain;
 mod exports;
 mod feeds;

@@ -91,6 +91,9 @@ fn every_object_that_is_printed_is_in_the_schema() {
         "diff a b --settle 0ms",
         "diff a b --settle 0ms --values",
         "diff sqlite:t.db/* sqlite:u.db/* --settle 0ms",
+        "drift a b --settle 0ms --save now.drift",
+        "drift now.drift now.drift",
+        "drift sqlite:t.db/* sqlite:u.db/* --settle 0ms",
         "repair a b --settle 0ms",
         "repair a b --settle 0ms --prefer a",
         "repair sqlite:t.db sqlite:u.db --to b --sql u.sql --settle 0ms",
@@ -202,7 +205,9 @@ fn every_object_that_is_printed_is_in_the_schema() {
         assert!(command.starts_with(name), "{command}: {last}");
         named.insert(name.to_string());
         let failed = last.get("error").is_some();
-        let session = ["check", "diff", "repair"].contains(&name) && !failed && last.get("tables").is_none();
+        let of_files = last.get("drift").is_some() && last.get("verdict").is_none();
+        let session = ["check", "diff", "drift", "repair"].contains(&name) && !failed && last.get("tables").is_none();
+        let session = session && !of_files;
         for field in ["verdict", "scope", "coverage", "cuts", "roots", "counts", "wrote", "bytes", "run"] {
             assert!(!session || last.get(field).is_some(), "{command} lacks {field}: {last}");
         }

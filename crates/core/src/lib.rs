@@ -10,6 +10,7 @@ pub mod collect;
 pub mod dataset;
 pub mod difference;
 pub mod digest;
+pub mod drift;
 pub mod entry;
 pub mod gossip;
 pub mod journal;

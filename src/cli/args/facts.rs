@@ -89,6 +89,7 @@ impl Command {
             Command::Serve(_) => "serve",
             Command::Check(_) => "check",
             Command::Diff(_) => "diff",
+            Command::Drift(_) => "drift",
             Command::Repair(_) => "repair",
             Command::Apply(_) => "apply",
             Command::Status(_) => "status",

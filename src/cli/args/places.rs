@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Apply, Check, Command, ConflictsCommand, DatasetCommand, Diff, IndexCommand, MembersCommand, QuarantineCommand,
-    ReceiptsCommand, Repair, RunsCommand, Sides,
+    Apply, Check, Command, ConflictsCommand, DatasetCommand, Diff, Drift, IndexCommand, MembersCommand,
+    QuarantineCommand, ReceiptsCommand, Repair, RunsCommand, Sides,
 };
 
 /// Where a store, a table or a peer was typed.
@@ -41,6 +41,7 @@ impl Command {
         match self {
             Command::Check(Check { sides })
             | Command::Diff(Diff { sides, .. })
+            | Command::Drift(Drift { sides, .. })
             | Command::Repair(Repair { sides, .. })
             | Command::Apply(Apply { sides, .. }) => vec![Place::Text(&mut sides.a), Place::Text(&mut sides.b)],
             Command::Explain(args) => {
@@ -129,6 +130,7 @@ impl Command {
         match self {
             Command::Check(Check { sides })
             | Command::Diff(Diff { sides, .. })
+            | Command::Drift(Drift { sides, .. })
             | Command::Repair(Repair { sides, .. })
             | Command::Apply(Apply { sides, .. }) => Some(sides),
             _ => None,
@@ -147,6 +149,7 @@ impl Command {
     pub(crate) fn send_metrics(&mut self, file: impl FnOnce(Option<PathBuf>) -> Option<PathBuf>) {
         if let Command::Check(Check { sides })
         | Command::Diff(Diff { sides, .. })
+        | Command::Drift(Drift { sides, .. })
         | Command::Repair(Repair { sides, .. }) = self
         {
             sides.metrics_file = file(sides.metrics_file.take());

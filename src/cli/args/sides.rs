@@ -74,3 +74,21 @@ pub(crate) struct Diff {
     #[arg(long, env = "REKNIT_VALUES")]
     pub(crate) values: bool,
 }
+
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
+#[command(
+    after_help = "Examples:\n  reknit drift a quic://PEER@host/a --since 7d\n  reknit drift a b --save monday.drift\n  reknit drift monday.drift tuesday.drift     two saved files; no store is touched"
+)]
+pub(crate) struct Drift {
+    #[command(flatten)]
+    pub(crate) sides: Sides,
+    /// Against what differed so long ago; otherwise against the last time that somebody looked
+    #[arg(long, env = "REKNIT_SINCE", value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Keep what differs now in a new file
+    #[arg(long, env = "REKNIT_SAVE", value_name = "FILE")]
+    pub(crate) save: Option<PathBuf>,
+    /// Print at most so many keys; all are counted
+    #[arg(long, env = "REKNIT_LIMIT", value_name = "N")]
+    pub(crate) limit: Option<u64>,
+}

@@ -1,6 +1,7 @@
 //! Two sides and the session between them: what `check`, `diff` and `repair` share.
 
 pub(crate) mod brakes;
+pub(crate) mod history;
 mod listed;
 mod meter;
 mod newest;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use reknit_core::agenda::{OPEN_KEYS_MAX, OpenKeys};
 use reknit_core::brakes::Brakes;
 use reknit_core::difference::{Difference, Side as Seen};
+use reknit_core::drift::{self, History, Picture};
 use reknit_core::journal::RunId;
 use reknit_core::members::MEMBERS;
 use reknit_core::message::RefuseCode;
@@ -88,6 +90,8 @@ pub(crate) struct Ran {
     writes: bool,
     /// When two tables were equal, if the session went by what has changed since.
     pub(crate) since: Option<Millis>,
+    /// What differed before and now, where all of that was looked at.
+    pub(crate) history: Result<Option<History>, CliError>,
 }
 
 /// What a session is asked for beside its intent.
@@ -159,13 +163,15 @@ pub(crate) fn run(
     };
     let home = env.home()?;
     let mut keys = OpenKeys::new();
+    let mut picture = Picture::new(verdicts::now_ms());
     let mut meter = Meter::new(env);
     let mut progress = |progress: Progress| match progress {
         Progress::Found(difference) => {
             equal_but.add(&difference, since.as_ref());
             if keys.len() <= OPEN_KEYS_MAX {
-                keys.insert(key_of(&difference));
+                keys.insert(drift::fingerprint(difference.collection, &difference.key));
             }
+            picture.add(&difference, swapped);
             found(&difference, swapped);
         }
         Progress::Counted(counts, coverage) => meter.tell(&counts, coverage),
@@ -247,7 +253,7 @@ pub(crate) fn run(
         true => collections.iter().filter(|name| *name != MEMBERS).cloned().collect(),
         false => sides.collections.clone(),
     };
-    let ran = Ran {
+    let mut ran = Ran {
         report,
         swapped,
         layout,
@@ -260,20 +266,16 @@ pub(crate) fn run(
         compared,
         writes: matches!(intent(swapped), Intent::Repair(_)),
         since: since.map(|since| since.at),
+        history: Ok(None),
     };
+    ran.history = history::note(env, sides, &ran, intent(swapped), picture);
+    if let Err(error) = &ran.history {
+        let _ = writeln!(env.err, "reknit: {error}");
+    }
     // A repair may have made them equal since; a check does not list them.
     let keys = Some(keys).filter(|_| matches!(intent(swapped), Intent::Diff));
     env.measured = Some(ran.measured(matches!(intent(swapped), Intent::Check), keys));
     Ok(ran)
-}
-
-/// A key that differs, told from others by the first bytes of its digest.
-fn key_of(difference: &Difference) -> u64 {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&difference.collection.0.to_be_bytes()).update(&difference.key);
-    let mut first = [0; 8];
-    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
-    u64::from_be_bytes(first)
 }
 
 /// How long differences may settle, and when a session is to end with what is known.

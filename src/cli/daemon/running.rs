@@ -234,6 +234,7 @@ fn budget(command: &mut Command, tuned: &Tuned) {
     let sides = match command {
         Command::Check(args) => &mut args.sides,
         Command::Diff(args) => &mut args.sides,
+        Command::Drift(args) => &mut args.sides,
         Command::Repair(args) => &mut args.sides,
         _ => return,
     };

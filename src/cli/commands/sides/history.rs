@@ -1,0 +1,119 @@
+//! What differed between two sides at several moments, a file of each pair in the home, replaced whole.
+//!
+//! What is in it is the core's; what is told of it is the command's.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use reknit_core::drift::{BYTES_MAX, History, HistoryError, Pair, Picture};
+use reknit_core::session::{Intent, Verdict};
+
+use super::{Ran, full, tables};
+use crate::cli::CliError;
+use crate::cli::args::Sides;
+use crate::cli::env::Env;
+use crate::cli::verdicts::now_ms;
+
+/// Pairs that are remembered; that which was looked at longest ago goes first.
+const PAIRS_MAX: usize = 256;
+/// What a file is called that is being written, or that could not be read.
+const NEW: &str = "new";
+const DAMAGED: &str = "damaged";
+
+/// Two jobs of one process may look at one pair.
+static WRITING: Mutex<()> = Mutex::new(());
+
+/// Remembers what differs now, if all of it was looked at; gives back everything that is remembered then. Of whoever lists no
+/// differences that the sides are equal is remembered, where they were seen to differ.
+///
+/// # Errors
+/// `home.file`, `home.malformed`: nothing was changed.
+pub(super) fn note(
+    env: &Env,
+    sides: &Sides,
+    ran: &Ran,
+    intent: Intent,
+    picture: Picture,
+) -> Result<Option<History>, CliError> {
+    let verdict = ran.report.outcome.verdict;
+    let equal = matches!(verdict, Verdict::InSync | Verdict::Converged);
+    let lists = matches!(intent, Intent::Diff);
+    if ran.interrupted.is_some() || !(equal || lists && verdict == Verdict::Differs) {
+        return Ok(None);
+    }
+    // What a repair found it has mended.
+    let picture = if lists { picture } else { Picture::new(now_ms()) };
+    let pair = Pair {
+        a: full(env, &sides.a),
+        b: full(env, &sides.b),
+        compared: ran.compared.as_ref().map_or(String::new(), |(_, shape)| tables::compared(shape).to_string()),
+        scope: ran.scope.clone(),
+        collections: ran.collections.clone(),
+        layout: ran.layout.to_bytes(),
+    };
+    let dir = env.home()?.drift();
+    let path = dir.join(pair.id());
+    let _held = WRITING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let known = path.exists();
+    if !known && !lists {
+        return Ok(None);
+    }
+    let mut history = match known.then(|| read(&path)).transpose()? {
+        Some(Ok(history)) => history,
+        Some(Err(HistoryError::Newer)) => {
+            let message = format!("{}: {}; upgrade, or remove it", path.display(), HistoryError::Newer);
+            return Err(CliError::new("home.malformed", message));
+        }
+        Some(Err(error @ HistoryError::Damaged)) => {
+            std::fs::rename(&path, dir.join(format!("{}.{DAMAGED}", pair.id())))
+                .map_err(|cause| failed(&path, &cause))?;
+            env.warn(&format!("{}: {error}; it was set aside, and what differed before is not known", path.display()));
+            History::new(pair)
+        }
+        None => History::new(pair),
+    };
+    history.add(picture);
+    write(&dir, &path, &history).map_err(|cause| failed(&path, &cause))?;
+    Ok(Some(history))
+}
+
+/// A history in a file, or that it holds none.
+///
+/// # Errors
+/// `home.file`.
+pub(crate) fn read(path: &Path) -> Result<Result<History, HistoryError>, CliError> {
+    let mut bytes = Vec::new();
+    let most = u64::try_from(BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
+    let read = std::fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes));
+    read.map_err(|cause| failed(path, &cause))?;
+    Ok(History::from_bytes(&bytes))
+}
+
+fn failed(path: &Path, cause: &std::io::Error) -> CliError {
+    CliError::new("home.file", format!("{}: {cause}; what differs now is not remembered for `drift`", path.display()))
+}
+
+fn write(dir: &Path, path: &Path, history: &History) -> std::io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    if !path.exists() {
+        make_room(dir)?;
+    }
+    let new = path.with_extension(format!("{}.{NEW}", std::process::id()));
+    let mut file = std::fs::File::create(&new)?;
+    file.write_all(&history.to_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)
+}
+
+/// Removes the histories that were written longest ago, until one more may be there.
+fn make_room(dir: &Path) -> std::io::Result<()> {
+    let mut all: Vec<(std::time::SystemTime, PathBuf)> = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        all.push((entry.metadata()?.modified()?, entry.path()));
+    }
+    all.sort();
+    let surplus = (all.len() + 1).saturating_sub(PAIRS_MAX);
+    all.iter().take(surplus).try_for_each(|(_, path)| std::fs::remove_file(path))
+}
