@@ -134,7 +134,7 @@ impl Env {
             Some(Engine::Redb) => EngineKind::Redb,
             None => EngineKind::default(),
         };
-        Options { engine, ..Options::default() }
+        Options { engine, gives_way: true, ..Options::default() }
     }
 
     /// How the rows of a store's first collection are laid out.

@@ -10,6 +10,7 @@ mod expiring;
 #[cfg(feature = "embedded-redb")]
 mod fill;
 mod following;
+mod giving_way;
 mod import;
 mod journal;
 mod lives;
@@ -44,10 +45,12 @@ use super::StoreError;
 use super::engine::{Durability, Engine};
 use super::error::shown;
 use commit::{Group, submit};
+use giving_way::submit_first;
 use write::{Fate, Write, Writer};
 
 pub(crate) use bases::Changed;
 pub(crate) use following::Followed;
+pub use giving_way::GivesWay;
 pub use import::{ImportError, ImportProgress, Imported};
 pub use journal::{Earlier, JournalLimits, KeepHistory, Skipped, Undo, Undone};
 pub(crate) use journal::{PutsBack, Writing};
@@ -101,6 +104,8 @@ struct Inner {
     /// The values of records are the digests of contents that lie elsewhere.
     bare: bool,
     group: Group,
+    /// How sessions give way to clients, if they do.
+    giving_way: Option<giving_way::GivingWay>,
     owed: commit::Owed,
     random: open::Random,
     writer: Mutex<Writer>,
@@ -397,7 +402,7 @@ impl Collection {
     /// [`StoreError::KeyTooLong`], or what the engine met.
     pub fn delete(&self, key: &[u8]) -> Result<bool, StoreError> {
         let writes = self.writes(vec![Op::delete(key)])?;
-        let done = submit(&self.store.inner, writes, Durability::Synced)?;
+        let done = submit_first(&self.store.inner, writes, Durability::Synced)?;
         self.store.tidy_history();
         Ok(done.fates == [Fate::Applied])
     }
@@ -408,7 +413,7 @@ impl Collection {
     /// [`StoreError::KeyTooLong`], [`StoreError::ValueTooLong`], or what the engine met.
     pub fn batch(&self, ops: Vec<Op>, durability: Durability) -> Result<u64, StoreError> {
         let writes = self.writes(ops)?;
-        let done = submit(&self.store.inner, writes, durability)?;
+        let done = submit_first(&self.store.inner, writes, durability)?;
         self.store.tidy_history();
         Ok(done.commit)
     }

@@ -6,6 +6,7 @@ mod copies;
 mod engines;
 mod expiring;
 mod faults;
+mod giving_way;
 mod histories;
 mod imports;
 mod journal;

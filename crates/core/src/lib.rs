@@ -31,6 +31,7 @@ pub mod schedule;
 pub mod session;
 pub mod sketch;
 pub mod stamp;
+pub mod throttle;
 pub mod tree;
 pub mod wire;
 

@@ -16,6 +16,8 @@ use crate::store::engine::{Engine, EngineError};
 
 /// Records that one commit may hold, save when one caller hands in more; bounds the wait of the others.
 const GROUP_WRITES_MAX: usize = 20_000;
+/// Groups of clients that go before a session that waits.
+const PASSED_MAX: usize = 8;
 /// How long a leader waits for writers that were in the last group to hand in again, at most.
 const GATHER_MAX: Duration = Duration::from_micros(300);
 
@@ -97,6 +99,8 @@ impl Owed {
 struct Request {
     writes: Vec<Write>,
     durability: Durability,
+    /// A session asks, not a client of the store.
+    session: bool,
     caller: Arc<Caller>,
 }
 
@@ -125,6 +129,8 @@ struct Queue {
     led: bool,
     /// Callers that took part lately: as many are worth a short wait.
     lately: usize,
+    /// Groups that were committed before a session that waits.
+    passed: usize,
     /// The leader that waits for so many callers.
     gathering: Option<(Thread, usize)>,
 }
@@ -156,10 +162,12 @@ impl Group {
             queue = self.lock();
         }
         queue.gathering = None;
+        queue.clients_first();
         let (mut requests, mut writes) = (Vec::new(), 0);
         while let Some(request) = queue.waiting.front() {
             writes += request.writes.len();
-            if writes > GROUP_WRITES_MAX && !requests.is_empty() {
+            let apart = requests.first().is_some_and(|first: &Request| first.session != request.session);
+            if apart || writes > GROUP_WRITES_MAX && !requests.is_empty() {
                 break;
             }
             requests.extend(queue.waiting.pop_front());
@@ -169,13 +177,28 @@ impl Group {
     }
 }
 
+impl Queue {
+    /// Clients go before sessions, save now and then, and each for themselves: a client waits for no session's records.
+    fn clients_first(&mut self) {
+        let sessions = self.waiting.iter().filter(|request| request.session).count();
+        if sessions == 0 || sessions == self.waiting.len() {
+            self.passed = 0;
+            return;
+        }
+        let first = self.passed >= PASSED_MAX;
+        self.passed = if first { 0 } else { self.passed + 1 };
+        self.waiting.make_contiguous().sort_by_key(|request| request.session != first);
+    }
+}
+
 /// Hands in `writes` and waits until they are committed, and synced if so asked.
 pub(super) fn submit(store: &Inner, writes: Vec<Write>, durability: Durability) -> Result<Done, StoreError> {
+    let session = writes.first().is_some_and(Write::is_of_a_session);
     let caller =
         Arc::new(Caller { thread: std::thread::current(), answer: Mutex::new(None), leads: AtomicBool::new(false) });
     {
         let mut queue = store.group.lock();
-        queue.waiting.push_back(Request { writes, durability, caller: Arc::clone(&caller) });
+        queue.waiting.push_back(Request { writes, durability, session, caller: Arc::clone(&caller) });
         if !queue.led {
             queue.led = true;
             caller.leads.store(true, Ordering::Release);
@@ -236,5 +259,35 @@ impl Drop for Lead<'_> {
             next.leads.store(true, Ordering::Release);
             next.thread.unpark();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_go_before_sessions_save_now_and_then_and_each_for_themselves() {
+        let request = |session| Request {
+            writes: Vec::new(),
+            durability: Durability::Buffered,
+            session,
+            caller: Arc::new(Caller {
+                thread: std::thread::current(),
+                answer: Mutex::new(None),
+                leads: AtomicBool::new(false),
+            }),
+        };
+        let group = Group::default();
+        let mut groups = Vec::new();
+        group.lock().waiting.extend([request(true), request(true)]);
+        for _ in 0..=PASSED_MAX {
+            group.lock().waiting.extend([request(false), request(false)]);
+            groups.push(group.gather().iter().map(|request| request.session).collect::<Vec<_>>());
+        }
+        let (last, before) = groups.split_last().expect("groups");
+        assert!(before.iter().all(|group| *group == [false, false]), "{groups:?}");
+        assert_eq!(*last, [true, true], "sessions have waited long enough");
+        assert_eq!(group.gather().len(), 2, "nobody is forgotten");
     }
 }

@@ -15,6 +15,7 @@ use reknit_core::stamp::CLOCK_BOUND_MILLIS;
 use reknit_core::{Actor, Clock, CollectionId, DatasetKey, Definition, Keys, Millis, Stamp};
 
 use super::cache::Cache;
+use super::giving_way::{GivingWay, steady};
 use super::lives::{self, Lives};
 use super::rows::{self, Counts};
 use super::sketches::{FOLD_AT, Sketches};
@@ -57,9 +58,15 @@ pub struct Options {
     pub clock: Arc<dyn Fn() -> Millis + Send + Sync>,
     /// How far a record's stamp may be ahead of the wall clock, in milliseconds.
     pub clock_bound: Millis,
+    /// While clients write, what sessions write gives way to them: it comes in small commits, and with rests, so that clients
+    /// wait about twice as long as without at most; a repair then takes longer.
+    pub gives_way: bool,
     /// Where lives and nonces are drawn from.
     #[doc(hidden)]
     pub random: Random,
+    /// By what it is told how long clients wait.
+    #[doc(hidden)]
+    pub micros: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// The store keeps the digests of contents in place of values: it is the index of a table.
     #[doc(hidden)]
     pub bare: bool,
@@ -83,7 +90,9 @@ impl Default for Options {
             policies: Policies::default(),
             clock: Arc::new(wall_clock),
             clock_bound: CLOCK_BOUND_MILLIS,
+            gives_way: false,
             random: Arc::new(random),
+            micros: steady(),
             bare: false,
             position_bits: None,
             no_tree: false,
@@ -220,6 +229,7 @@ impl Store {
             clock: Arc::clone(&options.clock),
             clock_bound: options.clock_bound,
             no_tree: options.no_tree,
+            giving_way: options.gives_way.then(|| GivingWay::new(Arc::clone(&options.micros))),
             bare: facts.bare,
             group: Group::default(),
             owed: Default::default(),

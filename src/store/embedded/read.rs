@@ -19,7 +19,7 @@ use reknit_core::sketch::{Element, Sketch};
 use reknit_core::tree::{is_leaf, rest};
 use reknit_core::{Actor, CollectionId, Content, Entry, Millis, Position, Range, Record, Summary};
 
-use super::commit::submit;
+use super::giving_way::submit_pieces;
 use super::journal::{InRun, Writing};
 use super::rows::{self, Stored};
 use super::sketches;
@@ -84,7 +84,7 @@ impl Store {
         self.inner.check(collection)?;
         let keys: Vec<Vec<u8>> = batch.iter().map(|incoming| incoming.record.key.clone()).collect();
         let write = |incoming| Write::Incoming { collection, incoming, run: run.cloned() };
-        let done = submit(&self.inner, batch.into_iter().map(write).collect(), durability)?;
+        let done = submit_pieces(&self.inner, batch.into_iter().map(write).collect(), durability)?;
         Ok(accounted(keys, done))
     }
 
@@ -99,7 +99,7 @@ impl Store {
         self.inner.check(collection)?;
         let keys: Vec<Vec<u8>> = overwrites.iter().map(|overwrite| overwrite.key.clone()).collect();
         let write = |overwrite| Write::Overwrite { collection, overwrite, run: run.cloned() };
-        let done = submit(&self.inner, overwrites.into_iter().map(write).collect(), durability)?;
+        let done = submit_pieces(&self.inner, overwrites.into_iter().map(write).collect(), durability)?;
         Ok(accounted(keys, done))
     }
 }

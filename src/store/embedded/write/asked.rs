@@ -76,6 +76,11 @@ impl Write {
         matches!(self, Self::Local { .. } | Self::Row { .. } | Self::Overwrite { run: None, .. })
     }
 
+    /// Whether a session asks for it.
+    pub(in crate::store::embedded) fn is_of_a_session(&self) -> bool {
+        matches!(self, Self::Incoming { .. } | Self::Overwrite { run: Some(_), .. })
+    }
+
     /// The key, moved out.
     pub(super) fn take_key(&mut self) -> Vec<u8> {
         match self {

@@ -1,0 +1,176 @@
+//! How far what a session writes gives way to a store's own clients: in pieces, with rests, by what the clients wait.
+//!
+//! A closed loop: clients are measured while they wait alone and while they wait beside a session, and a session's commits
+//! become smaller, then rarer, until the second is no more than [`RATIO_MAX`] times the first. Writing and resting is for
+//! the store.
+
+/// What clients wait beside a session, as a multiple of what they wait alone, in the 99th of 100 cases.
+pub const RATIO_MAX: u64 = 2;
+/// For so long after its last write a client is expected to write again.
+pub const ACTIVE_MICROS: u64 = 10_000_000;
+/// Records of the smallest piece.
+pub const PIECE_MIN: usize = 8;
+/// A rest after a whole piece is at most so long.
+pub const REST_MAX_MICROS: u64 = 50_000;
+
+/// Records of the first piece beside a client, where nothing was measured.
+const PIECE_FIRST: usize = 64;
+/// Records of the largest piece beside a client.
+const PIECE_MAX: usize = 4_096;
+/// What a client is taken to wait alone before that was measured.
+const ALONE_UNKNOWN_MICROS: u64 = 2_000;
+/// No wait is told from one that is shorter.
+const ALONE_MIN_MICROS: u64 = 100;
+/// The shortest rest but none.
+const REST_MIN_MICROS: u64 = 500;
+/// Waits that are remembered, of each kind.
+const WAITS: usize = 256;
+/// Waits beside a session after which it may become faster.
+const JUDGED: usize = 64;
+
+/// The loop of one store. Times are microseconds on one clock that only goes forward.
+#[derive(Clone, Debug)]
+pub struct Throttle {
+    alone: Waits,
+    /// Waits beside a session since its pace was last changed, and those that were too long.
+    beside: (usize, usize),
+    last_client: Option<u64>,
+    piece: usize,
+    rest: u64,
+    /// What a record costs in a session's commit, in nanoseconds.
+    record_nanos: Option<u64>,
+}
+
+impl Default for Throttle {
+    fn default() -> Throttle {
+        Throttle {
+            alone: Waits::default(),
+            beside: (0, 0),
+            last_client: None,
+            piece: PIECE_FIRST,
+            rest: 0,
+            record_nanos: None,
+        }
+    }
+}
+
+impl Throttle {
+    /// Notes that a client waited so long for its write, alone or beside a session's.
+    pub fn waited(&mut self, micros: u64, beside: bool, now: u64) {
+        if self.last_client.is_none_or(|last| now.saturating_sub(last) > ACTIVE_MICROS) {
+            (self.rest, self.beside) = (0, (0, 0));
+            self.piece = self.fitting().min(PIECE_FIRST);
+        }
+        self.last_client = Some(now);
+        if !beside {
+            return self.alone.add(micros);
+        }
+        self.beside.0 += 1;
+        if micros > self.bound() {
+            self.beside.1 += 1;
+        }
+        let (all, late) = self.beside;
+        if late > 1 + all / 100 {
+            self.slower();
+        } else if all >= JUDGED && late == 0 {
+            self.faster();
+        } else if all >= WAITS {
+            self.beside = (0, 0);
+        }
+    }
+
+    /// Records that a session's next commit may hold.
+    #[must_use]
+    pub fn piece(&self, now: u64) -> usize {
+        if self.active(now) { self.piece } else { usize::MAX }
+    }
+
+    /// Notes that a session's commit of so many records took so long; says how long the session is to rest.
+    pub fn wrote(&mut self, records: usize, micros: u64, now: u64) -> u64 {
+        // A small commit costs what any commit costs.
+        if records >= PIECE_MIN {
+            let nanos = micros.saturating_mul(1_000) / records as u64;
+            self.record_nanos = Some(self.record_nanos.map_or(nanos, |before| (before * 7 + nanos) / 8));
+        }
+        if !self.active(now) {
+            return 0;
+        }
+        self.rest * records.min(self.piece) as u64 / self.piece as u64
+    }
+
+    /// How a session gives way now: the records of a piece, and the microseconds of a rest; none if no client writes.
+    #[must_use]
+    pub fn gives_way(&self, now: u64) -> Option<(usize, u64)> {
+        self.active(now).then_some((self.piece, self.rest))
+    }
+
+    fn active(&self, now: u64) -> bool {
+        self.last_client.is_some_and(|last| now.saturating_sub(last) <= ACTIVE_MICROS)
+    }
+
+    /// What clients wait alone, in the 99th of 100 cases.
+    fn usual(&self) -> u64 {
+        self.alone.high().unwrap_or(ALONE_UNKNOWN_MICROS).max(ALONE_MIN_MICROS)
+    }
+
+    /// What a client may wait beside a session; some is left to chance.
+    fn bound(&self) -> u64 {
+        self.usual() * (4 * RATIO_MAX - 1) / 4
+    }
+
+    /// Records whose commit takes no longer than a client waits alone.
+    fn fitting(&self) -> usize {
+        let Some(nanos) = self.record_nanos else { return PIECE_MAX };
+        let fits = self.usual() * 1_000 / nanos.max(1);
+        usize::try_from(fits).unwrap_or(PIECE_MAX).clamp(PIECE_MIN, PIECE_MAX)
+    }
+
+    fn slower(&mut self) {
+        self.beside = (0, 0);
+        if self.piece > PIECE_MIN {
+            self.piece = (self.piece / 2).max(PIECE_MIN);
+        } else {
+            self.rest = (self.rest * 2).clamp(REST_MIN_MICROS, REST_MAX_MICROS);
+        }
+    }
+
+    fn faster(&mut self) {
+        self.beside = (0, 0);
+        if self.rest > 0 {
+            self.rest = if self.rest > REST_MIN_MICROS { self.rest / 2 } else { 0 };
+        } else {
+            self.piece = (self.piece + self.piece.div_ceil(4)).min(self.fitting()).max(PIECE_MIN);
+        }
+    }
+}
+
+/// The newest waits of one kind.
+#[derive(Clone, Debug, Default)]
+struct Waits {
+    newest: Vec<u64>,
+    next: usize,
+}
+
+impl Waits {
+    fn add(&mut self, micros: u64) {
+        if self.newest.len() < WAITS {
+            self.newest.push(micros);
+        } else {
+            self.newest[self.next] = micros;
+            self.next = (self.next + 1) % WAITS;
+        }
+    }
+
+    /// The wait that one of 100 exceeds; none of too few.
+    fn high(&self) -> Option<u64> {
+        if self.newest.len() < JUDGED {
+            return None;
+        }
+        let mut waits = self.newest.clone();
+        let nth = waits.len() - 1 - waits.len() / 100;
+        Some(*waits.select_nth_unstable(nth).1)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! A store as a queue: one writer, who serves clients before sessions; what clients wait with and without a session.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What a commit costs in a store, in microseconds.
+#[derive(Clone, Copy, Debug)]
+struct Costs {
+    /// Any synced commit of a client.
+    synced: u64,
+    /// Any commit of a session.
+    buffered: u64,
+    /// A record, in nanoseconds.
+    record_nanos: u64,
+    /// Each so manieth commit of a client takes ten times as long.
+    hiccup: u64,
+}
+
+/// Runs a client that writes each `every` microseconds for so long, with a session beside it or not; gives the waits of the
+/// second half of that time, and the records that the session wrote in it.
+fn run(costs: Costs, every: u64, lasts: u64, throttle: &mut Throttle, session: bool) -> (Vec<u64>, u64) {
+    let (mut now, mut arrives, mut ready, mut written, mut nth, mut passed) = (0, 0, 0, 0, 0, 0);
+    let mut waits = Vec::new();
+    let mut session_until = None;
+    while now < lasts {
+        // The next event: a client that waits goes first, save for now and then.
+        let turn = session && ready <= now && passed >= PASSED_MAX;
+        let begins = if !session || !turn && arrives <= now.max(ready) { arrives } else { ready };
+        now = now.max(begins);
+        if arrives <= now && !turn {
+            passed += u64::from(session && ready <= now);
+            nth += 1;
+            let slow = if nth % costs.hiccup == 0 { 10 } else { 1 };
+            let ends = now + costs.synced * slow;
+            let beside = session_until.is_some_and(|until| until > arrives);
+            throttle.waited(ends - arrives, beside, ends);
+            if now > lasts / 2 {
+                waits.push(ends - arrives);
+            }
+            (now, arrives) = (ends, arrives + every.max(ends - arrives));
+        } else {
+            let records = throttle.piece(now).min(5_000);
+            let took = costs.buffered + records as u64 * costs.record_nanos / 1_000;
+            if now > lasts / 2 {
+                written += records as u64;
+            }
+            now += took;
+            passed = 0;
+            session_until = Some(now);
+            ready = now + throttle.wrote(records, took, now);
+        }
+    }
+    waits.sort_unstable();
+    (waits, written)
+}
+
+/// Clients that go before a session that waits.
+const PASSED_MAX: u64 = 8;
+
+fn high(waits: &[u64]) -> u64 {
+    waits[waits.len() - 1 - waits.len() / 100]
+}
+
+const SECOND: u64 = 1_000_000;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn clients_wait_at_most_twice_as_long_beside_a_session_which_still_gets_on(
+        synced in 100u64..8_000,
+        buffered in 10u64..150,
+        record_nanos in 2_000u64..60_000,
+        hiccup in 40u64..400,
+        every in 500u64..5_000,
+    ) {
+        let costs = Costs { synced, buffered, record_nanos, hiccup };
+        let mut throttle = Throttle::default();
+        let (alone, _) = run(costs, every, 4 * SECOND, &mut throttle, false);
+        let (beside, written) = run(costs, every, 60 * SECOND, &mut throttle, true);
+        // The smallest piece is the least that a session can ask of a client.
+        let least = high(&alone) + buffered + PIECE_MIN as u64 * record_nanos / 1_000;
+        let most = (high(&alone) * RATIO_MAX).max(if throttle.rest == REST_MAX_MICROS { least } else { 0 });
+        prop_assert!(high(&beside) <= most, "{} {} {throttle:?}", high(&alone), high(&beside));
+        prop_assert!(written > 30 * 100, "{written}");
+    }
+}
+
+#[test]
+fn a_session_without_clients_goes_at_full_speed_and_again_once_they_have_gone() {
+    let mut throttle = Throttle::default();
+    assert_eq!((throttle.piece(0), throttle.wrote(100_000, SECOND, SECOND)), (usize::MAX, 0));
+    assert_eq!(throttle.gives_way(0), None);
+    throttle.waited(1_000, false, 2 * SECOND);
+    assert_eq!(throttle.gives_way(2 * SECOND), Some((PIECE_FIRST, 0)));
+    let gone = 2 * SECOND + ACTIVE_MICROS + 1;
+    assert_eq!((throttle.piece(gone), throttle.gives_way(gone)), (usize::MAX, None));
+}
+
+#[test]
+fn a_client_that_is_made_to_wait_slows_a_session_down_in_steps_and_its_ease_lets_it_on_in_steps() {
+    let mut throttle = Throttle::default();
+    (0..64).for_each(|n| throttle.waited(1_000, false, n));
+    let mut paces = vec![throttle.gives_way(64)];
+    for _ in 0..20 {
+        // Two that waited too long are one too many.
+        (0..2).for_each(|_| throttle.waited(9_000, true, 64));
+        paces.push(throttle.gives_way(64));
+    }
+    let expected = [(64, 0), (32, 0), (16, 0), (8, 0), (8, 500), (8, 1_000), (8, 2_000)].map(Some);
+    assert_eq!(paces[..7], expected);
+    assert_eq!(paces.last(), Some(&Some((PIECE_MIN, REST_MAX_MICROS))));
+    // Small writes rest in proportion.
+    assert_eq!(throttle.wrote(PIECE_MIN / 2, 100, 64), REST_MAX_MICROS / 2);
+    for _ in 0..12 {
+        (0..JUDGED).for_each(|_| throttle.waited(1_100, true, 64));
+    }
+    let (piece, rest) = throttle.gives_way(64).expect("a pace");
+    assert!(rest == 0 && piece > PIECE_MIN, "{piece} {rest}");
+}
+
+#[test]
+fn a_piece_takes_no_longer_than_a_client_waits_alone() {
+    let mut throttle = Throttle::default();
+    (0..64).for_each(|n| throttle.waited(1_000, false, n));
+    throttle.wrote(1_000, 50_000, 64);
+    (0..100 * JUDGED).for_each(|_| throttle.waited(1_000, true, 64));
+    // A millisecond at 50 µs a record.
+    assert_eq!(throttle.piece(64), 20);
+}

@@ -1,0 +1,113 @@
+//! Sessions give way to clients: their writes come in pieces with rests, by the core's throttle.
+//!
+//! How large a piece and how long a rest is, is decided there; that a client's commit goes first is for [`super::commit`].
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use reknit_core::brakes::Losses;
+use reknit_core::throttle::{PIECE_MIN, Throttle};
+
+use super::commit::submit;
+use super::write::{Done, Write};
+use super::{Inner, Store, StoreError};
+use crate::store::Durability;
+
+/// How the sessions of a store give way now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GivesWay {
+    /// Records that one commit of a session may hold.
+    pub piece: usize,
+    /// How long it rests after so many.
+    pub rest: Duration,
+}
+
+/// A clock that only goes forward, in microseconds since whenever.
+pub(super) type Micros = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// The system's.
+pub(super) fn steady() -> Micros {
+    let began = Instant::now();
+    Arc::new(move || u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX))
+}
+
+/// The throttle of one store, with a clock.
+pub(super) struct GivingWay {
+    /// Microseconds that only go forward.
+    clock: Micros,
+    throttle: Mutex<Throttle>,
+    /// When the newest commit of a session began and ended, in microseconds; one that goes on has not ended.
+    session: (AtomicU64, AtomicU64),
+}
+
+impl GivingWay {
+    pub(super) fn new(clock: Micros) -> GivingWay {
+        GivingWay { clock, throttle: Mutex::default(), session: (AtomicU64::new(0), AtomicU64::new(0)) }
+    }
+
+    fn now(&self) -> u64 {
+        (self.clock)()
+    }
+
+    fn throttle(&self) -> MutexGuard<'_, Throttle> {
+        self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a commit of a session was under way since.
+    fn beside(&self, since: u64) -> bool {
+        let (began, ended) = (self.session.0.load(Ordering::Relaxed), self.session.1.load(Ordering::Relaxed));
+        began > ended || ended > since
+    }
+}
+
+impl Store {
+    /// How sessions give way to this store's clients now; none while no client writes, or if they do not
+    /// ([`super::Options::gives_way`]).
+    #[must_use]
+    pub fn gives_way(&self) -> Option<GivesWay> {
+        let giving = self.inner.giving_way.as_ref()?;
+        let (piece, rest) = giving.throttle().gives_way(giving.now())?;
+        Some(GivesWay { piece, rest: Duration::from_micros(rest) })
+    }
+}
+
+/// Hands in what a client wants written, and notes how long it waited.
+pub(super) fn submit_first(store: &Inner, writes: Vec<Write>, durability: Durability) -> Result<Done, StoreError> {
+    let Some(giving) = &store.giving_way else { return submit(store, writes, durability) };
+    let (began, few) = (giving.now(), writes.len() < PIECE_MIN);
+    let done = submit(store, writes, durability)?;
+    // A client that writes much at once waits for itself.
+    if few {
+        let now = giving.now();
+        giving.throttle().waited(now - began, giving.beside(began), now);
+    }
+    Ok(done)
+}
+
+/// Hands in what a session wants written, in pieces; the answers are put together. Pieces before one that failed are applied.
+pub(super) fn submit_pieces(store: &Inner, writes: Vec<Write>, durability: Durability) -> Result<Done, StoreError> {
+    let Some(giving) = &store.giving_way else { return submit(store, writes, durability) };
+    let mut left = writes;
+    let mut all = Done { commit: 0, fates: Vec::with_capacity(left.len()), losses: Losses::default() };
+    loop {
+        let began = giving.now();
+        let records = giving.throttle().piece(began).min(left.len());
+        let after = left.split_off(records);
+        giving.session.0.store(began, Ordering::Relaxed);
+        let done = submit(store, left, durability);
+        let now = giving.now();
+        giving.session.1.store(now.max(began + 1), Ordering::Relaxed);
+        let Done { commit, fates, losses } = done?;
+        all.fates.extend(fates);
+        all = Done { commit, losses: all.losses.and(losses), ..all };
+        let rest = giving.throttle().wrote(records, now - began, now);
+        if rest > 0 {
+            std::thread::sleep(Duration::from_micros(rest));
+        }
+        if after.is_empty() {
+            return Ok(all);
+        }
+        left = after;
+    }
+}
