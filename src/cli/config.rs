@@ -4,6 +4,7 @@
 
 mod gossip;
 mod job;
+mod peer;
 mod section;
 mod serve;
 mod template;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use self::gossip::GossipTable;
 pub(crate) use self::job::Job;
+pub(crate) use self::peer::bandwidth;
 use self::section::{Section, Source, meant};
 pub(crate) use self::serve::ServeTable;
 pub(crate) use self::template::TEMPLATE;
@@ -25,6 +27,7 @@ use super::commands::sides::tables;
 use super::env::Env;
 use super::login::{Password, Source as From};
 use crate::node::Home;
+use crate::transport::{Paces, PeerId, Rates};
 
 const PASSWORD_FILE: &str = "password_file";
 const PASSWORD_ENV: &str = "password_env";
@@ -32,7 +35,7 @@ const PASSWORD_COMMAND: &str = "password_command";
 /// Bytes of the file.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// What is in it.
-const TABLES: [&str; 5] = ["serve", "gossip", "store", "dataset", "job"];
+const TABLES: [&str; 6] = ["serve", "gossip", "peer", "store", "dataset", "job"];
 /// Rights of others than the owner, in the mode of a file.
 const OTHERS: u32 = 0o077;
 
@@ -45,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) stores: BTreeMap<String, NamedStore>,
     /// Jobs by their names.
     pub(crate) jobs: BTreeMap<String, Job>,
+    /// How fast sessions go with peers that have rates of their own.
+    pub(crate) peers: BTreeMap<PeerId, Rates>,
     /// What a daemon does.
     pub(crate) serve: ServeTable,
     /// What whoever wrote it should know.
@@ -114,6 +119,7 @@ impl Config {
         if let Some(value) = root.get_ref().get("gossip") {
             config.serve.gossip = Some(GossipTable::read(&Section::of(source, "gossip".into(), value)?)?);
         }
+        config.peers = peer::peers(sections("peer")?)?;
         for (name, section) in sections("store")? {
             config.stores.insert(name.into(), NamedStore::read(&section, dir)?);
         }
@@ -124,6 +130,11 @@ impl Config {
             config.jobs.insert(name.into(), Job::read(&section, &stores, &datasets)?);
         }
         Ok(config)
+    }
+
+    /// How fast sessions go.
+    pub(crate) fn paces(&self) -> Paces {
+        Paces::new(self.serve.rates, self.peers.clone())
     }
 
     /// The address that a name stands for: `@NAME`, or `@NAME/TABLE` where the store is a database.
@@ -239,6 +250,8 @@ fn from(dir: &Path, written: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
 
     fn parse(text: &str) -> Result<Config, String> {
@@ -343,6 +356,14 @@ mod tests {
             ("[serve]\nstore = 'a'", "unknown key `store` in [serve] at line 2; did you mean `stores`?"),
             ("[serve]\nmax_change = 'x'", "`x` is no limit"),
             ("[serve]\nmax_run = 'long'", "`long` is no duration"),
+            (
+                "[serve]\nbandwidth = '1KiB'",
+                "has for `bandwidth`: `1KiB` a second is none; it is from 16KiB to 4095MiB",
+            ),
+            ("[serve]\nreads = 0", "`reads` in [serve] is a whole number from 1 to"),
+            ("[peer.x]\nbandwidth = '1MiB'", "[peer.x] lacks `id` at line 1"),
+            ("[peer.x]\nid = 'abc'", "has an `id` that is no peer"),
+            ("[peer.x]\nbandwith = '1MiB'", "unknown key `bandwith` in [peer.x] at line 2; did you mean `bandwidth`?"),
             ("[gossip]\nseed = ['x']", "unknown key `seed` in [gossip] at line 2; did you mean `seeds`?"),
             (
                 "[gossip]\nseeds = ['quic://x']",
@@ -368,6 +389,9 @@ mod tests {
             .map(|line| format!("{}\n", line.trim_start_matches('#')))
             .collect();
         let config = parse(&said).expect("a configuration");
+        let rates = |bytes, records| Rates { bytes: NonZeroU32::new(bytes), records: NonZeroU32::new(records) };
+        assert_eq!(config.serve.rates, rates(50 << 20, 50_000));
+        assert_eq!(config.peers.values().collect::<Vec<_>>(), [&rates(500 << 10, 0)]);
         assert_eq!(config.serve.stores, [PathBuf::from("/where/data/cities")]);
         let within = "every 15m Europe/Berlin within Mon,Tue,Wed,Thu,Fri 20:00-06:00, Sat,Sun 00:00-24:00";
         assert_eq!(config.jobs["orders"].when.told(), within);

@@ -170,6 +170,7 @@ fn answer(
                 left,
                 listening,
                 config: OnceLock::new(),
+                paces: Some(daemon.paces.clone()),
                 warned: Mutex::default(),
                 measured: None,
                 table: None,

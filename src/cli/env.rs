@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal, Read, Write};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -17,6 +18,7 @@ use super::output::OfTable;
 use crate::format::Layout;
 use crate::node::Home;
 use crate::store::{EngineKind, Options, Store};
+use crate::transport::{Paces, Rates};
 
 /// What a command works with.
 pub(crate) struct Env {
@@ -44,6 +46,8 @@ pub(crate) struct Env {
     pub(crate) listening: Option<std::net::SocketAddr>,
     /// What is configured, once somebody has asked.
     pub(crate) config: OnceLock<Arc<Config>>,
+    /// How fast sessions with peers go, where that is shared with others.
+    pub(crate) paces: Option<Arc<Paces>>,
     /// What was told already that stops nothing.
     pub(crate) warned: Mutex<BTreeSet<String>>,
     /// What a session found.
@@ -72,6 +76,7 @@ impl Env {
             left: tokio::sync::watch::channel(false).1,
             listening: None,
             config: OnceLock::new(),
+            paces: None,
             warned: Mutex::default(),
             measured: None,
             table: None,
@@ -108,6 +113,16 @@ impl Env {
         let config = Config::load(&self.home()?)?;
         config.warnings.iter().for_each(|warning| self.warn(warning));
         Ok(self.config.get_or_init(|| Arc::new(config)))
+    }
+
+    /// How fast sessions with peers go, with a bound for those of this command.
+    pub(crate) fn paces(&self, bytes: Option<NonZeroU32>) -> Result<Arc<Paces>, CliError> {
+        let paces = match &self.paces {
+            Some(shared) => Arc::clone(shared),
+            None => Arc::new(self.config()?.paces()),
+        };
+        let rates = Rates { bytes, records: None };
+        Ok(if bytes.is_some() { Arc::new(paces.and(rates)) } else { paces })
     }
 
     /// Tells what is to be known, though it stops nothing, once.

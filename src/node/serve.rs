@@ -20,7 +20,8 @@ use super::visits::{Asked, Peer, visit};
 use super::{Budget, Grants, Home, HomeError, NodeError, Progress, SessionReport, Ticket, Whom, answer_with};
 use crate::store::Side;
 use crate::transport::{
-    Address, Arriving, CloseCode, Connection, Endpoint, EndpointOptions, Identity, Link, PeerId, TransportError, limits,
+    Address, Arriving, CloseCode, Connection, Endpoint, EndpointOptions, Identity, Link, Paces, PeerId, TransportError,
+    limits,
 };
 
 /// The first byte of a frame that shows an invitation's token.
@@ -135,6 +136,12 @@ impl Node {
     #[must_use]
     pub fn with_brakes(self, brakes: NodeBrakes) -> Node {
         Node { brakes, ..self }
+    }
+
+    /// Holds the sessions of connections that begin from now on to these rates.
+    #[must_use]
+    pub fn with_paces(self, paces: Arc<Paces>) -> Node {
+        Node { endpoint: self.endpoint.with_paces(paces), ..self }
     }
 
     /// Has this done when a peer has joined by an invitation, with what it may; it must not take long.

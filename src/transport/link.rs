@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::limits::{CONTROL_FRAME_BYTES_MAX, RECORD_LANE_FRAME_BYTES_MAX};
-use super::{FrameReader, FrameWriter, TransportError};
+use super::{FrameReader, FrameWriter, Pace, TransportError};
 
 /// What a lane carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub struct Link {
     pub records: Later,
     /// Why the connection under the link was closed, if that has a name.
     pub closed: Arc<dyn Fn() -> Option<TransportError> + Send + Sync>,
+    /// What the session keeps to.
+    pub pace: Pace,
 }
 
 impl Link {
@@ -63,7 +65,8 @@ impl Link {
         };
         let (control, records) = (lane(LaneKind::Control), lane(LaneKind::Records));
         let later = |lane: Lane| -> Later { Box::pin(async move { Ok(lane) }) };
-        let near = Link { control: control.0, records: later(records.0), closed: Arc::new(|| None) };
-        (near, Link { control: control.1, records: later(records.1), closed: Arc::new(|| None) })
+        let near =
+            Link { control: control.0, records: later(records.0), closed: Arc::new(|| None), pace: Pace::default() };
+        (near, Link { control: control.1, records: later(records.1), closed: Arc::new(|| None), pace: Pace::default() })
     }
 }

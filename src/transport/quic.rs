@@ -21,7 +21,7 @@ use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::link::{Lane, LaneKind, Later, Link};
-use super::{Address, FrameReader, FrameWriter, Identity, PeerId, TransportError, limits};
+use super::{Address, FrameReader, FrameWriter, Identity, Pace, Paces, PeerId, TransportError, limits};
 
 const ALPN: &[u8] = b"reknit/1";
 /// What stands before an Ed25519 key in its SubjectPublicKeyInfo (RFC 8410).
@@ -64,6 +64,7 @@ pub struct Endpoint {
     unproven: Arc<Semaphore>,
     /// Connections that were made here, until the next is made after they are closed.
     outgoing: Arc<Mutex<Vec<Arc<Ending>>>>,
+    paces: Arc<Paces>,
 }
 
 impl Endpoint {
@@ -104,7 +105,13 @@ impl Endpoint {
         let server = if options.listen { Some(server_config(&provider, &key)?) } else { None };
         let (inner, me) = (make(server)?, identity.peer());
         let unproven = Arc::new(Semaphore::new(limits::UNPROVEN_HANDSHAKES_MAX));
-        Ok(Endpoint { inner, me, key, provider, unproven, outgoing: Arc::default() })
+        Ok(Endpoint { inner, me, key, provider, unproven, outgoing: Arc::default(), paces: Arc::default() })
+    }
+
+    /// Holds the sessions of connections that begin from now on to these rates.
+    #[must_use]
+    pub fn with_paces(self, paces: Arc<Paces>) -> Endpoint {
+        Endpoint { paces, ..self }
     }
 
     /// Where it is bound.
@@ -150,7 +157,7 @@ impl Endpoint {
         outgoing.retain(|ending| ending.connection.close_reason().is_none());
         let ending = Arc::new(Ending { connection, sent_before: OnceLock::new() });
         outgoing.push(ending.clone());
-        Ok(Connection::new(ending, address.peer, self.me))
+        Ok(Connection::new(ending, address.peer, self.me, self.paces.of(address.peer)))
     }
 
     /// The next connection that comes in, before its handshake; none once the endpoint is closed.
@@ -173,7 +180,8 @@ impl Endpoint {
                 },
             };
             if let Ok(connecting) = incoming.accept() {
-                return Some(Arriving { connecting, me: self.me, _unproven: unproven });
+                let (me, paces) = (self.me, self.paces.clone());
+                return Some(Arriving { connecting, me, paces, _unproven: unproven });
             }
         }
     }
@@ -211,6 +219,7 @@ impl Endpoint {
 pub struct Arriving {
     connecting: quinn::Connecting,
     me: PeerId,
+    paces: Arc<Paces>,
     _unproven: Option<OwnedSemaphorePermit>,
 }
 
@@ -224,7 +233,7 @@ impl Arriving {
             return None;
         };
         let ending = Arc::new(Ending { connection, sent_before: OnceLock::new() });
-        Some(Connection::new(ending, peer, self.me))
+        Some(Connection::new(ending, peer, self.me, self.paces.of(peer)))
     }
 }
 
@@ -234,19 +243,20 @@ pub struct Connection {
     inner: Arc<Held>,
     peer: PeerId,
     me: PeerId,
+    pace: Pace,
     next_session: Arc<Mutex<u16>>,
     accepted: Arc<tokio::sync::Mutex<mpsc::Receiver<Link>>>,
 }
 
 impl Connection {
-    fn new(ending: Arc<Ending>, peer: PeerId, me: PeerId) -> Connection {
+    fn new(ending: Arc<Ending>, peer: PeerId, me: PeerId, pace: Pace) -> Connection {
         let (sender, accepted) = mpsc::channel(limits::SESSIONS_PER_PEER_MAX);
         let connection = ending.connection.clone();
         let inner = Arc::new(Held(ending));
         // Lanes keep the connection while they are used; sorting them does not.
-        tokio::spawn(sort_lanes(connection, Arc::downgrade(&inner), me, sender));
+        tokio::spawn(sort_lanes(connection, Arc::downgrade(&inner), me, sender, pace.clone()));
         let accepted = Arc::new(tokio::sync::Mutex::new(accepted));
-        Connection { inner, peer, me, next_session: Arc::default(), accepted }
+        Connection { inner, peer, me, pace, next_session: Arc::default(), accepted }
     }
 
     /// Who is at the other end.
@@ -279,7 +289,8 @@ impl Connection {
             open_lane(&self.inner.0.connection, LaneKind::Control, session).await.map_err(|e| self.explain(e))?;
         let inner = self.inner.clone();
         let records: Later = Box::pin(async move { open_lane(&inner.0.connection, LaneKind::Records, session).await });
-        Ok(Link { control, records, closed: explainer(self.inner.clone(), self.me) })
+        let closed = explainer(self.inner.clone(), self.me);
+        Ok(Link { control, records, closed, pace: self.pace.clone() })
     }
 
     /// The next session that the peer opens; none once the connection is closed.
@@ -360,7 +371,13 @@ async fn open_lane(connection: &quinn::Connection, kind: LaneKind, session: u16)
 }
 
 /// Pairs the lanes that a peer opens with their sessions.
-async fn sort_lanes(connection: quinn::Connection, held: Weak<Held>, me: PeerId, sessions: mpsc::Sender<Link>) {
+async fn sort_lanes(
+    connection: quinn::Connection,
+    held: Weak<Held>,
+    me: PeerId,
+    sessions: mpsc::Sender<Link>,
+    pace: Pace,
+) {
     let mut waiting: HashMap<u16, tokio::sync::oneshot::Sender<Lane>> = HashMap::new();
     while let Ok((send, mut recv)) = connection.accept_bi().await {
         let mut preamble = [0; 3];
@@ -383,7 +400,7 @@ async fn sort_lanes(connection: quinn::Connection, held: Weak<Held>, me: PeerId,
                 });
                 let Some(held) = held.upgrade() else { return };
                 let closed = explainer(held, me);
-                let link = Link { control: lane(LaneKind::Control), records, closed };
+                let link = Link { control: lane(LaneKind::Control), records, closed, pace: pace.clone() };
                 if let Err(refused) = sessions.try_send(link) {
                     // Before its lanes are let go, so that the peer hears why.
                     connection.close(VarInt::from_u32(CloseCode::Busy as u32), b"");

@@ -33,6 +33,7 @@ mod plans;
 mod postgres;
 mod prefer;
 mod quarantine;
+mod rates;
 mod receipts;
 mod records;
 mod references;

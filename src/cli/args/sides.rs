@@ -30,6 +30,9 @@ pub(crate) struct Sides {
     /// End after about so many bytes with what is known then
     #[arg(long, env = "REKNIT_MAX_BYTES", value_name = "BYTES")]
     pub(crate) max_bytes: Option<String>,
+    /// Send and take at most so many bytes a second, of sessions with peers
+    #[arg(long, env = "REKNIT_BANDWIDTH", value_name = "BYTES")]
+    pub(crate) bandwidth: Option<String>,
     /// Let both sides sign a receipt; of a repair they always do
     #[arg(long, env = "REKNIT_RECEIPT")]
     pub(crate) receipt: bool,

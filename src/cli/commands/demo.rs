@@ -68,6 +68,7 @@ fn tell(args: &Demo, env: &mut Env) -> Result<(Exit, Map<String, Value>), CliErr
         settle,
         max_time: None,
         max_bytes: None,
+        bandwidth: None,
         collections: Vec::new(),
         receipt: false,
         metrics_file: None,

@@ -30,6 +30,7 @@ use tokio::sync::watch;
 use self::meter::Meter;
 pub(crate) use self::shown::{line, object, op, plural};
 use crate::cli::args::{PaceFlags, Sides, TermFlags, To};
+use crate::cli::config::bandwidth;
 use crate::cli::env::Env;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::metrics::Measured;
@@ -126,6 +127,11 @@ pub(crate) fn run(
         pair.iter_mut().for_each(|linked| *linked = linked.clone().in_manner(writing.manner));
     }
     let (settle, budget) = limits(sides)?;
+    if sides.bandwidth.is_some() && !matches!(pair, Pair::Own(_, Target::There(_))) {
+        let message = "--bandwidth is about sessions of a store here with a peer; none of that kind was named";
+        return Err(CliError::new("usage.bandwidth", message));
+    }
+    let paces = env.paces(sides.bandwidth.as_deref().map(bandwidth).transpose()?)?;
     let mut options = Options::new(intent(swapped));
     options.settle = u64::try_from(settle.as_millis()).unwrap_or(u64::MAX);
     options.receipt |= sides.receipt;
@@ -210,13 +216,13 @@ pub(crate) fn run(
                 report.map(|report| (None, report))
             }
             Pair::Own(opener, Target::There(address)) => {
-                let node = Node::client(&home, &address)?;
+                let node = Node::client(&home, &address)?.with_paces(paces);
                 let report = node.session(&address, Arc::new(opener), options, budget, stopped, &mut progress).await;
                 node.shutdown().await;
                 report.map(|report| (None, report))
             }
             Pair::Held(a, b) => {
-                let node = Node::client(&home, &a)?;
+                let node = Node::client(&home, &a)?.with_paces(paces);
                 let request = HoldRequest {
                     dataset: a.dataset.clone(),
                     with: b.to_string(),
@@ -285,6 +291,7 @@ pub(crate) fn limits(sides: &Sides) -> Result<(Duration, Budget), CliError> {
         let message = format!("differences settle for at most {} s, not {}", SETTLE_MAX.as_secs(), sides.settle);
         return Err(CliError::new("usage.duration", message));
     }
+    sides.bandwidth.as_deref().map(bandwidth).transpose()?;
     let time = sides.max_time.as_deref().map(parse_duration).transpose()?;
     Ok((settle, Budget { time, bytes: sides.max_bytes.as_deref().map(parse_bytes).transpose()? }))
 }

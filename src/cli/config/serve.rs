@@ -6,12 +6,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::GossipTable;
 use super::section::Section;
+use super::{GossipTable, peer};
 use crate::cli::CliError;
 use crate::cli::args::BrakeFlags;
 use crate::cli::commands::sides;
 use crate::cli::units::parse_duration;
+use crate::transport::Rates;
 
 /// Jobs that run at the same time, and the most that may be asked for.
 const AT_ONCE: usize = 2;
@@ -32,6 +33,8 @@ pub(crate) struct ServeTable {
     pub(crate) max_change: Option<String>,
     /// How far back that is counted.
     pub(crate) brake_window: Option<String>,
+    /// How fast sessions go with each peer that has no rates of its own.
+    pub(crate) rates: Rates,
     /// Jobs that run at the same time.
     pub(crate) at_once: usize,
     /// How long a run may take.
@@ -48,6 +51,7 @@ impl Default for ServeTable {
             max_delete: None,
             max_change: None,
             brake_window: None,
+            rates: Rates::default(),
             at_once: AT_ONCE,
             longest: LONGEST,
             gossip: None,
@@ -59,7 +63,7 @@ impl ServeTable {
     /// Reads the table.
     pub(super) fn read(section: &Section<'_>, dir: &Path) -> Result<ServeTable, CliError> {
         let known = ["stores", "listen", "max_delete", "max_change", "brake_window", "jobs_at_once", "max_run"];
-        section.only(&known)?;
+        section.only(&[&known[..], &peer::RATES].concat())?;
         let wrong = |error: CliError| section.wrong(error.message);
         let text = |key: &str| section.text(key).map(|text| text.map(String::from));
         let listen = section.text("listen")?.map(|text| {
@@ -76,6 +80,7 @@ impl ServeTable {
             max_delete: text("max_delete")?,
             max_change: text("max_change")?,
             brake_window: text("brake_window")?,
+            rates: peer::rates(section)?,
             at_once: section.number("jobs_at_once", 1..=AT_ONCE_MAX)?.map_or(AT_ONCE, |n| n as usize),
             longest: section.text("max_run")?.map(parse_duration).transpose().map_err(wrong)?.unwrap_or(LONGEST),
             gossip: None,

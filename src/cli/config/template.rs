@@ -10,6 +10,8 @@ pub(crate) const TEMPLATE: &str = r#"# The configuration of this home. Nothing n
 #max_delete = "10%"                         # what peers may delete here,
 #max_change = "20%"                         # and overwrite,
 #brake_window = "1h"                        # within so much time
+#bandwidth = "50MiB"                        # bytes a second of the sessions with one peer, both ways,
+#reads = 50000                              # and records that are read for them
 #jobs_at_once = 2
 #max_run = "6h"                             # a run of a job that takes longer is ended
 
@@ -18,6 +20,10 @@ pub(crate) const TEMPLATE: &str = r#"# The configuration of this home. Nothing n
 #every = "10s"                              # one peer is met so often
 #do = "check"                               # or "repair"
 #advertise = "203.0.113.5:7473"             # where peers reach this node, if it cannot tell
+
+#[peer.branch]                              # a peer with rates of its own
+#id = "lh4mfee-wnejaad-nb7errh-cad3wso-btwjjgm-5ad4vml-5nz7tzf-x7qk6mo"
+#bandwidth = "500KiB"
 
 #[store.pg]                                 # @pg, and @pg/TABLE, wherever a side is typed
 #url = "postgres://reader@db.example/shop"

@@ -111,6 +111,7 @@ impl Daemon {
             left,
             listening: self.listening,
             config: OnceLock::from(config.clone()),
+            paces: Some(self.paces.clone()),
             warned: Mutex::default(),
             measured: None,
             table: None,

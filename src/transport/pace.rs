@@ -1,0 +1,177 @@
+//! How fast sessions go: bytes both ways and records read, each held to a rate for each peer.
+//!
+//! A rate is a peer's, however many sessions there are with it and whoever opened them. What slows down for a store's own
+//! clients is the store's concern.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+
+use super::PeerId;
+
+/// Bytes in a second that can be told at least: with fewer a frame would take longer than a session may be silent.
+pub const BYTES_MIN: u32 = 16 << 10;
+
+/// What the sessions with one peer may take in a second, after a first second for which as much is ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// Bytes of messages and packed records, both ways together; at least [`BYTES_MIN`] are taken.
+    pub bytes: Option<NonZeroU32>,
+    /// Records that are read from a store to be compared or sent.
+    pub records: Option<NonZeroU32>,
+}
+
+/// The rates of all peers.
+#[derive(Debug, Default)]
+pub struct Paces {
+    told: Mutex<Told>,
+    /// Those that hold too.
+    beside: Option<Arc<Paces>>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    usual: Rates,
+    of: BTreeMap<PeerId, Rates>,
+    /// Limits that sessions share.
+    shared: BTreeMap<PeerId, Weak<Limits>>,
+}
+
+#[derive(Debug)]
+struct Limits {
+    bytes: Option<Limit>,
+    records: Option<Limit>,
+}
+
+#[derive(Debug)]
+struct Limit {
+    limiter: DefaultDirectRateLimiter,
+    at_once: u32,
+}
+
+/// What the sessions with one peer keep to; nothing, unless it is told otherwise.
+#[derive(Clone, Debug, Default)]
+pub struct Pace(Vec<Arc<Limits>>);
+
+impl Paces {
+    /// These for all peers, save for those that have their own.
+    pub fn new(usual: Rates, of: BTreeMap<PeerId, Rates>) -> Paces {
+        Paces { told: Mutex::new(Told { usual, of, shared: BTreeMap::new() }), beside: None }
+    }
+
+    /// The same with these rates too, for all peers together with whoever shares them.
+    #[must_use]
+    pub fn and(self: &Arc<Paces>, usual: Rates) -> Paces {
+        Paces { beside: Some(Arc::clone(self)), ..Paces::new(usual, BTreeMap::new()) }
+    }
+
+    /// Takes other rates; sessions under way keep theirs.
+    pub fn set(&self, usual: Rates, of: BTreeMap<PeerId, Rates>) {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Told { usual, of, shared: BTreeMap::new() };
+    }
+
+    /// What sessions with a peer keep to.
+    pub fn of(&self, peer: PeerId) -> Pace {
+        let mut pace = self.beside.as_ref().map(|beside| beside.of(peer)).unwrap_or_default();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let rates = told.of.get(&peer).copied().unwrap_or(told.usual);
+        if rates == Rates::default() {
+            return pace;
+        }
+        let limits = told.shared.get(&peer).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let limits = Arc::new(Limits::new(rates));
+            told.shared.retain(|_, limits| limits.strong_count() > 0);
+            told.shared.insert(peer, Arc::downgrade(&limits));
+            limits
+        });
+        pace.0.push(limits);
+        pace
+    }
+}
+
+impl Pace {
+    /// Waits until so many bytes may pass. Dropping the future gives back nothing that has passed.
+    pub async fn bytes(&self, bytes: usize) {
+        for limit in self.0.iter().filter_map(|limits| limits.bytes.as_ref()) {
+            limit.pass(bytes).await;
+        }
+    }
+
+    /// Waits until so many records may be read.
+    pub async fn records(&self, records: usize) {
+        for limit in self.0.iter().filter_map(|limits| limits.records.as_ref()) {
+            limit.pass(records).await;
+        }
+    }
+}
+
+impl Limits {
+    fn new(rates: Rates) -> Limits {
+        let limit =
+            |rate: NonZeroU32| Limit { limiter: RateLimiter::direct(Quota::per_second(rate)), at_once: rate.get() };
+        let bytes = rates.bytes.map(|bytes| bytes.max(NonZeroU32::MIN.saturating_add(BYTES_MIN - 1)));
+        Limits { bytes: bytes.map(limit), records: rates.records.map(limit) }
+    }
+}
+
+impl Limit {
+    async fn pass(&self, many: usize) {
+        let mut left = u32::try_from(many).unwrap_or(u32::MAX);
+        while let Some(next) = NonZeroU32::new(left.min(self.at_once)) {
+            match self.limiter.check_n(next) {
+                Ok(Ok(())) => left -= next.get(),
+                Ok(Err(later)) => tokio::time::sleep(later.wait_time_from(DefaultClock::default().now())).await,
+                // No more than a second's is ever asked for at once.
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn rates(bytes: u32, records: u32) -> Rates {
+        Rates { bytes: NonZeroU32::new(bytes), records: NonZeroU32::new(records) }
+    }
+
+    fn shared(a: &Pace, b: &Pace) -> bool {
+        a.0.iter().zip(&b.0).all(|(a, b)| Arc::ptr_eq(a, b)) && a.0.len() == b.0.len()
+    }
+
+    #[test]
+    fn sessions_with_a_peer_share_its_rates_and_others_have_theirs() {
+        let [one, two] = [1, 2].map(|n| PeerId([n; 32]));
+        let paces = Arc::new(Paces::new(Rates::default(), [(one, rates(1 << 20, 0))].into()));
+        assert!(paces.of(two).0.is_empty(), "no rate was told");
+        let of_one = paces.of(one);
+        assert!(shared(&of_one, &paces.of(one)) && of_one.0.len() == 1);
+        let both = paces.and(rates(0, 5));
+        assert_eq!((both.of(one).0.len(), both.of(two).0.len()), (2, 1));
+        assert!(Arc::ptr_eq(&both.of(one).0[0], &of_one.0[0]));
+        paces.set(rates(1 << 20, 0), BTreeMap::new());
+        assert_eq!((paces.of(one).0.len(), paces.of(two).0.len()), (1, 1));
+        assert!(!shared(&paces.of(one), &of_one), "sessions under way keep theirs");
+    }
+
+    #[test]
+    fn no_more_passes_than_may() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let paces = Paces::new(rates(1, 400), BTreeMap::new());
+        runtime.block_on(async {
+            let pace = paces.of(PeerId([1; 32]));
+            let began = Instant::now();
+            // A second's is ready, what is above waits: half a second here, of whichever is told.
+            pace.records(600).await;
+            assert!(began.elapsed() >= Duration::from_millis(499), "{:?}", began.elapsed());
+            pace.bytes(BYTES_MIN as usize + BYTES_MIN as usize / 4).await;
+            assert!(began.elapsed() >= Duration::from_millis(748), "{:?}", began.elapsed());
+        });
+    }
+}
