@@ -8,15 +8,15 @@ mod frames;
 mod identity;
 pub mod limits;
 mod link;
-mod pace;
 mod quic;
+mod rates;
 
 pub use address::{Address, AddressError, PORT};
 pub use frames::{FrameReader, FrameWriter, LaneCounts};
 pub use identity::{Identity, IdentityError, PeerId, PeerIdError};
 pub use link::{Lane, LaneKind, Link};
-pub use pace::{BYTES_MIN, Pace, Paces, Rates};
 pub use quic::{Arriving, CloseCode, Connection, Endpoint, EndpointOptions};
+pub use rates::{BYTES_MIN, RateLimit, RateLimits, Rates};
 
 /// Why a link could not be had or did not last. Nothing is written by a transport; whether to try
 /// again is said in each variant.

@@ -27,7 +27,7 @@ use super::commands::sides::tables;
 use super::env::Env;
 use super::login::{Password, Source as From};
 use crate::node::Home;
-use crate::transport::{Paces, PeerId, Rates};
+use crate::transport::{PeerId, RateLimits, Rates};
 
 const PASSWORD_FILE: &str = "password_file";
 const PASSWORD_ENV: &str = "password_env";
@@ -133,8 +133,8 @@ impl Config {
     }
 
     /// How fast sessions go.
-    pub(crate) fn paces(&self) -> Paces {
-        Paces::new(self.serve.rates, self.peers.clone())
+    pub(crate) fn rate_limits(&self) -> RateLimits {
+        RateLimits::new(self.serve.rates, self.peers.clone())
     }
 
     /// The address that a name stands for: `@NAME`, or `@NAME/TABLE` where the store is a database.

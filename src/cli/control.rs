@@ -170,7 +170,7 @@ fn answer(
                 left,
                 listening,
                 config: OnceLock::new(),
-                paces: Some(daemon.paces.clone()),
+                rate_limits: Some(daemon.rate_limits.clone()),
                 warned: Mutex::default(),
                 measured: None,
                 table: None,

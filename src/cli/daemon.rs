@@ -24,7 +24,7 @@ use super::verdicts::now_ms;
 use super::{CliError, Exit};
 use crate::node::{Gossip, Home};
 use crate::store::Store;
-use crate::transport::Paces;
+use crate::transport::RateLimits;
 
 pub(crate) use self::running::Ended;
 use self::running::Stopped;
@@ -43,7 +43,7 @@ pub(crate) struct Daemon {
     stores: BTreeMap<PathBuf, Store>,
     listening: Option<SocketAddr>,
     /// How fast sessions go, of jobs and of those that are answered.
-    pub(crate) paces: Arc<Paces>,
+    pub(crate) rate_limits: Arc<RateLimits>,
     /// Gossip about the stores, where that is configured.
     gossip: OnceLock<Gossip>,
     state: Mutex<State>,
@@ -95,7 +95,7 @@ impl Daemon {
                 }
             }
         }
-        let (began_with, paces) = (config.serve.clone(), Arc::new(config.paces()));
+        let (began_with, rate_limits) = (config.serve.clone(), Arc::new(config.rate_limits()));
         let shared = stores.keys().map(|dir| dir.display().to_string()).collect();
         let mut state = State {
             agenda,
@@ -108,7 +108,7 @@ impl Daemon {
         };
         state.plan(now);
         let (state, woken) = (Mutex::new(state), Condvar::new());
-        Ok(Arc::new(Daemon { home, global, stores, listening, paces, gossip: OnceLock::new(), state, woken }))
+        Ok(Arc::new(Daemon { home, global, stores, listening, rate_limits, gossip: OnceLock::new(), state, woken }))
     }
 
     /// Takes part in gossip from now on.
@@ -187,7 +187,7 @@ impl Daemon {
             let message = format!("{keys} of [serve] is taken up when the daemon begins again; the rest was taken up");
             state.wrong.insert("config".into(), message);
         }
-        self.paces.set(config.serve.rates, config.peers.clone());
+        self.rate_limits.set(config.serve.rates, config.peers.clone());
         state.config = Arc::new(config);
         state.plan(now_ms());
         let names: Vec<String> = state.agenda.jobs().keys().cloned().collect();

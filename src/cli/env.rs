@@ -18,7 +18,7 @@ use super::output::OfTable;
 use crate::format::Layout;
 use crate::node::Home;
 use crate::store::{EngineKind, Options, Store};
-use crate::transport::{Paces, Rates};
+use crate::transport::{RateLimits, Rates};
 
 /// What a command works with.
 pub(crate) struct Env {
@@ -47,7 +47,7 @@ pub(crate) struct Env {
     /// What is configured, once somebody has asked.
     pub(crate) config: OnceLock<Arc<Config>>,
     /// How fast sessions with peers go, where that is shared with others.
-    pub(crate) paces: Option<Arc<Paces>>,
+    pub(crate) rate_limits: Option<Arc<RateLimits>>,
     /// What was told already that stops nothing.
     pub(crate) warned: Mutex<BTreeSet<String>>,
     /// What a session found.
@@ -76,7 +76,7 @@ impl Env {
             left: tokio::sync::watch::channel(false).1,
             listening: None,
             config: OnceLock::new(),
-            paces: None,
+            rate_limits: None,
             warned: Mutex::default(),
             measured: None,
             table: None,
@@ -116,13 +116,13 @@ impl Env {
     }
 
     /// How fast sessions with peers go, with a bound for those of this command.
-    pub(crate) fn paces(&self, bytes: Option<NonZeroU32>) -> Result<Arc<Paces>, CliError> {
-        let paces = match &self.paces {
+    pub(crate) fn rate_limits(&self, bytes: Option<NonZeroU32>) -> Result<Arc<RateLimits>, CliError> {
+        let rate_limits = match &self.rate_limits {
             Some(shared) => Arc::clone(shared),
-            None => Arc::new(self.config()?.paces()),
+            None => Arc::new(self.config()?.rate_limits()),
         };
         let rates = Rates { bytes, records: None };
-        Ok(if bytes.is_some() { Arc::new(paces.and(rates)) } else { paces })
+        Ok(if bytes.is_some() { Arc::new(rate_limits.and(rates)) } else { rate_limits })
     }
 
     /// Tells what is to be known, though it stops nothing, once.

@@ -21,7 +21,7 @@ use super::brakes::Window;
 use super::lanes::{self, Job, Traffic};
 use crate::store::{Side, StoreError, answer};
 use crate::transport::limits::SILENCE_MAX;
-use crate::transport::{Link, Pace, TransportError};
+use crate::transport::{Link, RateLimit, TransportError};
 
 /// Events that may wait; a lane is read no further while they do.
 const EVENTS_MAX: usize = 32;
@@ -177,7 +177,7 @@ struct Driver {
     control: mpsc::UnboundedSender<Vec<u8>>,
     jobs: mpsc::UnboundedSender<Job>,
     frames: Arc<Semaphore>,
-    pace: Pace,
+    rate_limit: RateLimit,
     lanes: lanes::Lanes,
     tasks: JoinSet<()>,
     budget: Budget,
@@ -203,7 +203,7 @@ impl Driver {
         let frames = Arc::new(Semaphore::new(FRAMES_MAX));
         let mut tasks = JoinSet::new();
         let opens = matches!(machine, Machine::Opener(_));
-        let pace = link.pace.clone();
+        let rate_limit = link.rate_limit.clone();
         let (lanes, control, jobs) = lanes::spawn(&mut tasks, link, &side, &sender, &frames, opens);
         Driver {
             machine,
@@ -213,7 +213,7 @@ impl Driver {
             control,
             jobs,
             frames,
-            pace,
+            rate_limit,
             lanes,
             tasks,
             budget,
@@ -367,12 +367,12 @@ impl Driver {
     }
 
     fn ask(&mut self, query: Query) {
-        let (side, sender, pace) = (self.side.clone(), self.sender.clone(), self.pace.clone());
+        let (side, sender, rate_limit) = (self.side.clone(), self.sender.clone(), self.rate_limit.clone());
         self.tasks.spawn(async move {
             let answer = tokio::task::spawn_blocking(move || answer::answer(&*side, query)).await;
             let answer = answer.unwrap_or_else(|panic| Err(StoreError::Panicked(panic.to_string())));
             if let Ok(Answer::Items(items) | Answer::Listed(items, _)) = &answer {
-                pace.records(items.len()).await;
+                rate_limit.records(items.len()).await;
             }
             let _ = sender.send(Event::Answer(answer)).await;
         });

@@ -16,7 +16,7 @@ use super::driver::{Event, StreamError};
 use super::packing;
 use crate::store::answer::Frames;
 use crate::store::{Side, StoreError};
-use crate::transport::{FrameReader, FrameWriter, LaneCounts, Link, Pace, TransportError};
+use crate::transport::{FrameReader, FrameWriter, LaneCounts, Link, RateLimit, TransportError};
 
 /// Records to be streamed.
 pub(super) struct Job {
@@ -117,7 +117,7 @@ pub(super) fn spawn(
     frames: &Arc<Semaphore>,
     opens: bool,
 ) -> Queues {
-    let Link { control, records, closed, pace } = link;
+    let Link { control, records, closed, rate_limit } = link;
     let counts = (control.reader.counts(), control.writer.counts());
     let (control_sender, control_queue) = mpsc::unbounded_channel();
     let (job_sender, jobs) = mpsc::unbounded_channel();
@@ -129,9 +129,15 @@ pub(super) fn spawn(
         TransportError::Lost(_) => closed().unwrap_or(error),
         other => other,
     };
-    tasks.spawn(read_messages(control.reader, events.clone(), explain.clone(), pace.clone()));
-    let writing =
-        write_messages(control.writer, control_queue, queued.clone(), events.clone(), explain.clone(), pace.clone());
+    tasks.spawn(read_messages(control.reader, events.clone(), explain.clone(), rate_limit.clone()));
+    let writing = write_messages(
+        control.writer,
+        control_queue,
+        queued.clone(),
+        events.clone(),
+        explain.clone(),
+        rate_limit.clone(),
+    );
     writers.spawn(writing);
     let (side, events, frames, shared) = (side.clone(), events.clone(), frames.clone(), record_counts.clone());
     writers.spawn(async move {
@@ -160,8 +166,8 @@ pub(super) fn spawn(
         };
         *shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
             (lane.reader.counts(), lane.writer.counts());
-        let reading = read_records(lane.reader, events.clone(), frames, explain.clone(), pace.clone());
-        let writing = write_records(lane.writer, jobs, side, events, explain, pace);
+        let reading = read_records(lane.reader, events.clone(), frames, explain.clone(), rate_limit.clone());
+        let writing = write_records(lane.writer, jobs, side, events, explain, rate_limit);
         tokio::pin!(writing);
         tokio::select! {
             () = &mut writing => return,
@@ -177,13 +183,13 @@ async fn read_messages(
     mut reader: FrameReader,
     events: mpsc::Sender<Event>,
     explain: impl Fn(TransportError) -> TransportError,
-    pace: Pace,
+    rate_limit: RateLimit,
 ) {
     loop {
         let event = match reader.read().await {
             Ok(Some(frame)) => {
                 // What came has come: the peer sends no more than fits until the next is read.
-                pace.bytes(frame.len()).await;
+                rate_limit.bytes(frame.len()).await;
                 match Message::decode(&frame) {
                     Ok(message) => Event::Message(message),
                     Err(error) => Event::Garbled(error.into()),
@@ -208,10 +214,10 @@ async fn write_messages(
     queued: Arc<AtomicU64>,
     events: mpsc::Sender<Event>,
     explain: impl Fn(TransportError) -> TransportError,
-    pace: Pace,
+    rate_limit: RateLimit,
 ) {
     while let Some(frame) = queue.recv().await {
-        pace.bytes(frame.len()).await;
+        rate_limit.bytes(frame.len()).await;
         let written = writer.write(&frame).await;
         queued.fetch_sub(frame.len() as u64, Ordering::Relaxed);
         if let Err(error) = written {
@@ -228,14 +234,14 @@ async fn read_records(
     events: mpsc::Sender<Event>,
     frames: Arc<Semaphore>,
     explain: impl Fn(TransportError) -> TransportError,
-    pace: Pace,
+    rate_limit: RateLimit,
 ) {
     loop {
         let Ok(permit) = frames.acquire().await else { return };
         permit.forget();
         let event = match reader.read().await {
             Ok(Some(frame)) => {
-                pace.bytes(frame.len()).await;
+                rate_limit.bytes(frame.len()).await;
                 match packing::unpack(&frame) {
                     Ok(frame) => Event::Records(frame),
                     Err(error) => Event::Garbled(error.into()),
@@ -256,10 +262,10 @@ async fn write_records(
     side: Arc<dyn Side>,
     events: mpsc::Sender<Event>,
     explain: impl Fn(TransportError) -> TransportError,
-    pace: Pace,
+    rate_limit: RateLimit,
 ) {
     while let Some(job) = jobs.recv().await {
-        if let Err(error) = stream(&mut writer, job, &side, &pace).await {
+        if let Err(error) = stream(&mut writer, job, &side, &rate_limit).await {
             let error = match error {
                 StreamError::Transport(error) => StreamError::Transport(explain(error)),
                 other => other,
@@ -272,7 +278,12 @@ async fn write_records(
 }
 
 /// Streams one job: pages from the store, frames to the lane, no faster than the lane takes them.
-async fn stream(writer: &mut FrameWriter, job: Job, side: &Arc<dyn Side>, pace: &Pace) -> Result<(), StreamError> {
+async fn stream(
+    writer: &mut FrameWriter,
+    job: Job,
+    side: &Arc<dyn Side>,
+    rate_limit: &RateLimit,
+) -> Result<(), StreamError> {
     let Job { transfer, selections, given, guards } = job;
     let mut frames = Frames::new(side.describe().keys, transfer, selections, given, guards);
     loop {
@@ -285,17 +296,17 @@ async fn stream(writer: &mut FrameWriter, job: Job, side: &Arc<dyn Side>, pace: 
         let (rest, frame) = step.map_err(|panic| StreamError::Store(StoreError::Panicked(panic.to_string())))?;
         frames = rest;
         match frame.map_err(StreamError::Store)? {
-            Some(frame) => send(writer, &frame, pace).await?,
+            Some(frame) => send(writer, &frame, rate_limit).await?,
             None => return Ok(()),
         }
     }
 }
 
-async fn send(writer: &mut FrameWriter, frame: &RecordFrame, pace: &Pace) -> Result<(), StreamError> {
+async fn send(writer: &mut FrameWriter, frame: &RecordFrame, rate_limit: &RateLimit) -> Result<(), StreamError> {
     if let RecordFrame::Records { records, .. } = frame {
-        pace.records(records.len()).await;
+        rate_limit.records(records.len()).await;
     }
     let packed = packing::pack(frame);
-    pace.bytes(packed.len()).await;
+    rate_limit.bytes(packed.len()).await;
     writer.write(&packed).await.map_err(StreamError::Transport)
 }

@@ -20,8 +20,8 @@ use super::visits::{Asked, Peer, visit};
 use super::{Budget, Grants, Home, HomeError, NodeError, Progress, SessionReport, Ticket, Whom, answer_with};
 use crate::store::Side;
 use crate::transport::{
-    Address, Arriving, CloseCode, Connection, Endpoint, EndpointOptions, Identity, Link, Paces, PeerId, TransportError,
-    limits,
+    Address, Arriving, CloseCode, Connection, Endpoint, EndpointOptions, Identity, Link, PeerId, RateLimits,
+    TransportError, limits,
 };
 
 /// The first byte of a frame that shows an invitation's token.
@@ -140,8 +140,8 @@ impl Node {
 
     /// Holds the sessions of connections that begin from now on to these rates.
     #[must_use]
-    pub fn with_paces(self, paces: Arc<Paces>) -> Node {
-        Node { endpoint: self.endpoint.with_paces(paces), ..self }
+    pub fn with_rate_limits(self, rate_limits: Arc<RateLimits>) -> Node {
+        Node { endpoint: self.endpoint.with_rate_limits(rate_limits), ..self }
     }
 
     /// Has this done when a peer has joined by an invitation, with what it may; it must not take long.

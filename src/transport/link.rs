@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::limits::{CONTROL_FRAME_BYTES_MAX, RECORD_LANE_FRAME_BYTES_MAX};
-use super::{FrameReader, FrameWriter, Pace, TransportError};
+use super::{FrameReader, FrameWriter, RateLimit, TransportError};
 
 /// What a lane carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub struct Link {
     /// Why the connection under the link was closed, if that has a name.
     pub closed: Arc<dyn Fn() -> Option<TransportError> + Send + Sync>,
     /// What the session keeps to.
-    pub pace: Pace,
+    pub rate_limit: RateLimit,
 }
 
 impl Link {
@@ -65,8 +65,20 @@ impl Link {
         };
         let (control, records) = (lane(LaneKind::Control), lane(LaneKind::Records));
         let later = |lane: Lane| -> Later { Box::pin(async move { Ok(lane) }) };
-        let near =
-            Link { control: control.0, records: later(records.0), closed: Arc::new(|| None), pace: Pace::default() };
-        (near, Link { control: control.1, records: later(records.1), closed: Arc::new(|| None), pace: Pace::default() })
+        let near = Link {
+            control: control.0,
+            records: later(records.0),
+            closed: Arc::new(|| None),
+            rate_limit: RateLimit::default(),
+        };
+        (
+            near,
+            Link {
+                control: control.1,
+                records: later(records.1),
+                closed: Arc::new(|| None),
+                rate_limit: RateLimit::default(),
+            },
+        )
     }
 }

@@ -21,7 +21,7 @@ use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::link::{Lane, LaneKind, Later, Link};
-use super::{Address, FrameReader, FrameWriter, Identity, Pace, Paces, PeerId, TransportError, limits};
+use super::{Address, FrameReader, FrameWriter, Identity, PeerId, RateLimit, RateLimits, TransportError, limits};
 
 const ALPN: &[u8] = b"reknit/1";
 /// What stands before an Ed25519 key in its SubjectPublicKeyInfo (RFC 8410).
@@ -64,7 +64,7 @@ pub struct Endpoint {
     unproven: Arc<Semaphore>,
     /// Connections that were made here, until the next is made after they are closed.
     outgoing: Arc<Mutex<Vec<Arc<Ending>>>>,
-    paces: Arc<Paces>,
+    rate_limits: Arc<RateLimits>,
 }
 
 impl Endpoint {
@@ -105,13 +105,13 @@ impl Endpoint {
         let server = if options.listen { Some(server_config(&provider, &key)?) } else { None };
         let (inner, me) = (make(server)?, identity.peer());
         let unproven = Arc::new(Semaphore::new(limits::UNPROVEN_HANDSHAKES_MAX));
-        Ok(Endpoint { inner, me, key, provider, unproven, outgoing: Arc::default(), paces: Arc::default() })
+        Ok(Endpoint { inner, me, key, provider, unproven, outgoing: Arc::default(), rate_limits: Arc::default() })
     }
 
     /// Holds the sessions of connections that begin from now on to these rates.
     #[must_use]
-    pub fn with_paces(self, paces: Arc<Paces>) -> Endpoint {
-        Endpoint { paces, ..self }
+    pub fn with_rate_limits(self, rate_limits: Arc<RateLimits>) -> Endpoint {
+        Endpoint { rate_limits, ..self }
     }
 
     /// Where it is bound.
@@ -157,7 +157,7 @@ impl Endpoint {
         outgoing.retain(|ending| ending.connection.close_reason().is_none());
         let ending = Arc::new(Ending { connection, sent_before: OnceLock::new() });
         outgoing.push(ending.clone());
-        Ok(Connection::new(ending, address.peer, self.me, self.paces.of(address.peer)))
+        Ok(Connection::new(ending, address.peer, self.me, self.rate_limits.of(address.peer)))
     }
 
     /// The next connection that comes in, before its handshake; none once the endpoint is closed.
@@ -180,8 +180,8 @@ impl Endpoint {
                 },
             };
             if let Ok(connecting) = incoming.accept() {
-                let (me, paces) = (self.me, self.paces.clone());
-                return Some(Arriving { connecting, me, paces, _unproven: unproven });
+                let (me, rate_limits) = (self.me, self.rate_limits.clone());
+                return Some(Arriving { connecting, me, rate_limits, _unproven: unproven });
             }
         }
     }
@@ -219,7 +219,7 @@ impl Endpoint {
 pub struct Arriving {
     connecting: quinn::Connecting,
     me: PeerId,
-    paces: Arc<Paces>,
+    rate_limits: Arc<RateLimits>,
     _unproven: Option<OwnedSemaphorePermit>,
 }
 
@@ -233,7 +233,7 @@ impl Arriving {
             return None;
         };
         let ending = Arc::new(Ending { connection, sent_before: OnceLock::new() });
-        Some(Connection::new(ending, peer, self.me, self.paces.of(peer)))
+        Some(Connection::new(ending, peer, self.me, self.rate_limits.of(peer)))
     }
 }
 
@@ -243,20 +243,20 @@ pub struct Connection {
     inner: Arc<Held>,
     peer: PeerId,
     me: PeerId,
-    pace: Pace,
+    rate_limit: RateLimit,
     next_session: Arc<Mutex<u16>>,
     accepted: Arc<tokio::sync::Mutex<mpsc::Receiver<Link>>>,
 }
 
 impl Connection {
-    fn new(ending: Arc<Ending>, peer: PeerId, me: PeerId, pace: Pace) -> Connection {
+    fn new(ending: Arc<Ending>, peer: PeerId, me: PeerId, rate_limit: RateLimit) -> Connection {
         let (sender, accepted) = mpsc::channel(limits::SESSIONS_PER_PEER_MAX);
         let connection = ending.connection.clone();
         let inner = Arc::new(Held(ending));
         // Lanes keep the connection while they are used; sorting them does not.
-        tokio::spawn(sort_lanes(connection, Arc::downgrade(&inner), me, sender, pace.clone()));
+        tokio::spawn(sort_lanes(connection, Arc::downgrade(&inner), me, sender, rate_limit.clone()));
         let accepted = Arc::new(tokio::sync::Mutex::new(accepted));
-        Connection { inner, peer, me, pace, next_session: Arc::default(), accepted }
+        Connection { inner, peer, me, rate_limit, next_session: Arc::default(), accepted }
     }
 
     /// Who is at the other end.
@@ -290,7 +290,7 @@ impl Connection {
         let inner = self.inner.clone();
         let records: Later = Box::pin(async move { open_lane(&inner.0.connection, LaneKind::Records, session).await });
         let closed = explainer(self.inner.clone(), self.me);
-        Ok(Link { control, records, closed, pace: self.pace.clone() })
+        Ok(Link { control, records, closed, rate_limit: self.rate_limit.clone() })
     }
 
     /// The next session that the peer opens; none once the connection is closed.
@@ -376,7 +376,7 @@ async fn sort_lanes(
     held: Weak<Held>,
     me: PeerId,
     sessions: mpsc::Sender<Link>,
-    pace: Pace,
+    rate_limit: RateLimit,
 ) {
     let mut waiting: HashMap<u16, tokio::sync::oneshot::Sender<Lane>> = HashMap::new();
     while let Ok((send, mut recv)) = connection.accept_bi().await {
@@ -400,7 +400,7 @@ async fn sort_lanes(
                 });
                 let Some(held) = held.upgrade() else { return };
                 let closed = explainer(held, me);
-                let link = Link { control: lane(LaneKind::Control), records, closed, pace: pace.clone() };
+                let link = Link { control: lane(LaneKind::Control), records, closed, rate_limit: rate_limit.clone() };
                 if let Err(refused) = sessions.try_send(link) {
                     // Before its lanes are let go, so that the peer hears why.
                     connection.close(VarInt::from_u32(CloseCode::Busy as u32), b"");

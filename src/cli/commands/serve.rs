@@ -73,7 +73,7 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
             node.map(|node| node.with_brakes(NodeBrakes { brakes, window }).when_joined(member_of(stores.values())));
         let at = node.as_ref().map(Node::local_addr).transpose()?;
         let daemon = Daemon::load(home.clone(), env.global.clone(), config, stores.clone(), at)?;
-        let node = node.map(|node| node.with_paces(daemon.paces.clone()));
+        let node = node.map(|node| node.with_rate_limits(daemon.rate_limits.clone()));
         let _control = Control::listen(home.socket(), &stores, at, &daemon)?;
         // Whoever reads the address may ask for the end, and for the configuration to be read again.
         let (stop, mut stopped) = watch::channel(false);

@@ -131,7 +131,7 @@ pub(crate) fn run(
         let message = "--bandwidth is about sessions of a store here with a peer; none of that kind was named";
         return Err(CliError::new("usage.bandwidth", message));
     }
-    let paces = env.paces(sides.bandwidth.as_deref().map(bandwidth).transpose()?)?;
+    let rate_limits = env.rate_limits(sides.bandwidth.as_deref().map(bandwidth).transpose()?)?;
     let mut options = Options::new(intent(swapped));
     options.settle = u64::try_from(settle.as_millis()).unwrap_or(u64::MAX);
     options.receipt |= sides.receipt;
@@ -216,13 +216,13 @@ pub(crate) fn run(
                 report.map(|report| (None, report))
             }
             Pair::Own(opener, Target::There(address)) => {
-                let node = Node::client(&home, &address)?.with_paces(paces);
+                let node = Node::client(&home, &address)?.with_rate_limits(rate_limits);
                 let report = node.session(&address, Arc::new(opener), options, budget, stopped, &mut progress).await;
                 node.shutdown().await;
                 report.map(|report| (None, report))
             }
             Pair::Held(a, b) => {
-                let node = Node::client(&home, &a)?.with_paces(paces);
+                let node = Node::client(&home, &a)?.with_rate_limits(rate_limits);
                 let request = HoldRequest {
                     dataset: a.dataset.clone(),
                     with: b.to_string(),

@@ -1,6 +1,6 @@
 //! The tables `[peer.NAME]`, and what `[serve]` says of all other peers: how fast sessions with them go.
 //!
-//! Who a peer is and what it may, is in the file of peers; what keeps sessions to a rate is [`crate::transport::Paces`].
+//! Who a peer is and what it may, is in the file of peers; what keeps sessions to a rate is [`crate::transport::RateLimits`].
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;

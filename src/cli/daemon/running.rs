@@ -111,7 +111,7 @@ impl Daemon {
             left,
             listening: self.listening,
             config: OnceLock::from(config.clone()),
-            paces: Some(self.paces.clone()),
+            rate_limits: Some(self.rate_limits.clone()),
             warned: Mutex::default(),
             measured: None,
             table: None,

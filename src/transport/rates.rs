@@ -26,10 +26,10 @@ pub struct Rates {
 
 /// The rates of all peers.
 #[derive(Debug, Default)]
-pub struct Paces {
+pub struct RateLimits {
     told: Mutex<Told>,
     /// Those that hold too.
-    beside: Option<Arc<Paces>>,
+    beside: Option<Arc<RateLimits>>,
 }
 
 #[derive(Debug, Default)]
@@ -54,18 +54,18 @@ struct Limit {
 
 /// What the sessions with one peer keep to; nothing, unless it is told otherwise.
 #[derive(Clone, Debug, Default)]
-pub struct Pace(Vec<Arc<Limits>>);
+pub struct RateLimit(Vec<Arc<Limits>>);
 
-impl Paces {
+impl RateLimits {
     /// These for all peers, save for those that have their own.
-    pub fn new(usual: Rates, of: BTreeMap<PeerId, Rates>) -> Paces {
-        Paces { told: Mutex::new(Told { usual, of, shared: BTreeMap::new() }), beside: None }
+    pub fn new(usual: Rates, of: BTreeMap<PeerId, Rates>) -> RateLimits {
+        RateLimits { told: Mutex::new(Told { usual, of, shared: BTreeMap::new() }), beside: None }
     }
 
     /// The same with these rates too, for all peers together with whoever shares them.
     #[must_use]
-    pub fn and(self: &Arc<Paces>, usual: Rates) -> Paces {
-        Paces { beside: Some(Arc::clone(self)), ..Paces::new(usual, BTreeMap::new()) }
+    pub fn and(self: &Arc<RateLimits>, usual: Rates) -> RateLimits {
+        RateLimits { beside: Some(Arc::clone(self)), ..RateLimits::new(usual, BTreeMap::new()) }
     }
 
     /// Takes other rates; sessions under way keep theirs.
@@ -74,12 +74,12 @@ impl Paces {
     }
 
     /// What sessions with a peer keep to.
-    pub fn of(&self, peer: PeerId) -> Pace {
-        let mut pace = self.beside.as_ref().map(|beside| beside.of(peer)).unwrap_or_default();
+    pub fn of(&self, peer: PeerId) -> RateLimit {
+        let mut rate_limit = self.beside.as_ref().map(|beside| beside.of(peer)).unwrap_or_default();
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let rates = told.of.get(&peer).copied().unwrap_or(told.usual);
         if rates == Rates::default() {
-            return pace;
+            return rate_limit;
         }
         let limits = told.shared.get(&peer).and_then(Weak::upgrade).unwrap_or_else(|| {
             let limits = Arc::new(Limits::new(rates));
@@ -87,12 +87,12 @@ impl Paces {
             told.shared.insert(peer, Arc::downgrade(&limits));
             limits
         });
-        pace.0.push(limits);
-        pace
+        rate_limit.0.push(limits);
+        rate_limit
     }
 }
 
-impl Pace {
+impl RateLimit {
     /// Waits until so many bytes may pass. Dropping the future gives back nothing that has passed.
     pub async fn bytes(&self, bytes: usize) {
         for limit in self.0.iter().filter_map(|limits| limits.bytes.as_ref()) {
@@ -141,36 +141,36 @@ mod tests {
         Rates { bytes: NonZeroU32::new(bytes), records: NonZeroU32::new(records) }
     }
 
-    fn shared(a: &Pace, b: &Pace) -> bool {
+    fn shared(a: &RateLimit, b: &RateLimit) -> bool {
         a.0.iter().zip(&b.0).all(|(a, b)| Arc::ptr_eq(a, b)) && a.0.len() == b.0.len()
     }
 
     #[test]
     fn sessions_with_a_peer_share_its_rates_and_others_have_theirs() {
         let [one, two] = [1, 2].map(|n| PeerId([n; 32]));
-        let paces = Arc::new(Paces::new(Rates::default(), [(one, rates(1 << 20, 0))].into()));
-        assert!(paces.of(two).0.is_empty(), "no rate was told");
-        let of_one = paces.of(one);
-        assert!(shared(&of_one, &paces.of(one)) && of_one.0.len() == 1);
-        let both = paces.and(rates(0, 5));
+        let rate_limits = Arc::new(RateLimits::new(Rates::default(), [(one, rates(1 << 20, 0))].into()));
+        assert!(rate_limits.of(two).0.is_empty(), "no rate was told");
+        let of_one = rate_limits.of(one);
+        assert!(shared(&of_one, &rate_limits.of(one)) && of_one.0.len() == 1);
+        let both = rate_limits.and(rates(0, 5));
         assert_eq!((both.of(one).0.len(), both.of(two).0.len()), (2, 1));
         assert!(Arc::ptr_eq(&both.of(one).0[0], &of_one.0[0]));
-        paces.set(rates(1 << 20, 0), BTreeMap::new());
-        assert_eq!((paces.of(one).0.len(), paces.of(two).0.len()), (1, 1));
-        assert!(!shared(&paces.of(one), &of_one), "sessions under way keep theirs");
+        rate_limits.set(rates(1 << 20, 0), BTreeMap::new());
+        assert_eq!((rate_limits.of(one).0.len(), rate_limits.of(two).0.len()), (1, 1));
+        assert!(!shared(&rate_limits.of(one), &of_one), "sessions under way keep theirs");
     }
 
     #[test]
     fn no_more_passes_than_may() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-        let paces = Paces::new(rates(1, 400), BTreeMap::new());
+        let rate_limits = RateLimits::new(rates(1, 400), BTreeMap::new());
         runtime.block_on(async {
-            let pace = paces.of(PeerId([1; 32]));
+            let rate_limit = rate_limits.of(PeerId([1; 32]));
             let began = Instant::now();
             // A second's is ready, what is above waits: half a second here, of whichever is told.
-            pace.records(600).await;
+            rate_limit.records(600).await;
             assert!(began.elapsed() >= Duration::from_millis(499), "{:?}", began.elapsed());
-            pace.bytes(BYTES_MIN as usize + BYTES_MIN as usize / 4).await;
+            rate_limit.bytes(BYTES_MIN as usize + BYTES_MIN as usize / 4).await;
             assert!(began.elapsed() >= Duration::from_millis(748), "{:?}", began.elapsed());
         });
     }
