@@ -11,7 +11,7 @@ pub const ACTIVE_MICROS: u64 = 10_000_000;
 /// Records of the smallest piece.
 pub const PIECE_MIN: usize = 8;
 /// A rest after a whole piece is at most so long.
-pub const REST_MAX_MICROS: u64 = 50_000;
+pub const REST_MAX_MICROS: u64 = 20_000;
 
 /// Records of the first piece beside a client, where nothing was measured.
 const PIECE_FIRST: usize = 64;
