@@ -42,9 +42,9 @@ pub mod linked;
 
 pub use caught::{Base, CaughtUp, Missed, Stands};
 pub use embedded::{
-    Collection, Conflict, Cursor, Earlier, Event, ImportError, ImportProgress, Imported, JournalLimits, KeepHistory,
-    Lagged, Op, Options, Origin, Quarantined, Reads, Release, Report, Resolution, Resolved, Scan, ScanPositions,
-    Skipped, Stats, Store, Undo, Undone, Watcher, Why,
+    ChangedAfter, ChangedRecord, Collection, Conflict, Cursor, Earlier, Event, ImportError, ImportProgress, Imported,
+    JournalLimits, KeepHistory, Lagged, Op, Options, Origin, Quarantined, Reads, Release, Report, Resolution, Resolved,
+    Scan, ScanPositions, Skipped, Stats, Store, Undo, Undone, Watcher, Why,
 };
 pub use engine::{Durability, EngineError, EngineKind};
 pub use error::{Left, StoreError};

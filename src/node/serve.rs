@@ -105,10 +105,17 @@ impl Node {
     /// # Errors
     /// [`NodeError::Home`] or [`NodeError::Transport`].
     pub fn bind(home: &Home, options: NodeOptions) -> Result<Node, NodeError> {
-        let identity = home.identity()?;
+        Node::bind_as(home, Arc::new(home.identity()?), options)
+    }
+
+    /// The same, with an identity that is kept elsewhere than in the home.
+    ///
+    /// # Errors
+    /// As for [`Node::bind`].
+    pub fn bind_as(home: &Home, identity: Arc<Identity>, options: NodeOptions) -> Result<Node, NodeError> {
         let endpoint = Endpoint::bind(options.bind, &identity, &EndpointOptions { listen: options.listen })?;
         let (brakes, windows) = Default::default();
-        Ok(Node { home: home.clone(), endpoint, identity: Arc::new(identity), brakes, windows, joined: None })
+        Ok(Node { home: home.clone(), endpoint, identity, brakes, windows, joined: None })
     }
 
     /// A node of this home on a network in memory.

@@ -4,6 +4,7 @@
 mod backup;
 mod bases;
 mod cache;
+mod changed;
 mod collecting;
 mod commit;
 mod expiring;
@@ -47,6 +48,7 @@ use commit::{Group, submit};
 use write::{Fate, Write, Writer};
 
 pub(crate) use bases::Changed;
+pub use changed::{ChangedAfter, ChangedRecord};
 pub(crate) use following::Followed;
 pub use import::{ImportError, ImportProgress, Imported};
 pub use journal::{Earlier, JournalLimits, KeepHistory, Skipped, Undo, Undone};

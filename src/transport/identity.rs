@@ -126,6 +126,9 @@ pub enum IdentityError {
         /// The file.
         path: PathBuf,
     },
+    /// The bytes that were given hold no key.
+    #[error("the secret that was given is no identity; give the bytes that were kept, or none to become a new peer")]
+    Foreign,
     /// The operating system gave no randomness.
     #[error("the operating system gave no randomness")]
     Randomness,
@@ -142,6 +145,19 @@ impl Identity {
     pub fn generate() -> Result<Identity, IdentityError> {
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| IdentityError::Randomness)?;
         Identity::from_pkcs8(pkcs8.as_ref().to_vec()).ok_or(IdentityError::Randomness)
+    }
+
+    /// The identity whose secret was kept elsewhere, as [`Identity::secret`] gave it out.
+    ///
+    /// # Errors
+    /// [`IdentityError::Foreign`] for bytes that are none.
+    pub fn from_secret(pkcs8: &[u8]) -> Result<Identity, IdentityError> {
+        Identity::from_pkcs8(pkcs8.to_vec()).ok_or(IdentityError::Foreign)
+    }
+
+    /// The secret itself (PKCS #8), for whoever keeps it elsewhere: with it anybody is this peer.
+    pub fn secret(&self) -> &[u8] {
+        &self.pkcs8
     }
 
     /// The identity kept at `path`, or a new one that is kept there from now on.

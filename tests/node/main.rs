@@ -1,6 +1,7 @@
 //! Nodes over real QUIC on the loopback: links, sessions, writers beside them, and bad networks.
 
 mod bare;
+mod embed;
 mod gossip;
 mod links;
 mod lives;

@@ -1,0 +1,265 @@
+//! A node within a program, which lives on the program's runtime: stores, peers and gossip behind one handle.
+//!
+//! How sessions, gossip and stores work is theirs; here they are begun together, suspended together and ended together.
+//!
+//! ```
+//! use reknit::core::message::Rights;
+//! use reknit::node::Node;
+//! use std::time::Duration;
+//!
+//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! let desk = Node::builder().dataset("todo", ["items"]).start().await?;
+//! desk.put("todo/items", b"milk", b"two bottles").await?;
+//! let ticket = desk.invite("todo", Rights::ALL, Duration::from_secs(60)).await?;
+//!
+//! let phone = Node::builder().start().await?;
+//! let at = phone.join(&ticket).await?;
+//! phone.sync_at(&at).await?;
+//! assert_eq!(phone.get("todo/items", b"milk").await?, Some(b"two bottles".to_vec()));
+//! phone.shutdown().await?;
+//! desk.shutdown().await?;
+//! # Ok::<(), reknit::node::embed::EmbedError>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod builder;
+mod changes;
+mod error;
+mod peers;
+mod records;
+mod status;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+pub use builder::{Builder, Keychain};
+pub use changes::{Change, Watch};
+pub use error::EmbedError;
+pub use records::{Record, Typed};
+pub use status::{DatasetStatus, PeerStatus, Status};
+
+use super::{Gossip, GossipOptions, Home, Node, NodeBrakes, NodeError, NodeOptions, Served, member_of};
+use crate::store::{Options, Store, StoreError};
+use crate::transport::{Address, Identity, PeerId, TransportError};
+
+/// How long what was let go of may take until it is gone.
+const LET_GO_MAX: Duration = Duration::from_secs(5);
+/// How often it is looked whether it is.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// A node that runs in this program; made by [`Node::builder`]. Cloning gives another handle.
+///
+/// Methods that touch a store run it off the async threads. When the last handle is dropped the node ends, without anybody
+/// waiting for that: a program ends it with [`Running::shutdown`].
+#[derive(Clone)]
+pub struct Running {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    home: Home,
+    /// Its directory is held for this node.
+    held: Mutex<Option<std::fs::File>>,
+    on_disk: bool,
+    identity: Arc<Identity>,
+    listen: SocketAddr,
+    advertise: Option<SocketAddr>,
+    gossip: Option<GossipOptions>,
+    brakes: NodeBrakes,
+    options: Options,
+    /// Names of the datasets, for whoever decides on rights.
+    names: Arc<RwLock<Vec<String>>>,
+    state: Mutex<State>,
+    /// Sessions share it; who begins or ends the network has it alone.
+    turn: tokio::sync::RwLock<()>,
+    runtime: tokio::runtime::Handle,
+    /// Whether the node has ended, for those who watch.
+    ended: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct State {
+    stores: BTreeMap<String, Kept>,
+    /// Where those are who invited this node, and what it was told to join by.
+    seeds: Vec<Address>,
+    /// Where it was bound first: whoever has a ticket finds it there after a pause.
+    bound: Option<SocketAddr>,
+    live: Option<Live>,
+}
+
+struct Kept {
+    store: Store,
+    /// Whether it was opened here, and is closed here.
+    own: bool,
+}
+
+/// The network of a node that is not suspended.
+struct Live {
+    node: Node,
+    gossip: Option<Gossip>,
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<Result<(), NodeError>>,
+}
+
+impl Node {
+    /// Describes a node that is to run in this program.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+}
+
+impl Running {
+    /// Who this node is.
+    pub fn peer(&self) -> PeerId {
+        self.shared.identity.peer()
+    }
+
+    /// Where it is bound, or was before it was suspended.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.state().bound
+    }
+
+    /// Ends the sessions under way with what they have, leaves the gossip and closes the socket, so that nothing comes about
+    /// until [`Running::resume`]. Records can be read, written and watched meanwhile. Takes some seconds at most.
+    ///
+    /// # Errors
+    /// [`EmbedError::Ended`] after the end.
+    pub async fn suspend(&self) -> Result<(), EmbedError> {
+        self.alive()?;
+        let _turn = self.stopped().await;
+        self.end_network().await;
+        Ok(())
+    }
+
+    /// Binds the same address again and goes on. Nothing happens to a node that is not suspended.
+    ///
+    /// # Errors
+    /// [`EmbedError::Node`] if the address was taken meanwhile; the node then stays suspended.
+    pub async fn resume(&self) -> Result<(), EmbedError> {
+        let _turn = self.shared.turn.write().await;
+        self.alive()?;
+        if self.state().live.is_some() { Ok(()) } else { self.begin_network().await }
+    }
+
+    /// Ends the node: sessions end with what they have, watchers see their end, and the stores that it opened are closed.
+    /// Nothing of it is left when this returns. All handles are then of no use. Once more does nothing.
+    ///
+    /// # Errors
+    /// [`EmbedError::StillHeld`] where a store is in use for longer than 5 s after all else has ended.
+    pub async fn shutdown(&self) -> Result<(), EmbedError> {
+        let _turn = self.stopped().await;
+        self.shared.ended.send_replace(true);
+        self.end_network().await;
+        let stores = std::mem::take(&mut self.state().stores);
+        let mut still = None;
+        for (name, kept) in stores.into_iter().filter(|(_, kept)| kept.own) {
+            if !within(LET_GO_MAX, || kept.store.handles() == 1).await {
+                still = Some(name);
+            }
+            // Closing an engine may write.
+            drop(tokio::task::spawn_blocking(move || drop(kept)).await);
+        }
+        drop(self.shared.held.lock().unwrap_or_else(PoisonError::into_inner).take());
+        still.map_or(Ok(()), |dataset| Err(EmbedError::StillHeld { dataset }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn alive(&self) -> Result<(), EmbedError> {
+        if *self.shared.ended.borrow() { Err(EmbedError::Ended) } else { Ok(()) }
+    }
+
+    /// Tells all sessions to end, and waits for those that this node opened.
+    async fn stopped(&self) -> tokio::sync::RwLockWriteGuard<'_, ()> {
+        if let Some(live) = &self.state().live {
+            live.stop.send_replace(true);
+        }
+        self.shared.turn.write().await
+    }
+
+    /// Begins to answer, and to gossip; for whoever has the turn.
+    async fn begin_network(&self) -> Result<(), EmbedError> {
+        let (stores, seeds, bound) = {
+            let state = self.state();
+            let stores: Vec<Store> = state.stores.values().map(|kept| kept.store.clone()).collect();
+            (stores, state.seeds.clone(), state.bound)
+        };
+        let node = self.bind(bound.unwrap_or(self.shared.listen)).await?;
+        let node = node.with_brakes(self.shared.brakes).when_joined(member_of(stores.iter()));
+        let at = node.local_addr()?;
+        let (stop, stopped) = watch::channel(false);
+        let gossip = match &self.shared.gossip {
+            Some(options) => {
+                let options = GossipOptions { seeds, advertise: self.shared.advertise, ..options.clone() };
+                Some(Gossip::start(&node, &stores, &options, stopped.clone())?)
+            }
+            None => None,
+        };
+        let served = stores.into_iter().map(|store| Served { side: Arc::new(store) }).collect();
+        let (answering, taking) = (node.clone(), gossip.clone());
+        let serving = tokio::spawn(async move { answering.serve_with(served, taking, stopped).await });
+        let mut state = self.state();
+        state.bound = Some(at);
+        state.live = Some(Live { node, gossip, stop, serving });
+        Ok(())
+    }
+
+    /// Binds an address that this node may have had a moment ago.
+    async fn bind(&self, at: SocketAddr) -> Result<Node, EmbedError> {
+        let until = Instant::now() + LET_GO_MAX;
+        loop {
+            let options = NodeOptions { bind: at, listen: true };
+            match Node::bind_as(&self.shared.home, self.shared.identity.clone(), options) {
+                Err(NodeError::Transport(TransportError::Io { cause, .. }))
+                    if cause.kind() == std::io::ErrorKind::AddrInUse
+                        && self.state().bound == Some(at)
+                        && Instant::now() < until =>
+                {
+                    tokio::time::sleep(LOOK).await;
+                }
+                bound => return Ok(bound?),
+            }
+        }
+    }
+
+    /// Ends what [`Running::begin_network`] began; for whoever has the turn.
+    async fn end_network(&self) {
+        let Some(Live { node, gossip, stop, serving }) = self.state().live.take() else { return };
+        stop.send_replace(true);
+        match serving.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the node had stopped answering"),
+            Err(error) => tracing::error!(%error, "the node had stopped answering: a defect"),
+        }
+        node.shutdown().await;
+        drop((node, gossip));
+    }
+}
+
+/// Runs what blocks off the async threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, EmbedError> + Send + 'static,
+) -> Result<T, EmbedError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|panic| Err(StoreError::Panicked(panic.to_string()).into()))
+}
+
+/// Whether it comes to hold in time.
+async fn within(most: Duration, holds: impl Fn() -> bool) -> bool {
+    let until = Instant::now() + most;
+    while !holds() {
+        if Instant::now() >= until {
+            return false;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    true
+}

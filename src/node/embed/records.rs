@@ -1,0 +1,161 @@
+//! Records of an embedded node, as bytes and as values of the program's types.
+//!
+//! A place is `DATASET/COLLECTION`, as it is where rights are written; `DATASET` alone means its first collection.
+
+use std::marker::PhantomData;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{EmbedError, Running, blocking};
+use crate::store::{Collection, Store};
+
+/// A key and its value.
+pub type Record<T = Vec<u8>> = (Vec<u8>, T);
+
+impl Running {
+    /// Gives a key a value; synced when it returns, told to peers by gossip. Returns the commit number. Costs a sync of the
+    /// disk, which concurrent calls share.
+    ///
+    /// # Errors
+    /// [`EmbedError::NoDataset`], or [`EmbedError::Store`]: no such collection, a key above 64 KiB, a value above 64 MiB, or
+    /// what the disk says.
+    pub async fn put(&self, place: &str, key: &[u8], value: &[u8]) -> Result<u64, EmbedError> {
+        let (key, value) = (key.to_vec(), value.to_vec());
+        self.within(place, move |collection| Ok(collection.put(&key, &value)?)).await
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// As for [`Running::put`].
+    pub async fn get(&self, place: &str, key: &[u8]) -> Result<Option<Vec<u8>>, EmbedError> {
+        let key = key.to_vec();
+        self.within(place, move |collection| Ok(collection.get(&key)?)).await
+    }
+
+    /// Deletes a key; synced when it returns. Says whether it had a value.
+    ///
+    /// # Errors
+    /// As for [`Running::put`].
+    pub async fn delete(&self, place: &str, key: &[u8]) -> Result<bool, EmbedError> {
+        let key = key.to_vec();
+        self.within(place, move |collection| Ok(collection.delete(&key)?)).await
+    }
+
+    /// The records whose keys begin with `prefix`, in key order, so many at most; they are all in memory then.
+    ///
+    /// # Errors
+    /// As for [`Running::put`].
+    pub async fn list(&self, place: &str, prefix: &[u8], limit: usize) -> Result<Vec<Record>, EmbedError> {
+        let prefix = prefix.to_vec();
+        let list = move |collection: Collection| Ok(collection.scan(&prefix)?.take(limit).collect::<Result<_, _>>()?);
+        self.within(place, list).await
+    }
+
+    /// A collection whose values are a type of the program's, as MessagePack with the names of fields, so that fields can be
+    /// added with `#[serde(default)]`.
+    ///
+    /// # Errors
+    /// [`EmbedError::NoDataset`], [`EmbedError::Store`] if there is no such collection.
+    pub fn collection<T: Serialize + DeserializeOwned>(&self, place: &str) -> Result<Typed<T>, EmbedError> {
+        self.place(place)?;
+        Ok(Typed { node: self.clone(), place: place.into(), of: PhantomData })
+    }
+
+    /// The store of a dataset. Whoever keeps it keeps it open beyond the end of the node.
+    ///
+    /// # Errors
+    /// [`EmbedError::NoDataset`], [`EmbedError::Ended`].
+    pub fn store(&self, dataset: &str) -> Result<Store, EmbedError> {
+        self.alive()?;
+        let state = self.state();
+        state.stores.get(dataset).map(|kept| kept.store.clone()).ok_or_else(|| {
+            let have: Vec<&str> = state.stores.keys().map(String::as_str).collect();
+            EmbedError::NoDataset { name: dataset.into(), have: have.join(", ") }
+        })
+    }
+
+    pub(super) fn place(&self, place: &str) -> Result<Collection, EmbedError> {
+        match place.split_once('/') {
+            Some((dataset, collection)) => Ok(self.store(dataset)?.collection(collection)?),
+            None => Ok(self.store(place)?.first()),
+        }
+    }
+
+    async fn within<T: Send + 'static>(
+        &self,
+        place: &str,
+        work: impl FnOnce(Collection) -> Result<T, EmbedError> + Send + 'static,
+    ) -> Result<T, EmbedError> {
+        let collection = self.place(place)?;
+        blocking(move || work(collection)).await
+    }
+}
+
+/// A collection whose values are of one type. It keeps no store open.
+pub struct Typed<T> {
+    node: Running,
+    place: String,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for Typed<T> {
+    fn clone(&self) -> Self {
+        Typed { node: self.node.clone(), place: self.place.clone(), of: PhantomData }
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Typed<T> {
+    /// Gives a key a value, as [`Running::put`] does.
+    ///
+    /// # Errors
+    /// As there, and [`EmbedError::Unwritable`] for a value that serde refuses.
+    pub async fn put(&self, key: &str, value: &T) -> Result<u64, EmbedError> {
+        let value = rmp_serde::to_vec_named(value).map_err(|error| EmbedError::Unwritable {
+            place: self.place.clone(),
+            key: key.into(),
+            reason: error.to_string(),
+        })?;
+        self.node.put(&self.place, key.as_bytes(), &value).await
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// As for [`Running::get`], and [`EmbedError::Value`] for one that is no `T`.
+    pub async fn get(&self, key: &str) -> Result<Option<T>, EmbedError> {
+        let value = self.node.get(&self.place, key.as_bytes()).await?;
+        value.map(|value| self.read(key.as_bytes(), &value)).transpose()
+    }
+
+    /// Deletes a key, as [`Running::delete`] does.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn delete(&self, key: &str) -> Result<bool, EmbedError> {
+        self.node.delete(&self.place, key.as_bytes()).await
+    }
+
+    /// The values whose keys begin with `prefix`, as [`Running::list`] gives them.
+    ///
+    /// # Errors
+    /// As there, and [`EmbedError::Value`] at the first that is no `T`.
+    pub async fn list(&self, prefix: &str, limit: usize) -> Result<Vec<Record<T>>, EmbedError> {
+        let records = self.node.list(&self.place, prefix.as_bytes(), limit).await?;
+        records.into_iter().map(|(key, value)| self.read(&key, &value).map(|value| (key, value))).collect()
+    }
+
+    /// Reads a value, such as one that a watcher was told of.
+    ///
+    /// # Errors
+    /// [`EmbedError::Value`]: peers write what they like.
+    pub fn read(&self, key: &[u8], value: &[u8]) -> Result<T, EmbedError> {
+        rmp_serde::from_slice(value).map_err(|error| EmbedError::Value {
+            place: self.place.clone(),
+            key: String::from_utf8_lossy(key).into_owned(),
+            wanted: std::any::type_name::<T>(),
+            reason: error.to_string(),
+        })
+    }
+}
