@@ -18,7 +18,7 @@
 //!   makes it so.
 //! - **Nothing from outside panics.** What cannot be stored is refused by name and bound.
 //!
-//! Whoever implements [`Side`] runs the suite in [`contract`].
+//! Whoever implements [`Side`] runs the suite [`store_contract`](crate::testing::store_contract).
 
 use std::sync::Arc;
 

@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 
 use super::SessionReport;
 use super::embed::{self, Builder, EmbedError, Record, Status, Watch};
-use crate::store::Cursor;
+use crate::store::{Cursor, Store};
 use crate::transport::{Address, PeerId};
 
 /// A node that runs in this program on two threads of its own; see [`embed::Running`] for what its methods do, give and cost.
@@ -115,6 +115,19 @@ impl Running {
         self.runtime.block_on(self.inner.get(place, key))
     }
 
+    /// See [`embed::Running::update`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn update(
+        &self,
+        place: &str,
+        key: &[u8],
+        change: impl FnMut(Option<&[u8]>) -> Option<Vec<u8>> + Send + 'static,
+    ) -> Result<bool, EmbedError> {
+        self.runtime.block_on(self.inner.update(place, key, change))
+    }
+
     /// See [`embed::Running::delete`].
     ///
     /// # Errors
@@ -137,6 +150,14 @@ impl Running {
     /// As there.
     pub fn collection<T: Serialize + DeserializeOwned>(&self, place: &str) -> Result<Typed<'_, T>, EmbedError> {
         Ok(Typed { inner: self.inner.collection(place)?, runtime: &self.runtime })
+    }
+
+    /// See [`embed::Running::store`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn store(&self, dataset: &str) -> Result<Store, EmbedError> {
+        self.inner.store(dataset)
     }
 
     /// See [`embed::Running::watch`]; read it with [`Watch::blocking_next`].

@@ -44,10 +44,12 @@ pub use error::EmbedError;
 pub use records::{Record, Typed};
 pub use status::{DatasetStatus, PeerStatus, Status};
 
-use super::{Gossip, GossipOptions, Home, Node, NodeBrakes, NodeError, NodeOptions, Served, member_of};
-use crate::store::{Options, Store, StoreError};
-use crate::transport::{Address, Identity, PeerId, TransportError};
+use super::{Gossip, GossipOptions, Home, Neighbour, Node, NodeBrakes, NodeError, NodeOptions, Served, member_of};
+use crate::store::{Options, Side, Store, StoreError};
+use crate::transport::{Address, Identity, Network, PeerId, TransportError};
 
+/// The note of a store that says who was up when its node last stopped, each in a line.
+const NEAR: &str = "near";
 /// How long what was let go of may take until it is gone.
 const LET_GO_MAX: Duration = Duration::from_secs(5);
 /// How often it is looked whether it is.
@@ -64,15 +66,16 @@ pub struct Running {
 
 struct Shared {
     home: Home,
-    /// Its directory is held for this node.
-    held: Mutex<Option<std::fs::File>>,
     on_disk: bool,
     identity: Arc<Identity>,
+    network: Arc<dyn Network>,
     listen: SocketAddr,
     advertise: Option<SocketAddr>,
     gossip: Option<GossipOptions>,
     brakes: NodeBrakes,
     options: Options,
+    /// Stores of the program's own, by the names of their datasets.
+    sides: BTreeMap<String, Arc<dyn Side>>,
     /// Names of the datasets, for whoever decides on rights.
     names: Arc<RwLock<Vec<String>>>,
     state: Mutex<State>,
@@ -81,6 +84,8 @@ struct Shared {
     runtime: tokio::runtime::Handle,
     /// Whether the node has ended, for those who watch.
     ended: watch::Sender<bool>,
+    /// Its directory is held for this node, until all above is gone.
+    held: Mutex<Option<std::fs::File>>,
 }
 
 #[derive(Default)]
@@ -88,6 +93,8 @@ struct State {
     stores: BTreeMap<String, Kept>,
     /// Where those are who invited this node, and what it was told to join by.
     seeds: Vec<Address>,
+    /// Where those were who were up when it last stopped.
+    near: Vec<Address>,
     /// Where it was bound first: whoever has a ticket finds it there after a pause.
     bound: Option<SocketAddr>,
     live: Option<Live>,
@@ -148,7 +155,8 @@ impl Running {
     }
 
     /// Ends the node: sessions end with what they have, watchers see their end, and the stores that it opened are closed.
-    /// Nothing of it is left when this returns. All handles are then of no use. Once more does nothing.
+    /// Nothing of it is left when this returns, though the system may hold its address for a moment. All handles are then of no
+    /// use. Once more does nothing.
     ///
     /// # Errors
     /// [`EmbedError::StillHeld`] where a store is in use for longer than 5 s after all else has ended.
@@ -190,7 +198,9 @@ impl Running {
         let (stores, seeds, bound) = {
             let state = self.state();
             let stores: Vec<Store> = state.stores.values().map(|kept| kept.store.clone()).collect();
-            (stores, state.seeds.clone(), state.bound)
+            // Where somebody was last counts for more.
+            let seeds = state.seeds.iter().chain(&state.near).cloned().collect();
+            (stores, seeds, state.bound)
         };
         let node = self.bind(bound.unwrap_or(self.shared.listen)).await?;
         let node = node.with_brakes(self.shared.brakes).when_joined(member_of(stores.iter()));
@@ -203,7 +213,8 @@ impl Running {
             }
             None => None,
         };
-        let served = stores.into_iter().map(|store| Served { side: Arc::new(store) }).collect();
+        let stores = stores.into_iter().map(|store| Arc::new(store) as Arc<dyn Side>);
+        let served = stores.chain(self.shared.sides.values().cloned()).map(|side| Served { side }).collect();
         let (answering, taking) = (node.clone(), gossip.clone());
         let serving = tokio::spawn(async move { answering.serve_with(served, taking, stopped).await });
         let mut state = self.state();
@@ -217,7 +228,8 @@ impl Running {
         let until = Instant::now() + LET_GO_MAX;
         loop {
             let options = NodeOptions { bind: at, listen: true };
-            match Node::bind_as(&self.shared.home, self.shared.identity.clone(), options) {
+            let (home, identity) = (&self.shared.home, self.shared.identity.clone());
+            match Node::bind_over(home, identity, options, &*self.shared.network) {
                 Err(NodeError::Transport(TransportError::Io { cause, .. }))
                     if cause.kind() == std::io::ErrorKind::AddrInUse
                         && self.state().bound == Some(at)
@@ -233,6 +245,7 @@ impl Running {
     /// Ends what [`Running::begin_network`] began; for whoever has the turn.
     async fn end_network(&self) {
         let Some(Live { node, gossip, stop, serving }) = self.state().live.take() else { return };
+        self.note_near(gossip.as_ref()).await;
         stop.send_replace(true);
         match serving.await {
             Ok(Ok(())) => {}
@@ -241,6 +254,37 @@ impl Running {
         }
         node.shutdown().await;
         drop((node, gossip));
+    }
+
+    /// Remembers who is up, so that this node is taken in again though it invited all of them and knows nobody else.
+    async fn note_near(&self, gossip: Option<&Gossip>) {
+        let up = gossip.map(Gossip::neighbours).unwrap_or_default();
+        if up.is_empty() {
+            return;
+        }
+        let at = |name: &str| {
+            let address = |near: &Neighbour| {
+                let (host, port) = (near.at.ip().to_string(), near.at.port());
+                Address { peer: near.peer, host, port, dataset: name.into() }
+            };
+            up.iter().map(address).collect::<Vec<Address>>()
+        };
+        let mut noted = Vec::new();
+        {
+            let mut state = self.state();
+            for (name, kept) in state.stores.iter().filter(|(_, kept)| kept.own && self.shared.on_disk) {
+                let lines: Vec<String> = at(name).iter().map(Address::to_string).collect();
+                noted.push((kept.store.clone(), lines.join("\n")));
+            }
+            let first = state.stores.keys().next().cloned().unwrap_or_default();
+            state.near = at(&first);
+        }
+        let kept = blocking(move || {
+            noted.into_iter().try_for_each(|(store, lines)| Ok(store.set_fact(NEAR, Some(lines.into_bytes()))?))
+        });
+        if let Err(error) = kept.await {
+            tracing::warn!(%error, "who was up is not remembered");
+        }
     }
 }
 

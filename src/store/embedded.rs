@@ -27,6 +27,7 @@ mod seen;
 mod sketches;
 mod sorting;
 mod tree;
+mod updating;
 mod verify;
 mod watch;
 mod write;

@@ -7,10 +7,11 @@ use reknit::core::message::Rights;
 use reknit::core::session::Verdict;
 use reknit::node::embed::{Change, EmbedError, Keychain, Running, Watch};
 use reknit::node::{GossipOptions, Node, NodeError};
-use reknit::store::Cursor;
+use reknit::store::{Cursor, Durability, Op, StoreError};
 use reknit::transport::{Identity, TransportError};
 use serde::{Deserialize, Serialize};
 
+use super::edges::freed;
 use super::support::*;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -106,6 +107,12 @@ fn the_program_decides_on_peers_that_nobody_invited() {
         *allowed.lock().expect("not poisoned") = Rights::ALL;
         assert_eq!(phone.sync_at(&at).await.expect("an outcome").outcome.verdict, Verdict::InSync);
         assert_eq!(phone.get("test", b"a").await.expect("read"), Some(b"1".to_vec()));
+        // What was taken away is gone with the next session.
+        *allowed.lock().expect("not poisoned") = Rights::default();
+        desk.put("test", b"b", b"1").await.expect("put");
+        let refused = phone.sync_at(&at).await;
+        assert!(matches!(refused, Err(EmbedError::Node(NodeError::Transport(TransportError::NotAdmitted { .. })))));
+        assert_eq!(phone.get("test", b"b").await.expect("read"), None);
         phone.shutdown().await.expect("ended");
         desk.shutdown().await.expect("ended");
     });
@@ -178,9 +185,7 @@ fn a_watcher_goes_on_from_its_cursor_after_a_restart() {
         // Nobody reads on: the end does not wait for that.
         for nth in 0..600_u32 {
             let store = node.store("todo").expect("a store");
-            store
-                .batch(vec![reknit::store::Op::put(nth.to_be_bytes(), "x")], reknit::store::Durability::Buffered)
-                .expect("put");
+            store.batch(vec![Op::put(nth.to_be_bytes(), "x")], Durability::Buffered).expect("put");
         }
         node.shutdown().await.expect("ended");
     });
@@ -219,7 +224,7 @@ fn the_end_leaves_nothing_running_and_frees_address_and_home() {
         node.shutdown().await.expect("ended");
         node.shutdown().await.expect("once more does nothing");
         assert!(watch.next().await.is_none());
-        std::net::UdpSocket::bind(at).expect("the address is free");
+        drop(freed(at).await);
         assert!(matches!(again.put("todo", b"a", b"1").await, Err(EmbedError::Ended)));
         assert!(matches!(again.resume().await, Err(EmbedError::Ended)));
         assert!(matches!(again.suspend().await, Err(EmbedError::Ended)));
@@ -298,6 +303,100 @@ fn three_nodes_gossip_by_tickets_and_the_programs_word() {
         for node in [c, b, a] {
             node.shutdown().await.expect("ended");
         }
+    });
+}
+
+/// Waits until a node sees so many others.
+async fn sees(node: &Running, others: usize) {
+    while node.status().await.expect("status").up.len() != others {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[test]
+fn whoever_invited_all_is_taken_in_again_after_a_pause_and_after_a_restart() {
+    run(async {
+        let dir = tempfile::tempdir().expect("a directory");
+        let gossip = GossipOptions { every: HOUR, seed: 7, ..GossipOptions::default() };
+        let build = || Node::builder().gossip(gossip.clone()).authorize(|_, _| Rights::ALL);
+        let a = build().home(dir.path()).dataset("todo", ["items"]).start().await.expect("started");
+        let (b, c) = (build().start().await.expect("started"), build().start().await.expect("started"));
+        for node in [&b, &c] {
+            node.join(&a.invite("todo", Rights::ALL, HOUR).await.expect("a ticket")).await.expect("joined");
+        }
+        sees(&a, 2).await;
+        sees(&b, 2).await;
+        sees(&c, 2).await;
+        a.suspend().await.expect("suspended");
+        // The others have each other, so they do not ask for anybody.
+        sees(&b, 1).await;
+        sees(&c, 1).await;
+        a.resume().await.expect("resumed");
+        sees(&a, 2).await;
+        a.shutdown().await.expect("ended");
+        sees(&b, 1).await;
+        // It is bound elsewhere now.
+        let a = build().home(dir.path()).start().await.expect("started again");
+        sees(&a, 2).await;
+        sees(&b, 2).await;
+        let mut watch = b.watch("todo", None).expect("watched");
+        a.put("todo", b"a", b"1").await.expect("put");
+        assert_eq!(next(&mut watch).await.key, b"a");
+        for node in [c, b, a] {
+            node.shutdown().await.expect("ended");
+        }
+    });
+}
+
+#[test]
+fn what_an_update_was_not_shown_is_not_replaced() {
+    run(async {
+        let node = alone().await;
+        let adds = |by: u64| {
+            move |value: Option<&[u8]>| {
+                let before = value.map_or(0, |value| u64::from_be_bytes(value.try_into().expect("a number")));
+                Some((before + by).to_be_bytes().to_vec())
+            }
+        };
+        // Many at once: each has seen what those before it wrote.
+        let mut tasks = tokio::task::JoinSet::new();
+        for nth in 1..=20 {
+            let node = node.clone();
+            tasks.spawn(async move { node.update("todo", b"sum", adds(nth)).await });
+        }
+        while let Some(done) = tasks.join_next().await {
+            assert!(done.expect("no panic").expect("updated"));
+        }
+        assert_eq!(node.get("todo", b"sum").await.expect("read"), Some(210u64.to_be_bytes().to_vec()));
+        assert!(!node.update("todo", b"sum", |value| value.map(<[u8]>::to_vec)).await.expect("the same"));
+        assert!(!node.update("todo", b"none", |_| None).await.expect("nothing"));
+        assert!(node.update("todo", b"sum", |_| None).await.expect("deleted"));
+        assert_eq!(node.get("todo", b"sum").await.expect("read"), None);
+        // A write that comes in between is seen the second time.
+        let (store, mut shown) = (node.store("todo").expect("a store"), Vec::new());
+        let written = store.first().update(b"k", |value| {
+            shown.push(value.map(<[u8]>::to_vec));
+            if shown.len() == 1 {
+                store.put(b"k", b"between").expect("put");
+            }
+            Some(b"after".to_vec())
+        });
+        assert!(written.expect("updated"));
+        assert_eq!(shown, [None, Some(b"between".to_vec())]);
+        assert_eq!(store.get(b"k").expect("read"), Some(b"after".to_vec()));
+        // Whoever writes the key each time ends it at last, with what stands.
+        let mut nth = 0u32;
+        let never = store.first().update(b"k", |_| {
+            nth += 1;
+            store.batch(vec![Op::put("k", nth.to_be_bytes())], Durability::Buffered).expect("put");
+            Some(b"never".to_vec())
+        });
+        assert!(matches!(never, Err(StoreError::Bound { found: 1_000, .. })), "{never:?}");
+        assert_eq!(store.get(b"k").expect("read"), Some(1_000u32.to_be_bytes().to_vec()));
+        let long = store.first().update(&vec![0; 65 << 10], |_| Some(Vec::new()));
+        assert!(matches!(long, Err(StoreError::KeyTooLong { .. })));
+        drop(store);
+        node.shutdown().await.expect("ended");
     });
 }
 

@@ -1,5 +1,6 @@
 //! What an embedded node is to be: home, identity, datasets, addresses, who may what.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -9,10 +10,10 @@ use reknit_core::message::Rights;
 use reknit_core::{DatasetId, DatasetKey, Definition};
 use tokio::sync::watch;
 
-use super::{EmbedError, Kept, Running, Shared, State, blocking};
+use super::{EmbedError, Kept, NEAR, Running, Shared, State, blocking};
 use crate::node::{Authority, GossipOptions, Grants, Home, NodeBrakes};
-use crate::store::{Options, Store};
-use crate::transport::{Address, Identity, PeerId};
+use crate::store::{Options, Side, Store};
+use crate::transport::{Address, Identity, Network, PeerId, Quic};
 
 /// The folder of a home that holds the stores of an embedded node, by the names of their datasets.
 const STORES: &str = "stores";
@@ -43,6 +44,7 @@ pub struct Builder {
     home: Option<PathBuf>,
     identity: Option<Identity>,
     keychain: Option<Box<dyn Keychain>>,
+    network: Arc<dyn Network>,
     listen: SocketAddr,
     advertise: Option<SocketAddr>,
     gossip: Option<GossipOptions>,
@@ -50,6 +52,7 @@ pub struct Builder {
     options: Options,
     datasets: Vec<Definition>,
     stores: Vec<Store>,
+    sides: Vec<Arc<dyn Side>>,
     decides: Option<Decides>,
     seeds: Vec<Address>,
 }
@@ -60,6 +63,7 @@ impl Builder {
             home: None,
             identity: None,
             keychain: None,
+            network: Arc::new(Quic),
             listen: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0),
             advertise: None,
             gossip: Some(GossipOptions::default()),
@@ -67,6 +71,7 @@ impl Builder {
             options: Options::default(),
             datasets: Vec::new(),
             stores: Vec::new(),
+            sides: Vec::new(),
             decides: None,
             seeds: Vec::new(),
         }
@@ -88,7 +93,12 @@ impl Builder {
         Builder { keychain: Some(Box::new(keychain)), ..self }
     }
 
-    /// Listens there (UDP); port 0 lets the system choose.
+    /// Reaches others over this network, instead of by QUIC.
+    pub fn network(self, network: impl Network + 'static) -> Builder {
+        Builder { network: Arc::new(network), ..self }
+    }
+
+    /// Listens there (UDP, over QUIC); port 0 lets the network choose.
     pub fn listen(self, at: SocketAddr) -> Builder {
         Builder { listen: at, ..self }
     }
@@ -145,6 +155,13 @@ impl Builder {
         self
     }
 
+    /// Has this store of the program's own, which keeps the contract [`Side`]: peers and [`Running::sync_at`] hold sessions about
+    /// its dataset. The program reads and writes it itself; it is neither invited to nor gossiped about.
+    pub fn side(mut self, side: Arc<dyn Side>) -> Builder {
+        self.sides.push(side);
+        self
+    }
+
     /// Decides what a peer may on a dataset that is not among those that were invited or joined. Without it such a peer may
     /// nothing.
     ///
@@ -183,10 +200,8 @@ impl Builder {
         let mut state = State { seeds: self.seeds, ..State::default() };
         if self.home.is_some() {
             for store in found(&home, &self.options)? {
-                if let Some(address) = store.fact(INVITED_AT)? {
-                    // What was noted by a release that writes addresses otherwise is no seed.
-                    state.seeds.extend(std::str::from_utf8(&address).ok().and_then(|address| address.parse().ok()));
-                }
+                state.seeds.extend(noted(&store, INVITED_AT)?);
+                state.near.extend(noted(&store, NEAR)?);
                 state.add(store, true)?;
             }
         }
@@ -205,26 +220,35 @@ impl Builder {
                 true,
             )?;
         }
-        let names = Arc::new(RwLock::new(state.stores.keys().cloned().collect()));
+        let mut sides: BTreeMap<String, Arc<dyn Side>> = BTreeMap::new();
+        for side in self.sides {
+            let name = side.describe().definition.name.clone();
+            if state.stores.contains_key(&name) || sides.insert(name.clone(), side).is_some() {
+                return Err(EmbedError::DatasetExists { name });
+            }
+        }
+        let names = Arc::new(RwLock::new(state.stores.keys().chain(sides.keys()).cloned().collect()));
         let home = match self.decides {
             Some(decides) => home.with_authority(authority(decides, Arc::clone(&names))),
             None => home,
         };
         Ok(Shared {
             home,
-            held: Mutex::new(held),
             on_disk: self.home.is_some(),
             identity: Arc::new(identity),
+            network: self.network,
             listen: self.listen,
             advertise: self.advertise,
             gossip: self.gossip,
             brakes: self.brakes,
             options: self.options,
+            sides,
             names,
             state: Mutex::new(state),
             turn: tokio::sync::RwLock::new(()),
             runtime,
             ended: watch::channel(false).0,
+            held: Mutex::new(held),
         })
     }
 }
@@ -242,6 +266,14 @@ impl State {
     }
 }
 
+/// Whether a dataset may have this name here, where it is the name of a directory too.
+pub(super) fn nameable(name: &str) -> Result<(), EmbedError> {
+    match name.is_empty() || name.contains(['/', '\0']) || name.starts_with('.') {
+        true => Err(EmbedError::DatasetName { name: name.into() }),
+        false => Ok(()),
+    }
+}
+
 /// Makes the store of a dataset in a home.
 pub(super) fn made(
     home: &Home,
@@ -251,9 +283,7 @@ pub(super) fn made(
     options: &Options,
 ) -> Result<Store, EmbedError> {
     let name = &definition.name;
-    if name.is_empty() || name.contains(['/', '\0']) || name.starts_with('.') {
-        return Err(EmbedError::DatasetName { name: name.clone() });
-    }
+    nameable(name)?;
     if !on_disk {
         return Ok(Store::in_memory(definition, key, options)?);
     }
@@ -272,6 +302,14 @@ fn found(home: &Home, options: &Options) -> Result<Vec<Store>, EmbedError> {
     let mut dirs: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
     dirs.sort();
     dirs.iter().map(|dir| Ok(Store::open(dir, options)?)).collect()
+}
+
+/// Addresses that were noted in a store, each in a line.
+fn noted(store: &Store, name: &str) -> Result<Vec<Address>, EmbedError> {
+    let noted = store.fact(name)?.unwrap_or_default();
+    let lines = std::str::from_utf8(&noted).unwrap_or_default().lines();
+    // What was noted by a release that writes addresses otherwise is no seed.
+    Ok(lines.filter_map(|line| line.parse().ok()).collect())
 }
 
 fn kept(keychain: &dyn Keychain) -> Result<Identity, EmbedError> {

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use super::{EmbedError, Running};
-use crate::store::{Cursor, Store, Watcher};
+use crate::store::{Cursor, Origin, Store, Watcher};
 
 /// Changes that wait for whoever watches.
 const WAITING: usize = 256;
@@ -25,6 +25,8 @@ pub struct Change {
     pub key: Vec<u8>,
     /// Its value now; none where it is deleted.
     pub value: Option<Vec<u8>>,
+    /// Who changed it; none where that was caught up from the records, which do not tell.
+    pub origin: Option<Origin>,
     /// Where to go on once this one was dealt with.
     pub cursor: Cursor,
 }
@@ -53,9 +55,10 @@ impl Running {
     /// `Cursor(0)`: all that there is, then what changes.
     ///
     /// Each change is told at least once, to whoever keeps the cursor of the last change that it dealt with. From a cursor that
-    /// is no longer in memory (it is further back than about 65,000 changes, or the store was opened since) each record is told
-    /// once as it is now, in no order, which reads all records of the dataset; values that it had in between are not told, and
-    /// neither are deletions whose tombstones were collected. Members are not told. Costs a thread.
+    /// is no longer in memory (it is further back than 65,536 changes, 16 MiB of keys and values, or a commit of more than 4,096
+    /// changes that nobody watched; or the store was opened since) each record is told once as it is now, in no order, which
+    /// reads all records of the dataset; values that it had in between are not told, and neither are deletions whose tombstones
+    /// were collected. Members are not told. Costs a thread.
     ///
     /// # Errors
     /// [`EmbedError::NoDataset`], [`EmbedError::Runtime`].
@@ -88,7 +91,8 @@ impl Teller {
                 Ok(None) => Ok(()),
                 Ok(Some(event)) => {
                     let collection = self.store.definition().collections[usize::from(event.collection.0)].name.clone();
-                    self.tell(Ok(Change { collection, key: event.key, value: event.new, cursor: watcher.cursor() }))
+                    let (key, value, origin) = (event.key, event.new, Some(event.origin));
+                    self.tell(Ok(Change { collection, key, value, origin, cursor: watcher.cursor() }))
                 }
                 // A commit that this store has not made yet is another one's, or was lost: it begins anew.
                 Err(lagged) if lagged.cursor > lagged.now => self.catch_up(Cursor(0), lagged.now),
@@ -117,7 +121,8 @@ impl Teller {
                     Err(error) => return self.fail(error.into()),
                 };
                 let (name, key, value) = (collection.name.clone(), record.key, record.value);
-                if let Some(before) = last.replace(Change { collection: name, key, value, cursor: since }) {
+                let change = Change { collection: name, key, value, origin: None, cursor: since };
+                if let Some(before) = last.replace(change) {
                     self.tell(Ok(before))?;
                 }
             }

@@ -8,10 +8,11 @@ use reknit_core::message::Rights;
 use reknit_core::session::{Direction, Intent, Options};
 use std::sync::{Arc, PoisonError};
 
-use super::builder::{INVITED_AT, drawn, made};
+use super::builder::{INVITED_AT, drawn, made, nameable};
 use super::{EmbedError, Running, blocking};
 use crate::node::serve::now;
 use crate::node::{Budget, Grants, Invitation, Node, SessionReport, Ticket};
+use crate::store::Side;
 use crate::transport::{Address, PeerId};
 
 impl Running {
@@ -50,8 +51,8 @@ impl Running {
     /// Sessions under way end with what they have: the node begins to answer anew, with one dataset more.
     ///
     /// # Errors
-    /// [`EmbedError::Ticket`], [`EmbedError::DatasetExists`], [`EmbedError::Suspended`], or
-    /// [`EmbedError::Node`] if the invitation has ended or its node cannot be reached. Once it is taken up, a store that cannot
+    /// [`EmbedError::Ticket`], [`EmbedError::Address`], [`EmbedError::DatasetName`], [`EmbedError::DatasetExists`],
+    /// [`EmbedError::Suspended`], or [`EmbedError::Node`] if the invitation has ended or its node cannot be reached. Once it is taken up, a store that cannot
     /// be made is [`EmbedError::Store`], and another invitation is needed.
     pub async fn join(&self, ticket: &str) -> Result<Address, EmbedError> {
         let ticket: Ticket = ticket.parse()?;
@@ -59,10 +60,12 @@ impl Running {
         let turn = self.shared.turn.write().await;
         let node = self.live()?;
         let name = ticket.definition.name.clone();
+        nameable(&name)?;
         {
             let state = self.state();
             let same = |kept: &super::Kept| kept.store.definition().id == ticket.definition.id;
-            if state.stores.contains_key(&name) || state.stores.values().any(same) {
+            let mine = self.shared.sides.contains_key(&name);
+            if mine || state.stores.contains_key(&name) || state.stores.values().any(same) {
                 return Err(EmbedError::DatasetExists { name });
             }
         }
@@ -101,12 +104,11 @@ impl Running {
     /// # Errors
     /// [`EmbedError::UnknownPeer`], and as for [`Running::sync_at`].
     pub async fn sync_now(&self, dataset: &str, peer: PeerId) -> Result<SessionReport, EmbedError> {
-        let store = self.store(dataset)?;
+        let name = self.side(dataset)?.describe().definition.name.clone();
         let address = {
             let state = self.state();
             let live = state.live.as_ref().ok_or(EmbedError::Suspended)?;
             let near = live.gossip.iter().flat_map(|gossip| gossip.neighbours()).find(|near| near.peer == peer);
-            let name = store.definition().name.clone();
             let near = near.map(|near| {
                 let (host, port) = (near.at.ip().to_string(), near.at.port());
                 Address { peer, host, port, dataset: name.clone() }
@@ -122,12 +124,12 @@ impl Running {
     /// # Errors
     /// [`EmbedError::NoDataset`], [`EmbedError::Suspended`], or [`EmbedError::Node`] for a session without an outcome.
     pub async fn sync_at(&self, address: &Address) -> Result<SessionReport, EmbedError> {
-        let store = self.store(&address.dataset)?;
+        let side = self.side(&address.dataset)?;
         let _turn = self.shared.turn.read().await;
         let node = self.live()?;
         let stop = self.state().live.as_ref().map(|live| live.stop.subscribe()).ok_or(EmbedError::Suspended)?;
         let options = Options::new(Intent::Repair(Direction::Both));
-        Ok(node.session(address, Arc::new(store), options, Budget::default(), stop, &mut |_| {}).await?)
+        Ok(node.session(address, side, options, Budget::default(), stop, &mut |_| {}).await?)
     }
 
     /// What a peer may on this node: added to what it may already.
@@ -135,7 +137,7 @@ impl Running {
     /// # Errors
     /// [`EmbedError::NoDataset`], [`EmbedError::Home`].
     pub async fn grant(&self, dataset: &str, peer: PeerId, may: Rights) -> Result<(), EmbedError> {
-        let (name, home) = (self.store(dataset)?.definition().name.clone(), self.shared.home.clone());
+        let (name, home) = (self.side(dataset)?.describe().definition.name.clone(), self.shared.home.clone());
         blocking(move || Ok(home.grant(peer, &Grants::from(may).within(&name))?)).await
     }
 
@@ -147,6 +149,14 @@ impl Running {
     pub async fn revoke(&self, peer: PeerId) -> Result<bool, EmbedError> {
         let home = self.shared.home.clone();
         blocking(move || Ok(home.remove_peer(peer)?)).await
+    }
+
+    /// The store of a dataset, whosever it is.
+    fn side(&self, dataset: &str) -> Result<Arc<dyn Side>, EmbedError> {
+        match self.shared.sides.get(dataset) {
+            Some(side) => self.alive().map(|()| side.clone()),
+            None => Ok(Arc::new(self.store(dataset)?)),
+        }
     }
 
     fn live(&self) -> Result<Node, EmbedError> {

@@ -34,6 +34,25 @@ impl Running {
         self.within(place, move |collection| Ok(collection.get(&key)?)).await
     }
 
+    /// Gives a key what `change` makes of its value, or deletes it where that is none; synced when it returns. Says whether that
+    /// was anything else than before.
+    ///
+    /// If the key is written meanwhile, here or on a peer, `change` is asked again, up to 1,000 times: what it was not shown is
+    /// not replaced. That tells it from [`Running::get`] and [`Running::put`], between which a write may be lost. It is called on
+    /// a thread where it may block.
+    ///
+    /// # Errors
+    /// As for [`Running::put`].
+    pub async fn update(
+        &self,
+        place: &str,
+        key: &[u8],
+        change: impl FnMut(Option<&[u8]>) -> Option<Vec<u8>> + Send + 'static,
+    ) -> Result<bool, EmbedError> {
+        let key = key.to_vec();
+        self.within(place, move |collection| Ok(collection.update(&key, change)?)).await
+    }
+
     /// Deletes a key; synced when it returns. Says whether it had a value.
     ///
     /// # Errors

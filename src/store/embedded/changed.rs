@@ -46,6 +46,7 @@ impl Collection {
     }
 }
 
+#[cfg(feature = "node")]
 impl Store {
     /// How many handles there are to this store, its collections and watchers; the last one closes it.
     pub(crate) fn handles(&self) -> usize {
