@@ -12,7 +12,7 @@ use super::builder::{INVITED_AT, drawn, made, nameable};
 use super::{EmbedError, Running, blocking};
 use crate::node::serve::now;
 use crate::node::{Budget, Grants, Invitation, Node, SessionReport, Ticket};
-use crate::store::Side;
+use crate::store::{Side, StoreError};
 use crate::transport::{Address, PeerId};
 
 impl Running {
@@ -52,7 +52,7 @@ impl Running {
     ///
     /// # Errors
     /// [`EmbedError::Ticket`], [`EmbedError::Address`], [`EmbedError::DatasetName`], [`EmbedError::DatasetExists`],
-    /// [`EmbedError::Suspended`], or [`EmbedError::Node`] if the invitation has ended or its node cannot be reached. Once it is taken up, a store that cannot
+    /// [`EmbedError::Suspended`], [`EmbedError::Store`] for a policy that this program does not bring, or [`EmbedError::Node`] if the invitation has ended or its node cannot be reached. Once it is taken up, a store that cannot
     /// be made is [`EmbedError::Store`], and another invitation is needed.
     pub async fn join(&self, ticket: &str) -> Result<Address, EmbedError> {
         let ticket: Ticket = ticket.parse()?;
@@ -61,6 +61,10 @@ impl Running {
         let node = self.live()?;
         let name = ticket.definition.name.clone();
         nameable(&name)?;
+        let policies = ticket.definition.collections.iter().map(|collection| &collection.policy);
+        for policy in policies {
+            self.shared.options.policies.get(policy).map_err(StoreError::Policy)?;
+        }
         {
             let state = self.state();
             let same = |kept: &super::Kept| kept.store.definition().id == ticket.definition.id;
