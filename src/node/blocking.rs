@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
 
 use super::SessionReport;
-use super::embed::{self, Builder, EmbedError, Record, Status, Watch};
+use super::embed::{self, Builder, EmbedError, Record, Status, TypedWatch, Watch};
 use crate::store::{Cursor, Store};
 use crate::transport::{Address, PeerId};
 
@@ -216,6 +216,29 @@ impl<T: Serialize + DeserializeOwned> Typed<'_, T> {
     /// As there.
     pub fn get(&self, key: &str) -> Result<Option<T>, EmbedError> {
         self.runtime.block_on(self.inner.get(key))
+    }
+
+    /// See [`embed::Typed::update`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn update(
+        &self,
+        key: &str,
+        change: impl FnMut(Option<T>) -> Option<T> + Send + 'static,
+    ) -> Result<bool, EmbedError>
+    where
+        T: 'static,
+    {
+        self.runtime.block_on(self.inner.update(key, change))
+    }
+
+    /// See [`embed::Typed::watch`]; read it with [`TypedWatch::blocking_next`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn watch(&self, cursor: Option<Cursor>) -> Result<TypedWatch<T>, EmbedError> {
+        self.inner.watch(cursor)
     }
 
     /// See [`embed::Typed::delete`].

@@ -41,7 +41,7 @@ use tokio::task::JoinHandle;
 pub use builder::{Builder, Keychain};
 pub use changes::{Change, Watch};
 pub use error::EmbedError;
-pub use records::{Record, Typed};
+pub use records::{Record, Typed, TypedChange, TypedWatch};
 pub use status::{DatasetStatus, PeerStatus, Status};
 
 use super::{Gossip, GossipOptions, Home, Neighbour, Node, NodeBrakes, NodeError, NodeOptions, Served, member_of};

@@ -38,6 +38,9 @@ impl Endpoint {
     }
 
     /// Where it is bound.
+    ///
+    /// # Errors
+    /// [`TransportError::Io`].
     pub fn local_addr(&self) -> Result<SocketAddr, TransportError> {
         self.port.local_addr()
     }

@@ -14,7 +14,7 @@ use super::network::{CloseCode, End, Network, Port, Stream, Wire};
 use super::{Address, Identity, TransportError};
 
 /// Bytes of which a network must not hold so many for a peer that does not read.
-const UNREAD_MAX: u64 = 64 << 20;
+const UNREAD_MAX: u64 = 32 << 20;
 /// How long nothing may move until it counts as stopped; where it was merely slow, less is checked.
 const STILL: Duration = Duration::from_millis(200);
 /// What takes longer will never come.
@@ -27,14 +27,15 @@ const PIECE: usize = 1 << 16;
 /// # Panics
 /// Where the network breaks its contract, with what it should have done.
 pub async fn run(network: &dyn Network, at: SocketAddr) {
-    ports(network, at).await;
-    streams(&pair(network, at).await).await;
-    apart(&pair(network, at).await).await;
-    halves(&pair(network, at).await).await;
-    back_pressure(&pair(network, at).await).await;
-    dropped(&pair(network, at).await).await;
-    closes(network, at).await;
-    shutdowns(network, at).await;
+    tokio::join!(ports(network, at), async {
+        streams(&pair(network, at).await).await;
+        apart(&pair(network, at).await).await;
+        halves(&pair(network, at).await).await;
+        back_pressure(&pair(network, at).await).await;
+        dropped(&pair(network, at).await).await;
+        closes(network, at).await;
+        shutdowns(network, at).await;
+    });
 }
 
 /// Something that must come, and does not hang.

@@ -142,6 +142,9 @@ pub struct Identity {
 
 impl Identity {
     /// A new identity from the operating system's randomness.
+    ///
+    /// # Errors
+    /// [`IdentityError`] if the system gives no randomness.
     pub fn generate() -> Result<Identity, IdentityError> {
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| IdentityError::Randomness)?;
         Identity::from_pkcs8(pkcs8.as_ref().to_vec()).ok_or(IdentityError::Randomness)
@@ -161,6 +164,9 @@ impl Identity {
     }
 
     /// The identity kept at `path`, or a new one that is kept there from now on.
+    ///
+    /// # Errors
+    /// As for [`Identity::load`] and [`Identity::save`].
     pub fn load_or_create(path: &Path) -> Result<Identity, IdentityError> {
         match Identity::load(path) {
             Err(IdentityError::Io { cause, .. }) if cause.kind() == std::io::ErrorKind::NotFound => {
@@ -173,6 +179,9 @@ impl Identity {
     }
 
     /// The identity kept at `path`; refused if others may read it.
+    ///
+    /// # Errors
+    /// [`IdentityError`]: what the system says, that others may read it, or that it is damaged.
     pub fn load(path: &Path) -> Result<Identity, IdentityError> {
         let io = |cause| IdentityError::Io { path: path.into(), cause };
         let mode = fs::metadata(path).map_err(io)?.permissions().mode() & 0o777;
@@ -184,6 +193,9 @@ impl Identity {
     }
 
     /// Keeps the identity at `path`, where nothing may be yet.
+    ///
+    /// # Errors
+    /// [`IdentityError`]: what the system says, also that there is something already.
     pub fn save(&self, path: &Path) -> Result<(), IdentityError> {
         let io = |cause| IdentityError::Io { path: path.into(), cause };
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;

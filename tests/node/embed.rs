@@ -7,7 +7,7 @@ use reknit::core::message::Rights;
 use reknit::core::session::Verdict;
 use reknit::node::embed::{Change, EmbedError, Keychain, Running, Watch};
 use reknit::node::{GossipOptions, Node, NodeError};
-use reknit::store::{Cursor, Durability, Op, StoreError};
+use reknit::store::{Cursor, Durability, Op, Origin, StoreError};
 use reknit::transport::{Identity, TransportError};
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,7 @@ use super::support::*;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Item {
     title: String,
     done: bool,
@@ -133,6 +133,30 @@ fn values_have_the_types_of_the_program_and_one_that_has_not_is_named() {
             "{error}"
         );
         assert!(matches!(items.list("", 9).await, Err(EmbedError::Value { key, .. }) if key == "bread"));
+        // A watcher is told that, and goes on; what changes in another collection is not of its type.
+        let mut watch = items.watch(Some(Cursor(0))).expect("watched");
+        node.put("todo/notes", b"n", b"no item").await.expect("put");
+        items.put("salt", &item("a pinch")).await.expect("put");
+        let mut told = Vec::new();
+        while told.len() < 3 {
+            told.push(watch.next().await.expect("not the end").map(|change| (change.key, change.value)).ok());
+        }
+        told.sort();
+        assert_eq!(
+            told,
+            [
+                None,
+                Some((b"milk".to_vec(), Some(item("two bottles")))),
+                Some((b"salt".to_vec(), Some(item("a pinch"))))
+            ]
+        );
+        let done = |value: Option<Item>| value.map(|item| Item { done: true, ..item });
+        assert!(items.update("milk", done).await.expect("updated"));
+        assert_eq!(items.get("milk").await.expect("read").map(|item| item.done), Some(true));
+        let last = watch.next().await.expect("not the end").expect("a change");
+        assert_eq!((last.key, last.origin), (b"milk".to_vec(), Some(Origin::Local)));
+        assert!(matches!(items.update("bread", done).await, Err(EmbedError::Value { key, .. }) if key == "bread"));
+        assert_eq!(node.get("todo/items", b"bread").await.expect("read"), Some(b"\xc1".to_vec()));
         assert!(items.delete("bread").await.expect("deleted") && items.get("bread").await.expect("read").is_none());
         assert!(matches!(node.collection::<Item>("todo/none").map(|_| ()), Err(EmbedError::Store(_))));
         node.shutdown().await.expect("ended");
@@ -411,9 +435,11 @@ fn a_program_without_a_runtime_has_the_same() {
     assert_eq!(watch.blocking_next().expect("not the end").expect("a change").key, b"milk");
     assert_eq!(phone.collection("todo").expect("a collection").get("milk").expect("read"), Some(item("two")));
     desk.suspend().expect("suspended");
-    assert!(phone.sync_now("todo", desk.peer()).is_err());
+    assert!(matches!(desk.sync_at(&at), Err(EmbedError::Suspended)));
     desk.resume().expect("resumed");
     phone.sync_now("todo", desk.peer()).expect("a session");
+    assert!(desk.collection::<Item>("todo").expect("a collection").update("milk", |_| None).expect("updated"));
+    assert_eq!(desk.get("todo", b"milk").expect("read"), None);
     phone.shutdown().expect("ended");
     desk.shutdown().expect("ended");
 }

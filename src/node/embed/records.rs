@@ -7,8 +7,8 @@ use std::marker::PhantomData;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{EmbedError, Running, blocking};
-use crate::store::{Collection, Store};
+use super::{Change, EmbedError, Running, Watch, blocking};
+use crate::store::{Collection, Cursor, Origin, Store};
 
 /// A key and its value.
 pub type Record<T = Vec<u8>> = (Vec<u8>, T);
@@ -131,12 +131,30 @@ impl<T: Serialize + DeserializeOwned> Typed<T> {
     /// # Errors
     /// As there, and [`EmbedError::Unwritable`] for a value that serde refuses.
     pub async fn put(&self, key: &str, value: &T) -> Result<u64, EmbedError> {
-        let value = rmp_serde::to_vec_named(value).map_err(|error| EmbedError::Unwritable {
-            place: self.place.clone(),
-            key: key.into(),
-            reason: error.to_string(),
-        })?;
+        let value = self.written(key, value)?;
         self.node.put(&self.place, key.as_bytes(), &value).await
+    }
+
+    /// Gives a key what `change` makes of its value, as [`Running::update`] does.
+    ///
+    /// # Errors
+    /// As there, [`EmbedError::Value`] for a value that is no `T`, and [`EmbedError::Unwritable`].
+    pub async fn update(
+        &self,
+        key: &str,
+        mut change: impl FnMut(Option<T>) -> Option<T> + Send + 'static,
+    ) -> Result<bool, EmbedError>
+    where
+        T: 'static,
+    {
+        let (of, key) = (self.clone(), key.to_string());
+        let update = move |collection: Collection| {
+            collection.try_update(key.as_bytes(), |value| {
+                let value = value.map(|value| of.read(key.as_bytes(), value)).transpose()?;
+                change(value).map(|value| of.written(&key, &value)).transpose()
+            })?
+        };
+        self.node.within(&self.place, update).await
     }
 
     /// The value of a key.
@@ -165,6 +183,16 @@ impl<T: Serialize + DeserializeOwned> Typed<T> {
         records.into_iter().map(|(key, value)| self.read(&key, &value).map(|value| (key, value))).collect()
     }
 
+    /// Follows the changes of this collection after `cursor`, as [`Running::watch`] does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn watch(&self, cursor: Option<Cursor>) -> Result<TypedWatch<T>, EmbedError> {
+        let collection = self.node.place(&self.place)?.name().to_string();
+        let dataset = self.place.split('/').next().unwrap_or_default();
+        Ok(TypedWatch { of: self.clone(), collection, watch: self.node.watch(dataset, cursor)? })
+    }
+
     /// Reads a value, such as one that a watcher was told of.
     ///
     /// # Errors
@@ -176,5 +204,69 @@ impl<T: Serialize + DeserializeOwned> Typed<T> {
             wanted: std::any::type_name::<T>(),
             reason: error.to_string(),
         })
+    }
+
+    fn written(&self, key: &str, value: &T) -> Result<Vec<u8>, EmbedError> {
+        rmp_serde::to_vec_named(value).map_err(|error| EmbedError::Unwritable {
+            place: self.place.clone(),
+            key: key.into(),
+            reason: error.to_string(),
+        })
+    }
+}
+
+/// Follows a collection whose values are of one type; ends as a [`Watch`] does.
+pub struct TypedWatch<T> {
+    of: Typed<T>,
+    collection: String,
+    watch: Watch,
+}
+
+/// One change of one value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TypedChange<T> {
+    /// Its key.
+    pub key: Vec<u8>,
+    /// It is now this; none where it is deleted.
+    pub value: Option<T>,
+    /// Who changed it; none where that was caught up from the records, which do not tell.
+    pub origin: Option<Origin>,
+    /// Where to go on once this one was dealt with.
+    pub cursor: Cursor,
+}
+
+impl<T: Serialize + DeserializeOwned> TypedWatch<T> {
+    /// The next change; none once the node has ended, or after an error of the store. A value that is no `T` is an error
+    /// ([`EmbedError::Value`]) after which it goes on.
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<Result<TypedChange<T>, EmbedError>> {
+        loop {
+            let change = self.watch.next().await?;
+            if let Some(change) = self.told(change) {
+                return Some(change);
+            }
+        }
+    }
+
+    /// The same, for a thread outside of the runtime.
+    pub fn blocking_next(&mut self) -> Option<Result<TypedChange<T>, EmbedError>> {
+        loop {
+            let change = self.watch.blocking_next()?;
+            if let Some(change) = self.told(change) {
+                return Some(change);
+            }
+        }
+    }
+
+    /// What there is to tell of a change; none of one in another collection.
+    fn told(&self, change: Result<Change, EmbedError>) -> Option<Result<TypedChange<T>, EmbedError>> {
+        let Change { collection, key, value, origin, cursor } = match change {
+            Ok(change) => change,
+            Err(error) => return Some(Err(error)),
+        };
+        let value =
+            (collection == self.collection).then(|| value.map(|value| self.of.read(&key, &value)).transpose())?;
+        Some(value.map(|value| TypedChange { key, value, origin, cursor }))
     }
 }

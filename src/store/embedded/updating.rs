@@ -1,5 +1,7 @@
 //! Changing a value by what it was: a write that has seen exactly the versions that it was made from.
 
+use std::convert::Infallible;
+
 use reknit_core::Content;
 use reknit_core::query::{Overwrite, Replacement};
 
@@ -25,6 +27,19 @@ impl Collection {
         key: &[u8],
         mut change: impl FnMut(Option<&[u8]>) -> Option<Vec<u8>>,
     ) -> Result<bool, StoreError> {
+        let Ok(changed) = self.try_update(key, |value| Ok::<_, Infallible>(change(value)))?;
+        Ok(changed)
+    }
+
+    /// The same, with a `change` that may fail: nothing is written then, and its error is given.
+    ///
+    /// # Errors
+    /// As for [`Collection::update`]; within, what `change` says.
+    pub fn try_update<E>(
+        &self,
+        key: &[u8],
+        mut change: impl FnMut(Option<&[u8]>) -> Result<Option<Vec<u8>>, E>,
+    ) -> Result<Result<bool, E>, StoreError> {
         let inner = &self.store.inner;
         let position = inner.keys.position(self.name(), key);
         for _ in 0..TRIES_MAX {
@@ -39,10 +54,13 @@ impl Collection {
             let seen = state.as_ref().map(|state| inner.seen(self.id, state));
             let shown = seen.as_ref().filter(|seen| seen.expires.is_none_or(|expires| expires > inner.shown_until()));
             let value = shown.and_then(|seen| seen.value());
-            let next = change(value.map(Vec::as_slice));
+            let next = match change(value.map(Vec::as_slice)) {
+                Ok(next) => next,
+                Err(error) => return Ok(Err(error)),
+            };
             let alone = state.as_ref().is_none_or(|state| state.versions().len() == 1);
             if next.as_ref() == value && alone {
-                return Ok(false);
+                return Ok(Ok(false));
             }
             let content = next.map_or(Content::Tombstone, Content::Live);
             check_bounds(key, &content)?;
@@ -57,7 +75,7 @@ impl Collection {
                 Some(Fate::Moved) => {}
                 fate => {
                     self.store.tidy_history();
-                    return Ok(fate == Some(Fate::Applied));
+                    return Ok(Ok(fate == Some(Fate::Applied)));
                 }
             }
         }
