@@ -2,12 +2,11 @@
 //! What a value was before, and in what order things happened, is not kept and so not told.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use reknit_core::{CollectionId, Position, Range};
 
 use super::read::records_after;
-use super::{Collection, Cursor, Store, StoreError};
+use super::{Collection, Cursor, StoreError};
 
 /// Records that are looked at for one page.
 const LOOKED_AT: usize = 4_096;
@@ -47,10 +46,10 @@ impl Collection {
 }
 
 #[cfg(feature = "node")]
-impl Store {
+impl super::Store {
     /// How many handles there are to this store, its collections and watchers; the last one closes it.
     pub(crate) fn handles(&self) -> usize {
-        Arc::strong_count(&self.inner)
+        std::sync::Arc::strong_count(&self.inner)
     }
 }
 
