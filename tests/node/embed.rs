@@ -324,6 +324,13 @@ fn three_nodes_gossip_by_tickets_and_the_programs_word() {
         let told = next(&mut watches[1]).await;
         let read = c.collection::<Item>("todo").expect("a collection").read(&told.key, &told.value.expect("a value"));
         assert_eq!(read.expect("an item"), item("two"));
+        // An update is a write of one's own too.
+        let items = c.collection::<Item>("todo").expect("a collection");
+        assert!(items.update("milk", |milk| milk.map(|milk| Item { done: true, ..milk })).await.expect("updated"));
+        assert_eq!(next(&mut watches[0]).await.origin, Some(Origin::Local));
+        let told = next(&mut watches[0]).await;
+        assert!(items.read(&told.key, &told.value.expect("a value")).expect("an item").done);
+        assert_eq!(told.origin, Some(Origin::Session));
         for node in [c, b, a] {
             node.shutdown().await.expect("ended");
         }
