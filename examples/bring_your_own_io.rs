@@ -71,7 +71,8 @@ impl Map {
     fn answer(&self, query: Query) -> Answer {
         let items = |range| self.within(range).iter().map(|entry| self.item(entry)).collect::<Vec<_>>();
         match query {
-            Query::Cut | Query::Introduce => Answer::Cut(self.cut()),
+            // Nothing expires here.
+            Query::Cut | Query::Introduce | Query::Expire(_) => Answer::Cut(self.cut()),
             // A store that is never restored or copied remembers nobody.
             Query::Meet(..) => Answer::Met(self.cut(), Vec::new()),
             Query::Confirm(..) => Answer::Confirmed(true),

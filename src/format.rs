@@ -204,6 +204,9 @@ pub(crate) fn shown(reason: &Reason) -> String {
 }
 
 /// Opens a file of records, decompressing `.zst`; `-` is the standard input, as it comes.
+///
+/// # Errors
+/// [`FormatError`] without a line: what the system says of the file.
 pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, FormatError> {
     let failed = |error| FormatError { file: path.display().to_string(), line: 0, reason: Reason::Io(error) };
     if path == Path::new("-") {
@@ -239,6 +242,9 @@ enum Source {
 
 impl Reader {
     /// Starts reading `input`; `file` is its name in errors. CSV and JSON Lines need at least one key column.
+    ///
+    /// # Errors
+    /// [`FormatError`]: what is wrong with the key columns or the header, or what cannot be read.
     pub fn new(
         file: impl Into<String>,
         input: Box<dyn BufRead + Send>,

@@ -2,10 +2,12 @@
 //!
 //! Policy and protocol are the core's; how a command is typed and printed is the command line's.
 
+pub mod blocking;
 mod brakes;
 mod catching;
 mod collecting;
 mod driver;
+pub mod embed;
 mod gossip;
 mod grants;
 mod held;
@@ -29,8 +31,9 @@ pub use driver::{Budget, Progress, SessionReport};
 pub use gossip::{Gossip, GossipOptions, Neighbour};
 pub use grants::{Grants, GrantsError};
 pub use held::{HeldFailure, HeldStore, HoldRequest};
-pub use home::{Home, HomeError, Invitation, KnownPeer, Ticket, TicketError};
+pub use home::{Authority, Home, HomeError, Invitation, KnownPeer, Ticket, TicketError};
 pub use lanes::Traffic;
+pub use members::member_of;
 pub use receipts::RECEIPTS_MAX;
 pub use serve::{Joined, Node, NodeOptions, Served, Serving};
 

@@ -18,7 +18,7 @@
 //!   makes it so.
 //! - **Nothing from outside panics.** What cannot be stored is refused by name and bound.
 //!
-//! Whoever implements [`Side`] runs the suite in [`contract`].
+//! Whoever implements [`Side`] runs the suite [`store_contract`](crate::testing::store_contract).
 
 use std::sync::Arc;
 
@@ -42,9 +42,9 @@ pub mod linked;
 
 pub use caught::{Base, CaughtUp, Missed, Stands};
 pub use embedded::{
-    Collection, Conflict, Cursor, Earlier, Event, GivesWay, ImportError, ImportProgress, Imported, JournalLimits,
-    KeepHistory, Lagged, Op, Options, Origin, Quarantined, Reads, Release, Report, Resolution, Resolved, Scan,
-    ScanPositions, Skipped, Stats, Store, Undo, Undone, Watcher, Why,
+    ChangedAfter, ChangedRecord, Collection, Conflict, Cursor, Earlier, Event, GivesWay, ImportError, ImportProgress,
+    Imported, JournalLimits, KeepHistory, Lagged, Op, Options, Origin, Quarantined, Reads, Release, Report, Resolution,
+    Resolved, Scan, ScanPositions, Skipped, Stats, Store, Undo, Undone, Watcher, Why,
 };
 pub use engine::{Durability, EngineError, EngineKind};
 pub use error::{Left, StoreError};

@@ -1,5 +1,11 @@
-//! What the tests of a program that brings a policy of its own check it by. What a policy is, and what the laws are, is the
-//! core's concern: [`core::policy`](crate::core::policy).
+//! What the tests of a program check what it brings by: a policy, a store, a network. What the laws and contracts are is told
+//! where those are: [`core::policy`](crate::core::policy), [`store`](crate::store), [`transport::network`](crate::transport::network).
+//!
+//! | a program brings | it implements | its tests call |
+//! |---|---|---|
+//! | a policy | [`Policy`](crate::core::policy::Policy) | [`policy_laws`] |
+//! | a store | [`Side`](crate::store::Side) | [`store_contract`] |
+//! | a network | [`Network`](crate::transport::Network) | [`network_contract`] |
 //!
 //! ```
 //! use reknit::core::policy::{Judgement, Policy};
@@ -45,3 +51,7 @@
 //! ```
 
 pub use crate::core::policy::{LawBroken, policy_laws};
+#[cfg(feature = "store")]
+pub use crate::store::contract::{Make, run as store_contract};
+#[cfg(feature = "node")]
+pub use crate::transport::contract::run as network_contract;

@@ -1,21 +1,30 @@
-//! Links to known peers: identities, addresses, frames, QUIC, and links in memory for one process.
+//! Links to known peers: identities, addresses, frames, QUIC and what programs bring in its place, and links in memory for
+//! one process.
 //!
 //! Carries frames and says who is at the other end. It neither retries nor schedules, and knows
 //! nothing of what the frames mean.
 
 mod address;
+mod connection;
+#[doc(hidden)]
+pub mod contract;
 mod frames;
 mod identity;
 pub mod limits;
 mod link;
+pub mod network;
 mod quic;
 mod rates;
 
 pub use address::{Address, AddressError, PORT};
+pub use connection::{Arriving, Connection, Endpoint};
 pub use frames::{FrameReader, FrameWriter, LaneCounts};
 pub use identity::{Identity, IdentityError, PeerId, PeerIdError};
 pub use link::{Lane, LaneKind, Link};
-pub use quic::{Arriving, CloseCode, Connection, Endpoint, EndpointOptions};
+pub use network::{CloseCode, Network};
+pub use quic::Quic;
+#[cfg(test)]
+pub(crate) use quic::QuicOver;
 pub use rates::{BYTES_MIN, RateLimit, RateLimits, Rates};
 
 /// Why a link could not be had or did not last. Nothing is written by a transport; whether to try

@@ -49,3 +49,18 @@ fn there_is_one_provider_of_cryptography() {
     // About 50 of them read Parquet and buckets.
     assert!(all.len() <= 260, "{} packages", all.len());
 }
+
+#[test]
+fn what_a_program_gets_is_what_the_document_says() {
+    let document = include_str!("../docs/start/embed.md");
+    let count = |features: &str| packages(&["--no-default-features", "--features", features]).len();
+    let rows = [
+        format!("| none: the core alone | {} |", packages(&["--no-default-features"]).len()),
+        format!("or `embedded-fjall`: stores | {}, or {} |", count("embedded-redb"), count("embedded-fjall")),
+        format!("or of the program's own | {} |", count("node")),
+        format!("or with `embedded-fjall` | {}, or {} |", count("node,embedded-redb"), count("node,embedded-fjall")),
+    ];
+    for row in rows {
+        assert!(document.contains(&row), "docs/start/embed.md does not say {row:?}");
+    }
+}

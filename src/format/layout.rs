@@ -121,6 +121,9 @@ impl Layout {
     }
 
     /// Reads the bytes of [`Layout::to_bytes`]; no bytes at all mean raw records.
+    ///
+    /// # Errors
+    /// [`LayoutError`] for the bytes of a later release, or damaged ones.
     pub fn from_bytes(bytes: &[u8]) -> Result<Layout, LayoutError> {
         let Some((&version, body)) = bytes.split_first() else {
             return Ok(Layout::raw());
@@ -138,6 +141,9 @@ impl Layout {
     }
 
     /// This layout after a file of another one was imported as well: the same key, and any new columns at the end.
+    ///
+    /// # Errors
+    /// [`LayoutError`]: how the two differ where they must not.
     pub fn joined(&self, file: &Layout) -> Result<Layout, LayoutError> {
         if (self.format == Format::Kv) != (file.format == Format::Kv) {
             return Err(LayoutError::Formats { store: self.format, file: file.format });
@@ -159,6 +165,9 @@ impl Layout {
     }
 
     /// The key of a row: the values of the key columns. In CSV, texts that are whole numbers become such.
+    ///
+    /// # Errors
+    /// [`Reason`]: why the row has no such key.
     pub fn key_of(&self, row: &Row) -> Result<Vec<u8>, Reason> {
         let mut key = Vec::with_capacity(self.key.len());
         for name in &self.key {
@@ -192,6 +201,9 @@ impl Layout {
     /// CSV; with one key column the whole argument, unless it starts with a quote. In a store of JSON Lines, numbers,
     /// `true`, `false` and `null` mean what they mean in JSON unless quoted. What [`Layout::show_key`] prints is always
     /// taken back.
+    ///
+    /// # Errors
+    /// [`ArgumentError`]: what is wrong with it.
     pub fn encode_key_argument(&self, argument: &str) -> Result<Vec<u8>, ArgumentError> {
         let key = match self.format {
             Format::Kv => match argument.strip_prefix("0x") {
@@ -221,6 +233,9 @@ impl Layout {
 
     /// The value that an argument means: raw bytes; or a whole row as a line of the store's format, whose key columns
     /// must say `key`.
+    ///
+    /// # Errors
+    /// [`ArgumentError`]: what is wrong with it, or that it says another key.
     pub fn encode_value_argument(&self, key: &[u8], argument: &str) -> Result<Vec<u8>, ArgumentError> {
         let malformed = |reason: Reason| ArgumentError::Malformed(escaped(&reason.to_string()));
         let row = match self.format {

@@ -69,6 +69,9 @@ pub struct Writer<W> {
 
 impl<W: Write> Writer<W> {
     /// Starts a file of records laid out by `layout`; CSV begins with its header. Give a buffered `out`.
+    ///
+    /// # Errors
+    /// [`WriteError`]: what `out` says, or that this format cannot hold such records.
     pub fn new(mut out: W, format: Format, layout: Layout) -> Result<Writer<W>, WriteError> {
         if format != Format::Kv && layout.format() == Format::Kv {
             return Err(WriteError::NoColumns(format));
@@ -80,6 +83,9 @@ impl<W: Write> Writer<W> {
     }
 
     /// Writes one record: the bytes of its key and value as the store has them.
+    ///
+    /// # Errors
+    /// [`WriteError`]: what `out` says, or a record that is no row of the layout.
     pub fn write(&mut self, key: &[u8], value: &[u8]) -> Result<(), WriteError> {
         self.line.clear();
         match self.format {
@@ -99,6 +105,9 @@ impl<W: Write> Writer<W> {
     }
 
     /// Flushes what is buffered and gives the output back.
+    ///
+    /// # Errors
+    /// [`WriteError`]: what `out` says.
     pub fn finish(mut self) -> Result<W, WriteError> {
         self.out.flush()?;
         Ok(self.out)

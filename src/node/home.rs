@@ -2,12 +2,15 @@
 //!
 //! Files that people may read and edit; every change is written whole and renamed into place.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use reknit_core::{DatasetKey, Definition, Millis};
+use reknit_core::receipt::Receipt;
+use reknit_core::{DatasetId, DatasetKey, Definition, Millis};
 use serde::{Deserialize, Serialize};
 
 use super::{Grants, GrantsError};
@@ -101,10 +104,29 @@ struct InvitationEntry {
     expires_ms: i64,
 }
 
+/// Decides what a peer may that is not in the file of peers; none: it is not admitted.
+pub type Authority = Arc<dyn Fn(PeerId) -> Option<Grants> + Send + Sync>;
+
 /// The directory of a node.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Home {
     dir: PathBuf,
+    /// What else would be files, of a home that has no directory.
+    memory: Option<Arc<Mutex<Memory>>>,
+    authority: Option<Authority>,
+}
+
+/// What a home without a directory holds.
+#[derive(Default)]
+pub(super) struct Memory {
+    peers: String,
+    pub(super) receipts: BTreeMap<DatasetId, Vec<Receipt>>,
+}
+
+impl std::fmt::Debug for Home {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Home").field(&self.dir).finish()
+    }
 }
 
 impl Home {
@@ -115,7 +137,24 @@ impl Home {
     pub fn open(dir: &Path) -> Result<Home, HomeError> {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
         made.map_err(|cause| HomeError::Io { path: dir.into(), cause })?;
-        Ok(Home { dir: dir.into() })
+        Ok(Home { dir: dir.into(), memory: None, authority: None })
+    }
+
+    /// A home without a directory: what it knows is gone with its last clone, and each time that it is asked for its identity
+    /// it has another.
+    pub fn in_memory() -> Home {
+        Home { dir: PathBuf::from("memory"), memory: Some(Arc::default()), authority: None }
+    }
+
+    /// The same home, where somebody decides what peers may that are not in its file. It is asked at each session, and each
+    /// second of gossip with such a peer, from async threads: it must not take long.
+    #[must_use]
+    pub fn with_authority(self, authority: Authority) -> Home {
+        Home { authority: Some(authority), ..self }
+    }
+
+    pub(super) fn memory(&self) -> Option<MutexGuard<'_, Memory>> {
+        Some(self.memory.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Where it is.
@@ -148,6 +187,9 @@ impl Home {
     /// # Errors
     /// [`HomeError::Identity`].
     pub fn identity(&self) -> Result<Identity, HomeError> {
+        if self.memory.is_some() {
+            return Ok(Identity::generate()?);
+        }
         Ok(Identity::load_or_create(&self.dir.join(IDENTITY))?)
     }
 
@@ -177,7 +219,8 @@ impl Home {
     /// # Errors
     /// As for [`Home::peers`].
     pub fn grants(&self, peer: PeerId) -> Result<Option<Grants>, HomeError> {
-        Ok(self.peers()?.into_iter().find(|known| known.peer == peer).map(|known| known.may))
+        let known = self.peers()?.into_iter().find(|known| known.peer == peer).map(|known| known.may);
+        Ok(known.or_else(|| self.authority.as_ref().and_then(|authority| authority(peer))))
     }
 
     /// Adds a peer, or changes what it may.
@@ -206,7 +249,7 @@ impl Home {
     /// # Errors
     /// As for [`Home::add_peer`].
     pub fn remove_peer(&self, peer: PeerId) -> Result<bool, HomeError> {
-        let known = self.grants(peer)?.is_some();
+        let known = self.peers()?.iter().any(|known| known.peer == peer);
         self.change(|file| {
             file.peer.retain(|entry| entry.id.parse() != Ok(peer));
             Ok(())
@@ -280,6 +323,9 @@ impl Home {
     }
 
     fn read(&self) -> Result<File, HomeError> {
+        if let Some(memory) = self.memory() {
+            return toml::from_str(&memory.peers).map_err(|error| self.malformed(error.to_string()));
+        }
         let path = self.dir.join(PEERS);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
@@ -291,6 +337,12 @@ impl Home {
 
     /// Changes the file of peers; one process at a time.
     fn change<T>(&self, change: impl FnOnce(&mut File) -> Result<T, HomeError>) -> Result<T, HomeError> {
+        if let Some(mut memory) = self.memory() {
+            let mut file = toml::from_str(&memory.peers).map_err(|error| self.malformed(error.to_string()))?;
+            let changed = change(&mut file)?;
+            memory.peers = toml::to_string_pretty(&file).map_err(|error| self.malformed(error.to_string()))?;
+            return Ok(changed);
+        }
         let path = self.dir.join(PEERS);
         let io = |cause| HomeError::Io { path: path.clone(), cause };
         let guard = self.dir.join("peers.lock");

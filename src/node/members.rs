@@ -5,11 +5,27 @@
 use std::sync::Arc;
 
 use reknit_core::difference::Side as Seen;
-use reknit_core::message::RefuseCode;
+use reknit_core::members::{LEASE_MILLIS, Member};
+use reknit_core::message::{RefuseCode, Rights};
 use reknit_core::session::{Direction, Intent, Options, Outcome, Verdict};
 
-use super::{NodeError, SessionReport};
-use crate::store::Side;
+use super::serve::now;
+use super::{Joined, NodeError, SessionReport};
+use crate::store::{Side, Store};
+
+/// Makes a peer that joins a member of those stores' datasets on which it may anything.
+pub fn member_of<'a>(stores: impl Iterator<Item = &'a Store>) -> Joined {
+    let stores: Vec<Store> = stores.filter(|store| store.definition().members().is_some()).cloned().collect();
+    Arc::new(move |peer, grants| {
+        let may = |store: &&Store| grants.on(store.definition()).anywhere() != Rights::default();
+        for store in stores.iter().filter(may) {
+            let member = Member { name: String::new(), since: now(), lease: LEASE_MILLIS };
+            if let Err(error) = store.add_member(&peer.0, &member) {
+                tracing::error!(%error, %peer, "it could not be made a member");
+            }
+        }
+    })
+}
 
 /// The session that follows, if one does: it writes the sides that the repair might write.
 pub(super) fn session_after(side: &Arc<dyn Side>, intent: Intent, outcome: &Outcome) -> Option<Options> {

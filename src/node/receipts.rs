@@ -27,6 +27,9 @@ impl Home {
     /// # Errors
     /// [`HomeError::Io`].
     pub fn receipts(&self, dataset: DatasetId) -> Result<Vec<Receipt>, HomeError> {
+        if let Some(memory) = self.memory() {
+            return Ok(memory.receipts.get(&dataset).cloned().unwrap_or_default());
+        }
         let path = self.receipts_path(dataset);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
@@ -42,6 +45,13 @@ impl Home {
     /// # Errors
     /// [`HomeError::Io`]; what was kept before is there.
     pub fn keep_receipt(&self, receipt: &Receipt) -> Result<(), HomeError> {
+        if let Some(mut memory) = self.memory() {
+            let kept = memory.receipts.entry(receipt.dataset).or_default();
+            kept.push(receipt.clone());
+            let old = kept.len().saturating_sub(RECEIPTS_MAX);
+            kept.drain(..old);
+            return Ok(());
+        }
         let path = self.receipts_path(receipt.dataset);
         let keep = || {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(self.dir().join(FOLDER))?;

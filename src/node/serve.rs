@@ -20,7 +20,7 @@ use super::visits::{Asked, Peer, visit};
 use super::{Budget, Grants, Home, HomeError, NodeError, Progress, SessionReport, Ticket, Whom, answer_with};
 use crate::store::Side;
 use crate::transport::{
-    Address, Arriving, CloseCode, Connection, Endpoint, EndpointOptions, Identity, Link, PeerId, RateLimits,
+    Address, Arriving, CloseCode, Connection, Endpoint, Identity, Link, Network, PeerId, Quic, RateLimits,
     TransportError, limits,
 };
 
@@ -39,13 +39,13 @@ pub struct Served {
 /// Where a node binds.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeOptions {
-    /// The UDP address; port 0 lets the system choose.
+    /// The address, which over QUIC is one of UDP; port 0 lets the system choose.
     pub bind: SocketAddr,
     /// Whether peers may connect.
     pub listen: bool,
 }
 
-/// A node: an identity on a UDP socket. Its futures may be dropped at any point; store calls run off the async threads.
+/// A node: an identity at an address. Its futures may be dropped at any point; store calls run off the async threads.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -106,17 +106,30 @@ impl Node {
     /// # Errors
     /// [`NodeError::Home`] or [`NodeError::Transport`].
     pub fn bind(home: &Home, options: NodeOptions) -> Result<Node, NodeError> {
-        let identity = home.identity()?;
-        let endpoint = Endpoint::bind(options.bind, &identity, &EndpointOptions { listen: options.listen })?;
-        let (brakes, windows) = Default::default();
-        Ok(Node { home: home.clone(), endpoint, identity: Arc::new(identity), brakes, windows, joined: None })
+        Node::bind_as(home, Arc::new(home.identity()?), options)
     }
 
-    /// A node of this home on a network in memory.
-    #[cfg(test)]
-    pub(super) fn over(home: &Home, endpoint: Endpoint) -> Result<Node, NodeError> {
+    /// The same, with an identity that is kept elsewhere than in the home.
+    ///
+    /// # Errors
+    /// As for [`Node::bind`].
+    pub fn bind_as(home: &Home, identity: Arc<Identity>, options: NodeOptions) -> Result<Node, NodeError> {
+        Node::bind_over(home, identity, options, &Quic)
+    }
+
+    /// The same, over a network that the program brings.
+    ///
+    /// # Errors
+    /// As for [`Node::bind`].
+    pub fn bind_over(
+        home: &Home,
+        identity: Arc<Identity>,
+        options: NodeOptions,
+        network: &dyn Network,
+    ) -> Result<Node, NodeError> {
+        let endpoint = Endpoint::bind(network, options.bind, &identity, options.listen)?;
         let (brakes, windows) = Default::default();
-        Ok(Node { home: home.clone(), identity: Arc::new(home.identity()?), endpoint, brakes, windows, joined: None })
+        Ok(Node { home: home.clone(), endpoint, identity, brakes, windows, joined: None })
     }
 
     /// Binds a node of this home that connects, from wherever such an address can be reached.

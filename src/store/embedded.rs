@@ -4,6 +4,7 @@
 mod backup;
 mod bases;
 mod cache;
+mod changed;
 mod collecting;
 mod commit;
 mod expiring;
@@ -27,6 +28,7 @@ mod seen;
 mod sketches;
 mod sorting;
 mod tree;
+mod updating;
 mod verify;
 mod watch;
 mod write;
@@ -49,6 +51,7 @@ use giving_way::submit_first;
 use write::{Fate, Write, Writer};
 
 pub(crate) use bases::Changed;
+pub use changed::{ChangedAfter, ChangedRecord};
 pub(crate) use following::Followed;
 pub use giving_way::GivesWay;
 pub use import::{ImportError, ImportProgress, Imported};

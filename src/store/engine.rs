@@ -46,16 +46,25 @@ pub enum Durability {
 }
 
 /// Which engine keeps the rows of a store. The choice is made when a store is created, and stays with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EngineKind {
     /// A log-structured merge tree (the crate `fjall`): takes random writes best.
-    #[default]
     Fjall,
     /// A copy-on-write B-tree in one file (the crate `redb`): reads and reopens fastest.
     Redb,
     /// That of indexes of tables: rows packed in a sorted file, and what has changed since in a B-tree (`redb`).
     Packed,
+}
+
+impl Default for EngineKind {
+    /// Fjall, unless redb alone was built in.
+    fn default() -> EngineKind {
+        match cfg!(all(feature = "embedded-redb", not(feature = "embedded-fjall"))) {
+            true => EngineKind::Redb,
+            false => EngineKind::Fjall,
+        }
+    }
 }
 
 impl EngineKind {

@@ -125,6 +125,9 @@ impl FrameWriter {
     }
 
     /// Ends the lane: the peer reads to a clean end.
+    ///
+    /// # Errors
+    /// [`TransportError::Lost`].
     pub async fn finish(&mut self) -> Result<(), TransportError> {
         self.to.shutdown().await.map_err(|error| TransportError::Lost(error.to_string()))
     }

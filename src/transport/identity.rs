@@ -126,6 +126,9 @@ pub enum IdentityError {
         /// The file.
         path: PathBuf,
     },
+    /// The bytes that were given hold no key.
+    #[error("the secret that was given is no identity; give the bytes that were kept, or none to become a new peer")]
+    Foreign,
     /// The operating system gave no randomness.
     #[error("the operating system gave no randomness")]
     Randomness,
@@ -139,12 +142,31 @@ pub struct Identity {
 
 impl Identity {
     /// A new identity from the operating system's randomness.
+    ///
+    /// # Errors
+    /// [`IdentityError`] if the system gives no randomness.
     pub fn generate() -> Result<Identity, IdentityError> {
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| IdentityError::Randomness)?;
         Identity::from_pkcs8(pkcs8.as_ref().to_vec()).ok_or(IdentityError::Randomness)
     }
 
+    /// The identity whose secret was kept elsewhere, as [`Identity::secret`] gave it out.
+    ///
+    /// # Errors
+    /// [`IdentityError::Foreign`] for bytes that are none.
+    pub fn from_secret(pkcs8: &[u8]) -> Result<Identity, IdentityError> {
+        Identity::from_pkcs8(pkcs8.to_vec()).ok_or(IdentityError::Foreign)
+    }
+
+    /// The secret itself (PKCS #8), for whoever keeps it elsewhere: with it anybody is this peer.
+    pub fn secret(&self) -> &[u8] {
+        &self.pkcs8
+    }
+
     /// The identity kept at `path`, or a new one that is kept there from now on.
+    ///
+    /// # Errors
+    /// As for [`Identity::load`] and [`Identity::save`].
     pub fn load_or_create(path: &Path) -> Result<Identity, IdentityError> {
         match Identity::load(path) {
             Err(IdentityError::Io { cause, .. }) if cause.kind() == std::io::ErrorKind::NotFound => {
@@ -157,6 +179,9 @@ impl Identity {
     }
 
     /// The identity kept at `path`; refused if others may read it.
+    ///
+    /// # Errors
+    /// [`IdentityError`]: what the system says, that others may read it, or that it is damaged.
     pub fn load(path: &Path) -> Result<Identity, IdentityError> {
         let io = |cause| IdentityError::Io { path: path.into(), cause };
         let mode = fs::metadata(path).map_err(io)?.permissions().mode() & 0o777;
@@ -168,6 +193,9 @@ impl Identity {
     }
 
     /// Keeps the identity at `path`, where nothing may be yet.
+    ///
+    /// # Errors
+    /// [`IdentityError`]: what the system says, also that there is something already.
     pub fn save(&self, path: &Path) -> Result<(), IdentityError> {
         let io = |cause| IdentityError::Io { path: path.into(), cause };
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;

@@ -3,9 +3,8 @@
 //! A client accepts exactly the key that it was told (RFC 7250); a server learns the client's key
 //! and closes on whoever is not admitted, saying nothing else.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
@@ -18,116 +17,74 @@ use rustls::server::AlwaysResolvesServerRawPublicKeys;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::Semaphore;
 
-use super::link::{Lane, LaneKind, Later, Link};
-use super::{Address, FrameReader, FrameWriter, Identity, PeerId, RateLimit, RateLimits, TransportError, limits};
+use super::network::{CloseCode, End, Incoming, Network, Pending, Port, Stream, Wire};
+use super::{Address, Identity, PeerId, TransportError, limits};
 
 const ALPN: &[u8] = b"reknit/1";
 /// What stands before an Ed25519 key in its SubjectPublicKeyInfo (RFC 8410).
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
-/// Lanes that wait for their session to be taken up.
-const LANES_WAITING_MAX: usize = 16;
 /// How often it is looked whether a close has left.
 const LEAVE_STEP: Duration = Duration::from_millis(1);
 
-/// Why a connection is closed, as one number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum CloseCode {
-    /// All is said.
-    Done = 0,
-    /// The peer is not admitted; it learns no more than that.
-    NotAdmitted = 1,
-    /// Too many sessions.
-    Busy = 2,
-    /// The peer broke the protocol.
-    Protocol = 3,
-    /// The node shuts down.
-    Shutdown = 4,
+/// QUIC over UDP.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Quic;
+
+impl Network for Quic {
+    fn bind(&self, at: SocketAddr, identity: &Identity, listen: bool) -> Result<Arc<dyn Port>, TransportError> {
+        let io = |cause| TransportError::Io { what: format!("UDP address {at} cannot be bound"), cause };
+        let socket = Socket::made(identity, listen, |server| match server {
+            Some(config) => quinn::Endpoint::server(config, at).map_err(io),
+            None => quinn::Endpoint::client(at).map_err(io),
+        })?;
+        Ok(Arc::new(socket))
+    }
 }
 
-/// How an endpoint is bound.
-pub struct EndpointOptions {
-    /// Whether connections are taken in.
-    pub listen: bool,
+/// QUIC over a network of datagrams in memory.
+#[cfg(test)]
+pub(crate) struct QuicOver(pub(crate) Arc<dyn quinn::AsyncUdpSocket>);
+
+#[cfg(test)]
+impl Network for QuicOver {
+    fn bind(&self, _: SocketAddr, identity: &Identity, listen: bool) -> Result<Arc<dyn Port>, TransportError> {
+        let (config, runtime) = (quinn::EndpointConfig::default(), Arc::new(quinn::TokioRuntime));
+        let socket = Socket::made(identity, listen, |server| {
+            let made = quinn::Endpoint::new_with_abstract_socket(config, server, self.0.clone(), runtime);
+            Ok(made.expect("an endpoint"))
+        })?;
+        Ok(Arc::new(socket))
+    }
 }
 
-/// A UDP socket that links start from and arrive at.
-#[derive(Clone)]
-pub struct Endpoint {
+/// A UDP socket.
+struct Socket {
     inner: quinn::Endpoint,
-    me: PeerId,
     key: Arc<CertifiedKey>,
     provider: Arc<CryptoProvider>,
     /// Handshakes that may be under way with addresses that have proven nothing.
     unproven: Arc<Semaphore>,
     /// Connections that were made here, until the next is made after they are closed.
-    outgoing: Arc<Mutex<Vec<Arc<Ending>>>>,
-    rate_limits: Arc<RateLimits>,
+    outgoing: Mutex<Vec<Arc<Ending>>>,
 }
 
-impl Endpoint {
-    /// Binds a socket. Must be called within a tokio runtime.
-    ///
-    /// # Errors
-    /// [`TransportError::Io`] if the address cannot be bound, [`TransportError::Tls`].
-    pub fn bind(at: SocketAddr, identity: &Identity, options: &EndpointOptions) -> Result<Endpoint, TransportError> {
-        let io = |cause| TransportError::Io { what: format!("UDP address {at} cannot be bound"), cause };
-        Endpoint::made(identity, options, |server| match server {
-            Some(config) => quinn::Endpoint::server(config, at).map_err(io),
-            None => quinn::Endpoint::client(at).map_err(io),
-        })
-    }
-
-    /// An endpoint on a network in memory.
-    #[cfg(test)]
-    pub(crate) fn over(
-        socket: Arc<dyn quinn::AsyncUdpSocket>,
-        identity: &Identity,
-        options: &EndpointOptions,
-    ) -> Endpoint {
-        let made = Endpoint::made(identity, options, |server| {
-            let config = quinn::EndpointConfig::default();
-            let made = quinn::Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(quinn::TokioRuntime));
-            Ok(made.expect("an endpoint"))
-        });
-        made.expect("an endpoint")
-    }
-
+impl Socket {
     fn made(
         identity: &Identity,
-        options: &EndpointOptions,
+        listen: bool,
         make: impl FnOnce(Option<quinn::ServerConfig>) -> Result<quinn::Endpoint, TransportError>,
-    ) -> Result<Endpoint, TransportError> {
+    ) -> Result<Socket, TransportError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let key = certified(identity)?;
-        let server = if options.listen { Some(server_config(&provider, &key)?) } else { None };
-        let (inner, me) = (make(server)?, identity.peer());
+        let server = if listen { Some(server_config(&provider, &key)?) } else { None };
+        let inner = make(server)?;
         let unproven = Arc::new(Semaphore::new(limits::UNPROVEN_HANDSHAKES_MAX));
-        Ok(Endpoint { inner, me, key, provider, unproven, outgoing: Arc::default(), rate_limits: Arc::default() })
+        Ok(Socket { inner, key, provider, unproven, outgoing: Mutex::default() })
     }
 
-    /// Holds the sessions of connections that begin from now on to these rates.
-    #[must_use]
-    pub fn with_rate_limits(self, rate_limits: Arc<RateLimits>) -> Endpoint {
-        Endpoint { rate_limits, ..self }
-    }
-
-    /// Where it is bound.
-    pub fn local_addr(&self) -> Result<SocketAddr, TransportError> {
-        self.inner.local_addr().map_err(|cause| TransportError::Io { what: "the socket has no address".into(), cause })
-    }
-
-    /// Connects to a peer; nobody but the pinned peer is accepted.
-    ///
-    /// # Errors
-    /// [`TransportError::Unreachable`], [`TransportError::Oneself`], [`TransportError::Impostor`],
-    /// [`TransportError::Version`], [`TransportError::Tls`].
-    pub async fn connect(&self, address: &Address) -> Result<Connection, TransportError> {
-        if address.peer == self.me {
-            return Err(TransportError::Oneself { address: address.to_string() });
-        }
+    async fn connect(&self, address: &Address) -> Result<Arc<dyn Wire>, TransportError> {
         let unreachable = |cause: String| TransportError::Unreachable { address: address.to_string(), cause };
         let local = self.local_addr()?;
         let found = tokio::net::lookup_host((address.host.as_str(), address.port)).await;
@@ -157,14 +114,12 @@ impl Endpoint {
         outgoing.retain(|ending| ending.connection.close_reason().is_none());
         let ending = Arc::new(Ending { connection, sent_before: OnceLock::new() });
         outgoing.push(ending.clone());
-        Ok(Connection::new(ending, address.peer, self.me, self.rate_limits.of(address.peer)))
+        Ok(Arc::new(QuicWire { ending, peer: address.peer }))
     }
 
-    /// The next connection that comes in, before its handshake; none once the endpoint is closed.
-    ///
     /// While few handshakes are under way with addresses that have proven nothing, a first packet is answered at once;
     /// above that with a retry, a round trip in which nothing is kept, so that spoofed senders crowd nobody out.
-    pub async fn accept(&self) -> Option<Arriving> {
+    async fn accept(&self) -> Option<Incoming> {
         loop {
             let incoming = self.inner.accept().await?;
             let unproven = match incoming.remote_address_validated() {
@@ -180,21 +135,16 @@ impl Endpoint {
                 },
             };
             if let Ok(connecting) = incoming.accept() {
-                let (me, rate_limits) = (self.me, self.rate_limits.clone());
-                return Some(Arriving { connecting, me, rate_limits, _unproven: unproven });
+                return Some(Box::pin(async move {
+                    let arrived = arrived(connecting).await;
+                    drop(unproven);
+                    arrived
+                }));
             }
         }
     }
 
-    /// Closes all connections and waits until they are gone.
-    pub async fn shutdown(&self, code: CloseCode) {
-        self.inner.close(VarInt::from_u32(code as u32), b"");
-        self.inner.wait_idle().await;
-    }
-
-    /// Closes all connections and waits until their last words have left, not until they were heard: a peer that missed
-    /// them ends by its own timeouts.
-    pub async fn leave(&self, code: CloseCode) {
+    async fn leave(&self, code: CloseCode) {
         let outgoing = self.outgoing.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let ended = async {
             for ending in &outgoing {
@@ -214,113 +164,89 @@ impl Endpoint {
     }
 }
 
-/// A connection that came in and has its handshake before it. Many may be under way at once: one that dawdles holds up
-/// no other.
-pub struct Arriving {
-    connecting: quinn::Connecting,
-    me: PeerId,
-    rate_limits: Arc<RateLimits>,
-    _unproven: Option<OwnedSemaphorePermit>,
-}
+impl Port for Socket {
+    fn local_addr(&self) -> Result<SocketAddr, TransportError> {
+        self.inner.local_addr().map_err(|cause| TransportError::Io { what: "the socket has no address".into(), cause })
+    }
 
-impl Arriving {
-    /// The connection, after its handshake; none if that fails or dawdles.
-    pub async fn connection(self) -> Option<Connection> {
-        let connection = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, self.connecting).await.ok()?.ok()?;
-        let identity = connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
-        let Some(peer) = identity.and_then(|chain| peer_of(chain.first()?)) else {
-            connection.close(VarInt::from_u32(CloseCode::Protocol as u32), b"");
-            return None;
-        };
-        let ending = Arc::new(Ending { connection, sent_before: OnceLock::new() });
-        Some(Connection::new(ending, peer, self.me, self.rate_limits.of(peer)))
+    fn connect<'a>(&'a self, address: &'a Address) -> Pending<'a, Result<Arc<dyn Wire>, TransportError>> {
+        Box::pin(self.connect(address))
+    }
+
+    fn accept(&self) -> Pending<'_, Option<Incoming>> {
+        Box::pin(self.accept())
+    }
+
+    fn shutdown(&self, code: CloseCode) -> Pending<'_, ()> {
+        Box::pin(async move {
+            self.inner.close(VarInt::from_u32(code as u32), b"");
+            self.inner.wait_idle().await;
+        })
+    }
+
+    fn leave(&self, code: CloseCode) -> Pending<'_, ()> {
+        Box::pin(self.leave(code))
     }
 }
 
-/// A connection to a known peer.
-#[derive(Clone)]
-pub struct Connection {
-    inner: Arc<Held>,
+/// The handshake with somebody who connects.
+async fn arrived(connecting: quinn::Connecting) -> Option<Arc<dyn Wire>> {
+    let connection = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, connecting).await.ok()?.ok()?;
+    let identity = connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let Some(peer) = identity.and_then(|chain| peer_of(chain.first()?)) else {
+        connection.close(VarInt::from_u32(CloseCode::Protocol as u32), b"");
+        return None;
+    };
+    let ending = Arc::new(Ending { connection, sent_before: OnceLock::new() });
+    Some(Arc::new(QuicWire { ending, peer }))
+}
+
+/// A QUIC connection.
+struct QuicWire {
+    ending: Arc<Ending>,
     peer: PeerId,
-    me: PeerId,
-    rate_limit: RateLimit,
-    next_session: Arc<Mutex<u16>>,
-    accepted: Arc<tokio::sync::Mutex<mpsc::Receiver<Link>>>,
 }
 
-impl Connection {
-    fn new(ending: Arc<Ending>, peer: PeerId, me: PeerId, rate_limit: RateLimit) -> Connection {
-        let (sender, accepted) = mpsc::channel(limits::SESSIONS_PER_PEER_MAX);
-        let connection = ending.connection.clone();
-        let inner = Arc::new(Held(ending));
-        // Lanes keep the connection while they are used; sorting them does not.
-        tokio::spawn(sort_lanes(connection, Arc::downgrade(&inner), me, sender, rate_limit.clone()));
-        let accepted = Arc::new(tokio::sync::Mutex::new(accepted));
-        Connection { inner, peer, me, rate_limit, next_session: Arc::default(), accepted }
-    }
-
-    /// Who is at the other end.
-    pub fn peer(&self) -> PeerId {
+impl Wire for QuicWire {
+    fn peer(&self) -> PeerId {
         self.peer
     }
 
-    /// Where the other end is.
-    pub fn remote_addr(&self) -> SocketAddr {
-        self.inner.0.connection.remote_address()
+    fn remote_addr(&self) -> SocketAddr {
+        self.ending.connection.remote_address()
     }
 
-    /// Bytes of UDP payload sent and received, and the round-trip time.
-    pub fn udp(&self) -> (u64, u64, std::time::Duration) {
-        let stats = self.inner.0.connection.stats();
-        (stats.udp_tx.bytes, stats.udp_rx.bytes, self.inner.0.connection.rtt())
+    fn open(&self) -> Pending<'_, Result<Stream, TransportError>> {
+        Box::pin(async {
+            let opened = self.ending.connection.open_bi().await;
+            opened.map(stream).map_err(|error| TransportError::Lost(error.to_string()))
+        })
     }
 
-    /// Opens a session.
-    ///
-    /// # Errors
-    /// What closed the connection.
-    pub async fn open(&self) -> Result<Link, TransportError> {
-        let session = {
-            let mut next = self.next_session.lock().unwrap_or_else(PoisonError::into_inner);
-            *next = next.wrapping_add(1);
-            *next
-        };
-        let control =
-            open_lane(&self.inner.0.connection, LaneKind::Control, session).await.map_err(|e| self.explain(e))?;
-        let inner = self.inner.clone();
-        let records: Later = Box::pin(async move { open_lane(&inner.0.connection, LaneKind::Records, session).await });
-        let closed = explainer(self.inner.clone(), self.me);
-        Ok(Link { control, records, closed, rate_limit: self.rate_limit.clone() })
+    fn accept(&self) -> Pending<'_, Option<Stream>> {
+        Box::pin(async { self.ending.connection.accept_bi().await.ok().map(stream) })
     }
 
-    /// The next session that the peer opens; none once the connection is closed.
-    pub async fn accept(&self) -> Option<Link> {
-        self.accepted.lock().await.recv().await
+    fn close(&self, code: CloseCode) {
+        self.ending.close(code);
     }
 
-    /// Closes the connection.
-    pub fn close(&self, code: CloseCode) {
-        self.inner.0.close(code);
+    fn closed(&self) -> Pending<'_, ()> {
+        Box::pin(async { drop(self.ending.connection.closed().await) })
     }
 
-    /// Waits until the connection is closed, by whomever.
-    pub async fn closed(&self) {
-        self.inner.0.connection.closed().await;
-    }
-
-    fn explain(&self, error: TransportError) -> TransportError {
-        explainer(self.inner.clone(), self.me)().unwrap_or(error)
+    fn end(&self) -> Option<End> {
+        Some(match self.ending.connection.close_reason()? {
+            ConnectionError::ApplicationClosed(close) => End::There(close.error_code.into_inner()),
+            ConnectionError::TimedOut => End::Broken("the peer fell silent".into()),
+            ConnectionError::LocallyClosed => End::Here,
+            other => End::Broken(other.to_string()),
+        })
     }
 }
 
-/// A connection that is closed once nobody holds it any more, neither itself nor a link of it.
-struct Held(Arc<Ending>);
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        // Nothing happens to one that is closed already.
-        self.0.close(CloseCode::Done);
-    }
+fn stream((writer, reader): (quinn::SendStream, quinn::RecvStream)) -> Stream {
+    Stream { reader: Box::new(reader), writer: Box::new(writer) }
 }
 
 /// How far a connection is with its end.
@@ -341,79 +267,6 @@ impl Ending {
         let own = self.connection.close_reason() == Some(ConnectionError::LocallyClosed);
         let sent = self.connection.stats().udp_tx.datagrams;
         !own || self.sent_before.get().is_none_or(|before| sent > *before)
-    }
-}
-
-/// Why the connection was closed, if it was for a reason that has a name.
-fn explainer(inner: Arc<Held>, me: PeerId) -> Arc<dyn Fn() -> Option<TransportError> + Send + Sync> {
-    Arc::new(move || match inner.0.connection.close_reason()? {
-        ConnectionError::ApplicationClosed(close) => match close.error_code.into_inner() {
-            code if code == CloseCode::NotAdmitted as u64 => Some(TransportError::NotAdmitted { me }),
-            code if code == CloseCode::Busy as u64 => Some(TransportError::Busy),
-            code if code == CloseCode::Shutdown as u64 => Some(TransportError::Lost("the peer shut down".into())),
-            code if code == CloseCode::Protocol as u64 => {
-                Some(TransportError::Lost("the peer says that this side broke the protocol".into()))
-            }
-            _ => Some(TransportError::Closed),
-        },
-        ConnectionError::TimedOut => Some(TransportError::Lost("the peer fell silent".into())),
-        ConnectionError::LocallyClosed => None,
-        other => Some(TransportError::Lost(other.to_string())),
-    })
-}
-
-async fn open_lane(connection: &quinn::Connection, kind: LaneKind, session: u16) -> Result<Lane, TransportError> {
-    let lost = |error: String| TransportError::Lost(error);
-    let (mut send, recv) = connection.open_bi().await.map_err(|error| lost(error.to_string()))?;
-    let [high, low] = session.to_be_bytes();
-    send.write_all(&[kind as u8, high, low]).await.map_err(|error| lost(error.to_string()))?;
-    Ok(Lane { reader: FrameReader::new(recv, kind.limit()), writer: FrameWriter::new(send, kind.limit()) })
-}
-
-/// Pairs the lanes that a peer opens with their sessions.
-async fn sort_lanes(
-    connection: quinn::Connection,
-    held: Weak<Held>,
-    me: PeerId,
-    sessions: mpsc::Sender<Link>,
-    rate_limit: RateLimit,
-) {
-    let mut waiting: HashMap<u16, tokio::sync::oneshot::Sender<Lane>> = HashMap::new();
-    while let Ok((send, mut recv)) = connection.accept_bi().await {
-        let mut preamble = [0; 3];
-        let read = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, recv.read_exact(&mut preamble)).await;
-        if !matches!(read, Ok(Ok(()))) {
-            continue;
-        }
-        let session = u16::from_be_bytes([preamble[1], preamble[2]]);
-        let lane = |kind: LaneKind| Lane {
-            reader: FrameReader::new(recv, kind.limit()),
-            writer: FrameWriter::new(send, kind.limit()),
-        };
-        waiting.retain(|_, waiter| !waiter.is_closed());
-        match preamble[0] {
-            kind if kind == LaneKind::Control as u8 && waiting.len() < LANES_WAITING_MAX => {
-                let (sender, receiver) = tokio::sync::oneshot::channel();
-                waiting.insert(session, sender);
-                let records: Later = Box::pin(async move {
-                    receiver.await.map_err(|_| TransportError::Lost("the peer opened no lane of records".into()))
-                });
-                let Some(held) = held.upgrade() else { return };
-                let closed = explainer(held, me);
-                let link = Link { control: lane(LaneKind::Control), records, closed, rate_limit: rate_limit.clone() };
-                if let Err(refused) = sessions.try_send(link) {
-                    // Before its lanes are let go, so that the peer hears why.
-                    connection.close(VarInt::from_u32(CloseCode::Busy as u32), b"");
-                    drop(refused);
-                }
-            }
-            kind if kind == LaneKind::Records as u8 => {
-                if let Some(waiter) = waiting.remove(&session) {
-                    let _ = waiter.send(lane(LaneKind::Records));
-                }
-            }
-            _ => connection.close(VarInt::from_u32(CloseCode::Protocol as u32), b""),
-        }
     }
 }
 

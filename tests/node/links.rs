@@ -5,14 +5,14 @@ use reknit::core::message::{AskRoots, Message, Rights};
 use reknit::core::session::Intent;
 use reknit::node::NodeError;
 use reknit::transport::limits::STREAM_WINDOW_BYTES;
-use reknit::transport::{Address, CloseCode, Connection, Endpoint, EndpointOptions, Identity, Link, TransportError};
+use reknit::transport::{Address, CloseCode, Connection, Endpoint, Identity, Link, Quic, TransportError};
 
 use super::bare::{ALPN, Bare, framed, lane};
 use super::support::{Counted, intent, peer, run, serve, session, store, two};
 
 pub(crate) fn endpoint(identity: &Identity, listen: bool) -> Endpoint {
     let at = "127.0.0.1:0".parse().expect("an address");
-    Endpoint::bind(at, identity, &EndpointOptions { listen }).expect("bound")
+    Endpoint::bind(&Quic, at, identity, listen).expect("bound")
 }
 
 pub(crate) fn address(endpoint: &Endpoint, identity: &Identity) -> Address {

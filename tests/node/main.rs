@@ -1,9 +1,12 @@
 //! Nodes over real QUIC on the loopback: links, sessions, writers beside them, and bad networks.
 
 mod bare;
+mod edges;
+mod embed;
 mod gossip;
 mod links;
 mod lives;
+mod networks;
 mod raw;
 #[path = "../support/relay.rs"]
 mod relay;

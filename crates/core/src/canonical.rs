@@ -73,6 +73,9 @@ impl<'a> Reader<'a> {
     }
 
     /// The next `n` bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`] if there are fewer.
     pub fn take(&mut self, n: usize) -> Result<&'a [u8], DecodeError> {
         let (head, tail) = self.0.split_at_checked(n).ok_or(DecodeError::Truncated)?;
         self.0 = tail;
@@ -80,6 +83,9 @@ impl<'a> Reader<'a> {
     }
 
     /// The next `N` bytes as an array.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`] if there are fewer.
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let mut out = [0; N];
         out.copy_from_slice(self.take(N)?);
@@ -87,16 +93,26 @@ impl<'a> Reader<'a> {
     }
 
     /// One byte.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`] at the end.
     pub fn u8(&mut self) -> Result<u8, DecodeError> {
         Ok(self.array::<1>()?[0])
     }
 
     /// A big-endian 64-bit number.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`] if fewer than eight bytes are left.
     pub fn u64(&mut self) -> Result<u64, DecodeError> {
         Ok(u64::from_be_bytes(self.array()?))
     }
 
     /// A varint of at most `limit`, in its shortest form.
+    ///
+    /// # Errors
+    /// [`DecodeError::Bound`] beyond `limit`, named `what`; [`DecodeError::Malformed`] for a longer form;
+    /// [`DecodeError::Truncated`].
     pub fn varint(&mut self, what: &'static str, limit: u64) -> Result<u64, DecodeError> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
@@ -120,12 +136,18 @@ impl<'a> Reader<'a> {
     }
 
     /// A length-prefixed string of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// As for [`Reader::varint`] and [`Reader::take`].
     pub fn bytes(&mut self, what: &'static str, limit: usize) -> Result<&'a [u8], DecodeError> {
         let n = self.varint(what, limit as u64)?;
         self.take(n as usize)
     }
 
     /// Refuses bytes that are left over.
+    ///
+    /// # Errors
+    /// [`DecodeError::Trailing`] with their number.
     pub fn end(self) -> Result<(), DecodeError> {
         if self.0.is_empty() { Ok(()) } else { Err(DecodeError::Trailing(self.0.len())) }
     }

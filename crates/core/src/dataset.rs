@@ -113,6 +113,10 @@ impl Definition {
     }
 
     /// Reads a definition back and checks its bounds.
+    ///
+    /// # Errors
+    /// [`DecodeError::Version`] for a later format, [`DecodeError`] for anything but the bytes of a definition within its
+    /// bounds.
     pub fn decode(bytes: &[u8]) -> Result<Definition, DecodeError> {
         let (format, body) = bytes.split_first().ok_or(DecodeError::Truncated)?;
         if *format != DEFINITION_FORMAT {
@@ -129,6 +133,9 @@ impl Definition {
     }
 
     /// Checks names and counts against their bounds.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for the first that is beyond its bound, or that is no name.
     pub fn check(&self) -> Result<(), DecodeError> {
         let bound = |what, found: usize, limit: usize| match found <= limit {
             true => Ok(()),

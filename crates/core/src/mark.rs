@@ -166,6 +166,9 @@ pub fn pack_marks(marks: &[Mark], grain: Grain) -> Vec<u8> {
 }
 
 /// Reads marks, a bounded number.
+///
+/// # Errors
+/// [`DecodeError`] for anything but the bytes of marks.
 pub fn unpack_marks(bytes: &[u8]) -> Result<Marks, DecodeError> {
     if bytes.is_empty() {
         return Ok(Marks::default());
@@ -213,6 +216,9 @@ pub fn pack_places(places: &[usize]) -> Vec<u8> {
 }
 
 /// Reads which of a list of `length` are meant.
+///
+/// # Errors
+/// [`DecodeError`] for anything but the bytes of places below `length`.
 pub fn unpack_places(bytes: &[u8], length: usize) -> Result<Vec<usize>, DecodeError> {
     let (mut reader, mut places, mut next) = (Reader::new(bytes), Vec::new(), 0);
     while !reader.rest().is_empty() {

@@ -500,6 +500,9 @@ impl Message {
     }
 
     /// Reads a control frame.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for anything but a message of this protocol within its bounds.
     pub fn decode(frame: &[u8]) -> Result<Message, DecodeError> {
         if frame.len() > FRAME_BYTES_MAX {
             let (found, limit) = (frame.len() as u64, FRAME_BYTES_MAX as u64);

@@ -133,6 +133,9 @@ impl Receipt {
     }
 
     /// Whether both signatures hold, by `holds`.
+    ///
+    /// # Errors
+    /// [`Forged`]: whose signature does not hold, or that the verdict does not fit what was signed.
     pub fn verify(&self, holds: impl Fn(&PeerKey, &[u8], &Signature) -> bool) -> Result<(), Forged> {
         if !holds(&self.responder.peer, &self.responder_statement(), &self.signatures.1) {
             return Err(Forged::Responder);

@@ -112,6 +112,9 @@ impl Version {
     }
 
     /// Reads a version; its vector must be strictly ordered and bounded.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for anything but the canonical bytes of a version.
     pub fn decode(reader: &mut Reader<'_>) -> Result<Version, DecodeError> {
         let stamp = Stamp(reader.u64()?);
         let actor = Actor(reader.u64()?);
@@ -332,6 +335,9 @@ impl State {
     }
 
     /// Reads a state back; refuses anything but the canonical bytes of one.
+    ///
+    /// # Errors
+    /// [`DecodeError::Version`] for a later format, [`DecodeError`] for anything but these.
     pub fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
         let mut reader = Reader::new(bytes);
         let format = reader.u8()?;
@@ -427,6 +433,9 @@ impl Record {
     }
 
     /// Reads one record from the front of `reader`.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for anything but the bytes of a record, its key and values within their bounds.
     pub fn decode(reader: &mut Reader<'_>) -> Result<Record, DecodeError> {
         let key = reader.bytes("bytes of a key", KEY_BYTES_MAX)?.to_vec();
         let state_max = VERSIONS_MAX * (VALUE_BYTES_MAX + 1024);

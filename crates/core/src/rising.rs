@@ -36,6 +36,9 @@ pub fn put_rising(out: &mut Vec<u8>, bits: u32, numbers: &[u64]) {
 }
 
 /// Reads what [`put_rising`] wrote, at most `limit` numbers.
+///
+/// # Errors
+/// [`DecodeError`] for more numbers than that, or other bytes.
 pub fn take_rising(
     reader: &mut Reader<'_>,
     what: &'static str,

@@ -171,6 +171,9 @@ impl Row {
     }
 
     /// Sets one column and gives back what it held. Refuses what [`decode`] would refuse; see [`RowError`].
+    ///
+    /// # Errors
+    /// [`RowError`]; the row is as it was then.
     pub fn set(&mut self, name: impl Into<String>, value: Value) -> Result<Option<Value>, RowError> {
         let name = name.into();
         if name.len() > NAME_BYTES_MAX {
@@ -212,6 +215,9 @@ pub fn encode(row: &Row) -> Vec<u8> {
 /// Reads the bytes of [`encode`] and nothing else: what is accepted encodes to the same bytes again.
 ///
 /// Takes at most [`VALUE_BYTES_MAX`] bytes and allocates no more than a small multiple of what it was given.
+///
+/// # Errors
+/// [`DecodeError`] for anything but these bytes.
 pub fn decode(bytes: &[u8]) -> Result<Row, DecodeError> {
     if bytes.len() > VALUE_BYTES_MAX {
         let (found, limit) = (bytes.len() as u64, VALUE_BYTES_MAX as u64);

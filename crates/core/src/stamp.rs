@@ -72,6 +72,9 @@ impl Clock {
     }
 
     /// Follows a stamp made elsewhere, so that later ones are greater; never further than `bound` ahead of `now`.
+    ///
+    /// # Errors
+    /// [`TooFarAhead`]; the clock has not followed it then.
     pub fn observe(&mut self, seen: Stamp, now: Millis, bound: Millis) -> Result<(), TooFarAhead> {
         let ahead = seen.millis().saturating_sub(now);
         if ahead > bound && !planted(Bug::ClockFollowsWithoutBound) {

@@ -68,6 +68,9 @@ pub fn put_range(out: &mut Vec<u8>, range: Range, kind: u8) {
 }
 
 /// Reads a range and the three bits that came with it.
+///
+/// # Errors
+/// [`DecodeError`] for anything but the bytes of a range.
 pub fn take_range(reader: &mut Reader<'_>) -> Result<(Range, u8), DecodeError> {
     let head = reader.u8()?;
     let depth = head & 31;
@@ -89,6 +92,9 @@ pub fn pack_ranges(ranges: &[Range]) -> Vec<u8> {
 }
 
 /// Reads ranges alone, a bounded number.
+///
+/// # Errors
+/// [`DecodeError`] for anything but the bytes of ranges.
 pub fn unpack_ranges(bytes: &[u8]) -> Result<Vec<Range>, DecodeError> {
     unpack_all(bytes, |reader| match take_range(reader)? {
         (range, 0) => Ok(range),
@@ -146,6 +152,9 @@ impl RangeView {
     }
 
     /// Reads all views of a message, a bounded number.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for anything but the bytes of views.
     pub fn unpack(bytes: &[u8]) -> Result<Vec<RangeView>, DecodeError> {
         unpack_all(bytes, RangeView::decode)
     }
@@ -273,6 +282,9 @@ impl WireItem {
     }
 
     /// Reads all items of a message, a bounded number.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for anything but the bytes of items.
     pub fn unpack(bytes: &[u8]) -> Result<Vec<WireItem>, DecodeError> {
         unpack_all(bytes, WireItem::decode)
     }
@@ -362,6 +374,9 @@ impl RecordFrame {
     }
 
     /// Reads a frame of records.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for anything but such a frame, its records within their bounds.
     pub fn decode(frame: &[u8]) -> Result<RecordFrame, DecodeError> {
         let limit = RECORD_FRAME_BYTES_MAX + KEY_BYTES_MAX;
         if frame.len() > limit {

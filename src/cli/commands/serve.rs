@@ -20,11 +20,8 @@ use crate::cli::env::Env;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::output::Printer;
 use crate::cli::units::parse_duration;
-use crate::cli::verdicts::now_ms;
 use crate::cli::{CliError, Exit};
-use crate::core::members::{LEASE_MILLIS, Member};
-use crate::core::message::Rights;
-use crate::node::{Gossip, GossipOptions, Joined, Node, NodeBrakes, NodeOptions, Served};
+use crate::node::{Gossip, GossipOptions, Node, NodeBrakes, NodeOptions, Served, member_of};
 use crate::store::Store;
 use crate::transport::Address;
 
@@ -171,20 +168,6 @@ fn read_again_on_hangup(daemon: &Arc<Daemon>) {
             }
         }
     });
-}
-
-/// Makes a peer that joins a member of those stores' datasets on which it may anything.
-fn member_of<'a>(stores: impl Iterator<Item = &'a Store>) -> Joined {
-    let stores: Vec<Store> = stores.filter(|store| store.definition().members().is_some()).cloned().collect();
-    Arc::new(move |peer, grants| {
-        let may = |store: &&Store| grants.on(store.definition()).anywhere() != Rights::default();
-        for store in stores.iter().filter(may) {
-            let member = Member { name: String::new(), since: now_ms(), lease: LEASE_MILLIS };
-            if let Err(error) = store.add_member(&peer.0, &member) {
-                tracing::error!(%error, %peer, "it could not be made a member");
-            }
-        }
-    })
 }
 
 /// Log lines on stderr: `RUST_LOG`, or by how often `-v` was given.

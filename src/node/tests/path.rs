@@ -18,7 +18,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::*;
 use crate::transport::limits::{LEAVE_MAX, UNPROVEN_HANDSHAKES_MAX};
-use crate::transport::{Connection, Endpoint, EndpointOptions};
+use crate::transport::{Connection, Endpoint, QuicOver};
 
 const ROUND_TRIP: Duration = Duration::from_millis(60);
 /// What tasks and timers may add on the pretended clock, which stands still while anything works.
@@ -138,7 +138,7 @@ impl Path {
             let at = host(10_000 + nth as u16);
             let socket = Arc::new(Socket { network: self.network.clone(), at, deaf: true });
             let identity = crate::transport::Identity::generate().expect("drawn");
-            let endpoint = Endpoint::over(socket, &identity, &EndpointOptions { listen: false });
+            let endpoint = Endpoint::bind(&QuicOver(socket), at, &identity, false).expect("an endpoint");
             let address = self.address();
             tokio::spawn(async move { endpoint.connect(&address).await.is_err() });
         }
@@ -152,8 +152,8 @@ fn host(nth: u16) -> SocketAddr {
 
 fn node(network: &Network, home: &Home, nth: u16, listen: bool) -> Node {
     let socket = Arc::new(Socket { network: network.clone(), at: host(nth), deaf: false });
-    let endpoint = Endpoint::over(socket, &home.identity().expect("an identity"), &EndpointOptions { listen });
-    Node::over(home, endpoint).expect("a node")
+    let identity = Arc::new(home.identity().expect("an identity"));
+    Node::bind_over(home, identity, NodeOptions { bind: host(nth), listen }, &QuicOver(socket)).expect("a node")
 }
 
 fn pretend(test: impl Future<Output = ()>) {

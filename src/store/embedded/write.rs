@@ -407,8 +407,10 @@ impl Plan {
                 (slot, Some(State::single(Sibling { version, content, expires: None })), Origin::Local, None)
             }
             (Write::Overwrite { overwrite, run, .. }, Some(slot)) => {
+                // Outside of a run it is a caller's own.
+                let origin = if run.is_some() { Origin::Session } else { Origin::Local };
                 match supersede(store, clock, now, slot, overwrite) {
-                    Ok(state) => (slot, Some(state), Origin::Session, run),
+                    Ok(state) => (slot, Some(state), origin, run),
                     Err(fate) => return fate,
                 }
             }

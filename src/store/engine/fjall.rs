@@ -229,7 +229,10 @@ mod tests {
             (first..first + 10_000).for_each(|nth| batch.put(&nth.to_be_bytes(), b"v"));
             engine.commit(&mut batch, Durability::Buffered).expect("committed");
             let unwritten = engine.database.write_buffer_size();
-            assert!(unwritten <= UNWRITTEN_BYTES_MAX, "{unwritten} bytes after {first} rows, which each writer waits for");
+            assert!(
+                unwritten <= UNWRITTEN_BYTES_MAX,
+                "{unwritten} bytes after {first} rows, which each writer waits for"
+            );
         }
     }
 }

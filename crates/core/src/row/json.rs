@@ -14,6 +14,9 @@ pub struct Json(String);
 
 impl Json {
     /// Reads a document and rewrites it canonically.
+    ///
+    /// # Errors
+    /// [`JsonError`]: where the text is not strict JSON, or goes beyond a bound.
     pub fn parse(text: &str) -> Result<Json, JsonError> {
         let mut parser = Parser { text, at: 0, by_value: false };
         let mut out = String::new();
@@ -25,6 +28,9 @@ impl Json {
 
     /// Reads one object as columns, in the order of the text: scalars become values, nested ones canonical JSON.
     /// A number without fraction and exponent is a whole number if it fits 128 bits, any other is a decimal.
+    ///
+    /// # Errors
+    /// As for [`Json::parse`], or it is no object, or names a column twice.
     pub fn columns(text: &str) -> Result<Vec<(String, Value)>, JsonError> {
         let mut parser = Parser { text, at: 0, by_value: false };
         parser.space();
@@ -48,6 +54,9 @@ impl Json {
     }
 
     /// Reads one value alone, as [`Json::columns`] reads the values of an object.
+    ///
+    /// # Errors
+    /// As for [`Json::parse`].
     pub fn value(text: &str) -> Result<Value, JsonError> {
         let mut parser = Parser { text, at: 0, by_value: false };
         parser.space();

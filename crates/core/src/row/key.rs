@@ -29,6 +29,9 @@ pub fn encode_key(columns: &[Value]) -> Vec<u8> {
 }
 
 /// Reads the bytes of [`encode_key`] and nothing else: what is accepted encodes to the same bytes again.
+///
+/// # Errors
+/// [`DecodeError`] for anything but these bytes.
 pub fn decode_key(bytes: &[u8]) -> Result<Vec<Value>, DecodeError> {
     if bytes.len() > KEY_BYTES_MAX {
         let (found, limit) = (bytes.len() as u64, KEY_BYTES_MAX as u64);

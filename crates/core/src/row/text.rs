@@ -61,6 +61,9 @@ impl fmt::Display for Value {
 
 impl Value {
     /// Appends the value as JSON: null, truth values, numbers, JSON and lists as such, all else as a string.
+    ///
+    /// # Errors
+    /// What `out` says.
     pub fn put_json(&self, out: &mut impl Write) -> fmt::Result {
         match self {
             Value::Null => out.write_str("null"),
@@ -82,6 +85,9 @@ impl Value {
 }
 
 /// Appends `text` as a JSON string: quotes, and escapes only where JSON demands them.
+///
+/// # Errors
+/// What `out` says.
 pub fn put_json_string(out: &mut impl Write, text: &str) -> fmt::Result {
     json::put_string(out, text)
 }

@@ -216,6 +216,9 @@ impl Opener {
     }
 
     /// Hands in what happened. Drain [`Opener::poll`] afterwards.
+    ///
+    /// # Errors
+    /// [`SessionError`] for an answer that was not asked for, or a peer that breaks the protocol; the session is over then.
     pub fn handle(&mut self, input: Input, now: Millis) -> Result<(), SessionError> {
         self.now = now;
         if matches!(self.phase, Phase::Over) {

@@ -187,6 +187,9 @@ impl Responder {
     }
 
     /// Hands in what happened. Drain [`Responder::poll`] afterwards.
+    ///
+    /// # Errors
+    /// [`SessionError`] for an answer that was not asked for, or a peer that breaks the protocol; the session is over then.
     pub fn handle(&mut self, input: Input) -> Result<(), SessionError> {
         match input {
             Input::Message(Message::Bye(bye)) => {

@@ -59,6 +59,9 @@ impl CellRun {
     }
 
     /// Reads a run of at most [`CELLS_MAX`] cells.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for anything but the bytes of a run.
     pub fn decode(reader: &mut Reader<'_>) -> Result<CellRun, DecodeError> {
         let (range, 0) = take_range(reader)? else { return Err(DecodeError::Malformed("range of cells")) };
         let count = reader.varint("elements of a range", i64::MAX as u64)?;
@@ -82,6 +85,9 @@ impl CellRun {
     }
 
     /// Reads all runs of a message.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for anything but the bytes of runs, of a bounded number of cells in all.
     pub fn unpack_all(bytes: &[u8]) -> Result<Vec<CellRun>, DecodeError> {
         let mut reader = Reader::new(bytes);
         let mut runs = Vec::new();
@@ -110,6 +116,9 @@ pub fn pack_elements(bits: u32, elements: &[Element]) -> Vec<u8> {
 }
 
 /// Reads elements, a bounded number, and how many bits of each came; the others are zero.
+///
+/// # Errors
+/// [`DecodeError`] for anything but the bytes of elements.
 pub fn unpack_elements(bytes: &[u8]) -> Result<(u32, Vec<Element>), DecodeError> {
     if bytes.is_empty() {
         return Ok((u64::BITS, Vec::new()));
@@ -135,6 +144,9 @@ pub fn pack(out: &mut Vec<u8>, range: Range, count: u64, from: usize, cells: &[C
 }
 
 /// Reads `n` cells that [`pack`] wrote with the same range, count and place; the caller bounds `n`.
+///
+/// # Errors
+/// [`DecodeError`] if the bytes are no such cells.
 pub fn unpack(
     reader: &mut Reader<'_>,
     range: Range,

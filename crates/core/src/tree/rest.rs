@@ -10,6 +10,9 @@ use crate::range::Range;
 /// The summary that a range worth `summary` would have without the entries in `parts`, which are sorted and lie below it.
 ///
 /// Costs one digest for each node on the paths to the parts, and one leaf read for each leaf touched.
+///
+/// # Errors
+/// What `nodes` says.
 pub fn rest<N: Nodes>(
     keys: &Keys,
     nodes: &N,

@@ -12,8 +12,14 @@ pub trait Nodes {
     /// Why the store could not answer.
     type Error;
     /// The summaries of the sixteen children of a range that is an inner node.
+    ///
+    /// # Errors
+    /// What the store met.
     fn children(&self, range: Range) -> Result<[Summary; 16], Self::Error>;
     /// All entries of a range, sorted.
+    ///
+    /// # Errors
+    /// What the store met.
     fn entries(&self, range: Range) -> Result<Vec<Entry>, Self::Error>;
 }
 
@@ -68,6 +74,9 @@ impl<E: std::fmt::Debug + std::fmt::Display> std::error::Error for UpdateError<E
 /// Lays `changes` (any order, one a key) over the tree whose root is `root`.
 ///
 /// Costs one leaf read and one digest for each leaf touched, and one digest for each inner node above.
+///
+/// # Errors
+/// [`UpdateError`]: what `nodes` says, or that tree and changes disagree.
 pub fn update<N: Nodes>(
     keys: &Keys,
     nodes: &N,

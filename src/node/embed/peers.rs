@@ -1,0 +1,176 @@
+//! Whom an embedded node is with: invitations, tickets, sessions that are asked for.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use reknit_core::members::{LEASE_MILLIS, Member};
+use reknit_core::message::Rights;
+use reknit_core::session::{Direction, Intent, Options};
+use std::sync::{Arc, PoisonError};
+
+use super::builder::{INVITED_AT, drawn, made, nameable};
+use super::{EmbedError, Running, blocking};
+use crate::node::serve::now;
+use crate::node::{Budget, Grants, Invitation, Node, SessionReport, Ticket};
+use crate::store::{Side, StoreError};
+use crate::transport::{Address, PeerId};
+
+impl Running {
+    /// A ticket with which one other node joins a dataset within that time, and what it may on it then. Whoever has it has the
+    /// secret of the dataset: it is passed on like a password.
+    ///
+    /// # Errors
+    /// [`EmbedError::NoDataset`], [`EmbedError::NoAddress`], or the home cannot be written.
+    pub async fn invite(&self, dataset: &str, may: Rights, lasts: Duration) -> Result<String, EmbedError> {
+        let (store, home, me) = (self.store(dataset)?, self.shared.home.clone(), self.peer());
+        let at = self.reached_at()?;
+        blocking(move || {
+            let token: [u8; 16] = drawn()?;
+            let definition = (**store.definition()).clone();
+            let name = definition.name.clone();
+            let address = Address { peer: me, host: at.ip().to_string(), port: at.port(), dataset: name.clone() };
+            let collections = definition.collections.iter();
+            let layouts = collections.map(|c| store.collection(&c.name)?.layout()).collect::<Result<_, _>>()?;
+            // Whoever invites takes part itself.
+            if definition.members().is_some() && !store.members()?.iter().any(|(peer, _)| *peer == me.0) {
+                store.add_member(&me.0, &Member { name: String::new(), since: now(), lease: LEASE_MILLIS })?;
+            }
+            let lasts = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX / 2);
+            let expires = now().saturating_add(lasts);
+            let (token_hash, may) = (*blake3::hash(&token).as_bytes(), Grants::from(may).within(&name));
+            home.invite(&Invitation { token_hash, may, expires })?;
+            let (key, address, token) = (store.dataset_key().clone(), address.to_string(), token.to_vec());
+            Ok(Ticket { definition, key, address, token, layouts }.to_string())
+        })
+        .await
+    }
+
+    /// Takes up an invitation: has a store of its dataset from now on, and lets whoever invited compare, read and write it.
+    /// Says where that is. The store is empty until the first session; [`Running::sync_at`] holds one at once.
+    ///
+    /// Sessions under way end with what they have: the node begins to answer anew, with one dataset more.
+    ///
+    /// # Errors
+    /// [`EmbedError::Ticket`], [`EmbedError::Address`], [`EmbedError::DatasetName`], [`EmbedError::DatasetExists`],
+    /// [`EmbedError::Suspended`], [`EmbedError::Store`] for a policy that this program does not bring, or [`EmbedError::Node`] if the invitation has ended or its node cannot be reached. Once it is taken up, a store that cannot
+    /// be made is [`EmbedError::Store`], and another invitation is needed.
+    pub async fn join(&self, ticket: &str) -> Result<Address, EmbedError> {
+        let ticket: Ticket = ticket.parse()?;
+        let address: Address = ticket.address.parse()?;
+        let turn = self.shared.turn.write().await;
+        let node = self.live()?;
+        let name = ticket.definition.name.clone();
+        nameable(&name)?;
+        let policies = ticket.definition.collections.iter().map(|collection| &collection.policy);
+        for policy in policies {
+            self.shared.options.policies.get(policy).map_err(StoreError::Policy)?;
+        }
+        {
+            let state = self.state();
+            let same = |kept: &super::Kept| kept.store.definition().id == ticket.definition.id;
+            let mine = self.shared.sides.contains_key(&name);
+            if mine || state.stores.contains_key(&name) || state.stores.values().any(same) {
+                return Err(EmbedError::DatasetExists { name });
+            }
+        }
+        node.take_up(&ticket, &address).await?;
+        drop(node);
+        let (home, on_disk, options) = (self.shared.home.clone(), self.shared.on_disk, self.shared.options.clone());
+        let (inviter, noted) = (address.peer, address.to_string());
+        let store = blocking(move || {
+            let store = made(&home, on_disk, ticket.definition.clone(), ticket.key.clone(), &options)?;
+            for (collection, layout) in ticket.definition.collections.iter().zip(&ticket.layouts) {
+                store.collection(&collection.name)?.set_layout(layout.clone())?;
+            }
+            store.set_fact(INVITED_AT, Some(noted.into_bytes()))?;
+            let may = Rights::COMPARE.and(Rights::READ).and(Rights::WRITE);
+            home.grant(inviter, &Grants::from(may).within(&ticket.definition.name))?;
+            Ok(store)
+        })
+        .await?;
+        {
+            let mut state = self.state();
+            state.add(store, true)?;
+            state.seeds.push(address.clone());
+        }
+        self.shared.names.write().unwrap_or_else(PoisonError::into_inner).push(name);
+        drop(turn);
+        let _turn = self.stopped().await;
+        self.alive()?;
+        self.end_network().await;
+        self.begin_network().await?;
+        Ok(address)
+    }
+
+    /// Holds a session about a dataset with a peer that is up or has invited this node: both sides are repaired. What came of it
+    /// is in the outcome; whatever happens to it, what was applied is valid.
+    ///
+    /// # Errors
+    /// [`EmbedError::UnknownPeer`], and as for [`Running::sync_at`].
+    pub async fn sync_now(&self, dataset: &str, peer: PeerId) -> Result<SessionReport, EmbedError> {
+        let name = self.side(dataset)?.describe().definition.name.clone();
+        let address = {
+            let state = self.state();
+            let live = state.live.as_ref().ok_or(EmbedError::Suspended)?;
+            let near = live.gossip.iter().flat_map(|gossip| gossip.neighbours()).find(|near| near.peer == peer);
+            let near = near.map(|near| {
+                let (host, port) = (near.at.ip().to_string(), near.at.port());
+                Address { peer, host, port, dataset: name.clone() }
+            });
+            let seed = state.seeds.iter().find(|seed| seed.peer == peer);
+            near.or_else(|| seed.map(|seed| Address { dataset: name, ..seed.clone() }))
+        };
+        self.sync_at(&address.ok_or(EmbedError::UnknownPeer(peer))?).await
+    }
+
+    /// The same with whoever serves the dataset at that address. Dropping the future ends the session at once.
+    ///
+    /// # Errors
+    /// [`EmbedError::NoDataset`], [`EmbedError::Suspended`], or [`EmbedError::Node`] for a session without an outcome.
+    pub async fn sync_at(&self, address: &Address) -> Result<SessionReport, EmbedError> {
+        let side = self.side(&address.dataset)?;
+        let _turn = self.shared.turn.read().await;
+        let node = self.live()?;
+        let stop = self.state().live.as_ref().map(|live| live.stop.subscribe()).ok_or(EmbedError::Suspended)?;
+        let options = Options::new(Intent::Repair(Direction::Both));
+        Ok(node.session(address, side, options, Budget::default(), stop, &mut |_| {}).await?)
+    }
+
+    /// What a peer may on this node: added to what it may already.
+    ///
+    /// # Errors
+    /// [`EmbedError::NoDataset`], [`EmbedError::Home`].
+    pub async fn grant(&self, dataset: &str, peer: PeerId, may: Rights) -> Result<(), EmbedError> {
+        let (name, home) = (self.side(dataset)?.describe().definition.name.clone(), self.shared.home.clone());
+        blocking(move || Ok(home.grant(peer, &Grants::from(may).within(&name))?)).await
+    }
+
+    /// Takes all from a peer that it was granted or invited to; what [`super::Builder::authorize`] decides stays. Says whether
+    /// there was anything.
+    ///
+    /// # Errors
+    /// [`EmbedError::Home`].
+    pub async fn revoke(&self, peer: PeerId) -> Result<bool, EmbedError> {
+        let home = self.shared.home.clone();
+        blocking(move || Ok(home.remove_peer(peer)?)).await
+    }
+
+    /// The store of a dataset, whosever it is.
+    fn side(&self, dataset: &str) -> Result<Arc<dyn Side>, EmbedError> {
+        match self.shared.sides.get(dataset) {
+            Some(side) => self.alive().map(|()| side.clone()),
+            None => Ok(Arc::new(self.store(dataset)?)),
+        }
+    }
+
+    fn live(&self) -> Result<Node, EmbedError> {
+        self.alive()?;
+        self.state().live.as_ref().map(|live| live.node.clone()).ok_or(EmbedError::Suspended)
+    }
+
+    /// Where others reach this node.
+    fn reached_at(&self) -> Result<SocketAddr, EmbedError> {
+        let bound = self.local_addr().filter(|at| !at.ip().is_unspecified());
+        self.shared.advertise.or(bound).ok_or(EmbedError::NoAddress)
+    }
+}

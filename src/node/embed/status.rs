@@ -1,0 +1,84 @@
+//! What there is to see of an embedded node at one moment.
+
+use std::net::SocketAddr;
+
+use reknit_core::Millis;
+use reknit_core::tree::Summary;
+
+use super::{EmbedError, Running, blocking};
+use crate::store::Stats;
+use crate::transport::PeerId;
+
+/// An embedded node at one moment.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Who it is.
+    pub peer: PeerId,
+    /// Where it is bound; none while it is suspended.
+    pub listening: Option<SocketAddr>,
+    /// Peers that are up, as far as its gossip knows.
+    pub up: Vec<(PeerId, SocketAddr)>,
+    /// Its datasets, by name.
+    pub datasets: Vec<DatasetStatus>,
+}
+
+/// A dataset of an embedded node.
+#[derive(Clone, Debug)]
+pub struct DatasetStatus {
+    /// Its name.
+    pub name: String,
+    /// The root of its records: with equal roots two replicas are equal.
+    pub root: Summary,
+    /// Its store in numbers.
+    pub stats: Stats,
+    /// What gossip knows of each peer.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// A peer of a dataset, as gossip knows it since the node was started or resumed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Who.
+    pub peer: PeerId,
+    /// Whether it is up.
+    pub up: bool,
+    /// When a session that gossip held with it last had a verdict, in milliseconds since the Unix epoch.
+    pub checked: Option<Millis>,
+    /// When both sides were last proven equal.
+    pub equal: Option<Millis>,
+    /// Differences that the last session left.
+    pub left: u64,
+}
+
+impl Running {
+    /// What there is to see. Costs a look at the sizes of files.
+    ///
+    /// # Errors
+    /// [`EmbedError::Ended`], or a store's files cannot be looked at.
+    pub async fn status(&self) -> Result<Status, EmbedError> {
+        self.alive()?;
+        let (gossip, listening, stores) = {
+            let state = self.state();
+            let stores: Vec<_> = state.stores.iter().map(|(name, kept)| (name.clone(), kept.store.clone())).collect();
+            let gossip = state.live.as_ref().and_then(|live| live.gossip.clone());
+            (gossip, state.live.as_ref().and(state.bound), stores)
+        };
+        let peer = self.peer();
+        blocking(move || {
+            let up = gossip.iter().flat_map(|gossip| gossip.neighbours()).map(|near| (near.peer, near.at)).collect();
+            let datasets = stores.into_iter().map(|(name, store)| {
+                let known = gossip.iter().flat_map(|gossip| gossip.standings(store.definition().id));
+                let peers = known.map(|(peer, standing)| PeerStatus {
+                    peer,
+                    up: standing.up,
+                    checked: standing.checked,
+                    equal: standing.equal,
+                    left: standing.left,
+                });
+                Ok(DatasetStatus { name, root: store.root(), stats: store.stats()?, peers: peers.collect() })
+            });
+            Ok(Status { peer, listening, up, datasets: datasets.collect::<Result<_, EmbedError>>()? })
+        })
+        .await
+    }
+}
