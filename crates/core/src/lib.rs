@@ -3,6 +3,7 @@
 //! Nothing in here reads a clock, opens a file or a socket, or starts a task.
 
 pub mod agenda;
+pub mod agreement;
 pub mod bounds;
 pub mod brakes;
 pub mod canonical;
