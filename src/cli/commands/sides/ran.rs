@@ -117,6 +117,11 @@ impl Ran {
         }
     }
 
+    /// What two tables were compared on, as machines read it.
+    pub(crate) fn compared_on(&self) -> Option<Value> {
+        self.compared.as_ref().map(|(_, shape)| tables::compared(shape))
+    }
+
     /// One line on what the session cost.
     pub(crate) fn cost(&self) -> String {
         let traffic = self.report.traffic;
@@ -148,7 +153,7 @@ impl Ran {
             "within_tolerance": self.is_within_tolerance(),
             "scope": self.scope,
             "equal_ms": self.since,
-            "compared": self.compared.as_ref().map(|(_, shape)| tables::compared(shape)),
+            "compared": self.compared_on(),
             "coverage": f64::from(outcome.coverage_millionths) / 1e6,
             "cuts": { "a": cut_a, "b": cut_b },
             "roots": { "a": root_a, "b": root_b },
