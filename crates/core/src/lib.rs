@@ -19,6 +19,7 @@ pub mod life;
 pub mod mark;
 pub mod members;
 pub mod message;
+pub mod objective;
 #[doc(hidden)]
 pub mod planted;
 pub mod policy;
