@@ -4,6 +4,7 @@
 
 pub mod agenda;
 pub mod agreement;
+pub mod alert;
 pub mod bounds;
 pub mod brakes;
 pub mod canonical;

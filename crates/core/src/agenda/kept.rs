@@ -204,7 +204,7 @@ pub struct Kept {
     /// When both sides were last proven equal.
     pub proven: Option<Millis>,
     /// Since when it is wanted that they are proven equal within some time.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wanted: Option<Millis>,
     /// When they were first seen to differ since.
     pub open: Option<Millis>,
