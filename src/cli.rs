@@ -104,9 +104,10 @@ fn dispatch(cli: &Cli, env: &mut Env) -> Result<Exit, CliError> {
         Command::Invite(args) => commands::invite::run(args, env),
         Command::Join(args) => commands::join::run(args, env),
         Command::Serve(args) => commands::serve::run(args, env),
-        Command::Check(args) => {
-            databases::each(env, &args.sides, false, |sides, env| commands::check::run(&Check { sides }, env))
-        }
+        Command::Check(args) if !args.more.is_empty() => commands::check::run(args, env),
+        Command::Check(args) => databases::each(env, &args.sides, false, |sides, env| {
+            commands::check::run(&Check { sides, ..args.clone() }, env)
+        }),
         Command::Diff(args) => databases::each(env, &args.sides, false, |sides, env| {
             commands::diff::run(&Diff { sides, ..args.clone() }, env)
         }),

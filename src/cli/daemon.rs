@@ -300,9 +300,16 @@ impl State {
 
     fn plan_of(&self, name: &str, tuned: &Tuned) -> Result<Plan, CliError> {
         let command = self.config.command(name)?;
-        let when = &self.config.jobs.get(name).ok_or_else(|| refused(name, &Refusal::Unknown))?.when;
+        let job = self.config.jobs.get(name).ok_or_else(|| refused(name, &Refusal::Unknown))?;
+        let when = &job.when;
         let longest = u64::try_from(self.config.serve.longest.as_millis()).unwrap_or(u64::MAX);
-        Ok(Plan { schedule: when.tuned(tuned), zone: when.clock(), places: self.places(command), longest })
+        Ok(Plan {
+            schedule: when.tuned(tuned),
+            zone: when.clock(),
+            places: self.places(command),
+            longest,
+            within: job.within,
+        })
     }
 
     /// The places of a command that nobody else may work on meanwhile: directories that it opens, and tables.

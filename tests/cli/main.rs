@@ -44,6 +44,7 @@ mod schema;
 mod scripts;
 mod server;
 mod sessions;
+mod several;
 mod slots;
 mod start;
 mod stores;

@@ -87,7 +87,9 @@ fn every_object_that_is_printed_is_in_the_schema() {
         "import a all.csv --key id",
         "import a none.csv --key id",
         "init b --like a",
+        "init c --like a",
         "check a b --settle 0ms",
+        "check a b c --settle 0ms",
         "diff a b --settle 0ms",
         "diff a b --settle 0ms --values",
         "diff sqlite:t.db/* sqlite:u.db/* --settle 0ms",
@@ -207,7 +209,7 @@ fn every_object_that_is_printed_is_in_the_schema() {
         let failed = last.get("error").is_some();
         let of_files = last.get("drift").is_some() && last.get("verdict").is_none();
         let session = ["check", "diff", "drift", "repair"].contains(&name) && !failed && last.get("tables").is_none();
-        let session = session && !of_files;
+        let session = session && !of_files && last.get("sides").is_none();
         for field in ["verdict", "scope", "coverage", "cuts", "roots", "counts", "wrote", "bytes", "run"] {
             assert!(!session || last.get(field).is_some(), "{command} lacks {field}: {last}");
         }

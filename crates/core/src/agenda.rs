@@ -8,6 +8,7 @@ mod kept;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::objective::Objective;
 use crate::schedule::{At, Schedule, Zone};
 use crate::stamp::Millis;
 
@@ -37,6 +38,8 @@ pub struct Plan {
     pub places: BTreeSet<String>,
     /// How long a run may take at most.
     pub longest: Millis,
+    /// Within how long its sides are to be proven equal, if that is wanted.
+    pub within: Option<Millis>,
 }
 
 /// Who begins a run.
@@ -105,6 +108,8 @@ impl Agenda {
         for (name, plan) in plans.into_iter().take(JOBS_MAX) {
             let job = self.jobs.entry(name.clone()).or_insert_with(|| Job { plan: None, kept: Kept::default() });
             let written = plan.schedule.at.as_ref().map(At::to_string);
+            // It counts from when it was first wanted, whatever it becomes.
+            job.kept.wanted = plan.within.and(job.kept.wanted.or(Some(now)));
             let same = job.kept.planned == written && job.kept.slot.is_some() == written.is_some();
             job.plan = Some(plan);
             if !same {
@@ -261,6 +266,12 @@ impl Job {
         let mut took: Vec<Millis> = whole.take(MEASURED_RUNS).map(|ran| ran.ended - ran.began.min(ran.ended)).collect();
         took.sort_unstable();
         took.get(took.len() / 2).copied().filter(|took| *took > every).map(|took| (took, every))
+    }
+
+    /// How the objective stands that its sides are proven equal within some time, if that is wanted.
+    pub fn objective(&self, now: Millis) -> Option<Objective> {
+        let within = self.plan.as_ref()?.within?;
+        Some(Objective::at(within, self.kept.wanted.unwrap_or(now), self.kept.proven, now))
     }
 
     fn places(&self) -> &BTreeSet<String> {

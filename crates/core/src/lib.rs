@@ -3,6 +3,8 @@
 //! Nothing in here reads a clock, opens a file or a socket, or starts a task.
 
 pub mod agenda;
+pub mod agreement;
+pub mod alert;
 pub mod bounds;
 pub mod brakes;
 pub mod canonical;
@@ -18,6 +20,7 @@ pub mod life;
 pub mod mark;
 pub mod members;
 pub mod message;
+pub mod objective;
 #[doc(hidden)]
 pub mod planted;
 pub mod policy;

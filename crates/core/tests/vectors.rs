@@ -507,6 +507,7 @@ fn jobs() {
         running: Some(begun),
         failures: 2,
         missed: 9,
+        wanted: None,
         proven: Some(1_600_000_000_000),
         open: Some(1_650_000_000_000),
         keys: [(0x0102_0304_0506_0708, 1_650_000_000_000)].into(),

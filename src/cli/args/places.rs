@@ -39,8 +39,10 @@ impl Command {
     /// Where stores, tables and peers are named that are there already.
     pub(crate) fn places(&mut self) -> Vec<Place<'_>> {
         match self {
-            Command::Check(Check { sides })
-            | Command::Diff(Diff { sides, .. })
+            Command::Check(Check { sides, more }) => {
+                [&mut sides.a, &mut sides.b].into_iter().chain(more).map(Place::Text).collect()
+            }
+            Command::Diff(Diff { sides, .. })
             | Command::Drift(Drift { sides, .. })
             | Command::Repair(Repair { sides, .. })
             | Command::Apply(Apply { sides, .. }) => vec![Place::Text(&mut sides.a), Place::Text(&mut sides.b)],
@@ -128,7 +130,7 @@ impl Command {
     /// The two sides of a session.
     pub(crate) fn sides(&self) -> Option<&Sides> {
         match self {
-            Command::Check(Check { sides })
+            Command::Check(Check { sides, .. })
             | Command::Diff(Diff { sides, .. })
             | Command::Drift(Drift { sides, .. })
             | Command::Repair(Repair { sides, .. })
@@ -147,7 +149,7 @@ impl Command {
 
     /// Says where its metrics go, by what is said so far.
     pub(crate) fn send_metrics(&mut self, file: impl FnOnce(Option<PathBuf>) -> Option<PathBuf>) {
-        if let Command::Check(Check { sides })
+        if let Command::Check(Check { sides, .. })
         | Command::Diff(Diff { sides, .. })
         | Command::Drift(Drift { sides, .. })
         | Command::Repair(Repair { sides, .. }) = self

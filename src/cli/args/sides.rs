@@ -56,11 +56,14 @@ pub(crate) struct Sides {
 
 #[derive(Clone, Debug, Args, Serialize, Deserialize)]
 #[command(
-    after_help = "Examples:\n  reknit check a b\n  reknit check sqlite:a.db/people sqlite:b.db/people\n  reknit check postgres://me@host/db sqlite:b.db     all tables\n  reknit check a quic://PEER@host/a --format json\n  reknit check quic://PEER@one/a quic://PEER@two/a     one compares with two, for who may operate one"
+    after_help = "Examples:\n  reknit check a b\n  reknit check sqlite:a.db/people sqlite:b.db/people\n  reknit check postgres://me@host/db sqlite:b.db     all tables\n  reknit check a quic://PEER@host/a --format json\n  reknit check quic://PEER@one/a quic://PEER@two/a     one compares with two, for who may operate one\n  reknit check a b quic://PEER@host/a     of three or more: who is the odd one out"
 )]
 pub(crate) struct Check {
     #[command(flatten)]
     pub(crate) sides: Sides,
+    /// More sides: who is the odd one out is told, range by range
+    #[serde(default)]
+    pub(crate) more: Vec<String>,
 }
 
 #[derive(Clone, Debug, Args, Serialize, Deserialize)]

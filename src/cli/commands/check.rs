@@ -1,4 +1,6 @@
-//! `reknit check A B`: the roots, a verdict, and an estimate if they differ.
+//! `reknit check A B`: the roots, a verdict, and an estimate if they differ; of more sides, who agrees with whom.
+
+mod several;
 
 use reknit_core::session::{Intent, Verdict};
 
@@ -10,6 +12,9 @@ use crate::cli::units::show_count;
 use crate::cli::{CliError, Exit};
 
 pub(crate) fn run(args: &Check, env: &mut Env) -> Result<Exit, CliError> {
+    if !args.more.is_empty() {
+        return several::run(args, env);
+    }
     // What is tolerated is judged of keys, which are listed for that.
     let intent = if args.sides.terms.tolerance.is_empty() { Intent::Check } else { Intent::Diff };
     let ran = sides::run(env, &args.sides, |_| intent, sides::Asked::default(), &mut |_, _| {})?;

@@ -3,6 +3,8 @@
 //! The keys of a job are the flags of its command, read by whatever reads those; when a job is due is for the scheduler.
 
 use clap::{Args, CommandFactory};
+use reknit_core::Millis;
+use reknit_core::schedule::At;
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -11,11 +13,14 @@ use super::when::{self, When};
 use crate::cli::CliError;
 use crate::cli::args::{Cli, Command, TermFlags};
 use crate::cli::commands::sides;
+use crate::cli::units::parse_duration;
 
 /// Keys that are no flags.
-const OWN: [&str; 4] = ["a", "b", "do", "dataset"];
+const OWN: [&str; 5] = ["a", "b", "do", "dataset", WITHIN];
 /// Those of a job that looks at one store.
 const OWN_OF_ONE: [&str; 2] = ["store", "do"];
+/// The objective of a job: within how long its sides are to be proven equal.
+const WITHIN: &str = "proven_equal_within";
 const VERIFY: &str = "verify";
 /// What a job can do.
 const COMMANDS: [&str; 4] = ["check", "diff", "repair", VERIFY];
@@ -27,6 +32,8 @@ const LEFT_OUT: [&str; 2] = ["plan", "sql"];
 pub(crate) struct Job {
     /// When it is due.
     pub(crate) when: When,
+    /// Within how long its sides are to be proven equal.
+    pub(crate) within: Option<Millis>,
     /// As it would be typed after the program's name.
     pub(crate) typed: Vec<String>,
 }
@@ -77,7 +84,20 @@ impl Job {
         let places = if command == VERIFY { vec![side("store")?] } else { vec![side("a")?, side("b")?] };
         let typed = typed(command, flags.into_iter().map(|(_, flag)| flag), places);
         admitted(&typed).map_err(|reason| section.wrong(format!("is no command: {reason}")))?;
-        Ok(Job { when: When::read(section)?, typed })
+        let within =
+            section.text(WITHIN)?.map(parse_duration).transpose().map_err(|error| section.wrong(error.message))?;
+        let within = within.map(|within| u64::try_from(within.as_millis()).unwrap_or(Millis::MAX));
+        let when = When::read(section)?;
+        if let (Some(within), Some(At::Every(every))) = (within, &when.schedule.at)
+            && within < *every
+        {
+            let words = "is to be proven equal more often, by `proven_equal_within`, than it is looked at, by `every`";
+            return Err(section.wrong(words));
+        }
+        if within == Some(0) {
+            return Err(section.wrong("is to be proven equal within no time; \"15m\" is some"));
+        }
+        Ok(Job { when, within, typed })
     }
 
     /// The command that it is, or what is wrong with it.

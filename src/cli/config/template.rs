@@ -45,6 +45,7 @@ pub(crate) const TEMPLATE: &str = r#"# The configuration of this home. Nothing n
 #clock = "Europe/Berlin"                    # of at and window; UTC unless it is said
 #window = ["Mon-Fri 20:00-06:00", "Sat,Sun"]
 #jitter = "1m"                              # due up to so much later, at random
+#proven_equal_within = "1h"                 # `status` says when that is broken, and [alerts]
 #max_time = "10m"                           # the session ends with what it knows then,
 #max_bytes = "100MiB"                       # or after about so many bytes
 

@@ -203,6 +203,9 @@ pub struct Kept {
     pub missed: u64,
     /// When both sides were last proven equal.
     pub proven: Option<Millis>,
+    /// Since when it is wanted that they are proven equal within some time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<Millis>,
     /// When they were first seen to differ since.
     pub open: Option<Millis>,
     /// When keys that still differ were first seen to, by the first 8 bytes of their digest; empty where they are not listed.

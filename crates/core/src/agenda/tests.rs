@@ -9,7 +9,13 @@ const SECOND: Millis = 1_000;
 fn plan(at: &str, places: &[&str]) -> Plan {
     let at = Some(at.parse().expect("a time"));
     let places = places.iter().map(|place| place.to_string()).collect();
-    Plan { schedule: Schedule { at, ..Schedule::by_hand() }, zone: Arc::new(Utc), places, longest: 100 * SECOND }
+    Plan {
+        schedule: Schedule { at, ..Schedule::by_hand() },
+        zone: Arc::new(Utc),
+        places,
+        longest: 100 * SECOND,
+        within: None,
+    }
 }
 
 fn agenda(plans: &[(&str, Plan)], at_once: usize, now: Millis) -> Agenda {
@@ -265,4 +271,32 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn an_objective_counts_from_the_last_proof_or_from_when_it_was_wanted_and_outlives_the_node() {
+    use crate::objective::State;
+    let wanted = |within| BTreeMap::from([("a".to_string(), Plan { within, ..plan("every 10s", &[]) })]);
+    let mut jobs = Agenda::new([7; 32], 1);
+    jobs.configure(wanted(None), 1, SECOND);
+    assert_eq!(jobs.jobs()["a"].objective(SECOND), None);
+    jobs.configure(wanted(Some(8 * SECOND)), 1, 2 * SECOND);
+    // It is no other objective for being stricter.
+    jobs.configure(wanted(Some(4 * SECOND)), 1, 3 * SECOND);
+    let state = |jobs: &Agenda, now| jobs.jobs()["a"].objective(now).map(|objective| objective.state);
+    assert_eq!(state(&jobs, 4 * SECOND), Some(State::Met));
+    assert_eq!(state(&jobs, 5 * SECOND), Some(State::AtRisk));
+    let kept = Kept::from_bytes(&jobs.jobs()["a"].kept.to_bytes()).expect("what was kept");
+    let mut again = Agenda::new([7; 32], 1);
+    again.remember("a".into(), kept, 7 * SECOND);
+    again.configure(wanted(Some(4 * SECOND)), 1, 7 * SECOND);
+    let objective = again.jobs()["a"].objective(7 * SECOND).expect("one");
+    assert_eq!((objective.broken_since(), objective.proven), (Some(6 * SECOND), false));
+    let begun = again.begin("a", By::Hand, 8 * SECOND).expect("it begins");
+    let ran = Ran { verdict: RunVerdict::InSync, ..Ran::cut(begun, 9 * SECOND) };
+    again.end("a", ran);
+    assert_eq!(state(&again, 9 * SECOND), Some(State::Met));
+    assert_eq!(state(&again, 14 * SECOND), Some(State::Broken));
+    again.configure(wanted(None), 1, 15 * SECOND);
+    assert_eq!(again.jobs()["a"].kept.wanted, None);
 }

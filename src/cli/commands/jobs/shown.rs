@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use reknit_core::Millis;
 use reknit_core::agenda::{Job, Ran, RunVerdict};
+use reknit_core::objective::{Objective, State};
 use reknit_core::schedule::Window;
 use serde_json::{Value, json};
 
@@ -58,6 +59,11 @@ impl Seen<'_> {
                 (show_duration(Duration::from_millis(took)), show_duration(Duration::from_millis(every)));
             all.push(format!("{}: a run takes {took}, which every {every} cannot be met with", self.name));
         }
+        if let Some((objective, since)) = self.objective().and_then(|of| Some((of, of.broken_since()?))) {
+            let (within, ago) = (show_duration(Duration::from_millis(objective.within)), self.ago(since));
+            let never = if objective.proven { "" } else { " and never was" };
+            all.push(format!("{}: it is not proven equal within {within}{never}, for {ago}", self.name));
+        }
         if let Some(begun) = kept.running.filter(|begun| begun.until < self.now) {
             let late = self.ago(begun.until);
             all.push(format!("{}: run {} was to have ended {late} ago, and was told to", self.name, begun.number));
@@ -86,10 +92,19 @@ impl Seen<'_> {
         let does = self.does().map_or(String::new(), |(command, sides)| format!("\n{command} {}", sides.join(" ")));
         let when = self.config.jobs.get(self.name).map_or(String::new(), |job| job.when.told());
         let when = if when.is_empty() { String::new() } else { format!("\ndue {when}") };
+        let wanted = self.objective().map_or(String::new(), |objective| {
+            let within = show_duration(Duration::from_millis(objective.within));
+            let state = match objective.state {
+                State::Met => "which is met",
+                State::AtRisk => "which is at risk",
+                State::Broken => "which is broken",
+            };
+            format!("\nwanted: proven equal within {within}, {state}")
+        });
         let tuned = self.tuned_words().map_or(String::new(), |tuned| format!("\ntuned {tuned}"));
         let runs = format!("\n{} runs, {} missed", show_count(kept.runs), show_count(kept.missed));
         let wrong: String = self.wrong().iter().map(|wrong| format!("\nwrong: {wrong}")).collect();
-        format!("{}{does}{when}{tuned}{runs}{wrong}", self.line())
+        format!("{}{does}{when}{wanted}{tuned}{runs}{wrong}", self.line())
     }
 
     /// For machines.
@@ -99,6 +114,12 @@ impl Seen<'_> {
         let schedule = self.job.plan.as_ref().map(|plan| &plan.schedule);
         let (command, sides) = self.does().unzip();
         let sides = sides.unwrap_or_default();
+        let objective = self.objective().map(|objective| {
+            json!({
+                "within_ms": objective.within, "state": objective.state.name(), "from_ms": objective.from,
+                "proven": objective.proven, "breaks_ms": objective.breaks(), "broken_ms": objective.broken_since(),
+            })
+        });
         let running = kept.running.map(|begun| {
             json!({
                 "run": begun.number, "began_ms": begun.began, "until_ms": begun.until, "cause": begun.cause.name(),
@@ -129,10 +150,15 @@ impl Seen<'_> {
             "verdict": last.map(|ran| ran.verdict.name()),
             "last_ms": last.map(|ran| ran.ended),
             "proven_ms": kept.proven,
+            "objective": objective,
             "open": last.filter(|ran| ran.verdict == RunVerdict::Differs).and_then(|ran| ran.differences),
             "oldest_ms": kept.oldest(),
             "wrong": self.wrong(),
         })
+    }
+
+    fn objective(&self) -> Option<Objective> {
+        self.job.objective(self.now)
     }
 
     /// The command, and its sides without passwords.
