@@ -43,6 +43,10 @@ pub(crate) struct Daemon {
     listening: Option<SocketAddr>,
     /// Gossip about the stores, where that is configured.
     gossip: OnceLock<Gossip>,
+    /// Where it answers HTTP.
+    http: OnceLock<SocketAddr>,
+    /// When it was made.
+    began: Millis,
     state: Mutex<State>,
     /// Something may be due, or has ended.
     woken: Condvar,
@@ -56,6 +60,8 @@ struct State {
     /// Stores that are open here: several jobs may work on one.
     shared: BTreeSet<String>,
     running: BTreeMap<String, Stopped>,
+    /// Jobs are begun when they are due.
+    keeping: bool,
     ending: bool,
     /// What is wrong, by what it is about; it goes when that is right again.
     wrong: BTreeMap<String, String>,
@@ -100,12 +106,14 @@ impl Daemon {
             began_with,
             shared,
             running: BTreeMap::new(),
+            keeping: false,
             ending: false,
             wrong,
         };
         state.plan(now);
         let (state, woken) = (Mutex::new(state), Condvar::new());
-        Ok(Arc::new(Daemon { home, global, stores, listening, gossip: OnceLock::new(), state, woken }))
+        let (gossip, http) = (OnceLock::new(), OnceLock::new());
+        Ok(Arc::new(Daemon { home, global, stores, listening, gossip, http, began: now, state, woken }))
     }
 
     /// Takes part in gossip from now on.
@@ -119,11 +127,35 @@ impl Daemon {
         self.gossip.get()
     }
 
+    /// Answers HTTP there.
+    pub(crate) fn answers_at(&self, http: SocketAddr) {
+        // It is begun once.
+        let _ = self.http.set(http);
+    }
+
+    /// Where it answers HTTP.
+    pub(crate) fn http(&self) -> Option<SocketAddr> {
+        self.http.get().copied()
+    }
+
+    /// When it was made.
+    pub(crate) fn began(&self) -> Millis {
+        self.began
+    }
+
+    /// Why it is not ready, in words; nothing if it is.
+    pub(crate) fn not_ready(&self) -> Vec<&'static str> {
+        let state = self.lock();
+        let jobs = (!state.keeping).then_some("jobs are not begun yet when they are due");
+        jobs.into_iter().chain(state.ending.then_some("runs are ending")).collect()
+    }
+
     /// Begins what is due, from now on, until the end of what is given back.
     pub(crate) fn keep_time(self: &Arc<Daemon>) -> Result<Keeping, CliError> {
         let mut state = self.lock();
         let names: Vec<String> = state.agenda.jobs().keys().cloned().collect();
         names.iter().for_each(|name| self.write(&mut state, name));
+        state.keeping = true;
         drop(state);
         let daemon = self.clone();
         let thread = std::thread::Builder::new().name("jobs".into()).spawn(move || daemon.run_when_due());

@@ -58,6 +58,8 @@ pub(crate) fn run(_: &Status, env: &mut Env) -> Result<Exit, CliError> {
         format!("node   {peer}"),
         format!("home   {}{}", home.dir().display(), if serving { ", a daemon is running" } else { "" }),
     ];
+    let http = env.daemon.as_ref().and_then(|daemon| daemon.http()).map(|at| format!("http://{at}/"));
+    lines.extend(http.iter().map(|url| format!("http   {url}")));
     let gossip = env.daemon.as_ref().and_then(|daemon| daemon.gossip());
     let (told, neighbours) = gossip.map(neighbours).unwrap_or_default();
     lines.extend(told);
@@ -106,6 +108,7 @@ pub(crate) fn run(_: &Status, env: &mut Env) -> Result<Exit, CliError> {
         "node": peer.to_string(),
         "home": home.dir().display().to_string(),
         "serving": serving,
+        "http": http,
         "stores": stores,
         "peers": peers.iter().map(|p| json!({ "peer": p.peer.to_string(), "may": p.may.names(), "name": p.name })).collect::<Vec<_>>(),
         "gossip": gossip.map(|_| neighbours),
