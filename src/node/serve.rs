@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::brakes::{NodeBrakes, Window, Windows};
+use super::counters::{Counted, Counters, Refusal, UnderWay};
 use super::gossip::{FRAME_GOSSIP, Gossip};
 use super::held::FRAME_HOLD;
 use super::receipts::Signer;
@@ -93,6 +94,7 @@ pub struct Node {
     identity: Arc<Identity>,
     brakes: NodeBrakes,
     windows: Arc<Windows>,
+    counters: Arc<Counters>,
     joined: Option<Joined>,
 }
 
@@ -107,15 +109,19 @@ impl Node {
     pub fn bind(home: &Home, options: NodeOptions) -> Result<Node, NodeError> {
         let identity = home.identity()?;
         let endpoint = Endpoint::bind(options.bind, &identity, &EndpointOptions { listen: options.listen })?;
-        let (brakes, windows) = Default::default();
-        Ok(Node { home: home.clone(), endpoint, identity: Arc::new(identity), brakes, windows, joined: None })
+        Ok(Node::with(home, endpoint, identity))
     }
 
     /// A node of this home on a network in memory.
     #[cfg(test)]
     pub(super) fn over(home: &Home, endpoint: Endpoint) -> Result<Node, NodeError> {
-        let (brakes, windows) = Default::default();
-        Ok(Node { home: home.clone(), identity: Arc::new(home.identity()?), endpoint, brakes, windows, joined: None })
+        Ok(Node::with(home, endpoint, home.identity()?))
+    }
+
+    fn with(home: &Home, endpoint: Endpoint, identity: Identity) -> Node {
+        let (brakes, windows, counters) = Default::default();
+        let (home, identity) = (home.clone(), Arc::new(identity));
+        Node { home, endpoint, identity, brakes, windows, counters, joined: None }
     }
 
     /// Binds a node of this home that connects, from wherever such an address can be reached.
@@ -141,6 +147,11 @@ impl Node {
     #[must_use]
     pub fn when_joined(self, joined: Joined) -> Node {
         Node { joined: Some(joined), ..self }
+    }
+
+    /// What it has counted since it was bound; costs nothing.
+    pub fn counted(&self) -> Counted {
+        self.counters.counted()
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
@@ -189,11 +200,24 @@ impl Node {
         stop: watch::Receiver<bool>,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<SessionReport, NodeError> {
+        let _under_way = self.counters.opened.begins();
+        let report = self.visit(address, side, Asked { options, budget, stop }, progress).await;
+        self.counters.opened.done(report.as_ref().map(|report| (report.outcome.verdict, report.traffic)));
+        report
+    }
+
+    async fn visit(
+        &self,
+        address: &Address,
+        side: Arc<dyn Side>,
+        asked: Asked,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<SessionReport, NodeError> {
         let connection = self.connect(address).await?;
         let signer = Signer::new(&self.home, self.identity.clone(), address.peer);
         let peer = Peer::Node(&connection, address.peer.to_string(), signer);
         // The connection ends with its last holder: once the peer has heard how the session ended.
-        visit(side, peer, Asked { options, budget, stop }, progress).await
+        visit(side, peer, asked, progress).await
     }
 
     fn whom(&self, peer: PeerId) -> Whom {
@@ -292,7 +316,13 @@ impl Serving {
         }
     }
 
+    fn refused(&self, why: Refusal) {
+        self.node.counters.refused(why);
+    }
+
     async fn connection(self, connection: Connection) {
+        let counters = self.node.counters.clone();
+        let _open = UnderWay::of(&counters.connections);
         let peer = connection.peer();
         let idle = match self.admit(peer) {
             // Whoever may nothing yet is here to show an invitation.
@@ -301,10 +331,12 @@ impl Serving {
             // Told nothing but that (M2).
             Ok(None) => {
                 tracing::info!(peer = %peer.short(), from = %connection.remote_addr(), "not admitted");
+                self.refused(Refusal::NotAdmitted);
                 return turn_away(connection).await;
             }
             Err(error) => {
                 tracing::error!(%error, "the file of peers cannot be read; nobody is admitted");
+                self.refused(Refusal::NotAdmitted);
                 return turn_away(connection).await;
             }
         };
@@ -361,6 +393,7 @@ impl Serving {
 
     async fn session(self, connection: Connection, mut link: Link, peer: PeerId) {
         let Ok(place) = self.sessions.clone().try_acquire_owned() else {
+            self.refused(Refusal::Sessions);
             return connection.close(CloseCode::Busy);
         };
         let mut stop = self.stop.clone();
@@ -370,6 +403,7 @@ impl Serving {
             _ = stop.wait_for(|stop| *stop) => return,
         };
         let Ok(Ok(Some(frame))) = first else {
+            self.refused(Refusal::Protocol);
             return connection.close(CloseCode::Protocol);
         };
         if let Some(token) = frame.strip_prefix(&[FRAME_JOIN]) {
@@ -378,6 +412,7 @@ impl Serving {
         // Read again at each session: what was taken away since the connection began is gone.
         let grants = self.admit(peer).ok().flatten().unwrap_or_default();
         if grants.is_empty() {
+            self.refused(Refusal::NotAdmitted);
             return connection.close(CloseCode::NotAdmitted);
         }
         if let Some(request) = frame.strip_prefix(&[FRAME_HOLD]) {
@@ -393,9 +428,11 @@ impl Serving {
             };
         }
         let Ok(Message::Open(open)) = Message::decode(&frame) else {
+            self.refused(Refusal::Protocol);
             return connection.close(CloseCode::Protocol);
         };
         let Some(served) = self.stores.get(&open.dataset.0) else {
+            self.refused(Refusal::Said(RefuseCode::Dataset));
             let refuse = Refuse { code: RefuseCode::Dataset, detail: String::new(), definition: Default::default() };
             let _ = link.control.writer.write(&Message::Refuse(refuse).encode()).await;
             let _ = link.control.writer.finish().await;
@@ -407,13 +444,24 @@ impl Serving {
         let window = Window::new(self.node.brakes, &self.node.windows, peer, open.dataset.0);
         let first = Some(Message::Open(open));
         let whom = self.node.whom(peer);
+        let counters = self.node.counters.clone();
+        let _under_way = counters.answered.begins();
         let ended = answer_with(side, link, grant, first, stop, whom, Some(window)).await;
         let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         match ended {
-            Ok(verdict) => tracing::info!(peer = %peer.short(), verdict, elapsed_ms, "session"),
+            Ok(answered) => {
+                counters.answered.ended(&answered.verdict, answered.traffic);
+                answered.refused.into_iter().for_each(|code| self.refused(Refusal::Said(code)));
+                tracing::info!(peer = %peer.short(), verdict = answered.verdict, elapsed_ms, "session");
+            }
             Err(error) => {
+                counters.answered.done(Err(&error));
+                if matches!(error, NodeError::Store(_)) {
+                    self.refused(Refusal::Said(RefuseCode::Store));
+                }
                 tracing::warn!(peer = %peer.short(), %error, elapsed_ms, "session without an outcome");
                 if matches!(error, NodeError::Session(_) | NodeError::Transport(TransportError::FrameTooLarge { .. })) {
+                    self.refused(Refusal::Protocol);
                     connection.close(CloseCode::Protocol);
                 }
             }
@@ -432,7 +480,10 @@ impl Serving {
                 let _ = link.control.writer.finish().await;
                 connection.closed().await;
             }
-            Ok(None) => connection.close(CloseCode::NotAdmitted),
+            Ok(None) => {
+                self.refused(Refusal::NotAdmitted);
+                connection.close(CloseCode::NotAdmitted);
+            }
             Err(error) => {
                 tracing::error!(%error, "an invitation could not be taken up");
                 connection.close(CloseCode::NotAdmitted);
