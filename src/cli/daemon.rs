@@ -3,9 +3,13 @@
 //! When a job is due is the core's agenda. What comes by HTTP or from other nodes later is another thread beside the
 //! keeper of time, over the same [`Daemon`].
 
+pub(crate) mod events;
 mod files;
 mod running;
 pub(crate) mod supervisor;
+mod totals;
+pub(crate) mod trouble;
+mod watching;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -15,6 +19,7 @@ use std::time::Duration;
 
 use reknit_core::Millis;
 use reknit_core::agenda::{Agenda, Begun, By, Job, Plan, Refusal, Tuned};
+use serde_json::json;
 use tokio::sync::watch;
 
 use super::args::{Command, Global, Place};
@@ -22,11 +27,14 @@ use super::commands::sides::tables;
 use super::config::{Config, ServeTable};
 use super::verdicts::now_ms;
 use super::{CliError, Exit};
-use crate::node::{Gossip, Home};
+use crate::node::{Counted, Gossip, Home, Node};
 use crate::store::Store;
 
-pub(crate) use self::running::Ended;
+use self::events::Events;
 use self::running::Stopped;
+pub(crate) use self::running::{Ended, span};
+pub(crate) use self::totals::Totals;
+use self::trouble::{Guesses, Trouble};
 
 /// The agenda is looked at so often at least: a clock may be put on.
 const LOOK_MAX: Duration = Duration::from_secs(60);
@@ -47,6 +55,13 @@ pub(crate) struct Daemon {
     http: OnceLock<SocketAddr>,
     /// When it was made.
     began: Millis,
+    /// What has happened since.
+    events: Events,
+    guesses: Mutex<Guesses>,
+    /// Requests by HTTP, by the status of their answers.
+    requests: Mutex<BTreeMap<u16, u64>>,
+    /// The node that serves its stores, where there are any.
+    node: OnceLock<Node>,
     state: Mutex<State>,
     /// Something may be due, or has ended.
     woken: Condvar,
@@ -63,6 +78,8 @@ struct State {
     /// Jobs are begun when they are due.
     keeping: bool,
     ending: bool,
+    /// What runs have come to since the daemon began.
+    totals: Totals,
     /// What is wrong, by what it is about; it goes when that is right again.
     wrong: BTreeMap<String, String>,
 }
@@ -108,12 +125,29 @@ impl Daemon {
             running: BTreeMap::new(),
             keeping: false,
             ending: false,
+            totals: Totals::default(),
             wrong,
         };
         state.plan(now);
         let (state, woken) = (Mutex::new(state), Condvar::new());
-        let (gossip, http) = (OnceLock::new(), OnceLock::new());
-        Ok(Arc::new(Daemon { home, global, stores, listening, gossip, http, began: now, state, woken }))
+        let (gossip, http, guesses, requests, node) = Default::default();
+        let (began, events) = (now, Events::new(now));
+        let daemon = Daemon {
+            home,
+            global,
+            stores,
+            listening,
+            gossip,
+            http,
+            began,
+            events,
+            guesses,
+            requests,
+            node,
+            state,
+            woken,
+        };
+        Ok(Arc::new(daemon))
     }
 
     /// Takes part in gossip from now on.
@@ -127,6 +161,39 @@ impl Daemon {
         self.gossip.get()
     }
 
+    /// Serves its stores by this node.
+    pub(crate) fn serves_by(&self, node: Node) {
+        // It is bound once.
+        let _ = self.node.set(node);
+    }
+
+    /// What its node has counted.
+    pub(crate) fn counted(&self) -> Option<Counted> {
+        self.node.get().map(Node::counted)
+    }
+
+    /// A request by HTTP was answered.
+    pub(crate) fn requested(&self, status: u16) {
+        let mut requests = self.requests.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *requests.entry(status).or_default() += 1;
+    }
+
+    /// Requests by HTTP, by the status of their answers.
+    pub(crate) fn requests(&self) -> BTreeMap<u16, u64> {
+        self.requests.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Jobs that are due and have not begun.
+    pub(crate) fn due(&self) -> usize {
+        let now = now_ms();
+        let is = |job: &&Job| {
+            let kept = &job.kept;
+            let due = kept.asked || kept.paused.is_none() && kept.due.is_some_and(|due| due <= now);
+            job.plan.is_some() && kept.running.is_none() && due
+        };
+        self.lock().agenda.jobs().values().filter(is).count()
+    }
+
     /// Answers HTTP there.
     pub(crate) fn answers_at(&self, http: SocketAddr) {
         // It is begun once.
@@ -136,6 +203,26 @@ impl Daemon {
     /// Where it answers HTTP.
     pub(crate) fn http(&self) -> Option<SocketAddr> {
         self.http.get().copied()
+    }
+
+    /// What has happened.
+    pub(crate) fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// What runs have come to since it began.
+    pub(crate) fn totals(&self) -> Totals {
+        self.lock().totals.clone()
+    }
+
+    /// Its home.
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// The stores that it has open.
+    pub(crate) fn stores(&self) -> &BTreeMap<PathBuf, Store> {
+        &self.stores
     }
 
     /// When it was made.
@@ -159,7 +246,10 @@ impl Daemon {
         drop(state);
         let daemon = self.clone();
         let thread = std::thread::Builder::new().name("jobs".into()).spawn(move || daemon.run_when_due());
-        thread.map_err(|error| CliError::new("node.runtime", format!("threads cannot be started: {error}")))?;
+        let daemon = self.clone();
+        let watches = std::thread::Builder::new().name("watch".into()).spawn(move || daemon.watch());
+        let failed = |error| CliError::new("node.runtime", format!("threads cannot be started: {error}"));
+        thread.and(watches).map_err(failed)?;
         Ok(Keeping(self.clone()))
     }
 
@@ -193,7 +283,9 @@ impl Daemon {
         let begun = state.agenda.begin(name, by, now_ms())?;
         state.running.insert(name.into(), Stopped::none(begun.until, stop));
         self.write(state, name);
-        tracing::info!(job = name, run = begun.number, cause = begun.cause.name(), "a run begins");
+        let (run, cause) = (begun.number, begun.cause.name());
+        span(name, &begun).in_scope(|| tracing::info!(job = name, run, cause, "a run begins"));
+        self.events.tell("run_began", json!({ "job": name, "run": run, "cause": cause, "began_ms": begun.began }));
         Ok(begun)
     }
 
@@ -228,8 +320,10 @@ impl Daemon {
     pub(crate) fn view(&self) -> View {
         let state = self.lock();
         let jobs = state.agenda.jobs().clone();
-        let wrong = state.wrong.iter().map(|(about, message)| format!("{about}: {message}")).collect();
-        View { config: state.config.clone(), jobs, wrong }
+        let config = state.config.clone();
+        drop(state);
+        let wrong = self.noted().into_iter().map(|Trouble { message, .. }| message).collect();
+        View { config, jobs, wrong }
     }
 
     /// Has a job begin as soon as it can.

@@ -3,10 +3,12 @@
 //! It reads what the control socket reads, and asks for what that asks for; what any of it means is the daemon's.
 
 mod answer;
+mod documents;
 mod guard;
 mod listener;
 mod metrics;
 mod routes;
+mod stream;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,8 +21,11 @@ use self::guard::Token;
 use super::CliError;
 use super::daemon::Daemon;
 
-/// Answers that are made at the same time; more wait.
-const AT_WORK_MAX: usize = 8;
+/// Answers that are made at the same time; more wait. The threads for it are those on which stores answer peers.
+const AT_WORK_MAX: usize = 2;
+
+/// Listeners at the same time.
+const LISTENERS_MAX: usize = 16;
 
 /// Where HTTP is to be answered, and what is to be shown for it.
 pub(crate) struct Wanted {
@@ -54,7 +59,8 @@ pub(crate) struct Face {
     daemon: OnceLock<Arc<Daemon>>,
     /// It is to end.
     stop: watch::Receiver<bool>,
-    at_work: Semaphore,
+    at_work: Arc<Semaphore>,
+    listeners: Arc<Semaphore>,
 }
 
 impl Face {
@@ -70,8 +76,8 @@ impl Face {
         };
         let listener = TcpListener::bind(at).await.map_err(failed)?;
         let at = listener.local_addr().map_err(failed)?;
-        let at_work = Semaphore::new(AT_WORK_MAX);
-        let face = Arc::new(Face { at, token, daemon: OnceLock::new(), stop, at_work });
+        let [at_work, listeners] = [AT_WORK_MAX, LISTENERS_MAX].map(|most| Arc::new(Semaphore::new(most)));
+        let face = Arc::new(Face { at, token, daemon: OnceLock::new(), stop, at_work, listeners });
         tokio::spawn(listener::listen(listener, face.clone()));
         Ok(face)
     }

@@ -28,6 +28,8 @@ pub(crate) const DIFFERENCES: Named = ("reknit_differences", "Keys that differed
 pub(crate) const ESTIMATED: Named = ("reknit_estimated_differences", "Keys that differed, about, of a check.");
 pub(crate) const RECORDS: Named = ("reknit_records", "Records of a side that were compared.");
 pub(crate) const WRITTEN: Named = ("reknit_written_records", "Records that were written to a side.");
+/// How keys can differ.
+pub(crate) const CLASSES: [&str; 7] = ["only_a", "only_b", "a_newer", "b_newer", "versions", "content", "tolerated"];
 const TRANSFERRED: &str = "reknit_transferred_bytes";
 const VERDICTS: [Verdict; 6] =
     [Verdict::InSync, Verdict::Converged, Verdict::Differs, Verdict::Partial, Verdict::Undetermined, Verdict::Refused];

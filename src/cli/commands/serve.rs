@@ -119,6 +119,7 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
                 let served = stores.values().map(|store| Served { side: Arc::new(store.clone()) }).collect();
                 let gossip = gossip.map(|table| begin_gossip(&node, &stores, table, stopped.clone())).transpose()?;
                 gossip.iter().for_each(|gossip| daemon.gossips(gossip.clone()));
+                daemon.serves_by(node.clone());
                 node.serve_with(served, gossip, stopped).await?;
             }
             // It ends with its sender at the latest.

@@ -4,6 +4,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -38,10 +39,10 @@ pub(super) async fn listen(listener: TcpListener, face: Arc<Face>) {
     // It is never closed.
     while let Ok(place) = places.clone().acquire_owned().await {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, from)) => {
                 let face = face.clone();
                 tokio::spawn(async move {
-                    serve(stream, face).await;
+                    serve(stream, from.ip(), face).await;
                     drop(place);
                 });
             }
@@ -54,10 +55,10 @@ pub(super) async fn listen(listener: TcpListener, face: Arc<Face>) {
 }
 
 /// Answers on one connection until it ends.
-async fn serve(stream: impl AsyncRead + AsyncWrite + Send + 'static, face: Arc<Face>) {
+async fn serve(stream: impl AsyncRead + AsyncWrite + Send + 'static, from: IpAddr, face: Arc<Face>) {
     let answer = service_fn(move |request| {
         let face = face.clone();
-        async move { Ok::<_, Infallible>(routes::answer(face, request).await) }
+        async move { Ok::<_, Infallible>(routes::answer(face, from, request).await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(ARRIVES_WITHIN);

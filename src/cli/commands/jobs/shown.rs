@@ -137,9 +137,7 @@ impl Seen<'_> {
 
     /// The command, and its sides without passwords.
     fn does(&self) -> Option<(&'static str, Vec<String>)> {
-        let mut command = self.config.command(self.name).ok()?;
-        let sides = command.places().iter().filter_map(Place::typed).map(tables::shown).collect();
-        Some((command.name(), sides))
+        does(self.config, self.name)
     }
 
     /// What comes next.
@@ -179,6 +177,17 @@ impl Seen<'_> {
     }
 }
 
+/// The sides of a job without passwords, or its store.
+pub(crate) fn sides(config: &Config, name: &str) -> Vec<String> {
+    does(config, name).map(|(_, sides)| sides).unwrap_or_default()
+}
+
+fn does(config: &Config, name: &str) -> Option<(&'static str, Vec<String>)> {
+    let mut command = config.command(name).ok()?;
+    let sides = command.places().iter().filter_map(Place::typed).map(tables::shown).collect();
+    Some((command.name(), sides))
+}
+
 /// A run in one line.
 pub(crate) fn ran_line(ran: &Ran, now: Millis) -> String {
     let took = show_duration(Duration::from_millis(ran.ended.saturating_sub(ran.began)));
@@ -203,6 +212,7 @@ pub(crate) fn ran_object(job: &str, ran: &Ran) -> Value {
         "verdict": ran.verdict.name(),
         "exit": ran.exit,
         "differences": ran.differences,
+        "classes": ran.classes,
         "records": records,
         "written": json!({ "a": a, "b": b }),
         "bytes": ran.bytes,
