@@ -234,7 +234,8 @@ impl Daemon {
     pub(crate) fn not_ready(&self) -> Vec<&'static str> {
         let state = self.lock();
         let jobs = (!state.keeping).then_some("jobs are not begun yet when they are due");
-        jobs.into_iter().chain(state.ending.then_some("runs are ending")).collect()
+        let peers = (!self.stores.is_empty() && self.node.get().is_none()).then_some("peers are not answered yet");
+        [jobs, peers, state.ending.then_some("runs are ending")].into_iter().flatten().collect()
     }
 
     /// Begins what is due, from now on, until the end of what is given back.

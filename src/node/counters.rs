@@ -153,7 +153,7 @@ pub struct Counted {
 /// Sessions of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CountedSessions {
-    /// Those that have ended, by verdict; `none` where they had no outcome.
+    /// Those that have ended, by verdict; `none` where there was none, or the peer did not tell it.
     pub ended: Vec<(&'static str, u64)>,
     /// Those that have not.
     pub under_way: u64,

@@ -203,7 +203,7 @@ impl Gossip {
     }
 
     /// How often within the last minute this node was taken for down, or for another life of its identity, and came back. A
-    /// node that was out of reach for a while is displaced once; two nodes with one identity displace each other.
+    /// node that was out of reach for a while is displaced once; of two nodes with one identity the older is again and again.
     pub fn displaced(&self) -> usize {
         self.shared.displaced().iter().filter(|at| at.elapsed() < DISPLACED_WITHIN).count()
     }
@@ -284,7 +284,7 @@ impl Gossip {
                     self.to_all(|| Input::Up(near.peer(), near.at));
                 }
                 Said::Displaced => {
-                    tracing::info!("taken for down, or for another life; back as a new one");
+                    tracing::debug!("taken for down, or for another life; back as a new one");
                     let mut displaced = self.shared.displaced();
                     displaced.push_back(Instant::now());
                     while displaced.len() > DISPLACED_MAX {

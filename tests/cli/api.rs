@@ -64,6 +64,7 @@ fn the_api_tells_what_the_commands_tell_and_its_documents_are_as_described() {
     let web = Web::with(daemon.http(), &[("X-Reknit", "1")]);
     let (get, post) = (|path: &str| ask(&web, "GET", path, "look"), |path: &str| ask(&web, "POST", path, "look"));
     get("/healthz").is(200);
+    until(|| web.get("/readyz").status == 200);
     get("/readyz").is(200);
     let fresh = get("/api/v1/jobs/{job}").is(200).json();
     assert_eq!((&fresh["job"]["state"], &fresh["runs"]), (&json!("by_hand"), &json!([])));

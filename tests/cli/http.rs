@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use serde_json::json;
 
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, until};
 use crate::harness::{Place, Ran};
 use crate::web::{Web, head, raw};
 
@@ -17,6 +17,7 @@ fn a_daemon_tells_that_it_lives_that_it_is_ready_and_what_it_measures() {
     let daemon = Daemon::start_with(&place, "home", &["s"], &LOOPBACK);
     let web = Web::at(daemon.http());
     assert_eq!(web.get("/healthz").is(200).json()["alive"], true);
+    until(|| web.get("/readyz").status == 200);
     assert_eq!(web.get("/readyz").is(200).json(), json!({ "ready": true, "reasons": [] }));
     let metrics = web.get("/metrics").is(200);
     assert_eq!(metrics.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
@@ -54,9 +55,8 @@ fn whoever_shows_no_token_or_a_wrong_one_learns_only_that_the_daemon_lives() {
     place.run("config check").ok();
     let daemon = Daemon::start_with(&place, "home", &["s"], &["--http", "127.0.0.1:0"]);
     let web = Web::at(daemon.http());
-    for path in ["/healthz", "/readyz"] {
-        web.get(path).is(200);
-    }
+    web.get("/healthz").is(200);
+    until(|| web.get("/readyz").status == 200);
     let asked = web.get("/metrics").refused(401, "http.no-token");
     assert_eq!(asked.headers["www-authenticate"], "Bearer realm=\"reknit\"");
     let showing = |token: &str| Web::with(daemon.http(), &[("Authorization", token)]);

@@ -29,6 +29,7 @@ mod kills;
 mod locks;
 mod members;
 mod metrics;
+mod monitoring;
 mod passwords;
 mod peers;
 mod plans;

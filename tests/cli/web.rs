@@ -43,6 +43,9 @@ impl Web {
         let (status, headers) = head(&mut reader);
         let mut rest = String::new();
         // One that ends early is shorter than it says.
+        if headers.get("transfer-encoding").is_some_and(|how| how == "chunked") {
+            return Got { status, headers, body: chunks(reader) };
+        }
         let read = reader.read_to_string(&mut rest);
         let length: Option<usize> = headers.get("content-length").and_then(|length| length.parse().ok());
         if method != "HEAD" {
@@ -65,6 +68,22 @@ impl Web {
             request += &format!("Content-Length: {}\r\n", body.len());
         }
         raw(self.at, format!("{request}\r\n{body}").as_bytes())
+    }
+}
+
+/// A body that comes in chunks, whole.
+fn chunks(mut reader: BufReader<TcpStream>) -> String {
+    let mut body = Vec::new();
+    loop {
+        let mut length = String::new();
+        reader.read_line(&mut length).expect("a length");
+        let length = usize::from_str_radix(length.trim_end(), 16).expect("hex digits");
+        let mut chunk = vec![0; length + 2];
+        reader.read_exact(&mut chunk).expect("a chunk");
+        if length == 0 {
+            return String::from_utf8(body).expect("text");
+        }
+        body.extend_from_slice(&chunk[..length]);
     }
 }
 

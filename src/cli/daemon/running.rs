@@ -81,8 +81,9 @@ impl Daemon {
         let tuned = state.agenda.jobs().get(&name).map(|job| job.kept.tuned.clone()).unwrap_or_default();
         let (daemon, config, job) = (self.clone(), state.config.clone(), name.clone());
         let run = move || {
-            let _within = span(&job, &begun).entered();
-            let ended = catch_unwind(AssertUnwindSafe(|| daemon.run(&config, &job, &tuned, left)));
+            let within = span(&job, &begun);
+            let run = || within.in_scope(|| daemon.run(&config, &job, &tuned, left));
+            let ended = catch_unwind(AssertUnwindSafe(run));
             let ended = ended.unwrap_or_else(|_| {
                 let message = "the job broke a promise of this program; what was committed before is whole";
                 Ended { exit: Exit::Undetermined, measured: None, failed: Some(("defect", message.into())) }

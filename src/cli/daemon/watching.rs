@@ -40,7 +40,7 @@ impl Daemon {
             self.troubles().into_iter().map(|trouble| (trouble.subject.clone(), trouble)).collect();
         for (subject, trouble) in troubles.iter().filter(|(subject, _)| !known.troubles.contains_key(*subject)) {
             let Trouble { about, message, .. } = trouble;
-            tracing::warn!(about, subject, message, "trouble");
+            tracing::warn!(about, subject, "trouble: {message}");
             self.events.tell("trouble", json!({ "about": about, "subject": subject, "message": message }));
         }
         for (subject, Trouble { about, .. }) in known.troubles.iter().filter(|(it, _)| !troubles.contains_key(*it)) {

@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn two_nodes_of_one_identity_displace_each_other_again_and_again() {
+    fn of_two_nodes_of_one_identity_the_older_is_displaced_again_and_again() {
         let mut nodes: Vec<Swim> = [(1, 1001, 1), (1, 1002, 5_000), (2, 1003, 1)]
             .map(|(peer, port, life)| Near { peer: [peer; 32], at: ([127, 0, 0, 1], port).into(), life })
             .map(|near| Swim::new(near.clone(), u64::from(near.at.port())))
@@ -273,7 +273,7 @@ mod tests {
                 }
             }
         }
-        assert!(displaced[0] >= 3 && displaced[1] >= 3 && displaced[2] == 0, "{displaced:?}");
+        assert!(displaced[0] >= 3 && displaced[2] == 0, "{displaced:?}");
     }
 
     #[test]
