@@ -34,7 +34,7 @@ use self::events::Events;
 use self::running::Stopped;
 pub(crate) use self::running::{Ended, span};
 pub(crate) use self::totals::Totals;
-use self::trouble::{Guesses, Trouble};
+use self::trouble::{Mistakes, Trouble};
 
 /// The agenda is looked at so often at least: a clock may be put on.
 const LOOK_MAX: Duration = Duration::from_secs(60);
@@ -57,7 +57,7 @@ pub(crate) struct Daemon {
     began: Millis,
     /// What has happened since.
     events: Events,
-    guesses: Mutex<Guesses>,
+    mistakes: Mistakes,
     /// Requests by HTTP, by the status of their answers.
     requests: Mutex<BTreeMap<u16, u64>>,
     /// The node that serves its stores, where there are any.
@@ -130,7 +130,7 @@ impl Daemon {
         };
         state.plan(now);
         let (state, woken) = (Mutex::new(state), Condvar::new());
-        let (gossip, http, guesses, requests, node) = Default::default();
+        let (gossip, http, mistakes, requests, node) = Default::default();
         let (began, events) = (now, Events::new(now));
         let daemon = Daemon {
             home,
@@ -141,7 +141,7 @@ impl Daemon {
             http,
             began,
             events,
-            guesses,
+            mistakes,
             requests,
             node,
             state,
@@ -345,7 +345,7 @@ impl Daemon {
     /// Tells the run of a job to end with what it has.
     pub(crate) fn cancel(&self, name: &str) -> Result<(), CliError> {
         let mut state = self.lock();
-        state.known(name)?;
+        self.known(&state, name)?;
         let Some(run) = state.running.get_mut(name) else {
             let message = format!("no run of {name} is there to cancel; nothing was changed");
             return Err(CliError { exit: Exit::Refused, ..CliError::new("job.idle", message) });
@@ -357,7 +357,7 @@ impl Daemon {
     /// Tunes a job: `change` makes what is tuned of what was.
     pub(crate) fn tune(&self, name: &str, change: impl FnOnce(Tuned) -> Tuned) -> Result<(), CliError> {
         let mut state = self.lock();
-        state.known(name)?;
+        self.known(&state, name)?;
         let tuned = change(state.agenda.jobs()[name].kept.tuned.clone());
         let plan = state.plan_of(name, &tuned)?;
         if plan.schedule.at.is_some() && plan.schedule.first(&*plan.zone, now_ms()).is_none() {
@@ -374,11 +374,21 @@ impl Daemon {
 
     fn change<T>(&self, name: &str, change: impl FnOnce(&mut Agenda) -> Result<T, Refusal>) -> Result<T, CliError> {
         let mut state = self.lock();
-        state.known(name)?;
+        self.known(&state, name)?;
         let changed = change(&mut state.agenda).map_err(|refusal| refused(name, &refusal))?;
         self.write(&mut state, name);
         self.woken.notify_all();
         Ok(changed)
+    }
+
+    /// That there is a job of this name.
+    fn known(&self, state: &State, name: &str) -> Result<(), CliError> {
+        if state.agenda.jobs().get(name).is_some_and(|job| job.plan.is_some()) {
+            return Ok(());
+        }
+        self.asked_for_none(name);
+        // It says what was meant, if it is close.
+        state.config.command(name).map(|_| ()).and(Err(refused(name, &Refusal::Unknown)))
     }
 
     /// Keeps what is to be remembered of a job.
@@ -437,15 +447,6 @@ impl State {
         let places = command.places();
         let here = places.iter().filter_map(Place::typed).filter(|place| !place.starts_with("quic://")).map(full);
         here.filter(|place| !self.shared.contains(place)).collect()
-    }
-
-    /// That there is a job of this name.
-    fn known(&self, name: &str) -> Result<(), CliError> {
-        match self.agenda.jobs().get(name).is_some_and(|job| job.plan.is_some()) {
-            true => Ok(()),
-            // It says what was meant, if it is close.
-            false => self.config.command(name).map(|_| ()).and(Err(refused(name, &Refusal::Unknown))),
-        }
     }
 }
 

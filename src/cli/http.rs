@@ -76,10 +76,14 @@ impl Face {
         };
         let listener = TcpListener::bind(at).await.map_err(failed)?;
         let at = listener.local_addr().map_err(failed)?;
-        let [at_work, listeners] = [AT_WORK_MAX, LISTENERS_MAX].map(|most| Arc::new(Semaphore::new(most)));
-        let face = Arc::new(Face { at, token, daemon: OnceLock::new(), stop, at_work, listeners });
+        let face = Arc::new(Face::new(at, token, stop));
         tokio::spawn(listener::listen(listener, face.clone()));
         Ok(face)
+    }
+
+    fn new(at: SocketAddr, token: Option<Token>, stop: watch::Receiver<bool>) -> Face {
+        let [at_work, listeners] = [AT_WORK_MAX, LISTENERS_MAX].map(|most| Arc::new(Semaphore::new(most)));
+        Face { at, token, daemon: OnceLock::new(), stop, at_work, listeners }
     }
 
     /// Where it answers.

@@ -157,7 +157,8 @@ fn what_is_wrong_has_its_name_in_status_metrics_and_the_log() {
     place.file("home/config.toml", "[serve]\nstore = 'a'\n");
     signal(&child, "-HUP");
     let web = Web::with(http, &[("Authorization", &format!("Bearer {TOKEN}"))]);
-    let about = ["clock", "config", "journal", "memory", "seed", "token"];
+    web.post("/api/v1/jobs/lokk/run").refused(404, "config.job");
+    let about = ["clock", "config", "journal", "memory", "seed", "token", "unknown_job"];
     until(|| {
         let all = scraped(&web);
         about.iter().all(|about| sample(&all, "reknit_trouble", &[&format!("about={about}")]) == 1.0)
@@ -169,7 +170,8 @@ fn what_is_wrong_has_its_name_in_status_metrics_and_the_log() {
     place.run("status").says(&[
         "wrong  the journal of notes is full",
         "stamped ahead of the clock of this machine",
-        "wrong  a wrong token was shown to HTTP 1 times of late, last from 127.0.0.1",
+        "wrong  a wrong token was shown to HTTP of late: 1 times, last from 127.0.0.1",
+        "wrong  a job was asked for of late that there is not: 1 times, last `lokk`",
         "is not up: nobody answers there",
         "wrong  config: ",
         "wrong  memory of look: ",

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use reknit_core::agenda::Job;
@@ -15,14 +16,28 @@ use crate::cli::verdicts::now_ms;
 use crate::store::{Store, Why};
 
 /// What trouble is about, as far as it is known here; more may be said by others.
-pub(crate) const ABOUT: [&str; 11] =
-    ["clock", "config", "identity", "job", "journal", "memory", "paused", "peer", "quarantine", "seed", "token"];
+pub(crate) const ABOUT: [&str; 12] = [
+    "clock",
+    "config",
+    "identity",
+    "job",
+    "journal",
+    "memory",
+    "paused",
+    "peer",
+    "quarantine",
+    "seed",
+    "token",
+    "unknown_job",
+];
 /// How long a seed may not be up before that is trouble: who joins needs a moment.
 const SEED_WITHIN: Duration = Duration::from_secs(3);
 /// How often within a minute a node is displaced that is not alone with its identity. One that was out of reach is once.
 const DISPLACED_LEAST: usize = 3;
-/// How long a wrong token is trouble.
-const TOKEN_FOR: Duration = Duration::from_secs(15 * 60);
+/// How long what somebody else did is trouble.
+const MISTAKES_FOR: Duration = Duration::from_secs(15 * 60);
+/// Bytes that are told of a name that is not known.
+const NAME_MAX: usize = 64;
 /// Records of a quarantine that are looked at for why they are there.
 const LOOKED_AT: usize = 64;
 
@@ -49,23 +64,50 @@ impl Trouble {
     }
 }
 
-/// Whoever showed a wrong token, of late.
+/// What others did wrong of late, by what that is about: how often, when last, and what or who it was then.
 #[derive(Debug, Default)]
-pub(super) struct Guesses {
-    times: u64,
-    last: Option<(Instant, IpAddr)>,
+pub(super) struct Mistakes(Mutex<Made>);
+
+type Made = BTreeMap<&'static str, (u64, Instant, String)>;
+
+impl Mistakes {
+    fn note(&self, about: &'static str, last: String) {
+        let mut all = self.lock();
+        let earlier = all.get(about).filter(|(_, at, _)| at.elapsed() < MISTAKES_FOR).map_or(0, |(times, ..)| *times);
+        all.insert(about, (earlier + 1, Instant::now(), last));
+    }
+
+    fn troubles(&self) -> Vec<Trouble> {
+        let all = self.lock();
+        let late = all.iter().filter(|(_, (_, at, _))| at.elapsed() < MISTAKES_FOR);
+        let told = late.map(|(about, (times, _, last))| {
+            let times = show_count(*times);
+            let message = match *about {
+                "token" => format!("a wrong token was shown to HTTP of late: {times} times, last from {last}"),
+                _ => format!("a job was asked for of late that there is not: {times} times, last `{last}`"),
+            };
+            Trouble::new(about, "of late", message)
+        });
+        told.collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Made> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Daemon {
     /// Somebody there showed a wrong token.
     pub(crate) fn guessed(&self, from: IpAddr) {
         tracing::warn!(%from, "a wrong token was shown to HTTP");
-        let mut guesses = self.guesses.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if guesses.last.is_none_or(|(at, _)| at.elapsed() >= TOKEN_FOR) {
-            guesses.times = 0;
-        }
-        guesses.times += 1;
-        guesses.last = Some((Instant::now(), from));
+        self.mistakes.note("token", from.to_string());
+    }
+
+    /// Somebody asked for a job that there is not.
+    pub(super) fn asked_for_none(&self, name: &str) {
+        let end = (0..=NAME_MAX.min(name.len())).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
+        tracing::warn!(job = &name[..end], "a job was asked for that there is not");
+        self.mistakes.note("unknown_job", name[..end].to_string());
     }
 
     /// All that is wrong.
@@ -91,12 +133,7 @@ impl Daemon {
         let mut all: Vec<Trouble> = wrong.iter().map(|(subject, message)| Trouble::noted(subject, message)).collect();
         all.extend(self.stores.values().flat_map(of_store));
         all.extend(self.of_gossip());
-        let guesses = self.guesses.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some((_, from)) = guesses.last.filter(|(at, _)| at.elapsed() < TOKEN_FOR) {
-            let times = show_count(guesses.times);
-            let message = format!("a wrong token was shown to HTTP {times} times of late, last from {from}");
-            all.push(Trouble::new("token", "http", message));
-        }
+        all.extend(self.mistakes.troubles());
         all
     }
 

@@ -114,3 +114,78 @@ impl<S: AsyncWrite> AsyncWrite for Patient<S> {
         self.within(came, context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::sync::watch;
+    use tokio::task::JoinHandle;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// Runs on a clock that goes on where everybody waits.
+    fn run(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        runtime.expect("a runtime").block_on(test);
+    }
+
+    /// A connection to a process that still opens its stores, of which so many bytes are under way at most.
+    fn connection(bytes: usize) -> (DuplexStream, JoinHandle<()>) {
+        let (near, far) = tokio::io::duplex(bytes);
+        let at = std::net::SocketAddr::from(([127, 0, 0, 1], 7474));
+        let (_, stop) = watch::channel(false);
+        let face = Arc::new(Face::new(at, None, stop));
+        (near, tokio::spawn(serve(far, at.ip(), face)))
+    }
+
+    /// What comes for a request, until the connection ends.
+    async fn asked(request: &str) -> String {
+        let (mut near, _serving) = connection(1 << 16);
+        near.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        near.read_to_string(&mut answer).await.expect("text");
+        answer
+    }
+
+    #[test]
+    fn while_stores_are_opened_it_lives_and_is_not_ready() {
+        run(async {
+            let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+            assert!(asked(&get("/healthz")).await.starts_with("HTTP/1.1 200 "));
+            let answer = asked(&get("/readyz")).await;
+            assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\"stores are being opened\""), "{answer}");
+            for path in ["/metrics", "/api/v1/status", "/api/v1/events"] {
+                let answer = asked(&get(path)).await;
+                assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("http.starting"), "{answer}");
+            }
+        });
+    }
+
+    #[test]
+    fn whoever_is_slow_is_not_waited_for_longer_than_is_said() {
+        run(async {
+            let head = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n";
+            // Nothing, half a request, and one after which nothing more comes.
+            for (sent, answered) in [("", false), (head, false), (&format!("{head}\r\n"), true)] {
+                let began = Instant::now();
+                let answer = asked(sent).await;
+                assert_eq!(
+                    (began.elapsed().as_secs(), answer.contains("200 OK")),
+                    (ARRIVES_WITHIN.as_secs(), answered)
+                );
+            }
+            let began = Instant::now();
+            let answer = asked(&format!("{head}Connection: close\r\nContent-Length: 5\r\n\r\n{{")).await;
+            assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("http.body"), "{answer}");
+            assert_eq!(began.elapsed(), routes::BODY_WITHIN);
+            // An answer that nobody takes.
+            let (mut near, serving) = connection(32);
+            let request = format!("{head}\r\n");
+            let began = Instant::now();
+            near.write_all(request.as_bytes()).await.expect("sent");
+            serving.await.expect("it ends");
+            assert_eq!(began.elapsed().as_secs(), TAKEN_WITHIN.as_secs());
+        });
+    }
+}

@@ -22,7 +22,7 @@ const TARGET_MAX: usize = 1024;
 /// Bytes of a body, of which nothing is taken but that there is none.
 const BODY_MAX: usize = 1024;
 /// How long a body may take.
-const BODY_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const BODY_WITHIN: Duration = Duration::from_secs(10);
 /// How long a request waits until it is taken up.
 const BEGUN_WITHIN: Duration = Duration::from_secs(10);
 
@@ -37,14 +37,17 @@ enum Who {
     Changer,
 }
 
+/// Begins an answer that goes on as long as somebody listens.
+type Begin = fn(&Arc<Face>, &Arc<Daemon>, &HeaderMap) -> Result<Outgoing, Refused>;
+
 /// What answers a route.
 enum By {
     /// The process, whatever state it is in.
     Process(fn(&Face) -> Answer),
     /// The daemon; it may read files, and wait for stores.
     Daemon(fn(&Daemon, &Asked) -> Result<Answer, Refused>),
-    /// The daemon, as long as somebody listens.
-    Stream(fn(&Arc<Face>, &Arc<Daemon>, &HeaderMap) -> Result<Outgoing, Refused>),
+    /// The daemon, again and again.
+    Stream(Begin),
 }
 
 /// A route.
