@@ -9,9 +9,8 @@ use reknit_core::agenda::{Job, Ran, RunVerdict};
 use reknit_core::schedule::Window;
 use serde_json::{Value, json};
 
-use crate::cli::args::Place;
-use crate::cli::commands::sides::{plural, tables};
-use crate::cli::config::Config;
+use crate::cli::commands::sides::plural;
+use crate::cli::config::{Config, Does};
 use crate::cli::units::{show_bytes, show_count, show_duration};
 
 /// A job as it is seen at a moment.
@@ -136,8 +135,8 @@ impl Seen<'_> {
     }
 
     /// The command, and its sides without passwords.
-    fn does(&self) -> Option<(&'static str, Vec<String>)> {
-        does(self.config, self.name)
+    fn does(&self) -> Option<Does> {
+        self.config.does(self.name)
     }
 
     /// What comes next.
@@ -179,13 +178,7 @@ impl Seen<'_> {
 
 /// The sides of a job without passwords, or its store.
 pub(crate) fn sides(config: &Config, name: &str) -> Vec<String> {
-    does(config, name).map(|(_, sides)| sides).unwrap_or_default()
-}
-
-fn does(config: &Config, name: &str) -> Option<(&'static str, Vec<String>)> {
-    let mut command = config.command(name).ok()?;
-    let sides = command.places().iter().filter_map(Place::typed).map(tables::shown).collect();
-    Some((command.name(), sides))
+    config.does(name).map(|(_, sides)| sides).unwrap_or_default()
 }
 
 /// A run in one line.
