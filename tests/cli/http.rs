@@ -50,7 +50,14 @@ fn nothing_is_answered_to_others_without_a_token() {
 #[test]
 fn whoever_shows_no_token_or_a_wrong_one_learns_only_that_the_daemon_lives() {
     let place = Place::with_store();
+    place.run("id").ok();
+    let others = "[serve]\nhttp = '0.0.0.0:0'\n";
+    place.file("home/config.toml", others);
+    place.run("config check").fails("http.open");
+    place.file("home/config.toml", format!("{others}http_token_file = 'http.token'\n"));
+    place.run("config check").fails("http.token");
     place.secret("home/http.token", "0123456789abcdef0123456789abcdef\n");
+    place.run("config check").ok();
     place.file("home/config.toml", "[serve]\nhttp = '127.0.0.1:0'\nhttp_token_file = 'http.token'\n");
     place.run("config check").ok();
     let daemon = Daemon::start_with(&place, "home", &["s"], &["--http", "127.0.0.1:0"]);

@@ -99,14 +99,15 @@ impl Mistakes {
 impl Daemon {
     /// Somebody there showed a wrong token.
     pub(crate) fn guessed(&self, from: IpAddr) {
-        tracing::warn!(%from, "a wrong token was shown to HTTP");
+        // The trouble is logged once, however often somebody tries.
+        tracing::debug!(%from, "a wrong token was shown to HTTP");
         self.mistakes.note("token", from.to_string());
     }
 
     /// Somebody asked for a job that there is not.
     pub(super) fn asked_for_none(&self, name: &str) {
         let end = (0..=NAME_MAX.min(name.len())).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
-        tracing::warn!(job = &name[..end], "a job was asked for that there is not");
+        tracing::debug!(job = &name[..end], "a job was asked for that there is not");
         self.mistakes.note("unknown_job", name[..end].to_string());
     }
 
