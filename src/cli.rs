@@ -10,6 +10,7 @@ mod daemon;
 mod env;
 mod error;
 mod exit;
+mod http;
 mod interrupt;
 mod login;
 mod metrics;

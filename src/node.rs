@@ -6,6 +6,7 @@ pub mod blocking;
 mod brakes;
 mod catching;
 mod collecting;
+mod counters;
 mod driver;
 pub mod embed;
 mod gossip;
@@ -26,9 +27,10 @@ use reknit_core::message::{Life, Message, Rights};
 use reknit_core::session::{Grant, Opener, Options, Responder, SessionError};
 
 pub use brakes::NodeBrakes;
+pub use counters::{Counted, CountedSessions};
 use driver::Answered;
 pub use driver::{Budget, Progress, SessionReport};
-pub use gossip::{Gossip, GossipOptions, Neighbour};
+pub use gossip::{Gossip, GossipOptions, Neighbour, Waiting};
 pub use grants::{Grants, GrantsError};
 pub use held::{HeldFailure, HeldStore, HoldRequest};
 pub use home::{Authority, Home, HomeError, Invitation, KnownPeer, Ticket, TicketError};
@@ -208,7 +210,7 @@ pub async fn answer_session(
     first: Option<Message>,
     stop: tokio::sync::watch::Receiver<bool>,
 ) -> Result<String, NodeError> {
-    answer_with(side, link, grant, first, stop, Whom::unnamed(), None).await
+    Ok(answer_with(side, link, grant, first, stop, Whom::unnamed(), None).await?.verdict)
 }
 
 /// The same, with a peer that is known, and that may lose the side only so much.
@@ -220,18 +222,18 @@ async fn answer_with(
     stop: tokio::sync::watch::Receiver<bool>,
     whom: Whom,
     window: Option<Window>,
-) -> Result<String, NodeError> {
+) -> Result<Answered, NodeError> {
     let run = SideRun::responder(side.clone(), whom.name)?;
     let answered = answer_on(run.side(), link, grant, first, stop, (window, whom.signer.clone())).await;
     let ended = run.end(answered.as_ref().map_or("undetermined", |answered| answered.verdict.as_str())).await;
-    let Answered { verdict, receipt } = answered?;
+    let answered = answered?;
     ended?;
-    if let (Some(signer), Some(receipt)) = (whom.signer, receipt) {
-        signer.keep(&receipt);
+    if let (Some(signer), Some(receipt)) = (whom.signer, &answered.receipt) {
+        signer.keep(receipt);
         // What an opener says of members may not be taken, so this side says it too.
-        collecting::forward(side, &receipt).await;
+        collecting::forward(side, receipt).await;
     }
-    Ok(verdict)
+    Ok(answered)
 }
 
 async fn answer_on(

@@ -205,7 +205,10 @@ fn every_error_id_has_its_row_in_the_documents() {
     let mut found = 0;
     for path in files(&root().join("src/cli"), ".rs") {
         let text = fs::read_to_string(&path).expect("a source");
-        for part in text.split("CliError::new(").chain(text.split("CliError::refused(")).skip(1) {
+        // What HTTP refuses has a status before its id.
+        let refused = text.split("Refused::new(StatusCode::").skip(1).filter_map(|part| part.split_once(", "));
+        let refused = refused.map(|(_, part)| part);
+        for part in text.split("CliError::new(").chain(text.split("CliError::refused(")).skip(1).chain(refused) {
             let Some(rest) = part.trim_start().strip_prefix('"') else { continue };
             let id = rest.split('"').next().unwrap_or_default();
             found += 1;

@@ -13,6 +13,7 @@ mod when;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 pub(crate) use self::gossip::GossipTable;
 pub(crate) use self::job::Job;
@@ -22,7 +23,7 @@ pub(crate) use self::serve::ServeTable;
 pub(crate) use self::template::TEMPLATE;
 pub(crate) use self::when::jitter;
 use super::CliError;
-use super::args::{Cli, Command};
+use super::args::{Cli, Command, Place};
 use super::commands::sides::tables;
 use super::env::Env;
 use super::login::{Password, Source as From};
@@ -54,7 +55,12 @@ pub(crate) struct Config {
     pub(crate) serve: ServeTable,
     /// What whoever wrote it should know.
     pub(crate) warnings: Vec<String>,
+    /// What jobs do, of those that somebody has asked about.
+    does: Mutex<BTreeMap<String, Option<Does>>>,
 }
+
+/// The name of a command, and its sides without passwords.
+pub(crate) type Does = (&'static str, Vec<String>);
 
 /// A store that has a name.
 #[derive(Debug)]
@@ -178,6 +184,17 @@ impl Config {
         }
         command.send_metrics(|file| file.map(|file| dir.join(file)));
         Ok(command)
+    }
+
+    /// What a job does, if it is understood; that is looked up once.
+    pub(crate) fn does(&self, name: &str) -> Option<Does> {
+        let look = || {
+            let mut command = self.command(name).ok()?;
+            let sides = command.places().iter().filter_map(Place::typed).map(tables::shown).collect();
+            Some((command.name(), sides))
+        };
+        let mut known = self.does.lock().unwrap_or_else(PoisonError::into_inner);
+        known.entry(name.into()).or_insert_with(look).clone()
     }
 
     /// The job of this name.
@@ -353,6 +370,14 @@ mod tests {
             ),
             ("[serve]\nlisten = '7473'", "[serve] listens at `7473`, which is no address"),
             ("[serve]\n\njobs_at_once = 0", "is a whole number from 1 to 64; it is not at line 3"),
+            (
+                "[serve]\nhttp = '7474'",
+                "[serve] answers HTTP at `7474`, which is no address; \"127.0.0.1:7474\" is one",
+            ),
+            (
+                "[serve]\nhttp_token = 'x'",
+                "unknown key `http_token` in [serve] at line 2; did you mean `http_token_file`?",
+            ),
             ("[serve]\nstore = 'a'", "unknown key `store` in [serve] at line 2; did you mean `stores`?"),
             ("[serve]\nmax_change = 'x'", "`x` is no limit"),
             ("[serve]\nmax_run = 'long'", "`long` is no duration"),

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::args::{Cli, Command};
-use super::daemon::{Daemon, Ended};
+use super::daemon::{Daemon, Ended, span};
 use super::env::{Env, home_dir};
 use super::{CliError, Exit, output};
 use crate::node::Home;
@@ -182,7 +182,9 @@ fn answer(
             match job.map_or(Ok(None), |job| daemon.by_hand(job, tell)) {
                 Err(refused) => super::run(&request.cli, &mut env, Err(refused)),
                 Ok(begun) => {
+                    let within = job.zip(begun.as_ref()).map(|(job, begun)| span(job, begun).entered());
                     let exit = super::run(&request.cli, &mut env, Ok(()));
+                    drop(within);
                     if let (Some(job), Some(begun)) = (job, begun) {
                         daemon.end(job, begun, Ended { exit, measured: env.measured, failed: env.failed });
                     }

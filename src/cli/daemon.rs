@@ -3,9 +3,14 @@
 //! When a job is due is the core's agenda. What comes by HTTP or from other nodes later is another thread beside the
 //! keeper of time, over the same [`Daemon`].
 
+pub(crate) mod events;
 mod files;
 mod running;
+mod shared;
 pub(crate) mod supervisor;
+mod totals;
+pub(crate) mod trouble;
+mod watching;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -15,6 +20,7 @@ use std::time::Duration;
 
 use reknit_core::Millis;
 use reknit_core::agenda::{Agenda, Begun, By, Job, Plan, Refusal, Tuned};
+use serde_json::json;
 use tokio::sync::watch;
 
 use super::args::{Command, Global, Place};
@@ -22,12 +28,15 @@ use super::commands::sides::tables;
 use super::config::{Config, ServeTable};
 use super::verdicts::now_ms;
 use super::{CliError, Exit};
-use crate::node::{Gossip, Home};
+use crate::node::{Gossip, Home, Node};
 use crate::store::Store;
 use crate::transport::RateLimits;
 
-pub(crate) use self::running::Ended;
+use self::events::Events;
 use self::running::Stopped;
+pub(crate) use self::running::{Ended, span};
+pub(crate) use self::totals::Totals;
+use self::trouble::{Mistakes, Trouble};
 
 /// The agenda is looked at so often at least: a clock may be put on.
 const LOOK_MAX: Duration = Duration::from_secs(60);
@@ -46,6 +55,17 @@ pub(crate) struct Daemon {
     pub(crate) rate_limits: Arc<RateLimits>,
     /// Gossip about the stores, where that is configured.
     gossip: OnceLock<Gossip>,
+    /// Where it answers HTTP.
+    http: OnceLock<SocketAddr>,
+    /// When it was made.
+    began: Millis,
+    /// What has happened since.
+    events: Events,
+    mistakes: Mistakes,
+    /// Requests by HTTP, by the status of their answers.
+    requests: Mutex<BTreeMap<u16, u64>>,
+    /// The node that serves its stores, where there are any.
+    node: OnceLock<Node>,
     state: Mutex<State>,
     /// Something may be due, or has ended.
     woken: Condvar,
@@ -59,7 +79,11 @@ struct State {
     /// Stores that are open here: several jobs may work on one.
     shared: BTreeSet<String>,
     running: BTreeMap<String, Stopped>,
+    /// Jobs are begun when they are due.
+    keeping: bool,
     ending: bool,
+    /// What runs have come to since the daemon began.
+    totals: Totals,
     /// What is wrong, by what it is about; it goes when that is right again.
     wrong: BTreeMap<String, String>,
 }
@@ -103,12 +127,32 @@ impl Daemon {
             began_with,
             shared,
             running: BTreeMap::new(),
+            keeping: false,
             ending: false,
+            totals: Totals::default(),
             wrong,
         };
         state.plan(now);
         let (state, woken) = (Mutex::new(state), Condvar::new());
-        Ok(Arc::new(Daemon { home, global, stores, listening, rate_limits, gossip: OnceLock::new(), state, woken }))
+        let (gossip, http, mistakes, requests, node) = Default::default();
+        let (began, events) = (now, Events::new(now));
+        let daemon = Daemon {
+            home,
+            global,
+            stores,
+            listening,
+            rate_limits,
+            gossip,
+            http,
+            began,
+            events,
+            mistakes,
+            requests,
+            node,
+            state,
+            woken,
+        };
+        Ok(Arc::new(daemon))
     }
 
     /// Takes part in gossip from now on.
@@ -127,10 +171,14 @@ impl Daemon {
         let mut state = self.lock();
         let names: Vec<String> = state.agenda.jobs().keys().cloned().collect();
         names.iter().for_each(|name| self.write(&mut state, name));
+        state.keeping = true;
         drop(state);
         let daemon = self.clone();
         let thread = std::thread::Builder::new().name("jobs".into()).spawn(move || daemon.run_when_due());
-        thread.map_err(|error| CliError::new("node.runtime", format!("threads cannot be started: {error}")))?;
+        let daemon = self.clone();
+        let watches = std::thread::Builder::new().name("watch".into()).spawn(move || daemon.watch());
+        let failed = |error| CliError::new("node.runtime", format!("threads cannot be started: {error}"));
+        thread.and(watches).map_err(failed)?;
         Ok(Keeping(self.clone()))
     }
 
@@ -164,7 +212,9 @@ impl Daemon {
         let begun = state.agenda.begin(name, by, now_ms())?;
         state.running.insert(name.into(), Stopped::none(begun.until, stop));
         self.write(state, name);
-        tracing::info!(job = name, run = begun.number, cause = begun.cause.name(), "a run begins");
+        let (run, cause) = (begun.number, begun.cause.name());
+        span(name, &begun).in_scope(|| tracing::info!(job = name, run, cause, "a run begins"));
+        self.events.tell("run_began", json!({ "job": name, "run": run, "cause": cause, "began_ms": begun.began }));
         Ok(begun)
     }
 
@@ -200,8 +250,10 @@ impl Daemon {
     pub(crate) fn view(&self) -> View {
         let state = self.lock();
         let jobs = state.agenda.jobs().clone();
-        let wrong = state.wrong.iter().map(|(about, message)| format!("{about}: {message}")).collect();
-        View { config: state.config.clone(), jobs, wrong }
+        let config = state.config.clone();
+        drop(state);
+        let wrong = self.noted().into_iter().map(|Trouble { message, .. }| message).collect();
+        View { config, jobs, wrong }
     }
 
     /// Has a job begin as soon as it can.
@@ -222,7 +274,7 @@ impl Daemon {
     /// Tells the run of a job to end with what it has.
     pub(crate) fn cancel(&self, name: &str) -> Result<(), CliError> {
         let mut state = self.lock();
-        state.known(name)?;
+        self.known(&state, name)?;
         let Some(run) = state.running.get_mut(name) else {
             let message = format!("no run of {name} is there to cancel; nothing was changed");
             return Err(CliError { exit: Exit::Refused, ..CliError::new("job.idle", message) });
@@ -234,7 +286,7 @@ impl Daemon {
     /// Tunes a job: `change` makes what is tuned of what was.
     pub(crate) fn tune(&self, name: &str, change: impl FnOnce(Tuned) -> Tuned) -> Result<(), CliError> {
         let mut state = self.lock();
-        state.known(name)?;
+        self.known(&state, name)?;
         let tuned = change(state.agenda.jobs()[name].kept.tuned.clone());
         let plan = state.plan_of(name, &tuned)?;
         if plan.schedule.at.is_some() && plan.schedule.first(&*plan.zone, now_ms()).is_none() {
@@ -251,11 +303,21 @@ impl Daemon {
 
     fn change<T>(&self, name: &str, change: impl FnOnce(&mut Agenda) -> Result<T, Refusal>) -> Result<T, CliError> {
         let mut state = self.lock();
-        state.known(name)?;
+        self.known(&state, name)?;
         let changed = change(&mut state.agenda).map_err(|refusal| refused(name, &refusal))?;
         self.write(&mut state, name);
         self.woken.notify_all();
         Ok(changed)
+    }
+
+    /// That there is a job of this name.
+    fn known(&self, state: &State, name: &str) -> Result<(), CliError> {
+        if state.agenda.jobs().get(name).is_some_and(|job| job.plan.is_some()) {
+            return Ok(());
+        }
+        self.asked_for_none(name);
+        // It says what was meant, if it is close.
+        state.config.command(name).map(|_| ()).and(Err(refused(name, &Refusal::Unknown)))
     }
 
     /// Keeps what is to be remembered of a job.
@@ -321,15 +383,6 @@ impl State {
         let places = command.places();
         let here = places.iter().filter_map(Place::typed).filter(|place| !place.starts_with("quic://")).map(full);
         here.filter(|place| !self.shared.contains(place)).collect()
-    }
-
-    /// That there is a job of this name.
-    fn known(&self, name: &str) -> Result<(), CliError> {
-        match self.agenda.jobs().get(name).is_some_and(|job| job.plan.is_some()) {
-            true => Ok(()),
-            // It says what was meant, if it is close.
-            false => self.config.command(name).map(|_| ()).and(Err(refused(name, &Refusal::Unknown))),
-        }
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! What is found is the session's; when a file is read, and what is worth an alert, is for whoever reads it.
 
-use std::fmt::Write as _;
+mod text;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,13 +11,31 @@ use std::time::Duration;
 use reknit_core::agenda::OpenKeys;
 use reknit_core::session::Verdict;
 
+use self::text::labelled;
+pub(crate) use self::text::{Kind, Text};
 use super::{CliError, Exit};
 
 /// Bytes of an earlier file that are looked at for the time of the last success.
 const EARLIER_BYTES_MAX: u64 = 1 << 20;
-const LAST_SUCCESS: &str = "reknit_last_success_timestamp_seconds";
+pub(crate) const LAST_SUCCESS: &str = "reknit_last_success_timestamp_seconds";
+pub(crate) const LAST_SUCCESS_HELP: &str = "When the last run ended that exited 0.";
+pub(crate) const VERDICT: Named = ("reknit_verdict", "1 for the verdict of the last run; 0 for all if it has none.");
+pub(crate) const EXIT_CODE: Named =
+    ("reknit_exit_code", "How the last run ended: 0 done, 1 differs, 2 cannot judge, 3 undetermined, 4 refused.");
+pub(crate) const DURATION: Named = ("reknit_duration_seconds", "How long the last run took.");
+pub(crate) const LAST_RUN: Named = ("reknit_last_run_timestamp_seconds", "When the last run ended.");
+pub(crate) const DIFFERENCES: Named = ("reknit_differences", "Keys that differed.");
+pub(crate) const ESTIMATED: Named = ("reknit_estimated_differences", "Keys that differed, about, of a check.");
+pub(crate) const RECORDS: Named = ("reknit_records", "Records of a side that were compared.");
+pub(crate) const WRITTEN: Named = ("reknit_written_records", "Records that were written to a side.");
+/// How keys can differ.
+pub(crate) const CLASSES: [&str; 7] = ["only_a", "only_b", "a_newer", "b_newer", "versions", "content", "tolerated"];
+const TRANSFERRED: &str = "reknit_transferred_bytes";
 const VERDICTS: [Verdict; 6] =
     [Verdict::InSync, Verdict::Converged, Verdict::Differs, Verdict::Partial, Verdict::Undetermined, Verdict::Refused];
+
+/// A metric's name, and what it is.
+type Named = (&'static str, &'static str);
 
 /// What a session found.
 #[derive(Clone, Debug)]
@@ -111,13 +130,13 @@ fn text(ended: &Ended<'_>, earlier: &str) -> String {
     if let Some([a, b]) = &ended.sides {
         of.extend([("a", &**a), ("b", &**b)]);
     }
-    let mut text = String::new();
+    let before = format!("{LAST_SUCCESS}{} ", labelled(&of, &[]));
+    let before = earlier.lines().find_map(|line| line.strip_prefix(&before)?.parse::<f64>().ok());
+    let mut text = Text::of(&of);
     let mut metric = |name: &str, help: &str, samples: &[(&[(&str, &str)], f64)]| {
         if !samples.is_empty() {
-            let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n");
-        }
-        for (labels, value) in samples {
-            let _ = writeln!(text, "{name}{} {value}", labelled(&of, labels));
+            let family = text.family(name, Kind::Gauge, help);
+            samples.iter().for_each(|(labels, value)| family.sample(labels, *value));
         }
     };
     let verdict = ended.measured.map(|measured| measured.verdict).or(match ended.exit {
@@ -127,84 +146,38 @@ fn text(ended: &Ended<'_>, earlier: &str) -> String {
     });
     let is = |each: Verdict| f64::from(u8::from(verdict == Some(each)));
     let verdicts = VERDICTS.map(|each| ([("verdict", each.name())], is(each)));
-    metric("reknit_verdict", "1 for the verdict of the last run; 0 for all if it has none.", &samples(&verdicts));
-    let exit = f64::from(ended.exit.number());
-    metric(
-        "reknit_exit_code",
-        "How the last run ended: 0 done, 1 differs, 2 cannot judge, 3 undetermined, 4 refused.",
-        &[(&[], exit)],
-    );
-    metric("reknit_duration_seconds", "How long the last run took.", &[(&[], ended.took.as_secs_f64())]);
-    metric("reknit_last_run_timestamp_seconds", "When the last run ended.", &[(&[], ended.at as f64)]);
-    let before = format!("{LAST_SUCCESS}{} ", labelled(&of, &[]));
-    let before = earlier.lines().find_map(|line| line.strip_prefix(&before)?.parse::<f64>().ok());
+    metric(VERDICT.0, VERDICT.1, &samples(&verdicts));
+    metric(EXIT_CODE.0, EXIT_CODE.1, &[(&[], f64::from(ended.exit.number()))]);
+    metric(DURATION.0, DURATION.1, &[(&[], ended.took.as_secs_f64())]);
+    metric(LAST_RUN.0, LAST_RUN.1, &[(&[], ended.at as f64)]);
     let success = if ended.exit == Exit::Done { Some(ended.at as f64) } else { before };
     let success: Vec<(&[(&str, &str)], f64)> = success.map(|at| (&[][..], at)).into_iter().collect();
-    metric(LAST_SUCCESS, "When the last run ended that exited 0.", &success);
+    metric(LAST_SUCCESS, LAST_SUCCESS_HELP, &success);
     if let Some(measured) = ended.measured {
         let sides = |[a, b]: [u64; 2]| [([("side", "a")], a as f64), ([("side", "b")], b as f64)];
         let counted = |counts: &[(&'static str, u64)], label: &'static str| -> Vec<_> {
             counts.iter().map(|(name, n)| ([(label, *name)], *n as f64)).collect()
         };
         let differences = counted(&measured.differences, "class");
-        metric("reknit_differences", "Keys that differed.", &samples(&differences));
+        metric(DIFFERENCES.0, DIFFERENCES.1, &samples(&differences));
         let estimate: Vec<(&[(&str, &str)], f64)> =
             measured.estimate.map(|n| (&[][..], n as f64)).into_iter().collect();
-        metric("reknit_estimated_differences", "Keys that differed, about, of a check.", &estimate);
-        metric("reknit_records", "Records of a side that were compared.", &samples(&sides(measured.records)));
-        metric("reknit_written_records", "Records that were written to a side.", &samples(&sides(measured.written)));
+        metric(ESTIMATED.0, ESTIMATED.1, &estimate);
+        metric(RECORDS.0, RECORDS.1, &samples(&sides(measured.records)));
+        metric(WRITTEN.0, WRITTEN.1, &samples(&sides(measured.written)));
         let bytes = counted(&measured.bytes, "kind");
-        metric("reknit_transferred_bytes", "What the two sides said to each other.", &samples(&bytes));
+        metric(TRANSFERRED, "What the two sides said to each other.", &samples(&bytes));
     }
-    text
+    text.finish()
 }
 
 fn samples<'a>(all: &'a [([(&'a str, &'a str); 1], f64)]) -> Vec<(&'a [(&'a str, &'a str)], f64)> {
     all.iter().map(|(labels, value)| (&labels[..], *value)).collect()
 }
 
-/// Labels in braces; nothing if there are none.
-fn labelled(of: &[(&str, &str)], more: &[(&str, &str)]) -> String {
-    let all: Vec<String> =
-        of.iter().chain(more).map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
-    if all.is_empty() { String::new() } else { format!("{{{}}}", all.join(",")) }
-}
-
-/// The value of a label as the format has it.
-fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    /// The value that a reader of the format makes of an escaped one; nothing where it would end early.
-    fn read(escaped: &str) -> Option<String> {
-        let mut characters = escaped.chars();
-        let mut value = String::new();
-        while let Some(character) = characters.next() {
-            value.push(match character {
-                '"' | '\n' => return None,
-                '\\' => match characters.next()? {
-                    'n' => '\n',
-                    other @ ('\\' | '"') => other,
-                    _ => return None,
-                },
-                other => other,
-            });
-        }
-        Some(value)
-    }
-
-    proptest! {
-        #[test]
-        fn every_value_of_a_label_comes_back(value in "[\\\\\"n\n a-c{}=,é]{0,12}") {
-            prop_assert_eq!(read(&escaped(&value)), Some(value));
-        }
-    }
-
     #[test]
     fn the_last_success_is_kept_by_runs_that_fail() {
         let ended = |exit, at| Ended {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use reknit_core::difference::Difference;
 use reknit_core::journal::RunId;
-use reknit_core::message::Message;
+use reknit_core::message::{Message, RefuseCode};
 use reknit_core::query::{Answer, Incoming, Query};
 use reknit_core::receipt::Receipt;
 use reknit_core::session::{Counts, Input, Opener, Outcome, Output, Responder, SessionError};
@@ -144,6 +144,10 @@ pub(super) struct Answered {
     pub(super) verdict: String,
     /// If both sides signed one.
     pub(super) receipt: Option<Receipt>,
+    /// What it moved.
+    pub(super) traffic: Traffic,
+    /// Why the opener was refused, if it was.
+    pub(super) refused: Option<RefuseCode>,
 }
 
 /// Answers an opener until it ends the session.
@@ -160,13 +164,13 @@ pub(super) async fn answer(
     driver.held.extend(first);
     driver.run(&mut |_| {}).await?;
     driver.end_lanes().await;
-    match &driver.machine {
+    let (verdict, receipt) = match &driver.machine {
         Machine::Responder(responder) => {
-            let verdict = responder.verdict().unwrap_or_default().to_string();
-            Ok(Answered { verdict, receipt: responder.receipt().cloned() })
+            (responder.verdict().unwrap_or_default().to_string(), responder.receipt().cloned())
         }
-        Machine::Opener(_) => Ok(Answered { verdict: String::new(), receipt: None }),
-    }
+        Machine::Opener(_) => (String::new(), None),
+    };
+    Ok(Answered { verdict, receipt, traffic: driver.traffic(), refused: driver.refused })
 }
 
 struct Driver {
@@ -189,6 +193,8 @@ struct Driver {
     held: std::collections::VecDeque<Message>,
     /// What the peer has lost this side, where that is bounded.
     window: Option<Window>,
+    /// Why the peer was refused, if it was.
+    refused: Option<RefuseCode>,
 }
 
 impl Driver {
@@ -224,6 +230,7 @@ impl Driver {
             chunks: answer::Chunks::default(),
             held: Default::default(),
             window: None,
+            refused: None,
         }
     }
 
@@ -359,6 +366,9 @@ impl Driver {
     fn send(&mut self, message: &Message) {
         if matches!(message, Message::Want(_) | Message::Offer(_)) {
             self.lanes.need_records();
+        }
+        if let Message::Refuse(refuse) = message {
+            self.refused = Some(refuse.code);
         }
         let frame = message.encode();
         self.lanes.queued(frame.len());

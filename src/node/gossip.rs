@@ -3,21 +3,23 @@
 //! What is decided is decided in the core ([`reknit_core::gossip`]) and by the failure detector; here are the threads, the links
 //! and the clock. Who may read and write what is the grants' word, looked up each second.
 
+mod inbox;
 mod links;
 mod meet;
 mod spread;
 mod swim;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reknit_core::gossip::{Counts, Roster, Standing, Word};
 use reknit_core::{DatasetId, Millis};
 use tokio::sync::{mpsc, watch};
 
+use inbox::{Post, inbox};
 pub(crate) use links::FRAME_GOSSIP;
 use links::{Heard, Links};
 use spread::{Input, Spread};
@@ -30,6 +32,11 @@ use crate::transport::{Address, Connection, Link, PeerId};
 
 /// Words that wait to be heard.
 const HEARD: usize = 1024;
+/// How long is waited for what a store's thread has counted.
+const COUNTS_WITHIN: Duration = Duration::from_secs(1);
+/// How far back it is told that this node was displaced, and how often at most.
+const DISPLACED_WITHIN: Duration = Duration::from_secs(60);
+const DISPLACED_MAX: usize = 64;
 
 /// How a node gossips.
 #[derive(Clone, Debug)]
@@ -69,7 +76,20 @@ pub struct Gossip {
     home: Home,
     links: Links,
     shared: Arc<Shared>,
-    inputs: Arc<BTreeMap<DatasetId, std::sync::mpsc::Sender<Input>>>,
+    inputs: Arc<BTreeMap<DatasetId, Post<Input>>>,
+    /// Peers to join by, but for this node.
+    seeds: Arc<Vec<Address>>,
+}
+
+/// What waits in the queues of gossip, as it is: none of these numbers is cut off at a bound.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Words that are to be said to peers.
+    pub said: usize,
+    /// Words of peers that nobody has looked at.
+    pub heard: usize,
+    /// What the thread of each store has not taken up.
+    pub inboxes: BTreeMap<DatasetId, usize>,
 }
 
 type Rosters = BTreeMap<DatasetId, Roster<PeerId>>;
@@ -77,12 +97,24 @@ type Rosters = BTreeMap<DatasetId, Roster<PeerId>>;
 #[derive(Default)]
 struct Shared {
     up: Mutex<BTreeMap<PeerId, SocketAddr>>,
+    /// Seeds that are not up, since when.
+    missing: Mutex<BTreeMap<PeerId, Instant>>,
+    /// When this node was last displaced.
+    displaced: Mutex<VecDeque<Instant>>,
     rosters: Mutex<Rosters>,
 }
 
 impl Shared {
     fn up(&self) -> std::sync::MutexGuard<'_, BTreeMap<PeerId, SocketAddr>> {
         self.up.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn missing(&self) -> std::sync::MutexGuard<'_, BTreeMap<PeerId, Instant>> {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn displaced(&self) -> std::sync::MutexGuard<'_, VecDeque<Instant>> {
+        self.displaced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn rosters(&self) -> std::sync::MutexGuard<'_, Rosters> {
@@ -110,7 +142,7 @@ impl Gossip {
         let (mut inputs, stopped) = (BTreeMap::new(), Arc::new(AtomicBool::new(false)));
         let shared = Arc::new(Shared::default());
         for (nth, store) in (0u64..).zip(stores) {
-            let (sender, receiver) = std::sync::mpsc::channel();
+            let (sender, receiver) = inbox();
             let id = store.definition().id;
             let spread = Spread::new(store.clone(), node.guards(), links.clone(), options.seed ^ nth);
             std::thread::spawn(move || spread.run(&receiver));
@@ -121,7 +153,10 @@ impl Gossip {
             tokio::spawn(meet::keep(node.clone(), store.clone(), shared.clone(), options.clone(), stop.clone()));
         }
         let me = Near { peer: node.peer().0, at, life: now() };
-        let gossip = Gossip { home: node.guards().0, links, shared, inputs: Arc::new(inputs) };
+        let seeds: Vec<Address> = options.seeds.iter().filter(|seed| seed.peer != node.peer()).cloned().collect();
+        *shared.missing() = seeds.iter().map(|seed| (seed.peer, Instant::now())).collect();
+        let (inputs, seeds) = (Arc::new(inputs), Arc::new(seeds));
+        let gossip = Gossip { home: node.guards().0, links, shared, inputs, seeds };
         let swim = Swim::new(me, options.seed);
         let seeds = options.seeds.iter().map(|seed| (seed.peer, seed.clone())).collect();
         tokio::spawn(gossip.clone().keep(swim, hears, seeds, stop, stopped));
@@ -140,11 +175,37 @@ impl Gossip {
         roster.into_iter().flat_map(Roster::peers).map(|(peer, standing)| (peer, standing.clone())).collect()
     }
 
-    /// What became of the rumours of a dataset, and how many wait to be told; none if that is not gossiped about.
+    /// What became of the rumours of a dataset, and how many wait to be told; none if that is not gossiped about, or its thread
+    /// does not answer for a second.
     pub fn counts(&self, dataset: DatasetId) -> Option<(Counts, usize)> {
         let (to, counts) = std::sync::mpsc::channel();
-        self.inputs.get(&dataset)?.send(Input::Counts(to)).ok()?;
-        counts.recv().ok()
+        self.inputs.get(&dataset)?.send(Input::Counts(to)).then_some(())?;
+        counts.recv_timeout(COUNTS_WITHIN).ok()
+    }
+
+    /// What waits in its queues.
+    pub fn waiting(&self) -> Waiting {
+        let (said, heard) = self.links.waiting();
+        let inboxes = self.inputs.iter().map(|(dataset, to)| (*dataset, to.waiting())).collect();
+        Waiting { said, heard, inboxes }
+    }
+
+    /// Bytes of words that were said to peers, and heard from them.
+    pub fn bytes(&self) -> [u64; 2] {
+        self.links.bytes()
+    }
+
+    /// Seeds that are not up, as far as this node knows, for at least so long.
+    pub fn missing(&self, least: Duration) -> Vec<Address> {
+        let missing = self.shared.missing();
+        let is = |seed: &&Address| missing.get(&seed.peer).is_some_and(|since| since.elapsed() >= least);
+        self.seeds.iter().filter(is).cloned().collect()
+    }
+
+    /// How often within the last minute this node was taken for down, or for another life of its identity, and came back. A
+    /// node that was out of reach for a while is displaced once; of two nodes with one identity the older is again and again.
+    pub fn displaced(&self) -> usize {
+        self.shared.displaced().iter().filter(|at| at.elapsed() < DISPLACED_WITHIN).count()
     }
 
     /// How many words were dropped, since a queue was full or a peer out of reach, and to how many peers there is a link.
@@ -218,12 +279,24 @@ impl Gossip {
                 Said::Up(near) => {
                     tracing::info!(peer = %near.peer().short(), at = %near.at, "up");
                     self.shared.up().insert(near.peer(), near.at);
+                    self.shared.missing().remove(&near.peer());
                     self.shared.rosters().values_mut().for_each(|roster| roster.up(near.peer()));
                     self.to_all(|| Input::Up(near.peer(), near.at));
+                }
+                Said::Displaced => {
+                    tracing::debug!("taken for down, or for another life; back as a new one");
+                    let mut displaced = self.shared.displaced();
+                    displaced.push_back(Instant::now());
+                    while displaced.len() > DISPLACED_MAX {
+                        displaced.pop_front();
+                    }
                 }
                 Said::Down(near) => {
                     tracing::info!(peer = %near.peer().short(), "down");
                     self.shared.up().remove(&near.peer());
+                    if self.seeds.iter().any(|seed| seed.peer == near.peer()) {
+                        self.shared.missing().insert(near.peer(), Instant::now());
+                    }
                     self.shared.rosters().values_mut().for_each(|roster| roster.down(near.peer()));
                     self.to_all(|| Input::Down(near.peer()));
                 }
@@ -233,7 +306,7 @@ impl Gossip {
 
     fn to_all(&self, input: impl Fn() -> Input) {
         // One whose thread has ended hears nothing any more.
-        self.inputs.values().for_each(|to| drop(to.send(input())));
+        self.inputs.values().for_each(|to| _ = to.send(input()));
     }
 
     fn pass_on(&self, from: PeerId, word: Word) {
@@ -242,7 +315,7 @@ impl Gossip {
             Word::Hello { .. } | Word::Swim(_) => return,
         };
         if let Some(to) = self.inputs.get(&dataset) {
-            let _ = to.send(Input::Word(from, word));
+            to.send(Input::Word(from, word));
         }
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::brakes::{NodeBrakes, Window, Windows};
+use super::counters::{Counted, Counters, Refusal, UnderWay};
 use super::gossip::{FRAME_GOSSIP, Gossip};
 use super::held::FRAME_HOLD;
 use super::receipts::Signer;
@@ -94,6 +95,7 @@ pub struct Node {
     identity: Arc<Identity>,
     brakes: NodeBrakes,
     windows: Arc<Windows>,
+    counters: Arc<Counters>,
     joined: Option<Joined>,
 }
 
@@ -128,8 +130,8 @@ impl Node {
         network: &dyn Network,
     ) -> Result<Node, NodeError> {
         let endpoint = Endpoint::bind(network, options.bind, &identity, options.listen)?;
-        let (brakes, windows) = Default::default();
-        Ok(Node { home: home.clone(), endpoint, identity, brakes, windows, joined: None })
+        let (brakes, windows, counters) = Default::default();
+        Ok(Node { home: home.clone(), endpoint, identity, brakes, windows, counters, joined: None })
     }
 
     /// Binds a node of this home that connects, from wherever such an address can be reached.
@@ -161,6 +163,11 @@ impl Node {
     #[must_use]
     pub fn when_joined(self, joined: Joined) -> Node {
         Node { joined: Some(joined), ..self }
+    }
+
+    /// What it has counted since it was bound; costs nothing.
+    pub fn counted(&self) -> Counted {
+        self.counters.counted()
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
@@ -209,11 +216,24 @@ impl Node {
         stop: watch::Receiver<bool>,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<SessionReport, NodeError> {
+        let _under_way = self.counters.opened.begins();
+        let report = self.visit(address, side, Asked { options, budget, stop }, progress).await;
+        self.counters.opened.done(report.as_ref().map(|report| (report.outcome.verdict, report.traffic)));
+        report
+    }
+
+    async fn visit(
+        &self,
+        address: &Address,
+        side: Arc<dyn Side>,
+        asked: Asked,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<SessionReport, NodeError> {
         let connection = self.connect(address).await?;
         let signer = Signer::new(&self.home, self.identity.clone(), address.peer);
         let peer = Peer::Node(&connection, address.peer.to_string(), signer);
         // The connection ends with its last holder: once the peer has heard how the session ended.
-        visit(side, peer, Asked { options, budget, stop }, progress).await
+        visit(side, peer, asked, progress).await
     }
 
     fn whom(&self, peer: PeerId) -> Whom {
@@ -312,7 +332,13 @@ impl Serving {
         }
     }
 
+    fn refused(&self, why: Refusal) {
+        self.node.counters.refused(why);
+    }
+
     async fn connection(self, connection: Connection) {
+        let counters = self.node.counters.clone();
+        let _open = UnderWay::of(&counters.connections);
         let peer = connection.peer();
         let idle = match self.admit(peer) {
             // Whoever may nothing yet is here to show an invitation.
@@ -321,10 +347,12 @@ impl Serving {
             // Told nothing but that (M2).
             Ok(None) => {
                 tracing::info!(peer = %peer.short(), from = %connection.remote_addr(), "not admitted");
+                self.refused(Refusal::NotAdmitted);
                 return turn_away(connection).await;
             }
             Err(error) => {
                 tracing::error!(%error, "the file of peers cannot be read; nobody is admitted");
+                self.refused(Refusal::NotAdmitted);
                 return turn_away(connection).await;
             }
         };
@@ -381,6 +409,7 @@ impl Serving {
 
     async fn session(self, connection: Connection, mut link: Link, peer: PeerId) {
         let Ok(place) = self.sessions.clone().try_acquire_owned() else {
+            self.refused(Refusal::Sessions);
             return connection.close(CloseCode::Busy);
         };
         let mut stop = self.stop.clone();
@@ -390,6 +419,7 @@ impl Serving {
             _ = stop.wait_for(|stop| *stop) => return,
         };
         let Ok(Ok(Some(frame))) = first else {
+            self.refused(Refusal::Protocol);
             return connection.close(CloseCode::Protocol);
         };
         if let Some(token) = frame.strip_prefix(&[FRAME_JOIN]) {
@@ -398,6 +428,7 @@ impl Serving {
         // Read again at each session: what was taken away since the connection began is gone.
         let grants = self.admit(peer).ok().flatten().unwrap_or_default();
         if grants.is_empty() {
+            self.refused(Refusal::NotAdmitted);
             return connection.close(CloseCode::NotAdmitted);
         }
         if let Some(request) = frame.strip_prefix(&[FRAME_HOLD]) {
@@ -413,9 +444,11 @@ impl Serving {
             };
         }
         let Ok(Message::Open(open)) = Message::decode(&frame) else {
+            self.refused(Refusal::Protocol);
             return connection.close(CloseCode::Protocol);
         };
         let Some(served) = self.stores.get(&open.dataset.0) else {
+            self.refused(Refusal::Said(RefuseCode::Dataset));
             let refuse = Refuse { code: RefuseCode::Dataset, detail: String::new(), definition: Default::default() };
             let _ = link.control.writer.write(&Message::Refuse(refuse).encode()).await;
             let _ = link.control.writer.finish().await;
@@ -427,13 +460,24 @@ impl Serving {
         let window = Window::new(self.node.brakes, &self.node.windows, peer, open.dataset.0);
         let first = Some(Message::Open(open));
         let whom = self.node.whom(peer);
+        let counters = self.node.counters.clone();
+        let _under_way = counters.answered.begins();
         let ended = answer_with(side, link, grant, first, stop, whom, Some(window)).await;
         let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         match ended {
-            Ok(verdict) => tracing::info!(peer = %peer.short(), verdict, elapsed_ms, "session"),
+            Ok(answered) => {
+                counters.answered.ended(&answered.verdict, answered.traffic);
+                answered.refused.into_iter().for_each(|code| self.refused(Refusal::Said(code)));
+                tracing::info!(peer = %peer.short(), verdict = answered.verdict, elapsed_ms, "session");
+            }
             Err(error) => {
+                counters.answered.done(Err(&error));
+                if matches!(error, NodeError::Store(_)) {
+                    self.refused(Refusal::Said(RefuseCode::Store));
+                }
                 tracing::warn!(peer = %peer.short(), %error, elapsed_ms, "session without an outcome");
                 if matches!(error, NodeError::Session(_) | NodeError::Transport(TransportError::FrameTooLarge { .. })) {
+                    self.refused(Refusal::Protocol);
                     connection.close(CloseCode::Protocol);
                 }
             }
@@ -452,7 +496,10 @@ impl Serving {
                 let _ = link.control.writer.finish().await;
                 connection.closed().await;
             }
-            Ok(None) => connection.close(CloseCode::NotAdmitted),
+            Ok(None) => {
+                self.refused(Refusal::NotAdmitted);
+                connection.close(CloseCode::NotAdmitted);
+            }
             Err(error) => {
                 tracing::error!(%error, "an invitation could not be taken up");
                 connection.close(CloseCode::NotAdmitted);

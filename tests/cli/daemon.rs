@@ -15,6 +15,7 @@ pub(crate) struct Daemon {
     child: Child,
     /// `quic://PEER@HOST:PORT/DATASET` of each store.
     addresses: Vec<String>,
+    http: Option<SocketAddr>,
 }
 
 impl Daemon {
@@ -40,7 +41,17 @@ impl Daemon {
         if stores.is_empty() {
             lines.next().expect("a line of what it does").expect("readable");
         }
-        Daemon { addresses, child }
+        let http = flags.contains(&"--http").then(|| {
+            let line = lines.next().expect("a line of where it answers").expect("readable");
+            let url = line.rsplit(' ').next().and_then(|url| url.strip_prefix("http://")).expect("an address");
+            url.trim_end_matches('/').parse().expect("host and port")
+        });
+        Daemon { addresses, child, http }
+    }
+
+    /// Where it answers HTTP, of one that was started with `--http`.
+    pub(crate) fn http(&self) -> SocketAddr {
+        self.http.expect("--http")
     }
 
     pub(crate) fn address(&self) -> &str {

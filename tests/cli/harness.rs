@@ -52,6 +52,15 @@ impl Place {
         path
     }
 
+    /// A file that nobody but its owner may read.
+    pub(crate) fn secret(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("a directory")).expect("made");
+        let path = self.file(name, content);
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("rights");
+        path
+    }
+
     pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).expect("a file")
     }

@@ -1,5 +1,6 @@
 //! The real binary: every documented outcome of the commands, with its exit code and error id.
 
+mod api;
 mod base;
 mod brakes;
 mod bucket;
@@ -19,6 +20,7 @@ mod gc;
 mod geonames;
 mod gossip;
 mod harness;
+mod http;
 mod imports;
 mod inspect;
 mod jobs;
@@ -27,6 +29,7 @@ mod kills;
 mod locks;
 mod members;
 mod metrics;
+mod monitoring;
 mod passwords;
 mod peers;
 mod plans;
@@ -53,5 +56,6 @@ mod tables;
 mod terms;
 mod tls;
 mod upgrade;
+mod web;
 mod writers;
 mod zones;

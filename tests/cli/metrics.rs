@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::harness::Place;
 
 /// Samples by name and labels, in the order of the labels.
-type Samples = BTreeMap<String, f64>;
+pub(crate) type Samples = BTreeMap<String, f64>;
 
 /// Reads a file of metrics; panics at whatever the format does not allow.
 #[track_caller]
-fn read(text: &str) -> Samples {
+pub(crate) fn read(text: &str) -> Samples {
     assert!(text.ends_with('\n'), "the last line has an end");
     let (mut samples, mut closed) = (Samples::new(), BTreeSet::new());
     let (mut helped, mut typed) = (String::new(), String::new());
@@ -19,14 +19,15 @@ fn read(text: &str) -> Samples {
             assert!(!help.is_empty() && !help.contains('\\') && closed.insert(name.to_string()), "{line}");
             helped = name.into();
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
-            assert_eq!(rest, format!("{helped} gauge"));
+            let kind = if helped.ends_with("_total") { "counter" } else { "gauge" };
+            assert_eq!(rest, format!("{helped} {kind}"));
             typed = helped.clone();
         } else {
             let end = line.find(['{', ' ']).expect("a name");
             let (name, rest) = line.split_at(end);
             assert!(
                 name == typed
-                    && name.starts_with("reknit_")
+                    && (name.starts_with("reknit_") || name.starts_with("process_"))
                     && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
             );
             let (labels, value) = match rest.strip_prefix('{') {

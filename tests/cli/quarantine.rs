@@ -8,7 +8,7 @@ use reknit::store::{Options, Store};
 use crate::harness::Place;
 
 /// Puts into a store by a clock that is a day ahead.
-fn put_tomorrow(place: &Place, store: &str, keys: &[&str]) {
+pub(crate) fn put_tomorrow(place: &Place, store: &str, keys: &[&str]) {
     let now = || {
         u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis()).expect("a number")
     };

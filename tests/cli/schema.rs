@@ -4,13 +4,23 @@ use serde_json::Value;
 
 use crate::harness::Place;
 
+const OUTPUT: &str = "output-1.json";
+
 fn schema() -> Value {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schema/output-1.json");
+    committed(OUTPUT)
+}
+
+fn committed(name: &str) -> Value {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schema").join(name);
     serde_json::from_str(&std::fs::read_to_string(path).expect("the schema")).expect("JSON")
 }
 
 /// What is wrong with a value, as far as the schema's words are used there.
 fn wrong(schema: &Value, rule: &Value, value: &Value, at: &str) -> Vec<String> {
+    if let Some(name) = rule["$ref"].as_str().and_then(|name| name.strip_prefix(OUTPUT)) {
+        let other = self::schema();
+        return wrong(&other, other.pointer(name.trim_start_matches('#')).expect("a definition"), value, at);
+    }
     if let Some(name) = rule["$ref"].as_str() {
         let found = schema.pointer(name.trim_start_matches('#')).expect("a definition");
         return wrong(schema, found, value, at);
@@ -69,6 +79,34 @@ pub(crate) fn holds(objects: &[Value]) {
         let wrong = wrong(&schema, rule, object, kind);
         assert!(wrong.is_empty(), "{wrong:?} in {object}");
     }
+}
+
+/// Holds what was answered by HTTP against the document of what is.
+#[track_caller]
+pub(crate) fn answers(method: &str, path: &str, status: u16, value: &Value) {
+    let document = committed("openapi-1.json");
+    let followed = |rule: &Value| match rule["$ref"].as_str() {
+        Some(name) => document.pointer(name.trim_start_matches('#')).expect("a definition").clone(),
+        None => rule.clone(),
+    };
+    let answer = followed(&document["paths"][path][method.to_lowercase()]["responses"][status.to_string()]);
+    let rule = &answer["content"]["application/json"]["schema"];
+    assert!(rule.is_object(), "{method} {path} is not said to answer {status}: {value}");
+    let wrong = wrong(&document, rule, value, path);
+    assert!(wrong.is_empty(), "{wrong:?} in {value}");
+}
+
+/// Holds an event against the document.
+#[track_caller]
+pub(crate) fn happens(kind: &str, value: &Value) {
+    let document = committed("openapi-1.json");
+    let rule = match kind {
+        "run_ended" => serde_json::json!({ "$ref": "output-1.json#/$defs/job_run" }),
+        "trouble" => document["components"]["schemas"][kind].clone(),
+        _ => document["components"]["schemas"][format!("event_{kind}")].clone(),
+    };
+    let wrong = wrong(&document, &rule, value, kind);
+    assert!(wrong.is_empty(), "{wrong:?} in {value}");
 }
 
 #[test]

@@ -513,8 +513,11 @@ fn jobs() {
         keys: [(0x0102_0304_0506_0708, 1_650_000_000_000)].into(),
         history: [ran].into(),
     };
-    let lines = [("job(fresh)", fresh.to_bytes()), ("job(all)", all.to_bytes())];
-    for (kept, (_, bytes)) in [fresh, all].iter().zip(&lines) {
+    let listed =
+        Ran { classes: [("only_a".to_string(), 400), ("content".to_string(), 12)].into(), ..all.history[0].clone() };
+    let listed = Kept { history: [listed].into(), ..Kept::default() };
+    let lines = [("job(fresh)", fresh.to_bytes()), ("job(all)", all.to_bytes()), ("job(listed)", listed.to_bytes())];
+    for (kept, (_, bytes)) in [fresh, all, listed].iter().zip(&lines) {
         assert_eq!(Kept::from_bytes(bytes).as_ref(), Ok(kept));
         for cut in 0..bytes.len() {
             assert_eq!(Kept::from_bytes(&bytes[..cut]), Err(KeptError::Damaged));

@@ -43,7 +43,7 @@ pub(crate) struct Join {
 
 #[derive(Debug, Args, Serialize, Deserialize)]
 #[command(
-    after_help = "Examples:\n  reknit serve a b --listen 0.0.0.0:7473\n  reknit serve                                what config.toml in the home says"
+    after_help = "Examples:\n  reknit serve a b --listen 0.0.0.0:7473\n  reknit serve a --http 127.0.0.1:7474        health, metrics and jobs by HTTP too\n  reknit serve                                what config.toml in the home says"
 )]
 pub(crate) struct Serve {
     /// The stores; none are needed where the configuration has some, or jobs
@@ -51,6 +51,12 @@ pub(crate) struct Serve {
     /// The UDP address [default: 127.0.0.1:7473]
     #[arg(long, env = "REKNIT_LISTEN", value_name = "ADDR")]
     pub(crate) listen: Option<std::net::SocketAddr>,
+    /// Answer HTTP at this TCP address: health, metrics, what `status` shows (docs/guide/monitoring.md)
+    #[arg(long, env = "REKNIT_HTTP", value_name = "ADDR")]
+    pub(crate) http: Option<std::net::SocketAddr>,
+    /// A file with the token that HTTP asks for; needed where others than this machine reach the address
+    #[arg(long, env = "REKNIT_HTTP_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) http_token_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) brakes: BrakeFlags,
     /// How far back is counted what a peer has deleted and changed here [default: 1h]

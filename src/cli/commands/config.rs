@@ -9,6 +9,7 @@ use super::sides::tables;
 use crate::cli::args::{Config, ConfigCommand};
 use crate::cli::config::TEMPLATE;
 use crate::cli::env::Env;
+use crate::cli::http::Wanted;
 use crate::cli::output::{Printer, fields};
 use crate::cli::{CliError, Exit};
 
@@ -38,6 +39,10 @@ fn init(env: &mut Env) -> Result<Exit, CliError> {
 
 fn check(env: &mut Env) -> Result<Exit, CliError> {
     let config = env.config()?;
+    if let Some(at) = config.serve.http {
+        // Whether the address is free is not looked at.
+        Wanted::new(at, config.serve.http_token_file.clone())?;
+    }
     let mut known: Vec<(&str, String, String)> = Vec::new();
     for (name, store) in &config.stores {
         let password =

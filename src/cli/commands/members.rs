@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use reknit_core::Millis;
 use reknit_core::members::Member;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::peers::parsed;
 use super::sides::plural;
@@ -13,6 +14,8 @@ use crate::cli::output::{Printer, fields};
 use crate::cli::units::{parse_duration, show_count, show_duration};
 use crate::cli::verdicts::now_ms;
 use crate::cli::{CliError, Exit};
+use crate::node::Home;
+use crate::store::Store;
 use crate::transport::PeerId;
 
 pub(crate) fn run(args: &Members, env: &mut Env) -> Result<Exit, CliError> {
@@ -24,37 +27,60 @@ pub(crate) fn run(args: &Members, env: &mut Env) -> Result<Exit, CliError> {
 }
 
 fn list(store: &Path, env: &mut Env) -> Result<Exit, CliError> {
-    let store = env.store(store)?;
-    let members = store.members()?;
-    let receipts = env.home()?.receipts(store.definition().id)?;
-    let me = env.home()?.identity()?.peer();
+    let members = seen(&env.store(store)?, &env.home()?)?;
     let mut printer = Printer::new(env);
-    for (peer, member) in &members {
-        let seats = receipts.iter().flat_map(|receipt| [receipt.opener, receipt.responder]);
-        let heard = seats.filter(|seat| seat.peer == *peer).map(|seat| seat.time).max();
-        let peer = PeerId(*peer);
-        printer.item(
-            || {
-                let heard = match heard {
-                    _ if peer == me => "this node".into(),
-                    Some(time) => format!("heard of at {time} ms"),
-                    None => "never heard of here".into(),
-                };
-                let lease = show_duration(std::time::Duration::from_millis(member.lease));
-                format!("{peer}\t{}\t{heard}, waited for {lease}", member.name)
-            },
-            || {
-                json!({
-                    "t": "member", "peer": peer.to_string(), "name": member.name, "since_ms": member.since,
-                    "lease_ms": member.lease, "heard_ms": heard, "me": peer == me,
-                })
-            },
-        )?;
+    for member in &members {
+        printer.item(|| member.line(), || member.object())?;
     }
     let n = members.len() as u64;
     let text =
         if n == 0 { "the dataset has no members".into() } else { format!("{} member{}", show_count(n), plural(n)) };
     printer.end(Exit::Done, &text, fields(json!({ "members": n })))
+}
+
+/// A member as a home sees it.
+pub(crate) struct Seen {
+    peer: PeerId,
+    member: Member,
+    /// When it last signed a receipt that is kept here.
+    heard: Option<Millis>,
+    me: bool,
+}
+
+/// The members of a store's dataset, and when they were heard of.
+///
+/// # Errors
+/// What the store met, `home.file`, `home.identity`.
+pub(crate) fn seen(store: &Store, home: &Home) -> Result<Vec<Seen>, CliError> {
+    let (receipts, me) = (home.receipts(store.definition().id)?, home.identity()?.peer());
+    let of = |(peer, member)| {
+        let seats = receipts.iter().flat_map(|receipt| [receipt.opener, receipt.responder]);
+        let heard = seats.filter(|seat| seat.peer == peer).map(|seat| seat.time).max();
+        let peer = PeerId(peer);
+        Seen { peer, member, heard, me: peer == me }
+    };
+    Ok(store.members()?.into_iter().map(of).collect())
+}
+
+impl Seen {
+    fn line(&self) -> String {
+        let heard = match self.heard {
+            _ if self.me => "this node".into(),
+            Some(time) => format!("heard of at {time} ms"),
+            None => "never heard of here".into(),
+        };
+        let lease = show_duration(std::time::Duration::from_millis(self.member.lease));
+        format!("{}\t{}\t{heard}, waited for {lease}", self.peer, self.member.name)
+    }
+
+    /// For machines.
+    pub(crate) fn object(&self) -> Value {
+        let Member { name, since, lease } = &self.member;
+        json!({
+            "t": "member", "peer": self.peer.to_string(), "name": name, "since_ms": since, "lease_ms": lease,
+            "heard_ms": self.heard, "me": self.me,
+        })
+    }
 }
 
 fn add(store: &Path, peer: &str, name: Option<&str>, lease: &str, env: &mut Env) -> Result<Exit, CliError> {

@@ -1,6 +1,6 @@
 //! `reknit peers`: who may connect, and what they may.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::invite::grants;
 use crate::cli::args::{Peers, PeersCommand};
@@ -37,16 +37,18 @@ pub(crate) fn run(args: &Peers, env: &mut Env) -> Result<Exit, CliError> {
 fn list(env: &mut Env) -> Result<Exit, CliError> {
     let peers = env.home()?.peers()?;
     let mut printer = Printer::new(env);
-    for KnownPeer { peer, may, name } in &peers {
-        let may = may.names();
+    for known in &peers {
+        let KnownPeer { peer, may, name } = known;
         let shown = name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
-        printer.item(
-            || format!("{peer}{shown} may {}", may.join(", ")),
-            || json!({ "t": "peer", "peer": peer.to_string(), "may": may, "name": name }),
-        )?;
+        printer.item(|| format!("{peer}{shown} may {}", may.names().join(", ")), || object(known))?;
     }
     let text = if peers.is_empty() { "no peer may connect; add one with: reknit peers add PEER" } else { "" };
     printer.end(Exit::Done, text, fields(json!({ "peers": peers.len() })))
+}
+
+/// A peer for machines.
+pub(crate) fn object(KnownPeer { peer, may, name }: &KnownPeer) -> Value {
+    json!({ "t": "peer", "peer": peer.to_string(), "may": may.names(), "name": name })
 }
 
 pub(super) fn parsed(text: &str) -> Result<PeerId, CliError> {

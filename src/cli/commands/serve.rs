@@ -17,6 +17,7 @@ use crate::cli::config::{Config, GossipTable};
 use crate::cli::control::Control;
 use crate::cli::daemon::{Daemon, supervisor};
 use crate::cli::env::Env;
+use crate::cli::http::{Face, Wanted};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::output::Printer;
 use crate::cli::units::parse_duration;
@@ -51,6 +52,11 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
         );
         return Err(CliError::new("serve.nothing", message));
     }
+    let http = args.http.or(table.http).map(|at| {
+        let file = args.http_token_file.as_ref().map(|file| env.path(file)).or(table.http_token_file);
+        Wanted::new(at, file)
+    });
+    let http = http.transpose()?;
     let _held = home.hold()?;
     if env.global.output == OutputFormat::Json {
         // Whoever starts a daemon waits for its address, not for its end: an object a line.
@@ -58,9 +64,14 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
     }
     log(env);
     config.warnings.iter().for_each(|warning| env.warn(warning));
-    let stores = open(&typed, &config, env)?;
     let runtime = sides::runtime()?;
     runtime.block_on(async {
+        let (stop, mut stopped) = watch::channel(false);
+        let http = match http {
+            Some(wanted) => Some(Face::begin(wanted, stopped.clone()).await?),
+            None => None,
+        };
+        let stores = open(&typed, &config, env)?;
         // Who serves nothing has nothing to listen for.
         let node = match stores.is_empty() {
             true => None,
@@ -73,7 +84,6 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
         let node = node.map(|node| node.with_rate_limits(daemon.rate_limits.clone()));
         let _control = Control::listen(home.socket(), &stores, at, &daemon)?;
         // Whoever reads the address may ask for the end, and for the configuration to be read again.
-        let (stop, mut stopped) = watch::channel(false);
         let _interrupt = Interrupt::listen(stop, env.left.clone());
         read_again_on_hangup(&daemon);
         for store in stores.values() {
@@ -90,6 +100,15 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
         if stores.is_empty() && env.text() {
             writeln!(env.out, "running the jobs of {}", daemon.view().config.path.display())?;
         }
+        if let Some(http) = &http {
+            daemon.answers_at(http.at());
+            http.shows(&daemon);
+            let url = format!("http://{}/", http.at());
+            match env.text() {
+                true => writeln!(env.out, "answering HTTP at {url}")?,
+                false => writeln!(env.out, "{}", json!({ "t": "http", "url": url }))?,
+            }
+        }
         env.out.flush()?;
         let keeping = daemon.keep_time()?;
         supervisor::ready(&format!("stores: {}, jobs: {}", stores.len(), daemon.view().jobs.len()));
@@ -98,6 +117,7 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
                 let served = stores.values().map(|store| Served { side: Arc::new(store.clone()) }).collect();
                 let gossip = gossip.map(|table| begin_gossip(&node, &stores, table, stopped.clone())).transpose()?;
                 gossip.iter().for_each(|gossip| daemon.gossips(gossip.clone()));
+                daemon.serves_by(node.clone());
                 node.serve_with(served, gossip, stopped).await?;
             }
             // It ends with its sender at the latest.

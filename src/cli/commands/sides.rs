@@ -6,6 +6,7 @@ mod listed;
 mod meter;
 mod newest;
 mod ran;
+mod runtime;
 pub(crate) mod scans;
 mod shown;
 pub(crate) mod tables;
@@ -30,6 +31,7 @@ use tokio::sync::watch;
 
 use self::meter::Meter;
 pub(crate) use self::ran::Ran;
+pub(crate) use self::runtime::runtime;
 pub(crate) use self::shown::{line, object, op, plural};
 use crate::cli::CliError;
 use crate::cli::args::{PaceFlags, Sides, TermFlags, To};
@@ -44,8 +46,6 @@ use crate::store::linked::Linked;
 use crate::store::{Side, Store};
 use crate::transport::Address;
 
-/// Threads on which stores are asked; each keeps what memory it once needed.
-const BLOCKING_THREADS: usize = 4;
 /// A budget of bytes below which a session asks for one thing at a time.
 const SMALL_BUDGET_BYTES: u64 = 4 << 20;
 /// How long differences may be given to settle; a peer that hears nothing for twice as long gives up.
@@ -379,16 +379,6 @@ fn note(env: &mut Env, sides: &Sides, dataset: String, intent: Intent, report: &
     if let Err(error) = env.home().and_then(|home| verdicts::note(&home, last)) {
         let _ = writeln!(env.err, "reknit: the verdict is not remembered for `status`: {error}");
     }
-}
-
-/// The runtime of one command.
-pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
-    let built = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .max_blocking_threads(BLOCKING_THREADS)
-        .enable_all()
-        .build();
-    built.map_err(|error| CliError::new("node.runtime", format!("threads cannot be started: {error}")))
 }
 
 fn target(env: &Env, typed: &str) -> Result<Target, CliError> {

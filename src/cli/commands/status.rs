@@ -1,6 +1,8 @@
 //! `reknit status`: one screen of stores, peers, last verdicts and jobs, and what is wrong; exits as the worst of them.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use reknit_core::agenda::{Job, RunVerdict};
@@ -12,12 +14,14 @@ use super::jobs::shown::Seen;
 
 use crate::cli::args::{Cli, Status};
 use crate::cli::control;
+use crate::cli::daemon::{Daemon, View};
 use crate::cli::env::Env;
-use crate::cli::output::{self, Printer};
+use crate::cli::output::{self, Printer, fields};
 use crate::cli::units::{parse_duration, show_count, show_duration};
 use crate::cli::verdicts::{self, Last};
 use crate::cli::{CliError, Exit};
-use crate::node::{Gossip, Neighbour};
+use crate::node::{Gossip, Home, Neighbour};
+use crate::store::Store;
 
 /// How often it can be looked at.
 const WATCH_MIN: Duration = Duration::from_millis(200);
@@ -44,11 +48,34 @@ pub(crate) fn watch(every: &str, cli: &Cli, mut look: impl FnMut() -> Result<Exi
 }
 
 pub(crate) fn run(_: &Status, env: &mut Env) -> Result<Exit, CliError> {
-    let home = env.home()?;
-    let (peer, peers, lasts) = (home.identity()?.peer(), home.peers()?, verdicts::read(&home)?);
-    let serving = control::is_alive(&home.socket());
-    let view = jobs::view(env)?;
-    let (now, live) = (verdicts::now(), env.daemon.is_some());
+    let (home, view) = (env.home()?, jobs::view(env)?);
+    let Look { exit, lines, summary } = look(&home, &view, env.daemon.as_deref(), &env.open)?;
+    Printer::new(env).end(exit, &lines.join("\n"), summary)
+}
+
+/// What there is to see of a home.
+pub(crate) struct Look {
+    /// As the worst of what is seen.
+    pub(crate) exit: Exit,
+    /// For people.
+    pub(crate) lines: Vec<String>,
+    /// For machines.
+    pub(crate) summary: Map<String, Value>,
+}
+
+/// Looks at a home, and at the daemon that holds it with its stores.
+///
+/// # Errors
+/// `home.file`, `home.identity`, `home.malformed`, and what a store met.
+pub(crate) fn look(
+    home: &Home,
+    view: &View,
+    daemon: Option<&Daemon>,
+    stores: &BTreeMap<PathBuf, Store>,
+) -> Result<Look, CliError> {
+    let (peer, peers, lasts) = (home.identity()?.peer(), home.peers()?, verdicts::read(home)?);
+    let serving = daemon.is_some() || control::is_alive(&home.socket());
+    let (now, live) = (verdicts::now(), daemon.is_some());
     let configured = view.jobs.iter().filter(|(_, job)| job.plan.is_some());
     let seen: Vec<Seen<'_>> =
         configured.map(|(name, job)| Seen { name, job, config: &view.config, now: verdicts::now_ms(), live }).collect();
@@ -58,11 +85,13 @@ pub(crate) fn run(_: &Status, env: &mut Env) -> Result<Exit, CliError> {
         format!("node   {peer}"),
         format!("home   {}{}", home.dir().display(), if serving { ", a daemon is running" } else { "" }),
     ];
-    let gossip = env.daemon.as_ref().and_then(|daemon| daemon.gossip());
+    let http = daemon.and_then(Daemon::http).map(|at| format!("http://{at}/"));
+    lines.extend(http.iter().map(|url| format!("http   {url}")));
+    let gossip = daemon.and_then(Daemon::gossip);
     let (told, neighbours) = gossip.map(neighbours).unwrap_or_default();
     lines.extend(told);
-    let mut stores = Vec::new();
-    for (dir, store) in &env.open {
+    let mut shown = Vec::new();
+    for (dir, store) in stores {
         let (definition, root) = (store.definition(), store.root());
         let (dir, records) = (dir.display().to_string(), store.stats()?.records);
         let digest = root.digest.to_string();
@@ -80,7 +109,7 @@ pub(crate) fn run(_: &Status, env: &mut Env) -> Result<Exit, CliError> {
                 definition.name
             ));
         }
-        stores.push(json!({ "store": dir, "dataset": definition.name, "records": records, "root": digest }));
+        shown.push(json!({ "store": dir, "dataset": definition.name, "records": records, "root": digest }));
     }
     for known in &peers {
         let name = known.name.as_deref().map(|name| format!(" ({name})")).unwrap_or_default();
@@ -106,14 +135,15 @@ pub(crate) fn run(_: &Status, env: &mut Env) -> Result<Exit, CliError> {
         "node": peer.to_string(),
         "home": home.dir().display().to_string(),
         "serving": serving,
-        "stores": stores,
+        "http": http,
+        "stores": shown,
         "peers": peers.iter().map(|p| json!({ "peer": p.peer.to_string(), "may": p.may.names(), "name": p.name })).collect::<Vec<_>>(),
         "gossip": gossip.map(|_| neighbours),
         "pairs": lasts,
         "jobs": jobs,
         "wrong": wrong,
     });
-    Printer::new(env).end(exit, &lines.join("\n"), summary.as_object().cloned().unwrap_or_else(Map::new))
+    Ok(Look { exit, lines, summary: fields(summary) })
 }
 
 /// Peers that are known by gossip: a line each, and an object for machines.

@@ -27,6 +27,10 @@ pub(crate) struct ServeTable {
     pub(crate) stores: Vec<PathBuf>,
     /// The UDP address.
     pub(crate) listen: Option<SocketAddr>,
+    /// The TCP address of HTTP.
+    pub(crate) http: Option<SocketAddr>,
+    /// Where the token is that HTTP asks for.
+    pub(crate) http_token_file: Option<PathBuf>,
     /// What peers may delete here, as it is typed.
     pub(crate) max_delete: Option<String>,
     /// What peers may change here.
@@ -48,6 +52,8 @@ impl Default for ServeTable {
         ServeTable {
             stores: Vec::new(),
             listen: None,
+            http: None,
+            http_token_file: None,
             max_delete: None,
             max_change: None,
             brake_window: None,
@@ -62,21 +68,26 @@ impl Default for ServeTable {
 impl ServeTable {
     /// Reads the table.
     pub(super) fn read(section: &Section<'_>, dir: &Path) -> Result<ServeTable, CliError> {
-        let known = ["stores", "listen", "max_delete", "max_change", "brake_window", "jobs_at_once", "max_run"];
-        section.only(&[&known[..], &peer::RATES].concat())?;
+        let known = ["stores", "listen", "http", "http_token_file", "max_delete", "max_change", "brake_window"];
+        section.only(&[&known[..], &["jobs_at_once", "max_run"], &peer::RATES].concat())?;
         let wrong = |error: CliError| section.wrong(error.message);
         let text = |key: &str| section.text(key).map(|text| text.map(String::from));
-        let listen = section.text("listen")?.map(|text| {
-            let wrong = || format!("listens at `{text}`, which is no address; \"0.0.0.0:7473\" is one");
-            text.parse().map_err(|_| section.wrong(wrong()))
-        });
+        let address = |key: &str, does: &str, example: &str| {
+            let parsed = section.text(key)?.map(|text| {
+                let wrong = || format!("{does} at `{text}`, which is no address; \"{example}\" is one");
+                text.parse::<SocketAddr>().map_err(|_| section.wrong(wrong()))
+            });
+            parsed.transpose()
+        };
         let place = |store: &str| match store.starts_with('@') {
             true => PathBuf::from(store),
             false => super::from(dir, store).into(),
         };
         let table = ServeTable {
             stores: section.texts("stores")?.into_iter().map(place).collect(),
-            listen: listen.transpose()?,
+            listen: address("listen", "listens", "0.0.0.0:7473")?,
+            http: address("http", "answers HTTP", "127.0.0.1:7474")?,
+            http_token_file: section.text("http_token_file")?.map(|file| dir.join(file)),
             max_delete: text("max_delete")?,
             max_change: text("max_change")?,
             brake_window: text("brake_window")?,
@@ -96,6 +107,8 @@ impl ServeTable {
         let differ = [
             ("stores", self.stores != other.stores),
             ("listen", self.listen != other.listen),
+            ("http", self.http != other.http),
+            ("http_token_file", self.http_token_file != other.http_token_file),
             ("max_delete", self.max_delete != other.max_delete),
             ("max_change", self.max_change != other.max_change),
             ("brake_window", self.brake_window != other.brake_window),

@@ -7,6 +7,8 @@ pub(crate) const TEMPLATE: &str = r#"# The configuration of this home. Nothing n
 #[serve]                                    # what `reknit serve` does unless it is told otherwise
 #stores = ["data/cities"]                   # directories; relative paths begin beside this file
 #listen = "0.0.0.0:7473"                    # the UDP address
+#http = "127.0.0.1:7474"                    # health, metrics and jobs by HTTP; for this machine alone,
+#http_token_file = "http.token"             # or for others, who then show this token
 #max_delete = "10%"                         # what peers may delete here,
 #max_change = "20%"                         # and overwrite,
 #brake_window = "1h"                        # within so much time

@@ -2,6 +2,7 @@
 //!
 //! What a command does is the command's; when it runs is said by the agenda.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 
 use super::{Daemon, State, refused};
 use crate::cli::args::{Cli, Command};
+use crate::cli::commands::jobs::shown::ran_object;
 use crate::cli::config::Config;
 use crate::cli::env::Env;
 use crate::cli::units::typed_duration;
@@ -79,7 +81,9 @@ impl Daemon {
         let tuned = state.agenda.jobs().get(&name).map(|job| job.kept.tuned.clone()).unwrap_or_default();
         let (daemon, config, job) = (self.clone(), state.config.clone(), name.clone());
         let run = move || {
-            let ended = catch_unwind(AssertUnwindSafe(|| daemon.run(&config, &job, &tuned, left)));
+            let within = span(&job, &begun);
+            let run = || within.in_scope(|| daemon.run(&config, &job, &tuned, left));
+            let ended = catch_unwind(AssertUnwindSafe(run));
             let ended = ended.unwrap_or_else(|_| {
                 let message = "the job broke a promise of this program; what was committed before is whole";
                 Ended { exit: Exit::Undetermined, measured: None, failed: Some(("defect", message.into())) }
@@ -150,8 +154,11 @@ impl Daemon {
 
     fn end_in(&self, state: &mut State, name: &str, begun: Begun, ended: Ended) {
         let why = state.running.remove(name).and_then(|run| run.why);
+        let measured = ended.measured.clone();
         let ran = ended.ran(begun, why, now_ms());
+        state.totals.add(ran.verdict, measured.as_ref());
         let error = ran.error.as_ref().map(|(id, message)| format!("{message} [{id}]"));
+        let _within = span(name, &begun).entered();
         tracing::info!(
             job = name,
             run = ran.number,
@@ -160,9 +167,15 @@ impl Daemon {
             error,
             "a run has ended"
         );
+        self.events.tell("run_ended", ran_object(name, &ran));
         state.agenda.end(name, ran);
         self.write(state, name);
     }
+}
+
+/// What is logged within it belongs to this run.
+pub(crate) fn span(job: &str, begun: &Begun) -> tracing::Span {
+    tracing::info_span!("run", job, run = begun.number)
 }
 
 /// How a command ended, as it is remembered of a job.
@@ -225,9 +238,16 @@ impl Ended {
             written: measured.as_ref().map_or([0; 2], |measured| measured.written),
             bytes: measured.as_ref().map_or(0, |measured| measured.bytes.iter().map(|(_, n)| n).sum()),
             error,
+            classes: measured.as_ref().map(classes).unwrap_or_default(),
             seen: measured.and_then(|measured| measured.seen),
         }
     }
+}
+
+/// Differences by class, those that there are.
+fn classes(measured: &crate::cli::metrics::Measured) -> BTreeMap<String, u64> {
+    let some = measured.differences.iter().filter(|(_, n)| *n > 0);
+    some.map(|(class, n)| ((*class).to_string(), *n)).collect()
 }
 
 /// Gives a session the budget that was tuned.

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -56,6 +57,8 @@ pub(crate) struct Links {
     heard: mpsc::Sender<Heard>,
     /// How many links there are.
     talking: Arc<watch::Sender<usize>>,
+    /// Bytes that were said and heard.
+    bytes: Arc<(AtomicU64, AtomicU64)>,
 }
 
 impl Links {
@@ -67,6 +70,7 @@ impl Links {
             table: Arc::default(),
             heard,
             talking: Arc::new(watch::Sender::new(0)),
+            bytes: Arc::default(),
         }
     }
 
@@ -124,6 +128,18 @@ impl Links {
         (table.dropped, table.queues.len())
     }
 
+    /// Words that wait to be said to any peer, and words that wait to be heard.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        let length = |queue: &Queue| queue.words.max_capacity() - queue.words.capacity();
+        let said = self.table().queues.values().map(length).sum();
+        (said, self.heard.max_capacity() - self.heard.capacity())
+    }
+
+    /// Bytes of words that were said, and heard.
+    pub(crate) fn bytes(&self) -> [u64; 2] {
+        [self.bytes.0.load(Ordering::Relaxed), self.bytes.1.load(Ordering::Relaxed)]
+    }
+
     /// Gossips on a link that a peer has opened, after its first word, until it ends.
     pub(crate) async fn taken_up(self, connection: Connection, link: Link, first: Word) {
         let peer = connection.peer();
@@ -176,12 +192,14 @@ impl Links {
                 if writer.write(&bytes).await.is_err() {
                     return;
                 }
+                self.bytes.0.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             }
             let _ = writer.finish().await;
         };
         let hearing = async {
             while let Ok(Some(frame)) = reader.read().await {
                 touch();
+                self.bytes.1.fetch_add(frame.len() as u64, Ordering::Relaxed);
                 let Ok(word) = Word::decode(&frame) else {
                     tracing::warn!(peer = %peer.short(), "what it gossips means nothing; the link is let go");
                     break;

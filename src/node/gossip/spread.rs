@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use reknit_core::bounds::FRAME_BYTES_AIM;
@@ -18,6 +18,7 @@ use reknit_core::range::places;
 use reknit_core::session::Grant;
 use reknit_core::{CollectionId, DatasetId, Definition, Position, Record};
 
+use super::inbox::{Inbox, Post};
 use super::links::Links;
 use crate::node::brakes::{NodeBrakes, Window, Windows};
 use crate::node::serve::now;
@@ -65,7 +66,7 @@ pub(super) struct Spread {
 }
 
 /// Tells the thread of a store what is written, until it is stopped.
-pub(super) fn follow(store: &Store, to: &Sender<Input>, stopped: &AtomicBool) {
+pub(super) fn follow(store: &Store, to: &Post<Input>, stopped: &AtomicBool) {
     let mut watcher = store.watch(None);
     while !stopped.load(Ordering::Relaxed) {
         let mut events = Vec::new();
@@ -80,7 +81,7 @@ pub(super) fn follow(store: &Store, to: &Sender<Input>, stopped: &AtomicBool) {
             }
         }
         events.retain(|event| event.origin == Origin::Local);
-        if !events.is_empty() && to.send(Input::Wrote(events)).is_err() {
+        if !events.is_empty() && !to.send(Input::Wrote(events)) {
             return;
         }
     }
@@ -110,7 +111,7 @@ impl Spread {
     }
 
     /// Hears and tells until nobody is left who could say something.
-    pub(super) fn run(mut self, inputs: &Receiver<Input>) {
+    pub(super) fn run(mut self, inputs: &Inbox<Input>) {
         // Links are made from here.
         let runtime = self.runtime.clone();
         let _within = runtime.enter();

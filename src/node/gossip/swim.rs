@@ -57,6 +57,8 @@ pub(crate) enum Said {
     Up(Near),
     /// A node is down, or has left.
     Down(Near),
+    /// This node was taken for down, or for another of its identity, and has come back as another life.
+    Displaced,
 }
 
 /// A timer with the moment that it is due at.
@@ -75,6 +77,7 @@ impl Runtime<Near> for Outside {
             OwnedNotification::MemberUp(near) => self.said.push(Said::Up(near)),
             OwnedNotification::MemberDown(near) => self.said.push(Said::Down(near)),
             OwnedNotification::Rename(_, near) => self.said.push(Said::Up(near)),
+            OwnedNotification::Rejoin(_) => self.said.push(Said::Displaced),
             _ => {}
         }
     }
@@ -185,6 +188,7 @@ mod tests {
                 match said {
                     Said::Up(near) => drop(self.nodes[usize::from(by)].1.insert(near.peer[0])),
                     Said::Down(near) => drop(self.nodes[usize::from(by)].1.remove(&near.peer[0])),
+                    Said::Displaced => {}
                     Said::Send(to, bytes) => {
                         let to = to.peer[0];
                         if !self.silent.contains(&by) && !self.silent.contains(&to) {
@@ -238,6 +242,38 @@ mod tests {
         world.silent.insert(5);
         world.pass(3_000);
         assert!((0..).zip(&world.nodes).all(|(nth, (_, up))| nth == 5 || !up.contains(&5)));
+    }
+
+    #[test]
+    fn of_two_nodes_of_one_identity_the_older_is_displaced_again_and_again() {
+        let mut nodes: Vec<Swim> = [(1, 1001, 1), (1, 1002, 5_000), (2, 1003, 1)]
+            .map(|(peer, port, life)| Near { peer: [peer; 32], at: ([127, 0, 0, 1], port).into(), life })
+            .map(|near| Swim::new(near.clone(), u64::from(near.at.port())))
+            .into();
+        let mut displaced = [0, 0, 0];
+        let third = Near { peer: [2; 32], at: ([127, 0, 0, 1], 1003).into(), life: 1 };
+        let mut under_way: VecDeque<(usize, Said)> = VecDeque::new();
+        for nth in [0, 1] {
+            under_way.extend(nodes[nth].announce(third.clone(), 0).into_iter().map(|said| (nth, said)));
+        }
+        for now in (0..30_000).step_by(50) {
+            for (nth, node) in nodes.iter_mut().enumerate() {
+                under_way.extend(node.tick(now).into_iter().map(|said| (nth, said)));
+            }
+            // What it takes to come to rest within one moment is not bounded where two quarrel.
+            for _ in 0..100 {
+                let Some((by, said)) = under_way.pop_front() else { break };
+                match said {
+                    Said::Displaced => displaced[by] += 1,
+                    Said::Send(to, bytes) => {
+                        let to = usize::from(to.at.port() - 1001);
+                        under_way.extend(nodes[to].heard(&bytes, now).into_iter().map(|said| (to, said)));
+                    }
+                    Said::Up(_) | Said::Down(_) => {}
+                }
+            }
+        }
+        assert!(displaced[0] >= 3 && displaced[2] == 0, "{displaced:?}");
     }
 
     #[test]

@@ -89,6 +89,9 @@ pub struct Ran {
     pub exit: u8,
     /// Keys that differed, if they were counted.
     pub differences: Option<u64>,
+    /// The same by how they differed, where they were listed; classes without any are left out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub classes: BTreeMap<String, u64>,
     /// Records that were compared, of each side, if it came so far.
     pub records: Option<[u64; 2]>,
     /// Records that were written to each side.
@@ -116,6 +119,7 @@ impl Ran {
             verdict: RunVerdict::Interrupted,
             exit: 3,
             differences: None,
+            classes: BTreeMap::new(),
             records: None,
             written: [0; 2],
             bytes: 0,

@@ -10,9 +10,8 @@ use reknit_core::objective::{Objective, State};
 use reknit_core::schedule::Window;
 use serde_json::{Value, json};
 
-use crate::cli::args::Place;
-use crate::cli::commands::sides::{plural, tables};
-use crate::cli::config::Config;
+use crate::cli::commands::sides::plural;
+use crate::cli::config::{Config, Does};
 use crate::cli::units::{show_bytes, show_count, show_duration};
 
 /// A job as it is seen at a moment.
@@ -162,10 +161,8 @@ impl Seen<'_> {
     }
 
     /// The command, and its sides without passwords.
-    fn does(&self) -> Option<(&'static str, Vec<String>)> {
-        let mut command = self.config.command(self.name).ok()?;
-        let sides = command.places().iter().filter_map(Place::typed).map(tables::shown).collect();
-        Some((command.name(), sides))
+    fn does(&self) -> Option<Does> {
+        self.config.does(self.name)
     }
 
     /// What comes next.
@@ -205,6 +202,11 @@ impl Seen<'_> {
     }
 }
 
+/// The sides of a job without passwords, or its store.
+pub(crate) fn sides(config: &Config, name: &str) -> Vec<String> {
+    config.does(name).map(|(_, sides)| sides).unwrap_or_default()
+}
+
 /// A run in one line.
 pub(crate) fn ran_line(ran: &Ran, now: Millis) -> String {
     let took = show_duration(Duration::from_millis(ran.ended.saturating_sub(ran.began)));
@@ -229,6 +231,7 @@ pub(crate) fn ran_object(job: &str, ran: &Ran) -> Value {
         "verdict": ran.verdict.name(),
         "exit": ran.exit,
         "differences": ran.differences,
+        "classes": ran.classes,
         "records": records,
         "written": json!({ "a": a, "b": b }),
         "bytes": ran.bytes,

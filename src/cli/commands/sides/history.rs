@@ -14,6 +14,7 @@ use crate::cli::CliError;
 use crate::cli::args::Sides;
 use crate::cli::env::Env;
 use crate::cli::verdicts::now_ms;
+use crate::node::Home;
 
 /// Pairs that are remembered; that which was looked at longest ago goes first.
 const PAIRS_MAX: usize = 256;
@@ -78,6 +79,23 @@ pub(super) fn note(
     Ok(Some(history))
 }
 
+/// Shows the histories of a home, at most so many: those of the pairs that were looked at last, one after the other. One that
+/// cannot be read is left out here: whoever looks at that pair is told.
+///
+/// # Errors
+/// `home.file`.
+pub(crate) fn newest(home: &Home, most: usize, see: &mut dyn FnMut(History)) -> Result<(), CliError> {
+    let dir = home.drift();
+    if !dir.exists() {
+        return Ok(());
+    }
+    let all = by_age(&dir).map_err(|cause| failed(&dir, &cause))?;
+    // Names of pairs have no dots; what has one was left by a crash, or set aside.
+    let whole = all.iter().rev().map(|(_, path)| path).filter(|path| path.extension().is_none());
+    whole.take(most).filter_map(|path| read(path).ok()?.ok()).for_each(see);
+    Ok(())
+}
+
 /// A history in a file, or that it holds none.
 ///
 /// # Errors
@@ -106,14 +124,20 @@ fn write(dir: &Path, path: &Path, history: &History) -> std::io::Result<()> {
     std::fs::rename(&new, path)
 }
 
-/// Removes the histories that were written longest ago, until one more may be there.
-fn make_room(dir: &Path) -> std::io::Result<()> {
-    let mut all: Vec<(std::time::SystemTime, PathBuf)> = Vec::new();
+/// Files and when they were written, the oldest first.
+fn by_age(dir: &Path) -> std::io::Result<Vec<(std::time::SystemTime, PathBuf)>> {
+    let mut all = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
         all.push((entry.metadata()?.modified()?, entry.path()));
     }
     all.sort();
+    Ok(all)
+}
+
+/// Removes the histories that were written longest ago, until one more may be there.
+fn make_room(dir: &Path) -> std::io::Result<()> {
+    let all = by_age(dir)?;
     let surplus = (all.len() + 1).saturating_sub(PAIRS_MAX);
     all.iter().take(surplus).try_for_each(|(_, path)| std::fs::remove_file(path))
 }

@@ -1,0 +1,216 @@
+//! What is wrong at the moment, each under a name of what it is about: for `status`, the metrics, the log and whoever listens.
+//!
+//! What the configuration and the jobs are wrong about is noted where that is noticed.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use reknit_core::agenda::Job;
+
+use super::Daemon;
+use crate::cli::commands::jobs::shown::Seen;
+use crate::cli::units::{show_bytes, show_count};
+use crate::cli::verdicts::now_ms;
+use crate::store::{Store, Why};
+
+/// What trouble is about, as far as it is known here; more may be said by others.
+pub(crate) const ABOUT: [&str; 12] = [
+    "clock",
+    "config",
+    "identity",
+    "job",
+    "journal",
+    "memory",
+    "paused",
+    "peer",
+    "quarantine",
+    "seed",
+    "token",
+    "unknown_job",
+];
+/// How long a seed may not be up before that is trouble: who joins needs a moment.
+const SEED_WITHIN: Duration = Duration::from_secs(3);
+/// How often within a minute a node is displaced that is not alone with its identity. One that was out of reach is once.
+const DISPLACED_LEAST: usize = 3;
+/// How long what somebody else did is trouble.
+const MISTAKES_FOR: Duration = Duration::from_secs(15 * 60);
+/// Bytes that are told of a name that is not known.
+const NAME_MAX: usize = 64;
+/// Records of a quarantine that are looked at for why they are there.
+const LOOKED_AT: usize = 64;
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Trouble {
+    /// One word for what it is about.
+    pub(crate) about: String,
+    /// Which of those, as it stays while the trouble does.
+    pub(crate) subject: String,
+    /// What it is, and what to do.
+    pub(crate) message: String,
+}
+
+impl Trouble {
+    fn new(about: &str, subject: impl std::fmt::Display, message: impl Into<String>) -> Trouble {
+        Trouble { about: about.into(), subject: format!("{about} {subject}"), message: message.into() }
+    }
+
+    /// What was noted under the name of what it is about.
+    fn noted(subject: &str, message: &str) -> Trouble {
+        let about = subject.split(' ').next().unwrap_or_default().to_string();
+        Trouble { about, subject: subject.into(), message: format!("{subject}: {message}") }
+    }
+}
+
+/// What others did wrong of late, by what that is about: how often, when last, and what or who it was then.
+#[derive(Debug, Default)]
+pub(super) struct Mistakes(Mutex<Made>);
+
+type Made = BTreeMap<&'static str, (u64, Instant, String)>;
+
+impl Mistakes {
+    fn note(&self, about: &'static str, last: String) {
+        let mut all = self.lock();
+        let earlier = all.get(about).filter(|(_, at, _)| at.elapsed() < MISTAKES_FOR).map_or(0, |(times, ..)| *times);
+        all.insert(about, (earlier + 1, Instant::now(), last));
+    }
+
+    fn troubles(&self) -> Vec<Trouble> {
+        let all = self.lock();
+        let late = all.iter().filter(|(_, (_, at, _))| at.elapsed() < MISTAKES_FOR);
+        let told = late.map(|(about, (times, _, last))| {
+            let times = show_count(*times);
+            let message = match *about {
+                "token" => format!("a wrong token was shown to HTTP of late: {times} times, last from {last}"),
+                _ => format!("a job was asked for of late that there is not: {times} times, last `{last}`"),
+            };
+            Trouble::new(about, "of late", message)
+        });
+        told.collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Made> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Daemon {
+    /// Somebody there showed a wrong token.
+    pub(crate) fn guessed(&self, from: IpAddr) {
+        // The trouble is logged once, however often somebody tries.
+        tracing::debug!(%from, "a wrong token was shown to HTTP");
+        self.mistakes.note("token", from.to_string());
+    }
+
+    /// Somebody asked for a job that there is not.
+    pub(super) fn asked_for_none(&self, name: &str) {
+        let end = (0..=NAME_MAX.min(name.len())).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
+        tracing::debug!(job = &name[..end], "a job was asked for that there is not");
+        self.mistakes.note("unknown_job", name[..end].to_string());
+    }
+
+    /// All that is wrong.
+    pub(crate) fn troubles(&self) -> Vec<Trouble> {
+        let now = now_ms();
+        let mut all = self.noted();
+        {
+            let state = self.lock();
+            let configured = state.agenda.jobs().iter().filter(|(_, job)| job.plan.is_some());
+            let of_job = |(name, job): (&String, &Job)| {
+                let wrong = Seen { name, job, config: &state.config, now, live: true }.wrong();
+                (!wrong.is_empty()).then(|| Trouble::new("job", name, wrong.join("; ")))
+            };
+            all.extend(configured.filter_map(of_job));
+        }
+        all.sort();
+        all
+    }
+
+    /// What is wrong with something else than what jobs find.
+    pub(super) fn noted(&self) -> Vec<Trouble> {
+        let wrong = self.lock().wrong.clone();
+        let mut all: Vec<Trouble> = wrong.iter().map(|(subject, message)| Trouble::noted(subject, message)).collect();
+        all.extend(self.stores.values().flat_map(of_store));
+        all.extend(self.of_gossip());
+        all.extend(self.mistakes.troubles());
+        all
+    }
+
+    fn of_gossip(&self) -> Vec<Trouble> {
+        let Some(gossip) = self.gossip() else { return Vec::new() };
+        let mut all = Vec::new();
+        for seed in gossip.missing(SEED_WITHIN) {
+            let message = format!("the seed {seed} is not up: nobody answers there, or it does not know this node");
+            all.push(Trouble::new("seed", &seed, message));
+        }
+        if gossip.displaced() >= DISPLACED_LEAST {
+            let message = "this node is displaced again and again: another one seems to run with its identity (a copy of its \
+                           home); give one of them a new one";
+            all.push(Trouble::new("identity", "gossip", message));
+        }
+        for store in self.stores.values() {
+            let definition = store.definition();
+            for (peer, standing) in gossip.standings(definition.id).into_iter().filter(|(_, it)| it.is_stalled()) {
+                let (peer, name, left) = (peer.short(), &definition.name, show_count(standing.left));
+                let message = format!("{left} keys of {name} differ from {peer} after each session as before it");
+                all.push(Trouble::new("peer", format!("{peer} of {name}"), message));
+            }
+        }
+        all
+    }
+}
+
+fn of_store(store: &Store) -> Vec<Trouble> {
+    let name = &store.definition().name;
+    let mut all = Vec::new();
+    let (bytes, limit) = (store.journal_bytes(), store.journal_limits().bytes);
+    if bytes >= limit {
+        let (bytes, limit) = (show_bytes(bytes), show_bytes(limit));
+        let message = format!(
+            "the journal of {name} is full ({bytes} of {limit}), and no repair can write there: reknit runs limit STORE --bytes N, \
+             or --age D"
+        );
+        all.push(Trouble::new("journal", name, message));
+    }
+    if let Some(run) = store.paused() {
+        let message = format!("repairs of {name} are paused since run {}, an undo: reknit resume STORE", run.0);
+        all.push(Trouble::new("paused", name, message));
+    }
+    let set_apart = store.quarantined_count();
+    if set_apart > 0 {
+        let looked = store.quarantined(None, LOOKED_AT).unwrap_or_default();
+        let mut why: BTreeMap<&str, &str> = BTreeMap::new();
+        for held in looked {
+            match held.why {
+                Why::Ahead => why.insert(
+                    "clock",
+                    "some are stamped ahead of the clock of this machine: it is slow, or one that wrote them is fast",
+                ),
+                Why::Stray => why.insert("quarantine", "of some it is not known whether they were deleted"),
+            };
+        }
+        for (about, why) in why {
+            let n = show_count(set_apart);
+            let message = format!(
+                "{n} records of {name} are set apart, neither applied nor dropped; {why} (reknit quarantine list STORE)"
+            );
+            all.push(Trouble::new(about, name, message));
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_noted_is_named_by_its_first_word() {
+        let trouble = Trouble::noted("memory of orders", "it is not what was written");
+        assert_eq!((trouble.about.as_str(), trouble.subject.as_str()), ("memory", "memory of orders"));
+        assert_eq!(trouble.message, "memory of orders: it is not what was written");
+        assert!(ABOUT.is_sorted() && ABOUT.contains(&"memory") && ABOUT.contains(&"config"));
+    }
+}

@@ -1,0 +1,62 @@
+//! Looks at what is wrong and who is up, and tells what has changed: to the log, and to whoever listens.
+//!
+//! What is wrong is said where that is known.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::Daemon;
+use super::trouble::Trouble;
+
+/// How often it looks, unless a run ends.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What was seen last.
+#[derive(Default)]
+struct Known {
+    troubles: BTreeMap<String, Trouble>,
+    up: BTreeMap<String, String>,
+}
+
+impl Daemon {
+    /// Looks again and again, until the daemon ends.
+    pub(super) fn watch(self: Arc<Daemon>) {
+        let mut known = Known::default();
+        loop {
+            self.look(&mut known);
+            let state = self.lock();
+            if state.ending {
+                return;
+            }
+            drop(self.woken.wait_timeout(state, LOOK));
+        }
+    }
+
+    fn look(&self, known: &mut Known) {
+        let troubles: BTreeMap<String, Trouble> =
+            self.troubles().into_iter().map(|trouble| (trouble.subject.clone(), trouble)).collect();
+        for (subject, trouble) in troubles.iter().filter(|(subject, _)| !known.troubles.contains_key(*subject)) {
+            let Trouble { about, message, .. } = trouble;
+            tracing::warn!(about, subject, "trouble: {message}");
+            self.events.tell("trouble", json!({ "about": about, "subject": subject, "message": message }));
+        }
+        for (subject, Trouble { about, .. }) in known.troubles.iter().filter(|(it, _)| !troubles.contains_key(*it)) {
+            tracing::info!(about, subject, "the trouble is over");
+            self.events.tell("trouble_over", json!({ "about": about, "subject": subject }));
+        }
+        known.troubles = troubles;
+        let neighbours = self.gossip().map(crate::node::Gossip::neighbours).unwrap_or_default();
+        let up: BTreeMap<String, String> =
+            neighbours.iter().map(|near| (near.peer.to_string(), near.at.to_string())).collect();
+        for (peer, at) in up.iter().filter(|(peer, at)| known.up.get(*peer) != Some(*at)) {
+            self.events.tell("peer_up", json!({ "peer": peer, "at": at }));
+        }
+        for peer in known.up.keys().filter(|peer| !up.contains_key(*peer)) {
+            self.events.tell("peer_down", json!({ "peer": peer }));
+        }
+        known.up = up;
+    }
+}

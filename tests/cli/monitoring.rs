@@ -1,0 +1,424 @@
+//! What is watched of a daemon: its metrics are true and explained, trouble has its names everywhere, Prometheus takes all of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::api::{differing, ran};
+use crate::daemon::{Daemon, admit, at, until};
+use crate::harness::Place;
+use crate::metrics::{Samples, read};
+use crate::quarantine::put_tomorrow;
+use crate::web::Web;
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn scraped(web: &Web) -> Samples {
+    read(&web.get("/metrics").is(200).body)
+}
+
+/// The sample of this name whose labels begin so and end so.
+#[track_caller]
+fn sample(all: &Samples, name: &str, labels: &[&str]) -> f64 {
+    let fits = |key: &&String| {
+        let (found, rest) = key.split_once(' ').unwrap_or((key, ""));
+        found == name && labels.iter().all(|label| format!(" {rest} ").contains(&format!(" {label} ")))
+    };
+    let found: Vec<&String> = all.keys().filter(fits).collect();
+    assert_eq!(found.len(), 1, "{name} {labels:?}: {found:?}");
+    all[found[0]]
+}
+
+#[test]
+fn what_is_measured_is_so_and_every_metric_is_explained() {
+    let place = differing();
+    std::fs::create_dir_all(place.path("there")).expect("a home");
+    let config = place.read("home/config.toml") + "[gossip]\nevery = '1h'\n";
+    place.file("home/config.toml", config);
+    let daemon = Daemon::start_with(&place, "home", &["a"], &["--http", "127.0.0.1:0"]);
+    let web = Web::with(daemon.http(), &[("X-Reknit", "1")]);
+    let fresh = scraped(&web);
+    assert!(!fresh.keys().any(|key| key.starts_with("reknit_proven")), "what never was has no sample: {fresh:?}");
+    assert!(!fresh.keys().any(|key| key.starts_with("reknit_differences")), "{fresh:?}");
+    let looked = ran(&web, "look");
+    ran(&web, "quick");
+    let scrubbed = ran(&web, "scrub");
+    ran(&web, "nowhere");
+    // A stranger, and one who may look.
+    at(&place, "there", &format!("check b {}", daemon.address())).fails("peer.not-admitted");
+    let them = at(&place, "there", "id").ok().out.trim().to_string();
+    place.run(&format!("peers add {them} --may compare")).ok();
+    at(&place, "there", &format!("diff b {} --settle 0ms", daemon.address())).exits(1);
+    at(&place, "there", &format!("repair b {} --apply --settle 0ms", daemon.address())).exits(4);
+    // Whoever asked may know the verdict before it is counted here.
+    let refused = |all: &Samples| sample(all, "reknit_refusals_total", &["why=rights"]) == 1.0;
+    let mut all = Samples::new();
+    until(|| {
+        all = scraped(&web);
+        refused(&all)
+    });
+    let is = |name: &str, labels: &[&str]| sample(&all, name, labels);
+    assert_eq!(is("reknit_differences", &["job=look", "class=only_a"]), 3.0);
+    assert_eq!(is("reknit_differences", &["job=look", "class=only_b"]), 0.0);
+    assert_eq!(is("reknit_records", &["job=look", "side=a"]), 23.0);
+    assert!(is("reknit_estimated_differences", &["job=quick"]) > 0.0);
+    assert_eq!(is("reknit_verdict", &["job=look", "verdict=differs"]), 1.0);
+    assert_eq!(is("reknit_verdict", &["job=scrub", "verdict=sound"]), 1.0);
+    let seconds = |value: &Value| value.as_f64().expect("a number") / 1000.0;
+    assert_eq!(is("reknit_oldest_difference_timestamp_seconds", &["job=look"]), seconds(&looked["began_ms"]));
+    assert_eq!(is("reknit_verified_timestamp_seconds", &["job=scrub"]), seconds(&scrubbed["ended_ms"]));
+    assert_eq!(is("reknit_failed_runs", &["job=nowhere"]), 1.0);
+    assert_eq!(is("reknit_trouble", &["about=job"]), 1.0);
+    assert_eq!(is("reknit_runs_total", &["verdict=differs"]), 2.0);
+    assert!(is("reknit_run_bytes_total", &["kind=messages"]) > 0.0);
+    assert_eq!(is("reknit_store_records", &["dataset=notes"]), 23.0);
+    assert_eq!(is("reknit_sessions_total", &["by=peer", "verdict=differs"]), 1.0);
+    assert!(is("reknit_session_bytes_total", &["by=peer", "kind=messages", "way=sent"]) > 0.0);
+    assert_eq!(is("reknit_refusals_total", &["why=not_admitted"]), 1.0);
+    assert_eq!(is("reknit_refusals_total", &["why=rights"]), 1.0);
+    assert_eq!(is("reknit_ready", &[]), 1.0);
+    assert!(is("reknit_http_requests_total", &["status=200"]) > 5.0);
+    assert_eq!(is("reknit_gossip_peers", &[]), 0.0);
+    assert_eq!(is("reknit_queue_length", &["queue=gossip_inbox", "dataset=notes"]), 0.0);
+    // A repair leaves nothing open, and says when that was proven.
+    let mended = ran(&web, "mend");
+    assert_eq!(mended["verdict"], "in_sync");
+    ran(&web, "look");
+    let all = scraped(&web);
+    assert_eq!(sample(&all, "reknit_differences", &["job=look", "class=only_a"]), 0.0);
+    assert_eq!(sample(&all, "reknit_written_records", &["job=mend", "side=b"]), 3.0);
+    assert_eq!(sample(&all, "reknit_proven_timestamp_seconds", &["job=mend"]), seconds(&mended["ended_ms"]));
+    assert!(!all.keys().any(|key| key.starts_with("reknit_oldest") && key.contains("job=look")), "{all:?}");
+    // The guide has a row for each, and for no other.
+    let text = web.get("/metrics").body;
+    let there: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next()).collect();
+    let guide = std::fs::read_to_string(file("docs/guide/monitoring.md")).expect("the guide");
+    let table = guide.split("## Metrics").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("the metrics");
+    let first = table.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    let told = first.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect::<BTreeSet<&str>>();
+    assert_eq!(told, there);
+    for name in rules().split(|c: char| !c.is_ascii_lowercase() && c != '_').filter(|it| it.starts_with("reknit_")) {
+        assert!(there.contains(name), "{name} of the rules is not measured");
+    }
+    assert!(daemon.end().success());
+}
+
+/// A daemon whose log is a file.
+fn logged(place: &Place, words: &[&str], level: &str) -> (Child, SocketAddr, impl Iterator<Item = Value>) {
+    let mut command =
+        place.command(&[&["serve"], words, &["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]].concat());
+    command.env("REKNIT_FORMAT", "jsonl").env("RUST_LOG", level);
+    let mut child = command.stderr(File::create(place.path("log")).expect("a file")).spawn().expect("the binary");
+    let lines = BufReader::new(child.stdout.take().expect("its stdout")).lines();
+    let mut objects = lines.map(|line| serde_json::from_str::<Value>(&line.expect("readable")).expect("JSON"));
+    let http = objects.find_map(|object| Some(object["url"].as_str()?.to_string())).expect("an address");
+    let at = http.trim_start_matches("http://").trim_end_matches('/').parse().expect("host and port");
+    (child, at, objects)
+}
+
+fn log(place: &Place) -> Vec<Value> {
+    place.read("log").lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect()
+}
+
+fn signal(child: &Child, signal: &str) {
+    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill").success());
+}
+
+#[test]
+fn what_is_wrong_has_its_name_in_status_metrics_and_the_log() {
+    let place = differing();
+    // A home that knows nobody, at an address where nobody answers.
+    let nobody = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
+    let stranger = at(&place, "stranger", "id").ok().out;
+    let gossip = format!("[gossip]\nevery = '1h'\nseeds = ['quic://{}@{nobody}/notes']\n", stranger.trim());
+    let config = place.read("home/config.toml") + &gossip;
+    place.file("home/config.toml", &config);
+    place.secret("token", TOKEN);
+    std::fs::create_dir_all(place.path("home/jobs")).expect("a directory");
+    place.file("home/jobs/look", "nothing that was kept");
+    // A store whose journal is full, and has records from a day ahead.
+    place.run("put b k01 other").ok();
+    place.run("repair a b --apply").ok();
+    put_tomorrow(&place, "b", &["k00", "later"]);
+    place.run("repair a b --apply").exits(1);
+    place.run("runs limit a --bytes 1").ok();
+    let (mut child, http, _out) = logged(&place, &["a", "--http-token-file", "token"], "reknit=info");
+    Web::with(http, &[("Authorization", "Bearer no")]).get("/metrics").refused(401, "http.wrong-token");
+    place.file("home/config.toml", "[serve]\nstore = 'a'\n");
+    signal(&child, "-HUP");
+    let web = Web::with(http, &[("Authorization", &format!("Bearer {TOKEN}"))]);
+    web.post("/api/v1/jobs/lokk/run").refused(404, "config.job");
+    let about = ["clock", "config", "journal", "memory", "seed", "token", "unknown_job"];
+    until(|| {
+        let all = scraped(&web);
+        about.iter().all(|about| sample(&all, "reknit_trouble", &[&format!("about={about}")]) == 1.0)
+    });
+    let status = web.get("/api/v1/status").is(200).json();
+    let named: BTreeSet<&str> =
+        status["trouble"].as_array().expect("trouble").iter().filter_map(|it| it["about"].as_str()).collect();
+    assert_eq!(named, about.into());
+    place.run("status").says(&[
+        "wrong  the journal of notes is full",
+        "stamped ahead of the clock of this machine",
+        "wrong  a wrong token was shown to HTTP of late: 1 times, last from 127.0.0.1",
+        "wrong  a job was asked for of late that there is not: 1 times, last `lokk`",
+        "is not up: nobody answers there",
+        "wrong  config: ",
+        "wrong  memory of look: ",
+    ]);
+    until(|| {
+        let logged = log(&place);
+        let is = |line: &&Value| line["fields"]["message"].as_str().is_some_and(|text| text.starts_with("trouble: "));
+        let troubles = logged.iter().filter(is);
+        troubles.filter_map(|line| line["fields"]["about"].as_str().map(String::from)).collect::<BTreeSet<_>>()
+            == about.map(String::from).into()
+    });
+    // What is right again is told once more.
+    place.file("home/config.toml", &config);
+    signal(&child, "-HUP");
+    until(|| log(&place).iter().any(|line| line["fields"]["message"] == "the trouble is over"));
+    let all = scraped(&web);
+    assert_eq!(sample(&all, "reknit_trouble", &["about=config"]), 0.0);
+    signal(&child, "-TERM");
+    assert_eq!(child.wait().expect("its end").code(), Some(0));
+}
+
+#[test]
+fn every_line_that_a_run_logs_carries_its_number() {
+    let place = differing();
+    let peer = Daemon::start(&place, "there", &["a"]);
+    let config = format!("[job.look]\ndo = 'diff'\na = '../b'\nb = '{}'\nsettle = '0ms'\n", peer.address());
+    place.file("home/config.toml", config);
+    let me = place.run("id").ok().out;
+    at(&place, "there", &format!("peers add {} --may compare,read", me.trim())).ok();
+    // It serves nothing: all that is said on the network is said by runs, on threads of their own.
+    let (mut child, http, _out) = logged(&place, &[], "trace");
+    let web = Web::with(http, &[("X-Reknit", "1")]);
+    (1..=3).for_each(|number| assert_eq!(ran(&web, "look")["run"], number));
+    place.run("run look").exits(1);
+    signal(&child, "-TERM");
+    assert_eq!(child.wait().expect("its end").code(), Some(0));
+    let mut seen: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
+    for line in log(&place) {
+        let target = line["target"].as_str().expect("a target");
+        // That a command came is said before it is known what it is.
+        if !target.starts_with("quinn") && !target.starts_with("reknit") || target == "reknit::cli::control" {
+            continue;
+        }
+        let span = &line["spans"][0];
+        assert!(span["name"] == "run" && span["job"] == "look", "{line}");
+        let message = line["fields"]["message"].as_str().unwrap_or_default();
+        seen.entry(span["run"].as_u64().expect("a number")).or_default().insert(message.to_string());
+    }
+    assert_eq!(seen.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 4]);
+    for (number, messages) in &seen {
+        assert!(messages.contains("a run begins") && messages.contains("a run has ended"), "{number}: {messages:?}");
+        assert!(messages.len() > 5, "the network is heard of: {number}: {messages:?}");
+    }
+}
+
+#[test]
+fn a_daemon_that_is_ending_says_so_until_its_runs_have_ended() {
+    let place = Place::new();
+    place.run("init a --name notes").ok();
+    // A server that takes connections and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = silent.local_addr().expect("bound");
+    let mut home = std::fs::create_dir_all(place.path("home")).map(|()| String::new()).expect("a home");
+    home += &format!("[job.waits]\na = 'postgres://me@{at}/db/t?sslmode=disable'\nb = 'sqlite:x.db/t'\n");
+    place.file("home/config.toml", home);
+    let daemon = Daemon::start_with(&place, "home", &["a"], &["--http", "127.0.0.1:0"]);
+    let web = Web::with(daemon.http(), &[("X-Reknit", "1")]);
+    web.post("/api/v1/jobs/waits/run").is(200);
+    let waiting = silent.accept().expect("the run connects");
+    daemon.signal("-TERM");
+    until(|| web.get("/readyz").status == 503);
+    let why = web.get("/readyz").is(503).json();
+    assert_eq!(why["ready"], false);
+    assert!(why["reasons"].as_array().is_some_and(|all| all.contains(&json!("it is ending"))), "{why}");
+    web.get("/healthz").is(200);
+    assert_eq!(sample(&scraped(&web), "reknit_running", &["job=waits"]), 1.0);
+    drop((waiting, silent));
+    assert!(daemon.end().success());
+}
+
+#[test]
+fn a_node_that_runs_with_the_identity_of_another_is_trouble() {
+    let place = Place::new();
+    at(&place, "one", "init one.store --name notes").ok();
+    at(&place, "one", "init two.store --like one.store").ok();
+    at(&place, "one", "init copy.store --like one.store").ok();
+    let ids = ["one", "two"].map(|home| at(&place, home, "id").ok().out.trim().to_string());
+    at(&place, "one", &format!("peers add {} --may compare,read", ids[1])).ok();
+    at(&place, "two", &format!("peers add {} --may compare,read", ids[0])).ok();
+    std::fs::create_dir_all(place.path("copy")).expect("a home");
+    for name in ["identity.key", "peers.toml"] {
+        std::fs::copy(place.path("one").join(name), place.path("copy").join(name)).expect("a copy");
+    }
+    let start = |home: &str, seeds: &str| {
+        place.file(&format!("{home}/config.toml"), format!("[gossip]\nevery = '1h'\n{seeds}"));
+        Daemon::start_with(&place, home, &[&format!("{home}.store")], &["--http", "127.0.0.1:0"])
+    };
+    let two = start("two", "");
+    let seeds = format!("seeds = ['{}']\n", two.address());
+    let (one, copy) = (start("one", &seeds), start("copy", &seeds));
+    let troubled =
+        |daemon: &Daemon| sample(&scraped(&Web::at(daemon.http())), "reknit_trouble", &["about=identity"]) == 1.0;
+    let (mut first, mut second) = (false, false);
+    until(|| {
+        first |= troubled(&one);
+        second |= troubled(&copy);
+        first || second
+    });
+    assert!(!troubled(&two));
+    let told = if first { at(&place, "one", "status") } else { at(&place, "copy", "status") };
+    told.says(&["another one seems to run with its identity"]);
+}
+
+fn rules() -> String {
+    std::fs::read_to_string(file("docs/start/prometheus-rules.yml")).expect("the rules")
+}
+
+#[test]
+fn the_rules_that_are_shipped_are_rules_and_fire() {
+    let place = Place::new();
+    let tool = |words: &[&str]| {
+        let ran = Command::new("promtool").args(words).output().expect("promtool, which scripts/test installs");
+        let said = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
+        (ran.status.code(), said)
+    };
+    let shipped = file("docs/start/prometheus-rules.yml").display().to_string();
+    let (exit, said) = tool(&["check", "rules", &shipped]);
+    assert_eq!(exit, Some(0), "{said}");
+    let series = |series: &str, values: &str| format!("      - series: '{series}'\n        values: '{values}'\n");
+    let input = [
+        series("reknit_ready{instance=\"h\"}", "1x200"),
+        series("reknit_build_info{instance=\"h\"}", "1x200"),
+        series("reknit_oldest_difference_timestamp_seconds{instance=\"h\",job=\"orders\",a=\"x\",b=\"y\"}", "0x200"),
+        series("reknit_trouble{instance=\"h\",about=\"clock\"}", "1x200"),
+        series("reknit_trouble{instance=\"h\",about=\"journal\"}", "0x200"),
+        series("reknit_gossip_records_total{instance=\"h\",dataset=\"d\",what=\"needless\"}", "0+60x200"),
+        series("reknit_gossip_records_total{instance=\"h\",dataset=\"d\",what=\"news\"}", "0+180x200"),
+    ];
+    let fires = |alert: &str, at: &str, labels: &str| {
+        let labels =
+            if labels.is_empty() { String::new() } else { format!("          - exp_labels: {{ {labels} }}\n") };
+        format!("      - eval_time: {at}\n        alertname: {alert}\n        exp_alerts:\n{labels}")
+    };
+    let drift = "severity: warning, instance: h, job: orders, a: x, b: y";
+    let alerts = [
+        fires("ReknitDrift", "50m", ""),
+        fires("ReknitDrift", "65m", drift),
+        fires("ReknitTrouble", "5m", "severity: warning, instance: h, about: clock"),
+        fires("ReknitNotReady", "60m", ""),
+        fires("ReknitGone", "60m", ""),
+    ];
+    let summary = "            exp_annotations: { summary: 'orders: x and y have differed for 1h 5m 0s.' }\n";
+    let clock = "            exp_annotations: { summary: 'h: trouble with clock; `reknit status` says what.' }\n";
+    let mut alerts = alerts.concat();
+    alerts = alerts.replace("b: y }\n", &format!("b: y }}\n{summary}"));
+    alerts = alerts.replace("about: clock }\n", &format!("about: clock }}\n{clock}"));
+    let test = format!(
+        "rule_files: ['{shipped}']\ntests:\n  - interval: 1m\n    input_series:\n{}    alert_rule_test:\n{alerts}    \
+         promql_expr_test:\n      - expr: reknit:gossip_waste:ratio\n        eval_time: 30m\n        exp_samples:\n          - \
+         labels: 'reknit:gossip_waste:ratio{{instance=\"h\",dataset=\"d\"}}'\n            value: 0.25\n",
+        input.concat()
+    );
+    let test = place.file("test.yml", test).display().to_string();
+    let (exit, said) = tool(&["test", "rules", &test]);
+    assert_eq!(exit, Some(0), "{said}\n{}", place.read("test.yml"));
+    // What is wrong with a rule is noticed.
+    let broken = place.file("broken.yml", rules().replace("reknit_ready == 0", "reknit_ready === 0"));
+    assert_eq!(tool(&["check", "rules", &broken.display().to_string()]).0, Some(1));
+}
+
+/// Prometheus itself, in a directory of the test; killed when it is dropped.
+struct Prometheus {
+    child: Child,
+    web: Web,
+}
+
+impl Prometheus {
+    fn scraping(place: &Place, target: SocketAddr) -> Prometheus {
+        let rules = file("docs/start/prometheus-rules.yml");
+        let config = format!(
+            "global: {{ scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 200ms }}\nrule_files: ['{}']\n\
+             scrape_configs:\n  - job_name: reknit\n    honor_labels: true\n    \
+             authorization: {{ credentials_file: '{}' }}\n    static_configs: [{{ targets: ['{target}'] }}]\n",
+            rules.display(),
+            place.path("token").display()
+        );
+        let config = place.file("prometheus.yml", config);
+        // Free when it was looked at; it is told where to listen before it does.
+        let at = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
+        let mut command = Command::new("prometheus");
+        command.arg(format!("--config.file={}", config.display())).arg(format!("--web.listen-address={at}"));
+        command.arg(format!("--storage.tsdb.path={}", place.path("tsdb").display())).stdin(Stdio::null());
+        let log = File::create(place.path("prometheus.log")).expect("a file");
+        command.stdout(Stdio::null()).stderr(log);
+        let child = command.spawn().expect("prometheus, which scripts/test installs");
+        Prometheus { child, web: Web::at(at) }
+    }
+
+    /// Asks its API; nothing while it is not there yet.
+    fn asks(&mut self, path: &str) -> Option<Value> {
+        assert_eq!(self.child.try_wait().expect("asked"), None, "it has ended");
+        std::net::TcpStream::connect(self.web.at).ok()?;
+        let got = self.web.get(path);
+        serde_json::from_str::<Value>(&got.body).ok().map(|answer| answer["data"].clone())
+    }
+
+    /// The values of a query.
+    fn finds(&mut self, query: &str) -> Vec<(Value, String)> {
+        let found = self.asks(&format!("/api/v1/query?query={query}")).unwrap_or_default();
+        let all = found["result"].as_array().cloned().unwrap_or_default();
+        all.into_iter().map(|one| (one["metric"].clone(), one["value"][1].as_str().unwrap_or("").into())).collect()
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn prometheus_scrapes_a_daemon_and_takes_up_the_rules() {
+    let place = differing();
+    place.secret("token", TOKEN);
+    let daemon = Daemon::start_with(&place, "home", &["a"], &["--http", "127.0.0.1:0", "--http-token-file", "token"]);
+    ran(&Web::with(daemon.http(), &[("Authorization", &format!("Bearer {TOKEN}"))]), "look");
+    let mut prometheus = Prometheus::scraping(&place, daemon.http());
+    until(|| !prometheus.finds("reknit_build_info").is_empty());
+    until(|| {
+        let open = prometheus.finds("reknit_differences%7Bjob=%22look%22,class=%22only_a%22%7D");
+        open.iter().any(|(labels, value)| value == "3" && labels["a"].is_string())
+    });
+    until(|| prometheus.finds("up").iter().any(|(_, value)| value == "1"));
+    let targets = prometheus.asks("/api/v1/targets").expect("an answer");
+    assert_eq!(targets["activeTargets"][0]["lastError"], "", "{targets}");
+    let names = prometheus.asks("/api/v1/label/__name__/values").expect("an answer");
+    let names = names.as_array().expect("names").iter().filter_map(Value::as_str);
+    assert!(names.filter(|name| name.starts_with("reknit_")).count() > 30);
+    // Each rule was looked at, and none has failed.
+    until(|| {
+        let found = prometheus.asks("/api/v1/rules").unwrap_or_default();
+        let rules = found["groups"][0]["rules"].as_array().cloned().unwrap_or_default();
+        let expected = rules.len() == self::rules().matches("expr:").count();
+        assert!(rules.iter().all(|rule| rule["health"] != "err"), "{found}");
+        expected && rules.iter().all(|rule| rule["health"] == "ok")
+    });
+    admit(&place, "home", "compare");
+    assert!(daemon.end().success());
+}
