@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use reknit_core::Millis;
+use reknit_core::members::MEMBERS;
 use reknit_core::tree::Summary;
 
 use super::{EmbedError, Running, blocking};
@@ -29,8 +30,8 @@ pub struct DatasetStatus {
     pub name: String,
     /// The root of its records: with equal roots two replicas are equal.
     pub root: Summary,
-    /// Its store in numbers.
-    pub stats: Stats,
+    /// Its store in numbers; none of a store of the program's own.
+    pub stats: Option<Stats>,
     /// What gossip knows of each peer.
     pub peers: Vec<PeerStatus>,
 }
@@ -63,7 +64,7 @@ impl Running {
             let gossip = state.live.as_ref().and_then(|live| live.gossip.clone());
             (gossip, state.live.as_ref().and(state.bound), stores)
         };
-        let peer = self.peer();
+        let (peer, sides) = (self.peer(), self.shared.sides.clone());
         blocking(move || {
             let up = gossip.iter().flat_map(|gossip| gossip.neighbours()).map(|near| (near.peer, near.at)).collect();
             let datasets = stores.into_iter().map(|(name, store)| {
@@ -75,9 +76,18 @@ impl Running {
                     equal: standing.equal,
                     left: standing.left,
                 });
-                Ok(DatasetStatus { name, root: store.root(), stats: store.stats()?, peers: peers.collect() })
+                Ok(DatasetStatus { name, root: store.root(), stats: Some(store.stats()?), peers: peers.collect() })
             });
-            Ok(Status { peer, listening, up, datasets: datasets.collect::<Result<_, EmbedError>>()? })
+            let sides = sides.into_iter().map(|(name, side)| {
+                let (info, roots) = (side.describe(), side.cut()?.roots);
+                let names = info.definition.collections.iter().map(|collection| collection.name.as_str());
+                let roots: Vec<_> = names.zip(roots).filter(|(name, _)| *name != MEMBERS).collect();
+                let root = info.keys.root(&roots);
+                Ok(DatasetStatus { name, root, stats: None, peers: Vec::new() })
+            });
+            let mut datasets = datasets.chain(sides).collect::<Result<Vec<_>, EmbedError>>()?;
+            datasets.sort_by(|a, b| a.name.cmp(&b.name));
+            Ok(Status { peer, listening, up, datasets })
         })
         .await
     }
