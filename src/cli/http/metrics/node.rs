@@ -7,7 +7,7 @@ use super::seconds;
 use crate::cli::daemon::Daemon;
 use crate::cli::metrics::{Kind, Text};
 use crate::node::{Counted, CountedSessions, Gossip, Traffic};
-use crate::store::Store;
+use crate::store::{Stats, Store};
 
 /// Stores by the names of their datasets.
 fn named(daemon: &Daemon) -> Vec<(&str, &Store)> {
@@ -16,22 +16,21 @@ fn named(daemon: &Daemon) -> Vec<(&str, &Store)> {
 
 /// The stores that are open.
 pub(super) fn stores(daemon: &Daemon, text: &mut Text) {
-    let all = named(daemon);
-    let mut each = |name: &str, help: &str, known: &dyn Fn(&Store) -> Option<u64>| {
+    let all: Vec<(&str, &Store, Option<Stats>)> =
+        named(daemon).into_iter().map(|(dataset, store)| (dataset, store, store.stats().ok())).collect();
+    let mut each = |name: &str, help: &str, known: &dyn Fn(&Store, Option<&Stats>) -> Option<u64>| {
         text.family(name, Kind::Gauge, help);
-        for (dataset, store) in &all {
-            known(store).into_iter().for_each(|n| text.sample(&[("dataset", dataset)], n as f64));
+        for (dataset, store, stats) in &all {
+            known(store, stats.as_ref()).into_iter().for_each(|n| text.sample(&[("dataset", dataset)], n as f64));
         }
     };
-    let stats = |store: &Store| store.stats().ok();
-    each("reknit_store_records", "Records of a store that is served.", &|store| Some(stats(store)?.records));
-    each("reknit_store_tombstones", "Tombstones of it.", &|store| Some(stats(store)?.tombstones));
-    each("reknit_store_bytes", "Bytes of its files.", &|store| Some(stats(store)?.disk_bytes));
-    let bytes = |store: &Store| Some(store.journal_bytes());
-    each("reknit_journal_bytes", "Bytes of runs that its journal holds.", &bytes);
-    let limit = |store: &Store| Some(store.journal_limits().bytes);
+    each("reknit_store_records", "Records of a store that is served.", &|_, stats| Some(stats?.records));
+    each("reknit_store_tombstones", "Tombstones of it.", &|_, stats| Some(stats?.tombstones));
+    each("reknit_store_bytes", "Bytes of its files.", &|_, stats| Some(stats?.disk_bytes));
+    each("reknit_journal_bytes", "Bytes of runs that its journal holds.", &|store, _| Some(store.journal_bytes()));
+    let limit = |store: &Store, _: Option<&Stats>| Some(store.journal_limits().bytes);
     each("reknit_journal_limit_bytes", "How many it may hold.", &limit);
-    let apart = |store: &Store| Some(store.quarantined_count());
+    let apart = |store: &Store, _: Option<&Stats>| Some(store.quarantined_count());
     each("reknit_quarantined_records", "Records that are set apart, neither applied nor dropped.", &apart);
 }
 
