@@ -2,6 +2,7 @@
 //!
 //! Nothing needs it. What a job does is the command's that it names; when it is due is the scheduler's.
 
+mod alerts;
 mod gossip;
 mod job;
 mod section;
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+pub(crate) use self::alerts::{AlertsTable, COMMAND};
 pub(crate) use self::gossip::GossipTable;
 pub(crate) use self::job::Job;
 use self::section::{Section, Source, meant};
@@ -32,7 +34,7 @@ const PASSWORD_COMMAND: &str = "password_command";
 /// Bytes of the file.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// What is in it.
-const TABLES: [&str; 5] = ["serve", "gossip", "store", "dataset", "job"];
+const TABLES: [&str; 6] = ["serve", "gossip", "alerts", "store", "dataset", "job"];
 /// Rights of others than the owner, in the mode of a file.
 const OTHERS: u32 = 0o077;
 
@@ -47,6 +49,8 @@ pub(crate) struct Config {
     pub(crate) jobs: BTreeMap<String, Job>,
     /// What a daemon does.
     pub(crate) serve: ServeTable,
+    /// Whom it tells what is wrong.
+    pub(crate) alerts: AlertsTable,
     /// What whoever wrote it should know.
     pub(crate) warnings: Vec<String>,
 }
@@ -89,6 +93,7 @@ impl Config {
                 "{path} holds a password, and others than its owner may read it: chmod 600 {path}, or password_file"
             ));
         }
+        config.warnings.extend(config.alerts.warning());
         Ok(config)
     }
 
@@ -113,6 +118,9 @@ impl Config {
         }
         if let Some(value) = root.get_ref().get("gossip") {
             config.serve.gossip = Some(GossipTable::read(&Section::of(source, "gossip".into(), value)?)?);
+        }
+        if let Some(value) = root.get_ref().get("alerts") {
+            config.alerts = AlertsTable::read(&Section::of(source, "alerts".into(), value)?, dir)?;
         }
         for (name, section) in sections("store")? {
             config.stores.insert(name.into(), NamedStore::read(&section, dir)?);

@@ -3,6 +3,7 @@
 //! When a job is due is the core's agenda. What comes by HTTP or from other nodes later is another thread beside the
 //! keeper of time, over the same [`Daemon`].
 
+mod alerts;
 mod files;
 mod running;
 pub(crate) mod supervisor;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use reknit_core::Millis;
 use reknit_core::agenda::{Agenda, Begun, By, Job, Plan, Refusal, Tuned};
+use reknit_core::alert::{Alert, Alerts};
 use tokio::sync::watch;
 
 use super::args::{Command, Global, Place};
@@ -59,6 +61,8 @@ struct State {
     ending: bool,
     /// What is wrong, by what it is about; it goes when that is right again.
     wrong: BTreeMap<String, String>,
+    /// What operators are told of.
+    alerts: Alerts,
 }
 
 /// What there is to see of the jobs of a home.
@@ -67,6 +71,8 @@ pub(crate) struct View {
     pub(crate) jobs: BTreeMap<String, Job>,
     /// What is wrong with something else than a job.
     pub(crate) wrong: Vec<String>,
+    /// What operators are told of by themselves, while it fires.
+    pub(crate) alerts: Vec<Alert>,
 }
 
 impl Daemon {
@@ -92,6 +98,10 @@ impl Daemon {
                 }
             }
         }
+        let alerts = files::read_alerts(&home)?.unwrap_or_else(|message| {
+            wrong.insert("alerts memory".into(), message);
+            Alerts::default()
+        });
         let began_with = config.serve.clone();
         let shared = stores.keys().map(|dir| dir.display().to_string()).collect();
         let mut state = State {
@@ -102,6 +112,7 @@ impl Daemon {
             running: BTreeMap::new(),
             ending: false,
             wrong,
+            alerts,
         };
         state.plan(now);
         let (state, woken) = (Mutex::new(state), Condvar::new());
@@ -127,6 +138,9 @@ impl Daemon {
         drop(state);
         let daemon = self.clone();
         let thread = std::thread::Builder::new().name("jobs".into()).spawn(move || daemon.run_when_due());
+        thread.map_err(|error| CliError::new("node.runtime", format!("threads cannot be started: {error}")))?;
+        let daemon = self.clone();
+        let thread = std::thread::Builder::new().name("alerts".into()).spawn(move || daemon.tell_when_due());
         thread.map_err(|error| CliError::new("node.runtime", format!("threads cannot be started: {error}")))?;
         Ok(Keeping(self.clone()))
     }
@@ -197,7 +211,7 @@ impl Daemon {
         let state = self.lock();
         let jobs = state.agenda.jobs().clone();
         let wrong = state.wrong.iter().map(|(about, message)| format!("{about}: {message}")).collect();
-        View { config: state.config.clone(), jobs, wrong }
+        View { config: state.config.clone(), jobs, wrong, alerts: alerts::firing(&state.alerts) }
     }
 
     /// Has a job begin as soon as it can.

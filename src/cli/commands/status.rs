@@ -7,6 +7,7 @@ use reknit_core::agenda::{Job, RunVerdict};
 use reknit_core::gossip::Counts;
 use serde_json::{Map, Value, json};
 
+use super::alerts;
 use super::jobs;
 use super::jobs::shown::Seen;
 
@@ -101,6 +102,8 @@ pub(crate) fn run(_: &Status, env: &mut Env) -> Result<Exit, CliError> {
     lines.extend(seen.iter().map(|job| format!("job    {}", job.line().replace('\t', ": "))));
     let wrong: Vec<String> = view.wrong.iter().cloned().chain(seen.iter().flat_map(|job| job.wrong())).collect();
     lines.extend(wrong.iter().map(|wrong| format!("wrong  {wrong}")));
+    lines.extend(view.alerts.iter().map(|alert| format!("alert  {}", alerts::line(alert, verdicts::now_ms()))));
+    let alerts: Vec<_> = view.alerts.iter().map(alerts::object).collect();
     let jobs: Vec<_> = seen.iter().map(|job| job.object()).collect();
     let summary = json!({
         "node": peer.to_string(),
@@ -111,6 +114,7 @@ pub(crate) fn run(_: &Status, env: &mut Env) -> Result<Exit, CliError> {
         "gossip": gossip.map(|_| neighbours),
         "pairs": lasts,
         "jobs": jobs,
+        "alerts": alerts,
         "wrong": wrong,
     });
     Printer::new(env).end(exit, &lines.join("\n"), summary.as_object().cloned().unwrap_or_else(Map::new))
