@@ -50,6 +50,12 @@ fn heard(place: &Place) -> Vec<(String, String)> {
     text.lines().filter_map(object).map(|event| of(&event)).collect()
 }
 
+/// Whether these bytes are in what is remembered of alerts.
+fn remembers(place: &Place, bytes: &[u8]) -> bool {
+    let file = std::fs::read(place.path("home/alerts")).expect("the memory");
+    file.windows(bytes.len()).any(|window| window == bytes)
+}
+
 fn of(event: &Value) -> (String, String) {
     let text = |field: &str| event[field].as_str().expect("a text").to_string();
     (text("alert"), text("state"))
@@ -71,9 +77,11 @@ fn an_objective_that_is_broken_is_told_once_and_so_is_its_end_across_a_restart()
     let mut daemon = Daemon::start(&place, "home", &[]);
     let broken = pair("objective/look", "firing");
     until(|| heard(&place).contains(&broken));
+    // A number where there was none: it is written down that this was heard.
+    until(|| remembers(&place, b"firing\xcf"));
     let ran = place.run("status").exits(1);
-    ran.says(&["alert  objective/look", "wrong  look: it is not proven equal within 2 s and never was"]);
-    place.run("jobs show look").ok().says(&["wanted: proven equal within 2 s, which is broken"]);
+    ran.says(&["alert  objective/look", "wrong  look: it is not proven equal within 2s and never was"]);
+    place.run("jobs show look").ok().says(&["wanted: proven equal within 2s, which is broken"]);
     let objects = place.json("alerts list").exits(1).objects();
     schema::holds(&objects);
     assert_eq!((&objects[0]["alert"], &objects[0]["kind"]), (&"objective/look".into(), &"objective".into()));
@@ -90,6 +98,7 @@ fn an_objective_that_is_broken_is_told_once_and_so_is_its_end_across_a_restart()
     place.run("status").ok().says(&["look: in sync"]);
     let objective = &place.json("jobs show look").ok().objects()[0]["objective"];
     assert_eq!((&objective["proven"], &objective["within_ms"]), (&true.into(), &2_000.into()));
+    until(|| !remembers(&place, b"objective"));
     // And that it has ended.
     daemon.kill();
     let _daemon = Daemon::start(&place, "home", &[]);
