@@ -19,6 +19,7 @@ mod output;
 mod plans;
 mod progress;
 mod records;
+mod telling;
 mod units;
 mod verdicts;
 
@@ -124,6 +125,7 @@ fn dispatch(cli: &Cli, env: &mut Env) -> Result<Exit, CliError> {
         Command::Run(args) => Err(CliError::new("config.job", format!("{} is no job", args.job))),
         Command::Config(args) => commands::config::run(args, env),
         Command::Jobs(args) => commands::jobs::run(args, env),
+        Command::Alerts(args) => commands::alerts::run(args, env),
         Command::Status(args) => commands::status::run(args, env),
         Command::Init(args) => commands::init::run(args, env),
         Command::Import(args) => commands::import::run(args, env),

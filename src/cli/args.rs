@@ -2,6 +2,7 @@
 //!
 //! Completions and man pages are made from this definition.
 
+mod alerts;
 mod config;
 mod conflicts;
 mod facts;
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::journal::{History, Inspect, Resume, Runs, RunsCommand};
 use crate::format::Format;
 
+pub(crate) use alerts::{Alerts, AlertsCommand};
 pub(crate) use config::{Config, ConfigCommand, Run};
 pub(crate) use conflicts::{Conflicts, ConflictsCommand, ResolveBy};
 pub(crate) use index::{AskedFeed, AskedPurpose, Explain, Index, IndexBuild, IndexCommand};
@@ -226,6 +228,8 @@ pub(crate) enum Command {
     Run(Run),
     /// List, show and steer the jobs that a daemon runs by itself
     Jobs(Jobs),
+    /// List what operators are told of by themselves, or try out whether they hear it
+    Alerts(Alerts),
     /// Write, or check, the configuration
     Config(Config),
     /// Show stores, peers and last verdicts on one screen; exit as check

@@ -1,5 +1,6 @@
 //! One file for each subcommand.
 
+pub(crate) mod alerts;
 pub(crate) mod apply;
 pub(crate) mod backup;
 pub(crate) mod check;

@@ -2,6 +2,7 @@
 //!
 //! Nothing needs it. What a job does is the command's that it names; when it is due is the scheduler's.
 
+mod alerts;
 mod gossip;
 mod job;
 mod peer;
@@ -15,6 +16,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+pub(crate) use self::alerts::{AlertsTable, COMMAND};
 pub(crate) use self::gossip::GossipTable;
 pub(crate) use self::job::Job;
 pub(crate) use self::peer::bandwidth;
@@ -36,7 +38,7 @@ const PASSWORD_COMMAND: &str = "password_command";
 /// Bytes of the file.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// What is in it.
-const TABLES: [&str; 6] = ["serve", "gossip", "peer", "store", "dataset", "job"];
+const TABLES: [&str; 7] = ["serve", "gossip", "alerts", "peer", "store", "dataset", "job"];
 /// Rights of others than the owner, in the mode of a file.
 const OTHERS: u32 = 0o077;
 
@@ -53,6 +55,8 @@ pub(crate) struct Config {
     pub(crate) peers: BTreeMap<PeerId, Rates>,
     /// What a daemon does.
     pub(crate) serve: ServeTable,
+    /// Whom it tells what is wrong.
+    pub(crate) alerts: AlertsTable,
     /// What whoever wrote it should know.
     pub(crate) warnings: Vec<String>,
     /// What jobs do, of those that somebody has asked about.
@@ -100,6 +104,7 @@ impl Config {
                 "{path} holds a password, and others than its owner may read it: chmod 600 {path}, or password_file"
             ));
         }
+        config.warnings.extend(config.alerts.warning());
         Ok(config)
     }
 
@@ -126,6 +131,9 @@ impl Config {
             config.serve.gossip = Some(GossipTable::read(&Section::of(source, "gossip".into(), value)?)?);
         }
         config.peers = peer::peers(sections("peer")?)?;
+        if let Some(value) = root.get_ref().get("alerts") {
+            config.alerts = AlertsTable::read(&Section::of(source, "alerts".into(), value)?, dir)?;
+        }
         for (name, section) in sections("store")? {
             config.stores.insert(name.into(), NamedStore::read(&section, dir)?);
         }

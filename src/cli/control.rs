@@ -43,7 +43,8 @@ struct Request {
 
 /// Lets the daemon that holds a store of this command, or the home that it asks about, run it; nothing if there is none.
 pub(crate) fn hand_over(cli: &mut Cli) -> Option<Exit> {
-    let of_home = matches!(cli.command, Command::Status(_) | Command::Jobs(_)) || cli.job.is_some();
+    let of_home =
+        matches!(cli.command, Command::Status(_) | Command::Jobs(_) | Command::Alerts(_)) || cli.job.is_some();
     let marker = |store: PathBuf| std::fs::read_to_string(store.join(MARKER)).ok();
     // A job runs where it is remembered; else whoever holds a store answers for it.
     let at_home = || Some(Home::open(&home_dir(&cli.global).ok()?).ok()?.socket()).filter(|socket| is_alive(socket));

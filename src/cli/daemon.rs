@@ -3,6 +3,7 @@
 //! When a job is due is the core's agenda. What comes by HTTP or from other nodes later is another thread beside the
 //! keeper of time, over the same [`Daemon`].
 
+mod alerts;
 pub(crate) mod events;
 mod files;
 mod running;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use reknit_core::Millis;
 use reknit_core::agenda::{Agenda, Begun, By, Job, Plan, Refusal, Tuned};
+use reknit_core::alert::{Alert, Alerts};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -86,6 +88,8 @@ struct State {
     totals: Totals,
     /// What is wrong, by what it is about; it goes when that is right again.
     wrong: BTreeMap<String, String>,
+    /// What operators are told of.
+    alerts: Alerts,
 }
 
 /// What there is to see of the jobs of a home.
@@ -94,6 +98,8 @@ pub(crate) struct View {
     pub(crate) jobs: BTreeMap<String, Job>,
     /// What is wrong with something else than a job.
     pub(crate) wrong: Vec<String>,
+    /// What operators are told of by themselves, while it fires.
+    pub(crate) alerts: Vec<Alert>,
 }
 
 impl Daemon {
@@ -119,6 +125,10 @@ impl Daemon {
                 }
             }
         }
+        let alerts = files::read_alerts(&home)?.unwrap_or_else(|message| {
+            wrong.insert("alerts memory".into(), message);
+            Alerts::default()
+        });
         let (began_with, rate_limits) = (config.serve.clone(), Arc::new(config.rate_limits()));
         let shared = stores.keys().map(|dir| dir.display().to_string()).collect();
         let mut state = State {
@@ -131,6 +141,7 @@ impl Daemon {
             ending: false,
             totals: Totals::default(),
             wrong,
+            alerts,
         };
         state.plan(now);
         let (state, woken) = (Mutex::new(state), Condvar::new());
@@ -177,8 +188,10 @@ impl Daemon {
         let thread = std::thread::Builder::new().name("jobs".into()).spawn(move || daemon.run_when_due());
         let daemon = self.clone();
         let watches = std::thread::Builder::new().name("watch".into()).spawn(move || daemon.watch());
+        let daemon = self.clone();
+        let tells = std::thread::Builder::new().name("alerts".into()).spawn(move || daemon.tell_when_due());
         let failed = |error| CliError::new("node.runtime", format!("threads cannot be started: {error}"));
-        thread.and(watches).map_err(failed)?;
+        thread.and(watches).and(tells).map_err(failed)?;
         Ok(Keeping(self.clone()))
     }
 
@@ -250,10 +263,10 @@ impl Daemon {
     pub(crate) fn view(&self) -> View {
         let state = self.lock();
         let jobs = state.agenda.jobs().clone();
-        let config = state.config.clone();
+        let (config, alerts) = (state.config.clone(), alerts::firing(&state.alerts));
         drop(state);
         let wrong = self.noted().into_iter().map(|Trouble { message, .. }| message).collect();
-        View { config, jobs, wrong }
+        View { config, jobs, wrong, alerts }
     }
 
     /// Has a job begin as soon as it can.

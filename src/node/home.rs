@@ -22,6 +22,7 @@ const CONFIG: &str = "config.toml";
 const SOCKET: &str = "control.sock";
 const LOCK: &str = "lock";
 const JOBS: &str = "jobs";
+const ALERTS: &str = "alerts";
 const DRIFT: &str = "drift";
 const TICKET_FORMAT: u8 = 1;
 const TICKET_PREFIX: &str = "reknit-";
@@ -175,6 +176,11 @@ impl Home {
     /// Where a file for each job tells what is remembered of it.
     pub fn jobs(&self) -> PathBuf {
         self.dir.join(JOBS)
+    }
+
+    /// What operators were told of.
+    pub fn alerts(&self) -> PathBuf {
+        self.dir.join(ALERTS)
     }
 
     /// Where what differed between two sides is remembered, a file of each pair.

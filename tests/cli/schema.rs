@@ -210,6 +210,8 @@ fn every_object_that_is_printed_is_in_the_schema() {
         "jobs resume none",
         "jobs cancel none",
         "jobs tune none --every 5m",
+        "alerts list",
+        "alerts test",
         "explain sqlite:t.db",
         "explain sqlite:t.db sqlite:u.db",
         "inspect sqlite:t.db 1 --against sqlite:u.db",

@@ -3,8 +3,8 @@
 //! What can be typed for it is defined above.
 
 use super::{
-    Command, ConfigCommand, ConflictsCommand, DatasetCommand, IndexCommand, JobsCommand, MembersCommand, PeersCommand,
-    QuarantineCommand, ReceiptsCommand, RunsCommand,
+    AlertsCommand, Command, ConfigCommand, ConflictsCommand, DatasetCommand, IndexCommand, JobsCommand, MembersCommand,
+    PeersCommand, QuarantineCommand, ReceiptsCommand, RunsCommand,
 };
 
 impl Command {
@@ -25,6 +25,10 @@ impl Command {
                 JobsCommand::Resume { .. } => "jobs resume",
                 JobsCommand::Cancel { .. } => "jobs cancel",
                 JobsCommand::Tune(_) => "jobs tune",
+            },
+            Command::Alerts(args) => match args.command {
+                AlertsCommand::List => "alerts list",
+                AlertsCommand::Test => "alerts test",
             },
             Command::Init(_) => "init",
             Command::Import(_) => "import",

@@ -56,6 +56,9 @@ fn check(env: &mut Env) -> Result<Exit, CliError> {
         let at = if when.is_empty() { when } else { format!(", {when}") };
         known.push(("job", name.clone(), format!("{}{at}", typed.join(" "))));
     }
+    if !config.alerts.ways().is_empty() {
+        known.push(("alerts", "alerts".into(), config.alerts.told()));
+    }
     let text = format!("{}: {} stores, {} jobs", config.path.display(), config.stores.len(), config.jobs.len());
     let listed = known.len();
     let mut printer = Printer::new(env);

@@ -9,6 +9,7 @@ use reknit_core::agenda::{Job, RunVerdict};
 use reknit_core::gossip::Counts;
 use serde_json::{Map, Value, json};
 
+use super::alerts;
 use super::jobs;
 use super::jobs::shown::Seen;
 
@@ -130,6 +131,8 @@ pub(crate) fn look(
     lines.extend(seen.iter().map(|job| format!("job    {}", job.line().replace('\t', ": "))));
     let wrong: Vec<String> = view.wrong.iter().cloned().chain(seen.iter().flat_map(|job| job.wrong())).collect();
     lines.extend(wrong.iter().map(|wrong| format!("wrong  {wrong}")));
+    lines.extend(view.alerts.iter().map(|alert| format!("alert  {}", alerts::line(alert, verdicts::now_ms()))));
+    let alerts: Vec<_> = view.alerts.iter().map(alerts::object).collect();
     let jobs: Vec<_> = seen.iter().map(|job| job.object()).collect();
     let summary = json!({
         "node": peer.to_string(),
@@ -141,6 +144,7 @@ pub(crate) fn look(
         "gossip": gossip.map(|_| neighbours),
         "pairs": lasts,
         "jobs": jobs,
+        "alerts": alerts,
         "wrong": wrong,
     });
     Ok(Look { exit, lines, summary: fields(summary) })

@@ -27,6 +27,15 @@ pub(crate) const TEMPLATE: &str = r#"# The configuration of this home. Nothing n
 #id = "lh4mfee-wnejaad-nb7errh-cad3wso-btwjjgm-5ad4vml-5nz7tzf-x7qk6mo"
 #bandwidth = "500KiB"
 
+#[alerts]                                   # whom a daemon tells what is wrong; `reknit alerts test` tries it out
+# command = ["/usr/local/bin/page", "reknit"] # gets JSON on stdin; no shell
+#webhook = "https://hooks.example/reknit"   # JSON is posted there
+#webhook_header_file = "hook.header"        # a line `Authorization: Bearer ...` that goes along
+#timeout = "10s"
+#repeat = "4h"                              # what goes on is told again
+#failures = 3                               # runs in a row that fail until it is told
+#drift = "1h"                               # differences stand still for so long until it is told
+
 #[store.pg]                                 # @pg, and @pg/TABLE, wherever a side is typed
 #url = "postgres://reader@db.example/shop"
 #password_file = "/etc/reknit/pg.password"  # or password_env, password_command

@@ -1,10 +1,11 @@
-//! What is remembered of each job, a file of its own in the home, replaced whole.
+//! What is remembered of each job, a file of its own in the home, and of alerts; replaced whole.
 //!
 //! What is in it is the core's.
 
 use std::io::Write;
 
 use reknit_core::agenda::{Kept, KeptError};
+use reknit_core::alert::Alerts;
 
 use crate::cli::CliError;
 use crate::node::Home;
@@ -56,6 +57,46 @@ pub(super) fn read(home: &Home) -> Result<Vec<Found>, CliError> {
     }
     found.sort_by(|(one, _), (other, _)| one.cmp(other));
     Ok(found)
+}
+
+/// What operators were told of; of a file that is damaged why it counts for nothing.
+///
+/// # Errors
+/// `home.file`; `home.malformed` where a later release wrote.
+pub(super) fn read_alerts(home: &Home) -> Result<Result<Alerts, String>, CliError> {
+    let path = home.alerts();
+    let failed = |cause: std::io::Error| {
+        CliError::new("home.file", format!("{} cannot be read: {cause}; nothing was changed", path.display()))
+    };
+    let bytes = match std::fs::metadata(&path) {
+        Ok(found) if found.len() <= FILE_BYTES_MAX => std::fs::read(&path).map_err(failed)?,
+        Ok(_) => Vec::new(),
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(Ok(Alerts::default())),
+        Err(cause) => return Err(failed(cause)),
+    };
+    match Alerts::from_bytes(&bytes) {
+        Err(KeptError::Newer) => {
+            let message = format!("{}: {}; upgrade, or remove it", path.display(), KeptError::Newer);
+            Err(CliError::new("home.malformed", message))
+        }
+        Err(error) => Ok(Err(format!("{}: {error}; what fires is told anew", path.display()))),
+        Ok(alerts) => Ok(Ok(alerts)),
+    }
+}
+
+/// Replaces what is remembered of alerts.
+///
+/// # Errors
+/// `home.file`: it is as it was.
+pub(super) fn write_alerts(home: &Home, alerts: &Alerts) -> Result<(), CliError> {
+    let path = home.alerts();
+    let new = path.with_extension(NEW);
+    let written = std::fs::File::create(&new).and_then(|mut file| {
+        file.write_all(&alerts.to_bytes())?;
+        file.sync_all()
+    });
+    let failed = |cause| CliError::new("home.file", format!("{} cannot be written: {cause}", path.display()));
+    written.and_then(|()| std::fs::rename(&new, &path)).map_err(failed)
 }
 
 /// Replaces the file of a job; one that is damaged is kept beside it.

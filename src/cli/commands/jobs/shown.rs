@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::cli::commands::sides::plural;
 use crate::cli::config::{Config, Does};
-use crate::cli::units::{show_bytes, show_count, show_duration};
+use crate::cli::units::{show_bytes, show_count, show_duration, typed_duration};
 
 /// A job as it is seen at a moment.
 pub(crate) struct Seen<'a> {
@@ -59,7 +59,7 @@ impl Seen<'_> {
             all.push(format!("{}: a run takes {took}, which every {every} cannot be met with", self.name));
         }
         if let Some((objective, since)) = self.objective().and_then(|of| Some((of, of.broken_since()?))) {
-            let (within, ago) = (show_duration(Duration::from_millis(objective.within)), self.ago(since));
+            let (within, ago) = (typed_duration(objective.within), self.ago(since));
             let never = if objective.proven { "" } else { " and never was" };
             all.push(format!("{}: it is not proven equal within {within}{never}, for {ago}", self.name));
         }
@@ -92,7 +92,7 @@ impl Seen<'_> {
         let when = self.config.jobs.get(self.name).map_or(String::new(), |job| job.when.told());
         let when = if when.is_empty() { String::new() } else { format!("\ndue {when}") };
         let wanted = self.objective().map_or(String::new(), |objective| {
-            let within = show_duration(Duration::from_millis(objective.within));
+            let within = typed_duration(objective.within);
             let state = match objective.state {
                 State::Met => "which is met",
                 State::AtRisk => "which is at risk",

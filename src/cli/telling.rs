@@ -1,0 +1,133 @@
+//! Tells one alert to somebody: by a command that gets JSON on stdin, or by JSON that is posted to a webhook; one try, bounded.
+//!
+//! What is told, and when again, is for others.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use reknit_core::alert::Event;
+use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use reqwest::{Client, Url, redirect};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::config::{AlertsTable, COMMAND};
+
+/// Bytes that are read of what a command prints, and of the file with the header.
+const OUTPUT_BYTES_MAX: u64 = 4 << 10;
+
+/// An event as it is told.
+pub(crate) fn object(event: &Event, node: &str, now: u64) -> Value {
+    json!({
+        "alert": event.id,
+        "state": if event.resolved.is_some() { "resolved" } else { "firing" },
+        "kind": event.trouble.kind.name(),
+        "about": event.trouble.about,
+        "message": event.trouble.message,
+        "since_ms": event.since,
+        "resolved_ms": event.resolved,
+        "repeated": event.again && event.resolved.is_none(),
+        "at_ms": now,
+        "node": node,
+    })
+}
+
+/// Tells it by one way.
+///
+/// # Errors
+/// Why it was not heard, in words; without secrets.
+pub(crate) fn tell(table: &AlertsTable, way: &str, object: &Value) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("threads cannot be started: {error}"))?;
+    let body = object.to_string();
+    runtime.block_on(async {
+        match (way, &table.webhook) {
+            (COMMAND, _) => command(&table.command, body, table.timeout).await,
+            (_, Some(url)) => post(url, table.header_file.as_deref(), body, table.timeout).await,
+            _ => Err("it is no longer configured".into()),
+        }
+    })
+}
+
+async fn command(argv: &[String], body: String, timeout: Duration) -> Result<(), String> {
+    let [program, arguments @ ..] = argv else { return Err("there is no command".into()) };
+    let mut command = tokio::process::Command::new(program);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().map_err(|error| format!("{program} cannot be run: {error}"))?;
+    let (input, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let done = async {
+        let feed = async {
+            if let Some(mut input) = input {
+                // Whoever does not read it has heard what it wanted to.
+                let _ = input.write_all(format!("{body}\n").as_bytes()).await;
+            }
+        };
+        let ((), out, err, status) = tokio::join!(feed, read(out), read(err), child.wait());
+        (status, [out, err])
+    };
+    let (status, said) = tokio::time::timeout(timeout, done)
+        .await
+        .map_err(|_| format!("{program} did not end within {timeout:?}, and was killed"))?;
+    let status = status.map_err(|error| format!("{program}: {error}"))?;
+    for line in said.iter().flat_map(|said| said.lines()) {
+        tracing::info!(program, line, "what a command of [alerts] said");
+    }
+    match status.success() {
+        true => Ok(()),
+        false => Err(format!("{program} failed ({status})")),
+    }
+}
+
+/// The beginning of what is said; the rest is read, so that nobody waits for a reader, and dropped.
+async fn read(from: Option<impl AsyncReadExt + Unpin>) -> String {
+    let Some(mut from) = from else { return String::new() };
+    let mut bytes = Vec::new();
+    // What cannot be read is not logged.
+    let _ = (&mut from).take(OUTPUT_BYTES_MAX).read_to_end(&mut bytes).await;
+    let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+async fn post(url: &Url, header: Option<&Path>, body: String, timeout: Duration) -> Result<(), String> {
+    // Whoever set one before has set this one: TLS is by ring in all of the program.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let host = url.host_str().unwrap_or_default();
+    // An address may hold a secret: errors are told without it.
+    let failed = |error: reqwest::Error| {
+        let error = error.without_url();
+        let mut why = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(deeper) = cause {
+            why = format!("{why}: {deeper}");
+            cause = deeper.source();
+        }
+        format!("the webhook at {host}: {why}")
+    };
+    let client = Client::builder().timeout(timeout).redirect(redirect::Policy::none()).build().map_err(failed)?;
+    let mut request = client.post(url.clone()).header(CONTENT_TYPE, "application/json").body(body);
+    if let Some(file) = header {
+        let (name, value) = read_header(file)?;
+        request = request.header(name, value);
+    }
+    let response = request.send().await.map_err(failed)?;
+    match response.status().is_success() {
+        true => Ok(()),
+        false => Err(format!("the webhook at {host} answered {}", response.status())),
+    }
+}
+
+/// The header in a file, `Name: value`.
+fn read_header(file: &Path) -> Result<(HeaderName, HeaderValue), String> {
+    use std::io::Read;
+    let wrong = |why: &str| format!("the header in {} {why}", file.display());
+    let mut text = String::new();
+    let read = std::fs::File::open(file).and_then(|file| file.take(OUTPUT_BYTES_MAX).read_to_string(&mut text));
+    read.map_err(|error| wrong(&format!("cannot be read: {error}")))?;
+    let line = text.lines().next().unwrap_or_default();
+    let (name, value) = line.split_once(':').ok_or_else(|| wrong("is not `Name: value`"))?;
+    let name = name.trim().parse().map_err(|_| wrong("has a name that is none"))?;
+    let mut value: HeaderValue = value.trim().parse().map_err(|_| wrong("has a value that is none"))?;
+    value.set_sensitive(true);
+    Ok((name, value))
+}
