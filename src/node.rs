@@ -26,7 +26,7 @@ use reknit_core::session::{Grant, Opener, Options, Responder, SessionError};
 pub use brakes::NodeBrakes;
 use driver::Answered;
 pub use driver::{Budget, Progress, SessionReport};
-pub use gossip::{Gossip, GossipOptions, Neighbour};
+pub use gossip::{Apart, Gossip, GossipOptions, Neighbour};
 pub use grants::{Grants, GrantsError};
 pub use held::{HeldFailure, HeldStore, HoldRequest};
 pub use home::{Home, HomeError, Invitation, KnownPeer, Ticket, TicketError};

@@ -3,6 +3,7 @@
 //! What is decided is decided in the core ([`reknit_core::gossip`]) and by the failure detector; here are the threads, the links
 //! and the clock. Who may read and write what is the grants' word, looked up each second.
 
+mod acquainted;
 mod links;
 mod meet;
 mod spread;
@@ -63,6 +64,32 @@ pub struct Neighbour {
     pub at: SocketAddr,
 }
 
+/// Why a store does not gossip with one of a peer, until a session has sorted that out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Apart {
+    /// The peer's store seems to be another life than the one that was met here.
+    Life,
+    /// This store seems to the peer to be another life than the one that it met.
+    OwnLife,
+    /// One is a copy of the other, and writes under its name.
+    Copy,
+    /// They have collected tombstones up to different points.
+    Horizon,
+}
+
+impl Apart {
+    /// What is wrong, for people.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Apart::Life => "its store seems to have been restored or copied since it was met",
+            Apart::OwnLife => "the store here seems to have been restored or copied since that peer met it",
+            Apart::Copy => "its store is a copy of the one here",
+            Apart::Horizon => "one of the two stores has collected tombstones further than the other",
+        }
+    }
+}
+
 /// Gossip that is under way; ends with the node's `stop`.
 #[derive(Clone)]
 pub struct Gossip {
@@ -78,6 +105,7 @@ type Rosters = BTreeMap<DatasetId, Roster<PeerId>>;
 struct Shared {
     up: Mutex<BTreeMap<PeerId, SocketAddr>>,
     rosters: Mutex<Rosters>,
+    apart: Mutex<BTreeMap<(DatasetId, PeerId), Apart>>,
 }
 
 impl Shared {
@@ -87,6 +115,18 @@ impl Shared {
 
     fn rosters(&self) -> std::sync::MutexGuard<'_, Rosters> {
         self.rosters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn apart(&self) -> std::sync::MutexGuard<'_, BTreeMap<(DatasetId, PeerId), Apart>> {
+        self.apart.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A session has to sort out who a peer's store is, before others if it can be; says whether that is news.
+    fn part(&self, dataset: DatasetId, peer: PeerId, apart: Apart) -> bool {
+        if let Some(roster) = self.rosters().get_mut(&dataset) {
+            roster.differs(peer);
+        }
+        self.apart().insert((dataset, peer), apart) != Some(apart)
     }
 }
 
@@ -112,7 +152,7 @@ impl Gossip {
         for (nth, store) in (0u64..).zip(stores) {
             let (sender, receiver) = std::sync::mpsc::channel();
             let id = store.definition().id;
-            let spread = Spread::new(store.clone(), node.guards(), links.clone(), options.seed ^ nth);
+            let spread = Spread::new(store.clone(), node.guards(), links.clone(), (shared.clone(), options.seed ^ nth));
             std::thread::spawn(move || spread.run(&receiver));
             let (follower, to, stopped) = (store.clone(), sender.clone(), stopped.clone());
             std::thread::spawn(move || spread::follow(&follower, &to, &stopped));
@@ -145,6 +185,11 @@ impl Gossip {
         let (to, counts) = std::sync::mpsc::channel();
         self.inputs.get(&dataset)?.send(Input::Counts(to)).ok()?;
         counts.recv().ok()
+    }
+
+    /// With whose stores nothing is gossiped before a session, of which dataset, and why.
+    pub fn apart(&self) -> Vec<(DatasetId, PeerId, Apart)> {
+        self.shared.apart().iter().map(|((dataset, peer), apart)| (*dataset, *peer, *apart)).collect()
     }
 
     /// How many words were dropped, since a queue was full or a peer out of reach, and to how many peers there is a link.
@@ -237,11 +282,8 @@ impl Gossip {
     }
 
     fn pass_on(&self, from: PeerId, word: Word) {
-        let dataset = match &word {
-            Word::Tell(dataset, _) | Word::Want(dataset, _) | Word::Records(dataset, ..) => *dataset,
-            Word::Hello { .. } | Word::Swim(_) => return,
-        };
-        if let Some(to) = self.inputs.get(&dataset) {
+        let dataset = word.speaker().map(|speaker| speaker.dataset);
+        if let Some(to) = dataset.and_then(|dataset| self.inputs.get(&dataset)) {
             let _ = to.send(Input::Word(from, word));
         }
     }

@@ -2,11 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use reknit::core::DatasetId;
+use reknit::core::collect::Horizon;
+use reknit::core::gossip::{Speaker, Word};
 use reknit::core::journal::RunKind;
+use reknit::core::life::Life;
 use reknit::core::message::Rights;
-use reknit::node::{Gossip, GossipOptions, Served};
-use reknit::store::{Op, Store, Undo};
+use reknit::core::query::Raising;
+use reknit::core::session::{Direction, Intent, Verdict};
+use reknit::core::{Actor, CollectionId, Content, DatasetId, Record, Sibling, Stamp, State, Version};
+use reknit::node::{Apart, Gossip, GossipOptions, Served};
+use reknit::store::engine::Memory;
+use reknit::store::{Op, Options, Side, Store, Undo};
 use reknit::transport::Address;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -44,6 +50,23 @@ impl Gossiping {
     async fn end(self) {
         self.stop.send(true).expect("it listens");
         self.serving.await.expect("no panic");
+    }
+
+    /// Ends it, and starts a node of the same home with another store.
+    async fn again(self, store: Store, seed: Address) -> Gossiping {
+        let Gossiping { mut peer, stop, serving, .. } = self;
+        stop.send(true).expect("it listens");
+        serving.await.expect("no panic");
+        peer.node = bind(&peer.home, true);
+        Gossiping::start(peer, store, vec![seed], NEVER)
+    }
+
+    fn left(&self) -> u64 {
+        self.gossip.counts(DatasetId([7; 16])).expect("it is gossiped about").0.left
+    }
+
+    fn apart(&self) -> Vec<Apart> {
+        self.gossip.apart().into_iter().map(|(.., apart)| apart).collect()
     }
 
     async fn end_all(all: Vec<Gossiping>) {
@@ -215,6 +238,159 @@ fn what_a_push_replaces_is_in_one_run_and_comes_back_exactly() {
         assert_eq!(runs.last().map(|(last, run)| (last > id, run.entries)), Some((true, 1)), "{runs:?}");
         assert_sound(here);
         Gossiping::end_all(all).await;
+    });
+}
+
+/// A store as it is now, opened another time.
+fn image(store: &Store) -> Store {
+    let engine = Arc::new(Memory::new());
+    store.copy_rows(&*engine).expect("copied");
+    Store::over(engine, &Options::default()).expect("opened")
+}
+
+#[test]
+fn a_store_that_was_opened_again_is_known_again_without_a_session() {
+    run(async {
+        let mut all = gossiping(peers(2, Rights::ALL), NEVER);
+        until("they know each other", || all.iter().all(|one| one.up() == 1)).await;
+        for nth in 0..4 {
+            all[nth % 2].store.put(&key(nth), b"before").expect("written");
+            until("it is told", || equal(&all)).await;
+        }
+        let seed = all[0].peer.address();
+        let second = all.pop().expect("two");
+        let store = image(&second.store);
+        all.push(second.again(store, seed).await);
+        until("they know each other again", || all.iter().all(|one| one.up() == 1)).await;
+        for nth in 0..4 {
+            all[nth % 2].store.put(&key(nth), b"after").expect("written");
+            until("it is told", || equal(&all)).await;
+        }
+        all.iter().for_each(|one| assert_sound(&one.store));
+        Gossiping::end_all(all).await;
+    });
+}
+
+#[test]
+fn a_store_that_was_rolled_back_is_not_gossiped_with_until_a_session_has_sorted_it_out() {
+    run(async {
+        let mut all = gossiping(peers(2, Rights::ALL), NEVER);
+        until("they know each other", || all.iter().all(|one| one.up() == 1)).await;
+        all[1].store.put(b"k", b"first").expect("written");
+        until("it is told", || equal(&all)).await;
+        let before = image(&all[1].store);
+        let actor = before.actor();
+        all[1].store.put(b"k", b"lost there").expect("written");
+        all[1].store.put(b"alone", b"lost there").expect("written");
+        until("it is told", || equal(&all)).await;
+        let seed = all[0].peer.address();
+        let second = all.pop().expect("two");
+        all.push(second.again(before, seed.clone()).await);
+        until("they know each other again", || all.iter().all(|one| one.up() == 1)).await;
+        let was = all[0].left();
+        for nth in 0..8 {
+            all[1].store.put(&key(nth), b"since").expect("written");
+        }
+        all[1].store.put(b"k", b"since").expect("written");
+        all[0].store.put(b"of the first", b"1").expect("written");
+        until("some of it is left", || all[0].left() > was).await;
+        assert_eq!(all[0].store.get(b"k").expect("read"), Some(b"lost there".to_vec()));
+        assert_eq!((contents(&all[0].store).len(), contents(&all[1].store).len()), (3, 9), "nothing moved");
+        until("it is said why", || all[0].apart() == [Apart::Life] && all[1].apart() == [Apart::OwnLife]).await;
+        let side = Arc::new(all[1].store.clone());
+        let repair = || session(&all[1].peer.node, &seed, side.clone(), intent(Intent::Repair(Direction::Both)));
+        let found = repair().await.expect("an outcome").outcome;
+        assert!(found.reason.contains("restored or copied"), "{found:?}");
+        assert_ne!(all[1].store.actor(), actor);
+        assert_eq!(repair().await.expect("an outcome").outcome.verdict, Verdict::InSync);
+        assert_eq!(contents(&all[0].store).len(), 11);
+        for nth in 0..4 {
+            all[nth % 2].store.put(&key(nth), b"after").expect("written");
+            until("they gossip again", || equal(&all)).await;
+        }
+        until("nothing is in the way", || all.iter().all(|one| one.apart().is_empty())).await;
+        all.iter().for_each(|one| assert_sound(&one.store));
+        Gossiping::end_all(all).await;
+    });
+}
+
+#[test]
+fn stores_with_another_horizon_are_left_to_sessions() {
+    run(async {
+        let all = gossiping(peers(2, Rights::ALL), NEVER);
+        until("they know each other", || all.iter().all(|one| one.up() == 1)).await;
+        all[0].store.put(b"k", b"1").expect("written");
+        until("it is told", || equal(&all)).await;
+        // The first has collected up to here; the second was away meanwhile.
+        let horizon = {
+            let first = &all[0].store;
+            let horizon = Horizon { stamp: first.cut().stamp, passed: Vec::new() };
+            assert_eq!(first.raise(&horizon, true).expect("raised"), Raising::Raised);
+            horizon
+        };
+        let was = (all[0].left(), all[1].left());
+        all[1].store.put(b"of one behind", b"2").expect("written");
+        all[0].store.put(b"of one ahead", b"3").expect("written");
+        until("both are left", || all[0].left() > was.0 && all[1].left() > was.1).await;
+        assert_eq!((contents(&all[0].store).len(), contents(&all[1].store).len()), (2, 2), "nothing moved");
+        assert!(all.iter().all(|one| one.apart() == [Apart::Horizon]));
+        assert_eq!(all[1].store.raise(&horizon, true).expect("raised"), Raising::Raised);
+        for nth in 0..4 {
+            all[nth % 2].store.put(&key(nth), b"after").expect("written");
+            until("they gossip again", || {
+                (0..=nth).all(|nth| all.iter().all(|one| one.store.get(&key(nth)).expect("read").is_some()))
+            })
+            .await;
+        }
+        Gossiping::end_all(all).await;
+    });
+}
+
+/// A record as one that another store wrote, live or deleted.
+fn record(key: &[u8], stamp: Stamp, content: Content) -> Record {
+    let version = Version::after(stamp, Actor(77), []);
+    Record { key: key.to_vec(), state: State::single(Sibling { version, content, expires: None }) }
+}
+
+#[test]
+fn what_is_older_than_was_collected_or_meant_for_another_opening_is_not_taken() {
+    run(async {
+        let mut peers = peers(2, Rights::ALL);
+        let other = peers.pop().expect("two");
+        let one = gossiping(peers, NEVER).pop().expect("one");
+        one.store.put(b"mine", b"1").expect("written");
+        let old = one.store.cut().stamp;
+        one.store.put(b"later", b"1").expect("written");
+        let horizon = Horizon { stamp: one.store.cut().stamp, passed: Vec::new() };
+        assert_eq!(one.store.raise(&horizon, true).expect("raised"), Raising::Raised);
+        let root = one.store.root();
+        let connection = other.node.connect(&one.peer.address()).await.expect("connected");
+        let mut link = connection.open().await.expect("opened");
+        let dataset = DatasetId([7; 16]);
+        let hello = Word::Hello { datasets: vec![dataset], port: 1 };
+        link.control.writer.write(&[&[72], hello.encode().as_slice()].concat()).await.expect("written");
+        let nonce = one.store.describe().nonce;
+        let me = Speaker { dataset, life: Life { actor: 77, nonce: 5 }, commit: 9, horizon: horizon.stamp };
+        let (new, live) = (Stamp(horizon.stamp.0 + 1), || Content::Live(b"theirs".to_vec()));
+        let records = |speaker, to, key: &[u8], stamp, content| {
+            Word::Records(speaker, to, CollectionId(0), vec![record(key, stamp, content)])
+        };
+        let refused = [
+            records(me, nonce, b"old", old, live()),
+            records(me, nonce, b"mine", horizon.stamp, Content::Tombstone),
+            records(me, nonce ^ 1, b"another opening", new, live()),
+            records(Speaker { horizon: old, ..me }, nonce, b"another horizon", new, live()),
+            // It was further a moment ago, and does not recall that.
+            records(Speaker { commit: 3, ..me }, nonce, b"rolled back", new, live()),
+        ];
+        for (nth, word) in (1..).zip(refused) {
+            link.control.writer.write(&word.encode()).await.expect("written");
+            until("it is left", || one.left() == nth).await;
+        }
+        assert_eq!(one.store.root(), root, "nothing was taken");
+        link.control.writer.write(&records(me, nonce, b"new", new, live()).encode()).await.expect("written");
+        until("what is newer is taken", || one.store.get(b"new").expect("read").is_some()).await;
+        one.end().await;
     });
 }
 

@@ -17,7 +17,9 @@ use crate::cli::output::{self, Printer};
 use crate::cli::units::{parse_duration, show_count, show_duration};
 use crate::cli::verdicts::{self, Last};
 use crate::cli::{CliError, Exit};
-use crate::node::{Gossip, Neighbour};
+use crate::node::{Apart, Gossip, Neighbour};
+use crate::store::Store;
+use crate::transport::PeerId;
 
 /// How often it can be looked at.
 const WATCH_MIN: Duration = Duration::from_millis(200);
@@ -99,7 +101,9 @@ pub(crate) fn run(_: &Status, env: &mut Env) -> Result<Exit, CliError> {
         lines.push(format!("pair   {a} and {b}: {verdict}{differ} ({command} {ago} ago)"));
     }
     lines.extend(seen.iter().map(|job| format!("job    {}", job.line().replace('\t', ": "))));
-    let wrong: Vec<String> = view.wrong.iter().cloned().chain(seen.iter().flat_map(|job| job.wrong())).collect();
+    let of_jobs = seen.iter().flat_map(|job| job.wrong());
+    let apart = gossip.map(|gossip| apart(gossip, env)).unwrap_or_default();
+    let wrong: Vec<String> = view.wrong.iter().cloned().chain(apart).chain(of_jobs).collect();
     lines.extend(wrong.iter().map(|wrong| format!("wrong  {wrong}")));
     let jobs: Vec<_> = seen.iter().map(|job| job.object()).collect();
     let summary = json!({
@@ -122,6 +126,16 @@ fn neighbours(gossip: &Gossip) -> (Vec<String>, Vec<Value>) {
     let line = |near: &Neighbour| format!("gossip {} is up at {}", near.peer.short(), near.at);
     let object = |near: &Neighbour| json!({ "peer": near.peer.to_string(), "at": near.at.to_string() });
     (up.iter().map(line).collect(), up.iter().map(object).collect())
+}
+
+/// With whom nothing is gossiped before a session.
+fn apart(gossip: &Gossip, env: &Env) -> Vec<String> {
+    let name = |id| env.open.values().map(Store::definition).find(|of| of.id == id).map(|of| of.name.clone());
+    let line = |(dataset, peer, apart): (_, PeerId, Apart)| {
+        let (dataset, reason) = (name(dataset).unwrap_or_default(), apart.reason());
+        format!("gossip of {dataset} with {} waits for a session that repairs: {reason}", peer.short())
+    };
+    gossip.apart().into_iter().map(line).collect()
 }
 
 fn exit_of(last: &Last) -> Exit {
