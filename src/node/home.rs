@@ -128,6 +128,11 @@ impl Home {
         self.dir.join(SOCKET)
     }
 
+    /// Where peers and what they may are written down.
+    pub fn peers_file(&self) -> PathBuf {
+        self.dir.join(PEERS)
+    }
+
     /// Where people write down names and jobs.
     pub fn config(&self) -> PathBuf {
         self.dir.join(CONFIG)

@@ -16,8 +16,11 @@ use super::brakes::{NodeBrakes, Window, Windows};
 use super::gossip::{FRAME_GOSSIP, Gossip};
 use super::held::FRAME_HOLD;
 use super::receipts::Signer;
+use super::rights::{InForce, still_allows};
 use super::visits::{Asked, Peer, visit};
-use super::{Budget, Grants, Home, HomeError, NodeError, Progress, SessionReport, Ticket, Whom, answer_with};
+use super::{
+    Budget, Grants, HoldRequest, Home, HomeError, NodeError, Over, Progress, SessionReport, Ticket, Whom, answer_with,
+};
 use crate::store::Side;
 use crate::transport::{
     Address, Arriving, CloseCode, Connection, Endpoint, EndpointOptions, Identity, Link, PeerId, TransportError, limits,
@@ -93,6 +96,7 @@ pub struct Node {
     identity: Arc<Identity>,
     brakes: NodeBrakes,
     windows: Arc<Windows>,
+    rights: InForce,
     joined: Option<Joined>,
 }
 
@@ -107,15 +111,18 @@ impl Node {
     pub fn bind(home: &Home, options: NodeOptions) -> Result<Node, NodeError> {
         let identity = home.identity()?;
         let endpoint = Endpoint::bind(options.bind, &identity, &EndpointOptions { listen: options.listen })?;
-        let (brakes, windows) = Default::default();
-        Ok(Node { home: home.clone(), endpoint, identity: Arc::new(identity), brakes, windows, joined: None })
+        Ok(Node::with(home, endpoint, identity))
     }
 
     /// A node of this home on a network in memory.
     #[cfg(test)]
     pub(super) fn over(home: &Home, endpoint: Endpoint) -> Result<Node, NodeError> {
-        let (brakes, windows) = Default::default();
-        Ok(Node { home: home.clone(), identity: Arc::new(home.identity()?), endpoint, brakes, windows, joined: None })
+        Ok(Node::with(home, endpoint, home.identity()?))
+    }
+
+    fn with(home: &Home, endpoint: Endpoint, identity: Identity) -> Node {
+        let ((brakes, windows), identity, rights) = (Default::default(), Arc::new(identity), InForce::new(home));
+        Node { home: home.clone(), endpoint, identity, brakes, windows, rights, joined: None }
     }
 
     /// Binds a node of this home that connects, from wherever such an address can be reached.
@@ -198,7 +205,7 @@ impl Node {
 
     fn whom(&self, peer: PeerId) -> Whom {
         let signer = Signer::new(&self.home, self.identity.clone(), peer);
-        Whom { name: peer.to_string(), signer: Some(signer) }
+        Whom::new(peer.to_string(), Some(signer))
     }
 
     /// Shows the token of a ticket to the node that issued it, which then knows this node.
@@ -245,6 +252,7 @@ impl Node {
             gossip,
             stop: stop.clone(),
         };
+        tokio::spawn(self.rights.clone().look(stop.clone()));
         let mut connections = JoinSet::new();
         let mut stopped = stop;
         loop {
@@ -294,10 +302,11 @@ impl Serving {
 
     async fn connection(self, connection: Connection) {
         let peer = connection.peer();
-        let idle = match self.admit(peer) {
+        let changes = self.node.rights.changes();
+        let (admitted, idle) = match self.admit(peer) {
             // Whoever may nothing yet is here to show an invitation.
-            Ok(Some(grants)) if grants.is_empty() => limits::HANDSHAKE_TIMEOUT,
-            Ok(Some(_)) => limits::UNUSED_TIMEOUT,
+            Ok(Some(grants)) if grants.is_empty() => (false, limits::HANDSHAKE_TIMEOUT),
+            Ok(Some(_)) => (true, limits::UNUSED_TIMEOUT),
             // Told nothing but that (M2).
             Ok(None) => {
                 tracing::info!(peer = %peer.short(), from = %connection.remote_addr(), "not admitted");
@@ -310,6 +319,14 @@ impl Serving {
         };
         let mut sessions = JoinSet::new();
         let mut stop = self.stop.clone();
+        let lost = async {
+            match admitted {
+                true => self.node.rights.lost(changes, peer, |grants| !grants.is_empty()).await,
+                // Whoever comes with an invitation has nothing to lose yet.
+                false => std::future::pending().await,
+            }
+        };
+        tokio::pin!(lost);
         loop {
             tokio::select! {
                 link = connection.accept() => match link {
@@ -320,6 +337,12 @@ impl Serving {
                 },
                 Some(_) = sessions.join_next() => {}
                 () = tokio::time::sleep(idle), if sessions.is_empty() => return connection.close(CloseCode::Done),
+                // (M24)
+                () = &mut lost => {
+                    tracing::warn!(peer = %peer.short(), "it is no longer known here, and cut off");
+                    connection.close(CloseCode::CutOff);
+                    break;
+                }
                 _ = stop.wait_for(|stop| *stop) => break,
             }
         }
@@ -350,6 +373,15 @@ impl Serving {
         grants.on(definition).rights.allow(Rights::OPERATE)
     }
 
+    /// By which grants a peer may have the session held that it asks for.
+    fn may_hold(&self, request: &[u8]) -> impl Fn(&Grants) -> bool + Send + Sync + 'static {
+        let request: Option<HoldRequest> = rmp_serde::from_slice(request).ok();
+        let side = request.and_then(|request| self.side_named(&request.dataset));
+        let definition = side.map(|side| side.describe().definition);
+        // What is asked about nothing here is refused anyway.
+        move |grants| definition.as_ref().is_none_or(|of| grants.on(of).rights.allow(Rights::OPERATE))
+    }
+
     /// What a peer may do; no rights but entry while it may come with an invitation.
     fn admit(&self, peer: PeerId) -> Result<Option<Grants>, HomeError> {
         match self.node.home.grants(peer)? {
@@ -376,12 +408,14 @@ impl Serving {
             return self.join(connection, link, peer, token).await;
         }
         // Read again at each session: what was taken away since the connection began is gone.
+        let changes = self.node.rights.changes();
         let grants = self.admit(peer).ok().flatten().unwrap_or_default();
         if grants.is_empty() {
             return connection.close(CloseCode::NotAdmitted);
         }
         if let Some(request) = frame.strip_prefix(&[FRAME_HOLD]) {
-            return self.clone().hold(link, peer, request).await;
+            let over = self.over(connection, changes, (peer, self.may_hold(request)));
+            return self.clone().hold(link, peer, request, over).await;
         }
         if let Some(word) = frame.strip_prefix(&[FRAME_GOSSIP]) {
             // It stays as long as the peer does, and is no session.
@@ -405,8 +439,10 @@ impl Serving {
         let grant = grants.on(&side.describe().definition);
         let began = std::time::Instant::now();
         let window = Window::new(self.node.brakes, &self.node.windows, peer, open.dataset.0);
+        let (definition, wanted, at_first) = (side.describe().definition, open.clone(), grant.clone());
+        let has = move |grants: &Grants| still_allows(&wanted, &definition, &at_first, &grants.on(&definition));
         let first = Some(Message::Open(open));
-        let whom = self.node.whom(peer);
+        let whom = Whom { over: self.over(connection.clone(), changes, (peer, has)), ..self.node.whom(peer) };
         let ended = answer_with(side, link, grant, first, stop, whom, Some(window)).await;
         let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         match ended {
@@ -418,6 +454,21 @@ impl Serving {
                 }
             }
         }
+    }
+
+    /// Is over once a peer has lost what it needs; the connection is closed by then, so that it hears of nothing else (M24).
+    fn over(
+        &self,
+        connection: Connection,
+        changes: watch::Receiver<u64>,
+        (peer, has): (PeerId, impl Fn(&Grants) -> bool + Send + Sync + 'static),
+    ) -> Over {
+        let rights = self.node.rights.clone();
+        Box::pin(async move {
+            rights.lost(changes, peer, has).await;
+            tracing::warn!(peer = %peer.short(), "rights that it was using were taken away; it is cut off");
+            connection.close(CloseCode::CutOff);
+        })
     }
 
     async fn join(self, connection: Connection, mut link: Link, peer: PeerId, token: &[u8]) {

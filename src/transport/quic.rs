@@ -45,6 +45,8 @@ pub enum CloseCode {
     Protocol = 3,
     /// The node shuts down.
     Shutdown = 4,
+    /// Rights that the peer was using were taken away.
+    CutOff = 5,
 }
 
 /// How an endpoint is bound.
@@ -338,6 +340,7 @@ fn explainer(inner: Arc<Held>, me: PeerId) -> Arc<dyn Fn() -> Option<TransportEr
     Arc::new(move || match inner.0.connection.close_reason()? {
         ConnectionError::ApplicationClosed(close) => match close.error_code.into_inner() {
             code if code == CloseCode::NotAdmitted as u64 => Some(TransportError::NotAdmitted { me }),
+            code if code == CloseCode::CutOff as u64 => Some(TransportError::CutOff { me }),
             code if code == CloseCode::Busy as u64 => Some(TransportError::Busy),
             code if code == CloseCode::Shutdown as u64 => Some(TransportError::Lost("the peer shut down".into())),
             code if code == CloseCode::Protocol as u64 => {
