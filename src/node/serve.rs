@@ -154,6 +154,11 @@ impl Node {
         &self.endpoint
     }
 
+    /// Hears of rights that are given and taken away.
+    pub(super) fn rights(&self) -> &InForce {
+        &self.rights
+    }
+
     /// By what is judged who may write what, and lose how much.
     pub(super) fn guards(&self) -> (Home, NodeBrakes, Arc<Windows>) {
         (self.home.clone(), self.brakes, self.windows.clone())

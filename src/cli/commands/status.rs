@@ -102,7 +102,7 @@ pub(crate) fn run(_: &Status, env: &mut Env) -> Result<Exit, CliError> {
     }
     lines.extend(seen.iter().map(|job| format!("job    {}", job.line().replace('\t', ": "))));
     let of_jobs = seen.iter().flat_map(|job| job.wrong());
-    let apart = gossip.map(|gossip| apart(gossip, env)).unwrap_or_default();
+    let apart = gossip.map(|gossip| apart(gossip, env, peer)).unwrap_or_default();
     let wrong: Vec<String> = view.wrong.iter().cloned().chain(apart).chain(of_jobs).collect();
     lines.extend(wrong.iter().map(|wrong| format!("wrong  {wrong}")));
     let jobs: Vec<_> = seen.iter().map(|job| job.object()).collect();
@@ -128,14 +128,27 @@ fn neighbours(gossip: &Gossip) -> (Vec<String>, Vec<Value>) {
     (up.iter().map(line).collect(), up.iter().map(object).collect())
 }
 
-/// With whom nothing is gossiped before a session.
-fn apart(gossip: &Gossip, env: &Env) -> Vec<String> {
+/// With whom nothing is gossiped, and why.
+fn apart(gossip: &Gossip, env: &Env, me: PeerId) -> Vec<String> {
     let name = |id| env.open.values().map(Store::definition).find(|of| of.id == id).map(|of| of.name.clone());
     let line = |(dataset, peer, apart): (_, PeerId, Apart)| {
         let (dataset, reason) = (name(dataset).unwrap_or_default(), apart.reason());
         format!("gossip of {dataset} with {} waits for a session that repairs: {reason}", peer.short())
     };
-    gossip.apart().into_iter().map(line).collect()
+    let withheld = env.open.iter().filter_map(|(dir, store)| {
+        let (count, keys) = gossip.withheld(store.definition().id);
+        let keys: Vec<String> = keys.iter().map(|key| String::from_utf8_lossy(key).escape_debug().to_string()).collect();
+        let (name, count, keys) = (&store.definition().name, (count > 0).then(|| show_count(count as u64))?, keys.join(", "));
+        let dir = dir.display();
+        Some(format!("gossip of {name} withholds {count} records that would replace or delete too much ({keys}, …); to look: reknit repair {dir} PEER --preview; to let them: --max-delete, --max-change"))
+    });
+    let refusing = |peer: PeerId| {
+        format!(
+            "gossip with {}: it does not take this node in, or not any more; there: reknit peers add {me} --may …",
+            peer.short()
+        )
+    };
+    gossip.apart().into_iter().map(line).chain(withheld).chain(gossip.refusing().into_iter().map(refusing)).collect()
 }
 
 fn exit_of(last: &Last) -> Exit {

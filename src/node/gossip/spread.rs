@@ -10,7 +10,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use reknit_core::bounds::FRAME_BYTES_AIM;
-use reknit_core::brakes::Losses;
 use reknit_core::gossip::{Counts, Limits, Rumour, Rumours, Send, Speaker, Word};
 use reknit_core::message::Rights;
 use reknit_core::query::{Guard, Incoming, Item, Selection};
@@ -44,6 +43,8 @@ pub(crate) enum Input {
     Up(PeerId, SocketAddr),
     /// A peer is down.
     Down(PeerId),
+    /// Rights were given or taken away.
+    Rights,
     /// A peer said something.
     Word(PeerId, Word),
     /// The store was written.
@@ -69,7 +70,8 @@ pub(super) struct Spread {
 }
 
 /// Tells the thread of a store what is written, until it is stopped.
-pub(super) fn follow(store: &Store, to: &Sender<Input>, stopped: &AtomicBool) {
+pub(super) fn follow(store: &Store, to: &Sender<Input>, (shared, stopped): (&Shared, &AtomicBool)) {
+    let id = store.definition().id;
     let mut watcher = store.watch(None);
     while !stopped.load(Ordering::Relaxed) {
         let mut events = Vec::new();
@@ -83,7 +85,9 @@ pub(super) fn follow(store: &Store, to: &Sender<Input>, stopped: &AtomicBool) {
                 }
             }
         }
-        events.retain(|event| event.origin == Origin::Local);
+        // What sessions bring is of interest only where it may have been withheld.
+        let withholds = shared.withheld().get(&id).is_some_and(|withheld| !withheld.is_empty());
+        events.retain(|event| withholds || event.origin == Origin::Local);
         if !events.is_empty() && to.send(Input::Wrote(events)).is_err() {
             return;
         }
@@ -93,9 +97,9 @@ pub(super) fn follow(store: &Store, to: &Sender<Input>, stopped: &AtomicBool) {
 impl Spread {
     pub(super) fn new(
         store: Store,
-        (home, brakes, windows): (Home, NodeBrakes, Arc<Windows>),
+        (home, _, windows): (Home, NodeBrakes, Arc<Windows>),
         links: Links,
-        (shared, seed): (Arc<Shared>, u64),
+        (shared, brakes, seed): (Arc<Shared>, NodeBrakes, u64),
     ) -> Spread {
         let side: Arc<dyn Side> = Arc::new(store.clone());
         let (runtime, rumours) = (tokio::runtime::Handle::current(), Rumours::new(Limits::default(), seed));
@@ -157,9 +161,12 @@ impl Spread {
         match input {
             Input::Up(peer, at) => {
                 self.up.insert(peer, at);
-                if self.may(peer)?.anywhere().allow(Rights::READ) {
-                    self.rumours.up(peer);
-                }
+                self.told_or_not(peer)?;
+            }
+            Input::Rights => {
+                self.known.borrow_mut().clear();
+                let up: Vec<PeerId> = self.up.keys().copied().collect();
+                up.into_iter().try_for_each(|peer| self.told_or_not(peer))?;
             }
             Input::Down(peer) => {
                 self.up.remove(&peer);
@@ -231,6 +238,15 @@ impl Spread {
         }
         drop(all);
         self.take(from, word)
+    }
+
+    /// Who may read is told what is written.
+    fn told_or_not(&mut self, peer: PeerId) -> Result<(), NodeError> {
+        match self.may(peer)?.anywhere().allow(Rights::READ) {
+            true => self.rumours.up(peer),
+            false => self.rumours.down(peer),
+        }
+        Ok(())
     }
 
     fn say(&self, to: PeerId, word: &Word) {
@@ -329,9 +345,16 @@ impl Spread {
     fn wrote(&mut self, events: &[Event]) -> Result<(), NodeError> {
         let members = self.definition().members();
         let events = events.iter().filter(|event| Some(event.collection) != members);
-        let at: Vec<_> = events.map(|event| (event.collection, self.position(event.collection, &event.key))).collect();
+        let at = |event: &Event| (event.collection, self.position(event.collection, &event.key));
+        let (mut own, mut others) = (Vec::new(), Vec::new());
+        for event in events {
+            if event.origin == Origin::Local { &mut own } else { &mut others }.push(at(event));
+        }
         let horizon = self.store.horizon().stamp;
-        for (collection, item) in self.items(at)? {
+        if let Some(withheld) = self.shared.withheld().get_mut(&self.definition().id) {
+            own.iter().chain(&others).for_each(|at| withheld.written(*at));
+        }
+        for (collection, item) in self.items(own)? {
             // What a session brought that is older is not told: nobody would take it.
             let fresh = is_newer(item.versions.iter().map(|one| &one.version), horizon);
             match rumour(collection, &item) {
@@ -365,30 +388,60 @@ impl Spread {
         let came = records.len();
         records.retain(|record| is_newer(record.state.versions().iter().map(|one| &one.version), horizon));
         self.rumours.leave((came - records.len()) as u64);
-        let window = Window::new(self.brakes, &self.windows, from, definition.id);
-        let mut records = records.into_iter();
-        while records.len() > 0 {
-            let (lost, all) = (window.lost(Instant::now()), self.side.cut()?.roots.iter().map(|root| root.count).sum());
-            let allowed = Losses::allowed(&self.brakes.brakes, all);
-            let room = allowed.deleted.saturating_sub(lost.deleted).min(allowed.changed.saturating_sub(lost.changed));
-            if room == 0 {
-                self.rumours.leave(records.count() as u64);
-                tracing::warn!(peer = %from.short(), dataset = definition.name, "it would lose more by what it gives than it may; the rest is left to sessions");
-                return Ok(());
-            }
-            let some: Vec<Record> = records.by_ref().take(TOGETHER.min(room as usize)).collect();
+        let window = Window::of_pushes(self.brakes, &self.windows, definition.id);
+        while !records.is_empty() {
+            let some: Vec<Record> = records.drain(..records.len().min(TOGETHER)).collect();
             let at: Vec<_> = some.iter().map(|record| (collection, self.position(collection, &record.key))).collect();
-            let before = self.entries(at.iter().copied())?;
+            let there = self.items(at.iter().copied())?;
+            let all = self.side.cut()?.roots.iter().map(|root| root.count).sum();
+            let room = window.lost(Instant::now()).room(&self.brakes.brakes, all);
+            let some = self.braked(from, collection, some, &there, room);
             let batch = some.into_iter().map(|record| Incoming { record, guard: Guard::Join }).collect();
             let run = self.store.pushed_by(&from.to_string(), horizon)?;
             let applied = run.apply(collection, batch, Durability::Buffered)?;
             window.note(applied.losses, Instant::now());
-            let after = self.entries(at)?;
-            for rumour in after {
+            let before: BTreeSet<Rumour> = there.iter().filter_map(|(of, item)| rumour(*of, item)).collect();
+            for rumour in self.entries(at)? {
                 self.rumours.given(from, rumour, !before.contains(&rumour));
             }
         }
         Ok(())
+    }
+
+    /// Those that may be taken in: of records that would take the place of others, at worst all, so many. The rest is withheld,
+    /// named, and left to sessions.
+    fn braked(
+        &mut self,
+        from: PeerId,
+        collection: CollectionId,
+        some: Vec<Record>,
+        there: &[(CollectionId, Item)],
+        room: u64,
+    ) -> Vec<Record> {
+        let live = |item: &Item| item.versions.first().is_some_and(|newest| newest.content.is_some());
+        let lives: BTreeSet<&[u8]> =
+            there.iter().filter(|(_, item)| live(item)).map(|(_, item)| item.key.as_slice()).collect();
+        let mut left = room;
+        let (taken, withheld): (Vec<Record>, Vec<Record>) = some.into_iter().partition(|record| {
+            let replaces = lives.contains(record.key.as_slice());
+            let taken = !replaces || left > 0;
+            left -= u64::from(replaces && taken);
+            taken
+        });
+        if withheld.is_empty() {
+            return taken;
+        }
+        self.rumours.leave(withheld.len() as u64);
+        let definition = self.definition();
+        let mut all = self.shared.withheld();
+        let here = all.entry(definition.id).or_default();
+        for record in &withheld {
+            let at = (collection, self.position(collection, &record.key));
+            if here.add(at, &record.key, Instant::now()) {
+                tracing::warn!(peer = %from.short(), dataset = definition.name, "more would be lost by what is pushed than may be in a while; it is withheld, and left to sessions");
+            }
+        }
+        taken
     }
 
     fn tell(&mut self) -> Result<(), NodeError> {
