@@ -14,7 +14,10 @@ const KEY_BYTES_MAX: usize = 256;
 
 /// Records of a store that are withheld from it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Withheld(BTreeMap<(CollectionId, Position), (Option<Vec<u8>>, Instant)>);
+pub(super) struct Withheld(BTreeMap<(CollectionId, Position), One>);
+
+/// The key, if it is kept, and when it was heard of last.
+type One = (Option<Vec<u8>>, Instant);
 
 impl Withheld {
     /// One more; says whether it is the first.
