@@ -17,6 +17,7 @@ mod lanes;
 mod members;
 mod packing;
 mod receipts;
+mod rights;
 mod runs;
 mod serve;
 mod visits;
@@ -30,13 +31,14 @@ pub use brakes::NodeBrakes;
 pub use counters::{Counted, CountedSessions};
 use driver::Answered;
 pub use driver::{Budget, Progress, SessionReport};
-pub use gossip::{Gossip, GossipOptions, Neighbour, Waiting};
+pub use gossip::{Apart, Gossip, GossipOptions, Neighbour, Waiting};
 pub use grants::{Grants, GrantsError};
 pub use held::{HeldFailure, HeldStore, HoldRequest};
 pub use home::{Authority, Home, HomeError, Invitation, KnownPeer, Ticket, TicketError};
 pub use lanes::Traffic;
 pub use members::member_of;
 pub use receipts::RECEIPTS_MAX;
+pub use rights::RIGHTS_LOOK;
 pub use serve::{Joined, Node, NodeOptions, Served, Serving};
 
 use self::brakes::Window;
@@ -70,6 +72,9 @@ pub enum NodeError {
         /// What it says.
         message: String,
     },
+    /// The peer lost rights here that its session used; the session was ended at once.
+    #[error("rights of the peer were taken away here, so its session was ended; what was applied is valid")]
+    TakenAway,
     /// The home of the node failed.
     #[error(transparent)]
     Home(#[from] HomeError),
@@ -104,11 +109,20 @@ struct Whom {
     name: String,
     /// Who signs the receipt, where identities are known.
     signer: Option<Arc<Signer>>,
+    /// Is over once the session must end, whatever is under way.
+    over: Over,
 }
 
+/// What is over once a session must end.
+type Over = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
 impl Whom {
+    fn new(name: String, signer: Option<Arc<Signer>>) -> Whom {
+        Whom { name, signer, over: Box::pin(std::future::pending()) }
+    }
+
     fn unnamed() -> Whom {
-        Whom { name: UNNAMED.into(), signer: None }
+        Whom::new(UNNAMED.into(), None)
     }
 }
 
@@ -185,7 +199,7 @@ async fn with_store(
     let (_never, unstopped) = tokio::sync::watch::channel(false);
     let grant = Grant::everywhere(Rights::ALL);
     let answering = tokio::spawn(answer_on(theirs.side(), far, grant, None, unstopped, (None, signer.clone())));
-    let report = open_with(a, near, asked, progress, Whom { name: places.1, signer }).await;
+    let report = open_with(a, near, asked, progress, Whom::new(places.1, signer)).await;
     let answered = answering.await;
     let verdict = report.as_ref().map_or("undetermined", |report| report.outcome.verdict.name());
     let ended = theirs.end(verdict).await;
@@ -224,7 +238,12 @@ async fn answer_with(
     window: Option<Window>,
 ) -> Result<Answered, NodeError> {
     let run = SideRun::responder(side.clone(), whom.name)?;
-    let answered = answer_on(run.side(), link, grant, first, stop, (window, whom.signer.clone())).await;
+    let answering = answer_on(run.side(), link, grant, first, stop, (window, whom.signer.clone()));
+    let answered = tokio::select! {
+        biased;
+        () = whom.over => Err(NodeError::TakenAway),
+        answered = answering => answered,
+    };
     let ended = run.end(answered.as_ref().map_or("undetermined", |answered| answered.verdict.as_str())).await;
     let answered = answered?;
     ended?;

@@ -60,6 +60,15 @@ pub enum TransportError {
         /// This node.
         me: PeerId,
     },
+    /// The peer took away rights that this node was using, and ended what was under way at once.
+    #[error(
+        "the peer has taken away rights of this node, and cut it off; what was applied is valid; to go on, have them \
+         given again there: `reknit peers add {me} --may …`"
+    )]
+    CutOff {
+        /// This node.
+        me: PeerId,
+    },
     /// The peer speaks another major version of the protocol.
     #[error("{address} speaks no version of the protocol that this release knows")]
     Version {

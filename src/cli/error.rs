@@ -132,6 +132,7 @@ impl From<TransportError> for CliError {
             TransportError::Impostor { .. } => ("peer.impostor", Exit::Refused),
             TransportError::Oneself { .. } => ("peer.oneself", Exit::Refused),
             TransportError::NotAdmitted { .. } => ("peer.not-admitted", Exit::CannotJudge),
+            TransportError::CutOff { .. } => ("peer.cut-off", Exit::Undetermined),
             TransportError::Version { .. } => ("peer.version", Exit::CannotJudge),
             TransportError::Busy => ("peer.busy", Exit::Undetermined),
             TransportError::Lost(_) | TransportError::Closed => ("session.lost", Exit::Undetermined),

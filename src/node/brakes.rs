@@ -1,4 +1,5 @@
-//! The brakes of a node that answers: how much each peer may lose each of its stores within a sliding window.
+//! The brakes of a node that answers: how much each peer may lose each of its stores within a sliding window, and how much all who
+//! push may together.
 //!
 //! When a batch is weighed is the core's concern; here is kept what was lost, and when.
 
@@ -34,19 +35,27 @@ type Lost = VecDeque<(Instant, Losses)>;
 
 /// What peers have lost the stores of a node, as far back as it counts.
 #[derive(Default)]
-pub(super) struct Windows(Mutex<BTreeMap<(PeerId, DatasetId), Lost>>);
+pub(super) struct Windows(Mutex<BTreeMap<Whose, Lost>>);
 
-/// What one peer has lost one store.
+/// A peer, or none for all who push, and a store.
+type Whose = (Option<PeerId>, DatasetId);
+
+/// What one peer, or all who push, have lost one store.
 #[derive(Clone)]
 pub(super) struct Window {
     pub(super) brakes: NodeBrakes,
     windows: Arc<Windows>,
-    whose: (PeerId, DatasetId),
+    whose: Whose,
 }
 
 impl Window {
     pub(super) fn new(brakes: NodeBrakes, windows: &Arc<Windows>, peer: PeerId, dataset: DatasetId) -> Window {
-        Window { brakes, windows: Arc::clone(windows), whose: (peer, dataset) }
+        Window { brakes, windows: Arc::clone(windows), whose: (Some(peer), dataset) }
+    }
+
+    /// Of all who push together: what one deletes, others pass on.
+    pub(super) fn of_pushes(brakes: NodeBrakes, windows: &Arc<Windows>, dataset: DatasetId) -> Window {
+        Window { brakes, windows: Arc::clone(windows), whose: (None, dataset) }
     }
 
     /// What counts now.
@@ -93,6 +102,7 @@ mod tests {
         let window = Window::new(brakes, &windows, identity("one"), DatasetId([1; 16]));
         let others = [(identity("two"), 1), (identity("one"), 2)];
         let others = others.map(|(peer, id)| Window::new(brakes, &windows, peer, DatasetId([id; 16])));
+        let others = others.into_iter().chain([Window::of_pushes(brakes, &windows, DatasetId([1; 16]))]);
         let begun = Instant::now();
         let at = |seconds: u64| begun + Duration::from_secs(seconds);
         let lost = |deleted, changed| Losses { deleted, changed };
@@ -101,7 +111,7 @@ mod tests {
         assert_eq!(window.lost(at(60)), lost(49, 98));
         assert_eq!(window.lost(at(108)), lost(1, 2));
         assert_eq!(window.lost(at(109)), lost(0, 0));
-        others.iter().for_each(|other| assert_eq!(other.lost(at(50)), lost(0, 0)));
+        others.for_each(|other| assert_eq!(other.lost(at(50)), lost(0, 0)));
         assert!(windows.0.lock().expect("whole").is_empty(), "what is past takes no room");
         let much = |n: u64| begun + Duration::from_micros(n * 10);
         (0..100_000).for_each(|n| window.note(lost(1, 0), much(n)));

@@ -3,30 +3,35 @@
 //! What is decided is decided in the core ([`reknit_core::gossip`]) and by the failure detector; here are the threads, the links
 //! and the clock. Who may read and write what is the grants' word, looked up each second.
 
+mod acquainted;
+mod circle;
 mod inbox;
 mod links;
 mod meet;
 mod spread;
 mod swim;
+mod withheld;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use reknit_core::gossip::{Counts, Roster, Standing, Word};
-use reknit_core::{DatasetId, Millis};
+use reknit_core::{DatasetId, Definition, Millis};
 use tokio::sync::{mpsc, watch};
 
+use circle::Circle;
 use inbox::{Post, inbox};
 pub(crate) use links::FRAME_GOSSIP;
 use links::{Heard, Links};
 use spread::{Input, Spread};
 use swim::{Near, Said, Swim};
+use withheld::Withheld;
 
 use super::serve::now;
-use super::{Home, Node, NodeError};
+use super::{Home, Node, NodeBrakes, NodeError};
 use crate::store::Store;
 use crate::transport::{Address, Connection, Link, PeerId};
 
@@ -49,6 +54,8 @@ pub struct GossipOptions {
     pub every: Duration,
     /// Whether a session repairs both sides, or only checks.
     pub repair: bool,
+    /// How much all who push may lose each store together, and within what time; and how much one session that is opened here.
+    pub brakes: NodeBrakes,
     /// Decides all that is drawn.
     pub seed: u64,
 }
@@ -57,7 +64,14 @@ impl Default for GossipOptions {
     /// A session each 10 s, with a repair.
     fn default() -> GossipOptions {
         let every = Duration::from_secs(10);
-        GossipOptions { seeds: Vec::new(), advertise: None, every, repair: true, seed: now() }
+        GossipOptions {
+            seeds: Vec::new(),
+            advertise: None,
+            every,
+            repair: true,
+            brakes: NodeBrakes::default(),
+            seed: now(),
+        }
     }
 }
 
@@ -70,15 +84,44 @@ pub struct Neighbour {
     pub at: SocketAddr,
 }
 
+/// Why a store does not gossip with one of a peer, until a session has sorted that out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Apart {
+    /// The peer's store seems to be another life than the one that was met here.
+    Life,
+    /// This store seems to the peer to be another life than the one that it met.
+    OwnLife,
+    /// One is a copy of the other, and writes under its name.
+    Copy,
+    /// They have collected tombstones up to different points.
+    Horizon,
+}
+
+impl Apart {
+    /// What is wrong, for people.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Apart::Life => "its store seems to have been restored or copied since it was met",
+            Apart::OwnLife => "the store here seems to have been restored or copied since that peer met it",
+            Apart::Copy => "its store is a copy of the one here",
+            Apart::Horizon => "one of the two stores has collected tombstones further than the other",
+        }
+    }
+}
+
 /// Gossip that is under way; ends with the node's `stop`.
 #[derive(Clone)]
 pub struct Gossip {
     home: Home,
+    me: PeerId,
+    datasets: Arc<Vec<Arc<Definition>>>,
     links: Links,
     shared: Arc<Shared>,
     inputs: Arc<BTreeMap<DatasetId, Post<Input>>>,
     /// Peers to join by, but for this node.
     seeds: Arc<Vec<Address>>,
+    window: Duration,
 }
 
 /// What waits in the queues of gossip, as it is: none of these numbers is cut off at a bound.
@@ -102,6 +145,9 @@ struct Shared {
     /// When this node was last displaced.
     displaced: Mutex<VecDeque<Instant>>,
     rosters: Mutex<Rosters>,
+    apart: Mutex<BTreeMap<(DatasetId, PeerId), Apart>>,
+    circle: Mutex<Arc<Circle>>,
+    withheld: Mutex<BTreeMap<DatasetId, Withheld>>,
 }
 
 impl Shared {
@@ -120,6 +166,26 @@ impl Shared {
     fn rosters(&self) -> std::sync::MutexGuard<'_, Rosters> {
         self.rosters.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn apart(&self) -> std::sync::MutexGuard<'_, BTreeMap<(DatasetId, PeerId), Apart>> {
+        self.apart.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn withheld(&self) -> std::sync::MutexGuard<'_, BTreeMap<DatasetId, Withheld>> {
+        self.withheld.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn circle(&self) -> Arc<Circle> {
+        self.circle.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A session has to sort out who a peer's store is, before others if it can be; says whether that is news.
+    fn part(&self, dataset: DatasetId, peer: PeerId, apart: Apart) -> bool {
+        if let Some(roster) = self.rosters().get_mut(&dataset) {
+            roster.differs(peer);
+        }
+        self.apart().insert((dataset, peer), apart) != Some(apart)
+    }
 }
 
 impl Gossip {
@@ -135,19 +201,25 @@ impl Gossip {
     ) -> Result<Gossip, NodeError> {
         let bound = node.local_addr()?;
         let at = options.advertise.unwrap_or_else(|| reachable(bound, &options.seeds));
-        let datasets = stores.iter().map(|store| store.definition().id).collect();
+        let datasets: Vec<_> = stores.iter().map(|store| store.definition().clone()).collect();
+        let changes = node.rights().changes();
+        let circle = Mutex::new(Arc::new(Circle::of(&node.guards().0, &datasets)?));
+        let shared = Arc::new(Shared { circle, ..Shared::default() });
         let (heard, hears) = mpsc::channel(HEARD);
-        let hello = Word::Hello { datasets, port: at.port() };
-        let links = Links::new(node.endpoint().clone(), hello, heard);
+        let links = Links::new(node.endpoint().clone(), at.port(), shared.clone(), heard);
         let (mut inputs, stopped) = (BTreeMap::new(), Arc::new(AtomicBool::new(false)));
-        let shared = Arc::new(Shared::default());
         for (nth, store) in (0u64..).zip(stores) {
             let (sender, receiver) = inbox();
             let id = store.definition().id;
-            let spread = Spread::new(store.clone(), node.guards(), links.clone(), options.seed ^ nth);
+            let spread = Spread::new(
+                store.clone(),
+                node.guards(),
+                links.clone(),
+                (shared.clone(), options.brakes, options.seed ^ nth),
+            );
             std::thread::spawn(move || spread.run(&receiver));
-            let (follower, to, stopped) = (store.clone(), sender.clone(), stopped.clone());
-            std::thread::spawn(move || spread::follow(&follower, &to, &stopped));
+            let (follower, to, seen) = (store.clone(), sender.clone(), (shared.clone(), stopped.clone()));
+            std::thread::spawn(move || spread::follow(&follower, &to, (&seen.0, &seen.1)));
             inputs.insert(id, sender);
             shared.rosters().insert(id, Roster::new(options.seed ^ nth));
             tokio::spawn(meet::keep(node.clone(), store.clone(), shared.clone(), options.clone(), stop.clone()));
@@ -155,11 +227,12 @@ impl Gossip {
         let me = Near { peer: node.peer().0, at, life: now() };
         let seeds: Vec<Address> = options.seeds.iter().filter(|seed| seed.peer != node.peer()).cloned().collect();
         *shared.missing() = seeds.iter().map(|seed| (seed.peer, Instant::now())).collect();
-        let (inputs, seeds) = (Arc::new(inputs), Arc::new(seeds));
-        let gossip = Gossip { home: node.guards().0, links, shared, inputs, seeds };
+        let (datasets, inputs, seeds) = (Arc::new(datasets), Arc::new(inputs), Arc::new(seeds));
+        let (home, window) = (node.guards().0, options.brakes.window);
+        let gossip = Gossip { home, me: node.peer(), datasets, links, shared, inputs, seeds, window };
         let swim = Swim::new(me, options.seed);
         let seeds = options.seeds.iter().map(|seed| (seed.peer, seed.clone())).collect();
-        tokio::spawn(gossip.clone().keep(swim, hears, seeds, stop, stopped));
+        tokio::spawn(gossip.clone().keep(swim, (hears, changes), seeds, stop, stopped));
         Ok(gossip)
     }
 
@@ -208,6 +281,23 @@ impl Gossip {
         self.shared.displaced().iter().filter(|at| at.elapsed() < DISPLACED_WITHIN).count()
     }
 
+    /// With whose stores nothing is gossiped before a session, of which dataset, and why.
+    pub fn apart(&self) -> Vec<(DatasetId, PeerId, Apart)> {
+        self.shared.apart().iter().map(|((dataset, peer), apart)| (*dataset, *peer, *apart)).collect()
+    }
+
+    /// How many pushed records of a dataset are withheld, since too much would have been lost, and some of their keys. A repair
+    /// that is let do so brings them.
+    pub fn withheld(&self, dataset: DatasetId) -> (usize, Vec<Vec<u8>>) {
+        let mut all = self.shared.withheld();
+        all.get_mut(&dataset).map(|withheld| withheld.told(Instant::now(), self.window)).unwrap_or_default()
+    }
+
+    /// Peers that do not take this node in, or not any more.
+    pub fn refusing(&self) -> Vec<PeerId> {
+        self.links.refusing()
+    }
+
     /// How many words were dropped, since a queue was full or a peer out of reach, and to how many peers there is a link.
     pub fn links(&self) -> (u64, usize) {
         self.links.counts()
@@ -227,30 +317,29 @@ impl Gossip {
     async fn keep(
         self,
         mut swim: Swim,
-        mut hears: mpsc::Receiver<Heard>,
+        (mut hears, mut changes): (mpsc::Receiver<Heard>, watch::Receiver<u64>),
         seeds: HashMap<PeerId, Address>,
         mut stop: watch::Receiver<bool>,
         stopped: Arc<AtomicBool>,
     ) {
-        let mut announced: Millis = 0;
+        let (mut announced, mut announces): (Millis, bool) = (0, false);
+        let circle = self.shared.circle();
+        for seed in seeds.keys().filter(|seed| !circle.has(**seed)) {
+            tracing::warn!(peer = %seed, "this seed has no right on what is gossiped about, and is told nothing; `reknit peers add` gives it one");
+        }
         loop {
             // Whoever knows nobody asks again to be taken in.
-            if swim.up().next().is_none() && now() >= announced + 1_000 {
-                announced = now();
-                for seed in seeds.values() {
-                    if let Some(at) = resolved(seed).await {
-                        let said = swim.announce(Near { peer: seed.peer.0, at, life: 0 }, now());
-                        self.said(said);
-                    }
-                }
+            if announces || swim.up().next().is_none() && now() >= announced + 1_000 {
+                (announced, announces) = (now(), false);
+                self.announce(&mut swim, &seeds).await;
             }
             let wakes = swim.wakes().unwrap_or(Millis::MAX).min(announced + 1_000);
             let wait = Duration::from_millis(wakes.saturating_sub(now()).min(1_000));
             tokio::select! {
                 heard = hears.recv() => match heard {
-                    Some((_, Word::Swim(bytes))) => {
-                        let said = swim.heard(&bytes, now());
-                        self.said(said);
+                    Some((from, Word::Swim(bytes))) => {
+                        let said = self.sifted_from(from, &bytes).map(|bytes| swim.heard(&bytes, now()));
+                        self.said(said.unwrap_or_default());
                     }
                     Some((from, word)) => self.pass_on(from, word),
                     None => break,
@@ -259,6 +348,8 @@ impl Gossip {
                     let said = swim.tick(now());
                     self.said(said);
                 }
+                // Of those who may be known only now it hears from others.
+                Ok(()) = changes.changed() => announces = self.review(&swim),
                 _ = stop.wait_for(|stop| *stop) => break,
             }
         }
@@ -268,20 +359,54 @@ impl Gossip {
         stopped.store(true, Ordering::Relaxed);
     }
 
+    /// Asks the seeds to take this node in, and a few that are up.
+    async fn announce(&self, swim: &mut Swim, seeds: &HashMap<PeerId, Address>) {
+        let mut to: Vec<Near> = swim.up().take(3).cloned().collect();
+        for seed in seeds.values() {
+            to.extend(resolved(seed).await.map(|at| Near { peer: seed.peer.0, at, life: 0 }));
+        }
+        for near in to {
+            let said = swim.announce(near, now());
+            self.said(said);
+        }
+    }
+
+    /// What a peer says of others, as far as they are known here; it speaks for nobody else.
+    fn sifted_from(&self, from: PeerId, bytes: &[u8]) -> Option<Vec<u8>> {
+        let circle = self.shared.circle();
+        let (says, bytes) = swim::sifted(bytes, |peer| peer == self.me || circle.has(peer))?;
+        (says == from && circle.has(from)).then_some(bytes)
+    }
+
+    /// Rights have changed: whoever has none any more is let go at once, and whoever has some is taken up. Says whether some
+    /// may be known who might not before.
+    fn review(&self, swim: &Swim) -> bool {
+        let circle = match Circle::of(&self.home, &self.datasets) {
+            Ok(circle) => Arc::new(circle),
+            // Who looks at the file has told.
+            Err(_) => return false,
+        };
+        let before =
+            std::mem::replace(&mut *self.shared.circle.lock().unwrap_or_else(PoisonError::into_inner), circle.clone());
+        for gone in before.peers().filter(|peer| !circle.has(*peer)) {
+            self.down(gone);
+            self.links.cut(gone);
+        }
+        self.to_all(|| Input::Rights);
+        let up: BTreeSet<PeerId> = self.shared.up().keys().copied().collect();
+        swim.up().filter(|near| !up.contains(&near.peer())).for_each(|near| self.up(near));
+        circle.peers().any(|peer| !before.has(peer))
+    }
+
     fn said(&self, said: Vec<Said>) {
+        let circle = self.shared.circle();
         for one in said {
             match one {
-                Said::Send(to, bytes) => self.links.say(to.peer(), to.at, &Word::Swim(bytes)),
-                // Of whom a peer speaks is not yet somebody who is known here.
-                Said::Up(near) if !matches!(self.home.grants(near.peer()), Ok(Some(_))) => {
-                    tracing::debug!(peer = %near.peer().short(), "somebody unknown is up");
-                }
-                Said::Up(near) => {
-                    tracing::info!(peer = %near.peer().short(), at = %near.at, "up");
-                    self.shared.up().insert(near.peer(), near.at);
-                    self.shared.missing().remove(&near.peer());
-                    self.shared.rosters().values_mut().for_each(|roster| roster.up(near.peer()));
-                    self.to_all(|| Input::Up(near.peer(), near.at));
+                Said::Send(to, bytes) => {
+                    let to_peer = to.peer();
+                    let may = |peer| peer == self.me || circle.share(peer, to_peer);
+                    let told = swim::sifted(&bytes, may).filter(|_| circle.has(to_peer));
+                    told.into_iter().for_each(|(_, bytes)| self.links.say(to_peer, to.at, &Word::Swim(bytes)));
                 }
                 Said::Displaced => {
                     tracing::debug!("taken for down, or for another life; back as a new one");
@@ -291,17 +416,34 @@ impl Gossip {
                         displaced.pop_front();
                     }
                 }
-                Said::Down(near) => {
-                    tracing::info!(peer = %near.peer().short(), "down");
-                    self.shared.up().remove(&near.peer());
-                    if self.seeds.iter().any(|seed| seed.peer == near.peer()) {
-                        self.shared.missing().insert(near.peer(), Instant::now());
-                    }
-                    self.shared.rosters().values_mut().for_each(|roster| roster.down(near.peer()));
-                    self.to_all(|| Input::Down(near.peer()));
-                }
+                Said::Up(near) => self.up(&near),
+                Said::Down(near) => self.down(near.peer()),
             }
         }
+    }
+
+    fn up(&self, near: &Near) {
+        // Of whom a peer speaks is not yet somebody who is known here.
+        if !self.shared.circle().has(near.peer()) {
+            return;
+        }
+        tracing::info!(peer = %near.peer().short(), at = %near.at, "up");
+        self.shared.up().insert(near.peer(), near.at);
+        self.shared.missing().remove(&near.peer());
+        self.shared.rosters().values_mut().for_each(|roster| roster.up(near.peer()));
+        self.to_all(|| Input::Up(near.peer(), near.at));
+    }
+
+    fn down(&self, peer: PeerId) {
+        if self.shared.up().remove(&peer).is_none() {
+            return;
+        }
+        tracing::info!(peer = %peer.short(), "down");
+        if self.seeds.iter().any(|seed| seed.peer == peer) {
+            self.shared.missing().insert(peer, Instant::now());
+        }
+        self.shared.rosters().values_mut().for_each(|roster| roster.down(peer));
+        self.to_all(|| Input::Down(peer));
     }
 
     fn to_all(&self, input: impl Fn() -> Input) {
@@ -310,11 +452,8 @@ impl Gossip {
     }
 
     fn pass_on(&self, from: PeerId, word: Word) {
-        let dataset = match &word {
-            Word::Tell(dataset, _) | Word::Want(dataset, _) | Word::Records(dataset, ..) => *dataset,
-            Word::Hello { .. } | Word::Swim(_) => return,
-        };
-        if let Some(to) = self.inputs.get(&dataset) {
+        let dataset = word.speaker().map(|speaker| speaker.dataset);
+        if let Some(to) = dataset.and_then(|dataset| self.inputs.get(&dataset)) {
             to.send(Input::Word(from, word));
         }
     }

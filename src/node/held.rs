@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
 use super::serve::{Node, Serving};
-use super::{Budget, NodeError, Progress, SessionReport, Traffic};
+use super::{Budget, NodeError, Over, Progress, SessionReport, Traffic};
 use crate::transport::{Address, CloseCode, FrameWriter, Link, PeerId, TransportError};
 
 /// The first byte of a frame that asks for a session with a third node.
@@ -124,7 +124,7 @@ impl Node {
 
 impl Serving {
     /// Holds the session that `peer` asks for, and tells it how that goes.
-    pub(super) async fn hold(self, link: Link, peer: PeerId, request: &[u8]) {
+    pub(super) async fn hold(self, link: Link, peer: PeerId, request: &[u8], mut over: Over) {
         let Link { control, .. } = link;
         let (mut reader, writer) = (control.reader, control.writer);
         let (tell, told) = mpsc::unbounded_channel();
@@ -137,6 +137,7 @@ impl Serving {
             let mut all = self.stop.clone();
             loop {
                 tokio::select! {
+                    () = &mut over => return,
                     ended = &mut holding => break ended,
                     // Nothing more is said by whoever asked: a clean end asks for the verdict, a broken link for nothing.
                     heard = reader.read(), if listening => match heard {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -108,6 +108,9 @@ struct InvitationEntry {
 /// Decides what a peer may that is not in the file of peers; none: it is not admitted.
 pub type Authority = Arc<dyn Fn(PeerId) -> Option<Grants> + Send + Sync>;
 
+/// Which file of peers, how long, and when it was changed.
+pub(super) type VersionOfPeers = (u64, u64, [i64; 4]);
+
 /// The directory of a node.
 #[derive(Clone)]
 pub struct Home {
@@ -121,6 +124,8 @@ pub struct Home {
 #[derive(Default)]
 pub(super) struct Memory {
     peers: String,
+    /// How often those were changed.
+    changes: u64,
     pub(super) receipts: BTreeMap<DatasetId, Vec<Receipt>>,
 }
 
@@ -158,6 +163,20 @@ impl Home {
         Some(self.memory.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Who decides on peers that are not in the file.
+    pub(super) fn authority(&self) -> Option<Authority> {
+        self.authority.clone()
+    }
+
+    /// What tells one version of the file of peers from another; none while there is none.
+    pub(super) fn version_of_peers(&self) -> Option<VersionOfPeers> {
+        if let Some(memory) = self.memory() {
+            return Some((0, memory.changes, [0; 4]));
+        }
+        let facts = fs::metadata(self.peers_file()).ok()?;
+        Some((facts.ino(), facts.len(), [facts.mtime(), facts.mtime_nsec(), facts.ctime(), facts.ctime_nsec()]))
+    }
+
     /// Where it is.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -166,6 +185,11 @@ impl Home {
     /// Where commands reach the node that holds this home.
     pub fn socket(&self) -> PathBuf {
         self.dir.join(SOCKET)
+    }
+
+    /// Where peers and what they may are written down.
+    pub fn peers_file(&self) -> PathBuf {
+        self.dir.join(PEERS)
     }
 
     /// Where people write down names and jobs.
@@ -347,6 +371,7 @@ impl Home {
             let mut file = toml::from_str(&memory.peers).map_err(|error| self.malformed(error.to_string()))?;
             let changed = change(&mut file)?;
             memory.peers = toml::to_string_pretty(&file).map_err(|error| self.malformed(error.to_string()))?;
+            memory.changes += 1;
             return Ok(changed);
         }
         let path = self.dir.join(PEERS);

@@ -17,8 +17,11 @@ use super::counters::{Counted, Counters, Refusal, UnderWay};
 use super::gossip::{FRAME_GOSSIP, Gossip};
 use super::held::FRAME_HOLD;
 use super::receipts::Signer;
+use super::rights::{InForce, still_allows};
 use super::visits::{Asked, Peer, visit};
-use super::{Budget, Grants, Home, HomeError, NodeError, Progress, SessionReport, Ticket, Whom, answer_with};
+use super::{
+    Budget, Grants, HoldRequest, Home, HomeError, NodeError, Over, Progress, SessionReport, Ticket, Whom, answer_with,
+};
 use crate::store::Side;
 use crate::transport::{
     Address, Arriving, CloseCode, Connection, Endpoint, Identity, Link, Network, PeerId, Quic, RateLimits,
@@ -96,6 +99,7 @@ pub struct Node {
     brakes: NodeBrakes,
     windows: Arc<Windows>,
     counters: Arc<Counters>,
+    rights: InForce,
     joined: Option<Joined>,
 }
 
@@ -131,7 +135,8 @@ impl Node {
     ) -> Result<Node, NodeError> {
         let endpoint = Endpoint::bind(network, options.bind, &identity, options.listen)?;
         let (brakes, windows, counters) = Default::default();
-        Ok(Node { home: home.clone(), endpoint, identity, brakes, windows, counters, joined: None })
+        let (home, rights) = (home.clone(), InForce::new(home));
+        Ok(Node { home, endpoint, identity, brakes, windows, counters, rights, joined: None })
     }
 
     /// Binds a node of this home that connects, from wherever such an address can be reached.
@@ -172,6 +177,11 @@ impl Node {
 
     pub(super) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// Hears of rights that are given and taken away.
+    pub(super) fn rights(&self) -> &InForce {
+        &self.rights
     }
 
     /// By what is judged who may write what, and lose how much.
@@ -238,7 +248,7 @@ impl Node {
 
     fn whom(&self, peer: PeerId) -> Whom {
         let signer = Signer::new(&self.home, self.identity.clone(), peer);
-        Whom { name: peer.to_string(), signer: Some(signer) }
+        Whom::new(peer.to_string(), Some(signer))
     }
 
     /// Shows the token of a ticket to the node that issued it, which then knows this node.
@@ -285,6 +295,7 @@ impl Node {
             gossip,
             stop: stop.clone(),
         };
+        tokio::spawn(self.rights.clone().look(stop.clone()));
         let mut connections = JoinSet::new();
         let mut stopped = stop;
         loop {
@@ -340,10 +351,11 @@ impl Serving {
         let counters = self.node.counters.clone();
         let _open = UnderWay::of(&counters.connections);
         let peer = connection.peer();
-        let idle = match self.admit(peer) {
+        let changes = self.node.rights.changes();
+        let (admitted, idle) = match self.admit(peer) {
             // Whoever may nothing yet is here to show an invitation.
-            Ok(Some(grants)) if grants.is_empty() => limits::HANDSHAKE_TIMEOUT,
-            Ok(Some(_)) => limits::UNUSED_TIMEOUT,
+            Ok(Some(grants)) if grants.is_empty() => (false, limits::HANDSHAKE_TIMEOUT),
+            Ok(Some(_)) => (true, limits::UNUSED_TIMEOUT),
             // Told nothing but that (M2).
             Ok(None) => {
                 tracing::info!(peer = %peer.short(), from = %connection.remote_addr(), "not admitted");
@@ -358,6 +370,14 @@ impl Serving {
         };
         let mut sessions = JoinSet::new();
         let mut stop = self.stop.clone();
+        let lost = async {
+            match admitted {
+                true => self.node.rights.lost(changes, peer, |grants| !grants.is_empty()).await,
+                // Whoever comes with an invitation has nothing to lose yet.
+                false => std::future::pending().await,
+            }
+        };
+        tokio::pin!(lost);
         loop {
             tokio::select! {
                 link = connection.accept() => match link {
@@ -368,6 +388,12 @@ impl Serving {
                 },
                 Some(_) = sessions.join_next() => {}
                 () = tokio::time::sleep(idle), if sessions.is_empty() => return connection.close(CloseCode::Done),
+                // (M24)
+                () = &mut lost => {
+                    tracing::warn!(peer = %peer.short(), "it is no longer known here, and cut off");
+                    connection.close(CloseCode::CutOff);
+                    break;
+                }
                 _ = stop.wait_for(|stop| *stop) => break,
             }
         }
@@ -398,6 +424,15 @@ impl Serving {
         grants.on(definition).rights.allow(Rights::OPERATE)
     }
 
+    /// By which grants a peer may have the session held that it asks for.
+    fn may_hold(&self, request: &[u8]) -> impl Fn(&Grants) -> bool + Send + Sync + 'static {
+        let request: Option<HoldRequest> = rmp_serde::from_slice(request).ok();
+        let side = request.and_then(|request| self.side_named(&request.dataset));
+        let definition = side.map(|side| side.describe().definition);
+        // What is asked about nothing here is refused anyway.
+        move |grants| definition.as_ref().is_none_or(|of| grants.on(of).rights.allow(Rights::OPERATE))
+    }
+
     /// What a peer may do; no rights but entry while it may come with an invitation.
     fn admit(&self, peer: PeerId) -> Result<Option<Grants>, HomeError> {
         match self.node.home.grants(peer)? {
@@ -426,13 +461,15 @@ impl Serving {
             return self.join(connection, link, peer, token).await;
         }
         // Read again at each session: what was taken away since the connection began is gone.
+        let changes = self.node.rights.changes();
         let grants = self.admit(peer).ok().flatten().unwrap_or_default();
         if grants.is_empty() {
             self.refused(Refusal::NotAdmitted);
             return connection.close(CloseCode::NotAdmitted);
         }
         if let Some(request) = frame.strip_prefix(&[FRAME_HOLD]) {
-            return self.clone().hold(link, peer, request).await;
+            let over = self.over(connection, changes, (peer, self.may_hold(request)));
+            return self.clone().hold(link, peer, request, over).await;
         }
         if let Some(word) = frame.strip_prefix(&[FRAME_GOSSIP]) {
             // It stays as long as the peer does, and is no session.
@@ -458,8 +495,10 @@ impl Serving {
         let grant = grants.on(&side.describe().definition);
         let began = std::time::Instant::now();
         let window = Window::new(self.node.brakes, &self.node.windows, peer, open.dataset.0);
+        let (definition, wanted, at_first) = (side.describe().definition, open.clone(), grant.clone());
+        let has = move |grants: &Grants| still_allows(&wanted, &definition, &at_first, &grants.on(&definition));
         let first = Some(Message::Open(open));
-        let whom = self.node.whom(peer);
+        let whom = Whom { over: self.over(connection.clone(), changes, (peer, has)), ..self.node.whom(peer) };
         let counters = self.node.counters.clone();
         let _under_way = counters.answered.begins();
         let ended = answer_with(side, link, grant, first, stop, whom, Some(window)).await;
@@ -482,6 +521,21 @@ impl Serving {
                 }
             }
         }
+    }
+
+    /// Is over once a peer has lost what it needs; the connection is closed by then, so that it hears of nothing else (M24).
+    fn over(
+        &self,
+        connection: Connection,
+        changes: watch::Receiver<u64>,
+        (peer, has): (PeerId, impl Fn(&Grants) -> bool + Send + Sync + 'static),
+    ) -> Over {
+        let rights = self.node.rights.clone();
+        Box::pin(async move {
+            rights.lost(changes, peer, has).await;
+            tracing::warn!(peer = %peer.short(), "rights that it was using were taken away; it is cut off");
+            connection.close(CloseCode::CutOff);
+        })
     }
 
     async fn join(self, connection: Connection, mut link: Link, peer: PeerId, token: &[u8]) {

@@ -42,7 +42,7 @@ impl Peer<'_> {
         match self {
             Peer::Store(other, signer) => with_store(signer.clone(), (side, other.clone()), asked, progress).await,
             Peer::Node(connection, name, signer) => {
-                let whom = Whom { name: name.clone(), signer: Some(signer.clone()) };
+                let whom = Whom::new(name.clone(), Some(signer.clone()));
                 open_with(side, connection.open().await?, asked, progress, whom).await
             }
         }

@@ -181,6 +181,7 @@ impl Drop for Held {
 fn explainer(inner: Arc<Held>, me: PeerId) -> Arc<dyn Fn() -> Option<TransportError> + Send + Sync> {
     Arc::new(move || match inner.0.end()? {
         End::There(code) if code == CloseCode::NotAdmitted as u64 => Some(TransportError::NotAdmitted { me }),
+        End::There(code) if code == CloseCode::CutOff as u64 => Some(TransportError::CutOff { me }),
         End::There(code) if code == CloseCode::Busy as u64 => Some(TransportError::Busy),
         End::There(code) if code == CloseCode::Shutdown as u64 => {
             Some(TransportError::Lost("the peer shut down".into()))

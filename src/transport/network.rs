@@ -127,4 +127,6 @@ pub enum CloseCode {
     Protocol = 3,
     /// The node shuts down.
     Shutdown = 4,
+    /// Rights that the peer was using were taken away.
+    CutOff = 5,
 }

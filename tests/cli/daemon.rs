@@ -156,6 +156,7 @@ fn a_daemon_that_was_killed_leaves_nothing_in_the_way() {
 }
 
 /// Asks again until it is so.
+#[track_caller]
 pub(crate) fn until(mut so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !so() {

@@ -28,9 +28,13 @@ fn homes() -> Place {
 }
 
 fn start(place: &Place, home: &str, seed: Option<&str>) -> Daemon {
+    start_with(place, home, seed, "")
+}
+
+fn start_with(place: &Place, home: &str, seed: Option<&str>, more: &str) -> Daemon {
     let seeds = seed.map(|seed| format!("seeds = ['{seed}']\n")).unwrap_or_default();
     // No session is held: what arrives was told.
-    place.file(&format!("{home}/config.toml"), format!("[gossip]\n{seeds}every = '1h'\ndo = 'repair'\n"));
+    place.file(&format!("{home}/config.toml"), format!("[gossip]\n{seeds}every = '1h'\ndo = 'repair'\n{more}"));
     Daemon::start(place, home, &[&format!("{home}.store")])
 }
 
@@ -59,6 +63,55 @@ fn what_is_written_on_one_is_on_all_at_once_and_who_is_gone_is_noticed() {
     second.kill();
     until(|| ["one", "three"].iter().all(|home| up(&place, home) == 1));
     for daemon in [first, third] {
+        assert!(daemon.end().success());
+    }
+}
+
+#[test]
+fn a_peer_that_is_removed_is_let_go_by_the_daemon_and_says_why_itself() {
+    let place = homes();
+    let first = start(&place, "one", None);
+    let second = start(&place, "two", Some(first.address()));
+    until(|| up(&place, "one") == 1 && up(&place, "two") == 1);
+    let removed = id(&place, "two");
+    at(&place, "one", &format!("peers remove {removed}")).ok();
+    until(|| up(&place, "one") == 0);
+    at(&place, "one", "put one.store milk bottles").ok();
+    until(|| at(&place, "two", "status").out.contains("does not take this node in"));
+    at(&place, "two", "status").says(&[&format!("there: reknit peers add {removed}")]);
+    assert_eq!(at(&place, "two", "get two.store milk").out, "");
+    for daemon in [first, second] {
+        assert!(daemon.end().success());
+    }
+}
+
+#[test]
+fn what_is_withheld_is_named_and_a_repair_brings_it() {
+    let place = homes();
+    let more = "max_delete = '2'\n";
+    let first = start_with(&place, "one", None, more);
+    let second = start_with(&place, "two", Some(first.address()), more);
+    until(|| up(&place, "one") == 1 && up(&place, "two") == 1);
+    for nth in 0..6 {
+        at(&place, "one", &format!("put one.store key{nth} value")).ok();
+    }
+    let root = |home: &str| {
+        let told = at(&place, home, &format!("dataset show {home}.store --format jsonl")).ok().summary();
+        told["root"].clone()
+    };
+    until(|| root("one") == root("two"));
+    for nth in 0..5 {
+        at(&place, "one", &format!("delete one.store key{nth}")).ok();
+    }
+    until(|| at(&place, "two", "status").out.contains("gossip of notes withholds 3 records"));
+    let looked = at(&place, "two", "status --format jsonl");
+    schema::holds(&looked.objects());
+    at(&place, "two", "status").says(&["(key", "--max-delete", "reknit repair"]);
+    at(&place, "two", &format!("repair two.store {} --apply --max-delete 5", first.address())).ok();
+    assert_eq!(root("one"), root("two"));
+    place.file("one/config.toml", "[gossip]\nmax_delete = 'all'\n");
+    at(&place, "one", "config check").fails("config.malformed").says(&["`all` is no limit"]);
+    for daemon in [first, second] {
         assert!(daemon.end().success());
     }
 }

@@ -3,7 +3,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::harness::Place;
+use crate::daemon::{Daemon, admit, at};
+use crate::harness::{Place, Ran};
+use crate::relay::Relay;
 
 #[test]
 fn a_node_is_the_same_each_time_and_keeps_its_secret_to_itself() {
@@ -45,4 +47,39 @@ fn peers_are_added_changed_and_removed() {
     place.run(&format!("peers remove {peer} --exit-zero")).ok();
     fs::write(place.path("home/peers.toml"), "[[peer]]\nid = 7\n").expect("written");
     place.run("peers list").fails("home.malformed").says(&["peers.toml"]);
+}
+
+/// The daemon hears nothing more of the peer, so that only the loss of its rights can end the session.
+#[test]
+fn a_peer_that_is_removed_is_cut_off_in_the_middle_of_its_session_and_hears_what_to_do() {
+    let place = Place::new();
+    // Nothing that packing makes small.
+    let mut seed = 1_u64;
+    let mut word = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        format!("{:08x}", seed >> 32)
+    };
+    let mut line = |n| format!("k{n:04}\t{}\n", (0..60).map(|_| word()).collect::<String>());
+    let all: String = (0..8000).map(&mut line).collect();
+    place.file("all.kv", all);
+    place.run("init a").ok();
+    place.run("import a all.kv").ok();
+    place.run("init b --like a").ok();
+    let me = place.run("id").ok().out.trim().to_owned();
+    for taken in [format!("peers remove {me}"), format!("peers add {me} --may compare,read")] {
+        admit(&place, "far", "compare,read,write");
+        let daemon = Daemon::start(&place, "far", &["b"]);
+        let relay = Relay::start(daemon.socket());
+        let address = relay.address(daemon.address());
+        let repair = place.command(&["repair", "a", &address, "--to", "b", "--apply"]).spawn().expect("the binary");
+        relay.passed(50_000);
+        relay.hold();
+        at(&place, "far", &taken).ok();
+        let ran = Ran::of(repair.wait_with_output().expect("its end")).exits(3);
+        ran.says(&["[peer.cut-off]", "has taken away rights of this node", &format!("reknit peers add {me}")]);
+        at(&place, "far", "verify b").ok();
+        let refused = if taken.contains("remove") { "[peer.not-admitted]" } else { "[peer.rights]" };
+        place.run(&format!("repair a {} --to b --apply", daemon.address())).says(&[refused]);
+        assert!(daemon.end().success());
+    }
 }

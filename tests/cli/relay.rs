@@ -18,6 +18,8 @@ struct State {
     client: Option<SocketAddr>,
     /// Bytes that it sent.
     sent: u64,
+    /// Nothing of the client's passes.
+    held: bool,
 }
 
 impl Relay {
@@ -25,7 +27,7 @@ impl Relay {
         let bind = || Arc::new(UdpSocket::bind("127.0.0.1:0").expect("a port of the system's choice"));
         let (front, back) = (bind(), bind());
         let at = front.local_addr().expect("its address");
-        let state = Arc::new((Mutex::new(State { to, client: None, sent: 0 }), Condvar::new()));
+        let state = Arc::new((Mutex::new(State { to, client: None, sent: 0, held: false }), Condvar::new()));
         let relay = Relay { at, state: state.clone() };
         let (near, far) = (front.clone(), back.clone());
         thread::spawn(move || {
@@ -35,6 +37,9 @@ impl Relay {
                 let to = {
                     let mut state = relay_state(&state.0);
                     state.client = Some(from);
+                    if state.held {
+                        continue;
+                    }
                     state.sent += n as u64;
                     state.to
                 };
@@ -69,6 +74,11 @@ impl Relay {
         let state = relay_state(&self.state.0);
         let waited = self.state.1.wait_timeout_while(state, Duration::from_secs(120), |state| state.sent < bytes);
         assert!(!waited.expect("no panic there").1.timed_out(), "{bytes} bytes were never sent");
+    }
+
+    /// Lets nothing of the client's pass any more; what it is told arrives.
+    pub(crate) fn hold(&self) {
+        relay_state(&self.state.0).held = true;
     }
 
     /// Leads to another daemon from now on.

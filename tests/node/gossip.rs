@@ -2,12 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use reknit::core::DatasetId;
+use reknit::core::collect::Horizon;
+use reknit::core::gossip::{Speaker, Word};
 use reknit::core::journal::RunKind;
+use reknit::core::life::Life;
 use reknit::core::message::Rights;
-use reknit::node::{Gossip, GossipOptions, Served};
-use reknit::store::{Op, Store, Undo};
-use reknit::transport::Address;
+use reknit::core::query::Raising;
+use reknit::core::session::{Direction, Intent, Verdict};
+use reknit::core::{Actor, CollectionId, Content, DatasetId, Definition, Record, Sibling, Stamp, State, Version};
+use reknit::node::{Apart, Gossip, GossipOptions, KnownPeer, Served};
+use reknit::store::engine::Memory;
+use reknit::store::{Durability, Op, Options, Side, Store, Undo};
+use reknit::transport::{Address, PeerId};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -27,13 +33,18 @@ struct Gossiping {
 impl Gossiping {
     /// A node that joins by those.
     fn start(peer: Peer, store: Store, seeds: Vec<Address>, every: Duration) -> Gossiping {
+        Gossiping::start_with(peer, vec![store], seeds, every)
+    }
+
+    /// The same about several stores.
+    fn start_with(peer: Peer, stores: Vec<Store>, seeds: Vec<Address>, every: Duration) -> Gossiping {
         let (stop, stopped) = watch::channel(false);
         let options = GossipOptions { seeds, every, seed: 7, ..GossipOptions::default() };
-        let stores = [store.clone()];
         let gossip = Gossip::start(&peer.node, &stores, &options, stopped.clone()).expect("started");
-        let (node, taking, served) = (peer.node.clone(), gossip.clone(), Served { side: Arc::new(store.clone()) });
+        let served = stores.iter().map(|store| Served { side: Arc::new(store.clone()) }).collect();
+        let (node, taking, store) = (peer.node.clone(), gossip.clone(), stores[0].clone());
         let serving =
-            tokio::spawn(async move { node.serve_with(vec![served], Some(taking), stopped).await.expect("served") });
+            tokio::spawn(async move { node.serve_with(served, Some(taking), stopped).await.expect("served") });
         Gossiping { peer, store, gossip, stop, serving }
     }
 
@@ -44,6 +55,27 @@ impl Gossiping {
     async fn end(self) {
         self.stop.send(true).expect("it listens");
         self.serving.await.expect("no panic");
+    }
+
+    /// Ends it, and starts a node of the same home with another store.
+    async fn again(self, store: Store, seed: Address) -> Gossiping {
+        let Gossiping { mut peer, stop, serving, .. } = self;
+        stop.send(true).expect("it listens");
+        serving.await.expect("no panic");
+        peer.node = bind(&peer.home, true);
+        Gossiping::start(peer, store, vec![seed], NEVER)
+    }
+
+    fn left(&self) -> u64 {
+        self.gossip.counts(DatasetId([7; 16])).expect("it is gossiped about").0.left
+    }
+
+    fn neighbours(&self) -> Vec<PeerId> {
+        self.gossip.neighbours().into_iter().map(|near| near.peer).collect()
+    }
+
+    fn apart(&self) -> Vec<Apart> {
+        self.gossip.apart().into_iter().map(|(.., apart)| apart).collect()
     }
 
     async fn end_all(all: Vec<Gossiping>) {
@@ -96,10 +128,7 @@ fn a_write_is_everywhere_without_a_session_and_travels_about_once() {
             of.put(&key(nth), format!("v{nth}").as_bytes()).expect("written");
         }
         until("all are equal", || equal(&all) && all[0].store.cut().roots[0].count == 60).await;
-        all[3]
-            .store
-            .batch((0..10).map(|nth| Op::delete(key(nth))).collect(), reknit::store::Durability::Buffered)
-            .expect("deleted");
+        all[3].store.batch((0..10).map(|nth| Op::delete(key(nth))).collect(), Durability::Buffered).expect("deleted");
         until("deletes too", || all.iter().all(|one| contents(&one.store).len() == 50) && equal(&all)).await;
         let counts: Vec<_> =
             all.iter().map(|one| one.gossip.counts(DatasetId([7; 16])).expect("it is gossiped about").0).collect();
@@ -162,21 +191,44 @@ fn nobody_gossips_more_than_it_may() {
     });
 }
 
+/// What one deletes the others pass on: all who push are braked together, however small the pushes.
 #[test]
-fn mass_deletes_are_left_to_sessions() {
+fn mass_deletes_are_withheld_however_they_come_and_a_repair_brings_them() {
     run(async {
-        let all = gossiping(peers(2, Rights::ALL), NEVER);
-        plant(&[&all[0].store, &all[1].store], 1000);
-        until("they know each other", || all.iter().all(|one| one.up() == 1)).await;
-        all[0]
-            .store
-            .batch((0..900).map(|nth| Op::delete(key(nth))).collect(), reknit::store::Durability::Buffered)
-            .expect("deleted");
+        let all = gossiping(peers(3, Rights::ALL), NEVER);
+        plant(&[&all[0].store, &all[1].store, &all[2].store], 400);
+        until("they know each other", || all.iter().all(|one| one.up() == 2)).await;
+        for nth in 0..300 {
+            all[0].store.delete(&key(nth)).expect("deleted");
+        }
+        let withheld = |nth: usize| all[nth].gossip.withheld(DatasetId([7; 16]));
         // A tenth may go, and is gone; the rest stands.
-        let left = || all[1].gossip.counts(DatasetId([7; 16])).expect("it is gossiped about").0.left;
-        until("all have come", || left() >= 800).await;
+        until("all have come", || withheld(1).0 == 260 && withheld(2).0 == 260).await;
+        assert_eq!((contents(&all[1].store).len(), contents(&all[2].store).len()), (360, 360));
+        assert_eq!(withheld(1).1.len(), 3);
+        // What takes no record's place is taken as ever.
+        all[0].store.put(b"new", b"1").expect("written");
+        until("it is told", || all.iter().all(|one| one.store.get(b"new").expect("read").is_some())).await;
+        let side = Arc::new(all[1].store.clone());
+        let to = all[0].peer.address();
+        let repair = session(&all[1].peer.node, &to, side, intent(Intent::Repair(Direction::Both))).await;
+        assert_eq!(repair.expect("an outcome").outcome.verdict, Verdict::InSync);
+        assert_eq!((contents(&all[1].store).len(), withheld(2).0), (101, 260));
+        Gossiping::end_all(all).await;
+    });
+}
+
+#[test]
+fn sessions_that_nobody_asked_for_are_braked_as_pushes_are() {
+    run(async {
+        let all = gossiping(peers(2, Rights::ALL), Duration::from_millis(50));
+        plant(&[&all[0].store, &all[1].store], 400);
+        until("they know each other", || all.iter().all(|one| one.up() == 1)).await;
+        all[0].store.batch((0..300).map(|nth| Op::delete(key(nth))).collect(), Durability::Buffered).expect("deleted");
+        let refused = |one: &Gossiping| one.gossip.standings(DatasetId([7; 16])).iter().any(|(_, of)| of.fails > 0);
+        until("sessions are refused", || all.iter().all(refused)).await;
         let left = contents(&all[1].store).len();
-        assert!(left >= 900, "{left} are left");
+        assert!(left >= 320, "{left}");
         Gossiping::end_all(all).await;
     });
 }
@@ -215,6 +267,234 @@ fn what_a_push_replaces_is_in_one_run_and_comes_back_exactly() {
         assert_eq!(runs.last().map(|(last, run)| (last > id, run.entries)), Some((true, 1)), "{runs:?}");
         assert_sound(here);
         Gossiping::end_all(all).await;
+    });
+}
+
+/// A store as it is now, opened another time.
+fn image(store: &Store) -> Store {
+    let engine = Arc::new(Memory::new());
+    store.copy_rows(&*engine).expect("copied");
+    Store::over(engine, &Options::default()).expect("opened")
+}
+
+#[test]
+fn a_store_that_was_opened_again_is_known_again_without_a_session() {
+    run(async {
+        let mut all = gossiping(peers(2, Rights::ALL), NEVER);
+        until("they know each other", || all.iter().all(|one| one.up() == 1)).await;
+        for nth in 0..4 {
+            all[nth % 2].store.put(&key(nth), b"before").expect("written");
+            until("it is told", || equal(&all)).await;
+        }
+        let seed = all[0].peer.address();
+        let second = all.pop().expect("two");
+        let store = image(&second.store);
+        all.push(second.again(store, seed).await);
+        until("they know each other again", || all.iter().all(|one| one.up() == 1)).await;
+        for nth in 0..4 {
+            all[nth % 2].store.put(&key(nth), b"after").expect("written");
+            until("it is told", || equal(&all)).await;
+        }
+        all.iter().for_each(|one| assert_sound(&one.store));
+        Gossiping::end_all(all).await;
+    });
+}
+
+#[test]
+fn a_store_that_was_rolled_back_is_not_gossiped_with_until_a_session_has_sorted_it_out() {
+    run(async {
+        let mut all = gossiping(peers(2, Rights::ALL), NEVER);
+        until("they know each other", || all.iter().all(|one| one.up() == 1)).await;
+        all[1].store.put(b"k", b"first").expect("written");
+        until("it is told", || equal(&all)).await;
+        let before = image(&all[1].store);
+        let actor = before.actor();
+        all[1].store.put(b"k", b"lost there").expect("written");
+        all[1].store.put(b"alone", b"lost there").expect("written");
+        until("it is told", || equal(&all)).await;
+        let seed = all[0].peer.address();
+        let second = all.pop().expect("two");
+        all.push(second.again(before, seed.clone()).await);
+        until("they know each other again", || all.iter().all(|one| one.up() == 1)).await;
+        let was = all[0].left();
+        for nth in 0..8 {
+            all[1].store.put(&key(nth), b"since").expect("written");
+        }
+        all[1].store.put(b"k", b"since").expect("written");
+        all[0].store.put(b"of the first", b"1").expect("written");
+        until("some of it is left", || all[0].left() > was).await;
+        assert_eq!(all[0].store.get(b"k").expect("read"), Some(b"lost there".to_vec()));
+        assert_eq!((contents(&all[0].store).len(), contents(&all[1].store).len()), (3, 9), "nothing moved");
+        until("it is said why", || all[0].apart() == [Apart::Life] && all[1].apart() == [Apart::OwnLife]).await;
+        let side = Arc::new(all[1].store.clone());
+        let repair = || session(&all[1].peer.node, &seed, side.clone(), intent(Intent::Repair(Direction::Both)));
+        let found = repair().await.expect("an outcome").outcome;
+        assert!(found.reason.contains("restored or copied"), "{found:?}");
+        assert_ne!(all[1].store.actor(), actor);
+        assert_eq!(repair().await.expect("an outcome").outcome.verdict, Verdict::InSync);
+        assert_eq!(contents(&all[0].store).len(), 11);
+        for nth in 0..4 {
+            all[nth % 2].store.put(&key(nth), b"after").expect("written");
+            until("they gossip again", || equal(&all)).await;
+        }
+        until("nothing is in the way", || all.iter().all(|one| one.apart().is_empty())).await;
+        all.iter().for_each(|one| assert_sound(&one.store));
+        Gossiping::end_all(all).await;
+    });
+}
+
+#[test]
+fn stores_with_another_horizon_are_left_to_sessions() {
+    run(async {
+        let all = gossiping(peers(2, Rights::ALL), NEVER);
+        until("they know each other", || all.iter().all(|one| one.up() == 1)).await;
+        all[0].store.put(b"k", b"1").expect("written");
+        until("it is told", || equal(&all)).await;
+        // The first has collected up to here; the second was away meanwhile.
+        let horizon = {
+            let first = &all[0].store;
+            let horizon = Horizon { stamp: first.cut().stamp, passed: Vec::new() };
+            assert_eq!(first.raise(&horizon, true).expect("raised"), Raising::Raised);
+            horizon
+        };
+        let was = (all[0].left(), all[1].left());
+        all[1].store.put(b"of one behind", b"2").expect("written");
+        all[0].store.put(b"of one ahead", b"3").expect("written");
+        until("both are left", || all[0].left() > was.0 && all[1].left() > was.1).await;
+        assert_eq!((contents(&all[0].store).len(), contents(&all[1].store).len()), (2, 2), "nothing moved");
+        assert!(all.iter().all(|one| one.apart() == [Apart::Horizon]));
+        assert_eq!(all[1].store.raise(&horizon, true).expect("raised"), Raising::Raised);
+        for nth in 0..4 {
+            all[nth % 2].store.put(&key(nth), b"after").expect("written");
+            until("they gossip again", || {
+                (0..=nth).all(|nth| all.iter().all(|one| one.store.get(&key(nth)).expect("read").is_some()))
+            })
+            .await;
+        }
+        Gossiping::end_all(all).await;
+    });
+}
+
+/// A record as one that another store wrote, live or deleted.
+fn record(key: &[u8], stamp: Stamp, content: Content) -> Record {
+    let version = Version::after(stamp, Actor(77), []);
+    Record { key: key.to_vec(), state: State::single(Sibling { version, content, expires: None }) }
+}
+
+#[test]
+fn what_is_older_than_was_collected_or_meant_for_another_opening_is_not_taken() {
+    run(async {
+        let mut peers = peers(2, Rights::ALL);
+        let other = peers.pop().expect("two");
+        let store = store();
+        store.put(b"mine", b"1").expect("written");
+        let old = store.cut().stamp;
+        store.put(b"later", b"1").expect("written");
+        let horizon = Horizon { stamp: store.cut().stamp, passed: Vec::new() };
+        assert_eq!(store.raise(&horizon, true).expect("raised"), Raising::Raised);
+        let one = Gossiping::start(peers.pop().expect("one"), store, Vec::new(), NEVER);
+        let root = one.store.root();
+        let connection = other.node.connect(&one.peer.address()).await.expect("connected");
+        let mut link = connection.open().await.expect("opened");
+        let dataset = DatasetId([7; 16]);
+        let hello = Word::Hello { datasets: vec![dataset], port: 1 };
+        link.control.writer.write(&[&[72], hello.encode().as_slice()].concat()).await.expect("written");
+        let nonce = one.store.describe().nonce;
+        let me = Speaker { dataset, life: Life { actor: 77, nonce: 5 }, commit: 9, horizon: horizon.stamp };
+        let (new, live) = (Stamp(horizon.stamp.0 + 1), || Content::Live(b"theirs".to_vec()));
+        let records = |speaker, to, key: &[u8], stamp, content| {
+            Word::Records(speaker, to, CollectionId(0), vec![record(key, stamp, content)])
+        };
+        let refused = [
+            records(me, nonce, b"old", old, live()),
+            records(me, nonce, b"mine", horizon.stamp, Content::Tombstone),
+            records(me, nonce ^ 1, b"another opening", new, live()),
+            records(Speaker { horizon: old, ..me }, nonce, b"another horizon", new, live()),
+            // It was further a moment ago, and does not recall that.
+            records(Speaker { commit: 3, ..me }, nonce, b"rolled back", new, live()),
+        ];
+        for (nth, word) in (1..).zip(refused) {
+            link.control.writer.write(&word.encode()).await.expect("written");
+            until("it is left", || one.left() == nth).await;
+        }
+        assert_eq!(one.store.root(), root, "nothing was taken");
+        link.control.writer.write(&records(me, nonce, b"new", new, live()).encode()).await.expect("written");
+        until("what is newer is taken", || one.store.get(b"new").expect("read").is_some()).await;
+        one.end().await;
+    });
+}
+
+#[test]
+fn who_loses_its_rights_is_let_go_at_once_and_taken_up_again_with_new_ones() {
+    run(async {
+        let all = gossiping(peers(2, Rights::ALL), NEVER);
+        until("they know each other", || all.iter().all(|one| one.up() == 1)).await;
+        all[0].store.put(b"before", b"1").expect("written");
+        until("it is told", || equal(&all)).await;
+        let [first, second] = [0, 1].map(|nth: usize| all[nth].peer.node.peer());
+        assert!(all[0].peer.home.remove_peer(second).expect("removed"));
+        until("it is let go", || all[0].up() == 0 && all[0].gossip.links().1 == 0).await;
+        all[0].store.put(b"meanwhile", b"2").expect("written");
+        all[1].store.put(b"meanwhile too", b"2").expect("written");
+        until("the other hears why", || all[1].gossip.refusing() == [first]).await;
+        assert_eq!((contents(&all[0].store).len(), contents(&all[1].store).len()), (2, 2));
+        all[0].peer.admit(second, Rights::ALL);
+        until("they know each other again", || all.iter().all(|one| one.up() == 1)).await;
+        // What was written meanwhile is left to sessions; what is written now is told.
+        let mut nth = 0;
+        until("they tell each other again", || {
+            nth += 1;
+            all[nth % 2].store.put(&key(nth), b"after").expect("written");
+            let has = |one: &Gossiping, parity: usize| {
+                contents(&one.store).keys().any(|key| key.starts_with(b"key") && (key[9] as usize) % 2 == parity)
+            };
+            has(&all[0], 1) && has(&all[1], 0)
+        })
+        .await;
+        assert_eq!(all[1].gossip.refusing(), []);
+        Gossiping::end_all(all).await;
+    });
+}
+
+/// The first is of two datasets; of the others each has a right on one of them there, and the last on neither.
+#[test]
+fn those_who_share_no_dataset_learn_nothing_of_one_another() {
+    run(async {
+        let peers: Vec<Peer> = (0..4).map(|_| peer(true)).collect();
+        let ids: Vec<PeerId> = peers.iter().map(|peer| peer.node.peer()).collect();
+        let stores = [1, 2].map(|nth| store_of(Definition::simple(DatasetId([nth; 16]), &format!("d{nth}"))));
+        for (nth, may) in [(1, "d1=compare,d1=read,d1=write"), (2, "d2=compare,d2=read,d2=write"), (3, "other=read")] {
+            let may = may.parse().expect("grants");
+            peers[0].home.add_peer(&KnownPeer { peer: ids[nth], may, name: None }).expect("added");
+            // They would know each other, and the first.
+            (0..4).filter(|other| *other != nth).for_each(|other| peers[nth].admit(ids[other], Rights::ALL));
+        }
+        let seed = peers[0].address();
+        let mut peers = peers.into_iter();
+        let mut next = || peers.next().expect("one of four");
+        let first = Gossiping::start_with(next(), stores.to_vec(), Vec::new(), NEVER);
+        let others = [0, 1].map(|nth: usize| {
+            let store = store_of(stores[nth].definition().as_ref().clone());
+            Gossiping::start(next(), store, vec![seed.clone()], NEVER)
+        });
+        until("each knows the first", || first.up() == 2 && others.iter().all(|one| one.neighbours() == [ids[0]]))
+            .await;
+        for nth in 0..20 {
+            stores
+                .iter()
+                .for_each(|store| drop(store.batch(vec![Op::put(key(nth), b"v".to_vec())], Durability::Buffered)));
+            until("it is told", || others.iter().zip(&stores).all(|(one, of)| one.store.root() == of.root())).await;
+            assert!(others.iter().all(|one| one.neighbours() == [ids[0]]), "round {nth}");
+        }
+        // The last says hello, and is told nothing.
+        let last = next();
+        let connection = last.node.connect(&seed).await.expect("connected");
+        let mut link = connection.open().await.expect("opened");
+        let hello = Word::Hello { datasets: vec![DatasetId([1; 16])], port: 1 };
+        link.control.writer.write(&[&[72], hello.encode().as_slice()].concat()).await.expect("written");
+        assert!(!matches!(link.control.reader.read().await, Ok(Some(_))));
+        assert_eq!(first.up(), 2);
+        Gossiping::end_all(std::iter::once(first).chain(others).collect()).await;
     });
 }
 

@@ -78,7 +78,7 @@ fn what_does_not_belong_together_is_refused() {
 }
 
 #[test]
-fn rights_that_are_withdrawn_end_with_the_next_session_of_a_connection() {
+fn rights_that_are_withdrawn_end_a_connection_at_once_and_say_so() {
     run(async {
         let (a, b) = (store(), store());
         plant(&[&a, &b], 10);
@@ -92,9 +92,48 @@ fn rights_that_are_withdrawn_end_with_the_next_session_of_a_connection() {
                 .await
         };
         assert_eq!(check(&connection).await.expect("an outcome").outcome.verdict, Verdict::InSync);
+        // What says nothing takes nothing away, and nobody new is admitted by it.
+        let file = two.server.home.peers_file();
+        let known = std::fs::read(&file).expect("the file");
+        std::fs::write(&file, "[[peer]]").expect("written");
+        tokio::time::timeout(3 * reknit::node::RIGHTS_LOOK, connection.closed()).await.expect_err("it stays");
+        std::fs::write(&file, known).expect("written");
+        // More rights take nothing away either.
+        two.server.admit(two.client.node.peer(), Rights::COMPARE.and(Rights::READ));
+        assert_eq!(check(&connection).await.expect("an outcome").outcome.verdict, Verdict::InSync);
         two.server.home.remove_peer(two.client.node.peer()).expect("removed");
+        connection.closed().await;
         let ran = check(&connection).await;
-        assert!(matches!(ran, Err(NodeError::Transport(TransportError::NotAdmitted { .. }))), "{ran:?}");
+        assert!(matches!(ran, Err(NodeError::Transport(TransportError::CutOff { .. }))), "{ran:?}");
+        let anew = session(&two.client.node, &two.server.address(), Counted::new(&a), intent(Intent::Check)).await;
+        assert!(matches!(anew, Err(NodeError::Transport(TransportError::NotAdmitted { .. }))), "{anew:?}");
+    });
+}
+
+/// The side that answers is asked for records and stuck, so that the session is surely under way.
+#[test]
+fn a_session_ends_with_the_right_that_it_uses_and_takes_nothing_in_afterwards() {
+    run(async {
+        let (a, b) = (store(), store());
+        // Many frames.
+        write(&a, (0..3000).map(key), &"x".repeat(2000));
+        let theirs = Counted::stuck_after(&b, 1);
+        let two = two(theirs.clone(), Rights::ALL);
+        let (client, address) = (two.client.node.clone(), two.server.address());
+        let side = Counted::new(&a);
+        let repair = tokio::spawn(async move { session(&client, &address, side, intent(REPAIR)).await });
+        while theirs.applied() == 0 {
+            tokio::task::yield_now().await;
+        }
+        // It still may write, but no longer read, which a repair of both sides does.
+        two.server.admit(two.client.node.peer(), Rights::COMPARE.and(Rights::WRITE));
+        let ran = repair.await.expect("no panic");
+        assert!(matches!(ran, Err(NodeError::Transport(TransportError::CutOff { .. }))), "{ran:?}");
+        let taken = b.root().count;
+        assert!(taken < 3000, "{taken}");
+        // A right that it does not use may go.
+        let check = session(&two.client.node, &two.server.address(), Counted::new(&a), intent(Intent::Check)).await;
+        assert_eq!(check.expect("an outcome").outcome.verdict, Verdict::Differs);
     });
 }
 
@@ -294,7 +333,11 @@ fn what_is_taken_away_is_gone_at_the_next_session_of_a_connection() {
         assert!(matches!(&answer, Message::Refuse(refuse) if refuse.detail == "compare"), "{answer:?}");
         assert!(two.server.home.remove_peer(me).expect("removed"));
         let error = ask(&connection, &opening(&mine)).await.err();
-        assert!(matches!(error, Some(TransportError::NotAdmitted { .. })), "{error:?}");
+        // The connection may have been cut off by then.
+        let refused = |error: &TransportError| {
+            matches!(error, TransportError::NotAdmitted { .. } | TransportError::CutOff { .. })
+        };
+        assert!(error.as_ref().is_some_and(refused), "{error:?}");
     });
 }
 

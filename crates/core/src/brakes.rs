@@ -85,6 +85,13 @@ impl Losses {
         Losses { deleted: brakes.delete.of(records), changed: brakes.change.of(records) }
     }
 
+    /// How many more live records a side may lose at worst that holds so many now, and has lost these: a row of small losses comes
+    /// to no more than one large one may.
+    pub fn room(&self, brakes: &Brakes, records: u64) -> u64 {
+        let allowed = Losses::allowed(brakes, records);
+        allowed.deleted.saturating_sub(self.deleted).min(allowed.changed.saturating_sub(self.changed))
+    }
+
     /// One more.
     pub fn add(&mut self, loss: Option<Loss>) {
         match loss {
@@ -218,5 +225,25 @@ mod tests {
         assert!(
             losses.within(&Losses { deleted: 3, changed: 3 }) && !losses.within(&Losses { deleted: 2, changed: 9 })
         );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_row_of_small_losses_comes_to_no_more_than_one_large_one_may(
+            pushes in proptest::collection::vec((1u64..40, 0u64..40, 0u64..40), 0..60),
+            (records, share, least) in (0u64..2000, 0u32..1_000_000, 0u64..30),
+        ) {
+            let limit = Limit { share, least, most: 700 };
+            let brakes = Brakes { delete: limit, change: Limit { share: share / 2, ..limit }, shrunken: false };
+            let allowed = Losses::allowed(&brakes, records);
+            let (mut lost, mut now) = (Losses::default(), records);
+            for (size, deleted, changed) in pushes {
+                let taken = size.min(lost.room(&brakes, now));
+                let deleted = deleted.min(taken).min(now);
+                let losses = Losses { deleted, changed: changed.min(taken - deleted) };
+                (lost, now) = (lost.and(losses), now - deleted);
+                proptest::prop_assert!(lost.within(&allowed), "{lost:?} of {allowed:?}");
+            }
+        }
     }
 }

@@ -12,4 +12,4 @@ mod word;
 
 pub use roster::{Met, Roster, Standing};
 pub use rumours::{Counts, Limits, Rumour, Rumours, Send};
-pub use word::{GOSSIP, Word};
+pub use word::{GOSSIP, Speaker, Word};

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Map, json};
 use tokio::signal::unix::{SignalKind, signal};
@@ -115,7 +116,8 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
         match node {
             Some(node) => {
                 let served = stores.values().map(|store| Served { side: Arc::new(store.clone()) }).collect();
-                let gossip = gossip.map(|table| begin_gossip(&node, &stores, table, stopped.clone())).transpose()?;
+                let begin = |table| begin_gossip(&node, &stores, (table, &flags, window), stopped.clone());
+                let gossip = gossip.map(begin).transpose()?;
                 gossip.iter().for_each(|gossip| daemon.gossips(gossip.clone()));
                 daemon.serves_by(node.clone());
                 node.serve_with(served, gossip, stopped).await?;
@@ -133,11 +135,17 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
 fn begin_gossip(
     node: &Node,
     stores: &BTreeMap<PathBuf, Store>,
-    table: GossipTable,
+    (table, serves, window): (GossipTable, &BrakeFlags, Duration),
     stop: watch::Receiver<bool>,
 ) -> Result<Gossip, CliError> {
-    let GossipTable { seeds, every, repair, advertise } = table;
-    let options = GossipOptions { seeds, advertise, every, repair, ..GossipOptions::default() };
+    let GossipTable { seeds, every, repair, advertise, max_delete, max_change, brake_window } = table;
+    let flags = BrakeFlags {
+        max_delete: max_delete.or_else(|| serves.max_delete.clone()),
+        max_change: max_change.or_else(|| serves.max_change.clone()),
+    };
+    let window = brake_window.as_deref().map(parse_duration).transpose()?.unwrap_or(window);
+    let brakes = NodeBrakes { brakes: sides::brakes::typed(&flags)?, window };
+    let options = GossipOptions { seeds, advertise, every, repair, brakes, ..GossipOptions::default() };
     let stores: Vec<Store> = stores.values().cloned().collect();
     Ok(Gossip::start(node, &stores, &options, stop)?)
 }

@@ -129,7 +129,8 @@ pub(crate) fn look(
         lines.push(format!("pair   {a} and {b}: {verdict}{differ} ({command} {ago} ago)"));
     }
     lines.extend(seen.iter().map(|job| format!("job    {}", job.line().replace('\t', ": "))));
-    let wrong: Vec<String> = view.wrong.iter().cloned().chain(seen.iter().flat_map(|job| job.wrong())).collect();
+    let of_jobs = seen.iter().flat_map(|job| job.wrong());
+    let wrong: Vec<String> = view.wrong.iter().cloned().chain(of_jobs).collect();
     lines.extend(wrong.iter().map(|wrong| format!("wrong  {wrong}")));
     lines.extend(view.alerts.iter().map(|alert| format!("alert  {}", alerts::line(alert, verdicts::now_ms()))));
     let alerts: Vec<_> = view.alerts.iter().map(alerts::object).collect();

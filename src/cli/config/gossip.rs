@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use super::section::Section;
 use crate::cli::CliError;
+use crate::cli::args::BrakeFlags;
+use crate::cli::commands::sides;
 use crate::cli::units::parse_duration;
 use crate::transport::Address;
 
@@ -26,12 +28,18 @@ pub(crate) struct GossipTable {
     pub(crate) repair: bool,
     /// Where others reach this node.
     pub(crate) advertise: Option<SocketAddr>,
+    /// What all who push may delete here together, as it is typed; as `[serve]` says, if it is not.
+    pub(crate) max_delete: Option<String>,
+    /// What they may change here.
+    pub(crate) max_change: Option<String>,
+    /// How far back that is counted.
+    pub(crate) brake_window: Option<String>,
 }
 
 impl GossipTable {
     /// Reads the table.
     pub(super) fn read(section: &Section<'_>) -> Result<GossipTable, CliError> {
-        section.only(&["seeds", "every", "do", "advertise"])?;
+        section.only(&["seeds", "every", "do", "advertise", "max_delete", "max_change", "brake_window"])?;
         let seed = |text: &str| {
             text.parse().map_err(|error| section.wrong(format!("has `{text}` in seeds, which is no address: {error}")))
         };
@@ -49,6 +57,12 @@ impl GossipTable {
             let wrong = || format!("advertises `{text}`, which is no address; \"203.0.113.5:7473\" is one");
             text.parse().map_err(|_| section.wrong(wrong()))
         });
-        Ok(GossipTable { seeds, every, repair: does == "repair", advertise: advertise.transpose()? })
+        let text = |key: &str| section.text(key).map(|text| text.map(String::from));
+        let flags = BrakeFlags { max_delete: text("max_delete")?, max_change: text("max_change")? };
+        sides::brakes::typed(&flags).map_err(|error| section.wrong(error.message))?;
+        let brake_window = text("brake_window")?;
+        brake_window.as_deref().map(parse_duration).transpose().map_err(|error| section.wrong(error.message))?;
+        let (advertise, BrakeFlags { max_delete, max_change }) = (advertise.transpose()?, flags);
+        Ok(GossipTable { seeds, every, repair: does == "repair", advertise, max_delete, max_change, brake_window })
     }
 }

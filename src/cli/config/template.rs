@@ -22,6 +22,9 @@ pub(crate) const TEMPLATE: &str = r#"# The configuration of this home. Nothing n
 #every = "10s"                              # one peer is met so often
 #do = "check"                               # or "repair"
 #advertise = "203.0.113.5:7473"             # where peers reach this node, if it cannot tell
+#max_delete = "10%"                         # what all peers together may delete by what they push, within
+#max_change = "20%"                         # brake_window; as in [serve], if it is not said
+#brake_window = "1h"
 
 #[peer.branch]                              # a peer with rates of its own
 #id = "lh4mfee-wnejaad-nb7errh-cad3wso-btwjjgm-5ad4vml-5nz7tzf-x7qk6mo"

@@ -13,10 +13,12 @@ use super::Daemon;
 use crate::cli::commands::jobs::shown::Seen;
 use crate::cli::units::{show_bytes, show_count};
 use crate::cli::verdicts::now_ms;
+use crate::node::Gossip;
 use crate::store::{Store, Why};
 
 /// What trouble is about, as far as it is known here; more may be said by others.
-pub(crate) const ABOUT: [&str; 12] = [
+pub(crate) const ABOUT: [&str; 15] = [
+    "apart",
     "clock",
     "config",
     "identity",
@@ -26,9 +28,11 @@ pub(crate) const ABOUT: [&str; 12] = [
     "paused",
     "peer",
     "quarantine",
+    "refused",
     "seed",
     "token",
     "unknown_job",
+    "withheld",
 ];
 /// How long a seed may not be up before that is trouble: who joins needs a moment.
 const SEED_WITHIN: Duration = Duration::from_secs(3);
@@ -138,6 +142,25 @@ impl Daemon {
         all
     }
 
+    /// With whom nothing is gossiped, and why.
+    fn apart(&self, gossip: &Gossip) -> Vec<Trouble> {
+        let name = |id| self.stores.values().map(Store::definition).find(|of| of.id == id).map(|of| of.name.clone());
+        let apart = gossip.apart().into_iter().map(|(dataset, peer, apart)| {
+            let (dataset, peer, reason) = (name(dataset).unwrap_or_default(), peer.short(), apart.reason());
+            let message = format!("gossip of {dataset} with {peer} waits for a session that repairs: {reason}");
+            Trouble::new("apart", format!("{peer} of {dataset}"), message)
+        });
+        let me = self.node.get().map(|node| node.peer().to_string()).unwrap_or_default();
+        let refusing = gossip.refusing().into_iter().map(|peer| {
+            let peer = peer.short();
+            let message = format!(
+                "gossip with {peer}: it does not take this node in, or not any more; there: reknit peers add {me} --may …"
+            );
+            Trouble::new("refused", peer, message)
+        });
+        apart.chain(refusing).collect()
+    }
+
     fn of_gossip(&self) -> Vec<Trouble> {
         let Some(gossip) = self.gossip() else { return Vec::new() };
         let mut all = Vec::new();
@@ -157,9 +180,24 @@ impl Daemon {
                 let message = format!("{left} keys of {name} differ from {peer} after each session as before it");
                 all.push(Trouble::new("peer", format!("{peer} of {name}"), message));
             }
+            all.extend(withheld(gossip, store));
         }
+        all.extend(self.apart(gossip));
         all
     }
+}
+
+/// Pushed records that would replace or delete too much.
+fn withheld(gossip: &Gossip, store: &Store) -> Option<Trouble> {
+    let (count, keys) = gossip.withheld(store.definition().id);
+    let keys: Vec<String> = keys.iter().map(|key| String::from_utf8_lossy(key).escape_debug().to_string()).collect();
+    let (name, dir) = (&store.definition().name, store.dir().display());
+    let (count, keys) = ((count > 0).then(|| show_count(count as u64))?, keys.join(", "));
+    let message = format!(
+        "gossip of {name} withholds {count} records that would replace or delete too much ({keys}, …); to look: reknit repair \
+         {dir} PEER --preview; to let them: --max-delete, --max-change"
+    );
+    Some(Trouble::new("withheld", name, message))
 }
 
 fn of_store(store: &Store) -> Vec<Trouble> {

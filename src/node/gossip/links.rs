@@ -3,16 +3,17 @@
 //! What is said waits in a bounded queue and is dropped where that is full: who gossips reckons with losses. What the words mean
 //! is left to those who hear them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use reknit_core::gossip::Word;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
-use crate::transport::{Address, Connection, Endpoint, Link, PeerId};
+use super::Shared;
+use crate::transport::{Address, CloseCode, Connection, Endpoint, Link, PeerId, TransportError};
 
 /// The first byte of a link on which is gossiped; the first word follows.
 pub(crate) const FRAME_GOSSIP: u8 = 72;
@@ -20,6 +21,8 @@ pub(crate) const FRAME_GOSSIP: u8 = 72;
 const QUEUE: usize = 256;
 /// How long a peer that could not be reached is not tried again.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// The same of one that does not take this node in.
+const PATIENCE_REFUSED: Duration = Duration::from_secs(10);
 /// How often it is looked whether all is said.
 const ENDS: Duration = Duration::from_millis(10);
 /// How long a peer may take to hear the last words.
@@ -34,6 +37,26 @@ struct Queue {
     /// Tells one link to a peer from another that took its place.
     number: u64,
     words: mpsc::Sender<Vec<u8>>,
+    /// Ends it at once.
+    cut: Arc<Notify>,
+}
+
+/// The other end of a queue.
+struct Waiting {
+    number: u64,
+    words: mpsc::Receiver<Vec<u8>>,
+    cut: Arc<Notify>,
+}
+
+/// How a link ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// The peer was not reached, or said nothing.
+    Unheard,
+    /// The peer does not take this node in.
+    Refused,
+    /// After something was heard.
+    Heard,
 }
 
 #[derive(Default)]
@@ -42,6 +65,8 @@ struct Table {
     queues: HashMap<PeerId, Queue>,
     /// When those were tried who could not be reached.
     tried: HashMap<PeerId, Instant>,
+    /// Those who do not take this node in, or not any more.
+    refusing: BTreeSet<PeerId>,
     /// Words that found a full queue.
     dropped: u64,
     /// Nothing more is said.
@@ -52,7 +77,8 @@ struct Table {
 #[derive(Clone)]
 pub(crate) struct Links {
     endpoint: Endpoint,
-    hello: Arc<Word>,
+    shared: Arc<Shared>,
+    port: u16,
     table: Arc<Mutex<Table>>,
     heard: mpsc::Sender<Heard>,
     /// How many links there are.
@@ -62,16 +88,27 @@ pub(crate) struct Links {
 }
 
 impl Links {
-    /// None yet; each begins with this word.
-    pub(crate) fn new(endpoint: Endpoint, hello: Word, heard: mpsc::Sender<Heard>) -> Links {
-        Links {
-            endpoint,
-            hello: Arc::new(hello),
-            table: Arc::default(),
-            heard,
-            talking: Arc::new(watch::Sender::new(0)),
-            bytes: Arc::default(),
+    /// None yet; this node takes in connections at that port.
+    pub(super) fn new(endpoint: Endpoint, port: u16, shared: Arc<Shared>, heard: mpsc::Sender<Heard>) -> Links {
+        let (talking, bytes) = (Arc::new(watch::Sender::new(0)), Arc::default());
+        Links { endpoint, shared, port, table: Arc::default(), heard, talking, bytes }
+    }
+
+    /// The word that a link begins with: the datasets that the peer may know of.
+    fn hello(&self, peer: PeerId) -> Word {
+        Word::Hello { datasets: self.shared.circle().datasets(peer), port: self.port }
+    }
+
+    /// Ends the link to a peer at once.
+    pub(crate) fn cut(&self, peer: PeerId) {
+        if let Some(queue) = self.table().queues.remove(&peer) {
+            queue.cut.notify_one();
         }
+    }
+
+    /// Peers that do not take this node in, or not any more.
+    pub(crate) fn refusing(&self) -> Vec<PeerId> {
+        self.table().refusing.iter().copied().collect()
     }
 
     /// Says what waits, and nothing more.
@@ -113,13 +150,14 @@ impl Links {
             }
             return;
         }
-        if table.tried.get(&to).is_some_and(|tried| tried.elapsed() < PATIENCE) {
+        let patience = if table.refusing.contains(&to) { PATIENCE_REFUSED } else { PATIENCE };
+        if table.tried.get(&to).is_some_and(|tried| tried.elapsed() < patience) {
             table.dropped += 1;
             return;
         }
-        let (number, words) = enter(&mut table, to, bytes);
+        let waiting = enter(&mut table, to, bytes);
         drop(table);
-        tokio::spawn(self.clone().dial(to, at, number, words));
+        tokio::spawn(self.clone().dial(to, at, waiting));
     }
 
     /// How many words were dropped, and to how many peers there is a link.
@@ -143,44 +181,54 @@ impl Links {
     /// Gossips on a link that a peer has opened, after its first word, until it ends.
     pub(crate) async fn taken_up(self, connection: Connection, link: Link, first: Word) {
         let peer = connection.peer();
-        let (number, words) = {
+        // Whoever may know nothing is told nothing, not even who is here.
+        if !self.shared.circle().has(peer) {
+            return;
+        }
+        let hello = self.hello(peer).encode();
+        let waiting = {
             let mut table = self.table();
             if table.ended {
                 return;
             }
-            enter(&mut table, peer, self.hello.encode())
+            enter(&mut table, peer, hello)
         };
-        if self.heard.send((peer, first)).await.is_ok() {
-            self.talk(link, peer, words).await;
-        }
-        self.left(peer, number, false);
+        let number = waiting.number;
+        let ended = match self.heard.send((peer, first)).await.is_ok() {
+            true => self.talk(&connection, link, waiting).await,
+            false => Ended::Heard,
+        };
+        self.left(peer, number, ended);
     }
 
-    async fn dial(self, to: PeerId, at: SocketAddr, number: u64, words: mpsc::Receiver<Vec<u8>>) {
+    async fn dial(self, to: PeerId, at: SocketAddr, waiting: Waiting) {
         let address = Address { peer: to, host: at.ip().to_string(), port: at.port(), dataset: String::new() };
         let opened = match self.endpoint.connect(&address).await {
             Ok(connection) => connection.open().await.map(|link| (connection, link)),
             Err(error) => Err(error),
         };
-        let reached = match opened {
+        let number = waiting.number;
+        let ended = match opened {
             Ok((connection, mut link)) => {
-                let first = [&[FRAME_GOSSIP], self.hello.encode().as_slice()].concat();
-                if link.control.writer.write(&first).await.is_ok() {
-                    self.talk(link, to, words).await;
+                let first = [&[FRAME_GOSSIP], self.hello(to).encode().as_slice()].concat();
+                match link.control.writer.write(&first).await.is_ok() {
+                    true => self.talk(&connection, link, waiting).await,
+                    false => Ended::Unheard,
                 }
-                drop(connection);
-                true
             }
             Err(error) => {
                 tracing::debug!(peer = %to.short(), %at, %error, "no link to gossip on");
-                false
+                Ended::Unheard
             }
         };
-        self.left(to, number, !reached);
+        self.left(to, number, ended);
     }
 
     /// Says what waits and hears what comes, until either ends.
-    async fn talk(&self, link: Link, peer: PeerId, mut words: mpsc::Receiver<Vec<u8>>) {
+    async fn talk(&self, connection: &Connection, link: Link, waiting: Waiting) -> Ended {
+        let (peer, Waiting { mut words, cut, .. }) = (connection.peer(), waiting);
+        let why = link.closed.clone();
+        let any = AtomicBool::new(false);
         self.talking.send_modify(|links| *links += 1);
         let Link { control, records: _records, .. } = link;
         let (mut reader, mut writer) = (control.reader, control.writer);
@@ -200,6 +248,9 @@ impl Links {
             while let Ok(Some(frame)) = reader.read().await {
                 touch();
                 self.bytes.1.fetch_add(frame.len() as u64, Ordering::Relaxed);
+                if !any.swap(true, Ordering::Relaxed) {
+                    self.table().refusing.remove(&peer);
+                }
                 let Ok(word) = Word::decode(&frame) else {
                     tracing::warn!(peer = %peer.short(), "what it gossips means nothing; the link is let go");
                     break;
@@ -224,16 +275,30 @@ impl Links {
             () = saying => drop(tokio::time::timeout(LAST_WORDS, &mut hearing).await),
             () = &mut hearing => {}
             () = unused => {}
+            // Before its lanes are let go: it must hear of nothing else (M24).
+            () = cut.notified() => connection.close(CloseCode::CutOff),
         }
         self.talking.send_modify(|links| *links -= 1);
+        match why() {
+            Some(error @ TransportError::CutOff { .. }) => {
+                tracing::warn!(peer = %peer.short(), %error, "nothing is gossiped with it");
+                Ended::Refused
+            }
+            Some(TransportError::NotAdmitted { .. }) => Ended::Refused,
+            _ if any.load(Ordering::Relaxed) => Ended::Heard,
+            _ => Ended::Unheard,
+        }
     }
 
-    fn left(&self, peer: PeerId, number: u64, unreachable: bool) {
+    fn left(&self, peer: PeerId, number: u64, ended: Ended) {
         let mut table = self.table();
-        if unreachable {
-            table.tried.insert(peer, Instant::now());
-        } else {
-            table.tried.remove(&peer);
+        match ended {
+            Ended::Heard => drop(table.tried.remove(&peer)),
+            Ended::Unheard | Ended::Refused => drop(table.tried.insert(peer, Instant::now())),
+        }
+        match ended {
+            Ended::Refused => drop(table.refusing.insert(peer)),
+            Ended::Heard | Ended::Unheard => {}
         }
         if table.queues.get(&peer).is_some_and(|queue| queue.number == number) {
             table.queues.remove(&peer);
@@ -241,11 +306,12 @@ impl Links {
     }
 }
 
-fn enter(table: &mut Table, peer: PeerId, first: Vec<u8>) -> (u64, mpsc::Receiver<Vec<u8>>) {
+fn enter(table: &mut Table, peer: PeerId, first: Vec<u8>) -> Waiting {
     let (sender, words) = mpsc::channel(QUEUE);
     // An empty queue takes its first word.
     let _ = sender.try_send(first);
     table.number += 1;
-    table.queues.insert(peer, Queue { number: table.number, words: sender });
-    (table.number, words)
+    let (number, cut) = (table.number, Arc::new(Notify::new()));
+    table.queues.insert(peer, Queue { number, words: sender, cut: cut.clone() });
+    Waiting { number, words, cut }
 }

@@ -10,16 +10,17 @@ use std::sync::mpsc::{RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use reknit_core::bounds::FRAME_BYTES_AIM;
-use reknit_core::brakes::Losses;
-use reknit_core::gossip::{Counts, Limits, Rumour, Rumours, Send, Word};
+use reknit_core::gossip::{Counts, Limits, Rumour, Rumours, Send, Speaker, Word};
 use reknit_core::message::Rights;
-use reknit_core::query::{Guard, Incoming, Selection};
+use reknit_core::query::{Guard, Incoming, Item, Selection};
 use reknit_core::range::places;
 use reknit_core::session::Grant;
-use reknit_core::{CollectionId, DatasetId, Definition, Position, Record};
+use reknit_core::{CollectionId, Definition, Position, Record, Stamp, Version};
 
+use super::acquainted::{Acquainted, Speaks};
 use super::inbox::{Inbox, Post};
 use super::links::Links;
+use super::{Apart, Shared};
 use crate::node::brakes::{NodeBrakes, Window, Windows};
 use crate::node::serve::now;
 use crate::node::{Home, NodeError};
@@ -43,6 +44,8 @@ pub(crate) enum Input {
     Up(PeerId, SocketAddr),
     /// A peer is down.
     Down(PeerId),
+    /// Rights were given or taken away.
+    Rights,
     /// A peer said something.
     Word(PeerId, Word),
     /// The store was written.
@@ -57,6 +60,8 @@ pub(super) struct Spread {
     side: Arc<dyn Side>,
     home: Home,
     links: Links,
+    acquainted: Acquainted,
+    shared: Arc<Shared>,
     brakes: NodeBrakes,
     windows: Arc<Windows>,
     runtime: tokio::runtime::Handle,
@@ -66,7 +71,8 @@ pub(super) struct Spread {
 }
 
 /// Tells the thread of a store what is written, until it is stopped.
-pub(super) fn follow(store: &Store, to: &Post<Input>, stopped: &AtomicBool) {
+pub(super) fn follow(store: &Store, to: &Post<Input>, (shared, stopped): (&Shared, &AtomicBool)) {
+    let id = store.definition().id;
     let mut watcher = store.watch(None);
     while !stopped.load(Ordering::Relaxed) {
         let mut events = Vec::new();
@@ -80,7 +86,9 @@ pub(super) fn follow(store: &Store, to: &Post<Input>, stopped: &AtomicBool) {
                 }
             }
         }
-        events.retain(|event| event.origin == Origin::Local);
+        // What sessions bring is of interest only where it may have been withheld.
+        let withholds = shared.withheld().get(&id).is_some_and(|withheld| !withheld.is_empty());
+        events.retain(|event| withholds || event.origin == Origin::Local);
         if !events.is_empty() && !to.send(Input::Wrote(events)) {
             return;
         }
@@ -90,13 +98,15 @@ pub(super) fn follow(store: &Store, to: &Post<Input>, stopped: &AtomicBool) {
 impl Spread {
     pub(super) fn new(
         store: Store,
-        (home, brakes, windows): (Home, NodeBrakes, Arc<Windows>),
+        (home, _, windows): (Home, NodeBrakes, Arc<Windows>),
         links: Links,
-        seed: u64,
+        (shared, brakes, seed): (Arc<Shared>, NodeBrakes, u64),
     ) -> Spread {
         let side: Arc<dyn Side> = Arc::new(store.clone());
         let (runtime, rumours) = (tokio::runtime::Handle::current(), Rumours::new(Limits::default(), seed));
         Spread {
+            acquainted: Acquainted::new(store.clone()),
+            shared,
             store,
             side,
             home,
@@ -124,6 +134,7 @@ impl Spread {
                     None => Duration::from_secs(3600),
                 },
             };
+            let wait = self.acquainted.wakes_in().map_or(wait, |wakes| wait.min(wakes.max(GATHER)));
             match inputs.recv_timeout(wait) {
                 Ok(input) => {
                     if let Err(error) = self.heard(input) {
@@ -134,6 +145,10 @@ impl Spread {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.rumours.pass(now());
+            for (peer, let_go) in self.acquainted.in_vain() {
+                self.rumours.leave(let_go);
+                self.part(peer, Apart::Life);
+            }
             if told.elapsed() >= GATHER {
                 told = Instant::now();
                 if let Err(error) = self.tell() {
@@ -147,15 +162,104 @@ impl Spread {
         match input {
             Input::Up(peer, at) => {
                 self.up.insert(peer, at);
-                if self.may(peer)?.anywhere().allow(Rights::READ) {
-                    self.rumours.up(peer);
-                }
+                self.told_or_not(peer)?;
+            }
+            Input::Rights => {
+                self.known.borrow_mut().clear();
+                let up: Vec<PeerId> = self.up.keys().copied().collect();
+                up.into_iter().try_for_each(|peer| self.told_or_not(peer))?;
             }
             Input::Down(peer) => {
                 self.up.remove(&peer);
                 self.rumours.down(peer);
+                let let_go = self.acquainted.forget(peer);
+                self.rumours.leave(let_go);
             }
-            Input::Word(from, Word::Tell(_, told)) => {
+            Input::Word(from, word) => self.word(from, word)?,
+            Input::Wrote(events) => self.wrote(&events)?,
+            Input::Counts(to) => drop(to.send((self.rumours.counts(), self.rumours.waiting().0.values().sum()))),
+        }
+        Ok(())
+    }
+
+    /// A peer says something: first of all, who it is.
+    fn word(&mut self, from: PeerId, word: Word) -> Result<(), NodeError> {
+        let moves = self.may(from)?.anywhere().0 & Rights::READ.and(Rights::WRITE).0 != 0;
+        let Some(speaker) = word.speaker().copied().filter(|_| moves) else { return Ok(()) };
+        match word {
+            Word::Doubt(_, met) => {
+                if !self.acquainted.knows(met)? {
+                    self.part(from, Apart::OwnLife);
+                    return Ok(());
+                }
+                let me = self.acquainted.me_giving()?;
+                self.say(from, &Word::Recall(me, met));
+            }
+            Word::Recall(_, by) => {
+                for word in self.acquainted.recalls(from, &speaker, by)? {
+                    self.known_says(from, word)?;
+                }
+            }
+            word => match self.acquainted.hears(from, &speaker)? {
+                Speaks::Known => self.known_says(from, word)?,
+                Speaks::Apart(apart) => {
+                    self.rumours.leave(word.count());
+                    self.part(from, apart);
+                }
+                Speaks::Doubtful(last) => {
+                    let (asks, let_go) = self.acquainted.wait(from, word);
+                    self.rumours.leave(let_go);
+                    if asks {
+                        let me = self.acquainted.me()?;
+                        self.say(from, &Word::Doubt(me, last));
+                    }
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// Nothing is gossiped with a peer's store before a session has sorted out why.
+    fn part(&self, peer: PeerId, apart: Apart) {
+        let definition = self.definition();
+        if self.shared.part(definition.id, peer, apart) {
+            tracing::warn!(peer = %peer.short(), dataset = definition.name, "nothing is gossiped with it before a session: {}", apart.reason());
+        }
+    }
+
+    /// One who is known says something: what kept both apart is past.
+    fn known_says(&mut self, from: PeerId, word: Word) -> Result<(), NodeError> {
+        let mut all = self.shared.apart();
+        let key = (self.definition().id, from);
+        // Who tells something may be in doubt of this store; who asks this opening of it for something, or gives it that, is not.
+        let mine = matches!(word, Word::Want(..))
+            || matches!(word, Word::Records(_, to, ..) if to == self.side.describe().nonce);
+        if all.get(&key).is_some_and(|apart| *apart != Apart::OwnLife || mine) {
+            all.remove(&key);
+        }
+        drop(all);
+        self.take(from, word)
+    }
+
+    /// Who may read is told what is written.
+    fn told_or_not(&mut self, peer: PeerId) -> Result<(), NodeError> {
+        match self.may(peer)?.anywhere().allow(Rights::READ) {
+            true => self.rumours.up(peer),
+            false => self.rumours.down(peer),
+        }
+        Ok(())
+    }
+
+    fn say(&self, to: PeerId, word: &Word) {
+        if let Some(at) = self.up.get(&to) {
+            self.links.say(to, *at, word);
+        }
+    }
+
+    /// Takes up what a peer said who is known.
+    fn take(&mut self, from: PeerId, word: Word) -> Result<(), NodeError> {
+        match word {
+            Word::Tell(_, told) => {
                 let told = self.among(from, told, Rights::WRITE)?;
                 for some in told.chunks(TOGETHER) {
                     let held = self.held(some)?;
@@ -163,14 +267,18 @@ impl Spread {
                     self.rumours.told(from, &heard, now());
                 }
             }
-            Input::Word(from, Word::Want(_, wanted)) => {
+            Word::Want(_, wanted) => {
                 let wanted = self.among(from, wanted, Rights::READ)?;
                 self.rumours.wanted(from, &wanted);
             }
-            Input::Word(from, Word::Records(_, collection, records)) => self.given(from, collection, records)?,
-            Input::Word(..) => {}
-            Input::Wrote(events) => self.wrote(&events)?,
-            Input::Counts(to) => drop(to.send((self.rumours.counts(), self.rumours.waiting().0.values().sum()))),
+            // Meant for another opening of this store, it may have seen what this one lost.
+            Word::Records(_, to, _, records) if to != self.side.describe().nonce => {
+                self.rumours.leave(records.len() as u64);
+            }
+            Word::Records(speaker, _, collection, records) => {
+                self.given(from, speaker.horizon, collection, records)?;
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -202,23 +310,28 @@ impl Spread {
     }
 
     /// What is here at the positions of rumours.
-    fn entries(
+    fn items(
         &self,
         rumours: impl IntoIterator<Item = (CollectionId, Position)>,
-    ) -> Result<BTreeSet<Rumour>, StoreError> {
+    ) -> Result<Vec<(CollectionId, Item)>, StoreError> {
         let mut at: BTreeMap<CollectionId, BTreeSet<Position>> = BTreeMap::new();
         for (collection, position) in rumours {
             at.entry(collection).or_default().insert(position);
         }
-        let mut held = BTreeSet::new();
+        let mut all = Vec::new();
         for (collection, positions) in at {
             let positions: Vec<Position> = positions.into_iter().collect();
-            for item in self.side.items(collection, &places(&positions))? {
-                let entry = item.digest.map(|digest| digest.short());
-                held.extend(entry.map(|entry| Rumour { collection, position: item.position, entry }));
-            }
+            let items = self.side.items(collection, &places(&positions))?;
+            all.extend(items.into_iter().map(|item| (collection, item)));
         }
-        Ok(held)
+        Ok(all)
+    }
+
+    fn entries(
+        &self,
+        rumours: impl IntoIterator<Item = (CollectionId, Position)>,
+    ) -> Result<BTreeSet<Rumour>, StoreError> {
+        Ok(self.items(rumours)?.iter().filter_map(|(collection, item)| rumour(*collection, item)).collect())
     }
 
     fn held(&self, rumours: &[Rumour]) -> Result<BTreeSet<Rumour>, StoreError> {
@@ -233,15 +346,34 @@ impl Spread {
     fn wrote(&mut self, events: &[Event]) -> Result<(), NodeError> {
         let members = self.definition().members();
         let events = events.iter().filter(|event| Some(event.collection) != members);
-        let at: Vec<_> = events.map(|event| (event.collection, self.position(event.collection, &event.key))).collect();
-        for rumour in self.entries(at)? {
-            self.rumours.wrote(rumour);
+        let at = |event: &Event| (event.collection, self.position(event.collection, &event.key));
+        let (mut own, mut others) = (Vec::new(), Vec::new());
+        for event in events {
+            if event.origin == Origin::Local { &mut own } else { &mut others }.push(at(event));
+        }
+        let horizon = self.store.horizon().stamp;
+        if let Some(withheld) = self.shared.withheld().get_mut(&self.definition().id) {
+            own.iter().chain(&others).for_each(|at| withheld.written(*at));
+        }
+        for (collection, item) in self.items(own)? {
+            // What a session brought that is older is not told: nobody would take it.
+            let fresh = is_newer(item.versions.iter().map(|one| &one.version), horizon);
+            match rumour(collection, &item) {
+                Some(rumour) if fresh => self.rumours.wrote(rumour),
+                _ => self.rumours.leave(1),
+            }
         }
         Ok(())
     }
 
     /// Takes records in, as far as the peer may write and lose them (M22).
-    fn given(&mut self, from: PeerId, collection: CollectionId, records: Vec<Record>) -> Result<(), NodeError> {
+    fn given(
+        &mut self,
+        from: PeerId,
+        horizon: Stamp,
+        collection: CollectionId,
+        mut records: Vec<Record>,
+    ) -> Result<(), NodeError> {
         let definition = self.definition();
         let known =
             usize::from(collection.0) < definition.collections.len() && Some(collection) != definition.members();
@@ -253,35 +385,73 @@ impl Spread {
             self.rumours.leave(records.len() as u64);
             return Ok(());
         }
-        let window = Window::new(self.brakes, &self.windows, from, definition.id);
-        let mut records = records.into_iter();
-        while records.len() > 0 {
-            let (lost, all) = (window.lost(Instant::now()), self.side.cut()?.roots.iter().map(|root| root.count).sum());
-            let allowed = Losses::allowed(&self.brakes.brakes, all);
-            let room = allowed.deleted.saturating_sub(lost.deleted).min(allowed.changed.saturating_sub(lost.changed));
-            if room == 0 {
-                self.rumours.leave(records.count() as u64);
-                tracing::warn!(peer = %from.short(), dataset = definition.name, "it would lose more by what it gives than it may; the rest is left to sessions");
-                return Ok(());
-            }
-            let some: Vec<Record> = records.by_ref().take(TOGETHER.min(room as usize)).collect();
+        // What is not newer than the horizon was everywhere once: it may be here no more because it was deleted (M20).
+        let came = records.len();
+        records.retain(|record| is_newer(record.state.versions().iter().map(|one| &one.version), horizon));
+        self.rumours.leave((came - records.len()) as u64);
+        let window = Window::of_pushes(self.brakes, &self.windows, definition.id);
+        while !records.is_empty() {
+            let some: Vec<Record> = records.drain(..records.len().min(TOGETHER)).collect();
             let at: Vec<_> = some.iter().map(|record| (collection, self.position(collection, &record.key))).collect();
-            let before = self.entries(at.iter().copied())?;
+            let there = self.items(at.iter().copied())?;
+            let all = self.side.cut()?.roots.iter().map(|root| root.count).sum();
+            let room = window.lost(Instant::now()).room(&self.brakes.brakes, all);
+            let some = self.braked(from, collection, some, &there, room);
             let batch = some.into_iter().map(|record| Incoming { record, guard: Guard::Join }).collect();
-            let run = self.store.pushed_by(&from.to_string(), self.store.horizon().stamp)?;
+            let run = self.store.pushed_by(&from.to_string(), horizon)?;
             let applied = run.apply(collection, batch, Durability::Buffered)?;
             window.note(applied.losses, Instant::now());
-            let after = self.entries(at)?;
-            for rumour in after {
+            let before: BTreeSet<Rumour> = there.iter().filter_map(|(of, item)| rumour(*of, item)).collect();
+            for rumour in self.entries(at)? {
                 self.rumours.given(from, rumour, !before.contains(&rumour));
             }
         }
         Ok(())
     }
 
+    /// Those that may be taken in: of records that would take the place of others, at worst all, so many. The rest is withheld,
+    /// named, and left to sessions.
+    fn braked(
+        &mut self,
+        from: PeerId,
+        collection: CollectionId,
+        some: Vec<Record>,
+        there: &[(CollectionId, Item)],
+        room: u64,
+    ) -> Vec<Record> {
+        let live = |item: &Item| item.versions.first().is_some_and(|newest| newest.content.is_some());
+        let lives: BTreeSet<&[u8]> =
+            there.iter().filter(|(_, item)| live(item)).map(|(_, item)| item.key.as_slice()).collect();
+        let mut left = room;
+        let (taken, withheld): (Vec<Record>, Vec<Record>) = some.into_iter().partition(|record| {
+            let replaces = lives.contains(record.key.as_slice());
+            let taken = !replaces || left > 0;
+            left -= u64::from(replaces && taken);
+            taken
+        });
+        if withheld.is_empty() {
+            return taken;
+        }
+        self.rumours.leave(withheld.len() as u64);
+        let definition = self.definition();
+        let mut all = self.shared.withheld();
+        let here = all.entry(definition.id).or_default();
+        for record in &withheld {
+            let at = (collection, self.position(collection, &record.key));
+            if here.add(at, &record.key, Instant::now()) {
+                tracing::warn!(peer = %from.short(), dataset = definition.name, "more would be lost by what is pushed than may be in a while; it is withheld, and left to sessions");
+            }
+        }
+        taken
+    }
+
     fn tell(&mut self) -> Result<(), NodeError> {
-        let (dataset, paused) = (self.definition().id, self.store.paused().is_some());
-        for (to, send) in self.rumours.send() {
+        let (sends, paused) = (self.rumours.send(), self.store.paused().is_some());
+        if sends.is_empty() {
+            return Ok(());
+        }
+        let me = self.acquainted.me()?;
+        for (to, send) in sends {
             // What was undone here is not told while repairs are paused.
             if paused {
                 continue;
@@ -291,20 +461,33 @@ impl Spread {
                 Send::Tell(told) => {
                     let told = self.among(to, told, Rights::READ)?;
                     if !told.is_empty() {
-                        self.links.say(to, at, &Word::Tell(dataset, told));
+                        self.links.say(to, at, &Word::Tell(me, told));
                     }
                 }
-                Send::Want(wanted) => self.links.say(to, at, &Word::Want(dataset, wanted)),
+                Send::Want(wanted) => self.links.say(to, at, &Word::Want(me, wanted)),
                 Send::Give(given) => {
                     let given = self.among(to, given, Rights::READ)?;
-                    self.give(to, at, dataset, &given)?;
+                    match self.acquainted.opening_of(to)? {
+                        Some(nonce) => {
+                            let me = self.acquainted.me_giving()?;
+                            self.give((to, at), (me, nonce), &given)?;
+                        }
+                        None if given.is_empty() => {}
+                        // It says who it is when it asks for them.
+                        None => self.links.say(to, at, &Word::Tell(me, given)),
+                    }
                 }
             }
         }
         Ok(())
     }
 
-    fn give(&self, to: PeerId, at: SocketAddr, dataset: DatasetId, given: &[Rumour]) -> Result<(), StoreError> {
+    fn give(
+        &self,
+        (to, at): (PeerId, SocketAddr),
+        (me, nonce): (Speaker, u64),
+        given: &[Rumour],
+    ) -> Result<(), StoreError> {
         let mut of: BTreeMap<CollectionId, BTreeSet<Position>> = BTreeMap::new();
         for rumour in given {
             of.entry(rumour.collection).or_default().insert(rumour.position);
@@ -319,7 +502,7 @@ impl Spread {
                         continue;
                     }
                     if bytes + size > FRAME_BYTES_AIM {
-                        self.links.say(to, at, &Word::Records(dataset, collection, std::mem::take(&mut frame)));
+                        self.links.say(to, at, &Word::Records(me, nonce, collection, std::mem::take(&mut frame)));
                         bytes = 0;
                     }
                     bytes += size;
@@ -327,11 +510,20 @@ impl Spread {
                 }
             }
             if !frame.is_empty() {
-                self.links.say(to, at, &Word::Records(dataset, collection, frame));
+                self.links.say(to, at, &Word::Records(me, nonce, collection, frame));
             }
         }
         Ok(())
     }
+}
+
+fn rumour(collection: CollectionId, item: &Item) -> Option<Rumour> {
+    item.digest.map(|digest| Rumour { collection, position: item.position, entry: digest.short() })
+}
+
+/// Whether all versions were written after a horizon; always where nothing was ever collected.
+fn is_newer<'a>(mut versions: impl Iterator<Item = &'a Version>, horizon: Stamp) -> bool {
+    horizon == Stamp::default() || versions.all(|version| version.stamp > horizon)
 }
 
 fn size(record: &Record) -> usize {

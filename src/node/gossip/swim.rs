@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use foca::{Foca, Identity, NoCustomBroadcast, OwnedNotification, PostcardCodec, Runtime, Timer};
+use foca::{
+    Codec, Foca, Header, Identity, Member, Message, NoCustomBroadcast, OwnedNotification, PostcardCodec, Runtime, Timer,
+};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use reknit_core::Millis;
@@ -164,16 +166,54 @@ impl Swim {
     }
 }
 
+/// A message without what it says of nodes that may not be spoken of, and who says it. None if it is about such a node, or means
+/// nothing.
+pub(crate) fn sifted(bytes: &[u8], may: impl Fn(PeerId) -> bool) -> Option<(PeerId, Vec<u8>)> {
+    let (mut codec, mut rest) = (PostcardCodec, bytes);
+    let header: Header<Near> = codec.decode_header(&mut rest).ok()?;
+    let about = match &header.message {
+        Message::PingReq { target, .. } | Message::IndirectAck { target, .. } => Some(target),
+        Message::IndirectPing { origin, .. } | Message::ForwardedAck { origin, .. } => Some(origin),
+        _ => None,
+    };
+    if about.is_some_and(|near| !may(near.peer())) {
+        return None;
+    }
+    let (before, says) = (bytes.len() - rest.len(), header.src.peer());
+    let mut kept: Vec<Member<Near>> = Vec::new();
+    let mut dropped = false;
+    if let Some((count, members)) = rest.split_first_chunk::<2>() {
+        rest = members;
+        for _ in 0..u16::from_be_bytes(*count) {
+            let member: Member<Near> = codec.decode_member(&mut rest).ok()?;
+            match may(Member::id(&member).peer()) {
+                true => kept.push(member),
+                false => dropped = true,
+            }
+        }
+    }
+    if !dropped {
+        return Some((says, bytes.to_vec()));
+    }
+    let mut out = bytes[..before].to_vec();
+    out.extend_from_slice(&u16::try_from(kept.len()).ok()?.to_be_bytes());
+    for member in &kept {
+        codec.encode_member(member, &mut out).ok()?;
+    }
+    Some((says, out))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
     use super::*;
 
-    /// Nodes in one thread, of which some are silent.
+    /// Nodes in one thread, of which some are silent, and of which each knows those of its own circles.
     struct World {
         nodes: Vec<(Swim, BTreeSet<u8>)>,
         silent: BTreeSet<u8>,
+        circles: Vec<BTreeSet<u8>>,
         now: Millis,
     }
 
@@ -191,8 +231,15 @@ mod tests {
                     Said::Displaced => {}
                     Said::Send(to, bytes) => {
                         let to = to.peer[0];
-                        if !self.silent.contains(&by) && !self.silent.contains(&to) {
-                            let said = self.nodes[usize::from(to)].0.heard(&bytes, self.now);
+                        let share =
+                            |a: u8, b: u8| a == b || self.circles.iter().any(|of| of.contains(&a) && of.contains(&b));
+                        let hears = !self.silent.contains(&by) && !self.silent.contains(&to);
+                        // As a node does before it says something, and before it hears it.
+                        let told = sifted(&bytes, |peer| share(by, peer.0[0]) && share(peer.0[0], to));
+                        let told = told.filter(|_| hears && share(by, to));
+                        if let Some((says, told)) = told {
+                            assert_eq!(says.0, [by; 32]);
+                            let said = self.nodes[usize::from(to)].0.heard(&told, self.now);
                             under_way.extend(said.into_iter().map(|said| (to, said)));
                         }
                     }
@@ -217,7 +264,8 @@ mod tests {
     #[test]
     fn who_joins_by_one_address_is_known_to_all_and_who_is_silent_or_leaves_is_down() {
         let nodes = (0..10).map(|nth| (Swim::new(near(nth), u64::from(nth)), BTreeSet::new())).collect();
-        let mut world = World { nodes, silent: BTreeSet::new(), now: 0 };
+        let circles = vec![(0..10).collect()];
+        let mut world = World { nodes, silent: BTreeSet::new(), circles, now: 0 };
         for nth in 1..10 {
             let said = world.nodes[usize::from(nth)].0.announce(near(0), world.now);
             world.carry(nth, said);
@@ -242,6 +290,33 @@ mod tests {
         world.silent.insert(5);
         world.pass(3_000);
         assert!((0..).zip(&world.nodes).all(|(nth, (_, up))| nth == 5 || !up.contains(&5)));
+    }
+
+    /// Node 0 is of both circles: it speaks to each of its own, and nobody suspects anybody.
+    #[test]
+    fn each_hears_of_those_alone_with_whom_it_shares_something() {
+        let nodes = (0..9).map(|nth| (Swim::new(near(nth), u64::from(nth)), BTreeSet::new())).collect();
+        let circles: Vec<BTreeSet<u8>> = vec![(0..5).collect(), [0, 5, 6, 7, 8].into()];
+        let mut world = World { nodes, silent: BTreeSet::new(), circles: circles.clone(), now: 0 };
+        for nth in 1..9 {
+            let said = world.nodes[usize::from(nth)].0.announce(near(0), world.now);
+            world.carry(nth, said);
+        }
+        world.pass(40_000);
+        for _ in 0..20 {
+            for (nth, (swim, up)) in (0u8..).zip(&world.nodes) {
+                let mut knows: BTreeSet<u8> =
+                    circles.iter().filter(|of| of.contains(&nth)).flatten().copied().collect();
+                knows.remove(&nth);
+                assert_eq!(*up, knows, "what {nth} knows");
+                assert!(swim.up().all(|near| knows.contains(&near.peer[0])));
+            }
+            world.pass(5_000);
+        }
+        world.silent.insert(7);
+        world.pass(60_000);
+        assert!((0..).zip(&world.nodes).all(|(nth, (_, up))| nth == 7 || !up.contains(&7)));
+        assert!(world.nodes[1].1.contains(&2));
     }
 
     #[test]

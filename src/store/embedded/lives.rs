@@ -264,6 +264,29 @@ impl Store {
         Ok(Vec::new())
     }
 
+    /// Who a store is that says something outside of sessions. It is remembered if it was never met; if it may be another life
+    /// than the one that was met last, or is not as far as it was then, it has to recall that opening first.
+    ///
+    /// # Errors
+    /// What the engine met.
+    pub(crate) fn acquainted(
+        &self,
+        actor: Actor,
+        now: Sighting,
+        recalled: Option<Sighting>,
+    ) -> Result<Acquaintance, StoreError> {
+        if actor == self.inner.lives.actor() {
+            return Ok(Acquaintance::Oneself);
+        }
+        let value = self.inner.engine.snapshot()?.get(&rows::met(actor.0))?;
+        let last = value.map(|value| rows::read_met(&value)).transpose()?.and_then(|seen| seen.last().copied());
+        if last == Some(now) {
+            return Ok(Acquaintance::Known);
+        }
+        let doubted = self.meet_now(actor, now, recalled)?;
+        Ok(doubted.last().map_or(Acquaintance::Known, |last| Acquaintance::Doubtful(*last)))
+    }
+
     fn own_openings(&self) -> Result<Vec<Sighting>, StoreError> {
         let (inner, snapshot) = (&*self.inner, self.inner.engine.snapshot()?);
         // Whoever has the same actor and not this opening is another life; the first may be common to both.
@@ -385,6 +408,17 @@ impl Store {
         *inner.lives.locked() = None;
         Ok(())
     }
+}
+
+/// Who a store is, by what is remembered of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Acquaintance {
+    /// The life that was met, or one that is met for the first time.
+    Known,
+    /// Perhaps another life than the one that was met in this opening.
+    Doubtful(Sighting),
+    /// It writes as this store does: a copy of it.
+    Oneself,
 }
 
 /// Says of each row of lives whether it is sound.

@@ -6,8 +6,10 @@ use super::Rumour;
 use crate::bounds::FRAME_BYTES_MAX;
 use crate::canonical::{DecodeError, Reader, put_bytes, put_varint};
 use crate::dataset::{CollectionId, DatasetId};
+use crate::life::{Life, Sighting};
 use crate::range::Position;
 use crate::record::Record;
+use crate::stamp::Stamp;
 
 /// The version of these words; told in the first one.
 pub const GOSSIP: u8 = 1;
@@ -21,6 +23,41 @@ const TELL: u8 = 1;
 const WANT: u8 = 2;
 const RECORDS: u8 = 3;
 const SWIM: u8 = 4;
+const DOUBT: u8 = 5;
+const RECALL: u8 = 6;
+
+/// Which store speaks about which dataset: as sessions do, peers look at that before anything moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Speaker {
+    /// The dataset.
+    pub dataset: DatasetId,
+    /// Which life of which store.
+    pub life: Life,
+    /// The commit number at which it was introduced in this opening.
+    pub commit: u64,
+    /// Up to where it has collected tombstones.
+    pub horizon: Stamp,
+}
+
+impl Speaker {
+    /// The opening in which it speaks, as a peer remembers it.
+    pub fn sighting(&self) -> Sighting {
+        Sighting { nonce: self.life.nonce, commit: self.commit }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.dataset.0);
+        for number in [self.life.actor, self.life.nonce, self.commit, self.horizon.0] {
+            out.extend_from_slice(&number.to_be_bytes());
+        }
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Speaker, DecodeError> {
+        let dataset = DatasetId(reader.array()?);
+        let life = Life { actor: reader.u64()?, nonce: reader.u64()? };
+        Ok(Speaker { dataset, life, commit: reader.u64()?, horizon: Stamp(reader.u64()?) })
+    }
+}
 
 /// One thing that is said; a frame of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,21 +70,43 @@ pub enum Word {
         port: u16,
     },
     /// I have these.
-    Tell(DatasetId, Vec<Rumour>),
+    Tell(Speaker, Vec<Rumour>),
     /// I want these.
-    Want(DatasetId, Vec<Rumour>),
-    /// Records of a collection, whole.
-    Records(DatasetId, CollectionId, Vec<Record>),
+    Want(Speaker, Vec<Rumour>),
+    /// Records of a collection, whole, for the store that was opened under this nonce and no other.
+    Records(Speaker, u64, CollectionId, Vec<Record>),
+    /// I met your store in this opening; is it still the life that I met?
+    Doubt(Speaker, Sighting),
+    /// It is: it knows that opening.
+    Recall(Speaker, Sighting),
     /// Who is up: bytes of the failure detector.
     Swim(Vec<u8>),
 }
 
 impl Word {
+    /// Who speaks, if it is about a dataset.
+    pub fn speaker(&self) -> Option<&Speaker> {
+        match self {
+            Word::Tell(speaker, _) | Word::Want(speaker, _) | Word::Records(speaker, ..) => Some(speaker),
+            Word::Doubt(speaker, _) | Word::Recall(speaker, _) => Some(speaker),
+            Word::Hello { .. } | Word::Swim(_) => None,
+        }
+    }
+
+    /// Rumours or records in it.
+    pub fn count(&self) -> u64 {
+        match self {
+            Word::Tell(_, rumours) | Word::Want(_, rumours) => rumours.len() as u64,
+            Word::Records(.., records) => records.len() as u64,
+            _ => 0,
+        }
+    }
+
     /// The bytes of its frame.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        let rumours = |out: &mut Vec<u8>, dataset: &DatasetId, rumours: &[Rumour]| {
-            out.extend_from_slice(&dataset.0);
+        let rumours = |out: &mut Vec<u8>, speaker: &Speaker, rumours: &[Rumour]| {
+            speaker.encode(out);
             for rumour in rumours {
                 put_varint(out, u64::from(rumour.collection.0));
                 out.extend_from_slice(&rumour.position.0.to_be_bytes());
@@ -60,23 +119,29 @@ impl Word {
                 out.extend_from_slice(&port.to_be_bytes());
                 datasets.iter().for_each(|dataset| out.extend_from_slice(&dataset.0));
             }
-            Word::Tell(dataset, told) => {
+            Word::Tell(speaker, told) => {
                 out.push(TELL);
-                rumours(&mut out, dataset, told);
+                rumours(&mut out, speaker, told);
             }
-            Word::Want(dataset, wanted) => {
+            Word::Want(speaker, wanted) => {
                 out.push(WANT);
-                rumours(&mut out, dataset, wanted);
+                rumours(&mut out, speaker, wanted);
             }
-            Word::Records(dataset, collection, records) => {
+            Word::Records(speaker, to, collection, records) => {
                 out.push(RECORDS);
-                out.extend_from_slice(&dataset.0);
+                speaker.encode(&mut out);
+                out.extend_from_slice(&to.to_be_bytes());
                 put_varint(&mut out, u64::from(collection.0));
                 records.iter().for_each(|record| record.encode(&mut out));
             }
             Word::Swim(bytes) => {
                 out.push(SWIM);
                 put_bytes(&mut out, bytes);
+            }
+            Word::Doubt(speaker, met) | Word::Recall(speaker, met) => {
+                out.push(if matches!(self, Word::Doubt(..)) { DOUBT } else { RECALL });
+                speaker.encode(&mut out);
+                [met.nonce, met.commit].iter().for_each(|number| out.extend_from_slice(&number.to_be_bytes()));
             }
         }
         out
@@ -101,16 +166,23 @@ impl Word {
                 let datasets = many(&mut reader, "datasets", DATASETS_MAX, |reader| Ok(DatasetId(reader.array()?)))?;
                 Ok(Word::Hello { datasets, port })
             }
-            TELL => Ok(Word::Tell(DatasetId(reader.array()?), rumours(&mut reader)?)),
-            WANT => Ok(Word::Want(DatasetId(reader.array()?), rumours(&mut reader)?)),
+            TELL => Ok(Word::Tell(Speaker::decode(&mut reader)?, rumours(&mut reader)?)),
+            WANT => Ok(Word::Want(Speaker::decode(&mut reader)?, rumours(&mut reader)?)),
             RECORDS => {
-                let (dataset, of) = (DatasetId(reader.array()?), collection(&mut reader)?);
-                Ok(Word::Records(dataset, of, many(&mut reader, "records", RUMOURS_MAX, Record::decode)?))
+                let speaker = Speaker::decode(&mut reader)?;
+                let (to, of) = (reader.u64()?, collection(&mut reader)?);
+                Ok(Word::Records(speaker, to, of, many(&mut reader, "records", RUMOURS_MAX, Record::decode)?))
             }
             SWIM => {
                 let bytes = reader.bytes("bytes of who is up", FRAME_BYTES_MAX)?.to_vec();
                 reader.end()?;
                 Ok(Word::Swim(bytes))
+            }
+            kind @ (DOUBT | RECALL) => {
+                let speaker = Speaker::decode(&mut reader)?;
+                let met = Sighting { nonce: reader.u64()?, commit: reader.u64()? };
+                reader.end()?;
+                Ok(if kind == DOUBT { Word::Doubt(speaker, met) } else { Word::Recall(speaker, met) })
             }
             _ => Err(DecodeError::Malformed("kind of a word")),
         }
@@ -151,20 +223,23 @@ mod tests {
 
     use super::*;
     use crate::record::{Actor, Content, Sibling, State, Version};
-    use crate::stamp::Stamp;
 
-    fn words() -> [Word; 5] {
+    fn words() -> [Word; 7] {
         let dataset = DatasetId([7; 16]);
+        let life = Life { actor: 1, nonce: 2 };
+        let speaker = Speaker { dataset, life, commit: 3, horizon: Stamp(4) };
         let rumour = Rumour { collection: CollectionId(300), position: Position(1), entry: 2 };
         let version = Version::after(Stamp(3), Actor(4), []);
         let sibling = Sibling { version, content: Content::Live(b"v".to_vec()), expires: None };
         let record = Record { key: b"k".to_vec(), state: State::single(sibling) };
         [
             Word::Hello { datasets: vec![dataset], port: 7473 },
-            Word::Tell(dataset, vec![rumour]),
-            Word::Want(dataset, vec![rumour, rumour]),
-            Word::Records(dataset, CollectionId(1), vec![record]),
+            Word::Tell(speaker, vec![rumour]),
+            Word::Want(speaker, vec![rumour, rumour]),
+            Word::Records(speaker, 9, CollectionId(1), vec![record]),
             Word::Swim(vec![1, 2]),
+            Word::Doubt(speaker, Sighting { nonce: 5, commit: 6 }),
+            Word::Recall(speaker, Sighting { nonce: 5, commit: 6 }),
         ]
     }
 
@@ -175,10 +250,13 @@ mod tests {
         let rumour = "ac0200000000000000010000000000000002";
         let words = words();
         assert_eq!(hex(&words[0]), format!("00011d31{d}"));
-        assert_eq!(hex(&words[1]), format!("01{d}{rumour}"));
-        assert_eq!(hex(&words[2]), format!("02{d}{rumour}{rumour}"));
-        assert_eq!(hex(&words[3])[..36], format!("03{d}01"));
+        let of = format!("{d}0000000000000001000000000000000200000000000000030000000000000004");
+        assert_eq!(hex(&words[1]), format!("01{of}{rumour}"));
+        assert_eq!(hex(&words[2]), format!("02{of}{rumour}{rumour}"));
+        assert_eq!(hex(&words[3])[..116], format!("03{of}000000000000000901"));
         assert_eq!(hex(&words[4]), "04020102");
+        assert_eq!(hex(&words[5]), format!("05{of}00000000000000050000000000000006"));
+        assert_eq!(hex(&words[6]), format!("06{of}00000000000000050000000000000006"));
     }
 
     #[test]
@@ -195,7 +273,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_a_word_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0u8..6) {
+        fn any_bytes_are_a_word_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0u8..8) {
             let frame = [&[kind], bytes.as_slice()].concat();
             if let Ok(word) = Word::decode(&frame) {
                 prop_assert_eq!(word.encode(), frame);

@@ -1,0 +1,82 @@
+//! Rights that are taken away while a peer is connected: the file of peers is looked at, and whoever goes by it hears of each
+//! change at once. What a right allows is said elsewhere.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reknit_core::message::{Open, Rights};
+use reknit_core::session::Grant;
+use reknit_core::{CollectionId, Definition};
+use tokio::sync::watch;
+
+use super::home::VersionOfPeers;
+use super::{Grants, Home};
+use crate::transport::PeerId;
+
+/// How often the file of peers is looked at: a change is known so late at most.
+pub const RIGHTS_LOOK: Duration = Duration::from_millis(200);
+
+/// Hears of changes of the file of peers of a home, while a node serves.
+#[derive(Clone)]
+pub(super) struct InForce {
+    home: Home,
+    changed: Arc<watch::Sender<u64>>,
+}
+
+impl InForce {
+    pub(super) fn new(home: &Home) -> InForce {
+        InForce { home: home.clone(), changed: Arc::new(watch::Sender::new(0)) }
+    }
+
+    /// Looks at the file until it is stopped; what it is now is known.
+    pub(super) fn look(self, stop: watch::Receiver<bool>) -> impl Future<Output = ()> + Send {
+        let known = self.home.version_of_peers();
+        self.look_from(known, stop)
+    }
+
+    async fn look_from(self, mut known: Option<VersionOfPeers>, mut stop: watch::Receiver<bool>) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(RIGHTS_LOOK) => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+            let version = self.home.version_of_peers();
+            if version == known {
+                continue;
+            }
+            known = version;
+            if let Err(error) = self.home.peers() {
+                tracing::error!(%error, "nobody is admitted; who is connected keeps what it could do before");
+            }
+            self.changed.send_modify(|times| *times += 1);
+        }
+    }
+
+    /// Changes from now on.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Waits until a peer has lost what it needs here, as `has` judges its grants; for ever if that never happens. What was so
+    /// before the first look is not judged. A file that cannot be read takes nothing away.
+    pub(super) async fn lost(&self, mut changes: watch::Receiver<u64>, peer: PeerId, has: impl Fn(&Grants) -> bool) {
+        loop {
+            if changes.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+            if self.home.grants(peer).is_ok_and(|grants| !has(&grants.unwrap_or_default())) {
+                return;
+            }
+        }
+    }
+}
+
+/// Whether a grant still allows what a session wanted that began under another.
+pub(super) fn still_allows(open: &Open, definition: &Definition, began: &Grant, now: &Grant) -> bool {
+    let all = (0..definition.collections.len()).filter_map(|nth| u16::try_from(nth).ok()).map(CollectionId);
+    let scope: Vec<CollectionId> = match open.scope.is_empty() {
+        true => all.filter(|c| Some(*c) != definition.members()).collect(),
+        false => open.scope.clone(),
+    };
+    scope.iter().all(|c| now.on(*c).allow(began.on(*c).both(open.wants.and(Rights::COMPARE))))
+}
