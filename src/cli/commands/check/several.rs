@@ -169,7 +169,7 @@ fn leave_out_moved(
     };
     let since = outcomes.iter().map(|(_, cut)| *cut).min().unwrap_or_default();
     let mut still = std::collections::BTreeSet::new();
-    for ((collection, position, print), _) in agreement.keys() {
+    for (collection, position, print) in agreement.keys().keys() {
         for item in side.items(*collection, &[Range::of(*position, reknit_core::range::DEPTH_MAX)])? {
             if item.commit <= since && drift::fingerprint(*collection, &item.key) == *print {
                 still.insert((*collection, *position, *print));
