@@ -41,6 +41,7 @@ mod error;
 pub mod linked;
 
 pub use caught::{Base, CaughtUp, Missed, Stands};
+#[cfg(feature = "node")]
 pub(crate) use embedded::Acquaintance;
 pub use embedded::{
     ChangedAfter, ChangedRecord, Collection, Conflict, Cursor, Earlier, Event, GivesWay, ImportError, ImportProgress,

@@ -57,6 +57,7 @@ pub use giving_way::GivesWay;
 pub use import::{ImportError, ImportProgress, Imported};
 pub use journal::{Earlier, JournalLimits, KeepHistory, Skipped, Undo, Undone};
 pub(crate) use journal::{PutsBack, Writing};
+#[cfg(feature = "node")]
 pub(crate) use lives::Acquaintance;
 pub use open::Options;
 pub(crate) use open::random;

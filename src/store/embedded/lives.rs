@@ -269,6 +269,7 @@ impl Store {
     ///
     /// # Errors
     /// What the engine met.
+    #[cfg(feature = "node")]
     pub(crate) fn acquainted(
         &self,
         actor: Actor,
@@ -411,6 +412,7 @@ impl Store {
 }
 
 /// Who a store is, by what is remembered of it.
+#[cfg(feature = "node")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Acquaintance {
     /// The life that was met, or one that is met for the first time.
