@@ -103,7 +103,13 @@ pub(crate) fn run(
         let message = "--bandwidth is about sessions of a store here with a peer; none of that kind was named";
         return Err(CliError::new("usage.bandwidth", message));
     }
-    let rate_limits = env.rate_limits(sides.bandwidth.as_deref().map(bandwidth).transpose()?)?;
+    // Who compares stores and tables here needs no configuration.
+    let rate_limits = match &pair {
+        Pair::Own(_, Target::There(_)) | Pair::Held(..) => {
+            env.rate_limits(sides.bandwidth.as_deref().map(bandwidth).transpose()?)?
+        }
+        _ => Arc::default(),
+    };
     let mut options = Options::new(intent(swapped));
     options.settle = u64::try_from(settle.as_millis()).unwrap_or(u64::MAX);
     options.receipt |= sides.receipt;
