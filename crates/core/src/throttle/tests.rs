@@ -72,16 +72,17 @@ proptest! {
         synced in 100u64..8_000,
         buffered in 10u64..150,
         record_nanos in 2_000u64..60_000,
-        hiccup in 40u64..400,
+        // Rarely: with one in a few hundred the percentile itself is chance, and the loop goes by it.
+        hiccup in 2_000u64..5_000,
         every in 500u64..5_000,
     ) {
         let costs = Costs { synced, buffered, record_nanos, hiccup };
         let mut throttle = Throttle::default();
         let (alone, _) = run(costs, every, 4 * SECOND, &mut throttle, false);
         let (beside, written) = run(costs, every, 60 * SECOND, &mut throttle, true);
-        // The smallest piece is the least that a session can ask of a client.
+        // The smallest piece is the least that a session can ask of a client, as rests are bounded.
         let least = high(&alone) + buffered + PIECE_MIN as u64 * record_nanos / 1_000;
-        let most = (high(&alone) * RATIO_MAX).max(if throttle.rest == REST_MAX_MICROS { least } else { 0 });
+        let most = (high(&alone) * RATIO_MAX).max(least);
         prop_assert!(high(&beside) <= most, "{} {} {throttle:?}", high(&alone), high(&beside));
         prop_assert!(written > 30 * 100, "{written}");
     }
