@@ -6,10 +6,12 @@
 mod draw;
 mod roster;
 mod rumours;
+mod speakers;
 #[cfg(test)]
 mod tests;
 mod word;
 
 pub use roster::{Met, Roster, Standing};
 pub use rumours::{Counts, Limits, Rumour, Rumours, Send};
+pub use speakers::Speakers;
 pub use word::{GOSSIP, Speaker, Word};

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use reknit_core::gossip::Word;
+use reknit_core::gossip::{Speakers, Word};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::Shared;
@@ -235,8 +235,10 @@ impl Links {
         let used = Mutex::new(Instant::now());
         let touch = || *used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         let saying = async {
+            let mut speakers = Speakers::default();
             while let Some(bytes) = words.recv().await {
                 touch();
+                let bytes = speakers.shorten(bytes);
                 if writer.write(&bytes).await.is_err() {
                     return;
                 }
@@ -245,13 +247,14 @@ impl Links {
             let _ = writer.finish().await;
         };
         let hearing = async {
+            let mut speakers = Speakers::default();
             while let Ok(Some(frame)) = reader.read().await {
                 touch();
                 self.bytes.1.fetch_add(frame.len() as u64, Ordering::Relaxed);
                 if !any.swap(true, Ordering::Relaxed) {
                     self.table().refusing.remove(&peer);
                 }
-                let Ok(word) = Word::decode(&frame) else {
+                let Ok(word) = speakers.lengthen(frame).and_then(|frame| Word::decode(&frame)) else {
                     tracing::warn!(peer = %peer.short(), "what it gossips means nothing; the link is let go");
                     break;
                 };

@@ -14,7 +14,7 @@ const NODES: usize = 100;
 const RECORD: usize = 150;
 /// Bytes of a rumour, of a message beside its rumours, of a session of equal sides, and of what names a difference.
 const RUMOUR: usize = 17;
-const MESSAGE: usize = 40;
+const MESSAGE: usize = 16;
 const EQUAL: usize = 190;
 const NAMED: usize = 30;
 /// Milliseconds that a message travels; after so many of them each node has met one peer.

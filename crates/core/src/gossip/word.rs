@@ -26,6 +26,9 @@ const SWIM: u8 = 4;
 const DOUBT: u8 = 5;
 const RECALL: u8 = 6;
 
+/// The kinds of words that begin with who speaks.
+pub(super) const SPOKEN: [u8; 5] = [TELL, WANT, RECORDS, DOUBT, RECALL];
+
 /// Which store speaks about which dataset: as sessions do, peers look at that before anything moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Speaker {
