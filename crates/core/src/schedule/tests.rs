@@ -148,7 +148,13 @@ proptest! {
         for _ in 0..6 {
             prop_assert!(slot >= now && schedule.is_open(&Summer, slot));
             now = slot;
-            slot = schedule.next(&Summer, slot, now).expect("where there was one there is another");
+            let Some(next) = schedule.next(&Summer, slot, now) else {
+                // Only a time that the clock had moved into a window, on a day of the year that is another of the week next year.
+                let shown = local_minute(&Summer, now).rem_euclid(MINUTES_OF_DAY) as u16;
+                prop_assert!(every.is_none() && !times.contains(&shown), "no other after {now}");
+                return Ok(());
+            };
+            slot = next;
             prop_assert!(slot > now);
             if every.is_none() {
                 prop_assert_eq!(schedule.missed(&Summer, now, slot), 1);
