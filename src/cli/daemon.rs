@@ -1,7 +1,7 @@
 //! What a serving process does by itself: jobs when they are due, each run as `reknit run` does it; and what others ask of them.
 //!
-//! When a job is due is the core's agenda. What comes by HTTP or from other nodes later is another thread beside the
-//! keeper of time, over the same [`Daemon`].
+//! When a job is due is the core's agenda. What is asked by HTTP is answered beside the keeper of time, over the same
+//! [`Daemon`].
 
 mod alerts;
 pub(crate) mod events;

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::agenda::{Job, KeptError, RunVerdict};
+use crate::agenda::{Job, RunVerdict};
+use crate::sealed::{KeptError, seal, unseal};
 use crate::stamp::Millis;
 
 /// Alerts that there are at most; of further trouble nobody is told.
@@ -21,7 +22,6 @@ const RETRY_MAX_MILLIS: Millis = 300_000;
 const TRIES_MAX: u32 = 10;
 /// What every file begins with; the last byte is the version.
 const MAGIC: &[u8; 8] = b"reknitA\x01";
-const CHECKSUM_BYTES: usize = 32;
 
 /// What kind of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -287,12 +287,8 @@ impl Alerts {
 
     /// As bytes: what they are, MessagePack, the digest of both.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = MAGIC.to_vec();
         // Numbers, texts and options of them are always written.
-        bytes.extend(rmp_serde::to_vec_named(self).expect("alerts are numbers and texts"));
-        let digest = blake3::hash(&bytes);
-        bytes.extend_from_slice(digest.as_bytes());
-        bytes
+        seal(MAGIC, &rmp_serde::to_vec_named(self).expect("alerts are numbers and texts"))
     }
 
     /// Reads what [`Alerts::to_bytes`] has written.
@@ -300,17 +296,7 @@ impl Alerts {
     /// # Errors
     /// [`KeptError`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Alerts, KeptError> {
-        let end = bytes.len().checked_sub(CHECKSUM_BYTES).ok_or(KeptError::Damaged)?;
-        let (body, digest) = bytes.split_at(end);
-        if blake3::hash(body).as_bytes() != digest {
-            return Err(KeptError::Damaged);
-        }
-        let (magic, written) = body.split_at_checked(MAGIC.len()).ok_or(KeptError::Damaged)?;
-        match magic == MAGIC {
-            true => rmp_serde::from_slice(written).map_err(|_| KeptError::Damaged),
-            false if magic.starts_with(&MAGIC[..7]) => Err(KeptError::Newer),
-            false => Err(KeptError::Damaged),
-        }
+        rmp_serde::from_slice(unseal(MAGIC, bytes)?).map_err(|_| KeptError::Damaged)
     }
 }
 

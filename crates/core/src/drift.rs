@@ -3,13 +3,13 @@
 //! When somebody looks, and where this is kept, is for whoever keeps it; which keys differ is the session's.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::agenda::OPEN_KEYS_MAX;
 use crate::dataset::CollectionId;
 use crate::difference::{Difference, Kind};
+use crate::sealed::{KeptError, seal, unseal};
 use crate::stamp::Millis;
 
 /// Keys of one picture: those whose fingerprints are the least, so that two pictures keep the same ones.
@@ -24,7 +24,6 @@ pub const HISTORY_KEYS_MAX: usize = 16 * KEYS_MAX;
 pub const BYTES_MAX: usize = 32 << 20;
 /// What the bytes begin with; the last one is the version.
 const MAGIC: &[u8; 8] = b"reknitD\x01";
-const CHECKSUM_BYTES: usize = 32;
 
 /// What a key is told from others by: the first bytes of its digest.
 pub fn fingerprint(collection: CollectionId, key: &[u8]) -> u64 {
@@ -211,26 +210,6 @@ pub struct History {
     pictures: VecDeque<Picture>,
 }
 
-/// Bytes that are no history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HistoryError {
-    /// They were written by a later release.
-    Newer,
-    /// They were changed, cut short, or never were one.
-    Damaged,
-}
-
-impl fmt::Display for HistoryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            HistoryError::Newer => "it was written by a later release",
-            HistoryError::Damaged => "it is not what was written",
-        })
-    }
-}
-
-impl std::error::Error for HistoryError {}
-
 impl History {
     /// Nothing was seen yet.
     pub fn new(pair: Pair) -> History {
@@ -270,34 +249,24 @@ impl History {
 
     /// As bytes: what they are, MessagePack, the digest of both.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = MAGIC.to_vec();
         // Numbers, texts and options of them are always written.
-        bytes.extend(rmp_serde::to_vec(self).expect("a history is numbers and texts"));
-        let digest = blake3::hash(&bytes);
-        bytes.extend_from_slice(digest.as_bytes());
-        bytes
+        seal(MAGIC, &rmp_serde::to_vec(self).expect("a history is numbers and texts"))
     }
 
     /// Reads what [`History::to_bytes`] has written.
     ///
     /// # Errors
-    /// [`HistoryError`].
-    pub fn from_bytes(bytes: &[u8]) -> Result<History, HistoryError> {
-        let end = bytes.len().checked_sub(CHECKSUM_BYTES).filter(|_| bytes.len() <= BYTES_MAX);
-        let (body, digest) = bytes.split_at(end.ok_or(HistoryError::Damaged)?);
-        if blake3::hash(body).as_bytes() != digest {
-            return Err(HistoryError::Damaged);
+    /// [`KeptError`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<History, KeptError> {
+        if bytes.len() > BYTES_MAX {
+            return Err(KeptError::Damaged);
         }
-        let (magic, written) = body.split_at_checked(MAGIC.len()).ok_or(HistoryError::Damaged)?;
-        if magic != MAGIC {
-            let later = magic.starts_with(&MAGIC[..7]);
-            return Err(if later { HistoryError::Newer } else { HistoryError::Damaged });
-        }
-        let history: History = rmp_serde::from_slice(written).map_err(|_| HistoryError::Damaged)?;
+        let written = unseal(MAGIC, bytes)?;
+        let history: History = rmp_serde::from_slice(written).map_err(|_| KeptError::Damaged)?;
         let bounded = history.pictures.len() <= PICTURES_MAX && history.kept() <= HISTORY_KEYS_MAX;
         let valid = bounded && history.pictures.iter().all(Picture::is_valid);
         let in_order = history.pictures.iter().is_sorted_by_key(|picture| picture.at);
-        if valid && in_order { Ok(history) } else { Err(HistoryError::Damaged) }
+        if valid && in_order { Ok(history) } else { Err(KeptError::Damaged) }
     }
 
     fn kept(&self) -> usize {

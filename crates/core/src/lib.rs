@@ -31,6 +31,7 @@ pub mod record;
 pub mod rising;
 pub mod row;
 pub mod schedule;
+pub mod sealed;
 pub mod session;
 pub mod sketch;
 pub mod stamp;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use reknit_core::agenda::{Begun, Cause, Kept, KeptError, Ran, RunVerdict, Tuned};
+use reknit_core::agenda::{Begun, Cause, Kept, Ran, RunVerdict, Tuned};
 use reknit_core::canonical::Blob;
 use reknit_core::collect::{Horizon, Passed};
 use reknit_core::journal::{Before, Filled, JournalEntry, Run, RunEnd, RunHeader, RunId, RunKind, Undoing};
@@ -17,6 +17,7 @@ use reknit_core::members::{LEASE_MILLIS, Member};
 use reknit_core::message::*;
 use reknit_core::query::{Guard, Incoming, Item, Raising, VersionInfo};
 use reknit_core::receipt::{Receipt, Seat, Tally};
+use reknit_core::sealed::KeptError;
 use reknit_core::sketch::{Cell, CellRun, Element, Sketch, pack, pack_elements};
 use reknit_core::wire::{Body, RangeView, RecordFrame, WireItem, pack_ranges};
 use reknit_core::*;

@@ -4,8 +4,9 @@
 
 use std::io::Write;
 
-use reknit_core::agenda::{Kept, KeptError};
+use reknit_core::agenda::Kept;
 use reknit_core::alert::Alerts;
+use reknit_core::sealed::KeptError;
 
 use crate::cli::CliError;
 use crate::node::Home;

@@ -58,8 +58,8 @@ pub struct Options {
     pub clock: Arc<dyn Fn() -> Millis + Send + Sync>,
     /// How far a record's stamp may be ahead of the wall clock, in milliseconds.
     pub clock_bound: Millis,
-    /// While clients write, what sessions write gives way to them: it comes in small commits, and with rests, so that clients
-    /// wait about twice as long as without at most; a repair then takes longer.
+    /// While clients write, what sessions write gives way to them: it comes in small commits, and with rests, aiming at
+    /// waits no more than twice as long as without; a repair then takes longer.
     pub gives_way: bool,
     /// Where lives and nonces are drawn from.
     #[doc(hidden)]

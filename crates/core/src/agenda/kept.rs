@@ -3,10 +3,10 @@
 //! Where those bytes lie, and that they are replaced whole, is for whoever keeps them.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::sealed::{KeptError, seal, unseal};
 use crate::stamp::Millis;
 
 /// Runs of a job that are remembered; the oldest go first.
@@ -17,7 +17,6 @@ pub const OPEN_KEYS_MAX: usize = 4_096;
 pub const CAUSE_BYTES_MAX: usize = 512;
 /// What every file begins with; the last byte is the version.
 const MAGIC: &[u8; 8] = b"reknitJ\x01";
-const CHECKSUM_BYTES: usize = 32;
 
 /// Why a run began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -218,35 +217,11 @@ pub struct Kept {
     pub history: VecDeque<Ran>,
 }
 
-/// Bytes that are not what was kept of a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeptError {
-    /// They were written by a later release.
-    Newer,
-    /// They were changed, or cut short.
-    Damaged,
-}
-
-impl fmt::Display for KeptError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            KeptError::Newer => "it was written by a later release",
-            KeptError::Damaged => "it is not what was written",
-        })
-    }
-}
-
-impl std::error::Error for KeptError {}
-
 impl Kept {
     /// As bytes: what they are, MessagePack, the digest of both.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = MAGIC.to_vec();
         // Numbers, texts and options of them are always written.
-        bytes.extend(rmp_serde::to_vec_named(self).expect("a job is numbers and texts"));
-        let digest = blake3::hash(&bytes);
-        bytes.extend_from_slice(digest.as_bytes());
-        bytes
+        seal(MAGIC, &rmp_serde::to_vec_named(self).expect("a job is numbers and texts"))
     }
 
     /// Reads what [`Kept::to_bytes`] has written.
@@ -254,17 +229,7 @@ impl Kept {
     /// # Errors
     /// [`KeptError`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Kept, KeptError> {
-        let end = bytes.len().checked_sub(CHECKSUM_BYTES).ok_or(KeptError::Damaged)?;
-        let (body, digest) = bytes.split_at(end);
-        if blake3::hash(body).as_bytes() != digest {
-            return Err(KeptError::Damaged);
-        }
-        let (magic, written) = body.split_at_checked(MAGIC.len()).ok_or(KeptError::Damaged)?;
-        match magic == MAGIC {
-            true => rmp_serde::from_slice(written).map_err(|_| KeptError::Damaged),
-            false if magic.starts_with(&MAGIC[..7]) => Err(KeptError::Newer),
-            false => Err(KeptError::Damaged),
-        }
+        rmp_serde::from_slice(unseal(MAGIC, bytes)?).map_err(|_| KeptError::Damaged)
     }
 
     /// When the oldest difference that is still open was first seen, as far as it is known.

@@ -1,3 +1,5 @@
+//! What is told to whom and when: against a model of listeners, and its bytes.
+
 use super::*;
 use crate::agenda::{Agenda, By, Plan, Ran};
 use crate::schedule::{Schedule, Utc};

@@ -87,8 +87,8 @@ proptest! {
         let mut bytes = history.to_bytes();
         let at = at % bytes.len();
         bytes[at] ^= flip;
-        prop_assert_eq!(History::from_bytes(&bytes), Err(HistoryError::Damaged));
-        prop_assert_eq!(History::from_bytes(&bytes[..at]), Err(HistoryError::Damaged));
+        prop_assert_eq!(History::from_bytes(&bytes), Err(KeptError::Damaged));
+        prop_assert_eq!(History::from_bytes(&bytes[..at]), Err(KeptError::Damaged));
     }
 }
 

@@ -6,7 +6,8 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use reknit_core::drift::{BYTES_MAX, History, HistoryError, Pair, Picture};
+use reknit_core::drift::{BYTES_MAX, History, Pair, Picture};
+use reknit_core::sealed::KeptError;
 use reknit_core::session::{Intent, Verdict};
 
 use super::{Ran, full, tables};
@@ -62,11 +63,11 @@ pub(super) fn note(
     }
     let mut history = match known.then(|| read(&path)).transpose()? {
         Some(Ok(history)) => history,
-        Some(Err(HistoryError::Newer)) => {
-            let message = format!("{}: {}; upgrade, or remove it", path.display(), HistoryError::Newer);
+        Some(Err(KeptError::Newer)) => {
+            let message = format!("{}: {}; upgrade, or remove it", path.display(), KeptError::Newer);
             return Err(CliError::new("home.malformed", message));
         }
-        Some(Err(error @ HistoryError::Damaged)) => {
+        Some(Err(error @ KeptError::Damaged)) => {
             std::fs::rename(&path, dir.join(format!("{}.{DAMAGED}", pair.id())))
                 .map_err(|cause| failed(&path, &cause))?;
             env.warn(&format!("{}: {error}; it was set aside, and what differed before is not known", path.display()));
@@ -100,7 +101,7 @@ pub(crate) fn newest(home: &Home, most: usize, see: &mut dyn FnMut(History)) -> 
 ///
 /// # Errors
 /// `home.file`.
-pub(crate) fn read(path: &Path) -> Result<Result<History, HistoryError>, CliError> {
+pub(crate) fn read(path: &Path) -> Result<Result<History, KeptError>, CliError> {
     let mut bytes = Vec::new();
     let most = u64::try_from(BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
     let read = std::fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes));
