@@ -21,6 +21,8 @@ pub struct Missed {
     pub key: Vec<u8>,
     /// How it stands.
     pub stands: Stands,
+    /// The entry of the other side, by [`Digest::short`](reknit_core::Digest::short), if it has one.
+    pub there: Option<u64>,
 }
 
 /// How a key stands on a side that missed a horizon.
@@ -68,7 +70,12 @@ impl Missed {
             Kind::Concurrent(Side::Theirs) | Kind::Versions(Side::Theirs) => Stands::Beside,
             _ => return None,
         };
-        Some(Self { collection: difference.collection, key: difference.key.clone(), stands })
+        Some(Self {
+            collection: difference.collection,
+            key: difference.key.clone(),
+            stands,
+            there: difference.entries[1],
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use reknit::core::query::{Guard, Incoming, Raising};
 use reknit::core::receipt::{Receipt, Seat, Tally};
 use reknit::core::session::Verdict;
 use reknit::core::stamp::Stamp;
-use reknit::core::{CollectionId, Definition};
+use reknit::core::{CollectionId, Definition, Range};
 use reknit::store::contract::record;
 use reknit::store::engine::{Batch, Engine, EngineError, Memory, Snapshot};
 use reknit::store::{Base, CaughtUp, Durability, Missed, Options, Release, Side, Stands, Store, Undo, Why};
@@ -222,7 +222,7 @@ fn header() -> RunHeader {
 }
 
 fn catch_up(held: &Held, bases: &[Base]) -> CaughtUp {
-    let missed = |key: &str, stands| Missed { collection: FIRST, key: key.as_bytes().to_vec(), stands };
+    let missed = |key: &str, stands| Missed { collection: FIRST, key: key.as_bytes().to_vec(), stands, there: None };
     let all = vec![
         missed("gone", Stands::Alone),
         missed("since", Stands::Alone),
@@ -365,7 +365,7 @@ fn what_the_other_side_has_something_older_instead_of_had_been_deleted_there() {
             let info = held.store.describe();
             let met = Sighting { nonce: info.nonce, commit: held.store.cut().commit };
             let base = Base { actor: info.actor.0, met, cut: met.commit };
-            let missed = Missed { collection: FIRST, key: b"k".to_vec(), stands };
+            let missed = Missed { collection: FIRST, key: b"k".to_vec(), stands, there: Some(7) };
             let horizon = held.store.cut().stamp;
             let bases: &[Base] = if known { &[base] } else { &[] };
             let run = held.store.in_run(header()).expect("a run").expect("journalled");
@@ -379,5 +379,39 @@ fn what_the_other_side_has_something_older_instead_of_had_been_deleted_there() {
             assert_eq!(held.store.get(b"k").expect("get").is_some(), stays);
             assert_sound(&held.store, "caught up");
         }
+    }
+}
+
+#[test]
+fn a_version_that_the_other_side_has_too_stays_beside_those_that_it_lacks() {
+    let mut definition = support::definition();
+    definition.collections[0].policy = "keep-both/1".into();
+    for known in [true, false] {
+        // Two that are there, one of which nobody there knows, and one that was written since.
+        let (held, other) = (Held::of(definition.clone()), Held::of(definition.clone()));
+        let stamp = |n: u64| Stamp(n << 16);
+        for (n, both) in [(1, true), (2, false), (3, true), (5, false)] {
+            held.bring("k", stamp(n), n, Some(b"value"));
+            if both {
+                other.bring("k", stamp(n), n, Some(b"value"));
+            }
+        }
+        let info = held.store.describe();
+        let met = Sighting { nonce: info.nonce, commit: held.store.cut().commit };
+        let base = Base { actor: info.actor.0, met, cut: met.commit };
+        let theirs = other.store.items(FIRST, &[Range::ALL]).expect("items");
+        let there = theirs[0].digest.map(|digest| digest.short());
+        let missed = Missed { collection: FIRST, key: b"k".to_vec(), stands: Stands::Above, there };
+        let bases: &[Base] = if known { &[base] } else { &[] };
+        let run = held.store.in_run(header()).expect("a run").expect("journalled");
+        let caught = run.catch_up(vec![missed], bases, stamp(4)).expect("caught up");
+        let strays = u64::from(!known);
+        assert_eq!(caught, CaughtUp { removed: 1 - strays, kept: 0, strays });
+        let state = held.store.first().versions(b"k").expect("read").expect("it is there");
+        let left: Vec<u64> = state.versions().iter().map(|sibling| sibling.version.actor.0).collect();
+        assert_eq!(left, [5, 3, 1], "with a receipt: {known}");
+        let apart = held.store.quarantined(None, 10).expect("listed");
+        assert!(apart.iter().all(|held| held.state.versions().iter().all(|held| held.version.actor.0 == 2)));
+        assert_sound(&held.store, "caught up");
     }
 }

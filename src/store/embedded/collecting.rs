@@ -71,10 +71,10 @@ pub(super) fn dead(state: &State) -> Option<Stamp> {
     state.versions().iter().map(Sibling::gone_since).try_fold(Stamp::default(), |last, since| Some(last.max(since?)))
 }
 
-/// The versions up to a horizon, and those after it.
-pub(super) fn parted(state: &State, horizon: Stamp) -> (Option<State>, Option<State>) {
+/// The versions that are old, as the caller sees it, and the others.
+pub(super) fn parted(state: &State, is_old: impl Fn(&Sibling) -> bool) -> (Option<State>, Option<State>) {
     let of = |old: bool| {
-        let side = |sibling: &&Sibling| (sibling.version.stamp <= horizon) == old;
+        let side = |sibling: &&Sibling| is_old(sibling) == old;
         let dots: Vec<_> = state.versions().iter().filter(side).map(|sibling| sibling.version.dot()).collect();
         state.only(&dots)
     };

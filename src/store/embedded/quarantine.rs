@@ -162,8 +162,9 @@ pub(super) fn look_up(
         if *how == Release::Due && (!near || held.why == Why::Stray) {
             continue;
         }
+        let horizon = store.collecting.stamp();
         if *how == Release::Due
-            && let (Some(old), later) = parted(&held.state, store.collecting.stamp())
+            && let (Some(old), later) = parted(&held.state, |sibling| sibling.version.stamp <= horizon)
         {
             // Whatever deleted those may have been collected since.
             let stray = rows::put_quarantined(&row, key, (held.since, Why::Stray), &old);
