@@ -152,7 +152,7 @@ impl Oracle {
             let state = State::decode(bytes).expect("a store writes canonical states");
             let old = before.states.get(&key).map(|old| &**old);
             for sibling in state.versions() {
-                let _ = self.find(key, sibling).is_some() || self.renamed(key, sibling, old);
+                let _ = self.find(key, sibling).is_some() || self.renamed(key, sibling, old, &state);
             }
             commits.insert(key, commit);
             self.lay(&mut held, key, None, Some((commit, bytes)));
@@ -197,7 +197,7 @@ impl Oracle {
             let step = self.lay(held, key, old, change.new.as_deref().map(kept));
             if let Some(state) = &step.new {
                 for sibling in state.versions() {
-                    fresh.extend(self.know(who, cause, key, sibling, step.old.as_deref()));
+                    fresh.extend(self.know(who, cause, key, sibling, (step.old.as_deref(), state)));
                 }
             }
             step.expired_in_time(who.latest);
@@ -212,7 +212,7 @@ impl Oracle {
         for (key, state) in held.states.iter() {
             for sibling in state.versions() {
                 let old = before.states.get(key).map(|old| &**old);
-                let _ = self.know(who, Cause::Collect, *key, sibling, old);
+                let _ = self.know(who, Cause::Collect, *key, sibling, (old, state));
             }
         }
     }
@@ -224,7 +224,7 @@ impl Oracle {
         cause: Cause,
         key: KeyId,
         sibling: &Sibling,
-        old: Option<&State>,
+        (old, new): (Option<&State>, &State),
     ) -> Option<WriteId> {
         let version = &sibling.version;
         let twin = |had: &&Sibling| had.version.dot() == version.dot() && !is_of(had, sibling) && !is_of(sibling, had);
@@ -244,7 +244,7 @@ impl Oracle {
                 return None;
             }
         }
-        if self.renamed(key, sibling, old) {
+        if self.renamed(key, sibling, old, new) {
             return None;
         }
         match self.by_dot.get(&version.dot()).and_then(|ids| ids.last()).copied() {
@@ -312,10 +312,12 @@ impl Oracle {
     }
 
     /// Whether a version that is not known is one that was there, under another actor: the life that wrote it became another.
-    fn renamed(&mut self, key: KeyId, sibling: &Sibling, old: Option<&State>) -> bool {
+    fn renamed(&mut self, key: KeyId, sibling: &Sibling, old: Option<&State>, new: &State) -> bool {
+        // Two may have written the same under one stamp: what stands there still was not renamed.
+        let stays = |had: &Sibling| new.versions().iter().any(|other| other.version.dot() == had.version.dot());
         let same = |had: &&Sibling| {
             let stamp = had.version.stamp == sibling.version.stamp && had.version.actor != sibling.version.actor;
-            stamp && is_of(sibling, had)
+            stamp && is_of(sibling, had) && !stays(had)
         };
         let Some(had) = old.and_then(|old| old.versions().iter().find(same)) else { return false };
         let id = self.id(key, had);
