@@ -328,13 +328,12 @@ impl Gossip {
             tracing::warn!(peer = %seed, "this seed has no right on what is gossiped about, and is told nothing; `reknit peers add` gives it one");
         }
         loop {
-            // Whoever knows nobody asks again to be taken in.
-            if announces || swim.up().next().is_none() && now() >= announced + 1_000 {
+            if announces || swim.asks_again(announced).is_some_and(|due| now() >= due) {
                 (announced, announces) = (now(), false);
                 self.announce(&mut swim, &seeds).await;
             }
-            let wakes = swim.wakes().unwrap_or(Millis::MAX).min(announced + 1_000);
-            let wait = Duration::from_millis(wakes.saturating_sub(now()).min(1_000));
+            let wakes = swim.wakes().into_iter().chain(swim.asks_again(announced)).min();
+            let wait = Duration::from_millis(wakes.unwrap_or(Millis::MAX).saturating_sub(now()).min(1_000));
             tokio::select! {
                 heard = hears.recv() => match heard {
                     Some((from, Word::Swim(bytes))) => {

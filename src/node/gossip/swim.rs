@@ -18,6 +18,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::transport::PeerId;
 
+/// For so long whoever knows nobody waits before it asks again.
+const ASKS_AGAIN: Millis = 1_000;
+
 /// A node as the failure detector knows it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Near {
@@ -132,6 +135,11 @@ impl Swim {
     /// When [`Swim::tick`] has something to do.
     pub(crate) fn wakes(&self) -> Option<Millis> {
         self.timers.peek().map(|Reverse(due)| due.0)
+    }
+
+    /// When whoever last asked to be taken in at `asked` does so again; never once it knows somebody.
+    pub(crate) fn asks_again(&self, asked: Millis) -> Option<Millis> {
+        self.up().next().is_none().then_some(asked + ASKS_AGAIN)
     }
 
     /// Says goodbye, so that nobody has to suspect this node first.
@@ -274,6 +282,7 @@ mod tests {
         for (nth, (swim, up)) in (0u8..).zip(&world.nodes) {
             assert_eq!(*up, (0..10).filter(|other| *other != nth).collect(), "what {nth} knows");
             assert_eq!(swim.up().count(), 9);
+            assert_eq!(swim.asks_again(0), None, "{nth} has nothing to ask, and is not woken for it");
         }
         world.silent.insert(3);
         world.pass(60_000);
@@ -290,6 +299,12 @@ mod tests {
         world.silent.insert(5);
         world.pass(3_000);
         assert!((0..).zip(&world.nodes).all(|(nth, (_, up))| nth == 5 || !up.contains(&5)));
+    }
+
+    #[test]
+    fn who_knows_nobody_asks_again_and_sleeps_until_then() {
+        let alone = Swim::new(near(0), 0);
+        assert_eq!((alone.asks_again(0), alone.asks_again(70)), (Some(1_000), Some(1_070)));
     }
 
     /// Node 0 is of both circles: it speaks to each of its own, and nobody suspects anybody.
