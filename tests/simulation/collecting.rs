@@ -167,10 +167,12 @@ impl World {
             // A crash may have taken that it went, or the other has what came in its place.
             let held = |peer: usize| self.oracle.is_held(&self.peers[peer].held, id);
             let (here, there) = (held(peer), held(other));
-            if there {
+            // What was deleted there is not known here yet: a crash before that leaves it gone.
+            let deleted = self.oracle.is_explained(id, &self.peers[other].lineage);
+            if there || deleted && !here {
                 self.oracle.moved_on(id);
             }
-            if here || there || self.oracle.is_explained(id, &self.peers[other].lineage) {
+            if here || there || deleted {
                 continue;
             }
             let (collection, key) = self.oracle.place(id);
