@@ -1,0 +1,111 @@
+//! What a client of a store waits for its writes, alone and beside a repair of that store, which gives way or does not.
+//!
+//! `cargo bench --bench beside -- [records] [differences] [writes a second]`. The method is in `benches/README.md`.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use reknit::core::session::{Direction, Intent, Options as SessionOptions, Verdict};
+use reknit::core::{DatasetId, DatasetKey, Definition};
+use reknit::node::{Budget, between};
+use reknit::store::{Durability, Op, Options, Store};
+
+/// How long the client is watched alone.
+const ALONE: Duration = Duration::from_secs(10);
+
+fn main() {
+    let mut args = std::env::args().skip(1).filter(|arg| !arg.starts_with("--"));
+    let mut number = |default| args.next().and_then(|arg| arg.parse::<u64>().ok()).unwrap_or(default);
+    let (n, d, rate) = (number(1_000_000), number(100_000), number(1_000));
+    let dir = tempfile::tempdir().expect("a directory");
+    println!("{n} records of 16 + 100 bytes, {d} of them repaired, a client that writes {rate} a second");
+    for gives_way in [false, true] {
+        let stores = ["a", "b"].map(|name| store(&dir.path().join(format!("{name}{gives_way}")), gives_way));
+        fill(&stores, n, d);
+        measure(&stores, rate, gives_way);
+    }
+}
+
+fn measure([a, b]: &[Store; 2], rate: u64, gives_way: bool) {
+    let alone = client(b, rate, |done| {
+        std::thread::sleep(ALONE);
+        done.store(true, Ordering::Relaxed);
+    });
+    let mut took = Duration::ZERO;
+    let beside = client(b, rate, |done| {
+        let began = Instant::now();
+        repair(a, b);
+        took = began.elapsed();
+        done.store(true, Ordering::Relaxed);
+    });
+    let word = if gives_way { "gives way" } else { "does not" };
+    let ratio = at(&beside, 99) / at(&alone, 99);
+    println!(
+        "the repair {word}: {:.1} s; the client waits in ms, p50 and p99: alone {:.2} {:.2}, beside {:.2} {:.2} ({ratio:.1} x), {} writes",
+        took.as_secs_f64(),
+        at(&alone, 50),
+        at(&alone, 99),
+        at(&beside, 50),
+        at(&beside, 99),
+        beside.len(),
+    );
+}
+
+/// What each of a client's writes waited from when it was due, in milliseconds, while something else goes on.
+fn client(store: &Store, rate: u64, meanwhile: impl FnOnce(&AtomicBool)) -> Vec<f64> {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let (began, mut waits) = (Instant::now(), Vec::new());
+            for nth in 0u32.. {
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+                let due = began + Duration::from_secs(1) / u32::try_from(rate).expect("a rate") * nth;
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                let key = blake3::hash(&nth.to_le_bytes());
+                store.put(&[&b"client "[..], &key.as_bytes()[..8]].concat(), &[7; 100]).expect("put");
+                waits.push(due.elapsed().as_secs_f64() * 1e3);
+            }
+            waits
+        });
+        meanwhile(&done);
+        let mut waits = writer.join().expect("a client");
+        waits.sort_by(f64::total_cmp);
+        waits
+    })
+}
+
+fn at(waits: &[f64], percent: usize) -> f64 {
+    waits[(waits.len() * percent / 100).min(waits.len() - 1)]
+}
+
+fn store(dir: &Path, gives_way: bool) -> Store {
+    let definition = Definition::simple(DatasetId([7; 16]), "records");
+    let options = Options { gives_way, ..Options::default() };
+    Store::create(dir, definition, DatasetKey::from_bytes([9; 32]), &options).expect("a store")
+}
+
+fn repair(a: &Store, b: &Store) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let options = SessionOptions::new(Intent::Repair(Direction::Both));
+    let (_never, stop) = tokio::sync::watch::channel(false);
+    let mut quiet = |_| {};
+    let session = between(Arc::new(a.clone()), Arc::new(b.clone()), options, Budget::default(), stop, &mut quiet);
+    let verdict = runtime.block_on(session).expect("an outcome").outcome.verdict;
+    assert!(matches!(verdict, Verdict::InSync | Verdict::Converged), "{verdict:?}");
+}
+
+/// The same records in both stores, save for some that are newer in the first.
+fn fill([a, b]: &[Store; 2], n: u64, d: u64) {
+    let key = |i: u64| blake3::hash(&i.to_le_bytes()).as_bytes()[..16].to_vec();
+    let row = |i| Ok::<_, std::convert::Infallible>((key(i), vec![b'v'; 100]));
+    a.first().import((0..n).map(row), &mut |_| {}).expect("imported");
+    repair(a, b);
+    for first in (0..d).step_by(10_000) {
+        let ops = (first..d.min(first + 10_000)).map(|i| Op::put(key(i * (n / d)), vec![b'w'; 100]));
+        a.batch(ops.collect(), Durability::Synced).expect("written");
+    }
+}
