@@ -241,6 +241,16 @@ impl Oracle {
             let given_up = write.names.len() > 1 && write.origin != who.peer && later && !there;
             let anew = cause == Cause::Local && own && (known.seen != version.seen || write.lost || given_up);
             if !anew {
+                // Two lives may give the very same one name: it then stands for both, and for what each of them replaced.
+                if cause == Cause::Local && own && who.forked && write.origin != who.peer && !there {
+                    let (mut seen, mut passed) = (BTreeSet::new(), BTreeSet::new());
+                    for had in old.into_iter().flat_map(State::versions).map(|had| self.id(key, had)) {
+                        self.sees(had, &mut seen, &mut passed);
+                    }
+                    let write = &mut self.writes[id as usize];
+                    write.seen.extend(seen);
+                    write.passed.extend(passed);
+                }
                 return None;
             }
         }
