@@ -247,9 +247,12 @@ impl Oracle {
                     for had in old.into_iter().flat_map(State::versions).map(|had| self.id(key, had)) {
                         self.sees(had, &mut seen, &mut passed);
                     }
-                    let write = &mut self.writes[id as usize];
-                    write.seen.extend(seen);
-                    write.passed.extend(passed);
+                    // Unless what was here had seen it already.
+                    if !seen.contains(&id) {
+                        let write = &mut self.writes[id as usize];
+                        write.seen.extend(seen);
+                        write.passed.extend(passed);
+                    }
                 }
                 return None;
             }
