@@ -204,8 +204,10 @@ async fn with_store(
     let verdict = report.as_ref().map_or("undetermined", |report| report.outcome.verdict.name());
     let ended = theirs.end(verdict).await;
     let mut report = match (report, answered) {
-        // The other store's own failure says more than the end of the link, or than what a peer is told of it.
+        // The other store's own failure says more than what a peer is told of it.
         (_, Ok(Err(error @ NodeError::Store(_)))) => return Err(error),
+        // So does whatever ended the other half, where this one only saw the link end.
+        (Err(NodeError::Transport(_) | NodeError::Cut), Ok(Err(error))) => return Err(error),
         (report, _) => report?,
     };
     report.runs.1 = ended?;

@@ -189,6 +189,8 @@ struct Driver {
     stop: tokio::sync::watch::Receiver<bool>,
     stopped: bool,
     applying: usize,
+    /// Questions that the store has not answered yet.
+    asked: usize,
     chunks: answer::Chunks,
     held: std::collections::VecDeque<Message>,
     /// What the peer has lost this side, where that is bounded.
@@ -227,6 +229,7 @@ impl Driver {
             stop,
             stopped: false,
             applying: 0,
+            asked: 0,
             chunks: answer::Chunks::default(),
             held: Default::default(),
             window: None,
@@ -266,6 +269,7 @@ impl Driver {
                 continue;
             }
             let event = self.next_event().await;
+            self.asked -= usize::from(matches!(event, Event::Answer(_)));
             match event {
                 Event::Message(message) => self.held.push_back(message),
                 Event::Records(frame) => self.on_records(frame)?,
@@ -310,8 +314,8 @@ impl Driver {
         };
         let wake = wake.map(|at| at.saturating_sub(self.begun.elapsed()));
         let limit = self.budget.time.filter(|_| !self.stopped).map(|time| time.saturating_sub(self.begun.elapsed()));
-        // Whoever waits for its own time waits for nobody.
-        let silence = wake.is_none().then_some(SILENCE_MAX);
+        // Whoever waits for its own time, or its own store, does not wait for the peer.
+        let silence = (wake.is_none() && self.asked == 0).then_some(SILENCE_MAX);
         let stopped = self.stopped;
         let (wake, limit) = (sleep(wake), sleep(limit));
         tokio::pin!(wake, limit);
@@ -377,6 +381,7 @@ impl Driver {
     }
 
     fn ask(&mut self, query: Query) {
+        self.asked += 1;
         let (side, sender, rate_limit) = (self.side.clone(), self.sender.clone(), self.rate_limit.clone());
         self.tasks.spawn(async move {
             let answer = tokio::task::spawn_blocking(move || answer::answer(&*side, query)).await;

@@ -2,9 +2,11 @@
 
 mod path;
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use super::*;
+use crate::store::engine::{Batch, Engine, EngineError, Memory, Snapshot};
 use crate::store::{Durability, Op, Options as StoreOptions, Store};
 use crate::transport::{Address, CloseCode, FrameReader, FrameWriter};
 use reknit_core::dataset::Collection;
@@ -187,6 +189,96 @@ fn a_peer_that_takes_in_records_for_long_is_not_silent() {
         assert!(began.elapsed() > crate::transport::limits::SILENCE_MAX, "{:?}", began.elapsed());
         answering.await.expect("no panic").expect("an end");
     });
+}
+
+/// An engine that takes no large batch before it is let to.
+struct Held {
+    rows: Memory,
+    begun: tokio::sync::mpsc::UnboundedSender<()>,
+    may: Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+impl Engine for Held {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, EngineError> {
+        self.rows.snapshot()
+    }
+
+    fn commit(&self, batch: &mut Batch, durability: Durability) -> Result<(), EngineError> {
+        if batch.bytes() > 10_000 {
+            self.begun.send(()).expect("somebody waits");
+            self.may.lock().expect("whole").recv().expect("told");
+        }
+        self.rows.commit(batch, durability)
+    }
+
+    fn sync(&self) -> Result<(), EngineError> {
+        self.rows.sync()
+    }
+
+    fn disk_bytes(&self) -> Result<u64, EngineError> {
+        self.rows.disk_bytes()
+    }
+}
+
+/// A store whose engine is held while more time passes than a peer may be silent for, and then let go.
+async fn held_for_long<T>(test: impl AsyncFnOnce(Store) -> T) -> T {
+    let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
+    let (lets, may) = std::sync::mpsc::channel();
+    let engine = Held { rows: Memory::new(), begun, may: Mutex::new(may) };
+    let key = DatasetKey::from_bytes([2; 32]);
+    let store = Store::found_over(Arc::new(engine), definition(), key, &StoreOptions::default()).expect("a store");
+    // Time stands still while a thread is busy, but for what is passed by hand.
+    let (over, busy) = std::sync::mpsc::channel::<()>();
+    let busy = tokio::task::spawn_blocking(move || busy.recv());
+    let passes = async {
+        begins.recv().await.expect("it begins");
+        // A first silence may begin while the last word is still on its way.
+        for _ in 0..2 {
+            tokio::time::advance(crate::transport::limits::SILENCE_MAX).await;
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+        }
+        lets.send(()).expect("held");
+    };
+    let (ended, ()) = tokio::join!(test(store), passes);
+    drop(over);
+    busy.await.expect("no panic").expect_err("nothing is said");
+    ended
+}
+
+#[test]
+fn a_side_that_is_busy_for_long_does_not_take_its_peer_for_silent() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    let answered = runtime.expect("a runtime").block_on(held_for_long(async |store| {
+        let ((near, far), (_stop, stopped)) = (Link::pair(), tokio::sync::watch::channel(false));
+        let opener_stopped = stopped.clone();
+        // By a clock of its own, on which no time passes.
+        let opening = std::thread::spawn(move || {
+            run(async {
+                let options = Options::new(REPAIR);
+                let full = Arc::new(self::store(1_000));
+                let opened = open_session(full, near, options, Budget::default(), opener_stopped, &mut |_| ()).await;
+                assert_eq!(opened.expect("a report").outcome.verdict, Verdict::InSync);
+            });
+        });
+        let answered = answer_session(Arc::new(store), far, Grant::everywhere(Rights::ALL), None, stopped).await;
+        opening.join().expect("no panic");
+        answered
+    }));
+    assert_eq!(answered.expect("an end"), "in_sync");
+}
+
+#[test]
+fn what_ended_the_other_half_of_a_session_is_told() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    let ended = runtime.expect("a runtime").block_on(held_for_long(async |store| {
+        let (_stop, stopped) = tokio::sync::watch::channel(false);
+        let (busy, full) = (Arc::new(store), Arc::new(self::store(1_000)));
+        between(busy, full, Options::new(REPAIR), Budget::default(), stopped, &mut |_| ()).await
+    }));
+    let error = ended.expect_err("one of them waited for too long").to_string();
+    assert!(error.contains("said nothing for 10 minutes"), "{error}");
 }
 
 struct Served {
