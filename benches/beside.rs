@@ -1,4 +1,4 @@
-//! What a client of a store waits for its writes, alone and beside a repair of that store, which gives way or does not.
+//! What clients of a store wait for their writes, alone and beside a repair of that store, which gives way or does not.
 //!
 //! `cargo bench --bench beside -- [records] [differences] [writes a second]`. The method is in `benches/README.md`.
 
@@ -12,38 +12,37 @@ use reknit::core::{DatasetId, DatasetKey, Definition};
 use reknit::node::{Budget, between};
 use reknit::store::{Durability, Op, Options, Store};
 
-/// How long the client is watched alone.
-const ALONE: Duration = Duration::from_secs(10);
+/// How long the clients are watched alone.
+const ALONE: Duration = Duration::from_secs(20);
+/// They are so many threads: one alone would be bound by the disk's syncs.
+const CLIENTS: u32 = 8;
 
 fn main() {
     let mut args = std::env::args().skip(1).filter(|arg| !arg.starts_with("--"));
     let mut number = |default| args.next().and_then(|arg| arg.parse::<u64>().ok()).unwrap_or(default);
     let (n, d, rate) = (number(1_000_000), number(100_000), number(1_000));
     let dir = tempfile::tempdir().expect("a directory");
-    println!("{n} records of 16 + 100 bytes, {d} of them repaired, a client that writes {rate} a second");
+    println!("{n} records of 16 + 100 bytes, {d} of them repaired, clients that write {rate} a second");
     for gives_way in [false, true] {
         let stores = ["a", "b"].map(|name| store(&dir.path().join(format!("{name}{gives_way}")), gives_way));
         fill(&stores, n, d);
+        settle();
         measure(&stores, rate, gives_way);
     }
 }
 
 fn measure([a, b]: &[Store; 2], rate: u64, gives_way: bool) {
-    let alone = client(b, rate, |done| {
-        std::thread::sleep(ALONE);
-        done.store(true, Ordering::Relaxed);
-    });
+    let alone = clients(b, rate, || std::thread::sleep(ALONE));
     let mut took = Duration::ZERO;
-    let beside = client(b, rate, |done| {
+    let beside = clients(b, rate, || {
         let began = Instant::now();
         repair(a, b);
         took = began.elapsed();
-        done.store(true, Ordering::Relaxed);
     });
     let word = if gives_way { "gives way" } else { "does not" };
     let ratio = at(&beside, 99) / at(&alone, 99);
     println!(
-        "the repair {word}: {:.1} s; the client waits in ms, p50 and p99: alone {:.2} {:.2}, beside {:.2} {:.2} ({ratio:.1} x), {} writes",
+        "the repair {word}: {:.1} s; clients wait in ms, p50 and p99: alone {:.2} {:.2}, beside {:.2} {:.2} ({ratio:.1} x), {} writes",
         took.as_secs_f64(),
         at(&alone, 50),
         at(&alone, 99),
@@ -53,29 +52,61 @@ fn measure([a, b]: &[Store; 2], rate: u64, gives_way: bool) {
     );
 }
 
-/// What each of a client's writes waited from when it was due, in milliseconds, while something else goes on.
-fn client(store: &Store, rate: u64, meanwhile: impl FnOnce(&AtomicBool)) -> Vec<f64> {
+/// What each write of the clients waited from when it was due, in milliseconds, while something else goes on.
+fn clients(store: &Store, rate: u64, meanwhile: impl FnOnce()) -> Vec<f64> {
     let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            let (began, mut waits) = (Instant::now(), Vec::new());
-            for nth in 0u32.. {
-                if done.load(Ordering::Relaxed) {
-                    break;
-                }
-                let due = began + Duration::from_secs(1) / u32::try_from(rate).expect("a rate") * nth;
-                std::thread::sleep(due.saturating_duration_since(Instant::now()));
-                let key = blake3::hash(&nth.to_le_bytes());
-                store.put(&[&b"client "[..], &key.as_bytes()[..8]].concat(), &[7; 100]).expect("put");
-                waits.push(due.elapsed().as_secs_f64() * 1e3);
+    let each = Duration::from_secs(u64::from(CLIENTS)) / u32::try_from(rate).expect("a rate");
+    let write = |client: u32| {
+        let began = Instant::now() + each * client / CLIENTS;
+        let mut waits = Vec::new();
+        for nth in 0u32.. {
+            if done.load(Ordering::Relaxed) {
+                break;
             }
-            waits
-        });
-        meanwhile(&done);
-        let mut waits = writer.join().expect("a client");
+            let due = began + each * nth;
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            let key = blake3::hash(&[client.to_le_bytes(), nth.to_le_bytes()].concat());
+            store.put(&[&b"client "[..], &key.as_bytes()[..8]].concat(), &[7; 100]).expect("put");
+            waits.push(due.elapsed().as_secs_f64() * 1e3);
+        }
+        waits
+    };
+    std::thread::scope(|scope| {
+        let write = &write;
+        let writers: Vec<_> = (0..CLIENTS).map(|client| scope.spawn(move || write(client))).collect();
+        {
+            let _ended = Ended(&done);
+            meanwhile();
+        }
+        let mut waits: Vec<f64> = writers.into_iter().flat_map(|writer| writer.join().expect("a client")).collect();
         waits.sort_by(f64::total_cmp);
         waits
     })
+}
+
+/// Tells the clients that it is over, also where what went on beside it failed.
+struct Ended<'d>(&'d AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Waits until the engines have put in order what they were filled with, by the processor time of this process.
+fn settle() {
+    let ticks = || {
+        let stat = std::fs::read_to_string("/proc/self/stat").expect("a process");
+        let after = stat.rsplit(')').next().expect("fields after the name");
+        after.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().expect("a number")).sum::<u64>()
+    };
+    loop {
+        let before = ticks();
+        std::thread::sleep(Duration::from_secs(2));
+        if ticks() - before < 5 {
+            return;
+        }
+    }
 }
 
 fn at(waits: &[f64], percent: usize) -> f64 {
