@@ -302,6 +302,11 @@ pub trait Engine: Send + Sync {
     /// What the system said.
     fn disk_bytes(&self) -> Result<u64, EngineError>;
 
+    /// Whether much of what was committed is still to be written out or put in order, so that writers may soon have to wait.
+    fn behind(&self) -> bool {
+        false
+    }
+
     /// That it can take many rows at once, already in order, if it can.
     #[cfg(feature = "embedded-redb")]
     #[doc(hidden)]

@@ -1,15 +1,16 @@
 //! What sessions write gives way to clients: in pieces while clients write, whole without them, and the same in the end.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use reknit::core::CollectionId;
 use reknit::core::query::{Guard, Incoming};
 use reknit::core::throttle::ACTIVE_MICROS;
+use reknit::store::engine::{Batch, Engine, EngineError, Memory, Snapshot};
 use reknit::store::{Durability, GivesWay, Options, Side, Store, contract};
 
-use super::support::{NOW, assert_sound, clocked, memory};
+use super::support::{NOW, assert_sound, clocked, definition, key, memory};
 
 const BATCH: u64 = 1_000;
 
@@ -51,6 +52,50 @@ fn a_store_that_does_not_give_way_takes_what_a_session_writes_at_once() {
     let (_, store) = store(false);
     store.put(b"client", b"writes").expect("put");
     assert_eq!((apply(&store, 0), store.gives_way()), (1, None));
+}
+
+/// An engine that is behind for the next so many looks.
+struct Busy {
+    engine: Memory,
+    looks: AtomicI64,
+}
+
+impl Engine for Busy {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, EngineError> {
+        self.engine.snapshot()
+    }
+
+    fn commit(&self, batch: &mut Batch, durability: Durability) -> Result<(), EngineError> {
+        self.engine.commit(batch, durability)
+    }
+
+    fn sync(&self) -> Result<(), EngineError> {
+        self.engine.sync()
+    }
+
+    fn disk_bytes(&self) -> Result<u64, EngineError> {
+        self.engine.disk_bytes()
+    }
+
+    fn behind(&self) -> bool {
+        self.looks.fetch_sub(1, Ordering::SeqCst) > 0
+    }
+}
+
+#[test]
+fn a_session_writes_nothing_beside_clients_while_the_engine_is_behind() {
+    let engine = Arc::new(Busy { engine: Memory::new(), looks: AtomicI64::new(7) });
+    let options = Options { gives_way: true, micros: Arc::new(|| 0), ..clocked(NOW).1 };
+    let store = Store::found_over(engine.clone(), definition(), key(), &options).expect("a store");
+    apply(&store, 0);
+    assert_eq!(engine.looks.load(Ordering::SeqCst), 7, "nobody else writes");
+    store.put(b"client", b"writes").expect("put");
+    assert_eq!(engine.looks.load(Ordering::SeqCst), 7, "a client waits for nothing");
+    apply(&store, BATCH);
+    // Until it has caught up, then once before each piece; a first record came by itself.
+    let pieces = i64::try_from(BATCH.div_ceil(64)).expect("few");
+    assert_eq!(engine.looks.load(Ordering::SeqCst), -(1 + pieces));
+    assert_sound(&store, "behind");
 }
 
 #[test]

@@ -4,6 +4,10 @@
 //! become smaller, then rarer, until the second is no more than [`RATIO_MAX`] times the first. Writing and resting is for
 //! the store.
 
+mod waits;
+
+use self::waits::Waits;
+
 /// What clients wait beside a session, as a multiple of what they wait alone, in the 99th of 100 cases.
 pub const RATIO_MAX: u64 = 2;
 /// For so long after its last write a client is expected to write again.
@@ -23,10 +27,10 @@ const ALONE_UNKNOWN_MICROS: u64 = 2_000;
 const ALONE_MIN_MICROS: u64 = 100;
 /// The shortest rest but none.
 const REST_MIN_MICROS: u64 = 500;
-/// Waits that are remembered, of each kind.
-const WAITS: usize = 256;
-/// Waits beside a session after which it may become faster.
+/// Waits beside a session after which it may become faster; of fewer waits alone nothing is told.
 const JUDGED: usize = 64;
+/// Waits beside a session after which they are counted anew.
+const COUNTED_MAX: usize = 256;
 
 /// The loop of one store. Times are microseconds on one clock that only goes forward.
 #[derive(Clone, Debug)]
@@ -74,7 +78,7 @@ impl Throttle {
             self.slower();
         } else if all >= JUDGED && late == 0 {
             self.faster();
-        } else if all >= WAITS {
+        } else if all >= COUNTED_MAX {
             self.beside = (0, 0);
         }
     }
@@ -108,20 +112,22 @@ impl Throttle {
         self.last_client.is_some_and(|last| now.saturating_sub(last) <= ACTIVE_MICROS)
     }
 
-    /// What clients wait alone, in the 99th of 100 cases.
-    fn usual(&self) -> u64 {
-        self.alone.high().unwrap_or(ALONE_UNKNOWN_MICROS).max(ALONE_MIN_MICROS)
+    /// What so many of 100 clients wait alone at most.
+    fn alone(&self, percent: u32) -> u64 {
+        let known = self.alone.len() >= JUDGED;
+        if known { self.alone.at(percent).max(ALONE_MIN_MICROS) } else { ALONE_UNKNOWN_MICROS }
     }
 
     /// What a client may wait beside a session; some is left to chance.
     fn bound(&self) -> u64 {
-        self.usual() * (4 * RATIO_MAX - 1) / 4
+        self.alone(99) * (4 * RATIO_MAX - 1) / 4
     }
 
-    /// Records whose commit takes no longer than a client waits alone.
+    /// Records whose commit takes no longer than a client waits alone as a rule: where few wait long, a commit as long as that
+    /// would make all others wait as long.
     fn fitting(&self) -> usize {
         let Some(nanos) = self.record_nanos else { return PIECE_MAX };
-        let fits = self.usual() * 1_000 / nanos.max(1);
+        let fits = self.alone(50) * 1_000 / nanos.max(1);
         usize::try_from(fits).unwrap_or(PIECE_MAX).clamp(PIECE_MIN, PIECE_MAX)
     }
 
@@ -141,34 +147,6 @@ impl Throttle {
         } else {
             self.piece = (self.piece + self.piece.div_ceil(4)).min(self.fitting()).max(PIECE_MIN);
         }
-    }
-}
-
-/// The newest waits of one kind.
-#[derive(Clone, Debug, Default)]
-struct Waits {
-    newest: Vec<u64>,
-    next: usize,
-}
-
-impl Waits {
-    fn add(&mut self, micros: u64) {
-        if self.newest.len() < WAITS {
-            self.newest.push(micros);
-        } else {
-            self.newest[self.next] = micros;
-            self.next = (self.next + 1) % WAITS;
-        }
-    }
-
-    /// The wait that one of 100 exceeds; none of too few.
-    fn high(&self) -> Option<u64> {
-        if self.newest.len() < JUDGED {
-            return None;
-        }
-        let mut waits = self.newest.clone();
-        let nth = waits.len() - 1 - waits.len() / 100;
-        Some(*waits.select_nth_unstable(nth).1)
     }
 }
 

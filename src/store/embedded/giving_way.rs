@@ -1,4 +1,5 @@
-//! Sessions give way to clients: their writes come in pieces with rests, by the core's throttle.
+//! Sessions give way to clients: their writes come in pieces with rests, by the core's throttle, and none while the engine has
+//! yet to catch up with what was written.
 //!
 //! How large a piece and how long a rest is, is decided there; that a client's commit goes first is for [`super::commit`].
 
@@ -13,6 +14,16 @@ use super::commit::submit;
 use super::write::{Done, Write};
 use super::{Inner, Store, StoreError};
 use crate::store::Durability;
+use crate::store::engine::Engine;
+
+/// A client is beside a session until its newest commit is over for so many times as long as it took.
+const ALONE_AFTER_COMMITS: u64 = 10;
+/// And for so many microseconds: a rest within a session is shorter.
+const ALONE_AFTER_MICROS: u64 = 50_000;
+/// How often a session looks whether the engine has caught up.
+const LOOKS_EVERY: Duration = Duration::from_millis(5);
+/// How often it does so for what it was handed at once before it goes on all the same, half a minute: a peer waits for that.
+const LOOKS_MAX: u32 = 6_000;
 
 /// How the sessions of a store give way now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,10 +65,19 @@ impl GivingWay {
         self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a commit of a session was under way since.
+    /// Whether a commit of a session was under way since, or not long before.
     fn beside(&self, since: u64) -> bool {
         let (began, ended) = (self.session.0.load(Ordering::Relaxed), self.session.1.load(Ordering::Relaxed));
-        began > ended || ended > since
+        let lasts = (ended.saturating_sub(began) * ALONE_AFTER_COMMITS).max(ALONE_AFTER_MICROS);
+        began > ended || ended > 0 && since < ended + lasts
+    }
+
+    /// Waits while clients write and the engine is behind, as long as there are looks left.
+    fn catch_up(&self, engine: &dyn Engine, looks: &mut u32) {
+        while *looks > 0 && self.throttle().gives_way(self.now()).is_some() && engine.behind() {
+            *looks -= 1;
+            std::thread::sleep(LOOKS_EVERY);
+        }
     }
 }
 
@@ -88,9 +108,10 @@ pub(super) fn submit_first(store: &Inner, writes: Vec<Write>, durability: Durabi
 /// Hands in what a session wants written, in pieces; the answers are put together. Pieces before one that failed are applied.
 pub(super) fn submit_pieces(store: &Inner, writes: Vec<Write>, durability: Durability) -> Result<Done, StoreError> {
     let Some(giving) = &store.giving_way else { return submit(store, writes, durability) };
-    let mut left = writes;
+    let (mut left, mut looks) = (writes, LOOKS_MAX);
     let mut all = Done { commit: 0, fates: Vec::with_capacity(left.len()), losses: Losses::default() };
     loop {
+        giving.catch_up(&*store.engine, &mut looks);
         let began = giving.now();
         let records = giving.throttle().piece(began).min(left.len());
         let after = left.split_off(records);

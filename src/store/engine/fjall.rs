@@ -160,6 +160,10 @@ impl Engine for Fjall {
         Ok(())
     }
 
+    fn behind(&self) -> bool {
+        self.rows.sealed_memtable_count() > 0
+    }
+
     fn disk_bytes(&self) -> Result<u64, EngineError> {
         directory_bytes(&self.dir).map_err(|error| EngineError::from_io(&self.dir, error))
     }
