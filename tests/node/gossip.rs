@@ -214,6 +214,7 @@ fn mass_deletes_are_withheld_however_they_come_and_a_repair_brings_them() {
         let repair = session(&all[1].peer.node, &to, side, intent(Intent::Repair(Direction::Both))).await;
         assert_eq!(repair.expect("an outcome").outcome.verdict, Verdict::InSync);
         assert_eq!((contents(&all[1].store).len(), withheld(2).0), (101, 260));
+        until("what a session brought is withheld no more", || withheld(1).0 == 0).await;
         Gossiping::end_all(all).await;
     });
 }

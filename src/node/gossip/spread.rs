@@ -20,6 +20,7 @@ use reknit_core::{CollectionId, Definition, Position, Record, Stamp, Version};
 use super::acquainted::{Acquainted, Speaks};
 use super::inbox::{Inbox, Post};
 use super::links::Links;
+use super::withheld::replaces;
 use super::{Apart, Shared};
 use crate::node::brakes::{NodeBrakes, Window, Windows};
 use crate::node::serve::now;
@@ -403,7 +404,12 @@ impl Spread {
             window.note(applied.losses, Instant::now());
             let before: BTreeSet<Rumour> = there.iter().filter_map(|(of, item)| rumour(*of, item)).collect();
             for rumour in self.entries(at)? {
-                self.rumours.given(from, rumour, !before.contains(&rumour));
+                let fresh = !before.contains(&rumour);
+                // A session may have brought it since it was looked up: whoever follows the store did not tell of it yet.
+                if fresh && let Some(withheld) = self.shared.withheld().get_mut(&definition.id) {
+                    withheld.written((collection, rumour.position));
+                }
+                self.rumours.given(from, rumour, fresh);
             }
         }
         Ok(())
@@ -419,12 +425,10 @@ impl Spread {
         there: &[(CollectionId, Item)],
         room: u64,
     ) -> Vec<Record> {
-        let live = |item: &Item| item.versions.first().is_some_and(|newest| newest.content.is_some());
-        let lives: BTreeSet<&[u8]> =
-            there.iter().filter(|(_, item)| live(item)).map(|(_, item)| item.key.as_slice()).collect();
+        let there: HashMap<&[u8], &Item> = there.iter().map(|(_, item)| (item.key.as_slice(), item)).collect();
         let mut left = room;
         let (taken, withheld): (Vec<Record>, Vec<Record>) = some.into_iter().partition(|record| {
-            let replaces = lives.contains(record.key.as_slice());
+            let replaces = there.get(record.key.as_slice()).is_some_and(|here| replaces(record, here));
             let taken = !replaces || left > 0;
             left -= u64::from(replaces && taken);
             taken

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use reknit_core::brakes::SAMPLES_MAX;
-use reknit_core::{CollectionId, Position};
+use reknit_core::query::Item;
+use reknit_core::{CollectionId, Position, Record};
 
 /// Records that are told apart; of more it is only known that there are so many.
 const WITHHELD_MAX: usize = 65_536;
@@ -52,9 +53,44 @@ impl Withheld {
     }
 }
 
+/// Whether a record, taken in, may take the place of what is here: not if that is deleted, or has all of it already.
+pub(super) fn replaces(record: &Record, here: &Item) -> bool {
+    let live = here.versions.first().is_some_and(|newest| newest.content.is_some());
+    let mut versions = record.state.versions().iter();
+    let has_all = versions.all(|one| here.versions.iter().any(|had| had.version.dot() == one.version.dot()));
+    live && !has_all
+}
+
 #[cfg(test)]
 mod tests {
+    use reknit_core::query::{Guard, Incoming};
+    use reknit_core::{DatasetId, DatasetKey, Definition, Range};
+
     use super::*;
+    use crate::store::contract::record;
+    use crate::store::{Durability, Options, Side, Store};
+
+    #[test]
+    fn a_record_that_is_here_already_replaces_nothing() {
+        let store = Store::in_memory(
+            Definition::simple(DatasetId([7; 16]), "records"),
+            DatasetKey::from_bytes([2; 32]),
+            &Options::default(),
+        );
+        let store = store.expect("a store");
+        let first = CollectionId(0);
+        let apply = |record: &Record| {
+            let batch = vec![Incoming { record: record.clone(), guard: Guard::Join }];
+            store.apply(first, batch, Durability::Buffered).expect("applied");
+            store.items(first, &[Range::ALL]).expect("items").remove(0)
+        };
+        let [old, new, gone] =
+            [(1, Some(&b"old"[..])), (2, Some(b"new")), (3, None)].map(|(n, value)| record(b"k", n, n, value));
+        let here = apply(&old);
+        assert_eq!([&old, &new, &gone].map(|record| replaces(record, &here)), [false, true, true]);
+        let here = apply(&gone);
+        assert_eq!([&new, &gone].map(|record| replaces(record, &here)), [false, false], "nothing is there");
+    }
 
     #[test]
     fn what_is_withheld_goes_once_it_is_written_or_long_past_and_is_bounded() {
