@@ -32,7 +32,7 @@ mod status;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -48,8 +48,12 @@ use super::{Gossip, GossipOptions, Home, Neighbour, Node, NodeBrakes, NodeError,
 use crate::store::{Options, Side, Store, StoreError};
 use crate::transport::{Address, Identity, Network, PeerId, TransportError};
 
-/// The note of a store that says who was up when its node last stopped, each in a line.
+/// The note of a store that says who was last up, each in a line.
 const NEAR: &str = "near";
+/// How often it is looked whether that has changed.
+const NEAR_LOOK: Duration = Duration::from_secs(1);
+/// A note is written no sooner than so long after the last.
+const NEAR_PAUSE: Duration = Duration::from_secs(10);
 /// How long what was let go of may take until it is gone.
 const LET_GO_MAX: Duration = Duration::from_secs(5);
 /// How often it is looked whether it is.
@@ -93,7 +97,7 @@ struct State {
     stores: BTreeMap<String, Kept>,
     /// Where those are who invited this node, and what it was told to join by.
     seeds: Vec<Address>,
-    /// Where those were who were up when it last stopped.
+    /// Where those were who were last up.
     near: Vec<Address>,
     /// Where it was bound first: whoever has a ticket finds it there after a pause.
     bound: Option<SocketAddr>,
@@ -213,6 +217,9 @@ impl Running {
             }
             None => None,
         };
+        if let Some(gossip) = &gossip {
+            tokio::spawn(keep_near_noted(Arc::downgrade(&self.shared), gossip.clone(), stopped.clone()));
+        }
         let stores = stores.into_iter().map(|store| Arc::new(store) as Arc<dyn Side>);
         let served = stores.chain(self.shared.sides.values().cloned()).map(|side| Served { side }).collect();
         let (answering, taking) = (node.clone(), gossip.clone());
@@ -245,7 +252,9 @@ impl Running {
     /// Ends what [`Running::begin_network`] began; for whoever has the turn.
     async fn end_network(&self) {
         let Some(Live { node, gossip, stop, serving }) = self.state().live.take() else { return };
-        self.note_near(gossip.as_ref()).await;
+        if let Some(gossip) = &gossip {
+            self.note_near(gossip.neighbours()).await;
+        }
         stop.send_replace(true);
         match serving.await {
             Ok(Ok(())) => {}
@@ -257,8 +266,7 @@ impl Running {
     }
 
     /// Remembers who is up, so that this node is taken in again though it invited all of them and knows nobody else.
-    async fn note_near(&self, gossip: Option<&Gossip>) {
-        let up = gossip.map(Gossip::neighbours).unwrap_or_default();
+    async fn note_near(&self, up: Vec<Neighbour>) {
         if up.is_empty() {
             return;
         }
@@ -288,6 +296,20 @@ impl Running {
     }
 }
 
+/// Notes who is up whenever that has changed, so that a program that is killed is taken in again too.
+async fn keep_near_noted(shared: Weak<Shared>, gossip: Gossip, mut stopped: watch::Receiver<bool>) {
+    let (mut noted, mut may) = (Vec::new(), Instant::now());
+    while tokio::time::timeout(NEAR_LOOK, stopped.wait_for(|stopped| *stopped)).await.is_err() {
+        let up = gossip.neighbours();
+        if up == noted || Instant::now() < may {
+            continue;
+        }
+        let Some(shared) = shared.upgrade() else { return };
+        Running { shared }.note_near(up.clone()).await;
+        (noted, may) = (up, Instant::now() + NEAR_PAUSE);
+    }
+}
+
 /// Runs what blocks off the async threads.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, EmbedError> + Send + 'static,
@@ -307,3 +329,6 @@ async fn within(most: Duration, holds: impl Fn() -> bool) -> bool {
     }
     true
 }
+
+#[cfg(test)]
+mod tests;
