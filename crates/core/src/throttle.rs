@@ -1,8 +1,9 @@
 //! How far what a session writes gives way to a store's own clients: in pieces, with rests, by what the clients wait.
 //!
 //! A closed loop: clients are measured while they wait alone and while they wait beside a session, and a session's commits
-//! become smaller, then rarer, until the second is no more than [`RATIO_MAX`] times the first. Writing and resting is for
-//! the store.
+//! become smaller, then rarer, until the second is no more than [`RATIO_MAX`] times the first. What counts is what somebody
+//! would wait who came at any time, also while nobody else does because all wait (Tene's *coordinated omission*). Writing and
+//! resting is for the store.
 
 mod waits;
 
@@ -27,17 +28,27 @@ const ALONE_UNKNOWN_MICROS: u64 = 2_000;
 const ALONE_MIN_MICROS: u64 = 100;
 /// The shortest rest but none.
 const REST_MIN_MICROS: u64 = 500;
-/// Waits beside a session after which it may become faster; of fewer waits alone nothing is told.
+/// Of fewer waits nothing is told.
 const JUDGED: usize = 64;
-/// Waits beside a session after which they are counted anew.
-const COUNTED_MAX: usize = 256;
+/// For so long none beside a session may be too long before it becomes faster: as long as a disk may go without a stall.
+const JUDGED_MICROS: u64 = 1_000_000;
+/// Somebody would have come so often, in microseconds, where others wait.
+const COMES_EVERY: u64 = 1_000;
+/// Who would have come in one wait, at most.
+const COME_MAX: usize = 10_000;
 
 /// The loop of one store. Times are microseconds on one clock that only goes forward.
 #[derive(Clone, Debug)]
 pub struct Throttle {
     alone: Waits,
-    /// Waits beside a session since its pace was last changed, and those that were too long.
+    /// Waits beside a session since it was last judged, and those that were too long.
     beside: (usize, usize),
+    /// When that was.
+    judged: u64,
+    /// When its pace was last changed.
+    changed: u64,
+    /// Whoever would have come until then is counted.
+    counted: u64,
     last_client: Option<u64>,
     piece: usize,
     rest: u64,
@@ -50,6 +61,9 @@ impl Default for Throttle {
         Throttle {
             alone: Waits::default(),
             beside: (0, 0),
+            judged: 0,
+            changed: 0,
+            counted: 0,
             last_client: None,
             piece: PIECE_FIRST,
             rest: 0,
@@ -61,25 +75,37 @@ impl Default for Throttle {
 impl Throttle {
     /// Notes that a client waited so long for its write, alone or beside a session's.
     pub fn waited(&mut self, micros: u64, beside: bool, now: u64) {
-        if self.last_client.is_none_or(|last| now.saturating_sub(last) > ACTIVE_MICROS) {
-            (self.rest, self.beside) = (0, (0, 0));
-            self.piece = self.fitting().min(PIECE_FIRST);
+        if !self.active(now) {
+            (self.rest, self.piece) = (0, self.fitting().min(PIECE_FIRST));
+            self.judge_anew(now);
         }
         self.last_client = Some(now);
+        let since = now.saturating_sub(micros);
+        let others = (self.counted.max(since) + COMES_EVERY..now).step_by(COMES_EVERY as usize).map(|came| now - came);
+        let waits = std::iter::once(micros).chain(others.take(COME_MAX));
+        self.counted = self.counted.max(now);
         if !beside {
-            return self.alone.add(micros);
+            return waits.for_each(|wait| self.alone.add(wait));
         }
-        self.beside.0 += 1;
-        if micros > self.bound() {
-            self.beside.1 += 1;
+        // Whoever came before the pace was changed waited for the one before.
+        if since < self.changed {
+            return;
+        }
+        let bound = self.bound();
+        for wait in waits {
+            self.beside.0 += 1;
+            self.beside.1 += usize::from(wait > bound);
         }
         let (all, late) = self.beside;
         if late > 1 + all / 100 {
+            self.changed = now;
+            self.judge_anew(now);
             self.slower();
-        } else if all >= JUDGED && late == 0 {
-            self.faster();
-        } else if all >= COUNTED_MAX {
-            self.beside = (0, 0);
+        } else if all >= JUDGED && now.saturating_sub(self.judged) >= JUDGED_MICROS {
+            self.judge_anew(now);
+            if late == 0 {
+                self.faster();
+            }
         }
     }
 
@@ -131,8 +157,11 @@ impl Throttle {
         usize::try_from(fits).unwrap_or(PIECE_MAX).clamp(PIECE_MIN, PIECE_MAX)
     }
 
+    fn judge_anew(&mut self, now: u64) {
+        (self.beside, self.judged) = ((0, 0), now);
+    }
+
     fn slower(&mut self) {
-        self.beside = (0, 0);
         if self.piece > PIECE_MIN {
             self.piece = (self.piece / 2).max(PIECE_MIN);
         } else {
@@ -141,7 +170,6 @@ impl Throttle {
     }
 
     fn faster(&mut self) {
-        self.beside = (0, 0);
         if self.rest > 0 {
             self.rest = if self.rest > REST_MIN_MICROS { self.rest / 2 } else { 0 };
         } else {

@@ -17,13 +17,13 @@ struct Costs {
     hiccup: u64,
 }
 
-/// Runs a client that writes each `every` microseconds for so long, with a session beside it or not; gives the waits of the
-/// second half of that time, and the records that the session wrote in it.
-fn run(costs: Costs, every: u64, lasts: u64, throttle: &mut Throttle, session: bool) -> (Vec<u64>, u64) {
-    let (mut now, mut arrives, mut ready, mut written, mut nth, mut passed) = (0, 0, 0, 0, 0, 0);
-    let mut waits = Vec::new();
+/// Runs a client that writes each `every` microseconds from and until a time, with a session beside it or not; gives the waits
+/// of the second half of that time, those of whoever would have come meanwhile too, and the records that the session wrote in it.
+fn run(costs: Costs, every: u64, (from, until): (u64, u64), throttle: &mut Throttle, session: bool) -> (Vec<u64>, u64) {
+    let (mut now, mut arrives, mut ready, mut written, mut nth, mut passed) = (from, from, from, 0, 0, 0);
+    let (mut waits, half) = (Vec::new(), from.midpoint(until));
     let mut session_until = None;
-    while now < lasts {
+    while now < until {
         // The next event: a client that waits goes first, save for now and then.
         let turn = session && ready <= now && passed >= PASSED_MAX;
         let begins = if !session || !turn && arrives <= now.max(ready) { arrives } else { ready };
@@ -35,14 +35,14 @@ fn run(costs: Costs, every: u64, lasts: u64, throttle: &mut Throttle, session: b
             let ends = now + costs.synced * slow;
             let beside = session_until.is_some_and(|until| until > arrives);
             throttle.waited(ends - arrives, beside, ends);
-            if now > lasts / 2 {
-                waits.push(ends - arrives);
+            if now > half {
+                waits.extend((arrives..ends).step_by(1_000).map(|came| ends - came));
             }
             (now, arrives) = (ends, arrives + every.max(ends - arrives));
         } else {
             let records = throttle.piece(now).min(5_000);
             let took = costs.buffered + records as u64 * costs.record_nanos / 1_000;
-            if now > lasts / 2 {
+            if now > half {
                 written += records as u64;
             }
             now += took;
@@ -78,8 +78,8 @@ proptest! {
     ) {
         let costs = Costs { synced, buffered, record_nanos, hiccup };
         let mut throttle = Throttle::default();
-        let (alone, _) = run(costs, every, 4 * SECOND, &mut throttle, false);
-        let (beside, written) = run(costs, every, 60 * SECOND, &mut throttle, true);
+        let (alone, _) = run(costs, every, (0, 4 * SECOND), &mut throttle, false);
+        let (beside, written) = run(costs, every, (4 * SECOND, 64 * SECOND), &mut throttle, true);
         // The smallest piece is the least that a session can ask of a client, as rests are bounded.
         let least = high(&alone) + buffered + PIECE_MIN as u64 * record_nanos / 1_000;
         let most = (high(&alone) * RATIO_MAX).max(least);
@@ -99,34 +99,63 @@ fn a_session_without_clients_goes_at_full_speed_and_again_once_they_have_gone() 
     assert_eq!((throttle.piece(gone), throttle.gives_way(gone)), (usize::MAX, None));
 }
 
+/// A client that waited so long beside a session; the next comes after it.
+fn wait_beside(throttle: &mut Throttle, micros: u64, now: &mut u64) {
+    *now += micros;
+    throttle.waited(micros, true, *now);
+}
+
 #[test]
 fn a_client_that_is_made_to_wait_slows_a_session_down_in_steps_and_its_ease_lets_it_on_in_steps() {
-    let mut throttle = Throttle::default();
-    (0..64).for_each(|n| throttle.waited(1_000, false, n));
-    let mut paces = vec![throttle.gives_way(64)];
+    let (mut throttle, mut now) = (Throttle::default(), 0);
+    for _ in 0..JUDGED {
+        now += 1_000;
+        throttle.waited(1_000, false, now);
+    }
+    let mut paces = vec![throttle.gives_way(now)];
     for _ in 0..20 {
-        // Two that waited too long are one too many.
-        (0..2).for_each(|_| throttle.waited(9_000, true, 64));
-        paces.push(throttle.gives_way(64));
+        wait_beside(&mut throttle, 3_000, &mut now);
+        paces.push(throttle.gives_way(now));
     }
     let expected = [(64, 0), (32, 0), (16, 0), (8, 0), (8, 500), (8, 1_000), (8, 2_000)].map(Some);
     assert_eq!(paces[..7], expected);
     assert_eq!(paces.last(), Some(&Some((PIECE_MIN, REST_MAX_MICROS))));
     // Small writes rest in proportion.
-    assert_eq!(throttle.wrote(PIECE_MIN / 2, 100, 64), REST_MAX_MICROS / 2);
+    assert_eq!(throttle.wrote(PIECE_MIN / 2, 100, now), REST_MAX_MICROS / 2);
     for _ in 0..12 {
-        (0..JUDGED).for_each(|_| throttle.waited(1_100, true, 64));
+        (0..1_000).for_each(|_| wait_beside(&mut throttle, 1_000, &mut now));
     }
-    let (piece, rest) = throttle.gives_way(64).expect("a pace");
+    let (piece, rest) = throttle.gives_way(now).expect("a pace");
     assert!(rest == 0 && piece > PIECE_MIN, "{piece} {rest}");
 }
 
 #[test]
-fn a_piece_takes_no_longer_than_a_client_waits_alone() {
+fn one_stall_counts_for_all_who_would_have_come_and_slows_a_session_down_once() {
     let mut throttle = Throttle::default();
-    (0..64).for_each(|n| throttle.waited(1_000, false, n));
-    throttle.wrote(1_000, 50_000, 64);
-    (0..100 * JUDGED).for_each(|_| throttle.waited(1_000, true, 64));
-    // A millisecond at 50 µs a record.
-    assert_eq!(throttle.piece(64), 20);
+    let calm = |throttle: &mut Throttle, from: u64, beside: bool| {
+        (0..1_000).for_each(|nth| throttle.waited(500, beside, from + nth * 1_000));
+    };
+    calm(&mut throttle, 0, false);
+    calm(&mut throttle, SECOND, true);
+    let (before, _) = throttle.gives_way(2 * SECOND).expect("a pace");
+    // Eight wait for one stall of 40 ms: by themselves they are fewer than one of a hundred, but all others were kept away.
+    (0..8).for_each(|_| throttle.waited(40_000, true, 2 * SECOND + 40_000));
+    assert_eq!(throttle.gives_way(2 * SECOND + 40_000), Some((before / 2, 0)));
+}
+
+#[test]
+fn a_piece_takes_no_longer_than_half_of_the_clients_wait_alone() {
+    let (mut throttle, mut now) = (Throttle::default(), 0);
+    // One of a hundred waits for long.
+    for nth in 0..1_000 {
+        let micros = if nth % 100 == 0 { 20_000 } else { 1_000 };
+        now += 50_000;
+        throttle.waited(micros, false, now);
+    }
+    throttle.wrote(1_000, 50_000, now);
+    for _ in 0..100 {
+        (0..1_000).for_each(|_| wait_beside(&mut throttle, 1_000, &mut now));
+    }
+    // A millisecond, told to a sixteenth, at 50 µs a record.
+    assert_eq!(throttle.piece(now), 20);
 }
