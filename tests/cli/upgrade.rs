@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::daemon::Daemon;
-use crate::harness::Place;
+use crate::harness::{Place, Ran};
 
 /// A place as each release left it, with the release's name.
 fn places() -> Vec<(String, Place)> {
@@ -74,5 +74,37 @@ fn homes_of_earlier_releases_are_read_and_served() {
         place.run("jobs show nightly").exits(0).says(&["differs"]);
         place.run("get a key07").ok().prints("value 07 of a, later");
         assert_eq!(daemon.end().code(), Some(0));
+    }
+}
+
+#[test]
+fn what_homes_of_earlier_releases_keep_of_tables_is_read() {
+    for (release, place) in places() {
+        let at = |line: &str, home: &str| {
+            let mut command = place.command(&line.split(' ').collect::<Vec<_>>());
+            command.current_dir(place.path("tables")).env("REKNIT_HOME", place.path(&format!("tables/{home}")));
+            Ran::of(command.output().expect("the binary"))
+        };
+        // An index is found by where its table is: another home with the same identity tells what that is here.
+        fs::create_dir(place.path("tables/other")).expect("a home");
+        let identity = |home: &str| place.path(&format!("tables/{home}/identity.key"));
+        fs::copy(identity("home"), identity("other")).expect("copied, with who may read it");
+        at("check sqlite:left.db/rows sqlite:right.db/rows", "other").ok();
+        for line in place.read("tables/indexes.tsv").lines() {
+            let (side, then) = line.split_once('\t').expect("a side and its index");
+            let status = at(&format!("index status sqlite:{side}.db/rows"), "other").ok().out;
+            let [then, now] = [then, &status].map(|id| format!("tables/home/index/{}-{}", &id[..16], &id[16..24]));
+            fs::rename(place.path(&then), place.path(&now)).expect("an index");
+        }
+        at("index status sqlite:left.db/rows", "home").ok().says(&["60 rows"]);
+        let then: Value = serde_json::from_str(&place.read("tables/shown")).expect("what was shown");
+        let ran = at("check sqlite:left.db/rows sqlite:right.db/rows --format json", "home").ok();
+        let now: Value = serde_json::from_str(&ran.out).expect("JSON");
+        assert_eq!(now["summary"]["roots"], then["summary"]["roots"], "{release}");
+        assert!(!ran.err.contains("no index yet"), "{release}: {}", ran.err);
+        at("index verify sqlite:left.db/rows", "home").ok();
+        let table = rusqlite::Connection::open(place.path("tables/right.db")).expect("a database");
+        table.execute_batch("UPDATE rows SET name = 'another' WHERE id = 7").expect("a row");
+        at("diff sqlite:left.db/rows sqlite:right.db/rows --settle 0ms", "home").exits(1).says(&["* 7\t"]);
     }
 }
