@@ -2,10 +2,12 @@
 
 mod base;
 mod brakes;
+mod earlier;
 mod expiry;
 mod levels;
 mod lives;
 mod model;
+mod party;
 mod picked;
 mod prefer;
 mod receipts;

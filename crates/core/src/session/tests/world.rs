@@ -107,7 +107,7 @@ impl Followed {
     }
 }
 
-fn next(seed: &mut u64) {
+pub(super) fn next(seed: &mut u64) {
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
 }
 
