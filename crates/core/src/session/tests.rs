@@ -2,6 +2,7 @@
 
 mod base;
 mod brakes;
+mod crowd;
 mod earlier;
 mod expiry;
 mod levels;

@@ -14,7 +14,7 @@ use crate::query::{
     Answer, Applied, Ask, Cut, Guard, Incoming, Item, Overwrite, Query, Raising, Recognition, Replacement, Selection,
     Shape, VersionInfo, View,
 };
-use crate::range::Range;
+use crate::range::{Position, Range};
 use crate::record::{Actor, Content, Keeps, Record, Sibling, State, Version};
 use crate::session::{Grant, Guards, Opener, Options, Planner, Responder};
 use crate::sketch::{Element, Sketch, cells_kept};
@@ -155,6 +155,17 @@ impl Model {
         if let Some(entry) = self.entry(key) {
             self.entries.insert(entry, key.to_vec());
         }
+    }
+
+    /// The record at a position, with its entry.
+    pub(super) fn at(&self, position: Position) -> Option<(Entry, Record)> {
+        let (entry, key) = self.keyed(Range::of(position, 16)).next()?;
+        Some((*entry, Record { key: key.clone(), state: self.records[key].clone() }))
+    }
+
+    /// Joins a record, as one that was pushed.
+    pub(super) fn join(&mut self, record: Record) {
+        self.apply(vec![Incoming { record, guard: Guard::Join }]);
     }
 
     fn entry(&self, key: &[u8]) -> Option<Entry> {
