@@ -86,6 +86,7 @@ fn what_is_measured_is_so_and_every_metric_is_explained() {
     assert_eq!(is("reknit_refusals_total", &["why=not_admitted"]), 1.0);
     assert_eq!(is("reknit_refusals_total", &["why=rights"]), 1.0);
     assert_eq!(is("reknit_ready", &[]), 1.0);
+    assert!(is("reknit_tasks", &[]) > 1.0 && is("process_open_fds", &[]) > 3.0);
     assert!(is("reknit_http_requests_total", &["status=200"]) > 5.0);
     assert_eq!(is("reknit_gossip_peers", &[]), 0.0);
     assert_eq!(is("reknit_queue_length", &["queue=gossip_inbox", "dataset=notes"]), 0.0);

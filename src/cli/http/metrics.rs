@@ -39,6 +39,13 @@ fn process(daemon: &Daemon, text: &mut Text) {
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().split(' ').next()?.parse().ok());
     text.family("process_resident_memory_bytes", Kind::Gauge, "Memory that is resident.");
     resident.into_iter().for_each(|kilobytes: f64| text.sample(&[], kilobytes * 1024.0));
+    // The directory that is read is one of them.
+    let open = std::fs::read_dir("/proc/self/fd").map(|files| files.count().saturating_sub(1));
+    text.family("process_open_fds", Kind::Gauge, "Descriptors that are open.");
+    open.into_iter().for_each(|n| text.sample(&[], n as f64));
+    let tasks = tokio::runtime::Handle::try_current().map(|runtime| runtime.metrics().num_alive_tasks());
+    text.family("reknit_tasks", Kind::Gauge, "Tasks of the runtime that have not ended.");
+    tasks.into_iter().for_each(|n| text.sample(&[], n as f64));
 }
 
 fn trouble(daemon: &Daemon, text: &mut Text) {
