@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::daemon::{Daemon, admit, at};
 use crate::harness::Place;
 use crate::schema;
 
@@ -103,8 +104,49 @@ fn a_damaged_history_is_set_aside_and_one_of_a_later_release_is_left() {
     let body = b"reknitD\x7f";
     let later = [&body[..], blake3::hash(body).as_bytes()].concat();
     place.file(&format!("home/drift/{name}"), &later);
-    place.run(DRIFT).fails("home.malformed").says(&["later release"]);
+    let ran = place.run(DRIFT).fails("home.malformed").says(&["later release"]);
+    assert_eq!(ran.err.matches("later release").count(), 1, "said once: {}", ran.err);
     // What a diff finds does not depend on it.
     place.run("diff sqlite:a.db/t sqlite:b.db/t --settle 0ms").exits(1).says(&["later release"]);
     assert_eq!(std::fs::read(dir.join(name)).expect("a file"), later);
+}
+
+#[test]
+fn the_pair_that_was_looked_at_longest_ago_is_forgotten_and_named() {
+    let place = tables();
+    place.run(DRIFT).exits(1);
+    // As many others as may be, looked at since.
+    (0..255).for_each(|n| _ = place.file(&format!("home/drift/{n:08x}"), "of another pair"));
+    execute(&place, "a.db", "CREATE TABLE u (id INTEGER PRIMARY KEY)");
+    execute(&place, "b.db", "CREATE TABLE u (id INTEGER PRIMARY KEY)");
+    let ran = place.run("drift sqlite:a.db/u sqlite:b.db/u --settle 0ms").ok();
+    ran.says(&["256 pairs are remembered", "a.db/t", "b.db/t", "is forgotten"]);
+    place.run(DRIFT).exits(1).says(&["nothing was remembered of these two before"]);
+}
+
+/// A store that a daemon serves is looked at there, and the other at its peer; both are remembered as any pair is.
+#[test]
+fn drift_of_a_served_store_and_of_a_peer_is_told_as_of_any_pair() {
+    let place = Place::with_file("all.kv", "a\t1\nb\t2\n", "");
+    place.run("init b --like s").ok();
+    admit(&place, "there", "compare,read,write");
+    let there = Daemon::start(&place, "there", &["b"]);
+    let drift = format!("drift s {} --settle 0ms", there.address());
+    place.run(&drift).exits(1).says(&["2 differ", "nothing was remembered"]);
+    let _here = Daemon::start(&place, "home", &["s"]);
+    place.run("put s c 3").ok();
+    at(&place, "there", "put b d 4").ok();
+    let (mut found, summary) = told(&place.json(&drift).exits(1).objects());
+    found.sort();
+    assert_eq!(found, keys(&[("a", "open"), ("b", "open"), ("c", "new"), ("d", "new")]));
+    assert_eq!(summary["drift"]["b"], there.address());
+    // The other way round it is another pair, with sides of its own.
+    place.run(&format!("drift {} s --settle 0ms --save now.drift", there.address())).exits(1).says(&["4 differ"]);
+    assert!(place.path("now.drift").exists(), "a file is made where the command was given");
+    // What goes wrong there is said here, once.
+    let ran = place.run(&format!("{drift} --save now.drift")).fails("drift.file").says(&["never replaced"]);
+    assert_eq!(ran.err.matches("never replaced").count(), 1);
+    drop(there);
+    let ran = place.run(&drift).fails("peer.unreachable");
+    assert_eq!(ran.err.matches("[peer.unreachable]").count(), 1, "{}", ran.err);
 }

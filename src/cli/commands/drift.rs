@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Drift, env: &mut Env) -> Result<Exit, CliError> {
             (false, false) => {}
         }
     }
-    let asked = sides::Asked { since: Some(false), ..sides::Asked::default() };
+    let asked = sides::Asked { since: Some(false), tells_history: true, ..sides::Asked::default() };
     let ran = sides::run(env, &args.sides, |_| Intent::Diff, asked, &mut |_, _| {})?;
     let (mut summary, verdict, exit) = (ran.summary(), ran.verdict(), ran.exit());
     let Some(history) = ran.history? else {

@@ -84,6 +84,8 @@ pub(crate) struct Asked {
     pub(crate) newest: Option<String>,
     /// The keys that it is about, told for an opener that is `b` or is not.
     pub(crate) picked: Option<Box<dyn Fn(bool) -> Arc<Picked>>>,
+    /// Whether the command itself tells why nothing is remembered.
+    pub(crate) tells_history: bool,
 }
 
 /// Runs a session between the sides that were typed.
@@ -253,7 +255,7 @@ pub(crate) fn run(
         history: Ok(None),
     };
     ran.history = history::note(env, sides, &ran, intent(swapped), picture);
-    if let Err(error) = &ran.history {
+    if let (Err(error), false) = (&ran.history, asked.tells_history) {
         let _ = writeln!(env.err, "reknit: {error}");
     }
     // A repair may have made them equal since; a check does not list them.

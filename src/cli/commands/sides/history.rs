@@ -32,7 +32,7 @@ static WRITING: Mutex<()> = Mutex::new(());
 /// # Errors
 /// `home.file`, `home.malformed`: nothing was changed.
 pub(super) fn note(
-    env: &Env,
+    env: &mut Env,
     sides: &Sides,
     ran: &Ran,
     intent: Intent,
@@ -70,14 +70,29 @@ pub(super) fn note(
         Some(Err(error @ KeptError::Damaged)) => {
             std::fs::rename(&path, dir.join(format!("{}.{DAMAGED}", pair.id())))
                 .map_err(|cause| failed(&path, &cause))?;
-            env.warn(&format!("{}: {error}; it was set aside, and what differed before is not known", path.display()));
+            say(env, &format!("{}: {error}; it was set aside, and what differed before is not known", path.display()));
             History::new(pair)
         }
         None => History::new(pair),
     };
     history.add(picture);
-    write(&dir, &path, &history).map_err(|cause| failed(&path, &cause))?;
+    for gone in write(&dir, &path, &history).map_err(|cause| failed(&path, &cause))? {
+        say(
+            env,
+            &format!(
+                "{PAIRS_MAX} pairs are remembered: what differed before between {gone} is forgotten, which was looked at longest ago"
+            ),
+        );
+    }
     Ok(Some(history))
+}
+
+/// Tells whoever gave the command, wherever that runs.
+fn say(env: &mut Env, message: &str) {
+    if !env.global.quiet {
+        // Where nobody listens any more there is nobody to tell.
+        let _ = writeln!(env.err, "reknit: {message}");
+    }
 }
 
 /// Shows the histories of a home, at most so many: those of the pairs that were looked at last, one after the other. One that
@@ -113,16 +128,16 @@ fn failed(path: &Path, cause: &std::io::Error) -> CliError {
     CliError::new("home.file", format!("{}: {cause}; what differs now is not remembered for `drift`", path.display()))
 }
 
-fn write(dir: &Path, path: &Path, history: &History) -> std::io::Result<()> {
+/// Writes a history; says which pairs had to go for it.
+fn write(dir: &Path, path: &Path, history: &History) -> std::io::Result<Vec<String>> {
     std::fs::create_dir_all(dir)?;
-    if !path.exists() {
-        make_room(dir)?;
-    }
+    let gone = if path.exists() { Vec::new() } else { make_room(dir)? };
     let new = path.with_extension(format!("{}.{NEW}", std::process::id()));
     let mut file = std::fs::File::create(&new)?;
     file.write_all(&history.to_bytes())?;
     file.sync_all()?;
-    std::fs::rename(&new, path)
+    std::fs::rename(&new, path)?;
+    Ok(gone)
 }
 
 /// Files and when they were written, the oldest first.
@@ -136,9 +151,15 @@ fn by_age(dir: &Path) -> std::io::Result<Vec<(std::time::SystemTime, PathBuf)>> 
     Ok(all)
 }
 
-/// Removes the histories that were written longest ago, until one more may be there.
-fn make_room(dir: &Path) -> std::io::Result<()> {
+/// Removes the histories that were written longest ago, until one more may be there; says of which pairs they were.
+fn make_room(dir: &Path) -> std::io::Result<Vec<String>> {
     let all = by_age(dir)?;
     let surplus = (all.len() + 1).saturating_sub(PAIRS_MAX);
-    all.iter().take(surplus).try_for_each(|(_, path)| std::fs::remove_file(path))
+    let removed = |(_, path): &(std::time::SystemTime, PathBuf)| {
+        let history = read(path).ok().and_then(Result::ok);
+        std::fs::remove_file(path)?;
+        // What was set aside, or left by a crash, is no pair's.
+        Ok(history.map(|history| format!("{} and {}", history.pair.a, history.pair.b)))
+    };
+    all.iter().take(surplus).filter_map(|one| removed(one).transpose()).collect()
 }
