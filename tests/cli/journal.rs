@@ -1,5 +1,6 @@
 //! Runs of repairs: listed, shown, undone, bounded; and the history of a key.
 
+use crate::daemon::{Daemon, admit, at};
 use crate::harness::Place;
 
 /// Two stores `a` and `b`, of which a repair has just brought an overwrite, a delete and an insert of b's into a.
@@ -102,4 +103,50 @@ fn what_is_written_over_is_kept_if_a_store_is_told_to() {
     place.run("runs limit s --keep-history soon").fails("usage.limit").says(&["30d, 256MiB or off"]);
     place.run("runs limit s --keep-history off").ok().says(&["dropped 1 runs"]);
     place.run("history s k").ok().says(&["deleted"]);
+}
+
+/// What a peer writes into a served store is a run of that store, and is undone as any other, by the daemon or without it.
+#[test]
+fn a_run_of_a_peer_in_a_served_store_is_undone_while_the_daemon_runs_and_when_it_does_not() {
+    let place = Place::new();
+    ["init a", "init b --like a", "put a k1 one", "put a k2 two", "repair a b --apply"]
+        .iter()
+        .for_each(|line| drop(place.run(line).ok()));
+    let (before, mine) = (place.run("export b").ok().out, place.run("id").ok().out.trim().to_owned());
+    admit(&place, "there", "compare,read,write");
+    let mut changed = [("k1", "1"), ("k1", "2")].into_iter();
+    for running in [true, false] {
+        let (key, value) = changed.next().expect("two rounds");
+        ["delete a k2", &format!("put a {key} {value}"), "put a k3 three"]
+            .iter()
+            .for_each(|line| drop(place.run(line)));
+        let daemon = Daemon::start(&place, "there", &["b"]);
+        place.run(&format!("repair a {} --apply", daemon.address())).ok();
+        let after = at(&place, "there", "export b").ok().out;
+        assert_eq!(after, format!("k1\t{value}\nk3\tthree\n"));
+        // The newest run is the peer's.
+        let runs = at(&place, "there", "runs list b --format jsonl").ok().objects();
+        let run = runs.iter().filter(|one| one["peer"].as_str() == Some(&mine)).map(|one| run_of(one)).max();
+        let run = run.expect("a run of the peer");
+        let daemon = running.then_some(daemon);
+        at(&place, "there", &format!("runs show b {run}")).ok().says(&["* k1", "* k2", "+ k3"]);
+        let undone = at(&place, "there", &format!("runs undo b {run}")).ok();
+        undone.says(&["3 changes put back, 0 skipped", "reknit resume b"]);
+        assert_eq!(at(&place, "there", "export b").ok().out, before, "running: {running}");
+        at(&place, "there", "verify b").ok();
+        // Until it is said otherwise no peer writes there again.
+        let daemon = daemon.unwrap_or_else(|| Daemon::start(&place, "there", &["b"]));
+        place.run(&format!("repair a {} --to b --apply", daemon.address())).exits(3);
+        assert_eq!(at(&place, "there", "export b").ok().out, before);
+        at(&place, "there", "resume b").ok();
+        // The other side is made as this one was, for the next round.
+        ["put a k1 one", "put a k2 two", "delete a k3"].iter().for_each(|line| drop(place.run(line).ok()));
+        place.run(&format!("repair a {} --apply", daemon.address())).ok();
+        assert_eq!(at(&place, "there", "export b").ok().out, before);
+    }
+}
+
+fn run_of(run: &serde_json::Value) -> u64 {
+    let number = &run["run"];
+    number.as_u64().or_else(|| number.as_str()?.parse().ok()).expect("a number")
 }
