@@ -2,13 +2,14 @@
 //!
 //! What is told, and when again, is for others.
 
+use std::io::Read;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use reknit_core::alert::Event;
 use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use reqwest::{Client, Url, redirect};
+use reqwest::{Certificate, Client, Url, redirect};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -16,6 +17,8 @@ use super::config::{AlertsTable, COMMAND};
 
 /// Bytes that are read of what a command prints, and of the file with the header.
 const OUTPUT_BYTES_MAX: u64 = 4 << 10;
+/// Bytes of the file of authorities; a bundle of all that the world trusts has a quarter of it.
+const CA_BYTES_MAX: u64 = 1 << 20;
 
 /// An event as it is told.
 pub(crate) fn object(event: &Event, node: &str, now: u64) -> Value {
@@ -44,7 +47,7 @@ pub(crate) fn tell(table: &AlertsTable, way: &str, object: &Value) -> Result<(),
     runtime.block_on(async {
         match (way, &table.webhook) {
             (COMMAND, _) => command(&table.command, body, table.timeout).await,
-            (_, Some(url)) => post(url, table.header_file.as_deref(), body, table.timeout).await,
+            (_, Some(url)) => post(url, table, body).await,
             _ => Err("it is no longer configured".into()),
         }
     })
@@ -89,7 +92,7 @@ async fn read(from: Option<impl AsyncReadExt + Unpin>) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-async fn post(url: &Url, header: Option<&Path>, body: String, timeout: Duration) -> Result<(), String> {
+async fn post(url: &Url, table: &AlertsTable, body: String) -> Result<(), String> {
     // Whoever set one before has set this one: TLS is by ring in all of the program.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let host = url.host_str().unwrap_or_default();
@@ -104,9 +107,13 @@ async fn post(url: &Url, header: Option<&Path>, body: String, timeout: Duration)
         }
         format!("the webhook at {host}: {why}")
     };
-    let client = Client::builder().timeout(timeout).redirect(redirect::Policy::none()).build().map_err(failed)?;
+    let mut client = Client::builder().timeout(table.timeout).redirect(redirect::Policy::none());
+    if let Some(file) = &table.ca_file {
+        client = client.tls_certs_only(read_authorities(file)?);
+    }
+    let client = client.build().map_err(failed)?;
     let mut request = client.post(url.clone()).header(CONTENT_TYPE, "application/json").body(body);
-    if let Some(file) = header {
+    if let Some(file) = &table.header_file {
         let (name, value) = read_header(file)?;
         request = request.header(name, value);
     }
@@ -117,9 +124,20 @@ async fn post(url: &Url, header: Option<&Path>, body: String, timeout: Duration)
     }
 }
 
+/// The certificates of authorities in a file.
+fn read_authorities(file: &Path) -> Result<Vec<Certificate>, String> {
+    let wrong = |why: &str| format!("the authorities in {} {why}", file.display());
+    let mut pem = Vec::new();
+    let read = std::fs::File::open(file).and_then(|file| file.take(CA_BYTES_MAX).read_to_end(&mut pem));
+    read.map_err(|error| wrong(&format!("cannot be read: {error}")))?;
+    match Certificate::from_pem_bundle(&pem) {
+        Ok(authorities) if !authorities.is_empty() => Ok(authorities),
+        _ => Err(wrong("are no certificates in PEM")),
+    }
+}
+
 /// The header in a file, `Name: value`.
 fn read_header(file: &Path) -> Result<(HeaderName, HeaderValue), String> {
-    use std::io::Read;
     let wrong = |why: &str| format!("the header in {} {why}", file.display());
     let mut text = String::new();
     let read = std::fs::File::open(file).and_then(|file| file.take(OUTPUT_BYTES_MAX).read_to_string(&mut text));

@@ -1,14 +1,14 @@
 //! What a daemon tells operators by itself: by a real command and a real webhook, once until it is repeated, and when it is over.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use serde_json::Value;
 
-use crate::daemon::{Daemon, until};
+use crate::daemon::{Daemon, at, until};
 use crate::harness::Place;
 use crate::schema;
 
@@ -132,8 +132,8 @@ impl Hook {
     }
 }
 
-fn serve(stream: TcpStream, code: u16) -> Option<(String, Value)> {
-    let mut reader = BufReader::new(stream.try_clone().ok()?);
+fn serve(stream: impl Read + Write, code: u16) -> Option<(String, Value)> {
+    let mut reader = BufReader::new(stream);
     let (mut head, mut line) = (String::new(), String::new());
     while reader.read_line(&mut line).ok()? > 2 {
         head += &std::mem::take(&mut line).to_lowercase();
@@ -141,8 +141,9 @@ fn serve(stream: TcpStream, code: u16) -> Option<(String, Value)> {
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?.trim().parse().ok()?;
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    let mut stream = stream;
+    let stream = reader.get_mut();
     write!(stream, "HTTP/1.1 {code} So\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").ok()?;
+    stream.flush().ok()?;
     Some((head, serde_json::from_slice(&body).expect("JSON")))
 }
 
@@ -223,4 +224,135 @@ fn what_is_configured_can_be_tried_out_and_what_is_wrong_with_it_is_told() {
         configure(&place, &format!("[job.j]\na = 'a'\nb = 'b'\nevery = '1s'\nproven_equal_within = {objective}\n"));
         place.run("config check").fails("config.malformed").says(&[words]);
     }
+}
+
+/// A daemon that runs one job, and a listener that hears of nothing but `id`: it fires, and is over once that is mended.
+fn fires_and_ends(job: &str, rules: &str, id: &str, mend: impl Fn(&Place)) {
+    let place = with_tables("");
+    let program = listener(&place);
+    configure(&place, &format!("{job}[alerts]\ncommand = ['{program}', 'said']\n{rules}"));
+    let daemon = Daemon::start(&place, "home", &[]);
+    until(|| heard(&place).contains(&pair(id, "firing")));
+    let objects = place.json("alerts list").exits(1).objects();
+    schema::holds(&objects);
+    assert_eq!(objects[0]["alert"], id, "{objects:?}");
+    mend(&place);
+    until(|| heard(&place).last() == Some(&pair(id, "resolved")));
+    assert_eq!(heard(&place), [pair(id, "firing"), pair(id, "resolved")]);
+    place.run("alerts list").ok();
+    assert!(daemon.end().success());
+}
+
+/// The tables of a place are equal from now on.
+fn equal(place: &Place) {
+    execute(&place.path("b.db"), "UPDATE t SET v = 'x' WHERE id = 2");
+}
+
+#[test]
+fn differences_that_stand_for_too_long_are_told_until_they_are_gone() {
+    let job = "[job.look]\na = 'a'\nb = 'b'\ndo = 'diff'\nevery = '1s'\nsettle = '0ms'\n";
+    fires_and_ends(job, "drift = '1s'\n", "drift/look", equal);
+}
+
+#[test]
+fn a_job_that_is_refused_is_told_until_it_is_not() {
+    // Half of what is there would be overwritten.
+    let job = "[job.mend]\na = 'a'\nb = 'b'\ndo = 'repair'\nto = 'b'\nmax_change = '0'\nevery = '1s'\nsettle = '0ms'\n";
+    fires_and_ends(job, "", "refused/mend", equal);
+}
+
+#[test]
+fn a_configuration_that_is_wrong_is_told_until_it_is_right() {
+    let place = with_tables("");
+    let alerts = format!("[job.hand]\na = 'a'\nb = 'b'\n[alerts]\ncommand = ['{}', 'said']\n", listener(&place));
+    configure(&place, &alerts);
+    let daemon = Daemon::start(&place, "home", &[]);
+    configure(&place, &format!("{alerts}comand = 'a'\n"));
+    daemon.signal("-HUP");
+    until(|| heard(&place).contains(&pair("wrong/config", "firing")));
+    configure(&place, &alerts);
+    daemon.signal("-HUP");
+    until(|| heard(&place) == [pair("wrong/config", "firing"), pair("wrong/config", "resolved")]);
+}
+
+#[test]
+fn a_peer_that_never_gets_better_is_told_until_it_does() {
+    let place = Place::with_store();
+    place.run("init b --like s").ok();
+    // Written before anybody gossips: nothing brings it there but a repair, which neither daemon does.
+    place.run("put s milk bottles").ok();
+    let ids = ["home", "near"].map(|home| at(&place, home, "id").ok().out.trim().to_string());
+    at(&place, "near", &format!("peers add {} --may compare,read,write", ids[0])).ok();
+    at(&place, "home", &format!("peers add {} --may compare,read,write", ids[1])).ok();
+    let gossip = "[gossip]\nevery = '100ms'\ndo = 'check'\n";
+    place.file("near/config.toml", gossip);
+    let near = Daemon::start(&place, "near", &["b"]);
+    let program = listener(&place);
+    let alerts = format!("[alerts]\ncommand = ['{program}', 'said']\n");
+    place.file("home/config.toml", format!("{gossip}seeds = ['{}']\n{alerts}", near.address()));
+    let _home = Daemon::start(&place, "home", &["s"]);
+    let about = format!("peer/s@{}", &ids[1][..7]);
+    until(|| heard(&place).contains(&pair(&about, "firing")));
+    place.run(&format!("repair s {} --apply", near.address())).ok();
+    until(|| heard(&place).contains(&pair(&about, "resolved")));
+}
+
+/// A webhook that encrypts, with a certificate of an authority that the world does not know; says where it is.
+fn sealed_hook(place: &Place) -> (String, Receiver<(String, Value)>) {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let params = rcgen::CertificateParams::new(vec!["127.0.0.1".into()]).expect("names");
+    let certificate = params.self_signed(&key).expect("a certificate");
+    place.file("home/ca.pem", certificate.pem());
+    let secret = rustls::pki_types::PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let server = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let server = server.expect("versions").with_no_client_auth();
+    let server = server.with_single_cert(vec![certificate.der().clone()], secret).expect("a server");
+    let server = std::sync::Arc::new(server);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = format!("https://{}/hook?token=secret", listener.local_addr().expect("an address"));
+    let (heard, requests) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let connection = rustls::ServerConnection::new(server.clone()).expect("a connection");
+            // Whoever does not trust it says nothing.
+            let stream = rustls::StreamOwned::new(connection, stream);
+            if serve(stream, 200).is_some_and(|request| heard.send(request).is_err()) {
+                return;
+            }
+        }
+    });
+    (at, requests)
+}
+
+#[test]
+fn a_webhook_by_https_hears_if_who_vouches_for_it_is_named() {
+    let place = with_tables("");
+    let (at, requests) = sealed_hook(&place);
+    let alerts = |more: &str| configure(&place, &format!("[alerts]\nwebhook = '{at}'\n{more}"));
+    // Nobody that the system knows vouches for it.
+    alerts("");
+    let ran = place.run("alerts test").exits(2).says(&["webhook\tfailed: the webhook at 127.0.0.1", "0 of 1 ways"]);
+    assert!(!ran.out.contains("secret"), "{ran:?}");
+    alerts("webhook_ca = 'ca.pem'\n");
+    place.run("alerts test").ok().says(&["webhook\theard it", "1 of 1 ways"]);
+    let (head, event) = requests.recv().expect("a request");
+    assert!(head.starts_with("post /hook?token=secret"), "{head}");
+    assert_eq!(of(&event), pair("test/test", "firing"));
+    // Another authority does not, and a file without one, or none, is said.
+    let other = rcgen::KeyPair::generate().expect("a key");
+    let other = rcgen::CertificateParams::new(vec!["127.0.0.1".into()]).expect("names").self_signed(&other);
+    place.file("home/other.pem", other.expect("a certificate").pem());
+    place.file("home/empty.pem", "words");
+    for (file, words) in [
+        ("other.pem", "failed: the webhook at 127.0.0.1"),
+        ("empty.pem", "are no certificates in PEM"),
+        ("none.pem", "cannot be read"),
+    ] {
+        alerts(&format!("webhook_ca = '{file}'\n"));
+        place.run("alerts test").exits(2).says(&[words, "0 of 1 ways"]);
+    }
+    assert!(requests.try_recv().is_err(), "who is not trusted is told nothing");
+    configure(&place, "[alerts]\nwebhook = 'http://127.0.0.1:9/'\nwebhook_ca = 'ca.pem'\n");
+    place.run("config check").fails("config.malformed").says(&["`webhook_ca`"]);
 }

@@ -34,6 +34,8 @@ pub(crate) struct AlertsTable {
     pub(crate) webhook: Option<Url>,
     /// A file whose first line is a header that goes along, `Name: value`.
     pub(crate) header_file: Option<PathBuf>,
+    /// A file of the authorities that may vouch for the webhook, in the place of the system's.
+    pub(crate) ca_file: Option<PathBuf>,
     /// How long either may take.
     pub(crate) timeout: Duration,
     /// From when on something is trouble, and when it is told again.
@@ -43,14 +45,23 @@ pub(crate) struct AlertsTable {
 impl Default for AlertsTable {
     fn default() -> AlertsTable {
         let rules = Rules { failures: FAILURES, drift: None, repeat: millis(REPEAT) };
-        AlertsTable { command: Vec::new(), webhook: None, header_file: None, timeout: TIMEOUT, rules }
+        AlertsTable { command: Vec::new(), webhook: None, header_file: None, ca_file: None, timeout: TIMEOUT, rules }
     }
 }
 
 impl AlertsTable {
     /// Reads the table; relative paths begin in `dir`.
     pub(super) fn read(section: &Section<'_>, dir: &Path) -> Result<AlertsTable, CliError> {
-        section.only(&["command", "webhook", "webhook_header_file", "timeout", "repeat", "failures", "drift"])?;
+        section.only(&[
+            "command",
+            "webhook",
+            "webhook_header_file",
+            "webhook_ca",
+            "timeout",
+            "repeat",
+            "failures",
+            "drift",
+        ])?;
         let duration = |key: &str| {
             let read = section.text(key)?.map(parse_duration).transpose();
             read.map_err(|error| section.wrong(error.message))
@@ -67,6 +78,7 @@ impl AlertsTable {
             command: section.texts("command")?.into_iter().map(String::from).collect(),
             webhook: section.text("webhook")?.map(|text| webhook(section, text)).transpose()?,
             header_file: section.text("webhook_header_file")?.map(|file| dir.join(file)),
+            ca_file: section.text("webhook_ca")?.map(|file| dir.join(file)),
             timeout,
             rules: Rules {
                 failures: section.number("failures", 1..=FAILURES_MAX)?.map_or(FAILURES, |n| n as u32),
@@ -76,6 +88,9 @@ impl AlertsTable {
         };
         if table.header_file.is_some() && table.webhook.is_none() {
             return Err(section.wrong("has a `webhook_header_file`, but no `webhook` that the header is for"));
+        }
+        if table.ca_file.is_some() && table.webhook.as_ref().is_none_or(|url| url.scheme() != "https") {
+            return Err(section.wrong("has a `webhook_ca`, but no `webhook` with https:// that it vouches for"));
         }
         if table.ways().is_empty() {
             return Err(section.wrong("tells nobody; `command` or `webhook` says whom"));

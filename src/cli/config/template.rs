@@ -34,6 +34,7 @@ pub(crate) const TEMPLATE: &str = r#"# The configuration of this home. Nothing n
 # command = ["/usr/local/bin/page", "reknit"] # gets JSON on stdin; no shell
 #webhook = "https://hooks.example/reknit"   # JSON is posted there
 #webhook_header_file = "hook.header"        # a line `Authorization: Bearer ...` that goes along
+#webhook_ca = "ca.pem"                      # who may vouch for it, in the place of the system's roots
 #timeout = "10s"
 #repeat = "4h"                              # what goes on is told again
 #failures = 3                               # runs in a row that fail until it is told
