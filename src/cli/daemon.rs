@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use super::args::{Command, Global, Place};
 use super::commands::sides::tables;
 use super::config::{Config, ServeTable};
+use super::http::Face;
 use super::verdicts::now_ms;
 use super::{CliError, Exit};
 use crate::node::{Gossip, Home, Node};
@@ -257,6 +258,21 @@ impl Daemon {
         names.iter().for_each(|name| self.write(&mut state, name));
         self.woken.notify_all();
         Ok(fixed)
+    }
+
+    /// Has HTTP ask for the token that is in its file now; what is wrong with that is told until it is right.
+    pub(crate) fn read_token_again(&self, http: &Face) {
+        let read = http.read_token_again();
+        match &read {
+            Ok(true) => tracing::info!("HTTP asks for another token"),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, id = error.id, "the token of HTTP"),
+        }
+        let mut state = self.lock();
+        match read {
+            Ok(_) => state.wrong.remove("config http_token_file"),
+            Err(error) => state.wrong.insert("config http_token_file".into(), format!("{error} [{}]", error.id)),
+        };
     }
 
     /// What there is to see.

@@ -30,7 +30,7 @@ const LISTENERS_MAX: usize = 16;
 /// Where HTTP is to be answered, and what is to be shown for it.
 pub(crate) struct Wanted {
     at: SocketAddr,
-    token: Option<Token>,
+    token: Option<(PathBuf, Token)>,
 }
 
 impl Wanted {
@@ -39,7 +39,7 @@ impl Wanted {
     /// # Errors
     /// `http.token` where the file holds none, `http.open` where others reach the address and nothing is to be shown.
     pub(crate) fn new(at: SocketAddr, file: Option<PathBuf>) -> Result<Wanted, CliError> {
-        let token = file.map(|file| Token::read(&file)).transpose()?;
+        let token = file.map(|file| Token::read(&file, "nothing was served").map(|token| (file, token))).transpose()?;
         if token.is_none() && !at.ip().is_loopback() {
             let message = format!(
                 "others than this machine reach {at}, and no token is asked for: write one into a file and name it by \
@@ -54,7 +54,10 @@ impl Wanted {
 /// What answers.
 pub(crate) struct Face {
     at: SocketAddr,
-    token: Option<Token>,
+    /// Where the token is that is asked for, where one is.
+    token_file: Option<PathBuf>,
+    /// It, as it was read last.
+    token: watch::Sender<Option<Token>>,
     /// The daemon, once its stores are open.
     daemon: OnceLock<Arc<Daemon>>,
     /// It is to end.
@@ -81,9 +84,22 @@ impl Face {
         Ok(face)
     }
 
-    fn new(at: SocketAddr, token: Option<Token>, stop: watch::Receiver<bool>) -> Face {
+    fn new(at: SocketAddr, token: Option<(PathBuf, Token)>, stop: watch::Receiver<bool>) -> Face {
         let [at_work, listeners] = [AT_WORK_MAX, LISTENERS_MAX].map(|most| Arc::new(Semaphore::new(most)));
-        Face { at, token, daemon: OnceLock::new(), stop, at_work, listeners }
+        let (token_file, token) = token.unzip();
+        let token = watch::Sender::new(token);
+        Face { at, token_file, token, daemon: OnceLock::new(), stop, at_work, listeners }
+    }
+
+    /// Asks for the token that is in the file now, if that is another; whoever listens by the one before is let go. Says whether it
+    /// is another.
+    ///
+    /// # Errors
+    /// `http.token`: the one before is asked for still.
+    pub(crate) fn read_token_again(&self) -> Result<bool, CliError> {
+        let Some(file) = &self.token_file else { return Ok(false) };
+        let token = Token::read(file, "the one that was read before is asked for still")?;
+        Ok(self.token.send_if_modified(|before| before.replace(token) != Some(token)))
     }
 
     /// Where it answers.

@@ -73,6 +73,37 @@ fn whoever_shows_no_token_or_a_wrong_one_learns_only_that_the_daemon_lives() {
 }
 
 #[test]
+fn another_token_takes_the_place_of_the_one_before_at_a_hangup() {
+    let place = Place::with_store();
+    let [old, new] = ["0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"];
+    let token = place.secret("token", old);
+    let flags = ["--http", "127.0.0.1:0", "--http-token-file", "token"];
+    let daemon = Daemon::start_with(&place, "home", &["s"], &flags);
+    let showing = |token: &str| Web::with(daemon.http(), &[("Authorization", &format!("Bearer {token}"))]);
+    until(|| showing(old).get("/metrics").status == 200);
+    let mut listening = showing(old).open("GET", "/api/v1/events", "");
+    assert_eq!(head(&mut listening).0, 200);
+
+    // A file that holds none changes nothing, and that is said.
+    place.file("token", "short");
+    daemon.signal("-HUP");
+    let wrong = || place.json("status").summary()["wrong"].to_string();
+    until(|| wrong().contains("[http.token]"));
+    assert!(wrong().contains("is asked for still"), "{}", wrong());
+    showing(old).get("/metrics").is(200);
+
+    place.file("token", new);
+    std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("rights");
+    daemon.signal("-HUP");
+    until(|| showing(new).get("/metrics").status == 200);
+    showing(old).get("/metrics").refused(401, "http.wrong-token");
+    // Whoever listened by the old one hears the end.
+    listening.read_to_end(&mut Vec::new()).expect("an end");
+    until(|| !wrong().contains("http.token"));
+    showing(new).get("/api/v1/status").is(200);
+}
+
+#[test]
 fn what_is_asked_for_wrongly_is_refused_and_bounded() {
     let place = Place::with_store();
     let daemon = Daemon::start_with(&place, "home", &["s"], &LOOPBACK);

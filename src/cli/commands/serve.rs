@@ -86,7 +86,7 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
         let _control = Control::listen(home.socket(), &stores, at, &daemon)?;
         // Whoever reads the address may ask for the end, and for the configuration to be read again.
         let _interrupt = Interrupt::listen(stop, env.left.clone());
-        read_again_on_hangup(&daemon);
+        read_again_on_hangup(&daemon, http.as_ref());
         for store in stores.values() {
             let definition = store.definition();
             let (Some(node), Some(at)) = (&node, at) else { continue };
@@ -177,14 +177,20 @@ fn open(typed: &[PathBuf], config: &Config, env: &Env) -> Result<BTreeMap<PathBu
     Ok(stores)
 }
 
-/// Lets the daemon read its configuration again at each SIGHUP, within a runtime.
-fn read_again_on_hangup(daemon: &Arc<Daemon>) {
-    let daemon = daemon.clone();
+/// Lets the daemon read its configuration again at each SIGHUP, and the token of HTTP, within a runtime.
+fn read_again_on_hangup(daemon: &Arc<Daemon>, http: Option<&Arc<Face>>) {
+    let (daemon, http) = (daemon.clone(), http.cloned());
     let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
     tokio::spawn(async move {
         while hangups.recv().await.is_some() {
-            let daemon = daemon.clone();
-            let read = tokio::task::spawn_blocking(move || daemon.reload()).await;
+            let (daemon, http) = (daemon.clone(), http.clone());
+            let read = tokio::task::spawn_blocking(move || {
+                if let Some(http) = http {
+                    daemon.read_token_again(&http);
+                }
+                daemon.reload()
+            });
+            let read = read.await;
             match read {
                 Ok(Ok(fixed)) if fixed.is_empty() => tracing::info!("the configuration was read again"),
                 Ok(Ok(fixed)) => tracing::warn!(

@@ -21,16 +21,17 @@ const OTHERS: u32 = 0o077;
 pub(super) const CHANGES: &str = "x-reknit";
 
 /// What has to be shown, as its digest: digests are compared in constant time, whatever their texts are.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Token(blake3::Hash);
 
 impl Token {
-    /// The token in a file.
+    /// The token in a file; `otherwise` says what holds where there is none.
     ///
     /// # Errors
     /// `http.token`.
-    pub(super) fn read(path: &Path) -> Result<Token, CliError> {
+    pub(super) fn read(path: &Path, otherwise: &str) -> Result<Token, CliError> {
         let wrong = |why: String| {
-            let message = format!("{} holds no token for HTTP: {why}; nothing was served", path.display());
+            let message = format!("{} holds no token for HTTP: {why}; {otherwise}", path.display());
             CliError::new("http.token", message)
         };
         let found = std::fs::metadata(path).map_err(|cause| wrong(cause.to_string()))?;

@@ -136,7 +136,7 @@ async fn answered(face: &Arc<Face>, request: Request<Incoming>) -> Result<Outgoi
     let (head, body) = request.into_parts();
     let (route, asked) = find(&head.method, &head.uri)?;
     if route.who != Who::Anyone {
-        guard::admit(&head.headers, face.token.as_ref(), face.at, route.who == Who::Changer)?;
+        guard::admit(&head.headers, face.token.borrow().as_ref(), face.at, route.who == Who::Changer)?;
     }
     nothing_in(body).await?;
     if let By::Process(answer) = route.by {

@@ -62,9 +62,13 @@ pub(super) fn begin(face: &Arc<Face>, daemon: &Arc<Daemon>, headers: &HeaderMap)
     })?;
     let (sender, parts) = mpsc::channel(WAITING);
     let body = Parts(parts);
-    let (daemon, stop) = (daemon.clone(), face.stop.clone());
+    let (daemon, stop, mut token) = (daemon.clone(), face.stop.clone(), face.token.subscribe());
     tokio::spawn(async move {
-        tell(daemon.events(), heard, sender, stop).await;
+        tokio::select! {
+            () = tell(daemon.events(), heard, sender, stop) => {}
+            // Whoever has shown the one before has to show the one that holds now.
+            _ = token.changed() => {}
+        }
         drop(place);
     });
     Ok(outgoing(StatusCode::OK, HeaderValue::from_static("text/event-stream"), body.boxed()))
