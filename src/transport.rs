@@ -17,9 +17,9 @@ mod quic;
 mod rates;
 
 pub use address::{Address, AddressError, PORT};
-pub use connection::{Arriving, Connection, Endpoint};
+pub use connection::{Arriving, Connection, Endpoint, Links};
 pub use frames::{FrameReader, FrameWriter, LaneCounts};
-pub use identity::{Identity, IdentityError, PeerId, PeerIdError};
+pub use identity::{Former, Identity, IdentityError, PeerId, PeerIdError};
 pub use link::{Lane, LaneKind, Link};
 pub use network::{CloseCode, Network};
 pub use quic::Quic;

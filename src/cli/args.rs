@@ -37,7 +37,7 @@ pub(crate) use conflicts::{Conflicts, ConflictsCommand, ResolveBy};
 pub(crate) use index::{AskedFeed, AskedPurpose, Explain, Index, IndexBuild, IndexCommand};
 pub(crate) use jobs::{Jobs, JobsCommand, JobsTune};
 pub(crate) use members::{Gc, Members, MembersCommand};
-pub(crate) use node::{Id, Invite, Join, Serve};
+pub(crate) use node::{Id, IdCommand, Invite, Join, Serve};
 pub(crate) use peers::{Peers, PeersCommand};
 pub(crate) use places::Place;
 pub(crate) use quarantine::{Quarantine, QuarantineCommand, Which};

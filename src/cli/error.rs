@@ -154,6 +154,9 @@ impl From<HomeError> for CliError {
             HomeError::Identity(_) => "home.identity",
             HomeError::Malformed { .. } => "home.malformed",
             HomeError::InUse(_) => "home.in-use",
+            HomeError::Overlap { .. } => "id.overlap",
+            HomeError::Succeeded { .. } => "peers.succeeded",
+            HomeError::Disbelieved(_) => "peers.statement",
         };
         CliError::new(id, error.to_string())
     }

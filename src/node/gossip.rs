@@ -206,7 +206,7 @@ impl Gossip {
         let circle = Mutex::new(Arc::new(Circle::of(&node.guards().0, &datasets)?));
         let shared = Arc::new(Shared { circle, ..Shared::default() });
         let (heard, hears) = mpsc::channel(HEARD);
-        let links = Links::new(node.endpoint().clone(), at.port(), shared.clone(), heard);
+        let links = Links::new(node.clone(), at.port(), shared.clone(), heard);
         let (mut inputs, stopped) = (BTreeMap::new(), Arc::new(AtomicBool::new(false)));
         for (nth, store) in (0u64..).zip(stores) {
             let (sender, receiver) = inbox();
@@ -225,13 +225,18 @@ impl Gossip {
             tokio::spawn(meet::keep(node.clone(), store.clone(), shared.clone(), options.clone(), stop.clone()));
         }
         let me = Near { peer: node.peer().0, at, life: now() };
-        let seeds: Vec<Address> = options.seeds.iter().filter(|seed| seed.peer != node.peer()).cloned().collect();
+        // A seed is known by its newest key.
+        let lines = node.home().lines()?;
+        let newest = |seed: &Address| Address { peer: PeerId(lines.newest(seed.peer.0)), ..seed.clone() };
+        let all: Vec<Address> = options.seeds.iter().map(newest).collect();
+        let own = node.home().own_lines()?.line(node.peer().0);
+        let seeds: Vec<Address> = all.iter().filter(|seed| !own.contains(&seed.peer.0)).cloned().collect();
         *shared.missing() = seeds.iter().map(|seed| (seed.peer, Instant::now())).collect();
         let (datasets, inputs, seeds) = (Arc::new(datasets), Arc::new(inputs), Arc::new(seeds));
         let (home, window) = (node.guards().0, options.brakes.window);
         let gossip = Gossip { home, me: node.peer(), datasets, links, shared, inputs, seeds, window };
         let swim = Swim::new(me, options.seed);
-        let seeds = options.seeds.iter().map(|seed| (seed.peer, seed.clone())).collect();
+        let seeds = all.into_iter().map(|seed| (seed.peer, seed)).collect();
         tokio::spawn(gossip.clone().keep(swim, (hears, changes), seeds, stop, stopped));
         Ok(gossip)
     }

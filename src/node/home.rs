@@ -10,13 +10,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use reknit_core::receipt::Receipt;
+use reknit_core::succession::Lines;
 use reknit_core::{DatasetId, DatasetKey, Definition, Millis};
 use serde::{Deserialize, Serialize};
 
+use super::serve::now;
 use super::{Grants, GrantsError};
 use crate::transport::{Identity, IdentityError, PeerId};
 
-const IDENTITY: &str = "identity.key";
+pub(super) const IDENTITY: &str = "identity.key";
 const PEERS: &str = "peers.toml";
 const CONFIG: &str = "config.toml";
 const SOCKET: &str = "control.sock";
@@ -55,6 +57,30 @@ pub enum HomeError {
     /// Another node runs in this home.
     #[error("another node runs in the home {0}; stop it, or name another home with --home")]
     InUse(PathBuf),
+    /// A key goes on beside the one that took its place.
+    #[error("the key before this one goes on for {}; wait until then, or end it at once with --overlap 0", left(*.left_ms))]
+    Overlap {
+        /// For how long, in milliseconds.
+        left_ms: u64,
+    },
+    /// Another key has taken the place of this one.
+    #[error("{peer} has the key {by} now; name that one, or remove the peer first")]
+    Succeeded {
+        /// The peer by the older key.
+        peer: PeerId,
+        /// Its newest key.
+        by: PeerId,
+    },
+    /// What was stated of keys is not believed.
+    #[error("the statement is not believed: {0}; nothing was changed")]
+    Disbelieved(String),
+}
+
+fn left(left_ms: u64) -> String {
+    match left_ms.div_ceil(1000) {
+        seconds @ 0..7200 => format!("{seconds} s"),
+        seconds => format!("{} h", seconds.div_ceil(3600)),
+    }
 }
 
 /// A peer as the home knows it.
@@ -81,11 +107,22 @@ pub struct Invitation {
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+pub(super) struct File {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     peer: Vec<PeerEntry>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) succession: Vec<SuccessionEntry>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     invitation: Vec<InvitationEntry>,
+}
+
+/// Which key follows another.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SuccessionEntry {
+    pub(super) old: String,
+    pub(super) new: String,
+    pub(super) until_ms: i64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -163,9 +200,13 @@ impl Home {
         Some(self.memory.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Who decides on peers that are not in the file.
+    /// Who decides on peers that are not in the file, whichever of their keys it knows.
     pub(super) fn authority(&self) -> Option<Authority> {
-        self.authority.clone()
+        let (authority, lines) = (self.authority.clone()?, self.lines().unwrap_or_default());
+        Some(Arc::new(move |peer| match lines.ended(&peer.0, now()) {
+            true => None,
+            false => authority(peer).or_else(|| lines.line(peer.0).into_iter().find_map(|key| authority(PeerId(key)))),
+        }))
     }
 
     /// What tells one version of the file of peers from another; none while there is none.
@@ -220,7 +261,8 @@ impl Home {
         if self.memory.is_some() {
             return Ok(Identity::generate()?);
         }
-        Ok(Identity::load_or_create(&self.dir.join(IDENTITY))?)
+        let identity = Identity::load_or_create(&self.dir.join(IDENTITY))?;
+        self.with_keys_before(identity)
     }
 
     /// Holds the home for one node, until the file is dropped.
@@ -244,21 +286,61 @@ impl Home {
         file.peer.iter().map(|entry| self.peer(entry)).collect()
     }
 
-    /// What a peer may do here; nobody may anything until added.
+    /// What a peer may do here, by any of its keys that is not over; nobody may anything until added.
     ///
     /// # Errors
     /// As for [`Home::peers`].
     pub fn grants(&self, peer: PeerId) -> Result<Option<Grants>, HomeError> {
-        let known = self.peers()?.into_iter().find(|known| known.peer == peer).map(|known| known.may);
-        Ok(known.or_else(|| self.authority.as_ref().and_then(|authority| authority(peer))))
+        let file = self.read()?;
+        let lines = self.lines_of(&file)?;
+        if lines.ended(&peer.0, now()) {
+            return Ok(None);
+        }
+        match self.granted(&file, &lines, peer)? {
+            Some(grants) => Ok(Some(grants)),
+            None => Ok(self.authority().and_then(|authority| authority(peer))),
+        }
+    }
+
+    /// All keys that are admitted by the file, each with what it may.
+    pub(super) fn admitted(&self) -> Result<Vec<KnownPeer>, HomeError> {
+        let lines = self.lines()?;
+        let keys = |known: KnownPeer| {
+            let line = lines.line(known.peer.0).into_iter().filter(|key| !lines.ended(key, now()));
+            line.map(move |key| KnownPeer { peer: PeerId(key), ..known.clone() }).collect::<Vec<_>>()
+        };
+        Ok(self.peers()?.into_iter().flat_map(keys).collect())
+    }
+
+    /// What the file grants a peer, by whichever of its keys it is listed.
+    pub(super) fn granted(&self, file: &File, lines: &Lines, peer: PeerId) -> Result<Option<Grants>, HomeError> {
+        let line = lines.line(peer.0);
+        let known = file.peer.iter().map(|entry| self.peer(entry)).collect::<Result<Vec<_>, _>>()?;
+        Ok(known.into_iter().find(|known| line.contains(&known.peer.0)).map(|known| known.may))
+    }
+
+    /// Lists a peer by its newer key from now on.
+    pub(super) fn rename(&self, file: &mut File, old: PeerId, new: PeerId) -> Result<(), HomeError> {
+        let Some(at) = file.peer.iter().position(|entry| entry.id.parse() == Ok(old)) else { return Ok(()) };
+        if file.peer.iter().all(|entry| entry.id.parse() != Ok(new)) {
+            file.peer[at].id = new.to_string();
+            return Ok(());
+        }
+        let before = file.peer.remove(at);
+        let may = self.rights_named(&before.may)?;
+        self.grant_in(file, new, &may)
     }
 
     /// Adds a peer, or changes what it may.
     ///
     /// # Errors
-    /// As for [`Home::peers`], or the file could not be written.
+    /// As for [`Home::peers`], [`HomeError::Succeeded`] for an older key, or the file could not be written.
     pub fn add_peer(&self, peer: &KnownPeer) -> Result<(), HomeError> {
         self.change(|file| {
+            let by = PeerId(self.lines_of(file)?.newest(peer.peer.0));
+            if by != peer.peer {
+                return Err(HomeError::Succeeded { peer: peer.peer, by });
+            }
             file.peer.retain(|entry| entry.id.parse() != Ok(peer.peer));
             let may = peer.may.names();
             file.peer.push(PeerEntry { id: peer.peer.to_string(), name: peer.name.clone(), may });
@@ -269,22 +351,28 @@ impl Home {
     /// Lets a peer do more than it may already.
     ///
     /// # Errors
-    /// As for [`Home::add_peer`].
+    /// As for [`Home::peers`], or the file could not be written.
     pub fn grant(&self, peer: PeerId, more: &Grants) -> Result<(), HomeError> {
-        self.change(|file| self.grant_in(file, peer, more))
+        self.change(|file| {
+            let newest = PeerId(self.lines_of(file)?.newest(peer.0));
+            self.grant_in(file, newest, more)
+        })
     }
 
-    /// Removes a peer; says whether it was known.
+    /// Removes a peer, by any of its keys, with all of them; says whether it was known.
     ///
     /// # Errors
-    /// As for [`Home::add_peer`].
+    /// As for [`Home::peers`], or the file could not be written.
     pub fn remove_peer(&self, peer: PeerId) -> Result<bool, HomeError> {
-        let known = self.peers()?.iter().any(|known| known.peer == peer);
         self.change(|file| {
-            file.peer.retain(|entry| entry.id.parse() != Ok(peer));
-            Ok(())
-        })?;
-        Ok(known)
+            let mut lines = self.lines_of(file)?;
+            let line = lines.line(peer.0);
+            let before = file.peer.len();
+            file.peer.retain(|entry| entry.id.parse().is_ok_and(|id: PeerId| !line.contains(&id.0)));
+            lines.forget(peer.0);
+            file.keep(&lines);
+            Ok(file.peer.len() < before || line.len() > 1)
+        })
     }
 
     /// Keeps an invitation until it is taken up or ends.
@@ -348,11 +436,11 @@ impl Home {
         names.join(",").parse().map_err(|error: GrantsError| self.malformed(error.to_string()))
     }
 
-    fn malformed(&self, reason: String) -> HomeError {
+    pub(super) fn malformed(&self, reason: String) -> HomeError {
         HomeError::Malformed { path: self.dir.join(PEERS), reason }
     }
 
-    fn read(&self) -> Result<File, HomeError> {
+    pub(super) fn read(&self) -> Result<File, HomeError> {
         if let Some(memory) = self.memory() {
             return toml::from_str(&memory.peers).map_err(|error| self.malformed(error.to_string()));
         }
@@ -366,7 +454,7 @@ impl Home {
     }
 
     /// Changes the file of peers; one process at a time.
-    fn change<T>(&self, change: impl FnOnce(&mut File) -> Result<T, HomeError>) -> Result<T, HomeError> {
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut File) -> Result<T, HomeError>) -> Result<T, HomeError> {
         if let Some(mut memory) = self.memory() {
             let mut file = toml::from_str(&memory.peers).map_err(|error| self.malformed(error.to_string()))?;
             let changed = change(&mut file)?;

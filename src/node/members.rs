@@ -8,9 +8,10 @@ use reknit_core::difference::Side as Seen;
 use reknit_core::members::{LEASE_MILLIS, Member};
 use reknit_core::message::{RefuseCode, Rights};
 use reknit_core::session::{Direction, Intent, Options, Outcome, Verdict};
+use tokio::sync::watch;
 
 use super::serve::now;
-use super::{Joined, NodeError, SessionReport};
+use super::{Home, Joined, Node, NodeError, SessionReport};
 use crate::store::{Side, Store};
 
 /// Makes a peer that joins a member of those stores' datasets on which it may anything.
@@ -25,6 +26,43 @@ pub fn member_of<'a>(stores: impl Iterator<Item = &'a Store>) -> Joined {
             }
         }
     })
+}
+
+/// Lets the members of those stores' datasets go by the newest keys of their peers, now and whenever a newer one is known,
+/// until it is stopped. Must be called within a tokio runtime.
+pub fn follow_keys<'a>(node: &Node, stores: impl Iterator<Item = &'a Store>, mut stop: watch::Receiver<bool>) {
+    let stores: Vec<Store> = stores.filter(|store| store.definition().members().is_some()).cloned().collect();
+    let (home, mut changes) = (node.home().clone(), node.rights().changes());
+    tokio::spawn(async move {
+        loop {
+            let (stores, home) = (stores.clone(), home.clone());
+            let done = tokio::task::spawn_blocking(move || stores.iter().try_for_each(|store| moved(store, &home)));
+            if let Ok(Err(error)) = done.await {
+                tracing::error!(%error, "members could not be told by their newer keys");
+            }
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+        }
+    });
+}
+
+/// A member is as before, under another key: what is waited for is what that one has received.
+fn moved(store: &Store, home: &Home) -> Result<(), NodeError> {
+    let (known, own) = (home.lines()?, home.own_lines()?);
+    let members = store.members()?;
+    for (peer, member) in &members {
+        let newest = known.newest(own.newest(*peer));
+        if newest == *peer {
+            continue;
+        }
+        if members.iter().all(|(other, _)| *other != newest) {
+            store.add_member(&newest, member)?;
+        }
+        store.forget_member(peer)?;
+    }
+    Ok(())
 }
 
 /// The session that follows, if one does: it writes the sides that the repair might write.

@@ -10,6 +10,7 @@ use reknit_core::{CollectionId, Definition};
 use tokio::sync::watch;
 
 use super::home::VersionOfPeers;
+use super::serve::now;
 use super::{Grants, Home};
 use crate::transport::PeerId;
 
@@ -35,16 +36,19 @@ impl InForce {
     }
 
     async fn look_from(self, mut known: Option<VersionOfPeers>, mut stop: watch::Receiver<bool>) {
+        // The end of an overlap takes away what a key may, as a change of the file does.
+        let mut ends = self.home.next_end();
         loop {
             tokio::select! {
                 () = tokio::time::sleep(RIGHTS_LOOK) => {}
                 _ = stop.wait_for(|stop| *stop) => return,
             }
             let version = self.home.version_of_peers();
-            if version == known {
+            if version == known && ends.is_none_or(|ends| now() < ends) {
                 continue;
             }
             known = version;
+            ends = self.home.next_end();
             if let Err(error) = self.home.peers() {
                 tracing::error!(%error, "nobody is admitted; who is connected keeps what it could do before");
             }

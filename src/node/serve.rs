@@ -16,6 +16,7 @@ use super::brakes::{NodeBrakes, Window, Windows};
 use super::counters::{Counted, Counters, Refusal, UnderWay};
 use super::gossip::{FRAME_GOSSIP, Gossip};
 use super::held::FRAME_HOLD;
+use super::introductions::FRAME_SUCCESSION;
 use super::receipts::Signer;
 use super::rights::{InForce, still_allows};
 use super::visits::{Asked, Peer, visit};
@@ -95,6 +96,8 @@ pub struct NodeOptions {
 pub struct Node {
     home: Home,
     endpoint: Endpoint,
+    /// By which it comes to peers that know the key before its own only, while that is in force.
+    pub(super) former: Option<Endpoint>,
     identity: Arc<Identity>,
     brakes: NodeBrakes,
     windows: Arc<Windows>,
@@ -134,9 +137,12 @@ impl Node {
         network: &dyn Network,
     ) -> Result<Node, NodeError> {
         let endpoint = Endpoint::bind(network, options.bind, &identity, options.listen)?;
+        let any = SocketAddr::new(options.bind.ip(), 0);
+        let former =
+            identity.former().map(|former| Endpoint::bind(network, any, &former.identity, false)).transpose()?;
         let (brakes, windows, counters) = Default::default();
         let (home, rights) = (home.clone(), InForce::new(home));
-        Ok(Node { home, endpoint, identity, brakes, windows, counters, rights, joined: None })
+        Ok(Node { home, endpoint, former, identity, brakes, windows, counters, rights, joined: None })
     }
 
     /// Binds a node of this home that connects, from wherever such an address can be reached.
@@ -161,7 +167,8 @@ impl Node {
     /// Holds the sessions of connections that begin from now on to these rates.
     #[must_use]
     pub fn with_rate_limits(self, rate_limits: Arc<RateLimits>) -> Node {
-        Node { endpoint: self.endpoint.with_rate_limits(rate_limits), ..self }
+        let former = self.former.map(|former| former.with_rate_limits(rate_limits.clone()));
+        Node { endpoint: self.endpoint.with_rate_limits(rate_limits), former, ..self }
     }
 
     /// Has this done when a peer has joined by an invitation, with what it may; it must not take long.
@@ -177,6 +184,14 @@ impl Node {
 
     pub(super) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    pub(super) fn identity(&self) -> &Arc<Identity> {
+        &self.identity
+    }
+
+    pub(super) fn home(&self) -> &Home {
+        &self.home
     }
 
     /// Hears of rights that are given and taken away.
@@ -200,14 +215,6 @@ impl Node {
     /// [`NodeError::Transport`].
     pub fn local_addr(&self) -> Result<SocketAddr, NodeError> {
         Ok(self.endpoint.local_addr()?)
-    }
-
-    /// Connects to the peer of an address.
-    ///
-    /// # Errors
-    /// [`NodeError::Transport`].
-    pub async fn connect(&self, address: &Address) -> Result<Connection, NodeError> {
-        Ok(self.endpoint.connect(address).await?)
     }
 
     /// Runs a session of a store of ours with the dataset at `address`, to its outcome.
@@ -240,14 +247,15 @@ impl Node {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<SessionReport, NodeError> {
         let connection = self.connect(address).await?;
-        let signer = Signer::new(&self.home, self.identity.clone(), address.peer);
-        let peer = Peer::Node(&connection, address.peer.to_string(), signer);
+        let peer = connection.peer();
+        let signer = Signer::new(&self.home, self.identity_as(connection.me()), peer);
+        let peer = Peer::Node(&connection, peer.to_string(), signer);
         // The connection ends with its last holder: once the peer has heard how the session ended.
         visit(side, peer, asked, progress).await
     }
 
-    fn whom(&self, peer: PeerId) -> Whom {
-        let signer = Signer::new(&self.home, self.identity.clone(), peer);
+    fn whom(&self, peer: PeerId, me: PeerId) -> Whom {
+        let signer = Signer::new(&self.home, self.identity_as(me), peer);
         Whom::new(peer.to_string(), Some(signer))
     }
 
@@ -317,12 +325,18 @@ impl Node {
         let drained = async { while connections.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, drained).await;
         self.endpoint.shutdown(CloseCode::Shutdown).await;
+        if let Some(former) = &self.former {
+            former.shutdown(CloseCode::Shutdown).await;
+        }
         Ok(())
     }
 
     /// Closes all connections, and waits for a few hundredths of a second until that is said, not until it was heard.
     pub async fn shutdown(&self) {
         self.endpoint.leave(CloseCode::Done).await;
+        if let Some(former) = &self.former {
+            former.leave(CloseCode::Done).await;
+        }
     }
 }
 
@@ -343,7 +357,7 @@ impl Serving {
         }
     }
 
-    fn refused(&self, why: Refusal) {
+    pub(super) fn refused(&self, why: Refusal) {
         self.node.counters.refused(why);
     }
 
@@ -356,12 +370,8 @@ impl Serving {
             // Whoever may nothing yet is here to show an invitation.
             Ok(Some(grants)) if grants.is_empty() => (false, limits::HANDSHAKE_TIMEOUT),
             Ok(Some(_)) => (true, limits::UNUSED_TIMEOUT),
-            // Told nothing but that (M2).
-            Ok(None) => {
-                tracing::info!(peer = %peer.short(), from = %connection.remote_addr(), "not admitted");
-                self.refused(Refusal::NotAdmitted);
-                return turn_away(connection).await;
-            }
+            // Told nothing but that (M2), unless it has the key of a peer.
+            Ok(None) => return self.stranger(connection).await,
             Err(error) => {
                 tracing::error!(%error, "the file of peers cannot be read; nobody is admitted");
                 self.refused(Refusal::NotAdmitted);
@@ -369,6 +379,10 @@ impl Serving {
             }
         };
         let mut sessions = JoinSet::new();
+        if admitted && self.node.shows_to(peer) {
+            let (node, connection) = (self.node.clone(), connection.clone());
+            tokio::spawn(async move { node.show(&connection).await });
+        }
         let mut stop = self.stop.clone();
         let lost = async {
             match admitted {
@@ -460,6 +474,9 @@ impl Serving {
         if let Some(token) = frame.strip_prefix(&[FRAME_JOIN]) {
             return self.join(connection, link, peer, token).await;
         }
+        if let Some(shown) = frame.strip_prefix(&[FRAME_SUCCESSION]) {
+            return self.succession(connection, link, shown).await;
+        }
         // Read again at each session: what was taken away since the connection began is gone.
         let changes = self.node.rights.changes();
         let grants = self.admit(peer).ok().flatten().unwrap_or_default();
@@ -494,11 +511,14 @@ impl Serving {
         let (side, stop) = (served.side.clone(), self.stop.clone());
         let grant = grants.on(&side.describe().definition);
         let began = std::time::Instant::now();
-        let window = Window::new(self.node.brakes, &self.node.windows, peer, open.dataset.0);
+        // What its keys lose counts together.
+        let one = PeerId(self.node.home.lines().unwrap_or_default().newest(peer.0));
+        let window = Window::new(self.node.brakes, &self.node.windows, one, open.dataset.0);
         let (definition, wanted, at_first) = (side.describe().definition, open.clone(), grant.clone());
         let has = move |grants: &Grants| still_allows(&wanted, &definition, &at_first, &grants.on(&definition));
         let first = Some(Message::Open(open));
-        let whom = Whom { over: self.over(connection.clone(), changes, (peer, has)), ..self.node.whom(peer) };
+        let whom =
+            Whom { over: self.over(connection.clone(), changes, (peer, has)), ..self.node.whom(peer, connection.me()) };
         let counters = self.node.counters.clone();
         let _under_way = counters.answered.begins();
         let ended = answer_with(side, link, grant, first, stop, whom, Some(window)).await;

@@ -21,6 +21,8 @@ const LANES_WAITING_MAX: usize = 16;
 pub struct Endpoint {
     port: Arc<dyn Port>,
     me: PeerId,
+    /// As whom this node can be reached too, for a time.
+    former: Option<PeerId>,
     rate_limits: Arc<RateLimits>,
 }
 
@@ -36,7 +38,8 @@ impl Endpoint {
         listen: bool,
     ) -> Result<Endpoint, TransportError> {
         let port = network.bind(at, identity, listen)?;
-        Ok(Endpoint { port, me: identity.peer(), rate_limits: Arc::default() })
+        let former = identity.former().map(|former| former.identity.peer());
+        Ok(Endpoint { port, me: identity.peer(), former, rate_limits: Arc::default() })
     }
 
     /// Holds the sessions of connections that begin from now on to these rates.
@@ -59,7 +62,7 @@ impl Endpoint {
     /// [`TransportError::Unreachable`], [`TransportError::Oneself`], [`TransportError::Impostor`],
     /// [`TransportError::Version`], [`TransportError::Tls`].
     pub async fn connect(&self, address: &Address) -> Result<Connection, TransportError> {
-        if address.peer == self.me {
+        if address.peer == self.me || Some(address.peer) == self.former {
             return Err(TransportError::Oneself { address: address.to_string() });
         }
         let wire = self.port.connect(address).await?;
@@ -112,6 +115,7 @@ pub struct Connection {
 impl Connection {
     fn new(wire: Arc<dyn Wire>, me: PeerId, rate_limits: &RateLimits) -> Connection {
         let rate_limit = rate_limits.of(wire.peer());
+        let me = wire.reached_as().unwrap_or(me);
         let (sender, accepted) = mpsc::channel(limits::SESSIONS_PER_PEER_MAX);
         let inner = Arc::new(Held(wire.clone()));
         // Lanes keep the connection while they are used; sorting them does not.
@@ -123,6 +127,11 @@ impl Connection {
     /// Who is at the other end.
     pub fn peer(&self) -> PeerId {
         self.inner.0.peer()
+    }
+
+    /// Who this side is to the peer.
+    pub fn me(&self) -> PeerId {
+        self.me
     }
 
     /// Where the other end is.
@@ -152,6 +161,11 @@ impl Connection {
         self.accepted.lock().await.recv().await
     }
 
+    /// The links that the peer opens, for whoever is not to keep the connection open by waiting for them.
+    pub fn links(&self) -> Links {
+        Links(self.accepted.clone())
+    }
+
     /// Closes the connection.
     pub fn close(&self, code: CloseCode) {
         self.inner.0.close(code);
@@ -164,6 +178,16 @@ impl Connection {
 
     fn explain(&self, error: TransportError) -> TransportError {
         explainer(self.inner.clone(), self.me)().unwrap_or(error)
+    }
+}
+
+/// The links that a peer opens on a connection, as long as that lasts.
+pub struct Links(Arc<tokio::sync::Mutex<mpsc::Receiver<Link>>>);
+
+impl Links {
+    /// The next; none once the connection is closed.
+    pub async fn next(&mut self) -> Option<Link> {
+        self.0.lock().await.recv().await
     }
 }
 

@@ -8,6 +8,8 @@ use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use ring::rand::SystemRandom;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
@@ -46,6 +48,17 @@ impl PeerId {
     /// Whether this peer signed `message`.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(&ED25519, self.0).verify(message, signature).is_ok()
+    }
+
+    /// What a client says beforehand of the key that it asks for, by which a server that has two tells which: sixteen bits.
+    pub(super) fn hint(&self) -> [u8; 2] {
+        let hash = blake3::derive_key("reknit 2026 v1 hint", &self.0);
+        [hash[0], hash[1]]
+    }
+
+    /// Whether a server that has the keys of both can tell which of them is asked for.
+    pub fn is_told_from(&self, other: &PeerId) -> bool {
+        self.hint() != other.hint()
     }
 
     fn check(&self) -> [u8; 3] {
@@ -134,10 +147,32 @@ pub enum IdentityError {
     Randomness,
 }
 
-/// The secret key of a home.
+/// The secret key of a home, and while it takes the place of another that one too.
 pub struct Identity {
     pkcs8: Vec<u8>,
     pair: Ed25519KeyPair,
+    /// From what other secrets are derived, where that is not this key.
+    root: Option<Vec<u8>>,
+    former: Option<Former>,
+    /// What is shown to peers that know an older key.
+    statements: Vec<u8>,
+}
+
+/// The key before an identity's own, which is the same peer until the overlap ends.
+#[derive(Clone, Debug)]
+pub struct Former {
+    /// It.
+    pub identity: Arc<Identity>,
+    /// When it is the peer no more, in milliseconds since 1970.
+    pub until_ms: u64,
+}
+
+impl Former {
+    /// Whether the overlap goes on, by the clock of this host.
+    pub fn is_in_force(&self) -> bool {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        since.as_millis() < u128::from(self.until_ms)
+    }
 }
 
 impl Identity {
@@ -202,6 +237,23 @@ impl Identity {
         file.write_all(&self.pkcs8).and_then(|()| file.sync_all()).map_err(io)
     }
 
+    /// The same identity, which took the place of others: secrets go on being derived from `root`, as [`Identity::secret`] gave it
+    /// out, peers that know an older key are shown these `statements`, and the key before this one is used while it is in force.
+    #[must_use]
+    pub fn succeeding(self, root: Vec<u8>, statements: Vec<u8>, former: Option<Former>) -> Identity {
+        Identity { root: Some(root), statements, former, ..self }
+    }
+
+    /// The key before this one, while both are the peer.
+    pub fn former(&self) -> Option<&Former> {
+        self.former.as_ref().filter(|former| former.is_in_force())
+    }
+
+    /// What is shown to peers that know an older key; empty if there was none.
+    pub fn statements(&self) -> &[u8] {
+        &self.statements
+    }
+
     /// Who this is.
     pub fn peer(&self) -> PeerId {
         let mut key = [0; 32];
@@ -216,9 +268,9 @@ impl Identity {
         signature
     }
 
-    /// A secret of this identity for one purpose, which tells nothing of it nor of those for others.
+    /// A secret of this identity for one purpose, which tells nothing of it nor of those for others; a new key changes none.
     pub fn derive(&self, purpose: &str) -> [u8; 32] {
-        blake3::derive_key(purpose, &self.pkcs8)
+        blake3::derive_key(purpose, self.root.as_deref().unwrap_or(&self.pkcs8))
     }
 
     pub(super) fn pkcs8(&self) -> &[u8] {
@@ -227,7 +279,7 @@ impl Identity {
 
     fn from_pkcs8(pkcs8: Vec<u8>) -> Option<Identity> {
         let pair = Ed25519KeyPair::from_pkcs8(&pkcs8).ok()?;
-        Some(Identity { pkcs8, pair })
+        Some(Identity { pkcs8, pair, root: None, former: None, statements: Vec::new() })
     }
 }
 

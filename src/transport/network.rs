@@ -28,8 +28,9 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Where nodes bind addresses and reach each other.
 pub trait Network: Send + Sync {
-    /// Binds an address for a node of this identity; port 0 lets the network choose. Others may connect if it is to `listen`.
-    /// Called within a tokio runtime.
+    /// Binds an address for a node of this identity; port 0 lets the network choose. Others may connect if it is to `listen`; a
+    /// network that can lets those in too who ask for [`Identity::former`], and says so ([`Wire::reached_as`]). Called within a
+    /// tokio runtime.
     ///
     /// # Errors
     /// [`TransportError::Io`] where the address cannot be had, with [`std::io::ErrorKind::AddrInUse`] if somebody has it;
@@ -70,6 +71,11 @@ pub type Incoming = Pending<'static, Option<Arc<dyn Wire>>>;
 pub trait Wire: Send + Sync {
     /// Who is at the other end.
     fn peer(&self) -> PeerId;
+
+    /// As whom this side was reached, where it has two keys for a time ([`Identity::former`]) and that was not the newer.
+    fn reached_as(&self) -> Option<PeerId> {
+        None
+    }
 
     /// Where the other end is.
     fn remote_addr(&self) -> SocketAddr;

@@ -7,20 +7,20 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use quinn::{ConnectionError, TransportErrorCode, VarInt};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
-use rustls::server::AlwaysResolvesServerRawPublicKeys;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use tokio::sync::Semaphore;
 
 use super::network::{CloseCode, End, Incoming, Network, Pending, Port, Stream, Wire};
-use super::{Address, Identity, PeerId, TransportError, limits};
+use super::{Address, Former, Identity, PeerId, TransportError, limits};
 
 const ALPN: &[u8] = b"reknit/1";
 /// What stands before an Ed25519 key in its SubjectPublicKeyInfo (RFC 8410).
@@ -62,7 +62,7 @@ impl Network for QuicOver {
 /// A UDP socket.
 struct Socket {
     inner: quinn::Endpoint,
-    key: Arc<CertifiedKey>,
+    keys: Arc<OwnKeys>,
     provider: Arc<CryptoProvider>,
     /// Handshakes that may be under way with addresses that have proven nothing.
     unproven: Arc<Semaphore>,
@@ -77,11 +77,11 @@ impl Socket {
         make: impl FnOnce(Option<quinn::ServerConfig>) -> Result<quinn::Endpoint, TransportError>,
     ) -> Result<Socket, TransportError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let key = certified(identity)?;
-        let server = if listen { Some(server_config(&provider, &key)?) } else { None };
+        let keys = Arc::new(OwnKeys::of(identity)?);
+        let server = if listen { Some(server_config(&provider, &keys)?) } else { None };
         let inner = make(server)?;
         let unproven = Arc::new(Semaphore::new(limits::UNPROVEN_HANDSHAKES_MAX));
-        Ok(Socket { inner, key, provider, unproven, outgoing: Mutex::default() })
+        Ok(Socket { inner, keys, provider, unproven, outgoing: Mutex::default() })
     }
 
     async fn connect(&self, address: &Address) -> Result<Arc<dyn Wire>, TransportError> {
@@ -91,9 +91,9 @@ impl Socket {
         let mut found = found.map_err(|error| unreachable(error.to_string()))?;
         let to = found.find(|to| to.is_ipv4() == local.is_ipv4());
         let to = to.ok_or_else(|| unreachable("the host has no address of this kind".into()))?;
-        let config = client_config(&self.provider, &self.key, address.peer)?;
-        let connecting =
-            self.inner.connect_with(config, to, "reknit").map_err(|error| unreachable(error.to_string()))?;
+        let config = client_config(&self.provider, &self.keys.own, address.peer)?;
+        let connecting = self.inner.connect_with(config, to, &name_of(address.peer));
+        let connecting = connecting.map_err(|error| unreachable(error.to_string()))?;
         let connected = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, connecting).await;
         let connected = connected.map_err(|_| unreachable("nobody answered within 5 s".into()))?;
         let connection = connected.map_err(|error| match &error {
@@ -114,7 +114,7 @@ impl Socket {
         outgoing.retain(|ending| ending.connection.close_reason().is_none());
         let ending = Arc::new(Ending { connection, sent_before: OnceLock::new() });
         outgoing.push(ending.clone());
-        Ok(Arc::new(QuicWire { ending, peer: address.peer }))
+        Ok(Arc::new(QuicWire { ending, peer: address.peer, reached_as: None }))
     }
 
     /// While few handshakes are under way with addresses that have proven nothing, a first packet is answered at once;
@@ -135,8 +135,9 @@ impl Socket {
                 },
             };
             if let Ok(connecting) = incoming.accept() {
+                let keys = self.keys.clone();
                 return Some(Box::pin(async move {
-                    let arrived = arrived(connecting).await;
+                    let arrived = arrived(connecting, &keys).await;
                     drop(unproven);
                     arrived
                 }));
@@ -190,26 +191,33 @@ impl Port for Socket {
 }
 
 /// The handshake with somebody who connects.
-async fn arrived(connecting: quinn::Connecting) -> Option<Arc<dyn Wire>> {
+async fn arrived(connecting: quinn::Connecting, keys: &OwnKeys) -> Option<Arc<dyn Wire>> {
     let connection = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, connecting).await.ok()?.ok()?;
     let identity = connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
     let Some(peer) = identity.and_then(|chain| peer_of(chain.first()?)) else {
         connection.close(VarInt::from_u32(CloseCode::Protocol as u32), b"");
         return None;
     };
+    let said = connection.handshake_data().and_then(|any| any.downcast::<HandshakeData>().ok());
+    let reached_as = keys.asked_for(said.and_then(|said| said.server_name).as_deref()).map(|(former, _)| *former);
     let ending = Arc::new(Ending { connection, sent_before: OnceLock::new() });
-    Some(Arc::new(QuicWire { ending, peer }))
+    Some(Arc::new(QuicWire { ending, peer, reached_as }))
 }
 
 /// A QUIC connection.
 struct QuicWire {
     ending: Arc<Ending>,
     peer: PeerId,
+    reached_as: Option<PeerId>,
 }
 
 impl Wire for QuicWire {
     fn peer(&self) -> PeerId {
         self.peer
+    }
+
+    fn reached_as(&self) -> Option<PeerId> {
+        self.reached_as
     }
 
     fn remote_addr(&self) -> SocketAddr {
@@ -275,6 +283,47 @@ const IMPOSTOR: &str = "another key than the pinned one";
 /// The TLS alert of a peer that speaks none of our protocols.
 const NO_COMMON_PROTOCOL: u8 = 120;
 
+/// The name by which a client asks for a key; a release before asks for `reknit`, whichever key it knows.
+fn name_of(peer: PeerId) -> String {
+    let [first, second] = peer.hint();
+    format!("{first:02x}{second:02x}.reknit")
+}
+
+/// The keys that a server shows: its own, and the one before while that is in force.
+#[derive(Debug)]
+struct OwnKeys {
+    own: Arc<CertifiedKey>,
+    own_name: String,
+    former: Option<(PeerId, Arc<CertifiedKey>, Former)>,
+}
+
+impl OwnKeys {
+    fn of(identity: &Identity) -> Result<OwnKeys, TransportError> {
+        let with_key = |former: &Former| {
+            let key = certified(&former.identity)?;
+            Ok::<_, TransportError>((former.identity.peer(), key, former.clone()))
+        };
+        let former = identity.former().map(with_key).transpose()?;
+        Ok(OwnKeys { own: certified(identity)?, own_name: name_of(identity.peer()), former })
+    }
+
+    /// The former key, for a client that does not ask for the newer: one that says nothing knows the former, if any.
+    fn asked_for(&self, name: Option<&str>) -> Option<(&PeerId, &Arc<CertifiedKey>)> {
+        let (peer, key, former) = self.former.as_ref()?;
+        (name != Some(self.own_name.as_str()) && former.is_in_force()).then_some((peer, key))
+    }
+}
+
+impl ResolvesServerCert for OwnKeys {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.asked_for(hello.server_name()).map_or(&self.own, |(_, former)| former).clone())
+    }
+
+    fn only_raw_public_keys(&self) -> bool {
+        true
+    }
+}
+
 fn certified(identity: &Identity) -> Result<Arc<CertifiedKey>, TransportError> {
     let der = PrivatePkcs8KeyDer::from(identity.pkcs8().to_vec());
     let key =
@@ -310,17 +359,14 @@ fn client_config(
     Ok(config)
 }
 
-fn server_config(
-    provider: &Arc<CryptoProvider>,
-    key: &Arc<CertifiedKey>,
-) -> Result<quinn::ServerConfig, TransportError> {
+fn server_config(provider: &Arc<CryptoProvider>, keys: &Arc<OwnKeys>) -> Result<quinn::ServerConfig, TransportError> {
     let tls = |error: String| TransportError::Tls(error);
     let verifier = Arc::new(Anyone { algorithms: provider.signature_verification_algorithms });
     let mut config = rustls::ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| tls(error.to_string()))?
         .with_client_cert_verifier(verifier)
-        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(key.clone())));
+        .with_cert_resolver(keys.clone());
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.max_early_data_size = 0;
     config.send_tls13_tickets = 0;

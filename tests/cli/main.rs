@@ -52,6 +52,7 @@ mod several;
 mod slots;
 mod start;
 mod stores;
+mod succession;
 mod supervisor;
 mod tables;
 mod terms;

@@ -178,6 +178,7 @@ fn every_object_that_is_printed_is_in_the_schema() {
         "peers list",
         &format!("peers remove {me}"),
         "peers remove nobody",
+        "peers succeed nothing",
         "invite a --at host",
         "join x nonsense",
         "status",
@@ -229,6 +230,8 @@ fn every_object_that_is_printed_is_in_the_schema() {
         "runs undo sqlite:u.db 1",
         "index drop sqlite:t.db --sql",
         "index drop sqlite:t.db",
+        "id rotate --overlap 1h",
+        "id statement",
     ];
     let mut kinds = std::collections::BTreeSet::new();
     let mut named = std::collections::BTreeSet::new();

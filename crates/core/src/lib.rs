@@ -35,6 +35,7 @@ pub mod sealed;
 pub mod session;
 pub mod sketch;
 pub mod stamp;
+pub mod succession;
 pub mod throttle;
 pub mod tree;
 pub mod wire;

@@ -3,8 +3,8 @@
 //! What can be typed for it is defined above.
 
 use super::{
-    AlertsCommand, Command, ConfigCommand, ConflictsCommand, DatasetCommand, IndexCommand, JobsCommand, MembersCommand,
-    PeersCommand, QuarantineCommand, ReceiptsCommand, RunsCommand,
+    AlertsCommand, Command, ConfigCommand, ConflictsCommand, DatasetCommand, IdCommand, IndexCommand, JobsCommand,
+    MembersCommand, PeersCommand, QuarantineCommand, ReceiptsCommand, RunsCommand,
 };
 
 impl Command {
@@ -82,12 +82,17 @@ impl Command {
                 DatasetCommand::Export { .. } => "dataset export",
                 DatasetCommand::Import { .. } => "dataset import",
             },
-            Command::Id(_) => "id",
+            Command::Id(args) => match args.command {
+                None => "id",
+                Some(IdCommand::Rotate { .. }) => "id rotate",
+                Some(IdCommand::Statement) => "id statement",
+            },
             Command::Invite(_) => "invite",
             Command::Join(_) => "join",
             Command::Peers(args) => match args.command {
                 PeersCommand::List => "peers list",
                 PeersCommand::Add { .. } => "peers add",
+                PeersCommand::Succeed { .. } => "peers succeed",
                 PeersCommand::Remove { .. } => "peers remove",
             },
             Command::Serve(_) => "serve",

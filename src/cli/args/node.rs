@@ -4,13 +4,29 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 
 use super::BrakeFlags;
 
 #[derive(Debug, Args, Serialize, Deserialize)]
-pub(crate) struct Id {}
+#[command(after_help = "Examples:\n  reknit id\n  reknit id rotate --overlap 7d\n  reknit id rotate --overlap 0")]
+pub(crate) struct Id {
+    #[command(subcommand)]
+    pub(crate) command: Option<IdCommand>,
+}
+
+#[derive(Debug, Subcommand, Serialize, Deserialize)]
+pub(crate) enum IdCommand {
+    /// Make a new key in the place of this one; no daemon may run in the home
+    Rotate {
+        /// For how long the old key is this node too, at most 90d; 0 ends it at once
+        #[arg(long, env = "REKNIT_OVERLAP", value_name = "TIME", default_value = "7d")]
+        overlap: String,
+    },
+    /// Print what `reknit peers succeed` takes where the new key is not known yet
+    Statement,
+}
 
 #[derive(Debug, Args, Serialize, Deserialize)]
 #[command(

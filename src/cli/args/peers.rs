@@ -24,7 +24,12 @@ pub(crate) enum PeersCommand {
         #[arg(long, env = "REKNIT_PEER_NAME")]
         name: Option<String>,
     },
-    /// Remove a peer
+    /// Believe that a peer has a new key, where it could not show that itself
+    Succeed {
+        /// What `reknit id statement` prints there
+        statement: String,
+    },
+    /// Remove a peer, with all keys that it has had
     Remove {
         /// The peer
         peer: String,

@@ -1,11 +1,17 @@
 //! `reknit peers`: who may connect, and what they may.
 
+use std::time::Duration;
+
+use reknit_core::Millis;
+use reknit_core::succession::Lines;
 use serde_json::{Value, json};
 
 use super::invite::grants;
 use crate::cli::args::{Peers, PeersCommand};
 use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
+use crate::cli::units::show_duration;
+use crate::cli::verdicts::now_ms;
 use crate::cli::{CliError, Exit};
 use crate::node::KnownPeer;
 use crate::transport::PeerId;
@@ -19,6 +25,14 @@ pub(crate) fn run(args: &Peers, env: &mut Env) -> Result<Exit, CliError> {
             let may = known.may.names();
             let text = format!("{} may {} here", known.peer.short(), may.join(", "));
             let summary = json!({ "peer": known.peer.to_string(), "may": may, "name": name });
+            Printer::new(env).end(Exit::Done, &text, fields(summary))
+        }
+        PeersCommand::Succeed { statement } => {
+            let line = env.home()?.succeed(statement)?;
+            let (newest, before) = line.split_first().ok_or_else(|| CliError::new("defect", "nobody was believed"))?;
+            let before: Vec<String> = before.iter().map(PeerId::to_string).collect();
+            let text = format!("{newest} is the peer that was {}", before.join(", "));
+            let summary = json!({ "peer": newest.to_string(), "was": before });
             Printer::new(env).end(Exit::Done, &text, fields(summary))
         }
         PeersCommand::Remove { peer } => {
@@ -35,20 +49,58 @@ pub(crate) fn run(args: &Peers, env: &mut Env) -> Result<Exit, CliError> {
 }
 
 fn list(env: &mut Env) -> Result<Exit, CliError> {
-    let peers = env.home()?.peers()?;
+    let (peers, lines) = (env.home()?.peers()?, env.home()?.lines()?);
     let mut printer = Printer::new(env);
     for known in &peers {
         let KnownPeer { peer, may, name } = known;
         let shown = name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
-        printer.item(|| format!("{peer}{shown} may {}", may.names().join(", ")), || object(known))?;
+        let text = || {
+            let before: String = before(&lines, *peer).iter().map(|one| format!("\n  {}", one.line())).collect();
+            format!("{peer}{shown} may {}{before}", may.names().join(", "))
+        };
+        printer.item(text, || object(known, &lines))?;
     }
     let text = if peers.is_empty() { "no peer may connect; add one with: reknit peers add PEER" } else { "" };
     printer.end(Exit::Done, text, fields(json!({ "peers": peers.len() })))
 }
 
 /// A peer for machines.
-pub(crate) fn object(KnownPeer { peer, may, name }: &KnownPeer) -> Value {
-    json!({ "t": "peer", "peer": peer.to_string(), "may": may.names(), "name": name })
+pub(crate) fn object(KnownPeer { peer, may, name }: &KnownPeer, lines: &Lines) -> Value {
+    let was: Vec<Value> = before(lines, *peer).iter().map(Before::object).collect();
+    json!({ "t": "peer", "peer": peer.to_string(), "may": may.names(), "name": name, "was": was })
+}
+
+/// An older key of a peer.
+struct Before {
+    key: PeerId,
+    until: Millis,
+    ended: bool,
+}
+
+/// The older keys of a peer, the newest first.
+fn before(lines: &Lines, peer: PeerId) -> Vec<Before> {
+    let older = lines.line(peer.0).into_iter();
+    let of = |key| {
+        let until = lines.next(&key)?.until;
+        Some(Before { key: PeerId(key), until, ended: lines.ended(&key, now_ms()) })
+    };
+    older.filter_map(of).collect()
+}
+
+impl Before {
+    fn line(&self) -> String {
+        match self.ended {
+            true => format!("was {}: rotated, refused", self.key),
+            false => {
+                let left = Duration::from_millis(self.until.saturating_sub(now_ms()));
+                format!("was {}: rotated, admitted for {}", self.key, show_duration(left))
+            }
+        }
+    }
+
+    fn object(&self) -> Value {
+        json!({ "peer": self.key.to_string(), "until_ms": self.until, "ended": self.ended })
+    }
 }
 
 pub(super) fn parsed(text: &str) -> Result<PeerId, CliError> {

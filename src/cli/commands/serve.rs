@@ -23,7 +23,7 @@ use crate::cli::interrupt::Interrupt;
 use crate::cli::output::Printer;
 use crate::cli::units::parse_duration;
 use crate::cli::{CliError, Exit};
-use crate::node::{Gossip, GossipOptions, Node, NodeBrakes, NodeOptions, Served, member_of};
+use crate::node::{Gossip, GossipOptions, Node, NodeBrakes, NodeOptions, Served, follow_keys, member_of};
 use crate::store::Store;
 use crate::transport::Address;
 
@@ -120,6 +120,7 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
                 let gossip = gossip.map(begin).transpose()?;
                 gossip.iter().for_each(|gossip| daemon.gossips(gossip.clone()));
                 daemon.serves_by(node.clone());
+                follow_keys(&node, stores.values(), stopped.clone());
                 node.serve_with(served, gossip, stopped).await?;
             }
             // It ends with its sender at the latest.

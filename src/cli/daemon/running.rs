@@ -124,7 +124,7 @@ impl Daemon {
         };
         let (command, settled) = match command {
             Ok(command) => (command, Ok(())),
-            Err(error) => (Command::Id(crate::cli::args::Id {}), Err(error)),
+            Err(error) => (Command::Id(crate::cli::args::Id { command: None }), Err(error)),
         };
         let mut cli = Cli { global, command, job: Some(name.into()) };
         budget(&mut cli.command, tuned);

@@ -103,7 +103,9 @@ pub(super) fn runs(daemon: &Daemon, asked: &Asked) -> Told {
 /// As `reknit peers list` tells them.
 pub(super) fn peers(daemon: &Daemon, _: &Asked) -> Told {
     let known = daemon.home().peers().map_err(crate::cli::CliError::from)?;
-    Ok(Answer::json(&json!({ "peers": known.iter().map(peers::object).collect::<Vec<_>>() })))
+    let lines = daemon.home().lines().map_err(crate::cli::CliError::from)?;
+    let peers = known.iter().map(|known| peers::object(known, &lines));
+    Ok(Answer::json(&json!({ "peers": peers.collect::<Vec<_>>() })))
 }
 
 /// As `reknit members list` tells them of each store, with what gossip knows of its peers.

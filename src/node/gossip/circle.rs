@@ -24,7 +24,7 @@ impl Circle {
     /// By what a home grants now.
     pub(super) fn of(home: &Home, datasets: &[Arc<Definition>]) -> Result<Circle, HomeError> {
         let of = |known: KnownPeer| (known.peer, granted(&known.may, datasets));
-        let known = home.peers()?.into_iter().map(of).collect();
+        let known = home.admitted()?.into_iter().map(of).collect();
         Ok(Circle { known, others: home.authority().map(|authority| (authority, datasets.to_vec())) })
     }
 

@@ -13,7 +13,8 @@ use reknit_core::gossip::{Speakers, Word};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::Shared;
-use crate::transport::{Address, CloseCode, Connection, Endpoint, Link, PeerId, TransportError};
+use crate::node::{Node, NodeError};
+use crate::transport::{Address, CloseCode, Connection, Link, PeerId, TransportError};
 
 /// The first byte of a link on which is gossiped; the first word follows.
 pub(crate) const FRAME_GOSSIP: u8 = 72;
@@ -76,7 +77,7 @@ struct Table {
 /// The links of a node.
 #[derive(Clone)]
 pub(crate) struct Links {
-    endpoint: Endpoint,
+    node: Node,
     shared: Arc<Shared>,
     port: u16,
     table: Arc<Mutex<Table>>,
@@ -89,9 +90,9 @@ pub(crate) struct Links {
 
 impl Links {
     /// None yet; this node takes in connections at that port.
-    pub(super) fn new(endpoint: Endpoint, port: u16, shared: Arc<Shared>, heard: mpsc::Sender<Heard>) -> Links {
+    pub(super) fn new(node: Node, port: u16, shared: Arc<Shared>, heard: mpsc::Sender<Heard>) -> Links {
         let (talking, bytes) = (Arc::new(watch::Sender::new(0)), Arc::default());
-        Links { endpoint, shared, port, table: Arc::default(), heard, talking, bytes }
+        Links { node, shared, port, table: Arc::default(), heard, talking, bytes }
     }
 
     /// The word that a link begins with: the datasets that the peer may know of.
@@ -203,8 +204,8 @@ impl Links {
 
     async fn dial(self, to: PeerId, at: SocketAddr, waiting: Waiting) {
         let address = Address { peer: to, host: at.ip().to_string(), port: at.port(), dataset: String::new() };
-        let opened = match self.endpoint.connect(&address).await {
-            Ok(connection) => connection.open().await.map(|link| (connection, link)),
+        let opened = match self.node.connect(&address).await {
+            Ok(connection) => connection.open().await.map(|link| (connection, link)).map_err(NodeError::from),
             Err(error) => Err(error),
         };
         let number = waiting.number;
