@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reknit_core::agenda::OpenKeys;
+use reknit_core::agenda::{OpenKeys, Unproven};
 use reknit_core::session::Verdict;
 
 use self::text::labelled;
@@ -55,6 +55,8 @@ pub(crate) struct Measured {
     pub(crate) refused: u64,
     /// The keys that differ, if they were listed: how long each has is told by them.
     pub(crate) seen: Option<OpenKeys>,
+    /// Where nothing was proven, if it ended before its end.
+    pub(crate) unproven: Unproven,
 }
 
 impl Measured {
@@ -80,6 +82,8 @@ impl Measured {
             }
         }
         self.refused += other.refused;
+        self.unproven.ranges.extend(other.unproven.ranges);
+        self.unproven.more += other.unproven.more;
         // Keys of several tables are not told apart.
         self.seen = None;
         self

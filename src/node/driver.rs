@@ -11,7 +11,7 @@ use reknit_core::journal::RunId;
 use reknit_core::message::{Message, RefuseCode};
 use reknit_core::query::{Answer, Incoming, Query};
 use reknit_core::receipt::Receipt;
-use reknit_core::session::{Counts, Input, Opener, Outcome, Output, Responder, SessionError};
+use reknit_core::session::{Counts, Input, Opener, Outcome, Output, Responder, SessionError, Verdict};
 use reknit_core::wire::RecordFrame;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -29,6 +29,8 @@ const EVENTS_MAX: usize = 32;
 const FRAMES_MAX: usize = 2;
 /// How long an opener waits for the peer to have heard its last word.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
+/// How long an opener whose link is gone waits for what its store is writing, so that it is counted.
+const LANDING_MAX: Duration = Duration::from_secs(5);
 /// Bytes of messages that may wait for the link before a responder takes up more requests.
 const BACKLOG_BYTES_MAX: u64 = 4 << 20;
 
@@ -94,6 +96,8 @@ pub struct SessionReport {
     pub runs: (Option<RunId>, Option<RunId>),
     /// The same of the runs by which a side that had been away caught up before it.
     pub caught_up: (Option<RunId>, Option<RunId>),
+    /// How the link was lost before the end, if it was: the outcome says what was known by then.
+    pub lost: Option<Arc<NodeError>>,
 }
 
 enum Machine {
@@ -130,11 +134,21 @@ pub(super) async fn open(
     let mut driver = Driver::new(Machine::Opener(Box::new(opener)), side, link, budget, stop);
     let outcome = driver.run(progress).await?;
     let outcome = outcome.ok_or(NodeError::Session(SessionError::Driver("an opener ended without an outcome")))?;
-    driver.end_lanes().await;
+    let lost = match driver.lost.take() {
+        // Nothing is known, so that why it was lost says more.
+        Some((error, _)) if outcome.verdict == Verdict::Undetermined => return Err(error),
+        lost => lost.map(|(error, _)| Arc::new(error)),
+    };
+    if lost.is_none() {
+        driver.end_lanes().await;
+    }
     let (traffic, elapsed) = (driver.traffic(), begun.elapsed());
-    let report = SessionReport { outcome, traffic, elapsed, runs: (None, None), caught_up: (None, None) };
-    // Whoever waits for the outcome does not wait for the peer to have heard it.
-    tokio::spawn(driver.hear_the_end());
+    let (runs, caught_up) = ((None, None), (None, None));
+    let report = SessionReport { outcome, traffic, elapsed, runs, caught_up, lost };
+    if report.lost.is_none() {
+        // Whoever waits for the outcome does not wait for the peer to have heard it.
+        tokio::spawn(driver.hear_the_end());
+    }
     Ok(report)
 }
 
@@ -188,6 +202,10 @@ struct Driver {
     begun: Instant,
     stop: tokio::sync::watch::Receiver<bool>,
     stopped: bool,
+    /// Questions to the store that are open.
+    asking: usize,
+    /// How the link was lost, and when, if it was.
+    lost: Option<(NodeError, Instant)>,
     applying: usize,
     /// Questions that the store has not answered yet.
     asked: usize,
@@ -228,6 +246,8 @@ impl Driver {
             begun: Instant::now(),
             stop,
             stopped: false,
+            asking: 0,
+            lost: None,
             applying: 0,
             asked: 0,
             chunks: answer::Chunks::default(),
@@ -268,12 +288,17 @@ impl Driver {
                 self.handle(Input::Message(message))?;
                 continue;
             }
+            if self.asking == 0 && self.lost.is_some() || self.landing() == Some(Duration::ZERO) {
+                self.handle(Input::Lost)?;
+                continue;
+            }
             let event = self.next_event().await;
             self.asked -= usize::from(matches!(event, Event::Answer(_)));
             match event {
                 Event::Message(message) => self.held.push_back(message),
                 Event::Records(frame) => self.on_records(frame)?,
                 Event::Answer(Ok(answer)) => {
+                    self.asking -= 1;
                     if let (Answer::Applied(applied), Some(window)) = (&answer, &self.window) {
                         window.note(applied.losses, Instant::now());
                     }
@@ -289,9 +314,9 @@ impl Driver {
                     return Err(NodeError::Store(error));
                 }
                 Event::Ended if matches!(self.machine, Machine::Responder(_)) && self.applying == 0 => return Ok(None),
-                Event::Ended => return Err(NodeError::Cut),
+                Event::Ended => self.lose(NodeError::Cut)?,
                 Event::Broken(error) | Event::Stream(StreamError::Transport(error)) => {
-                    return Err(NodeError::Transport(error));
+                    self.lose(NodeError::Transport(error))?;
                 }
                 // M11.
                 Event::Garbled(error) => return Err(NodeError::Session(error)),
@@ -317,7 +342,7 @@ impl Driver {
         // Whoever waits for its own time, or its own store, does not wait for the peer.
         let silence = (wake.is_none() && self.asked == 0).then_some(SILENCE_MAX);
         let stopped = self.stopped;
-        let (wake, limit) = (sleep(wake), sleep(limit));
+        let (wake, limit) = (sleep(self.landing().or(wake)), sleep(limit));
         tokio::pin!(wake, limit);
         loop {
             let passed = self.traffic().total();
@@ -336,6 +361,22 @@ impl Driver {
                 },
             };
         }
+    }
+
+    /// The link is gone. An opener gives its verdict with what it knows; whoever answers has none to give.
+    fn lose(&mut self, error: NodeError) -> Result<(), NodeError> {
+        use TransportError::{Closed, Lost};
+        let breaks = matches!(error, NodeError::Cut | NodeError::Transport(Lost(_) | Closed));
+        if !breaks || matches!(self.machine, Machine::Responder(_)) {
+            return Err(error);
+        }
+        self.lost.get_or_insert((error, Instant::now()));
+        Ok(())
+    }
+
+    /// How much longer what the store is doing is waited for, once the link is gone.
+    fn landing(&self) -> Option<Duration> {
+        self.lost.as_ref().map(|(_, at)| LANDING_MAX.saturating_sub(at.elapsed()))
     }
 
     fn handle(&mut self, input: Input) -> Result<(), NodeError> {
@@ -383,6 +424,7 @@ impl Driver {
     fn ask(&mut self, query: Query) {
         self.asked += 1;
         let (side, sender, rate_limit) = (self.side.clone(), self.sender.clone(), self.rate_limit.clone());
+        self.asking += 1;
         self.tasks.spawn(async move {
             let answer = tokio::task::spawn_blocking(move || answer::answer(&*side, query)).await;
             let answer = answer.unwrap_or_else(|panic| Err(StoreError::Panicked(panic.to_string())));

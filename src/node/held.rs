@@ -110,7 +110,7 @@ impl Node {
                     Told::Ended { outcome, traffic, elapsed_ms } => {
                         let elapsed = Duration::from_millis(elapsed_ms);
                         let (runs, caught_up) = ((None, None), (None, None));
-                        break SessionReport { outcome: *outcome, traffic, elapsed, runs, caught_up };
+                        break SessionReport { outcome: *outcome, traffic, elapsed, runs, caught_up, lost: None };
                     }
                     Told::Failed(failure, message) => return Err(NodeError::Held { failure, message }),
                 },

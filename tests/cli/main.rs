@@ -31,6 +31,7 @@ mod locks;
 mod members;
 mod metrics;
 mod monitoring;
+mod partial;
 mod passwords;
 mod peers;
 mod plans;

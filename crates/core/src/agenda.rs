@@ -13,7 +13,8 @@ use crate::schedule::{At, Schedule, Zone};
 use crate::stamp::Millis;
 
 pub use self::kept::{
-    Begun, CAUSE_BYTES_MAX, Cause, HISTORY_MAX, Kept, OPEN_KEYS_MAX, OpenKeys, Ran, RunVerdict, Tuned,
+    Begun, CAUSE_BYTES_MAX, Cause, HISTORY_MAX, Kept, OPEN_KEYS_MAX, OpenKeys, RANGES_KEPT_MAX, Ran, RunVerdict, Tuned,
+    Unproven,
 };
 
 /// Jobs of one node.

@@ -252,6 +252,16 @@ pub enum Query {
     Sync,
 }
 
+impl Query {
+    /// The places of single keys that it is about, if it is about some.
+    pub(crate) fn places(&self) -> &[Range] {
+        match self {
+            Query::Items(_, places) => places,
+            _ => &[],
+        }
+    }
+}
+
 /// What the store answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {

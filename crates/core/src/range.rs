@@ -12,7 +12,8 @@ pub struct Position(pub u64);
 pub const DEPTH_MAX: u8 = 16;
 
 /// All positions under one hex prefix. Ordered by depth, then by prefix.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Range {
     depth: u8,
     bits: u64,
@@ -102,6 +103,35 @@ impl std::fmt::Display for Range {
     }
 }
 
+impl std::str::FromStr for Range {
+    type Err = &'static str;
+
+    /// Reads what [`Range`] is shown as: its hex digits and a star.
+    fn from_str(text: &str) -> Result<Range, &'static str> {
+        let digits = text.strip_suffix('*').filter(|digits| digits.len() <= usize::from(DEPTH_MAX));
+        let digits = digits.filter(|digits| digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')));
+        let digits = digits.ok_or("a range is at most 16 hex digits and a star")?;
+        let bits = digits.bytes().zip((0..).map(|nth| 60 - 4 * nth)).fold(0, |bits, (digit, shift)| {
+            bits | u64::from(digit - if digit < b'a' { b'0' } else { b'a' - 10 }) << shift
+        });
+        Ok(Range { depth: digits.len() as u8, bits })
+    }
+}
+
+impl From<Range> for String {
+    fn from(range: Range) -> String {
+        range.to_string()
+    }
+}
+
+impl TryFrom<String> for Range {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Range, &'static str> {
+        text.parse()
+    }
+}
+
 impl std::fmt::Debug for Range {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Range({self})")
@@ -125,6 +155,7 @@ mod tests {
             prop_assert!(range.contains(position));
             prop_assert!(range.first() <= position && position <= range.last());
             prop_assert_eq!(Range::new(range.bits(), depth), Some(range));
+            prop_assert_eq!(range.to_string().parse(), Ok(range));
             if depth < 16 {
                 let child = range.child(range.digit(position));
                 prop_assert_eq!(child, Range::of(position, depth + 1));
@@ -133,6 +164,13 @@ mod tests {
                 let others = (0..16).filter(|d| range.child(*d).contains(position)).count();
                 prop_assert_eq!(others, 1);
             }
+        }
+    }
+
+    #[test]
+    fn what_is_no_range_is_not_read_as_one() {
+        for text in ["", "3", "3f", "g*", "3F*", "+3*", "3**", "00112233445566778*"] {
+            assert!(text.parse::<Range>().is_err(), "{text}");
         }
     }
 

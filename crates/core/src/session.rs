@@ -31,6 +31,7 @@ mod shown;
 mod tests;
 mod tolerated;
 mod transfers;
+mod unproven;
 mod wanted;
 mod witness;
 
@@ -42,6 +43,7 @@ pub use planner::{Plan, Planner, Why};
 pub use responder::Responder;
 pub use scope::Grant;
 pub use tolerated::Tolerated;
+pub use unproven::{UNPROVEN_MAX, Unproven};
 
 use serde::{Deserialize, Serialize};
 
@@ -166,6 +168,8 @@ pub enum Input {
     Time,
     /// Give the verdict now with what is known: a budget is used up or someone interrupts.
     Stop,
+    /// Give it since nothing can be said to the peer any more, nor heard of it: the link is gone.
+    Lost,
 }
 
 /// What comes out of a session.
@@ -355,6 +359,9 @@ pub struct Outcome {
     /// What both sides signed, if both would: not told by a node that holds a session.
     #[serde(skip)]
     pub receipt: Option<Box<Receipt>>,
+    /// Where nothing was proven, if it ended before its end: not told by a node that holds a session.
+    #[serde(skip)]
+    pub unproven: Unproven,
 }
 
 /// A peer that breaks the protocol. Nothing more is to be sent to it; what was applied is valid.

@@ -32,7 +32,7 @@ use tokio::sync::watch;
 use self::meter::Meter;
 pub(crate) use self::ran::Ran;
 pub(crate) use self::runtime::runtime;
-pub(crate) use self::shown::{line, object, op, plural};
+pub(crate) use self::shown::{line, object, op, plural, unproven, unproven_object};
 use crate::cli::CliError;
 use crate::cli::args::{PaceFlags, Sides, TermFlags, To};
 use crate::cli::config::bandwidth;
@@ -227,6 +227,12 @@ pub(crate) fn run(
     let layout = Layout::from_bytes(&layout.unwrap_or_default());
     let layout = layout.map_err(|error| CliError::new("store.layout", error.to_string()))?;
     note(env, sides, dataset, intent(swapped), &report);
+    // It is told, and its id remembered of a job's run, beside what was known by then.
+    let lost = report.lost.take().and_then(Arc::into_inner).map(CliError::from);
+    if let Some(error) = &lost {
+        let _ = writeln!(env.err, "reknit: {error} [{}]", error.id);
+        env.failed = Some((error.id, error.message.clone()));
+    }
     if let Some(pair) = &linked {
         tables::note_equal(pair, &report, intent(swapped), equal_but)?;
         notes.extend(tables::written(pair, &mut report));
@@ -253,6 +259,7 @@ pub(crate) fn run(
         writes: matches!(intent(swapped), Intent::Repair(_)),
         since: since.map(|since| since.at),
         history: Ok(None),
+        lost,
     };
     ran.history = history::note(env, sides, &ran, intent(swapped), picture);
     if let (Err(error), false) = (&ran.history, asked.tells_history) {

@@ -207,6 +207,8 @@ impl Ended {
             (Exit::Refused, _) => (RunVerdict::Refused, false),
             // Only a store that was read against its tree ends so without a session.
             (Exit::Done, _) if said.is_none() => (RunVerdict::Sound, false),
+            // Its link was lost, and some of it is known.
+            (Exit::Undetermined, _) if said == Some(RunVerdict::Partial) => (RunVerdict::Partial, false),
             (Exit::CannotJudge | Exit::Undetermined, _) if failed.is_some() => (RunVerdict::Undetermined, false),
             _ => (said.unwrap_or(RunVerdict::Undetermined), false),
         };
@@ -239,6 +241,7 @@ impl Ended {
             bytes: measured.as_ref().map_or(0, |measured| measured.bytes.iter().map(|(_, n)| n).sum()),
             error,
             classes: measured.as_ref().map(classes).unwrap_or_default(),
+            unproven: measured.as_ref().map(|measured| measured.unproven.clone()).unwrap_or_default(),
             seen: measured.and_then(|measured| measured.seen),
         }
     }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use crate::range::Range;
 use crate::sealed::{KeptError, seal, unseal};
 use crate::stamp::Millis;
 
@@ -15,6 +16,8 @@ pub const HISTORY_MAX: usize = 256;
 pub const OPEN_KEYS_MAX: usize = 4_096;
 /// Bytes that are kept of why a run failed.
 pub const CAUSE_BYTES_MAX: usize = 512;
+/// Ranges that are kept of where a run has proven nothing, the widest first.
+pub const RANGES_KEPT_MAX: usize = 16;
 /// What every file begins with; the last byte is the version.
 const MAGIC: &[u8; 8] = b"reknitJ\x01";
 
@@ -99,9 +102,36 @@ pub struct Ran {
     pub bytes: u64,
     /// The error's id and what it says, if it failed.
     pub error: Option<(String, String)>,
+    /// Where it has proven nothing, if it ended before its end.
+    #[serde(default, skip_serializing_if = "Unproven::is_empty")]
+    pub unproven: Unproven,
     /// Keys that differ and were left, by the first bytes of their digest; nothing if they were not listed, or not all.
     #[serde(skip)]
     pub seen: Option<OpenKeys>,
+}
+
+/// Ranges in which a run has proven nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unproven {
+    /// Some of them, each with the name of its collection or table; at most [`RANGES_KEPT_MAX`] are kept of a run.
+    pub ranges: Vec<(String, Range)>,
+    /// How many there are beyond those.
+    pub more: u64,
+}
+
+impl Unproven {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty() && self.more == 0
+    }
+
+    /// The same with at most so many named, those that come first.
+    #[must_use]
+    pub fn at_most(mut self, named: usize) -> Unproven {
+        self.more += self.ranges.len().saturating_sub(named) as u64;
+        self.ranges.truncate(named);
+        self
+    }
 }
 
 /// Keys that a run saw differ, by the first 8 bytes of a digest.
@@ -123,6 +153,7 @@ impl Ran {
             written: [0; 2],
             bytes: 0,
             error: None,
+            unproven: Unproven::default(),
             seen: None,
         }
     }
@@ -255,6 +286,7 @@ impl Kept {
             self.keys = seen.into_iter().map(first).collect();
         }
         ran.seen = None;
+        ran.unproven = ran.unproven.at_most(RANGES_KEPT_MAX);
         self.history.push_back(ran);
         while self.history.len() > HISTORY_MAX {
             self.history.pop_front();

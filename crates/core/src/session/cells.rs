@@ -55,7 +55,7 @@ pub(super) struct Named {
     /// What the peer told of some of those.
     marks: Vec<Mark>,
     /// The ranges that were sketched, disjoint: elsewhere nothing is said.
-    within: Vec<Range>,
+    pub(super) within: Vec<Range>,
 }
 
 impl Named {
@@ -296,7 +296,7 @@ impl Opener {
     /// Acts on what was named, or keeps it until it can be proven.
     fn name(&mut self, collection: CollectionId, named: Named) {
         if self.roots_tell() && self.gate_is_open() {
-            self.act_on(collection, named);
+            self.act_unproven(collection, named);
         } else if !named.within.is_empty() {
             self.named.entry(collection).or_default().extend(named);
         }
@@ -365,7 +365,13 @@ impl Opener {
             self.guarded.gate = Gate::Open;
             self.flush_overwrites();
         }
-        named.into_iter().for_each(|(collection, named)| self.act_on(collection, named));
+        named.into_iter().for_each(|(collection, named)| self.act_unproven(collection, named));
+    }
+
+    /// Acts on what is only likely: whether it was right, and all, is shown by the roots.
+    fn act_unproven(&mut self, collection: CollectionId, named: Named) {
+        self.unconfirmed.entry(collection).or_default().extend(&named.within);
+        self.act_on(collection, named);
     }
 
     fn act_on(&mut self, collection: CollectionId, named: Named) {

@@ -102,7 +102,7 @@ impl Opener {
                 let last = seen.clone().map(|version| version.stamp).max().unwrap_or_default();
                 let version = Version::after(Stamp(last.0.saturating_add(1)), Actor(self.life.actor), seen);
                 let gone = State::single(Sibling { version, content: Content::Tombstone, expires: None });
-                self.transfers.send_given(d.collection, Record { key: d.key.clone(), state: gone }, there);
+                self.transfers.send_given(d.collection, d.position, Record { key: d.key.clone(), state: gone }, there);
             }
             (Side::Mine, here, Some(digest)) => {
                 self.transfers.want_entry(d.collection, d.position, digest, &d.key, here);

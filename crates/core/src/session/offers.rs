@@ -58,7 +58,8 @@ impl Opener {
             return;
         }
         let marks: Vec<Mark> = lone.iter().map(|(mark, _)| *mark).collect();
-        let transfer = self.transfers.offer(collection, lone);
+        let cover = marks.iter().map(|mark| mark.place).collect();
+        let transfer = self.transfers.offer(collection, lone, cover);
         self.send(Message::Offer(Offer { transfer, marks: Blob(pack_marks(&marks, Grain::Each)), ..Offer::default() }));
     }
 
@@ -97,7 +98,7 @@ impl Opener {
         let apart = Blob(pack_ranges(&unclear));
         self.close.entry(collection).or_default().extend(unclear);
         let marks: Vec<Mark> = lone.iter().map(|(mark, _)| *mark).collect();
-        let transfer = self.transfers.offer(collection, lone);
+        let transfer = self.transfers.offer(collection, lone, ranges.to_vec());
         let (marks, whole) = (Blob(pack_marks(&marks, Grain::Sixteen)), Blob(pack_ranges(ranges)));
         self.send(Message::Offer(Offer { transfer, marks, whole, apart }));
     }

@@ -47,7 +47,8 @@ pub struct Opener {
     pub(super) phase: Phase,
     pub(super) outputs: VecDeque<Output>,
     pub(super) queries: VecDeque<(Query, Purpose)>,
-    pub(super) asked: Option<Purpose>,
+    /// The question that is open, and the places of single keys that it is about.
+    pub(super) asked: Option<(Purpose, Vec<Range>)>,
     pub(super) requests: BTreeMap<u32, Request>,
     next_request: u32,
     pub(super) open: BTreeMap<CollectionId, VecDeque<(Range, u64)>>,
@@ -61,6 +62,8 @@ pub struct Opener {
     pub(super) named: BTreeMap<CollectionId, Named>,
     /// Where that was proven wrong.
     pub(super) wrong: Vec<(CollectionId, Range)>,
+    /// Of what was acted on by sketches alone.
+    pub(super) unconfirmed: BTreeMap<CollectionId, Vec<Range>>,
     pub(super) transfers: Transfers,
     /// New versions to be written where one side's value is to win.
     pub(super) overwrites: BTreeMap<CollectionId, Vec<Overwrite>>,
@@ -89,8 +92,8 @@ pub(super) struct Request {
     pub(super) collection: CollectionId,
     pub(super) ranges: Vec<Range>,
     pub(super) awaited: Awaited,
-    /// How many positions were asked about.
-    pub(super) positions: usize,
+    /// Single positions that were asked about.
+    pub(super) positions: Vec<u64>,
 }
 
 /// What a request waits for.
@@ -173,6 +176,7 @@ impl Opener {
             whole_size: 0,
             named: BTreeMap::new(),
             wrong: Vec::new(),
+            unconfirmed: BTreeMap::new(),
             transfers: Transfers::default(),
             overwrites: BTreeMap::new(),
             cut: None,
@@ -201,6 +205,7 @@ impl Opener {
                 behind: None,
                 other: None,
                 receipt: None,
+                unproven: Default::default(),
             },
             last_sent: None,
             meeting: Meeting::default(),
@@ -232,13 +237,14 @@ impl Opener {
                 }
             }
             Input::Answer(answer) => {
-                let purpose = self.asked.take().ok_or(SessionError::Driver("an answer without a question"))?;
+                let (purpose, _) = self.asked.take().ok_or(SessionError::Driver("an answer without a question"))?;
                 self.on_answer(purpose, answer)?;
             }
             Input::Records { transfer, records } => self.on_records(transfer, records)?,
             Input::End { transfer, records, moved } => self.on_end(transfer, records, moved)?,
             Input::Time => {}
-            Input::Stop => self.stop(),
+            Input::Stop => self.stop("stopped before the end"),
+            Input::Lost => self.stop("the link was lost before the end"),
         }
         self.advance();
         Ok(())
@@ -364,7 +370,7 @@ impl Opener {
                 return;
             }
             if let Some((query, purpose)) = self.queries.pop_front() {
-                self.asked = Some(purpose);
+                self.asked = Some((purpose, query.places().to_vec()));
                 self.outputs.push_back(Output::Ask(query));
                 return;
             }
@@ -428,14 +434,14 @@ impl Opener {
     pub(super) fn request(&mut self, collection: CollectionId, ranges: Vec<Range>, awaited: Awaited) -> u32 {
         let id = self.next_request;
         self.next_request = self.next_request.wrapping_add(1).max(1);
-        self.requests.insert(id, Request { collection, ranges, awaited, positions: 0 });
+        self.requests.insert(id, Request { collection, ranges, awaited, positions: Vec::new() });
         id
     }
 
     /// Expects the responder's first, unasked view of a root.
     pub(super) fn expect_first(&mut self, collection: CollectionId) {
         let ranges = vec![Range::ALL];
-        self.requests.insert(0, Request { collection, ranges, awaited: Awaited::First, positions: 0 });
+        self.requests.insert(0, Request { collection, ranges, awaited: Awaited::First, positions: Vec::new() });
     }
 
     /// Asks for the items that were gathered, unless many requests wait already: then more are gathered first.
@@ -469,7 +475,7 @@ impl Opener {
     ) {
         let id = self.request(collection, parts.to_vec(), awaited);
         if let Some(request) = self.requests.get_mut(&id) {
-            request.positions = positions.len();
+            request.positions.clone_from(&positions);
         }
         self.send(Message::List(List { id, collection, ranges: Blob(wire::pack_ranges(parts)), positions }));
     }

@@ -210,7 +210,7 @@ impl Responder {
                 self.on_answer(stage, answer)?;
             }
             Input::Time => {}
-            Input::Stop => self.over = Some(String::new()),
+            Input::Stop | Input::Lost => self.over = Some(String::new()),
         }
         while self.asked.is_none() && self.over.is_none() {
             let Some(work) = self.inbox.pop_front() else { break };

@@ -3,7 +3,7 @@
 //! The rules of the verdicts are promise 1 of the design; each is cited where it is applied.
 
 use super::descent::Step;
-use super::opener::{Awaited, Opener, Purpose};
+use super::opener::{Opener, Purpose};
 use super::recheck::Pass;
 use super::scope::hint;
 use super::{Estimate, Intent, Output, SessionError, Verdict};
@@ -364,6 +364,8 @@ impl Opener {
             self.width = 32;
         }
         self.phase = Phase::Descending;
+        // Whatever was only likely is compared again, or shown by roots that are equal now.
+        self.unconfirmed.clear();
         self.close_gate();
         if self.is_picked() {
             return self.list_picked();
@@ -412,63 +414,6 @@ impl Opener {
         });
     }
 
-    /// The share of all positions that is proven, in millionths: ranges count by their size, single positions by how
-    /// many there are. The whole is only reached with a verdict.
-    pub(super) fn coverage(&self) -> u32 {
-        let (ranges, positions) = self.unproven();
-        let collections = self.scope.len().max(1) as f64;
-        let ranges: f64 = ranges.iter().map(|range| 16f64.powi(-i32::from(range.depth()))).sum();
-        let entries = self.outcome.root_mine.count.max(self.outcome.root_theirs.count).max(1);
-        let unproven = ranges / collections + positions as f64 / entries as f64;
-        let begun = !matches!(self.phase, Phase::Start | Phase::Opening | Phase::Meeting);
-        if begun { ((1.0 - unproven).clamp(0.0, 0.999_999) * 1e6) as u32 } else { 0 }
-    }
-
-    /// What is known to be unproven: ranges, and positions that differ and were not looked at yet.
-    fn unproven(&self) -> (Vec<Range>, usize) {
-        let (mut ranges, mut positions) = (Vec::new(), 0);
-        ranges.extend(self.open.values().flatten().map(|(range, _)| *range));
-        for request in self.requests.values() {
-            match request.awaited {
-                // Single keys, though of no known length.
-                Awaited::Close(_) => positions += request.ranges.len(),
-                _ => ranges.extend(&request.ranges),
-            }
-            positions += request.positions;
-        }
-        positions += self.close.values().map(Vec::len).sum::<usize>();
-        ranges.extend(self.whole.values().flatten());
-        if !self.named.is_empty() {
-            ranges.push(Range::ALL);
-        }
-        for (listed, parts) in self.list.values() {
-            positions += listed.len();
-            ranges.extend(parts);
-        }
-        for purpose in self.queries.iter().map(|(_, purpose)| purpose).chain(&self.asked) {
-            match purpose {
-                Purpose::OpenViews(_, asks) => ranges.extend(asks.iter().map(|ask| ask.range)),
-                Purpose::CompareTheirs(_, views) => ranges.extend(views.iter().map(|view| view.range)),
-                Purpose::Pair(_, items) => positions += items.len(),
-                Purpose::MineOnly(_, range) => ranges.push(*range),
-                Purpose::Mine(_, elements) => positions += elements.len(),
-                Purpose::Offer(_, places, _) => positions += places.len(),
-                Purpose::OfferWhole(_, parts) => ranges.extend(parts),
-                Purpose::Subtract(_, seen, _) => ranges.extend(seen.iter().map(|seen| seen.range)),
-                _ => {}
-            }
-        }
-        (ranges, positions)
-    }
-
-    pub(super) fn stop(&mut self) {
-        let coverage = self.coverage();
-        let verdict = if coverage > 0 { Verdict::Partial } else { Verdict::Undetermined };
-        let found = std::mem::take(&mut self.found);
-        self.outputs.extend(found.into_iter().map(Output::Found));
-        self.finish_at(verdict, "stopped before the end".into(), coverage);
-    }
-
     fn root(&self, roots: &[Summary]) -> Summary {
         self.scope.root(&self.keys, &self.definition, roots)
     }
@@ -478,7 +423,7 @@ impl Opener {
         self.finish_at(verdict, reason, if proven { 1_000_000 } else { 0 });
     }
 
-    fn finish_at(&mut self, verdict: Verdict, reason: String, coverage_millionths: u32) {
+    pub(super) fn finish_at(&mut self, verdict: Verdict, reason: String, coverage_millionths: u32) {
         self.outcome.verdict = verdict;
         if self.says_bye() {
             let closing = self.close_receipt();

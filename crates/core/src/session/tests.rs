@@ -14,6 +14,7 @@ mod prefer;
 mod receipts;
 mod sketches;
 mod standing;
+mod unproven;
 mod versions;
 mod world;
 

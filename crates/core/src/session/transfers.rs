@@ -12,7 +12,7 @@ use crate::canonical::Blob;
 use crate::dataset::{CollectionId, Profile};
 use crate::message::{Message, Transfer, Want, Written};
 use crate::query::{Applied, Guard, Incoming, Overwrite, Query, Replacement, Selection};
-use crate::range::Position;
+use crate::range::{DEPTH_MAX, Position, Range};
 use crate::record::{Dot, Record};
 use crate::sketch::{ELEMENT_DEPTH, Element, pack_elements};
 use crate::wire;
@@ -23,18 +23,43 @@ const ENTRIES_PER_WANT: usize = 2048;
 const VERSIONS_PER_WANT: usize = 128;
 /// Transfers that may be under way each way before more records are gathered.
 const TRANSFERS_MAX: usize = 4;
+/// Ranges that are held of where a transfer's records lie; more are told by the ranges at this depth.
+const COVER_MAX: usize = 4096;
+const COVER_DEPTH: u8 = 3;
 /// Refused records whose key and reason are kept for the report.
 const SAMPLES_MAX: usize = 16;
 
 #[derive(Default)]
 struct Gathered {
-    ranges: Vec<crate::range::Range>,
+    ranges: Vec<Range>,
     entries: Vec<(Position, u64)>,
     bare: Vec<(Position, u64)>,
     versions: Vec<(Position, bool, Vec<Dot>)>,
     elements: Vec<Element>,
     guards: BTreeMap<Vec<u8>, Option<u64>>,
-    given: Vec<Record>,
+    given: Vec<(Position, Record)>,
+}
+
+impl Gathered {
+    /// Where its records lie.
+    fn cover(&self) -> Vec<Range> {
+        let entries = self.entries.iter().chain(&self.bare).map(|(at, _)| *at);
+        let made = self.given.iter().map(|(at, _)| *at);
+        let positions = entries.chain(self.versions.iter().map(|(at, ..)| *at)).chain(made);
+        let places = positions.map(|at| Range::of(at, DEPTH_MAX));
+        let elements = self.elements.iter().map(|element| element.range());
+        narrowed(self.ranges.iter().copied().chain(places).chain(elements).collect())
+    }
+}
+
+/// The same places in few ranges, if they are many.
+fn narrowed(mut cover: Vec<Range>) -> Vec<Range> {
+    if cover.len() > COVER_MAX {
+        cover.iter_mut().for_each(|range| *range = Range::of(range.first(), range.depth().min(COVER_DEPTH)));
+        cover.sort_unstable();
+        cover.dedup();
+    }
+    cover
 }
 
 /// What is gathered, and what is under way.
@@ -52,6 +77,10 @@ pub(super) struct Transfers {
     wanted: BTreeMap<Transfer, Option<u64>>,
     /// Records whose marks were told and are not answered yet.
     offered: BTreeMap<Transfer, Offered>,
+    /// Where the records of all those lie.
+    covers: BTreeMap<Transfer, Vec<Range>>,
+    /// Where those lie that have come and are being written.
+    landing: BTreeMap<CollectionId, Vec<Range>>,
     applying: u64,
     own_commits: BTreeSet<u64>,
     unsynced: bool,
@@ -76,10 +105,10 @@ impl Transfers {
     }
 
     /// Sends a record that the session made, over the entry that was compared.
-    pub(super) fn send_given(&mut self, c: CollectionId, record: Record, theirs: Option<u64>) {
+    pub(super) fn send_given(&mut self, c: CollectionId, at: Position, record: Record, theirs: Option<u64>) {
         let gathered = self.sending.entry(c).or_default();
         gathered.guards.insert(record.key.clone(), theirs);
-        gathered.given.push(record);
+        gathered.given.push((at, record));
     }
 
     /// Sends some versions of a record; bare if the peer has their contents.
@@ -129,8 +158,9 @@ impl Transfers {
     }
 
     /// Names a transfer of what wins over these records; which of them are wanted is told apart.
-    pub(super) fn offer(&mut self, collection: CollectionId, offered: Offered) -> Transfer {
+    pub(super) fn offer(&mut self, collection: CollectionId, offered: Offered, cover: Vec<Range>) -> Transfer {
         let transfer = self.number(collection);
+        self.covers.insert(transfer, cover);
         self.wanted.insert(transfer, Some(u64::MAX));
         self.offered.insert(transfer, offered);
         transfer
@@ -149,6 +179,7 @@ impl Transfers {
     /// Nothing comes in a transfer after all; says whether what came in others is now to be made durable.
     pub(super) fn nothing_comes(&mut self, transfer: Transfer) -> bool {
         self.wanted.remove(&transfer);
+        self.covers.remove(&transfer);
         self.wanted.is_empty() && self.applying == 0 && self.unsynced
     }
 
@@ -161,6 +192,19 @@ impl Transfers {
     pub(super) fn all_sent(&self) -> bool {
         let nothing = self.sending.is_empty() && self.wanting.is_empty() && self.applying == 0;
         nothing && self.offered.is_empty() && self.wanted.is_empty() && !self.unsynced
+    }
+
+    /// Where records are gathered or under way, or may still come by an offer.
+    pub(super) fn open(&self, visit: &mut dyn FnMut(CollectionId, Range)) {
+        for (collection, gathered) in self.sending.iter().chain(&self.wanting) {
+            gathered.cover().into_iter().for_each(|range| visit(*collection, range));
+        }
+        for (transfer, cover) in &self.covers {
+            cover.iter().for_each(|range| visit(transfer.1, *range));
+        }
+        for (collection, cover) in &self.landing {
+            cover.iter().for_each(|range| visit(*collection, *range));
+        }
     }
 
     /// Records and ranges that are gathered and not under way.
@@ -255,11 +299,12 @@ impl Opener {
         let sending = room(self.transfers.sent.len()).then(|| std::mem::take(&mut self.transfers.sending));
         for (collection, gathered) in sending.unwrap_or_default() {
             any = true;
+            let cover = gathered.cover();
             let guards = if versioned { Guards::Join } else { Guards::Compared(gathered.guards) };
             // What a sketch named may not be there: only what arrives is counted, so it travels apart.
             if !gathered.elements.is_empty() {
                 let selections = vec![Selection::Elements(u64::BITS, sorted(gathered.elements))];
-                self.stream(collection, true, selections, Vec::new(), guards.clone());
+                self.stream((collection, cover.clone()), true, selections, Vec::new(), guards.clone());
             }
             let mut selections: Vec<Selection> = gathered.ranges.into_iter().map(Selection::Range).collect();
             if !gathered.entries.is_empty() {
@@ -270,16 +315,22 @@ impl Opener {
             }
             selections.extend(of_versions(gathered.versions));
             if !selections.is_empty() || !gathered.given.is_empty() {
-                self.stream(collection, false, selections, gathered.given, guards);
+                let given = gathered.given.into_iter().map(|(_, record)| record).collect();
+                self.stream((collection, cover), false, selections, given, guards);
             }
         }
         let bits = telling_bits(self.outcome.root_theirs.count);
         let wanting = room(self.transfers.wanted.len()).then(|| std::mem::take(&mut self.transfers.wanting));
         for (collection, gathered) in wanting.unwrap_or_default() {
             any = true;
+            let cover = gathered.cover();
             // What a sketch named may not be there: only what arrives is counted, so it travels apart.
             for few in sorted(gathered.elements).chunks(ENTRIES_PER_WANT) {
-                self.want(collection, None, Want { elements: Blob(pack_elements(bits, few)), ..Want::default() });
+                self.want(
+                    (collection, cover.clone()),
+                    None,
+                    Want { elements: Blob(pack_elements(bits, few)), ..Want::default() },
+                );
             }
             let (entries, bare) = (sorted(gathered.entries), sorted(gathered.bare));
             let (mut entries, mut bare) = (entries.chunks(ENTRIES_PER_WANT), bare.chunks(ENTRIES_PER_WANT));
@@ -295,21 +346,31 @@ impl Opener {
                 let ranges = Blob(wire::pack_ranges(parts));
                 let versions = named.iter().map(|(at, bare, of)| (at.0, *bare, of.clone())).collect();
                 let want = Want { ranges, entries: told(some), bare: told(known), versions, ..Want::default() };
-                self.want(collection, Some((some.len() + known.len() + named.len()) as u64), want);
+                let counted = (some.len() + known.len() + named.len()) as u64;
+                self.want((collection, cover.clone()), Some(counted), want);
             }
         }
         any
     }
 
-    fn want(&mut self, collection: CollectionId, counted: Option<u64>, want: Want) {
+    fn want(&mut self, (collection, cover): (CollectionId, Vec<Range>), counted: Option<u64>, want: Want) {
         let transfer = self.transfers.number(collection);
         self.transfers.wanted.insert(transfer, counted);
+        self.transfers.covers.insert(transfer, cover);
         self.send(Message::Want(Want { transfer, ..want }));
     }
 
-    fn stream(&mut self, c: CollectionId, alone: bool, selections: Vec<Selection>, given: Vec<Record>, guards: Guards) {
+    fn stream(
+        &mut self,
+        (c, cover): (CollectionId, Vec<Range>),
+        alone: bool,
+        selections: Vec<Selection>,
+        given: Vec<Record>,
+        guards: Guards,
+    ) {
         let transfer = self.transfers.number(c);
         self.transfers.sent.insert(transfer, alone);
+        self.transfers.covers.insert(transfer, cover);
         self.transfers.begun += 1;
         self.outputs.push_back(Output::Stream { transfer, selections, given, guards });
     }
@@ -343,6 +404,8 @@ impl Opener {
 
     pub(super) fn overwrite(&mut self, collection: CollectionId, overwrites: Vec<Overwrite>) {
         if !overwrites.is_empty() {
+            let places: Vec<Range> = overwrites.iter().map(|it| self.place(collection, &it.key)).collect();
+            self.transfers.landing.entry(collection).or_default().extend(narrowed(places));
             self.transfers.applying += 1;
             self.transfers.unsynced = true;
             self.ask(Query::Overwrite(collection, overwrites), Purpose::Apply(collection));
@@ -351,6 +414,9 @@ impl Opener {
 
     pub(super) fn on_applied(&mut self, collection: CollectionId, applied: Applied) {
         self.transfers.applying -= 1;
+        if self.transfers.applying == 0 {
+            self.transfers.landing.clear();
+        }
         self.wrote_here(applied.losses);
         self.transfers.unsynced = true;
         if applied.applied > 0 {
@@ -370,6 +436,10 @@ impl Opener {
     pub(super) fn on_end(&mut self, transfer: Transfer, records: u64, moved: u64) -> Result<(), SessionError> {
         let named = self.transfers.wanted.remove(&transfer);
         let named = named.ok_or(SessionError::Unexpected("the end of a transfer that nobody wanted"))?;
+        let cover = self.transfers.covers.remove(&transfer).unwrap_or_default();
+        if self.transfers.applying > 0 {
+            self.transfers.landing.entry(transfer.1).or_default().extend(cover);
+        }
         self.counts.only_theirs += match named {
             Some(named) => (records + moved).saturating_sub(named),
             None => {
@@ -389,6 +459,7 @@ impl Opener {
 
     pub(super) fn on_written(&mut self, written: Written) -> Result<(), SessionError> {
         let alone = self.transfers.sent.remove(&written.transfer);
+        self.transfers.covers.remove(&written.transfer);
         let alone = alone.ok_or(SessionError::Unexpected("the outcome of a transfer that was not sent"))?;
         let offered = written.applied + written.kept + written.moved + written.refused;
         self.counts.only_mine += if alone { offered } else { 0 };

@@ -308,6 +308,7 @@ impl Told {
             refused: 0,
             bytes: [("messages", bytes), ("records", 0)],
             seen: None,
+            unproven: Default::default(),
         }
     }
 

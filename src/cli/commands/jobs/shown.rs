@@ -10,7 +10,7 @@ use reknit_core::objective::{Objective, State};
 use reknit_core::schedule::Window;
 use serde_json::{Value, json};
 
-use crate::cli::commands::sides::plural;
+use crate::cli::commands::sides::{plural, unproven, unproven_object};
 use crate::cli::config::{Config, Does};
 use crate::cli::units::{show_bytes, show_count, show_duration, typed_duration};
 
@@ -102,8 +102,12 @@ impl Seen<'_> {
         });
         let tuned = self.tuned_words().map_or(String::new(), |tuned| format!("\ntuned {tuned}"));
         let runs = format!("\n{} runs, {} missed", show_count(kept.runs), show_count(kept.missed));
+        let left = kept.last().map_or(String::new(), |ran| match ran.unproven.is_empty() {
+            true => String::new(),
+            false => format!("\nunproven at its last run: {}", unproven(&ran.unproven)),
+        });
         let wrong: String = self.wrong().iter().map(|wrong| format!("\nwrong: {wrong}")).collect();
-        format!("{}{does}{when}{wanted}{tuned}{runs}{wrong}", self.line())
+        format!("{}{does}{when}{wanted}{tuned}{runs}{left}{wrong}", self.line())
     }
 
     /// For machines.
@@ -237,6 +241,7 @@ pub(crate) fn ran_object(job: &str, ran: &Ran) -> Value {
         "bytes": ran.bytes,
         "error": ran.error.as_ref().map(|(id, _)| id),
         "message": ran.error.as_ref().map(|(_, message)| message),
+        "unproven": unproven_object(&ran.unproven),
     })
 }
 

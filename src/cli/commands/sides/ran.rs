@@ -3,13 +3,13 @@
 //! Running one is its parent's.
 
 use reknit_core::Millis;
-use reknit_core::agenda::OpenKeys;
+use reknit_core::agenda::{OpenKeys, RANGES_KEPT_MAX, Unproven};
 use reknit_core::drift::History;
 use reknit_core::journal::RunId;
 use reknit_core::session::{Counts, Moves, Verdict};
 use serde_json::{Map, Value, json};
 
-use super::{pair_of_runs, plural, tables};
+use super::{pair_of_runs, plural, shown, tables};
 use crate::cli::metrics::Measured;
 use crate::cli::units::{show_bytes, show_count};
 use crate::cli::{CliError, Exit};
@@ -45,6 +45,8 @@ pub(crate) struct Ran {
     pub(crate) since: Option<Millis>,
     /// What differed before and now, where all of that was looked at.
     pub(crate) history: Result<Option<History>, CliError>,
+    /// How the link was lost before the end, if it was.
+    pub(crate) lost: Option<CliError>,
 }
 
 impl Ran {
@@ -90,6 +92,14 @@ impl Ran {
         if self.swapped { (theirs, mine) } else { (mine, theirs) }
     }
 
+    /// Where nothing was proven, by the names of collections.
+    pub(crate) fn unproven(&self) -> Unproven {
+        let unproven = &self.report.outcome.unproven;
+        let name = |id: usize| self.collections.get(id).cloned().unwrap_or_default();
+        let ranges = unproven.ranges.iter().map(|(collection, range)| (name(usize::from(collection.0)), *range));
+        Unproven { ranges: ranges.collect(), more: unproven.more }
+    }
+
     /// What is measured of it; a check lists no differences.
     pub(super) fn measured(&self, check: bool, seen: Option<OpenKeys>) -> Measured {
         let (outcome, traffic) = (&self.report.outcome, self.report.traffic);
@@ -114,6 +124,7 @@ impl Ran {
             refused: to_a.refused + to_b.refused,
             bytes: [("messages", traffic.control()), ("records", traffic.records_sent + traffic.records_received)],
             seen,
+            unproven: self.unproven(),
         }
     }
 
@@ -155,6 +166,7 @@ impl Ran {
             "equal_ms": self.since,
             "compared": self.compared_on(),
             "coverage": f64::from(outcome.coverage_millionths) / 1e6,
+            "unproven": shown::unproven_object(&self.unproven()),
             "cuts": { "a": cut_a, "b": cut_b },
             "roots": { "a": root_a, "b": root_b },
             "counts": {
@@ -178,10 +190,15 @@ impl Ran {
             "runs": pair_of_runs(self.runs()),
             "caught_up": pair_of_runs(self.caught_up()),
         });
-        match fields {
+        let mut map = match fields {
             Value::Object(map) => map,
             _ => Map::new(),
+        };
+        if let Some(error) = &self.lost {
+            map.insert("error".into(), json!(error.id));
+            map.insert("message".into(), json!(error.message));
         }
+        map
     }
 
     /// The verdict in words, for people.
@@ -200,7 +217,9 @@ impl Ran {
             Verdict::Differs => format!("differs{reason}"),
             Verdict::Partial => {
                 let percent = f64::from(outcome.coverage_millionths) / 1e4;
-                format!("partial: {percent:.1} % of the dataset was compared{reason}")
+                let left = shown::unproven(&self.unproven().at_most(RANGES_KEPT_MAX));
+                let left = if left.is_empty() { left } else { format!("; unproven: {left}") };
+                format!("partial: {percent:.1} % of the dataset was compared{reason}{left}")
             }
             Verdict::Refused => format!("refused{reason}; wrote 0 records"),
             _ => format!("undetermined{reason}"),

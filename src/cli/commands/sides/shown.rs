@@ -1,9 +1,12 @@
 //! One difference as people and machines see it, with `a` and `b` as they were typed.
 
+use reknit_core::Range;
+use reknit_core::agenda::Unproven;
 use reknit_core::difference::{Difference, Kind, Side as Seen};
 use reknit_core::query::VersionInfo;
 use serde_json::{Value, json};
 
+use crate::cli::units::show_count;
 use crate::format::Layout;
 
 /// One difference as an object, with `a` and `b` as they were typed.
@@ -32,6 +35,32 @@ pub(crate) fn object(difference: &Difference, swapped: bool, layout: &Layout, co
         "a": a,
         "b": b,
     })
+}
+
+/// Ranges in which nothing was proven, for machines; null if there are none.
+pub(crate) fn unproven_object(unproven: &Unproven) -> Value {
+    if unproven.is_empty() {
+        return Value::Null;
+    }
+    let ranges = unproven.ranges.iter().map(|(name, range)| json!({ "collection": name, "range": range.to_string() }));
+    json!({ "ranges": ranges.collect::<Vec<_>>(), "more": unproven.more })
+}
+
+/// The same in words.
+pub(crate) fn unproven(unproven: &Unproven) -> String {
+    let each = |some: &[(String, Range)]| {
+        let ranges: Vec<String> = some.iter().map(|(_, range)| range.to_string()).collect();
+        match some {
+            [(name, Range::ALL)] => format!("all of {name}"),
+            [(name, _), ..] => format!("{} of {name}", ranges.join(", ")),
+            [] => String::new(),
+        }
+    };
+    let mut all: Vec<String> = unproven.ranges.chunk_by(|(one, _), (other, _)| one == other).map(each).collect();
+    if unproven.more > 0 {
+        all.push(format!("and {} more", show_count(unproven.more)));
+    }
+    all.join(" ")
 }
 
 /// One difference as a line.

@@ -25,6 +25,8 @@ pub(super) struct World {
     pub(super) signs: (bool, bool),
     /// Whether the opener signs with a key that is not its own.
     pub(super) forges: bool,
+    /// After how many messages and batches of records that the opener was handed the link is lost.
+    pub(super) cut: Option<usize>,
 }
 
 impl World {
@@ -38,7 +40,13 @@ impl World {
             late: 0,
             signs: (false, false),
             forges: false,
+            cut: None,
         }
+    }
+
+    /// The link is lost after so many messages and batches of records.
+    pub(super) fn cut(after: usize) -> World {
+        World { cut: Some(after), ..World::quiet() }
     }
 
     /// Both sides are written while the session runs, from a seed.
@@ -168,7 +176,7 @@ pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: Wor
         responder = responder.with_witness(Arc::new(Signer { me: RESPONDER, peer: OPENER, forges: false }));
     }
     let (mut now, mut bytes, mut whole, mut found, mut plans) = (0, 0, 0, Vec::new(), Vec::new());
-    let (mut flights, mut bursts) = (Flights::default(), 0);
+    let (mut flights, mut bursts, mut heard) = (Flights::default(), 0, 0);
     let (mut to_a, mut to_b): (VecDeque<Input>, VecDeque<Input>) = Default::default();
     for _ in 0..1_000_000 {
         if let Some(followed) = &mut world.followed {
@@ -213,6 +221,9 @@ pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: Wor
                     return Run { outcome: *outcome, found, bytes, whole, plans, flights, receipt_there };
                 }
             }
+        } else if world.cut == Some(heard) {
+            world.cut = None;
+            opener.handle(Input::Lost, now).expect("it ends");
         } else if let Some(output) = responder.poll() {
             match output {
                 Output::Send(message) => {
@@ -236,6 +247,7 @@ pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: Wor
                 Output::Found(_) | Output::Done(_) => unreachable!("a responder judges nothing"),
             }
         } else if let Some(input) = to_a.pop_front() {
+            heard += 1;
             opener.handle(input, now).expect("a responder keeps to the protocol");
         } else if !to_b.is_empty() {
             // All that came at once is handed in at once, as a busy responder finds it.
