@@ -176,6 +176,7 @@ fn answer(
                 measured: None,
                 table: None,
                 failed: None,
+                followed: Some(Vec::new()),
                 daemon: Some(daemon.clone()),
             };
             tracing::debug!(terminal = request.terminal, "a command by the control socket");
@@ -187,7 +188,8 @@ fn answer(
                     let exit = super::run(&request.cli, &mut env, Ok(()));
                     drop(within);
                     if let (Some(job), Some(begun)) = (job, begun) {
-                        daemon.end(job, begun, Ended { exit, measured: env.measured, failed: env.failed });
+                        let followed = env.followed.take().unwrap_or_default();
+                        daemon.end(job, begun, Ended { exit, measured: env.measured, failed: env.failed, followed });
                     }
                     exit
                 }

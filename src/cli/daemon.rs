@@ -26,6 +26,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::args::{Command, Global, Place};
+use super::commands::sides::scans::Fresh;
 use super::commands::sides::tables;
 use super::config::{Config, ServeTable};
 use super::http::Face;
@@ -82,6 +83,8 @@ struct State {
     /// Stores that are open here: several jobs may work on one.
     shared: BTreeSet<String>,
     running: BTreeMap<String, Stopped>,
+    /// Indexes of tables that runs have followed, by their names.
+    indexes: BTreeMap<String, Fresh>,
     /// Jobs are begun when they are due.
     keeping: bool,
     ending: bool,
@@ -138,6 +141,7 @@ impl Daemon {
             began_with,
             shared,
             running: BTreeMap::new(),
+            indexes: BTreeMap::new(),
             keeping: false,
             ending: false,
             totals: Totals::default(),

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use super::CliError;
 use super::args::{Cli, Engine, Global, OutputFormat};
+use super::commands::sides::scans::Fresh;
 use super::config::Config;
 use super::daemon::Daemon;
 use super::metrics::Measured;
@@ -56,6 +57,8 @@ pub(crate) struct Env {
     pub(crate) table: Option<OfTable>,
     /// The error that the command ended with: its id, and what it says.
     pub(crate) failed: Option<(&'static str, String)>,
+    /// The indexes that were made to tell what their tables held, where a daemon wants to know.
+    pub(crate) followed: Option<Vec<Fresh>>,
     /// The daemon that runs the command.
     pub(crate) daemon: Option<Arc<Daemon>>,
 }
@@ -81,6 +84,7 @@ impl Env {
             measured: None,
             table: None,
             failed: None,
+            followed: None,
             daemon: None,
         }
     }

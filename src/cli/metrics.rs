@@ -57,6 +57,8 @@ pub(crate) struct Measured {
     pub(crate) seen: Option<OpenKeys>,
     /// Where nothing was proven, if it ended before its end.
     pub(crate) unproven: Unproven,
+    /// Of each sixteenth of all positions whether it was compared to its end.
+    pub(crate) verified: u16,
 }
 
 impl Measured {
@@ -84,6 +86,7 @@ impl Measured {
         self.refused += other.refused;
         self.unproven.ranges.extend(other.unproven.ranges);
         self.unproven.more += other.unproven.more;
+        self.verified &= other.verified;
         // Keys of several tables are not told apart.
         self.seen = None;
         self

@@ -75,6 +75,10 @@ fn what_is_measured_is_so_and_every_metric_is_explained() {
     assert_eq!(is("reknit_verdict", &["job=scrub", "verdict=sound"]), 1.0);
     let seconds = |value: &Value| value.as_f64().expect("a number") / 1000.0;
     assert_eq!(is("reknit_oldest_difference_timestamp_seconds", &["job=look"]), seconds(&looked["began_ms"]));
+    let unverified = "reknit_oldest_unverified_range_timestamp_seconds";
+    assert_eq!(is(unverified, &["job=look"]), seconds(&looked["ended_ms"]));
+    let where_is_not_known = |key: &String| key.starts_with(unverified) && key.contains("job=quick");
+    assert!(!all.keys().any(where_is_not_known), "a check tells not where they differ: {all:?}");
     assert_eq!(is("reknit_verified_timestamp_seconds", &["job=scrub"]), seconds(&scrubbed["ended_ms"]));
     assert_eq!(is("reknit_failed_runs", &["job=nowhere"]), 1.0);
     assert_eq!(is("reknit_trouble", &["about=job"]), 1.0);
@@ -98,7 +102,7 @@ fn what_is_measured_is_so_and_every_metric_is_explained() {
     assert_eq!(sample(&all, "reknit_differences", &["job=look", "class=only_a"]), 0.0);
     assert_eq!(sample(&all, "reknit_written_records", &["job=mend", "side=b"]), 3.0);
     assert_eq!(sample(&all, "reknit_proven_timestamp_seconds", &["job=mend"]), seconds(&mended["ended_ms"]));
-    assert!(!all.keys().any(|key| key.starts_with("reknit_oldest") && key.contains("job=look")), "{all:?}");
+    assert!(!all.keys().any(|key| key.starts_with("reknit_oldest_difference") && key.contains("job=look")), "{all:?}");
     // The guide has a row for each, and for no other.
     let text = web.get("/metrics").body;
     let there: BTreeSet<&str> =
@@ -421,5 +425,43 @@ fn prometheus_scrapes_a_daemon_and_takes_up_the_rules() {
         expected && rules.iter().all(|rule| rule["health"] == "ok")
     });
     admit(&place, "home", "compare");
+    assert!(daemon.end().success());
+}
+
+#[test]
+fn how_fresh_the_indexes_of_tables_are_is_told_once_a_run_has_followed_them() {
+    let place = Place::new();
+    std::fs::create_dir_all(place.path("home")).expect("a home");
+    let execute = |file: &str, statements: &str| {
+        let database = rusqlite::Connection::open(place.path(file)).expect("a database");
+        database.execute_batch(statements).expect("statements");
+    };
+    for file in ["a.db", "b.db"] {
+        execute(file, "CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT); INSERT INTO t VALUES (1, 'x'), (2, 'y');");
+    }
+    place.run("index build sqlite:a.db --feed triggers --apply").ok();
+    place.file(
+        "home/config.toml",
+        "[job.look]\ndo = 'diff'\na = 'sqlite:../a.db'\nb = 'sqlite:../b.db'\nsettle = '0ms'\n",
+    );
+    let daemon = Daemon::start_with(&place, "home", &[], &["--http", "127.0.0.1:0"]);
+    let web = Web::with(daemon.http(), &[("X-Reknit", "1")]);
+    let of = |all: &Samples, name: &str| -> Vec<(bool, f64)> {
+        let some = all.iter().filter(|(key, _)| key.starts_with(name));
+        some.map(|(key, value)| (key.contains("a.db"), *value)).collect()
+    };
+    let fresh = "reknit_index_fresh_timestamp_seconds";
+    assert!(of(&scraped(&web), fresh).is_empty(), "nobody has looked yet");
+    let first = ran(&web, "look");
+    assert_eq!(first["verdict"], "in_sync", "{first}");
+    execute("a.db", "UPDATE t SET v = 'z'; DELETE FROM t WHERE id = 1");
+    let looked = ran(&web, "look");
+    let all = scraped(&web);
+    assert_eq!(of(&all, fresh).len(), 2, "{all:?}");
+    let within = |name: &str| looked[name].as_f64().expect("a time") / 1000.0;
+    assert!(of(&all, fresh).iter().all(|(_, at)| within("began_ms") <= *at && *at <= within("ended_ms")), "{all:?}");
+    // The table without a feed is read whole each time.
+    let waited = of(&all, "reknit_feed_waiting_changes");
+    assert!(waited.len() == 1 && waited[0].0 && waited[0].1 >= 2.0, "{waited:?}");
     assert!(daemon.end().success());
 }

@@ -14,7 +14,7 @@ use crate::stamp::Millis;
 
 pub use self::kept::{
     Begun, CAUSE_BYTES_MAX, Cause, HISTORY_MAX, Kept, OPEN_KEYS_MAX, OpenKeys, RANGES_KEPT_MAX, Ran, RunVerdict, Tuned,
-    Unproven,
+    Unproven, Verified,
 };
 
 /// Jobs of one node.

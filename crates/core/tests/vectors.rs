@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use reknit_core::agenda::{Begun, Cause, Kept, Ran, RunVerdict, Tuned};
+use reknit_core::agenda::{Begun, Cause, Kept, Ran, RunVerdict, Tuned, Unproven, Verified};
 use reknit_core::canonical::Blob;
 use reknit_core::collect::{Horizon, Passed};
 use reknit_core::journal::{Before, Filled, JournalEntry, Run, RunEnd, RunHeader, RunId, RunKind, Undoing};
@@ -510,6 +510,7 @@ fn jobs() {
         missed: 9,
         wanted: None,
         proven: Some(1_600_000_000_000),
+        verified: Verified::default(),
         open: Some(1_650_000_000_000),
         keys: [(0x0102_0304_0506_0708, 1_650_000_000_000)].into(),
         history: [ran].into(),
@@ -517,8 +518,19 @@ fn jobs() {
     let listed =
         Ran { classes: [("only_a".to_string(), 400), ("content".to_string(), 12)].into(), ..all.history[0].clone() };
     let listed = Kept { history: [listed].into(), ..Kept::default() };
-    let lines = [("job(fresh)", fresh.to_bytes()), ("job(all)", all.to_bytes()), ("job(listed)", listed.to_bytes())];
-    for (kept, (_, bytes)) in [fresh, all, listed].iter().zip(&lines) {
+    let ranges = ["4*", "17*"].map(|range| ("default".to_string(), range.parse().expect("a range")));
+    let unproven = Unproven { ranges: ranges.into(), more: 3 };
+    let partial = Ran { verdict: RunVerdict::Partial, unproven, ..all.history[0].clone() };
+    let mut verified = Verified::default();
+    verified.note(0x8001, 1_700_000_000_000);
+    let partial = Kept { history: [partial].into(), verified, ..Kept::default() };
+    let lines = [
+        ("job(fresh)", fresh.to_bytes()),
+        ("job(all)", all.to_bytes()),
+        ("job(listed)", listed.to_bytes()),
+        ("job(partial)", partial.to_bytes()),
+    ];
+    for (kept, (_, bytes)) in [fresh, all, listed, partial].iter().zip(&lines) {
         assert_eq!(Kept::from_bytes(bytes).as_ref(), Ok(kept));
         for cut in 0..bytes.len() {
             assert_eq!(Kept::from_bytes(&bytes[..cut]), Err(KeptError::Damaged));

@@ -14,11 +14,15 @@ use tokio::sync::watch;
 use super::{Daemon, State, refused};
 use crate::cli::args::{Cli, Command};
 use crate::cli::commands::jobs::shown::ran_object;
+use crate::cli::commands::sides::scans::Fresh;
 use crate::cli::config::Config;
 use crate::cli::env::Env;
 use crate::cli::units::typed_duration;
 use crate::cli::verdicts::now_ms;
 use crate::cli::{CliError, Exit};
+
+/// Indexes of which it is known how fresh they are.
+const INDEXES_MAX: usize = 4096;
 
 /// How a run that has begun is told to end, and why it was.
 pub(super) struct Stopped {
@@ -86,13 +90,13 @@ impl Daemon {
             let ended = catch_unwind(AssertUnwindSafe(run));
             let ended = ended.unwrap_or_else(|_| {
                 let message = "the job broke a promise of this program; what was committed before is whole";
-                Ended { exit: Exit::Undetermined, measured: None, failed: Some(("defect", message.into())) }
+                Ended::failed("defect", message)
             });
             daemon.end(&job, begun, ended);
         };
         if let Err(error) = std::thread::Builder::new().name(format!("job {name}")).spawn(run) {
-            let failed = Some(("node.runtime", format!("threads cannot be started: {error}")));
-            self.end_in(state, &name, begun, Ended { exit: Exit::Undetermined, measured: None, failed });
+            let message = format!("threads cannot be started: {error}");
+            self.end_in(state, &name, begun, Ended::failed("node.runtime", message));
         }
     }
 
@@ -120,6 +124,7 @@ impl Daemon {
             measured: None,
             table: None,
             failed: None,
+            followed: Some(Vec::new()),
             daemon: None,
         };
         let (command, settled) = match command {
@@ -129,7 +134,7 @@ impl Daemon {
         let mut cli = Cli { global, command, job: Some(name.into()) };
         budget(&mut cli.command, tuned);
         let exit = crate::cli::run(&cli, &mut env, settled);
-        Ended { exit, measured: env.measured, failed: env.failed }
+        Ended { exit, measured: env.measured, failed: env.failed, followed: env.followed.unwrap_or_default() }
     }
 
     /// Begins a run for somebody who does it and waits for it; nothing if the daemon knows no such job.
@@ -152,7 +157,12 @@ impl Daemon {
         self.woken.notify_all();
     }
 
-    fn end_in(&self, state: &mut State, name: &str, begun: Begun, ended: Ended) {
+    fn end_in(&self, state: &mut State, name: &str, begun: Begun, mut ended: Ended) {
+        for fresh in std::mem::take(&mut ended.followed) {
+            if state.indexes.len() < INDEXES_MAX || state.indexes.contains_key(&fresh.index) {
+                state.indexes.insert(fresh.index.clone(), fresh);
+            }
+        }
         let why = state.running.remove(name).and_then(|run| run.why);
         let measured = ended.measured.clone();
         let ran = ended.ran(begun, why, now_ms());
@@ -183,11 +193,18 @@ pub(crate) struct Ended {
     pub(crate) exit: Exit,
     pub(crate) measured: Option<crate::cli::metrics::Measured>,
     pub(crate) failed: Option<(&'static str, String)>,
+    /// The indexes that it made tell what their tables held.
+    pub(crate) followed: Vec<Fresh>,
 }
 
 impl Ended {
+    fn failed(id: &'static str, message: impl Into<String>) -> Ended {
+        let failed = Some((id, message.into()));
+        Ended { exit: Exit::Undetermined, measured: None, failed, followed: Vec::new() }
+    }
+
     fn ran(self, begun: Begun, why: Option<Why>, now: Millis) -> Ran {
-        let Ended { exit, measured, failed } = self;
+        let Ended { exit, measured, failed, .. } = self;
         let said = measured.as_ref().map(|measured| match measured.verdict {
             Verdict::InSync => RunVerdict::InSync,
             Verdict::Converged => RunVerdict::Converged,
@@ -242,6 +259,7 @@ impl Ended {
             error,
             classes: measured.as_ref().map(classes).unwrap_or_default(),
             unproven: measured.as_ref().map(|measured| measured.unproven.clone()).unwrap_or_default(),
+            verified: measured.as_ref().map_or(0, |measured| measured.verified),
             seen: measured.and_then(|measured| measured.seen),
         }
     }

@@ -10,6 +10,7 @@ use reknit_core::Millis;
 use reknit_core::agenda::Job;
 
 use super::{Daemon, Events, Totals};
+use crate::cli::commands::sides::scans::Fresh;
 use crate::cli::verdicts::now_ms;
 use crate::node::{Counted, Home, Node};
 use crate::store::Store;
@@ -67,6 +68,11 @@ impl Daemon {
     /// What runs have come to since it began.
     pub(crate) fn totals(&self) -> Totals {
         self.lock().totals.clone()
+    }
+
+    /// How fresh the indexes are that runs have followed since it began.
+    pub(crate) fn indexes(&self) -> Vec<Fresh> {
+        self.lock().indexes.values().cloned().collect()
     }
 
     /// Its home.

@@ -16,8 +16,17 @@ use crate::cli::metrics::{Kind, Text};
 pub(super) const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The parts of the text, each with families of its own.
-const PARTS: &[fn(&Daemon, &mut Text)] =
-    &[process, trouble, jobs::all, jobs::totals, node::stores, node::sessions, node::gossip, node::queues];
+const PARTS: &[fn(&Daemon, &mut Text)] = &[
+    process,
+    trouble,
+    jobs::all,
+    jobs::totals,
+    node::stores,
+    node::indexes,
+    node::sessions,
+    node::gossip,
+    node::queues,
+];
 
 /// Everything, as text.
 pub(super) fn text(daemon: &Daemon) -> String {

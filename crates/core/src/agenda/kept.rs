@@ -105,6 +105,9 @@ pub struct Ran {
     /// Where it has proven nothing, if it ended before its end.
     #[serde(default, skip_serializing_if = "Unproven::is_empty")]
     pub unproven: Unproven,
+    /// Of each sixteenth of all positions whether it was compared to its end, in all collections: the lowest bit is `0*`.
+    #[serde(skip)]
+    pub verified: u16,
     /// Keys that differ and were left, by the first bytes of their digest; nothing if they were not listed, or not all.
     #[serde(skip)]
     pub seen: Option<OpenKeys>,
@@ -134,6 +137,27 @@ impl Unproven {
     }
 }
 
+/// When each sixteenth of all positions was last compared to its end, whatever was found; by the first hex digit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified([Option<Millis>; 16]);
+
+impl Verified {
+    /// Notes when those of these sixteenths were; the lowest bit is `0*`.
+    pub fn note(&mut self, sixteenths: u16, at: Millis) {
+        let those = self.0.iter_mut().enumerate().filter(|(nth, _)| sixteenths >> nth & 1 == 1);
+        those.for_each(|(_, verified)| *verified = Some(at));
+    }
+
+    /// When the one was that has waited longest; none while one never was.
+    pub fn oldest(&self) -> Option<Millis> {
+        self.0.iter().min().copied().flatten()
+    }
+
+    fn is_none(&self) -> bool {
+        self.0 == [None; 16]
+    }
+}
+
 /// Keys that a run saw differ, by the first 8 bytes of a digest.
 pub type OpenKeys = std::collections::BTreeSet<u64>;
 
@@ -154,6 +178,7 @@ impl Ran {
             bytes: 0,
             error: None,
             unproven: Unproven::default(),
+            verified: 0,
             seen: None,
         }
     }
@@ -240,6 +265,9 @@ pub struct Kept {
     /// Since when it is wanted that they are proven equal within some time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wanted: Option<Millis>,
+    /// When each part of them was last compared to its end.
+    #[serde(default, skip_serializing_if = "Verified::is_none")]
+    pub verified: Verified,
     /// When they were first seen to differ since.
     pub open: Option<Millis>,
     /// When keys that still differ were first seen to, by the first 8 bytes of their digest; empty where they are not listed.
@@ -285,6 +313,9 @@ impl Kept {
             let first = |key: u64| (key, self.keys.get(&key).copied().unwrap_or(ran.began));
             self.keys = seen.into_iter().map(first).collect();
         }
+        // A part was compared some time within the run.
+        let whole = ran.verified == u16::MAX;
+        self.verified.note(std::mem::take(&mut ran.verified), if whole { ran.ended } else { ran.began });
         ran.seen = None;
         ran.unproven = ran.unproven.at_most(RANGES_KEPT_MAX);
         self.history.push_back(ran);

@@ -300,3 +300,21 @@ fn an_objective_counts_from_the_last_proof_or_from_when_it_was_wanted_and_outliv
     again.configure(wanted(None), 1, 15 * SECOND);
     assert_eq!(again.jobs()["a"].kept.wanted, None);
 }
+
+#[test]
+fn a_part_of_the_sides_is_as_old_as_the_last_run_that_compared_it_to_its_end() {
+    let mut kept = Kept::default();
+    let mut run = |verdict, verified, began: Millis| {
+        let begun = Begun { number: 1, began, cause: Cause::Schedule, until: began + 10 };
+        kept.note(Ran { verified, ..ran(begun, verdict, began + 5) });
+        kept.verified.oldest()
+    };
+    assert_eq!(run(RunVerdict::Partial, 0x00ff, 10), None, "some of it never was");
+    assert_eq!(run(RunVerdict::Partial, 0xff00, 20), Some(10));
+    assert_eq!(run(RunVerdict::Differs, u16::MAX, 30), Some(35));
+    assert_eq!(run(RunVerdict::Partial, 0xfffe, 40), Some(35));
+    assert_eq!(run(RunVerdict::Undetermined, 0, 50), Some(35));
+    assert_eq!(run(RunVerdict::InSync, u16::MAX, 60), Some(65));
+    let back = Kept::from_bytes(&kept.to_bytes()).expect("what was kept");
+    assert_eq!(back.verified.oldest(), Some(65));
+}

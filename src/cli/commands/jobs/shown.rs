@@ -156,6 +156,7 @@ impl Seen<'_> {
             "objective": objective,
             "open": last.filter(|ran| ran.verdict == RunVerdict::Differs).and_then(|ran| ran.differences),
             "oldest_ms": kept.oldest(),
+            "unverified_ms": kept.verified.oldest(),
             "wrong": self.wrong(),
         })
     }

@@ -125,6 +125,13 @@ impl Ran {
             bytes: [("messages", traffic.control()), ("records", traffic.records_sent + traffic.records_received)],
             seen,
             unproven: self.unproven(),
+            verified: match outcome.verdict {
+                Verdict::InSync | Verdict::Converged => u16::MAX,
+                // Of a check it is not known where.
+                Verdict::Differs if !check => u16::MAX,
+                Verdict::Partial => !outcome.unproven.sixteenths,
+                _ => 0,
+            },
         }
     }
 

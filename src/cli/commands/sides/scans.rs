@@ -5,13 +5,16 @@ use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use reknit_core::Millis;
+
 use super::tables;
 use crate::cli::args::PaceFlags;
 use crate::cli::env::Env;
 use crate::cli::progress::Progress;
 use crate::cli::units::{show_bytes, show_count, show_duration};
+use crate::cli::verdicts::now_ms;
 use crate::cli::{CliError, Exit};
-use crate::store::linked::{Cost, Followed, Linked, Pace, Scanned, Shape, Table};
+use crate::store::linked::{Cost, Followed, Linked, Pace, Scanned, Shape, Table, Waiting};
 use crate::store::{ImportProgress, StoreError};
 
 /// What is read in a second where it is not known from an earlier time, of rows of about so many bytes.
@@ -64,6 +67,35 @@ impl std::fmt::Display for Expected {
                 }
             }
         }
+    }
+}
+
+/// How fresh the index of a table is.
+#[derive(Clone, Debug)]
+pub(crate) struct Fresh {
+    /// Its name.
+    pub(crate) index: String,
+    /// The table, without a password.
+    pub(crate) table: String,
+    /// When it was last made to tell what the table held.
+    pub(crate) at: Millis,
+    /// What waited in its feed just before, if it has one and that can tell.
+    pub(crate) waited: Waiting,
+}
+
+impl Fresh {
+    /// Looks at what waits in the feed, before that is read; nobody else is to be told of it.
+    pub(crate) fn before(env: &Env, linked: &Linked) -> Option<Fresh> {
+        env.followed.as_ref()?;
+        let feed = linked.feed_state().ok().flatten().and_then(|state| linked.feed(state.kind).ok());
+        // What cannot be told is found out, and said, when it is read.
+        let waited = feed.and_then(|feed| feed.waiting().ok()).unwrap_or_default();
+        Some(Fresh { index: linked.name().to_string(), table: linked.table().place().to_string(), at: 0, waited })
+    }
+
+    /// The index tells what the table holds.
+    pub(crate) fn note(self, env: &mut Env) {
+        env.followed.iter_mut().for_each(|all| all.push(Fresh { at: now_ms(), ..self.clone() }));
     }
 }
 
@@ -154,6 +186,7 @@ pub(crate) fn follow(
     from: Option<&str>,
 ) -> Result<Followed, CliError> {
     let outgrown = linked.outgrown()?.is_some();
+    let fresh = Fresh::before(env, linked);
     let needed = Needed::of(linked)?;
     if let Some(needed) = &needed {
         needed.tell(env);
@@ -192,6 +225,7 @@ pub(crate) fn follow(
     });
     match read {
         Ok(followed) => {
+            fresh.into_iter().for_each(|fresh| fresh.note(env));
             if let Some(why) = &followed.stale {
                 let gap = if outgrown { "" } else { ", its feed had a gap" };
                 let _ = writeln!(env.err, "reknit: {place} was read whole{gap}: {why}");

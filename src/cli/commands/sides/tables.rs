@@ -9,7 +9,7 @@ use reknit_core::row::Kind;
 use reknit_core::{CollectionId, DatasetId, DatasetKey, Definition, Profile};
 use serde_json::{Value, json};
 
-use super::scans::{self, Needed};
+use super::scans::{self, Fresh, Needed};
 use crate::cli::args::{PaceFlags, To, WriteFlags};
 use crate::cli::commands::explain;
 use crate::cli::env::Env;
@@ -117,10 +117,14 @@ pub(crate) fn open(
         if scan {
             let from = pace.scan_from.as_deref().filter(|_| of == Some(nth));
             scans::follow(env, linked, pace, from)?;
-        } else if linked.follow_feed(&mut |_| {})?.is_none() {
+            continue;
+        }
+        let fresh = Fresh::before(env, linked);
+        if linked.follow_feed(&mut |_| {})?.is_none() {
             // Only when it was read its feed told of a gap.
             return Err(scans::refused(&Needed::of(linked)?.into_iter().collect::<Vec<_>>()));
         }
+        fresh.into_iter().for_each(|fresh| fresh.note(env));
     }
     Ok(pair)
 }

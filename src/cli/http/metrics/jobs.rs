@@ -121,6 +121,11 @@ fn since(all: &[Of<'_>], text: &mut Text) {
         "When the oldest difference was first seen that is still open; nothing where none is.",
     );
     each(text, all, oldest, |of| of.kept().oldest().map(seconds));
+    let unverified = (
+        "reknit_oldest_unverified_range_timestamp_seconds",
+        "When the sixteenth of the positions was last compared to its end that has waited longest, whatever was found.",
+    );
+    each(text, all, unverified, |of| of.kept().verified.oldest().map(seconds));
     let verified =
         ("reknit_verified_timestamp_seconds", "When a store was last read against its tree, whole, and found sound.");
     each(text, all, verified, |of| ended(of, |ran| ran.verdict == RunVerdict::Sound));

@@ -4,6 +4,7 @@ use reknit_core::DatasetId;
 use reknit_core::gossip::Counts;
 
 use super::seconds;
+use crate::cli::commands::sides::scans::Fresh;
 use crate::cli::daemon::Daemon;
 use crate::cli::metrics::{Kind, Text};
 use crate::node::{Counted, CountedSessions, Gossip, Traffic};
@@ -32,6 +33,24 @@ pub(super) fn stores(daemon: &Daemon, text: &mut Text) {
     each("reknit_journal_limit_bytes", "How many it may hold.", &limit);
     let apart = |store: &Store, _: Option<&Stats>| Some(store.quarantined_count());
     each("reknit_quarantined_records", "Records that are set apart, neither applied nor dropped.", &apart);
+}
+
+/// The indexes of tables, as runs have followed them since the daemon began.
+pub(super) fn indexes(daemon: &Daemon, text: &mut Text) {
+    let all = daemon.indexes();
+    let mut each = |name: &str, help: &str, known: &dyn Fn(&Fresh) -> Option<f64>| {
+        text.family(name, Kind::Gauge, help);
+        for one in &all {
+            let labels = [("index", one.index.as_str()), ("table", one.table.as_str())];
+            known(one).into_iter().for_each(|value| text.sample(&labels, value));
+        }
+    };
+    let fresh = "When a run last made the index of a table tell what that held.";
+    each("reknit_index_fresh_timestamp_seconds", fresh, &|one| Some(seconds(one.at)));
+    let changes = "Changes, about, that waited in its feed just before.";
+    each("reknit_feed_waiting_changes", changes, &|one| one.waited.changes.map(|n| n as f64));
+    let kept = "Bytes of its log that the database kept for its feed then.";
+    each("reknit_feed_kept_bytes", kept, &|one| one.waited.kept_bytes.map(|n| n as f64));
 }
 
 /// Sessions with peers.
