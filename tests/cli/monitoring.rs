@@ -429,6 +429,31 @@ fn prometheus_scrapes_a_daemon_and_takes_up_the_rules() {
 }
 
 #[test]
+fn an_interval_that_cannot_be_met_is_a_line_in_the_log_until_it_can() {
+    let place = differing();
+    let job = "[job.slow]\na = '../a'\nb = '../b'\ndo = 'diff'\nsettle = '1500ms'\nevery = '1s'\n";
+    place.file("home/config.toml", job);
+    let (mut child, _http, _out) = logged(&place, &[], "reknit=info");
+    let told = |words: &str| -> Vec<Value> {
+        log(&place).into_iter().filter(|line| line["fields"]["message"] == words).collect()
+    };
+    let cannot = "the interval cannot be met: a run takes longer";
+    until(|| !told(cannot).is_empty());
+    let line = &told(cannot)[0];
+    assert_eq!(
+        (&line["level"], &line["fields"]["job"], &line["fields"]["every_ms"]),
+        (&"WARN".into(), &"slow".into(), &1000.into())
+    );
+    assert!(line["fields"]["takes_ms"].as_u64() >= Some(1500), "{line}");
+    place.run("status").says(&["wrong  slow: a run takes ", "which every 1.0 s cannot be met with"]);
+    place.run("jobs tune slow --every 1h").ok();
+    until(|| !told("the interval can be met again").is_empty());
+    assert_eq!(told(cannot).len(), 1, "once, however many runs there were");
+    signal(&child, "-TERM");
+    assert_eq!(child.wait().expect("its end").code(), Some(0));
+}
+
+#[test]
 fn how_fresh_the_indexes_of_tables_are_is_told_once_a_run_has_followed_them() {
     let place = Place::new();
     std::fs::create_dir_all(place.path("home")).expect("a home");

@@ -2,10 +2,11 @@
 //!
 //! What is wrong is said where that is known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use reknit_core::Millis;
 use serde_json::json;
 
 use super::Daemon;
@@ -19,6 +20,8 @@ const LOOK: Duration = Duration::from_secs(1);
 struct Known {
     troubles: BTreeMap<String, Trouble>,
     up: BTreeMap<String, String>,
+    /// Jobs that take longer than their interval.
+    slow: BTreeSet<String>,
 }
 
 impl Daemon {
@@ -35,6 +38,21 @@ impl Daemon {
         }
     }
 
+    /// Logs which jobs take longer than their interval, or no longer do: beside their other troubles.
+    fn look_at_intervals(&self, known: &mut BTreeSet<String>) {
+        let state = self.lock();
+        let all = state.agenda.jobs().iter().filter_map(|(name, job)| Some((name.clone(), job.too_slow()?)));
+        let slow: BTreeMap<String, (Millis, Millis)> = all.collect();
+        drop(state);
+        for (job, (takes_ms, every_ms)) in slow.iter().filter(|(name, _)| !known.contains(*name)) {
+            tracing::warn!(job, takes_ms, every_ms, "the interval cannot be met: a run takes longer");
+        }
+        for job in known.iter().filter(|name| !slow.contains_key(*name)) {
+            tracing::info!(job, "the interval can be met again");
+        }
+        *known = slow.into_keys().collect();
+    }
+
     fn look(&self, known: &mut Known) {
         let troubles: BTreeMap<String, Trouble> =
             self.troubles().into_iter().map(|trouble| (trouble.subject.clone(), trouble)).collect();
@@ -48,6 +66,7 @@ impl Daemon {
             self.events.tell("trouble_over", json!({ "about": about, "subject": subject }));
         }
         known.troubles = troubles;
+        self.look_at_intervals(&mut known.slow);
         let neighbours = self.gossip().map(crate::node::Gossip::neighbours).unwrap_or_default();
         let up: BTreeMap<String, String> =
             neighbours.iter().map(|near| (near.peer.to_string(), near.at.to_string())).collect();
