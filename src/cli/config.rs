@@ -18,7 +18,7 @@ use std::sync::{Mutex, PoisonError};
 
 pub(crate) use self::alerts::{AlertsTable, COMMAND};
 pub(crate) use self::gossip::GossipTable;
-pub(crate) use self::job::Job;
+pub(crate) use self::job::{Job, bytes_a_day, time_a_day};
 pub(crate) use self::peer::bandwidth;
 use self::section::{Section, Source, meant};
 pub(crate) use self::serve::ServeTable;

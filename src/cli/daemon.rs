@@ -20,7 +20,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use reknit_core::Millis;
-use reknit_core::agenda::{Agenda, Begun, By, Job, Plan, Refusal, Tuned};
+use reknit_core::agenda::{Agenda, Begun, By, DayBudget, Job, Plan, Refusal, Tuned};
 use reknit_core::alert::{Alert, Alerts};
 use serde_json::json;
 use tokio::sync::watch;
@@ -404,6 +404,10 @@ impl State {
             places: self.places(command),
             longest,
             within: job.within,
+            a_day: DayBudget {
+                bytes: tuned.max_bytes_per_day.or(job.a_day.bytes),
+                time: tuned.max_time_per_day.or(job.a_day.time),
+            },
         })
     }
 

@@ -106,6 +106,12 @@ pub(crate) fn show_duration(duration: Duration) -> String {
     }
 }
 
+/// A moment, in milliseconds since the Unix epoch, by the clock of UTC, to the minute.
+pub(crate) fn show_time(at: u64) -> String {
+    let at = i64::try_from(at).ok().and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
+    at.map_or_else(|| "some day".into(), |at| at.strftime("%Y-%m-%d %H:%M UTC").to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -280,3 +280,43 @@ fn a_configuration_is_written_to_be_filled_in_and_serves_what_it_says() {
     let _daemon = Daemon::start(&place, "home", &[]);
     until(|| place.run("status").out.contains("dataset s, 0 records"));
 }
+
+#[test]
+fn a_days_budget_bounds_runs_that_begin_by_themselves_and_says_until_when() {
+    let place = Place::new();
+    std::fs::create_dir_all(place.path("home")).expect("a home");
+    let notes: String = (0..2000).map(|n| format!("k{n:04}\tv{n}\n")).collect();
+    for (store, like) in [("s", ""), ("t", " --like s")] {
+        place.run(&format!("init {store}{like}")).ok();
+    }
+    place.file("notes.kv", notes);
+    place.run("import s notes.kv").ok();
+    let job =
+        "[job.look]\na = '../s'\nb = '../t'\ndo = 'diff'\nsettle = '0ms'\nevery = '1s'\nclock = 'Pacific/Kiritimati'\n";
+    place.file("home/config.toml", format!("{job}max_bytes_per_day = '0'\n"));
+    place.run("jobs list").fails("config.malformed").says(&["no bytes", "line "]);
+    place.file("home/config.toml", format!("{job}max_bytes_per_day = '2kB'\n"));
+    let daemon = Daemon::start(&place, "home", &[]);
+    let look = wait(&place, "look", |job| job["state"] == "budget_used_up");
+    let (budget, now) = (&look["budget"], look["last_ms"].as_u64().expect("it ran"));
+    assert!(budget["spent_bytes"].as_u64() >= Some(2000) && budget["bytes_per_day"] == 2000, "{look}");
+    let until = budget["used_up_until_ms"].as_u64().expect("a time");
+    // Midnight of a clock that is 14 hours ahead.
+    assert!(until > now && until <= now + 86_400_000 && until % 86_400_000 == 10 * 3_600_000, "{look}");
+    assert!(look["next_ms"].as_u64() >= Some(until), "{look}");
+    place.run("jobs show look").ok().says(&["budget used up until 20", "UTC (in ", "used of today's budget: "]);
+    place.run("status").says(&["look: ", "budget used up until 20"]);
+    // What is asked for waits too; what somebody waits for does not, and counts.
+    place.run("jobs run look").ok();
+    let before = shown(&place, "look").0;
+    assert_eq!((&before["state"], &before["runs"]), (&"budget_used_up".into(), &look["runs"]));
+    place.run("run look").exits(1);
+    let after = shown(&place, "look").0;
+    assert!(after["budget"]["spent_bytes"].as_u64() > before["budget"]["spent_bytes"].as_u64(), "{after}");
+    place.run("jobs tune look --max-bytes-per-day 0").fails("usage.bytes");
+    place.run("jobs tune look --max-bytes-per-day 1GiB --max-time-per-day 1h").ok();
+    let runs = after["runs"].as_u64();
+    wait(&place, "look", |job| job["runs"].as_u64() > runs && job["budget"]["time_per_day_ms"] == 3_600_000);
+    place.run("jobs show look").ok().says(&["tuned 1h a day, 1.1 GB a day"]);
+    assert_eq!(daemon.end().code(), Some(0));
+}

@@ -4,10 +4,12 @@
 //! [ended](Agenda::end), and writes down a job's [`Kept`] after each. Time is an argument; jitter comes from a seed.
 
 mod kept;
+mod spending;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use self::spending::{DayBudget, Spent};
 use crate::objective::Objective;
 use crate::schedule::{At, Schedule, Zone};
 use crate::stamp::Millis;
@@ -41,6 +43,8 @@ pub struct Plan {
     pub longest: Millis,
     /// Within how long its sides are to be proven equal, if that is wanted.
     pub within: Option<Millis>,
+    /// What its runs may cost in a day; those that somebody does by hand and waits for count, and begin whatever is left.
+    pub a_day: DayBudget,
 }
 
 /// Who begins a run.
@@ -151,8 +155,11 @@ impl Agenda {
 
     /// When to look again at the latest; nothing while all that is due waits for runs to end.
     pub fn wake(&self, now: Millis) -> Option<Millis> {
-        let due = |job: &Job| job.kept.due.filter(|_| job.plan.is_some() && job.waits());
-        self.jobs.values().filter_map(due).filter(|due| *due > now).min()
+        let due = |job: &Job| job.begins(now).filter(|_| job.plan.is_some() && job.waits());
+        // What was asked for waits for the next day's budget too.
+        let asked = |job: &Job| job.used_up(now).filter(|_| job.kept.asked);
+        let all = self.jobs.values().flat_map(|job| [due(job), asked(job)]);
+        all.flatten().filter(|due| *due > now).min()
     }
 
     /// Begins a run.
@@ -186,6 +193,7 @@ impl Agenda {
         let again = ran.verdict == RunVerdict::Interrupted;
         job.kept.asked |= again && ran.cause == Cause::Asked;
         let failed = ran.failed();
+        job.spend(&ran);
         job.kept.note(ran);
         job.kept.failures = if failed { job.kept.failures.saturating_add(1) } else { 0 };
         let (Some(plan), Some(slot)) = (&job.plan, slot) else { return };
@@ -287,6 +295,9 @@ impl Job {
     /// Since when it waits to begin, if it does. One that is due outside of its windows is put off until they open.
     fn waits_since(&mut self, now: Millis) -> Option<Millis> {
         let plan = self.plan.as_ref()?;
+        if self.used_up(now).is_some() {
+            return None;
+        }
         if self.kept.asked && self.kept.running.is_none() {
             return Some(0);
         }
@@ -306,6 +317,7 @@ impl Job {
     }
 
     fn begin(&mut self, by: By, now: Millis) -> Begun {
+        let left = self.left(now);
         let kept = &mut self.kept;
         let scheduled = kept.due.is_some_and(|due| due <= now);
         let cause = match (by, kept.asked, kept.failures) {
@@ -315,6 +327,9 @@ impl Job {
             (By::Schedule, false, _) => Cause::Retry,
         };
         let mut until = now.saturating_add(self.plan.as_ref().map_or(0, |plan| plan.longest));
+        if by == By::Schedule {
+            until = until.min(now.saturating_add(left.time.unwrap_or(Millis::MAX)));
+        }
         if let (Some(plan), Some(slot)) = (&self.plan, kept.slot) {
             let (schedule, zone) = (&plan.schedule, &*plan.zone);
             if scheduled && slot <= now {

@@ -139,6 +139,18 @@ impl Schedule {
     }
 }
 
+/// The day that the clock of a zone shows, counted from the start of 1970 there.
+pub(crate) fn day(zone: &dyn Zone, at: Millis) -> i64 {
+    local_minute(zone, at).div_euclid(MINUTES_OF_DAY)
+}
+
+/// When the next day begins by that clock.
+pub(crate) fn next_day(zone: &dyn Zone, at: Millis) -> Millis {
+    let midnight = instant(zone, (day(zone, at) + 1) * MINUTES_OF_DAY);
+    // A clock that is put back at midnight shows the day before once more.
+    midnight.filter(|midnight| *midnight > at).unwrap_or(at.saturating_add(MINUTE_MILLIS))
+}
+
 /// What the clock of a zone shows, in minutes since the start of 1970 there.
 fn local_minute(zone: &dyn Zone, at: Millis) -> i64 {
     (at / MINUTE_MILLIS) as i64 + zone.offset_minutes(at)

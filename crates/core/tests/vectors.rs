@@ -499,7 +499,13 @@ fn jobs() {
     };
     let all = Kept {
         paused: Some(5),
-        tuned: Tuned { at: Some("every 5m".into()), jitter: Some(60_000), max_time: Some(1), max_bytes: Some(2) },
+        tuned: Tuned {
+            at: Some("every 5m".into()),
+            jitter: Some(60_000),
+            max_time: Some(1),
+            max_bytes: Some(2),
+            ..Tuned::default()
+        },
         planned: Some("every 5m".into()),
         slot: Some(1_700_000_000_000),
         due: Some(1_700_000_000_001),
@@ -508,6 +514,7 @@ fn jobs() {
         running: Some(begun),
         failures: 2,
         missed: 9,
+        spent: None,
         wanted: None,
         proven: Some(1_600_000_000_000),
         verified: Verified::default(),

@@ -69,6 +69,14 @@ pub(crate) struct JobsTune {
     /// End its session after about so many bytes
     #[arg(long, env = "REKNIT_MAX_BYTES", value_name = "BYTES")]
     pub(crate) max_bytes: Option<String>,
+    /// Begin no run on a day whose runs took this long together
+    #[arg(long, env = "REKNIT_MAX_TIME_PER_DAY", value_name = "TIME")]
+    #[serde(default)]
+    pub(crate) max_time_per_day: Option<String>,
+    /// Begin no run on a day whose runs took about so many bytes
+    #[arg(long, env = "REKNIT_MAX_BYTES_PER_DAY", value_name = "BYTES")]
+    #[serde(default)]
+    pub(crate) max_bytes_per_day: Option<String>,
     /// Forget what was tuned before
     #[arg(long, env = "REKNIT_RESET")]
     pub(crate) reset: bool,

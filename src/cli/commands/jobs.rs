@@ -133,6 +133,8 @@ fn tuned(tune: &JobsTune) -> Result<impl FnOnce(Tuned) -> Tuned, CliError> {
     let max_time = tune.max_time.as_deref().map(parse_duration).transpose()?;
     let max_time = max_time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
     let max_bytes = tune.max_bytes.as_deref().map(parse_bytes).transpose()?;
+    let bytes_a_day = tune.max_bytes_per_day.as_deref().map(config::bytes_a_day).transpose()?;
+    let time_a_day = tune.max_time_per_day.as_deref().map(config::time_a_day).transpose()?;
     let reset = tune.reset;
     Ok(move |was: Tuned| {
         let was = if reset { Tuned::default() } else { was };
@@ -141,6 +143,8 @@ fn tuned(tune: &JobsTune) -> Result<impl FnOnce(Tuned) -> Tuned, CliError> {
             jitter: jitter.or(was.jitter),
             max_time: max_time.or(was.max_time),
             max_bytes: max_bytes.or(was.max_bytes),
+            max_time_per_day: time_a_day.or(was.max_time_per_day),
+            max_bytes_per_day: bytes_a_day.or(was.max_bytes_per_day),
         }
     })
 }

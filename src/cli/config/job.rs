@@ -4,6 +4,7 @@
 
 use clap::{Args, CommandFactory};
 use reknit_core::Millis;
+use reknit_core::agenda::DayBudget;
 use reknit_core::schedule::At;
 use toml::Spanned;
 use toml::de::DeValue;
@@ -13,14 +14,17 @@ use super::when::{self, When};
 use crate::cli::CliError;
 use crate::cli::args::{Cli, Command, TermFlags};
 use crate::cli::commands::sides;
-use crate::cli::units::parse_duration;
+use crate::cli::units::{parse_bytes, parse_duration};
 
 /// Keys that are no flags.
-const OWN: [&str; 5] = ["a", "b", "do", "dataset", WITHIN];
+const OWN: [&str; 7] = ["a", "b", "do", "dataset", WITHIN, BYTES_A_DAY, TIME_A_DAY];
 /// Those of a job that looks at one store.
-const OWN_OF_ONE: [&str; 2] = ["store", "do"];
+const OWN_OF_ONE: [&str; 3] = ["store", "do", TIME_A_DAY];
 /// The objective of a job: within how long its sides are to be proven equal.
 const WITHIN: &str = "proven_equal_within";
+/// What its runs of a day may cost.
+const BYTES_A_DAY: &str = "max_bytes_per_day";
+const TIME_A_DAY: &str = "max_time_per_day";
 const VERIFY: &str = "verify";
 /// What a job can do.
 const COMMANDS: [&str; 4] = ["check", "diff", "repair", VERIFY];
@@ -34,6 +38,8 @@ pub(crate) struct Job {
     pub(crate) when: When,
     /// Within how long its sides are to be proven equal.
     pub(crate) within: Option<Millis>,
+    /// What its runs of a day may cost.
+    pub(crate) a_day: DayBudget,
     /// As it would be typed after the program's name.
     pub(crate) typed: Vec<String>,
 }
@@ -97,12 +103,40 @@ impl Job {
         if within == Some(0) {
             return Err(section.wrong("is to be proven equal within no time; \"15m\" is some"));
         }
-        Ok(Job { when, within, typed })
+        let a_day = DayBudget {
+            bytes: section
+                .text(BYTES_A_DAY)?
+                .map(bytes_a_day)
+                .transpose()
+                .map_err(|error| section.wrong(error.message))?,
+            time: section
+                .text(TIME_A_DAY)?
+                .map(time_a_day)
+                .transpose()
+                .map_err(|error| section.wrong(error.message))?,
+        };
+        Ok(Job { when, within, a_day, typed })
     }
 
     /// The command that it is, or what is wrong with it.
     pub(crate) fn command(&self) -> Result<Command, String> {
         command(&self.typed)
+    }
+}
+
+/// Reads how many bytes the runs of a day may cost.
+pub(crate) fn bytes_a_day(text: &str) -> Result<u64, CliError> {
+    match parse_bytes(text)? {
+        0 => Err(CliError::new("usage.bytes", "runs of a day cannot do with no bytes; \"1GiB\" are some")),
+        bytes => Ok(bytes),
+    }
+}
+
+/// Reads how long the runs of a day may take together.
+pub(crate) fn time_a_day(text: &str) -> Result<Millis, CliError> {
+    match u64::try_from(parse_duration(text)?.as_millis()).unwrap_or(Millis::MAX) {
+        0 => Err(CliError::new("usage.duration", "runs of a day cannot do in no time; \"1h\" is some")),
+        millis => Ok(millis),
     }
 }
 

@@ -63,6 +63,8 @@ pub(crate) const TEMPLATE: &str = r#"# The configuration of this home. Nothing n
 #proven_equal_within = "1h"                 # `status` says when that is broken, and [alerts]
 #max_time = "10m"                           # the session ends with what it knows then,
 #max_bytes = "100MiB"                       # or after about so many bytes
+#max_bytes_per_day = "2GiB"                 # a day of the clock: then none begins until the next
+#max_time_per_day = "2h"
 
 #[job.scrub]                                # a store of ours, read against its tree
 #do = "verify"

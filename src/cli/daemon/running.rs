@@ -5,9 +5,10 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use reknit_core::Millis;
-use reknit_core::agenda::{Begun, By, CAUSE_BYTES_MAX, Ran, RunVerdict, Tuned};
+use reknit_core::agenda::{Begun, By, CAUSE_BYTES_MAX, DayBudget, Ran, RunVerdict, Tuned};
 use reknit_core::session::Verdict;
 use tokio::sync::watch;
 
@@ -17,7 +18,7 @@ use crate::cli::commands::jobs::shown::ran_object;
 use crate::cli::commands::sides::scans::Fresh;
 use crate::cli::config::Config;
 use crate::cli::env::Env;
-use crate::cli::units::typed_duration;
+use crate::cli::units::{parse_bytes, parse_duration, typed_duration};
 use crate::cli::verdicts::now_ms;
 use crate::cli::{CliError, Exit};
 
@@ -82,11 +83,14 @@ impl Daemon {
         begun: Begun,
         left: watch::Receiver<bool>,
     ) {
-        let tuned = state.agenda.jobs().get(&name).map(|job| job.kept.tuned.clone()).unwrap_or_default();
+        let (tuned, left_today) = match state.agenda.jobs().get(&name) {
+            Some(job) => (job.kept.tuned.clone(), job.left(begun.began)),
+            None => Default::default(),
+        };
         let (daemon, config, job) = (self.clone(), state.config.clone(), name.clone());
         let run = move || {
             let within = span(&job, &begun);
-            let run = || within.in_scope(|| daemon.run(&config, &job, &tuned, left));
+            let run = || within.in_scope(|| daemon.run(&config, &job, (&tuned, left_today), left));
             let ended = catch_unwind(AssertUnwindSafe(run));
             let ended = ended.unwrap_or_else(|_| {
                 let message = "the job broke a promise of this program; what was committed before is whole";
@@ -100,7 +104,13 @@ impl Daemon {
         }
     }
 
-    fn run(&self, config: &Arc<Config>, name: &str, tuned: &Tuned, left: watch::Receiver<bool>) -> Ended {
+    fn run(
+        &self,
+        config: &Arc<Config>,
+        name: &str,
+        (tuned, left_today): (&Tuned, DayBudget),
+        left: watch::Receiver<bool>,
+    ) -> Ended {
         let command = config.command(name);
         let known = command.as_ref().map_or("run", Command::name);
         // Nobody reads what it prints; what goes wrong is remembered.
@@ -132,7 +142,7 @@ impl Daemon {
             Err(error) => (Command::Id(crate::cli::args::Id { command: None }), Err(error)),
         };
         let mut cli = Cli { global, command, job: Some(name.into()) };
-        budget(&mut cli.command, tuned);
+        budget(&mut cli.command, tuned, left_today);
         let exit = crate::cli::run(&cli, &mut env, settled);
         Ended { exit, measured: env.measured, failed: env.failed, followed: env.followed.unwrap_or_default() }
     }
@@ -271,8 +281,8 @@ fn classes(measured: &crate::cli::metrics::Measured) -> BTreeMap<String, u64> {
     some.map(|(class, n)| ((*class).to_string(), *n)).collect()
 }
 
-/// Gives a session the budget that was tuned.
-fn budget(command: &mut Command, tuned: &Tuned) {
+/// Gives a session the budget that was tuned, and no more than is left today.
+fn budget(command: &mut Command, tuned: &Tuned, left: DayBudget) {
     let sides = match command {
         Command::Check(args) => &mut args.sides,
         Command::Diff(args) => &mut args.sides,
@@ -285,5 +295,15 @@ fn budget(command: &mut Command, tuned: &Tuned) {
     }
     if let Some(bytes) = tuned.max_bytes {
         sides.max_bytes = Some(bytes.to_string());
+    }
+    // What is not understood is told when the command reads it.
+    let (bytes, time) = (sides.max_bytes.as_deref().map(parse_bytes), sides.max_time.as_deref().map(parse_duration));
+    if let (Some(left), Some(Ok(_)) | None) = (left.bytes, &bytes) {
+        let most = bytes.and_then(Result::ok).unwrap_or(u64::MAX);
+        sides.max_bytes = Some(left.min(most).to_string());
+    }
+    if let (Some(left), Some(Ok(_)) | None) = (left.time, &time) {
+        let most = time.and_then(Result::ok).unwrap_or(Duration::MAX);
+        sides.max_time = Some(typed_duration(u64::try_from(most.as_millis()).unwrap_or(u64::MAX).min(left)));
     }
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use super::spending::Spent;
 use crate::range::Range;
 use crate::sealed::{KeptError, seal, unseal};
 use crate::stamp::Millis;
@@ -235,6 +236,12 @@ pub struct Tuned {
     pub max_time: Option<Millis>,
     /// After about how many bytes.
     pub max_bytes: Option<u64>,
+    /// How long all of its runs of a day may take together, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_time_per_day: Option<Millis>,
+    /// About how many bytes they may cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bytes_per_day: Option<u64>,
 }
 
 /// What is remembered of a job.
@@ -260,6 +267,9 @@ pub struct Kept {
     pub failures: u32,
     /// Slots that passed without a run.
     pub missed: u64,
+    /// What the runs of the last day with one have cost, where that is bounded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spent: Option<Spent>,
     /// When both sides were last proven equal.
     pub proven: Option<Millis>,
     /// Since when it is wanted that they are proven equal within some time.

@@ -15,6 +15,7 @@ fn plan(at: &str, places: &[&str]) -> Plan {
         places,
         longest: 100 * SECOND,
         within: None,
+        a_day: DayBudget::default(),
     }
 }
 
@@ -317,4 +318,49 @@ fn a_part_of_the_sides_is_as_old_as_the_last_run_that_compared_it_to_its_end() {
     assert_eq!(run(RunVerdict::InSync, u16::MAX, 60), Some(65));
     let back = Kept::from_bytes(&kept.to_bytes()).expect("what was kept");
     assert_eq!(back.verified.oldest(), Some(65));
+}
+
+#[test]
+fn a_days_budget_bounds_what_is_begun_by_itself_until_the_clock_shows_another_day() {
+    const MINUTE: Millis = 60 * SECOND;
+    const HOUR: Millis = 60 * MINUTE;
+    let bounded = |bytes, time| {
+        let plan = Plan { a_day: DayBudget { bytes, time }, longest: 12 * HOUR, ..plan("every 1h", &[]) };
+        BTreeMap::from([("a".to_string(), plan)])
+    };
+    let mut jobs = Agenda::new([7; 32], 1);
+    jobs.configure(bounded(Some(1000), Some(90 * MINUTE)), 1, 20 * HOUR);
+    let spend = |jobs: &mut Agenda, by, now, bytes, took: Millis| {
+        let begun = jobs.begin("a", by, now).expect("it begins");
+        jobs.end("a", Ran { bytes, ..ran(begun, RunVerdict::InSync, now + took) });
+        begun
+    };
+    assert_eq!(jobs.due(20 * HOUR), ["a"]);
+    let first = spend(&mut jobs, By::Schedule, 20 * HOUR, 400, 30 * MINUTE);
+    assert_eq!(first.until, 20 * HOUR + 90 * MINUTE, "a run is told to end when the time is up");
+    let left = jobs.jobs()["a"].left(21 * HOUR);
+    assert_eq!(left, DayBudget { bytes: Some(600), time: Some(60 * MINUTE) });
+    assert_eq!(jobs.due(21 * HOUR), ["a"]);
+    let second = spend(&mut jobs, By::Schedule, 21 * HOUR, 700, 10 * MINUTE);
+    assert_eq!(second.until, 22 * HOUR);
+    // It took more than was left: nothing begins, also not what was asked for, and it is known when.
+    jobs.ask("a").expect("it is there");
+    assert_eq!((jobs.due(22 * HOUR), jobs.wake(22 * HOUR)), (Vec::new(), Some(24 * HOUR)));
+    assert_eq!(jobs.jobs()["a"].used_up(22 * HOUR), Some(24 * HOUR));
+    // A restart forgets nothing of it; what somebody waits for begins, and counts.
+    let mut jobs = restarted(&jobs, 1, 22 * HOUR);
+    jobs.configure(bounded(Some(1000), Some(90 * MINUTE)), 1, 22 * HOUR);
+    assert!(jobs.due(22 * HOUR).is_empty());
+    let by_hand = spend(&mut jobs, By::Hand, 22 * HOUR, 50, 0);
+    assert_eq!((by_hand.until, jobs.jobs()["a"].spent(23 * HOUR).bytes), (34 * HOUR, 1150));
+    // Who bounds it less lets it begin at once, and the next day is a new one.
+    jobs.configure(bounded(Some(2000), Some(90 * MINUTE)), 1, 23 * HOUR);
+    assert_eq!(jobs.due(23 * HOUR), ["a"]);
+    jobs.configure(bounded(Some(1000), Some(90 * MINUTE)), 1, 23 * HOUR);
+    assert!(jobs.due(24 * HOUR - 1).is_empty());
+    assert_eq!(jobs.due(24 * HOUR), ["a"]);
+    assert_eq!(jobs.jobs()["a"].left(24 * HOUR).bytes, Some(1000));
+    // What ran past midnight counts on the day on which it began.
+    spend(&mut jobs, By::Schedule, 47 * HOUR, 900, 90 * MINUTE);
+    assert_eq!(jobs.jobs()["a"].left(48 * HOUR + 31 * MINUTE).bytes, Some(1000));
 }

@@ -120,7 +120,14 @@ fn what_is_down_is_tried_less_and_less_often_and_the_number_of_alerts_is_bounded
 fn a_job_is_trouble_when_it_fails_in_a_row_drifts_for_long_is_refused_or_breaks_its_objective() {
     let mut agenda = Agenda::new([1; 32], 1);
     let schedule = Schedule { at: "every 1s".parse().ok(), ..Schedule::by_hand() };
-    let plan = Plan { schedule, zone: Arc::new(Utc), places: BTreeSet::new(), longest: 1_000, within: Some(20_000) };
+    let plan = Plan {
+        schedule,
+        zone: Arc::new(Utc),
+        places: BTreeSet::new(),
+        longest: 1_000,
+        within: Some(20_000),
+        a_day: Default::default(),
+    };
     agenda.configure(BTreeMap::from([("j".to_string(), plan)]), 1, 1_000);
     let kinds = |agenda: &Agenda, now| -> Vec<Kind> {
         RULES.of_job(&agenda.jobs()["j"], now).into_iter().map(|(kind, _)| kind).collect()

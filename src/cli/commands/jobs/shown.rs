@@ -5,14 +5,14 @@
 use std::time::Duration;
 
 use reknit_core::Millis;
-use reknit_core::agenda::{Job, Ran, RunVerdict};
+use reknit_core::agenda::{DayBudget, Job, Ran, RunVerdict};
 use reknit_core::objective::{Objective, State};
 use reknit_core::schedule::Window;
 use serde_json::{Value, json};
 
 use crate::cli::commands::sides::{plural, unproven, unproven_object};
 use crate::cli::config::{Config, Does};
-use crate::cli::units::{show_bytes, show_count, show_duration, typed_duration};
+use crate::cli::units::{show_bytes, show_count, show_duration, show_time, typed_duration};
 
 /// A job as it is seen at a moment.
 pub(crate) struct Seen<'a> {
@@ -31,8 +31,9 @@ impl Seen<'_> {
         match (&job.plan, kept.running) {
             (_, Some(_)) => "running",
             (None, _) => "not_configured",
-            _ if kept.asked => "asked",
+            _ if kept.asked && job.used_up(self.now).is_none() => "asked",
             _ if kept.paused.is_some() => "paused",
+            _ if job.used_up(self.now).is_some() => "budget_used_up",
             (Some(_), _) if kept.due.is_none() => "by_hand",
             _ if kept.due.is_some_and(|due| due <= self.now) => "due",
             _ => "waiting",
@@ -101,13 +102,14 @@ impl Seen<'_> {
             format!("\nwanted: proven equal within {within}, {state}")
         });
         let tuned = self.tuned_words().map_or(String::new(), |tuned| format!("\ntuned {tuned}"));
+        let budget = self.budget_words().map_or(String::new(), |budget| format!("\n{budget}"));
         let runs = format!("\n{} runs, {} missed", show_count(kept.runs), show_count(kept.missed));
         let left = kept.last().map_or(String::new(), |ran| match ran.unproven.is_empty() {
             true => String::new(),
             false => format!("\nunproven at its last run: {}", unproven(&ran.unproven)),
         });
         let wrong: String = self.wrong().iter().map(|wrong| format!("\nwrong: {wrong}")).collect();
-        format!("{}{does}{when}{wanted}{tuned}{runs}{left}{wrong}", self.line())
+        format!("{}{does}{when}{wanted}{tuned}{budget}{runs}{left}{wrong}", self.line())
     }
 
     /// For machines.
@@ -142,9 +144,11 @@ impl Seen<'_> {
             "jitter_ms": schedule.map_or(0, |schedule| schedule.jitter),
             "tuned": json!({
                 "at": kept.tuned.at, "jitter_ms": kept.tuned.jitter, "max_time_ms": kept.tuned.max_time,
-                "max_bytes": kept.tuned.max_bytes,
+                "max_bytes": kept.tuned.max_bytes, "max_time_per_day_ms": kept.tuned.max_time_per_day,
+                "max_bytes_per_day": kept.tuned.max_bytes_per_day,
             }),
-            "next_ms": kept.due.filter(|_| kept.paused.is_none() && kept.running.is_none()),
+            "budget": self.budget(),
+            "next_ms": self.job.begins(self.now).filter(|_| kept.paused.is_none() && kept.running.is_none()),
             "paused_ms": kept.paused,
             "running": running,
             "runs": kept.runs,
@@ -187,6 +191,10 @@ impl Seen<'_> {
             "not_configured" => "no longer configured".into(),
             "by_hand" => "run by hand".into(),
             "asked" => "begins as soon as it can".into(),
+            "budget_used_up" => {
+                let until = self.job.used_up(self.now).unwrap_or(self.now);
+                format!("budget used up until {} ({})", show_time(until), self.later(until))
+            }
             _ => due,
         }
     }
@@ -197,9 +205,39 @@ impl Seen<'_> {
             millis.map(|millis| format!("{name} {}", show_duration(Duration::from_millis(millis))))
         };
         let bytes = tuned.max_bytes.map(|bytes| format!("at most {}", show_bytes(bytes)));
+        let time_a_day = tuned.max_time_per_day.map(|time| format!("{} a day", typed_duration(time)));
+        let bytes_a_day = tuned.max_bytes_per_day.map(|bytes| format!("{} a day", show_bytes(bytes)));
         let parts = [tuned.at.clone(), millis("jitter", tuned.jitter), millis("at most", tuned.max_time), bytes];
-        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        let parts: Vec<String> = parts.into_iter().chain([time_a_day, bytes_a_day]).flatten().collect();
         (!parts.is_empty()).then(|| parts.join(", "))
+    }
+
+    /// What its runs of a day may cost, and what they have today, for machines.
+    fn budget(&self) -> Value {
+        let a_day = self.job.plan.as_ref().map(|plan| plan.a_day).unwrap_or_default();
+        if a_day == DayBudget::default() {
+            return Value::Null;
+        }
+        let spent = self.job.spent(self.now);
+        json!({
+            "bytes_per_day": a_day.bytes, "time_per_day_ms": a_day.time, "spent_bytes": spent.bytes,
+            "spent_ms": spent.time, "used_up_until_ms": self.job.used_up(self.now),
+        })
+    }
+
+    /// The same in words, if there is one.
+    fn budget_words(&self) -> Option<String> {
+        let (a_day, spent) = (self.job.plan.as_ref()?.a_day, self.job.spent(self.now));
+        let bytes = a_day.bytes.map(|most| format!("{} of {}", show_bytes(spent.bytes), show_bytes(most)));
+        let took = show_duration(Duration::from_millis(spent.time));
+        let time = a_day.time.map(|most| format!("{took} of {}", typed_duration(most)));
+        let parts: Vec<String> = [bytes, time].into_iter().flatten().collect();
+        (!parts.is_empty()).then(|| format!("used of today's budget: {}", parts.join(", ")))
+    }
+
+    /// How far away it is.
+    fn later(&self, at: Millis) -> String {
+        format!("in {}", show_duration(Duration::from_millis(at.saturating_sub(self.now))))
     }
 
     fn ago(&self, at: Millis) -> String {
