@@ -75,3 +75,23 @@ fn a_session_that_compares_ranges_names_those_that_it_had_not_come_to() {
         (Verdict::Undetermined, vec![(CollectionId(0), Range::ALL)])
     );
 }
+
+#[test]
+fn what_was_acted_on_by_sketches_alone_is_unproven_until_the_roots_agree() {
+    let mut cuts = 0;
+    for after in 0..10 {
+        let mut a = Model::new(1, Profile::Versioned, 64);
+        (0..3000).for_each(|n| a.write(&key(n), Some(vec![1])));
+        let mut b = Model::new(2, Profile::Versioned, 64);
+        b.copy_from(&a);
+        (0..5).for_each(|n| b.write(&key(n * 500), Some(vec![2])));
+        let options = Options::new(Intent::Repair(Direction::Both));
+        let outcome = run(&mut a, &mut b, options, World::cut(after)).outcome;
+        if outcome.verdict == Verdict::Partial {
+            cuts += 1;
+            assert_eq!(outcome.unproven.ranges, [(CollectionId(0), Range::ALL)], "{after}");
+            assert_eq!(outcome.coverage_millionths, 0);
+        }
+    }
+    assert!(cuts > 0, "none of them was in the middle");
+}
