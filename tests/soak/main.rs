@@ -26,8 +26,8 @@ use crate::measures::{Held, Sample, Slope, sample, slope, windows};
 /// caches, what watchers may yet ask for, what gossip remembers.
 const LONG_MINUTES: f64 = 30.0;
 const SLOPE_MAX: f64 = 1.0;
-/// MiB that a daemon may have at any time, which a shorter soak is judged by; those that were measured came to 95 in five minutes.
-const MEMORY_MAX: f64 = 192.0;
+/// MiB that a daemon may have at any time, which a shorter soak is judged by; those that were measured came to 74 in five minutes.
+const MEMORY_MAX: f64 = 160.0;
 /// Until all are equal, and have let go of what they held, once all is quiet.
 const QUIET_MAX: Duration = Duration::from_secs(240);
 /// How long is looked at what is held: longer than connections of those who were killed linger.
