@@ -21,9 +21,10 @@ const MEMTABLE_BYTES: u64 = 8 << 20;
 /// What the engine is told of that bound: out of its reach. It counts some sixty bytes more for each row than there are, so
 /// that it would rotate in between, and the smaller tables be merged half as often again.
 const ENGINE_MEMTABLE_BYTES: u64 = 8 * MEMTABLE_BYTES;
-/// Rows in memory that are not written out yet, of all memtables; beyond it writers wait. The engine itself bounds
-/// only their number, and that not while its worker merges.
-const UNWRITTEN_BYTES_MAX: u64 = 16 << 20;
+/// Rows in memory that are not written out yet, of all memtables, by the engine's count; beyond it writers wait. A full memtable
+/// may come to two thirds of it, so that nobody waits for as long as it is written out, if it is. The engine itself bounds only
+/// their number, and that not while its worker merges.
+const UNWRITTEN_BYTES_MAX: u64 = 24 << 20;
 /// How often a writer that waits looks again.
 const WAIT: Duration = Duration::from_millis(2);
 /// How often a writer finds no less unwritten before it goes on all the same: the engine's own count of what is
