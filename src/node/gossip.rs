@@ -367,7 +367,8 @@ impl Gossip {
     async fn announce(&self, swim: &mut Swim, seeds: &HashMap<PeerId, Address>) {
         let mut to: Vec<Near> = swim.up().take(3).cloned().collect();
         for seed in seeds.values() {
-            to.extend(resolved(seed).await.map(|at| Near { peer: seed.peer.0, at, life: 0 }));
+            let peer = self.newest(seed.peer).0;
+            to.extend(resolved(seed).await.map(|at| Near { peer, at, life: 0 }));
         }
         for near in to {
             let said = swim.announce(near, now());
@@ -433,7 +434,7 @@ impl Gossip {
         }
         tracing::info!(peer = %near.peer().short(), at = %near.at, "up");
         self.shared.up().insert(near.peer(), near.at);
-        self.shared.missing().remove(&near.peer());
+        self.shared.missing().retain(|seed, _| self.newest(*seed) != near.peer());
         self.shared.rosters().values_mut().for_each(|roster| roster.up(near.peer()));
         self.to_all(|| Input::Up(near.peer(), near.at));
     }
@@ -443,11 +444,16 @@ impl Gossip {
             return;
         }
         tracing::info!(peer = %peer.short(), "down");
-        if self.seeds.iter().any(|seed| seed.peer == peer) {
-            self.shared.missing().insert(peer, Instant::now());
+        for seed in self.seeds.iter().filter(|seed| self.newest(seed.peer) == peer) {
+            self.shared.missing().insert(seed.peer, Instant::now());
         }
         self.shared.rosters().values_mut().for_each(|roster| roster.down(peer));
         self.to_all(|| Input::Down(peer));
+    }
+
+    /// By which key a seed is known now.
+    fn newest(&self, seed: PeerId) -> PeerId {
+        PeerId(self.home.lines().unwrap_or_default().newest(seed.0))
     }
 
     fn to_all(&self, input: impl Fn() -> Input) {

@@ -492,8 +492,11 @@ impl Serving {
             // It stays as long as the peer does, and is no session.
             drop(place);
             return match (&self.gossip, Word::decode(word)) {
-                (Some(gossip), Ok(hello @ Word::Hello { .. })) => gossip.taken_up(connection, link, hello).await,
-                (None, Ok(Word::Hello { .. })) => {}
+                // By its old key it says nothing: whoever comes so is shown the new one, and comes again.
+                (Some(gossip), Ok(hello @ Word::Hello { .. })) if connection.me() == self.node.peer() => {
+                    gossip.taken_up(connection, link, hello).await;
+                }
+                (_, Ok(Word::Hello { .. })) => {}
                 _ => connection.close(CloseCode::Protocol),
             };
         }

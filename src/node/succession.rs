@@ -75,6 +75,7 @@ impl Home {
     }
 
     fn believed(&self, bytes: &[u8], address: Option<PeerId>) -> Result<Vec<Statement>, HomeError> {
+        // (M26)
         let disbelieved = |why: &dyn std::fmt::Display| HomeError::Disbelieved(why.to_string());
         let statements = succession::decode_all(bytes).map_err(|error| disbelieved(&error))?;
         if !statements.iter().all(|one| one.holds(|key, signed, by| PeerId(*key).verify(signed, by))) {
@@ -136,8 +137,16 @@ impl Home {
                 }
             }
         }
-        let stranger = || HomeError::Disbelieved("it is of no peer that is known here".into());
-        if known { Ok(news) } else { Err(stranger()) }
+        // Whoever is known by the newest key alone has nothing to tell.
+        let newest = statements.last().map(|last| PeerId(last.succession.new));
+        let admitted = |key: PeerId| -> Result<bool, HomeError> {
+            let granted = self.granted(file, lines, key)?.is_some();
+            Ok(granted || address == Some(key) || authority.is_some_and(|authority| authority(key).is_some()))
+        };
+        match known || newest.map(admitted).transpose()? == Some(true) {
+            true => Ok(news),
+            false => Err(HomeError::Disbelieved("it is of no peer that is known here".into())),
+        }
     }
 
     /// When the next old key is over.
@@ -215,6 +224,19 @@ mod tests {
             Statement { succession, signatures: (new.sign(&signed), new.sign(&signed)) }.encode()
         };
         refused(&by_one(Succession { old: new.peer().0, new: other.peer().0, made: far, until: far }), &new);
+    }
+
+    #[test]
+    fn whoever_is_known_by_the_newest_key_alone_has_nothing_to_tell() {
+        let home = Home::in_memory();
+        let [old, new] = identities();
+        home.add_peer(&KnownPeer { peer: new.peer(), may: Rights::READ.into(), name: None }).expect("added");
+        home.shown(&stated(&old, &new, now() + 1_000_000), new.peer(), None).expect("nothing is wrong");
+        assert_eq!(home.grants(old.peer()).expect("read"), None, "no stranger's old key is let in");
+        assert!(home.lines().expect("read").all().next().is_none());
+        let elsewhere = Home::in_memory();
+        elsewhere.shown(&stated(&old, &new, 5), new.peer(), Some(new.peer())).expect("nothing is wrong");
+        assert!(elsewhere.lines().expect("read").all().next().is_none());
     }
 
     #[test]

@@ -115,3 +115,38 @@ fn what_is_withheld_is_named_and_a_repair_brings_it() {
         assert!(daemon.end().success());
     }
 }
+
+#[test]
+fn nodes_with_new_keys_gossip_on_with_those_who_knew_the_old_ones() {
+    let place = homes();
+    let first = start(&place, "one", None);
+    let (seed, socket) = (first.address().to_string(), first.socket().to_string());
+    let second = start(&place, "two", Some(&seed));
+    until(|| up(&place, "one") == 1 && up(&place, "two") == 1);
+    let has =
+        |home: &str, key: &str, value: &str| at(&place, home, &format!("get {home}.store {key}")).out.trim() == value;
+    let sees = |home: &str, peer: &str| {
+        let gossip = at(&place, home, "status --format jsonl").summary()["gossip"].clone();
+        gossip.as_array().is_some_and(|all| all.iter().any(|near| near["peer"] == peer))
+    };
+
+    // One that comes to a seed.
+    assert!(second.end().success());
+    at(&place, "two", "id rotate").ok();
+    let second = start(&place, "two", Some(&seed));
+    until(|| sees("one", &id(&place, "two")));
+    at(&place, "one", "put one.store milk bottles").ok();
+    at(&place, "two", "put two.store bread rolls").ok();
+    until(|| has("two", "milk", "bottles") && has("one", "bread", "rolls"));
+
+    // The seed itself, which others know by the address that they were started with.
+    assert!(first.end().success());
+    at(&place, "one", "id rotate").ok();
+    place.file("one/config.toml", "[gossip]\nevery = '1h'\ndo = 'repair'\n");
+    let _first = Daemon::start_with(&place, "one", &["one.store"], &["--listen", &socket]);
+    until(|| sees("two", &id(&place, "one")));
+    at(&place, "one", "put one.store tea leaves").ok();
+    until(|| has("two", "tea", "leaves"));
+    until(|| !at(&place, "two", "status").out.contains("seed"));
+    drop(second);
+}

@@ -126,7 +126,7 @@ fn a_run_of_a_peer_in_a_served_store_is_undone_while_the_daemon_runs_and_when_it
         assert_eq!(after, format!("k1\t{value}\nk3\tthree\n"));
         // The newest run is the peer's.
         let runs = at(&place, "there", "runs list b --format jsonl").ok().objects();
-        let run = runs.iter().filter(|one| one["peer"].as_str() == Some(&mine)).map(|one| run_of(one)).max();
+        let run = runs.iter().filter(|one| one["peer"].as_str() == Some(&mine)).map(run_of).max();
         let run = run.expect("a run of the peer");
         let daemon = running.then_some(daemon);
         at(&place, "there", &format!("runs show b {run}")).ok().says(&["* k1", "* k2", "+ k3"]);
