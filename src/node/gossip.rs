@@ -30,6 +30,7 @@ use spread::{Input, Spread};
 use swim::{Near, Said, Swim};
 use withheld::Withheld;
 
+use super::rotation::own_lines;
 use super::serve::now;
 use super::{Home, Node, NodeBrakes, NodeError};
 use crate::store::Store;
@@ -229,7 +230,7 @@ impl Gossip {
         let lines = node.home().lines()?;
         let newest = |seed: &Address| Address { peer: PeerId(lines.newest(seed.peer.0)), ..seed.clone() };
         let all: Vec<Address> = options.seeds.iter().map(newest).collect();
-        let own = node.home().own_lines()?.line(node.peer().0);
+        let own = own_lines(node.identity()).line(node.peer().0);
         let seeds: Vec<Address> = all.iter().filter(|seed| !own.contains(&seed.peer.0)).cloned().collect();
         *shared.missing() = seeds.iter().map(|seed| (seed.peer, Instant::now())).collect();
         let (datasets, inputs, seeds) = (Arc::new(datasets), Arc::new(inputs), Arc::new(seeds));

@@ -8,8 +8,10 @@ use reknit_core::difference::Side as Seen;
 use reknit_core::members::{LEASE_MILLIS, Member};
 use reknit_core::message::{RefuseCode, Rights};
 use reknit_core::session::{Direction, Intent, Options, Outcome, Verdict};
+use reknit_core::succession::Lines;
 use tokio::sync::watch;
 
+use super::rotation::own_lines;
 use super::serve::now;
 use super::{Home, Joined, Node, NodeError, SessionReport};
 use crate::store::{Side, Store};
@@ -32,11 +34,12 @@ pub fn member_of<'a>(stores: impl Iterator<Item = &'a Store>) -> Joined {
 /// until it is stopped. Must be called within a tokio runtime.
 pub fn follow_keys<'a>(node: &Node, stores: impl Iterator<Item = &'a Store>, mut stop: watch::Receiver<bool>) {
     let stores: Vec<Store> = stores.filter(|store| store.definition().members().is_some()).cloned().collect();
-    let (home, mut changes) = (node.home().clone(), node.rights().changes());
+    let (home, own, mut changes) = (node.home().clone(), own_lines(node.identity()), node.rights().changes());
     tokio::spawn(async move {
         loop {
-            let (stores, home) = (stores.clone(), home.clone());
-            let done = tokio::task::spawn_blocking(move || stores.iter().try_for_each(|store| moved(store, &home)));
+            let (stores, home, own) = (stores.clone(), home.clone(), own.clone());
+            let moving = move || stores.iter().try_for_each(|store| moved(store, &home, &own));
+            let done = tokio::task::spawn_blocking(moving);
             if let Ok(Err(error)) = done.await {
                 tracing::error!(%error, "members could not be told by their newer keys");
             }
@@ -49,8 +52,8 @@ pub fn follow_keys<'a>(node: &Node, stores: impl Iterator<Item = &'a Store>, mut
 }
 
 /// A member is as before, under another key: what is waited for is what that one has received.
-fn moved(store: &Store, home: &Home) -> Result<(), NodeError> {
-    let (known, own) = (home.lines()?, home.own_lines()?);
+fn moved(store: &Store, home: &Home, own: &Lines) -> Result<(), NodeError> {
+    let known = home.lines()?;
     let members = store.members()?;
     for (peer, member) in &members {
         let newest = known.newest(own.newest(*peer));

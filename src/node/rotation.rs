@@ -84,18 +84,6 @@ impl Home {
         Ok(Rotated { old: before.peer(), new: identity.peer(), until_ms })
     }
 
-    /// The keys that this home has had, as it would know them of a peer.
-    ///
-    /// # Errors
-    /// [`HomeError::Identity`].
-    pub fn own_lines(&self) -> Result<Lines, HomeError> {
-        let shown = succession::decode_all(self.identity()?.statements()).unwrap_or_default();
-        let mut lines = Lines::default();
-        // They follow one another.
-        shown.iter().for_each(|statement| _ = lines.take(&statement.succession));
-        Ok(lines)
-    }
-
     /// An identity with the keys before it.
     pub(super) fn with_keys_before(&self, identity: Identity) -> Result<Identity, HomeError> {
         let statements = self.statements_of(identity.peer());
@@ -172,6 +160,15 @@ impl Home {
     }
 }
 
+/// The keys that an identity has had, as others know them.
+pub(super) fn own_lines(identity: &Identity) -> Lines {
+    let shown = succession::decode_all(identity.statements()).unwrap_or_default();
+    let mut lines = Lines::default();
+    // They follow one another.
+    shown.iter().for_each(|statement| _ = lines.take(&statement.succession));
+    lines
+}
+
 fn stated(old: &Identity, new: &Identity, made: u64, until: u64) -> Statement {
     let succession = Succession { old: old.peer().0, new: new.peer().0, made, until };
     let signed = succession.signed();
@@ -205,7 +202,7 @@ mod tests {
         let third = home.identity().expect("read");
         assert!(third.former().is_none() && !dir.path().join(FORMER).exists() && !home.has_heard(first.peer()));
         assert_eq!(first.derive("a test"), third.derive("a test"));
-        let lines = home.own_lines().expect("read");
+        let lines = own_lines(&third);
         assert!(lines.ended(&first.peer().0, now()) && lines.ended(&second.peer().0, now()));
         assert_eq!(lines.line(third.peer().0), [&third, &second, &first].map(|identity| identity.peer().0));
         let shown = succession::decode_all(third.statements()).expect("statements");
