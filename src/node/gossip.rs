@@ -454,7 +454,7 @@ impl Gossip {
 
     /// By which key a seed is known now.
     fn newest(&self, seed: PeerId) -> PeerId {
-        PeerId(self.home.lines().unwrap_or_default().newest(seed.0))
+        PeerId(self.shared.circle().lines().newest(seed.0))
     }
 
     fn to_all(&self, input: impl Fn() -> Input) {

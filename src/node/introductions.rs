@@ -26,7 +26,12 @@ impl Node {
     /// [`NodeError::Transport`].
     pub async fn connect(&self, address: &Address) -> Result<Connection, NodeError> {
         // A file of peers that cannot be read is told of by whoever decides by it.
-        let newest = PeerId(self.home().lines().unwrap_or_else(|_| Keys::default()).newest(address.peer.0));
+        self.connect_by(address, &self.home().lines().unwrap_or_default()).await
+    }
+
+    /// The same, by keys that are known already.
+    pub(super) async fn connect_by(&self, address: &Address, known: &Keys) -> Result<Connection, NodeError> {
+        let newest = PeerId(known.newest(address.peer.0));
         let to = Address { peer: newest, ..address.clone() };
         let former = self.former.as_ref().filter(|_| self.identity().former().is_some());
         let endpoint = match former.filter(|_| self.shows_to(newest)) {

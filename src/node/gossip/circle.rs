@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use reknit_core::message::Rights;
+use reknit_core::succession::Lines;
 use reknit_core::{DatasetId, Definition};
 
 use crate::node::{Authority, Grants, Home, HomeError, KnownPeer};
@@ -16,6 +17,8 @@ use crate::transport::PeerId;
 pub(super) struct Circle {
     /// Of those that are in the file of peers.
     known: BTreeMap<PeerId, BTreeSet<DatasetId>>,
+    /// Which keys are one peer.
+    lines: Lines,
     /// Who decides on others, where somebody does.
     others: Option<(Authority, Vec<Arc<Definition>>)>,
 }
@@ -25,7 +28,13 @@ impl Circle {
     pub(super) fn of(home: &Home, datasets: &[Arc<Definition>]) -> Result<Circle, HomeError> {
         let of = |known: KnownPeer| (known.peer, granted(&known.may, datasets));
         let known = home.admitted()?.into_iter().map(of).collect();
-        Ok(Circle { known, others: home.authority().map(|authority| (authority, datasets.to_vec())) })
+        let lines = home.lines()?;
+        Ok(Circle { known, lines, others: home.authority().map(|authority| (authority, datasets.to_vec())) })
+    }
+
+    /// Which keys are one peer.
+    pub(super) fn lines(&self) -> &Lines {
+        &self.lines
     }
 
     /// Whether a peer has any right on anything that is gossiped about.

@@ -204,7 +204,7 @@ impl Links {
 
     async fn dial(self, to: PeerId, at: SocketAddr, waiting: Waiting) {
         let address = Address { peer: to, host: at.ip().to_string(), port: at.port(), dataset: String::new() };
-        let opened = match self.node.connect(&address).await {
+        let opened = match self.node.connect_by(&address, self.shared.circle().lines()).await {
             Ok(connection) => connection.open().await.map(|link| (connection, link)).map_err(NodeError::from),
             Err(error) => Err(error),
         };
