@@ -425,6 +425,26 @@ fn what_is_older_than_was_collected_or_meant_for_another_opening_is_not_taken() 
     });
 }
 
+/// Two that make a link at once end one each: what waits on it must not be lost.
+#[test]
+fn who_has_said_all_hears_what_waits_for_it() {
+    run(async {
+        let mut peers = peers(2, Rights::ALL);
+        let other = peers.pop().expect("two");
+        let one = Gossiping::start(peers.pop().expect("one"), store(), Vec::new(), NEVER);
+        let connection = other.node.connect(&one.peer.address()).await.expect("connected");
+        for round in 0..20 {
+            let mut link = connection.open().await.expect("opened");
+            let hello = Word::Hello { datasets: vec![DatasetId([7; 16])], port: 1 };
+            link.control.writer.write(&[&[72], hello.encode().as_slice()].concat()).await.expect("written");
+            link.control.writer.finish().await.expect("ended");
+            let heard = link.control.reader.read().await.expect("read").expect("something was said");
+            assert!(matches!(Word::decode(&heard), Ok(Word::Hello { .. })), "round {round}");
+        }
+        one.end().await;
+    });
+}
+
 #[test]
 fn who_loses_its_rights_is_let_go_at_once_and_taken_up_again_with_new_ones() {
     run(async {

@@ -74,6 +74,15 @@ struct Table {
     ended: bool,
 }
 
+impl Table {
+    /// Nothing more is said on that link.
+    fn close(&mut self, peer: PeerId, number: u64) {
+        if self.queues.get(&peer).is_some_and(|queue| queue.number == number) {
+            self.queues.remove(&peer);
+        }
+    }
+}
+
 /// The links of a node.
 #[derive(Clone)]
 pub(crate) struct Links {
@@ -219,15 +228,27 @@ impl Links {
             }
             Err(error) => {
                 tracing::debug!(peer = %to.short(), %at, %error, "no link to gossip on");
+                self.hand_on(to, waiting);
                 Ended::Unheard
             }
         };
         self.left(to, number, ended);
     }
 
+    /// What waits for a peer that was not reached is said on the link that it has made meanwhile, if it has.
+    fn hand_on(&self, to: PeerId, mut waiting: Waiting) {
+        let mut table = self.table();
+        table.close(to, waiting.number);
+        while let Ok(bytes) = waiting.words.try_recv() {
+            if !table.queues.get(&to).is_some_and(|queue| queue.words.try_send(bytes).is_ok()) {
+                table.dropped += 1;
+            }
+        }
+    }
+
     /// Says what waits and hears what comes, until either ends.
     async fn talk(&self, connection: &Connection, link: Link, waiting: Waiting) -> Ended {
-        let (peer, Waiting { mut words, cut, .. }) = (connection.peer(), waiting);
+        let (peer, Waiting { number, mut words, cut }) = (connection.peer(), waiting);
         let why = link.closed.clone();
         let any = AtomicBool::new(false);
         self.talking.send_modify(|links| *links += 1);
@@ -273,11 +294,15 @@ impl Links {
                 }
             }
         };
-        tokio::pin!(hearing);
+        tokio::pin!(saying, hearing);
         tokio::select! {
             // The peer ends its side once it has heard all.
-            () = saying => drop(tokio::time::timeout(LAST_WORDS, &mut hearing).await),
-            () = &mut hearing => {}
+            () = &mut saying => drop(tokio::time::timeout(LAST_WORDS, &mut hearing).await),
+            // Where both have made a link each ends the one that the other goes on by: what waits is said, and no more comes.
+            () = &mut hearing => {
+                self.table().close(peer, number);
+                drop(tokio::time::timeout(LAST_WORDS, &mut saying).await);
+            }
             () = unused => {}
             // Before its lanes are let go: it must hear of nothing else (M24).
             () = cut.notified() => connection.close(CloseCode::CutOff),
@@ -304,9 +329,7 @@ impl Links {
             Ended::Refused => drop(table.refusing.insert(peer)),
             Ended::Heard | Ended::Unheard => {}
         }
-        if table.queues.get(&peer).is_some_and(|queue| queue.number == number) {
-            table.queues.remove(&peer);
-        }
+        table.close(peer, number);
     }
 }
 
