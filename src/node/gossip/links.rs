@@ -240,7 +240,7 @@ impl Links {
         let mut table = self.table();
         table.close(to, waiting.number);
         while let Ok(bytes) = waiting.words.try_recv() {
-            if !table.queues.get(&to).is_some_and(|queue| queue.words.try_send(bytes).is_ok()) {
+            if table.queues.get(&to).is_none_or(|queue| queue.words.try_send(bytes).is_err()) {
                 table.dropped += 1;
             }
         }
