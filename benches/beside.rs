@@ -125,8 +125,9 @@ fn repair(a: &Store, b: &Store) {
     let (_never, stop) = tokio::sync::watch::channel(false);
     let mut quiet = |_| {};
     let session = between(Arc::new(a.clone()), Arc::new(b.clone()), options, Budget::default(), stop, &mut quiet);
-    let verdict = runtime.block_on(session).expect("an outcome").outcome.verdict;
-    assert!(matches!(verdict, Verdict::InSync | Verdict::Converged), "{verdict:?}");
+    let report = runtime.block_on(session).expect("an outcome");
+    let verdict = report.outcome.verdict;
+    assert!(matches!(verdict, Verdict::InSync | Verdict::Converged), "{verdict:?} {:?}", report.lost);
 }
 
 /// The same records in both stores, save for some that are newer in the first.

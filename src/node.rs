@@ -23,6 +23,7 @@ mod rotation;
 mod runs;
 mod serve;
 mod succession;
+mod ticket;
 mod visits;
 
 use std::sync::Arc;
@@ -37,7 +38,7 @@ pub use driver::{Budget, Progress, SessionReport};
 pub use gossip::{Apart, Gossip, GossipOptions, Neighbour, Waiting};
 pub use grants::{Grants, GrantsError};
 pub use held::{HeldFailure, HeldStore, HoldRequest};
-pub use home::{Authority, Home, HomeError, Invitation, KnownPeer, Ticket, TicketError};
+pub use home::{Authority, Home, HomeError, Invitation, KnownPeer};
 pub use lanes::Traffic;
 pub use members::{follow_keys, member_of};
 pub use receipts::RECEIPTS_MAX;
@@ -45,6 +46,7 @@ pub use rights::RIGHTS_LOOK;
 pub use rotation::Rotated;
 pub use serve::{Joined, Node, NodeOptions, Served, Serving};
 pub use succession::statements_typed;
+pub use ticket::{Ticket, TicketError};
 
 use self::brakes::Window;
 use self::receipts::Signer;
@@ -213,6 +215,9 @@ async fn with_store(
         (_, Ok(Err(error @ NodeError::Store(_)))) => return Err(error),
         // So does whatever ended the other half, where this one only saw the link end.
         (Err(NodeError::Transport(_) | NodeError::Cut), Ok(Err(error))) => return Err(error),
+        (Ok(report), Ok(Err(error))) if report.lost.is_some() => {
+            SessionReport { lost: Some(Arc::new(error)), ..report }
+        }
         (report, _) => report?,
     };
     report.runs.1 = ended?;
