@@ -176,7 +176,12 @@ pub(super) async fn answer(
     let mut driver = Driver::new(Machine::Responder(Box::new(responder)), side, link, Budget::default(), stop);
     driver.window = window;
     driver.held.extend(first);
-    driver.run(&mut |_| {}).await?;
+    let ran = driver.run(&mut |_| {}).await;
+    if ran.is_err() {
+        // Why is said to the peer, if it still hears.
+        let _ = tokio::time::timeout(CLOSE_MAX, driver.end_lanes()).await;
+    }
+    ran?;
     driver.end_lanes().await;
     let (verdict, receipt) = match &driver.machine {
         Machine::Responder(responder) => {
@@ -207,8 +212,6 @@ struct Driver {
     /// How the link was lost, and when, if it was.
     lost: Option<(NodeError, Instant)>,
     applying: usize,
-    /// Questions that the store has not answered yet.
-    asked: usize,
     chunks: answer::Chunks,
     held: std::collections::VecDeque<Message>,
     /// What the peer has lost this side, where that is bounded.
@@ -249,7 +252,6 @@ impl Driver {
             asking: 0,
             lost: None,
             applying: 0,
-            asked: 0,
             chunks: answer::Chunks::default(),
             held: Default::default(),
             window: None,
@@ -293,7 +295,6 @@ impl Driver {
                 continue;
             }
             let event = self.next_event().await;
-            self.asked -= usize::from(matches!(event, Event::Answer(_)));
             match event {
                 Event::Message(message) => self.held.push_back(message),
                 Event::Records(frame) => self.on_records(frame)?,
@@ -340,7 +341,7 @@ impl Driver {
         let wake = wake.map(|at| at.saturating_sub(self.begun.elapsed()));
         let limit = self.budget.time.filter(|_| !self.stopped).map(|time| time.saturating_sub(self.begun.elapsed()));
         // Whoever waits for its own time, or its own store, does not wait for the peer.
-        let silence = (wake.is_none() && self.asked == 0).then_some(SILENCE_MAX);
+        let silence = (wake.is_none() && self.asking == 0).then_some(SILENCE_MAX);
         let stopped = self.stopped;
         let (wake, limit) = (sleep(self.landing().or(wake)), sleep(limit));
         tokio::pin!(wake, limit);
@@ -422,7 +423,6 @@ impl Driver {
     }
 
     fn ask(&mut self, query: Query) {
-        self.asked += 1;
         let (side, sender, rate_limit) = (self.side.clone(), self.sender.clone(), self.rate_limit.clone());
         self.asking += 1;
         self.tasks.spawn(async move {

@@ -136,7 +136,8 @@ fn a_run_of_a_peer_in_a_served_store_is_undone_while_the_daemon_runs_and_when_it
         at(&place, "there", "verify b").ok();
         // Until it is said otherwise no peer writes there again.
         let daemon = daemon.unwrap_or_else(|| Daemon::start(&place, "there", &["b"]));
-        place.run(&format!("repair a {} --to b --apply", daemon.address())).exits(3);
+        let refused = place.run(&format!("repair a {} --to b --apply", daemon.address())).exits(3);
+        refused.says(&["paused"]);
         assert_eq!(at(&place, "there", "export b").ok().out, before);
         at(&place, "there", "resume b").ok();
         // The other side is made as this one was, for the next round.
