@@ -307,7 +307,7 @@ fn a_days_budget_bounds_runs_that_begin_by_themselves_and_says_until_when() {
     place.run("jobs show look").ok().says(&["budget used up until 20", "UTC (in ", "used of today's budget: "]);
     place.run("status").says(&["look: ", "budget used up until 20"]);
     // What is asked for waits too; what somebody waits for does not, and counts.
-    place.run("jobs run look").ok();
+    place.run("jobs run look").ok().says(&["look begins at 20", "budget is used up"]);
     let before = shown(&place, "look").0;
     assert_eq!((&before["state"], &before["runs"]), (&"budget_used_up".into(), &look["runs"]));
     place.run("run look").exits(1);

@@ -129,6 +129,15 @@ impl Agenda {
         &self.jobs
     }
 
+    /// How many jobs are due or asked for, and have not begun, though their budget is not used up.
+    pub fn waiting(&self, now: Millis) -> usize {
+        let is = |job: &&Job| {
+            let due = job.kept.asked || job.waits() && job.kept.due.is_some_and(|due| due <= now);
+            job.plan.is_some() && job.kept.running.is_none() && job.used_up(now).is_none() && due
+        };
+        self.jobs.values().filter(is).count()
+    }
+
     /// The jobs that are to begin now, those first that have waited longest. They have not begun.
     pub fn due(&mut self, now: Millis) -> Vec<String> {
         let running: Vec<&Job> = self.jobs.values().filter(|job| job.kept.running.is_some()).collect();

@@ -14,7 +14,7 @@ use crate::cli::config::{self, Config};
 use crate::cli::daemon::{Daemon, View};
 use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
-use crate::cli::units::{parse_bytes, parse_duration};
+use crate::cli::units::{parse_bytes, parse_duration, show_time};
 use crate::cli::verdicts::now_ms;
 use crate::cli::{CliError, Exit};
 
@@ -23,8 +23,15 @@ pub(crate) fn run(args: &Jobs, env: &mut Env) -> Result<Exit, CliError> {
         JobsCommand::List => list(env),
         JobsCommand::Show { job, limit } => show(job, *limit, env),
         JobsCommand::Run { job } => {
-            live(env, job)?.ask(job)?;
-            done(env, job, "begins as soon as it can")
+            let daemon = live(env, job)?;
+            daemon.ask(job)?;
+            let now = now_ms();
+            match daemon.view().jobs.get(job).and_then(|job| job.used_up(now)) {
+                Some(until) => {
+                    done(env, job, &format!("begins at {}: its budget is used up until then", show_time(until)))
+                }
+                None => done(env, job, "begins as soon as it can"),
+            }
         }
         JobsCommand::Cancel { job } => {
             live(env, job)?.cancel(job)?;

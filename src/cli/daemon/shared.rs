@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use reknit_core::Millis;
-use reknit_core::agenda::Job;
 
 use super::{Daemon, Events, Totals};
 use crate::cli::commands::sides::scans::Fresh;
@@ -40,13 +39,7 @@ impl Daemon {
 
     /// Jobs that are due and have not begun.
     pub(crate) fn due(&self) -> usize {
-        let now = now_ms();
-        let is = |job: &&Job| {
-            let kept = &job.kept;
-            let due = kept.asked || kept.paused.is_none() && kept.due.is_some_and(|due| due <= now);
-            job.plan.is_some() && kept.running.is_none() && due
-        };
-        self.lock().agenda.jobs().values().filter(is).count()
+        self.lock().agenda.waiting(now_ms())
     }
 
     /// Answers HTTP there.

@@ -346,6 +346,7 @@ fn a_days_budget_bounds_what_is_begun_by_itself_until_the_clock_shows_another_da
     // It took more than was left: nothing begins, also not what was asked for, and it is known when.
     jobs.ask("a").expect("it is there");
     assert_eq!((jobs.due(22 * HOUR), jobs.wake(22 * HOUR)), (Vec::new(), Some(24 * HOUR)));
+    assert_eq!((jobs.waiting(22 * HOUR), jobs.waiting(24 * HOUR)), (0, 1));
     assert_eq!(jobs.jobs()["a"].used_up(22 * HOUR), Some(24 * HOUR));
     // A restart forgets nothing of it; what somebody waits for begins, and counts.
     let mut jobs = restarted(&jobs, 1, 22 * HOUR);
