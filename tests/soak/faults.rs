@@ -103,19 +103,19 @@ fn forget(cluster: &Cluster, draw: &mut Draw) {
 }
 
 fn configure(cluster: &Cluster, draw: &mut Draw) {
-    let node = any(cluster, draw);
-    node.configure("[job.more]\nstore = '../s'\ndo = 'verify'\nevery = '1s'\n");
-    node.signal("-HUP");
-    lasting(draw, 4000);
-    node.configure("");
-    node.signal("-HUP");
+    reread(cluster, draw, "[job.more]\nstore = '../s'\ndo = 'verify'\nevery = '1s'\n", 4000);
 }
 
 fn misconfigure(cluster: &Cluster, draw: &mut Draw) {
+    reread(cluster, draw, "[job.more]\nstore = '../s'\ndo = 'nothing'\n", 2000);
+}
+
+/// More of a configuration for a while.
+fn reread(cluster: &Cluster, draw: &mut Draw, more: &str, at_most: usize) {
     let node = any(cluster, draw);
-    node.configure("[job.more]\nstore = '../s'\ndo = 'nothing'\n");
+    node.configure(more);
     node.signal("-HUP");
-    lasting(draw, 2000);
+    lasting(draw, at_most);
     node.configure("");
     node.signal("-HUP");
 }

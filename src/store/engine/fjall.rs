@@ -22,8 +22,8 @@ const MEMTABLE_BYTES: u64 = 8 << 20;
 /// that it would rotate in between, and the smaller tables be merged half as often again.
 const ENGINE_MEMTABLE_BYTES: u64 = 8 * MEMTABLE_BYTES;
 /// Rows in memory that are not written out yet, of all memtables, by the engine's count; beyond it writers wait. A full memtable
-/// may come to two thirds of it, so that nobody waits for as long as it is written out, if it is. The engine itself bounds only
-/// their number, and that not while its worker merges.
+/// may come to two thirds of it: the rest is for what comes while that is written out. The engine itself bounds only their
+/// number, and that not while its worker merges.
 const UNWRITTEN_BYTES_MAX: u64 = 24 << 20;
 /// How often a writer that waits looks again.
 const WAIT: Duration = Duration::from_millis(2);
