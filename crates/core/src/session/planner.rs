@@ -15,8 +15,9 @@ pub struct Planner {
     /// Cells that an opener shows with its opening, at most 64: 28 give away up to ten differences nearly always. Without
     /// any, ranges are compared.
     pub opening: u8,
-    /// Cells sent beyond what the estimate asks for, in per cent of it. The estimate is off by an eighth one time in
-    /// three; a stream that is too short costs a round trip, one that is too long only its bytes.
+    /// Cells sent beyond what the estimate asks for, in per cent of it; a quarter of that for less than 400 elements,
+    /// which are a few kilobytes in all. The estimate is off by an eighth one time in three; a stream that is too short
+    /// costs a round trip, one that is too long only its bytes.
     pub margin: u8,
     /// Times that more cells are asked for before the range is compared instead.
     pub more: u8,
@@ -26,6 +27,8 @@ pub struct Planner {
 pub(super) const OPENING_MAX: usize = 64;
 /// Elements that must be peeled before how far it got tells more than the counts.
 const REACH_TELLS: usize = 12;
+/// Elements from which on the whole margin is sent.
+const MANY: u64 = 400;
 /// Of these further cells an opening tells a byte of the count. So far down, it tells a hundred thousand differences.
 pub(super) const FURTHER: std::ops::Range<usize> = 96..192;
 
@@ -40,7 +43,7 @@ pub(super) struct Hints {
 
 impl Default for Planner {
     fn default() -> Self {
-        Planner { opening: 28, margin: 2, more: 2 }
+        Planner { opening: 28, margin: 8, more: 2 }
     }
 }
 
@@ -128,20 +131,17 @@ impl Planner {
         let levels = || from..=KEPT_DEPTH_MAX.saturating_sub(range.depth());
         let kept = |below: u8| cells_kept(range.depth() + below, count >> (4 * u32::from(below)));
         // A level that would not do if the estimate is a quarter too low is passed over for the next.
-        let fits = |below: &u8| self.cells_at(*below, elements * 5 / 4) <= kept(*below);
+        let fits = |below: &u8| cells_at(*below, elements * 5 / 4) <= kept(*below);
         // And if there is none, an estimate that is a third too high must not keep a level from being used, where
         // comparing would be much dearer than cells that came in vain.
-        let may_do = |below: &u8| elements <= count / 4 && self.cells_at(*below, elements * 3 / 4) <= kept(*below);
+        let may_do = |below: &u8| elements <= count / 4 && cells_at(*below, elements * 3 / 4) <= kept(*below);
         let below = levels().find(fits).or_else(|| levels().find(may_do))?;
-        Some((below, self.cells_at(below, elements).min(kept(below))))
+        Some((below, cells_at(below, self.with_margin(elements)).min(kept(below))))
     }
 
-    /// How many cells of each range at a depth, for so many elements in all.
-    fn cells_at(&self, depth: u8, elements: u64) -> usize {
-        let each = (elements as f64 * (1.0 + f64::from(self.margin) / 100.0)) / 16f64.powi(i32::from(depth));
-        // Ranges hold as many as chance gives them.
-        let most = if depth == 0 { each } else { each + 2.0 * each.sqrt() };
-        cells_for(most.ceil() as u64)
+    fn with_margin(&self, elements: u64) -> u64 {
+        let share = if elements < MANY { 400 } else { 100 };
+        elements.saturating_add(elements.saturating_mul(self.margin.into()).div_ceil(share))
     }
 
     /// What else may give a range away that so many cells did not: more cells of it, or cells of its parts, so many
@@ -163,13 +163,21 @@ impl Planner {
             return None;
         }
         let count = counts.0.min(counts.1);
-        let wanted = self.cells_at(0, elements).max(had + had / 8 + 8);
+        let wanted = cells_at(0, self.with_margin(elements)).max(had + had / 8 + 8);
         if wanted <= cells_kept(range.depth(), count) {
             Some((0, wanted))
         } else {
             self.level(range, 1, elements, count)
         }
     }
+}
+
+/// How many cells of each range at a depth give away so many elements in all.
+fn cells_at(depth: u8, elements: u64) -> usize {
+    let each = elements as f64 / 16f64.powi(i32::from(depth));
+    // Ranges hold as many as chance gives them.
+    let most = if depth == 0 { each } else { each + 2.0 * each.sqrt() };
+    cells_for(most.ceil() as u64)
 }
 
 /// About how many elements a sketch of differences held, from what was peeled off and what is left.
