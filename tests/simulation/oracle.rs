@@ -238,8 +238,8 @@ impl Oracle {
             let last = self.acked.get(&(who.peer, version.actor));
             let later = last.is_none_or(|last| *last < version.stamp);
             let there = old.is_some_and(|old| old.versions().contains(sibling));
-            let given_up = write.names.len() > 1 && write.origin != who.peer && later && !there;
-            let anew = cause == Cause::Local && own && (known.seen != version.seen || write.lost || given_up);
+            let given_up = write.names.len() > 1 && write.origin != who.peer && later;
+            let anew = cause == Cause::Local && own && !there && (known.seen != version.seen || write.lost || given_up);
             if !anew {
                 // Two lives may give the very same one name: it then stands for both, and for what each of them replaced.
                 if cause == Cause::Local && own && who.forked && write.origin != who.peer && !there {
