@@ -186,10 +186,13 @@ impl Config {
     pub(crate) fn command(&self, name: &str) -> Result<Command, CliError> {
         let mut command = self.job(name)?.command().map_err(|reason| CliError::new("config.malformed", reason))?;
         let dir = self.path.parent().unwrap_or(&self.path);
-        for place in command.places() {
-            let Some(typed) = place.typed().map(String::from) else { continue };
+        let settle = |place: Place<'_>| -> Result<(), CliError> {
+            let Some(typed) = place.typed().map(String::from) else { return Ok(()) };
             place.set(if typed.starts_with('@') { self.address(&typed)? } else { from(dir, &typed) });
-        }
+            Ok(())
+        };
+        command.places().into_iter().try_for_each(settle)?;
+        command.replica().into_iter().try_for_each(settle)?;
         command.send_metrics(|file| file.map(|file| dir.join(file)));
         Ok(command)
     }
@@ -244,15 +247,18 @@ pub(crate) fn settle(cli: &mut Cli, env: &mut Env) -> Result<(), CliError> {
         (cli.command, cli.job) = (command, Some(name));
         env.command = cli.command.name();
     }
-    let mut said = false;
-    for place in cli.command.places() {
-        let Some(typed) = place.typed() else { continue };
-        said |= cli.job.is_none() && tables::has_password(typed);
+    let (mut said, typed_here) = (false, cli.job.is_none());
+    let mut settle = |place: Place<'_>| -> Result<(), CliError> {
+        let Some(typed) = place.typed() else { return Ok(()) };
+        said |= typed_here && tables::has_password(typed);
         if typed.starts_with('@') {
             let address = env.config()?.address(typed)?;
             place.set(address);
         }
-    }
+        Ok(())
+    };
+    cli.command.places().into_iter().try_for_each(&mut settle)?;
+    cli.command.replica().into_iter().try_for_each(&mut settle)?;
     if said {
         env.warn(
             "a password in an address that is typed can be read by anyone who lists processes, and stays in the shell's history; \

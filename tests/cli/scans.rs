@@ -200,6 +200,24 @@ fn a_replica_is_read_once_it_has_come_as_far_as_its_primary() {
     }
     behind.batch_execute("SELECT pg_wal_replay_resume()").expect("resumed");
     Ran::of(child.wait_with_output().expect("its end")).exits(1).says(&["1 changed in a"]);
+    // By a name, of a database, of whole databases and by a job.
+    let database = from.strip_suffix("/t").expect("a table");
+    place.run("config init").ok();
+    let config = format!(
+        "[store.twin]\nurl = '{database}'\n[store.own]\nurl = '{table}'\n[job.look]\na = 'own'\nb = 'sqlite:../b.db/t'\n\
+         do = 'diff'\nsettle = '0ms'\nscan_from = '@twin/t'"
+    );
+    place.file("home/config.toml", config);
+    for asked in ["@twin", "@twin/t"] {
+        let args = ["diff", "@own", "sqlite:b.db", "--settle", "0ms", "--scan-from", asked];
+        place.run_args(&args).exits(1).says(&["1 changed in a"]);
+    }
+    place.run("index build @own --scan-from @twin").ok().says(&["500 rows indexed"]);
+    place.run("run look").exits(1).says(&["1 changed in a"]);
+    let whole = table.strip_suffix("/t").expect("a table");
+    let args = ["check", whole, "sqlite:b.db", "--settle", "0ms", "--scan-from", "@twin"];
+    place.run_args(&args).exits(1).says(&["1 table: 1 with differences"]);
+    place.run("check @own sqlite:b.db --scan-from @twn").fails("config.store").says(&["did you mean `twin`?"]);
     let other = Server::start();
     other.sql("CREATE TABLE t (k text, n int, v text, PRIMARY KEY (k, n))");
     let foreign = other.table("reknit", "t");

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Apply, Check, Command, ConflictsCommand, DatasetCommand, Diff, Drift, IndexCommand, MembersCommand,
+    Apply, Check, Command, ConflictsCommand, DatasetCommand, Diff, Drift, Index, IndexCommand, MembersCommand,
     QuarantineCommand, ReceiptsCommand, Repair, RunsCommand, Sides,
 };
 
@@ -63,6 +63,20 @@ impl Command {
             Command::Serve(args) => args.stores.iter_mut().map(Place::Path).collect(),
             _ => self.store().into_iter().map(Place::Path).collect(),
         }
+    }
+
+    /// Where a replica is named that is to be read in place of a table.
+    pub(crate) fn replica(&mut self) -> Option<Place<'_>> {
+        let pace = match self {
+            Command::Check(Check { sides, .. })
+            | Command::Diff(Diff { sides, .. })
+            | Command::Drift(Drift { sides, .. })
+            | Command::Repair(Repair { sides, .. })
+            | Command::Apply(Apply { sides, .. }) => &mut sides.pace,
+            Command::Index(Index { command: IndexCommand::Build(args) }) => &mut args.pace,
+            _ => return None,
+        };
+        pace.scan_from.as_mut().map(Place::Text)
     }
 
     /// The one store that the command works on, if there is one.

@@ -35,7 +35,7 @@ pub(crate) struct PaceFlags {
     /// Wait while a replica of the server is further behind than this (PostgreSQL)
     #[arg(long, env = "REKNIT_MAX_REPLICA_LAG", value_name = "BYTES")]
     pub(crate) max_replica_lag: Option<String>,
-    /// Read the table of the same address on this replica, once it has come as far as the primary
+    /// Read the same table on this replica, a database or its table there, once it has come as far as the primary
     #[arg(long, env = "REKNIT_SCAN_FROM", value_name = "ADDRESS")]
     pub(crate) scan_from: Option<String>,
 }

@@ -42,9 +42,8 @@ fn build(args: &IndexBuild, env: &mut Env) -> Result<Exit, CliError> {
         linked.install_feed(kind, max_lag)?;
     }
     // That it has just been installed is no gap.
-    let of = scans::replicated(env, &args.pace, std::slice::from_ref(&linked))?;
-    let from = args.pace.scan_from.as_deref().filter(|_| of.is_some());
-    let followed = scans::follow(env, &linked, &args.pace, from)?;
+    let replica = scans::replicated(env, &args.pace, &[(&args.table, &linked)])?;
+    let followed = scans::follow(env, &linked, &args.pace, replica.as_ref().map(|(_, from)| from.as_str()))?;
     let text = format!(
         "{} rows indexed, {} of them changed; {}",
         show_count(linked.rows()),

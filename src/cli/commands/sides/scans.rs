@@ -157,17 +157,37 @@ pub(crate) fn needed(env: &Env, sides: [(&str, &Shape, &dyn Table); 2]) -> Resul
     Ok(needed)
 }
 
-/// Which of two tables is the one of which `--scan-from` names a replica.
-pub(crate) fn replicated(env: &Env, pace: &PaceFlags, pair: &[Linked]) -> Result<Option<usize>, CliError> {
+/// Which of these tables, each as it was typed, is the one of which `--scan-from` names a replica, and where that is. A
+/// database that it names holds the table under the name that it has at its own place.
+pub(crate) fn replicated(
+    env: &Env,
+    pace: &PaceFlags,
+    all: &[(&str, &Linked)],
+) -> Result<Option<(usize, String)>, CliError> {
     let Some(from) = &pace.scan_from else { return Ok(None) };
-    let replica = tables::table(env, from)?;
-    let there = replica.standing()?.identity;
-    for (nth, linked) in pair.iter().enumerate() {
+    let mut lacks = None;
+    for (nth, (typed, linked)) in all.iter().enumerate() {
+        let from = match (tables::is_database(from), tables::table_of(typed)) {
+            (false, _) => from.clone(),
+            (true, Some(name)) => tables::with_table(from, name),
+            (true, None) => continue,
+        };
+        let there = match tables::table(env, &from) {
+            Ok(there) => there.standing()?.identity,
+            // It may be a replica of the other one's.
+            Err(error) => {
+                lacks.get_or_insert(error);
+                continue;
+            }
+        };
         if !there.is_empty() && linked.table().standing()?.identity == there {
-            return Ok(Some(nth));
+            return Ok(Some((nth, from)));
         }
     }
-    let place = replica.place();
+    if let Some(error) = lacks {
+        return Err(error);
+    }
+    let place = tables::shown(from);
     let message = format!("--scan-from {place}: it is a replica of no table that is to be read; nothing was read");
     Err(CliError::new("database.no-replica", message))
 }

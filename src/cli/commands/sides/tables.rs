@@ -93,6 +93,18 @@ pub(crate) fn with_table(database: &str, table: &str) -> String {
     }
 }
 
+/// Whether an address is that of a database of PostgreSQL, of which it names no table.
+pub(crate) fn is_database(typed: &str) -> bool {
+    is_postgres(typed) && table_of(typed).is_none()
+}
+
+/// The table that an address of PostgreSQL names.
+pub(crate) fn table_of(typed: &str) -> Option<&str> {
+    let bare = typed.split_once('?').map_or(typed, |(bare, _)| bare);
+    let (_, rest) = bare.split_once("://").filter(|_| is_postgres(typed))?;
+    rest.splitn(3, '/').nth(2).filter(|table| !table.is_empty())
+}
+
 /// Opens both tables, and makes their indexes tell what they hold; unless it is to be done without reading one whole.
 pub(crate) fn open(
     env: &mut Env,
@@ -111,11 +123,12 @@ pub(crate) fn open(
         }
     }
     let pair = pair(env, sides, terms)?;
-    let of = scans::replicated(env, pace, &pair)?;
-    for (nth, (typed, linked)) in [(sides.0, &pair[0]), (sides.1, &pair[1])].into_iter().enumerate() {
+    let both = [(sides.0, &pair[0]), (sides.1, &pair[1])];
+    let replica = scans::replicated(env, pace, &both)?;
+    for (nth, (typed, linked)) in both.into_iter().enumerate() {
         outgrown(env, typed, linked);
         if scan {
-            let from = pace.scan_from.as_deref().filter(|_| of == Some(nth));
+            let from = replica.as_ref().filter(|(of, _)| *of == nth).map(|(_, from)| from.as_str());
             scans::follow(env, linked, pace, from)?;
             continue;
         }
