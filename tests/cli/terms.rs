@@ -36,7 +36,8 @@ fn columns_are_left_out_picked_and_called_otherwise() {
     let ran = place.run(&format!("check {sides} {terms}")).exits(1);
     ran.says(&["differs", "[without seen, note, extra; with nr as id]"]);
     let told = place.run(&format!("diff {sides} --rename nr=id --columns name --format jsonl")).exits(1);
-    told.says(&[r#""compared":{"key":["id"],"columns":[{"name":"id","kind":"int","rounding":null},{"name":"name""#]);
+    let column = r#"{"name":"id","kind":"int","rounding":null,"zones":null,"tolerance":null}"#;
+    told.says(&[&format!(r#""compared":{{"key":["id"],"columns":[{column},{{"name":"name""#)]);
     // The other way round, and for an index alone, it is the same comparison.
     place.run(&format!("check sqlite:b.db/t sqlite:a.db/t {terms}")).exits(1);
     place.run(&format!("index build sqlite:b.db/t --with sqlite:a.db/t {terms}")).ok().says(&["0 of them changed"]);
@@ -249,6 +250,10 @@ fn what_is_within_tolerance_is_told_apart_and_left() {
     let counts = &diff.summary()["counts"];
     let of = |name: &str| counts[name].as_u64();
     assert_eq!((ops, of("tolerated"), of("content"), of("only_a")), (97, Some(97), Some(2), Some(1)));
+    crate::schema::holds(&diff.objects());
+    let columns = diff.summary()["compared"]["columns"].as_array().expect("columns").clone();
+    let told: Vec<_> = columns.iter().map(|column| column["tolerance"].as_str()).collect();
+    assert_eq!(told, [Some("1s"), None, None, Some("0.01")], "of at, id, name, price");
     let would = run(&["repair"], &[&terms[..], &["--to", "b"]].concat()).exits(1);
     would.says(&["would write 0 records to a and 3 to b; wrote 0", "97 within tolerance"]);
     // All else is repaired whole, and what is near enough is left.

@@ -102,7 +102,12 @@ fn columns_that_are_declared_without_a_zone_are_not_compared_until_it_is_said() 
     .expect("statements");
     let terms = ["--zone", "b=Europe/Berlin"];
     let run = |command: &[&str]| place.run_args(&[command, &[&a, "sqlite:b.db/keyed"], &terms].concat());
-    run(&["diff"]).exits(1).says(&["1 only in a, 1 with different content"]);
+    let told = run(&["diff", "--format", "jsonl"]).exits(1);
+    crate::schema::holds(&told.objects());
+    let columns = &told.summary()["compared"]["columns"];
+    assert_eq!(columns[0]["zones"], serde_json::json!({ "a": null, "b": "Europe/Berlin" }), "{columns}");
+    assert!(columns[1]["zones"].is_null(), "{columns}");
+    assert_eq!((&told.summary()["counts"]["only_a"], &told.summary()["counts"]["content"]), (&1.into(), &1.into()));
     run(&["repair", "--to", "b", "--apply"]).ok();
     assert_eq!(text(&b, "SELECT created_at FROM keyed WHERE id = 5"), "2026-01-02 22:00:00");
     // Two sides that say no zone are told theirs.

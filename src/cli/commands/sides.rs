@@ -1,6 +1,7 @@
 //! Two sides and the session between them: what `check`, `diff` and `repair` share.
 
 pub(crate) mod brakes;
+mod compared;
 pub(crate) mod history;
 mod listed;
 mod meter;
@@ -144,7 +145,7 @@ pub(crate) fn run(
     }
     let mut equal_but = tables::EqualBut::default();
     let compared = match &pair {
-        Pair::Tables(pair) => Some((sides.terms.terms()?, pair[0].shape().clone())),
+        Pair::Tables(pair) => Some((sides.terms.terms()?, pair.each_ref().map(|linked| linked.shape().clone()))),
         _ => None,
     };
     let home = env.home()?;

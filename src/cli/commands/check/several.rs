@@ -276,7 +276,7 @@ impl Told {
         let summary = fields(json!({
             "verdict": verdict.name(),
             "scope": self.compared[0].ran.scope,
-            "compared": self.compared[0].ran.compared_on(),
+            "compared": self.compared[0].ran.compared_object(),
             "sides": sides,
             "agreement": {
                 "centre": name(self.centre),

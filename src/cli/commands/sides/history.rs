@@ -10,7 +10,7 @@ use reknit_core::drift::{BYTES_MAX, History, Pair, Picture};
 use reknit_core::sealed::KeptError;
 use reknit_core::session::{Intent, Verdict};
 
-use super::{Ran, full, tables};
+use super::{Ran, compared, full};
 use crate::cli::CliError;
 use crate::cli::args::Sides;
 use crate::cli::env::Env;
@@ -49,7 +49,7 @@ pub(super) fn note(
     let pair = Pair {
         a: full(env, &sides.a),
         b: full(env, &sides.b),
-        compared: ran.compared.as_ref().map_or(String::new(), |(_, shape)| tables::compared(shape).to_string()),
+        compared: ran.compared.as_ref().map_or(String::new(), |(terms, shapes)| compared::name(terms, shapes)),
         scope: ran.scope.clone(),
         collections: ran.collections.clone(),
         layout: ran.layout.to_bytes(),

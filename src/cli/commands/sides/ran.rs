@@ -9,7 +9,7 @@ use reknit_core::journal::RunId;
 use reknit_core::session::{Counts, Moves, Verdict};
 use serde_json::{Map, Value, json};
 
-use super::{pair_of_runs, plural, shown, tables};
+use super::{compared, pair_of_runs, plural, shown};
 use crate::cli::metrics::Measured;
 use crate::cli::units::{show_bytes, show_count};
 use crate::cli::{CliError, Exit};
@@ -37,8 +37,8 @@ pub(crate) struct Ran {
     pub(crate) notes: Vec<String>,
     /// The sides, if they are tables that were only looked at.
     pub(crate) tables: Option<Box<[Linked; 2]>>,
-    /// What two tables were compared on.
-    pub(super) compared: Option<(Terms, Shape)>,
+    /// What two tables were compared on, as each of them sees it.
+    pub(super) compared: Option<(Terms, [Shape; 2])>,
     /// Whether it was to write.
     pub(super) writes: bool,
     /// When two tables were equal, if the session went by what has changed since.
@@ -136,8 +136,13 @@ impl Ran {
     }
 
     /// What two tables were compared on, as machines read it.
-    pub(crate) fn compared_on(&self) -> Option<Value> {
-        self.compared.as_ref().map(|(_, shape)| tables::compared(shape))
+    pub(crate) fn compared_object(&self) -> Option<Value> {
+        self.compared.as_ref().map(|(terms, shapes)| compared::object(terms, shapes))
+    }
+
+    /// What two tables have in common, whatever else was asked for of the two: the bytes of their shape.
+    pub(crate) fn compared_on(&self) -> Option<Vec<u8>> {
+        self.compared.as_ref().map(|(_, [shape, _])| shape.to_bytes())
     }
 
     /// One line on what the session cost.
@@ -171,7 +176,7 @@ impl Ran {
             "within_tolerance": self.is_within_tolerance(),
             "scope": self.scope,
             "equal_ms": self.since,
-            "compared": self.compared_on(),
+            "compared": self.compared_object(),
             "coverage": f64::from(outcome.coverage_millionths) / 1e6,
             "unproven": shown::unproven_object(&self.unproven()),
             "cuts": { "a": cut_a, "b": cut_b },

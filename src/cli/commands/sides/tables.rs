@@ -5,9 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reknit_core::row::Kind;
 use reknit_core::{CollectionId, DatasetId, DatasetKey, Definition, Profile};
-use serde_json::{Value, json};
 
 use super::scans::{self, Fresh, Needed};
 use crate::cli::args::{PaceFlags, To, WriteFlags};
@@ -386,16 +384,6 @@ pub(crate) fn indexes(env: &Env, typed: &str) -> Result<Vec<Linked>, CliError> {
         return Err(CliError::new("database.no-index", message));
     }
     Ok(all)
-}
-
-/// What is compared of a table, as machines read it.
-pub(crate) fn compared(shape: &Shape) -> Value {
-    let column = |(place, (name, kind)): (usize, &(String, Kind))| {
-        let rounding = shape.rounding(place).map(|rounding| rounding.to_string());
-        json!({ "name": name, "kind": kind.name(), "rounding": rounding })
-    };
-    let columns: Vec<Value> = shape.columns().iter().enumerate().map(column).collect();
-    json!({ "key": shape.key().collect::<Vec<_>>(), "columns": columns, "where": shape.filter() })
 }
 
 /// The statements that give the user of an address what is lacking to do something with its table.
