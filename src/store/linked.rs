@@ -45,7 +45,7 @@ pub use feed::{Drained, Feed, FeedKind, FeedMark, FeedState, Followed, Take, Wai
 #[cfg(feature = "linked-files")]
 pub use file::{FileFormat, TableFile};
 pub use index::Linked;
-pub use pace::{Load, Pace, Rate};
+pub use pace::{Load, Pace, Rate, host_load};
 pub use probe::{Probe, ProbedColumn, probe};
 pub use references::Reference;
 pub use script::{Compared, Script, Scripted};

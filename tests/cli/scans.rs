@@ -151,6 +151,51 @@ fn a_scan_waits_for_a_file_to_go_and_for_others_to_end() {
 }
 
 #[test]
+fn a_scan_waits_for_replicas_that_are_behind() {
+    let (place, server, table) = composite(500);
+    let replica = server.replica();
+    let mut behind = replica.client();
+    behind.batch_execute("SELECT pg_wal_replay_pause()").expect("paused");
+    while !behind.query_one("SELECT pg_get_wal_replay_pause_state() = 'paused'", &[]).expect("asked").get::<_, bool>(0)
+    {
+        std::thread::yield_now();
+    }
+    server.sql("SELECT pg_logical_emit_message(true, 'filler', repeat('x', 200000))");
+    let args = ["check", &table, "sqlite:b.db", "--max-replica-lag", "100kB"];
+    let ran = waits(&place, &args, "bytes behind, --max-replica-lag 100000", move || {
+        behind.batch_execute("SELECT pg_wal_replay_resume()").expect("resumed");
+    });
+    ran.ok().says(&["goes on", "in sync: 500 records"]);
+}
+
+#[test]
+fn what_is_read_at_once_ends_when_a_transaction_has_lasted_long_enough() {
+    let (place, _server, table) = composite(20_000);
+    // By another key than its own a table of PostgreSQL is never read in slices; one of SQLite only if that is asked for.
+    let by_key = ["check", &table, "sqlite:b.db", "--key", "n", "--max-snapshot", "1ms"];
+    let sqlite = ["index", "build", "sqlite:b.db", "--max-snapshot", "1ms"];
+    for args in [&by_key[..], &sqlite] {
+        place.run_args(args).fails("database").says(&["in one transaction has lasted", "nothing was kept of it"]);
+    }
+    place.run("index build sqlite:b.db --max-snapshot 1ms --chunk-time 1ms").ok().says(&["20,000 rows indexed"]);
+}
+
+#[test]
+fn who_has_no_server_is_told_what_brakes_in_its_place() {
+    let place = pair();
+    for asked in ["--max-active 5", "--max-replica-lag 1MB"] {
+        let refused = place.run(&format!("check sqlite:a.db sqlite:b.db {asked}")).fails("usage.pace");
+        refused.says(&[asked.split(' ').next().expect("a flag"), "--max-load", "nothing was read"]);
+        place.run(&format!("index build sqlite:a.db {asked}")).fails("usage.pace");
+    }
+    // So much no machine has to do.
+    place.run("check sqlite:a.db sqlite:b.db --max-load 100000").ok().says(&["in sync: 1,000 records"]);
+    for wrong in ["0", "much", "-1"] {
+        place.run(&format!("check sqlite:a.db sqlite:b.db --max-load={wrong}")).fails("usage.pace");
+    }
+}
+
+#[test]
 fn a_rate_is_held() {
     let (place, _server, table) = composite(3_000);
     let began = Instant::now();

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::CliError;
 use crate::cli::units::{parse_bytes, parse_duration};
-use crate::store::linked::{Pace, Rate};
+use crate::store::linked::{Pace, Rate, host_load};
 
 /// How tables are read whole: without more haste, load or time in one transaction than is said here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub(crate) struct PaceFlags {
     /// Wait while a replica of the server is further behind than this (PostgreSQL)
     #[arg(long, env = "REKNIT_MAX_REPLICA_LAG", value_name = "BYTES")]
     pub(crate) max_replica_lag: Option<String>,
+    /// Wait while the load of this machine, its average over a minute, is over this
+    #[arg(long, env = "REKNIT_MAX_LOAD", value_name = "LOAD")]
+    pub(crate) max_load: Option<String>,
     /// Read the same table on this replica, a database or its table there, once it has come as far as the primary
     #[arg(long, env = "REKNIT_SCAN_FROM", value_name = "ADDRESS")]
     pub(crate) scan_from: Option<String>,
@@ -56,9 +59,23 @@ impl PaceFlags {
             pause_file: self.pause_file.clone(),
             max_active: self.max_active,
             max_replica_lag: self.max_replica_lag.as_deref().map(parse_bytes).transpose()?,
+            max_load: self.max_load.as_deref().map(load).transpose()?,
             told: None,
         })
     }
+}
+
+/// A load, in hundredths; only where the system tells its own.
+fn load(typed: &str) -> Result<u32, CliError> {
+    let load = typed.parse::<f64>().ok().filter(|load| (0.01..=1e6).contains(load));
+    let load = load.ok_or_else(|| {
+        CliError::new(
+            "usage.pace",
+            format!("--max-load takes a load as `uptime` tells it, as in --max-load 1.5, not {typed}"),
+        )
+    })?;
+    host_load().map_err(|error| CliError::new("usage.pace", format!("--max-load: {error}; nothing was read")))?;
+    Ok((load * 100.0).round() as u32)
 }
 
 /// A number of rows, or of bytes with their unit.
@@ -98,6 +115,8 @@ mod tests {
             PaceFlags { max_rate: Some("0".into()), ..PaceFlags::default() },
             PaceFlags { max_rate: Some("fast".into()), ..PaceFlags::default() },
             PaceFlags { chunk_time: Some("0s".into()), ..PaceFlags::default() },
+            PaceFlags { max_load: Some("0".into()), ..PaceFlags::default() },
+            PaceFlags { max_load: Some("NaN".into()), ..PaceFlags::default() },
         ] {
             assert!(wrong.pace().is_err(), "{wrong:?}");
         }

@@ -29,6 +29,7 @@ fn build(args: &IndexBuild, env: &mut Env) -> Result<Exit, CliError> {
         feed.ready()?;
         if let (Some(setting), false) = (feed.unbounded()?, args.unbounded_wal) {
             let message = format!(
+    scans::brakes(&args.pace, &[&args.table])?;
                 "nothing bounds what the server keeps for a slot that nobody reads, until its disk is full: ALTER SYSTEM SET \
                  {setting} = '10GB', then SELECT pg_reload_conf(); --unbounded-wal makes the slot all the same"
             );

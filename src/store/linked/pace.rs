@@ -21,6 +21,8 @@ const GROWTH_MAX: u64 = 4;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Rows between two looks, of a table that is not read in slices.
 const LOOK_EVERY_ROWS: u64 = 1_024;
+/// Where Linux tells how loaded the machine is.
+const HOST_LOAD: &str = "/proc/loadavg";
 
 /// At most so much in a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub struct Pace {
     pub max_active: Option<u32>,
     /// While a replica is further behind than so many bytes nothing is read.
     pub max_replica_lag: Option<u64>,
+    /// While the load of this machine (Linux's average over a minute) is over so many hundredths nothing is read.
+    pub max_load: Option<u32>,
     /// Hears, in words, what is waited for, and that it goes on.
     pub told: Option<Mutex<Sender<String>>>,
 }
@@ -60,6 +64,7 @@ impl Default for Pace {
             pause_file: None,
             max_active: None,
             max_replica_lag: None,
+            max_load: None,
             told: None,
         }
     }
@@ -74,13 +79,25 @@ pub struct Load {
     pub lag: u64,
 }
 
+/// The load of this machine: how many tasks ran, or waited to run or for a disk, on average over the last minute, in hundredths.
+///
+/// # Errors
+/// [`StoreError::Database`] where the system tells none.
+pub fn host_load() -> Result<u32, StoreError> {
+    let text = std::fs::read_to_string(HOST_LOAD)
+        .map_err(|error| StoreError::database(HOST_LOAD, format!("this system tells no load: {error}")))?;
+    let first = text.split(' ').next().and_then(|first| first.parse::<f64>().ok());
+    let load = first.filter(|load| load.is_finite()).map(|load| (load * 100.0).round() as u32);
+    load.ok_or_else(|| StoreError::database(HOST_LOAD, format!("no load of the system: {}", text.trim())))
+}
+
 impl Pace {
     /// How long a slice is read, if a table is to be read in slices whatever it takes.
     #[must_use]
     pub fn slice(&self) -> Option<Duration> {
         /// Where a reason to wait is named, but no time.
         const USUAL: Duration = Duration::from_millis(500);
-        let waits = self.rate.is_some() || self.pause_file.is_some() || self.brakes();
+        let waits = self.rate.is_some() || self.pause_file.is_some() || self.max_load.is_some() || self.brakes();
         self.chunk.or(waits.then_some(USUAL))
     }
 
@@ -95,12 +112,20 @@ impl Pace {
     /// # Errors
     /// What asking for the load met.
     pub fn wait(&self, load: &mut dyn FnMut() -> Result<Load, StoreError>) -> Result<(), StoreError> {
+        self.wait_on(load, &mut host_load)
+    }
+
+    fn wait_on(
+        &self,
+        load: &mut dyn FnMut() -> Result<Load, StoreError>,
+        host: &mut dyn FnMut() -> Result<u32, StoreError>,
+    ) -> Result<(), StoreError> {
         let mut last: Option<String> = None;
         loop {
             let load = if self.brakes() { load()? } else { Load::default() };
-            let Some(why) = self.reason(load, self.pause_file.as_ref().is_some_and(|file| file.exists())) else {
-                break;
-            };
+            let host = if self.max_load.is_some() { host()? } else { 0 };
+            let paused = self.pause_file.as_ref().is_some_and(|file| file.exists());
+            let Some(why) = self.reason(load, host, paused) else { break };
             if last.is_none() {
                 self.tell(format!("waits: {why}"));
             }
@@ -114,9 +139,13 @@ impl Pace {
     }
 
     /// Why nothing is to be read now, if there is a reason.
-    fn reason(&self, load: Load, paused: bool) -> Option<String> {
+    fn reason(&self, load: Load, host: u32, paused: bool) -> Option<String> {
         if let (Some(file), true) = (&self.pause_file, paused) {
             return Some(format!("{} exists", file.display()));
+        }
+        if let Some(most) = self.max_load.filter(|most| host > *most) {
+            let [host, most] = [host, most].map(|hundredths| f64::from(hundredths) / 100.0);
+            return Some(format!("the load of this machine is {host}, --max-load {most}"));
         }
         if let Some(most) = self.max_active.filter(|most| load.active > *most) {
             return Some(format!("{} other transactions are open on the server, --max-active {most}", load.active));
@@ -263,11 +292,24 @@ mod tests {
     fn reasons_to_wait_are_told_in_words() {
         let pace =
             Pace { pause_file: Some("p".into()), max_active: Some(2), max_replica_lag: Some(10), ..Pace::default() };
-        let reason = |active, lag, paused| pace.reason(Load { active, lag }, paused).unwrap_or_default();
+        let reason = |active, lag, paused| pace.reason(Load { active, lag }, 0, paused).unwrap_or_default();
         assert_eq!(reason(0, 0, true), "p exists");
         assert_eq!(reason(2, 10, false), "");
         assert!(reason(3, 0, false).contains("3 other transactions"));
         assert!(reason(0, 11, false).contains("11 bytes behind"));
         assert_eq!((Pace::default().slice(), pace.slice()), (None, Some(Duration::from_millis(500))));
+    }
+
+    #[test]
+    fn a_machine_that_is_loaded_is_waited_for() {
+        let (told, words) = std::sync::mpsc::channel();
+        let pace = Pace { max_load: Some(150), told: Some(Mutex::new(told)), ..Pace::default() };
+        assert_eq!(pace.slice(), Some(Duration::from_millis(500)), "it rests between slices");
+        let mut loads = [300, 151, 150].into_iter();
+        let mut host = || Ok(loads.next().expect("it was looked at once too often"));
+        pace.wait_on(&mut || unreachable!("the server is not asked"), &mut host).expect("waited");
+        drop(pace);
+        let words: Vec<String> = words.iter().collect();
+        assert_eq!(words, ["waits: the load of this machine is 3, --max-load 1.5", "goes on"]);
     }
 }

@@ -157,6 +157,21 @@ pub(crate) fn needed(env: &Env, sides: [(&str, &Shape, &dyn Table); 2]) -> Resul
     Ok(needed)
 }
 
+/// Refuses brakes that are about a server where none of the sides has one.
+pub(crate) fn brakes(pace: &PaceFlags, sides: &[&str]) -> Result<(), CliError> {
+    let asked = [("--max-active", pace.max_active.is_some()), ("--max-replica-lag", pace.max_replica_lag.is_some())];
+    let asked: Vec<&str> = asked.iter().filter(|(_, asked)| *asked).map(|(flag, _)| *flag).collect();
+    if asked.is_empty() || sides.iter().any(|typed| tables::is_postgres(typed)) {
+        return Ok(());
+    }
+    let message = format!(
+        "{}: SQLite and files have no server that could tell; --max-load waits while this machine is busy, --chunk-time reads \
+         in pieces between which others get at the database; nothing was read",
+        asked.join(", ")
+    );
+    Err(CliError::new("usage.pace", message))
+}
+
 /// Which of these tables, each as it was typed, is the one of which `--scan-from` names a replica, and where that is. A
 /// database that it names holds the table under the name that it has at its own place.
 pub(crate) fn replicated(

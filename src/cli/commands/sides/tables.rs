@@ -112,6 +112,7 @@ pub(crate) fn open(
 ) -> Result<[Linked; 2], CliError> {
     // What is typed wrongly is told before anything is read.
     pace.pace()?;
+    scans::brakes(pace, &[sides.0, sides.1])?;
     if !scan {
         let (a, b) = (table(env, sides.0)?, table(env, sides.1)?);
         let [of_a, of_b] = shapes(terms, &*a, &*b)?;
