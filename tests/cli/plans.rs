@@ -306,6 +306,35 @@ fn rows_that_have_changed_since_the_plan_are_left_and_named() {
 }
 
 #[test]
+fn of_a_plan_of_tables_nothing_but_its_keys_is_read_and_nothing_else_is_proven() {
+    let place = Place::new();
+    tables(&place);
+    place.run("diff sqlite:a.db sqlite:b.db").exits(1).says(&["1 only in a, 1 only in b"]);
+    place.run(&format!("{REPAIR} --to b --delete --plan p.plan")).exits(1);
+    // In no plan, and so never seen.
+    lite(&place, "a.db", "INSERT INTO t VALUES (5, 'later', '')");
+    let ran = place.json(&format!("{APPLY} --no-scan")).ok();
+    let told = ran.summary();
+    assert_eq!((&told["verdict"], &told["wrote"]), (&json!("converged"), &json!(3)));
+    place.run("status").exits(1).says(&["differs"]);
+    assert_eq!(rows(&place, "b.db"), ["1new", "2same", "3a"]);
+    // Nor is it remembered when the two were equal: they were not.
+    place.run("repair sqlite:a.db sqlite:b.db --to both --delete --apply").exits(4).says(&["[repair.base]"]);
+    // What the journal of a look has is that of the whole table.
+    place.run("index verify sqlite:b.db").ok().says(&["sound: 3 rows"]);
+    // A key that can be spelled in several ways is sought among all rows, and so are those of a file.
+    lite(&place, "a.db", "CREATE TABLE d (id DECIMAL PRIMARY KEY, v TEXT); INSERT INTO d VALUES (1.5, 'x')");
+    lite(&place, "b.db", "CREATE TABLE d (id DECIMAL PRIMARY KEY, v TEXT)");
+    for (file, a) in [("d.plan", "sqlite:a.db/d"), ("f.plan", "csv:f.csv")] {
+        place.file("f.csv", "id,v\n1.5,y\n");
+        place.run(&format!("repair {a} sqlite:b.db/d --to b --no-probe --plan {file}")).exits(1);
+        let apply = format!("apply {file} {a} sqlite:b.db/d");
+        place.run(&format!("{apply} --no-scan")).exits(3).says(&["[database.no-scan]"]);
+        place.run(&apply).ok().says(&["carried out 1 of 1 keys"]);
+    }
+}
+
+#[test]
 fn a_plan_of_both_tables_writes_each_row_where_it_is_to_go() {
     let place = Place::new();
     tables(&place);

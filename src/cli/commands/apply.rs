@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::plan::Here;
 use super::sides::brakes::TooMuch;
-use super::sides::{self, Ran, tables};
+use super::sides::{self, Keyed, Ran, tables};
 use crate::cli::args::{Apply, To};
 use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
@@ -22,6 +22,7 @@ use crate::cli::records::{hex, unhex};
 use crate::cli::units::{parse_duration, show_count, show_duration};
 use crate::cli::{CliError, Exit, verdicts};
 use crate::node::Home;
+use crate::store::linked::Linked;
 
 /// A plan whose seals all hold.
 struct Plan {
@@ -74,10 +75,13 @@ pub(crate) fn run(args: &Apply, env: &mut Env) -> Result<Exit, CliError> {
     }
     sides::refuse_one_table(&args.sides)?;
     let here;
+    let mut pair = None;
     let definition = if sides::are_tables(&args.sides) {
         let [a, b] = tables::pair(env, (&args.sides.a, &args.sides.b), &args.sides.terms.terms()?)?;
         about(&plan.header, (a.table().place(), b.table().place()))?;
-        a.index().definition().clone()
+        let definition = a.index().definition().clone();
+        pair = Some([a, b]);
+        definition
     } else {
         here = Here::open(env, &args.sides)?;
         let Some(store) = here.any() else { return Err(CliError::new("defect", "no side is here")) };
@@ -87,7 +91,7 @@ pub(crate) fn run(args: &Apply, env: &mut Env) -> Result<Exit, CliError> {
     if let Some(much) = too_much(&plan, &brakes) {
         return much.tell(env, 0, fields(json!({ "plan": plan.header.id, "keys": plan.tally.keys })));
     }
-    carry_out(args, env, &home, &path, &plan, &definition, brakes)
+    carry_out(args, env, &home, &path, (&plan, &definition, pair), brakes)
 }
 
 /// Reads all of the plan once: nothing is done of one that was altered anywhere.
@@ -176,12 +180,12 @@ fn carry_out(
     env: &mut Env,
     home: &Home,
     path: &Path,
-    plan: &Plan,
-    definition: &Definition,
+    (plan, definition, pair): (&Plan, &Definition, Option<[Linked; 2]>),
     brakes: Brakes,
 ) -> Result<Exit, CliError> {
     let header = &plan.header;
-    let tables = sides::are_tables(&args.sides);
+    let tables = pair.is_some();
+    let keyed = pair.map(|pair| Keyed::of(env, &args.sides, pair)).transpose()?;
     let mut sum = Sum::default();
     let mut reader = PlanReader::open(path, home)?;
     let mut last: Option<Ran> = None;
@@ -193,6 +197,8 @@ fn carry_out(
         }
         for (to, mirror, keys) in parts(header, tables, keys) {
             sum.keys += keys.len() as u64;
+            let looked = |keyed: &Keyed| keyed.look(&keys.iter().map(|key| key.key.clone()).collect::<Vec<_>>());
+            let opened = keyed.as_ref().map(looked).transpose()?;
             let name = header.id.clone();
             let picked = move |swapped: bool| {
                 let key = |key: &Ready| {
@@ -205,6 +211,7 @@ fn carry_out(
                 mirror,
                 brakes: Some(Brakes { shrunken: brakes.shrunken || tables, ..brakes }),
                 picked: Some(Box::new(picked)),
+                opened,
                 tables: mirror.filter(|_| tables).map(|side| writing(args, plan, side)).transpose()?,
                 ..Default::default()
             };

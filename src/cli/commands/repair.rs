@@ -81,6 +81,7 @@ fn apply(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
         picked: None,
         since: tables::since(args),
         newest: args.newest.clone(),
+        opened: None,
         tells_history: false,
     };
     let ran = sides::run(env, &args.sides, intent, asked, &mut |_, _| {})?;

@@ -3,6 +3,7 @@
 pub(crate) mod brakes;
 mod compared;
 pub(crate) mod history;
+mod keyed;
 mod listed;
 mod meter;
 mod newest;
@@ -25,11 +26,12 @@ use reknit_core::drift::{self, Picture};
 use reknit_core::journal::RunId;
 use reknit_core::members::MEMBERS;
 use reknit_core::message::RefuseCode;
-use reknit_core::session::{Direction, Intent, Options, Picked};
+use reknit_core::session::{Direction, Intent, Options, Picked, Verdict};
 use reknit_core::{CollectionId, Definition};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+pub(crate) use self::keyed::{Keyed, Opened};
 use self::meter::Meter;
 pub(crate) use self::ran::Ran;
 pub(crate) use self::runtime::runtime;
@@ -85,6 +87,8 @@ pub(crate) struct Asked {
     pub(crate) newest: Option<String>,
     /// The keys that it is about, told for an opener that is `b` or is not.
     pub(crate) picked: Option<Box<dyn Fn(bool) -> Arc<Picked>>>,
+    /// Two tables that are open, if the keys are of those.
+    pub(crate) opened: Option<Opened>,
     /// Whether the command itself tells why nothing is remembered.
     pub(crate) tells_history: bool,
 }
@@ -97,7 +101,11 @@ pub(crate) fn run(
     asked: Asked,
     found: &mut (dyn FnMut(&Difference, bool) + Send),
 ) -> Result<Ran, CliError> {
-    let (mut pair, swapped) = pair(env, sides)?;
+    let (of_keys, whole) = (asked.picked.is_some(), asked.opened.as_ref().is_none_or(|opened| opened.whole));
+    let (mut pair, swapped) = match asked.opened {
+        Some(opened) => (Pair::Tables(opened.pair), false),
+        None => pair(env, sides)?,
+    };
     if let (Pair::Tables(pair), Some(writing)) = (&mut pair, &asked.tables) {
         pair.iter_mut().for_each(|linked| *linked = linked.clone().in_manner(writing.manner));
     }
@@ -227,7 +235,15 @@ pub(crate) fn run(
     let HeldStore { collections, layout } = held.or(own).unwrap_or(HeldStore { collections: Vec::new(), layout: None });
     let layout = Layout::from_bytes(&layout.unwrap_or_default());
     let layout = layout.map_err(|error| CliError::new("store.layout", error.to_string()))?;
-    note(env, sides, dataset, intent(swapped), &report);
+    if !whole && report.outcome.verdict == Verdict::InSync {
+        // Of all other keys nothing was read.
+        report.outcome.verdict = Verdict::Converged;
+        report.outcome.reason = "the picked keys are resolved; no others were looked at".into();
+    }
+    // What becomes of some keys says nothing of the pair.
+    if !of_keys {
+        note(env, sides, dataset, intent(swapped), &report);
+    }
     // It is told, and its id remembered of a job's run, beside what was known by then.
     let lost = report.lost.take().and_then(Arc::into_inner).map(CliError::from);
     if let Some(error) = &lost {
@@ -262,7 +278,9 @@ pub(crate) fn run(
         history: Ok(None),
         lost,
     };
-    ran.history = history::note(env, sides, &ran, intent(swapped), picture);
+    if !of_keys {
+        ran.history = history::note(env, sides, &ran, intent(swapped), picture);
+    }
     if let (Err(error), false) = (&ran.history, asked.tells_history) {
         let _ = writeln!(env.err, "reknit: {error}");
     }

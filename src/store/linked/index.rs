@@ -164,6 +164,22 @@ impl Linked {
         dir.file_name().unwrap_or_default().to_string_lossy().chars().filter(char::is_ascii_alphanumeric).collect()
     }
 
+    /// The same table and index for a session of its own: nothing is in question yet, waits for others or was done.
+    #[must_use]
+    pub fn anew(&self) -> Linked {
+        let (suspects, ahead, parked, besides) = Default::default();
+        Linked { run: None, suspects, ahead, parked, besides, ..self.clone() }
+    }
+
+    /// Whether a row is found by its key without others being read, and what the index knows of all others is of some worth.
+    ///
+    /// # Errors
+    /// What the index met.
+    pub fn finds_by_key(&self) -> Result<bool, StoreError> {
+        let direct = self.table.stores_keys_one_way(&self.shape) && !self.shape.rounds_keys();
+        Ok(direct && self.last_scan()?.is_some() && !self.is_renewed()? && self.outgrown()?.is_none())
+    }
+
     /// Lets two sides of a session know what differs: each looks up in its table what either has found.
     #[must_use]
     pub fn paired(self, other: &Linked) -> Linked {

@@ -96,7 +96,10 @@ impl Linked {
     }
 
     /// Reads these rows anew; the index follows what has changed, come and gone. Says how many that are.
-    pub(super) fn look(&self, keys: &[Vec<u8>]) -> Result<u64, StoreError> {
+    ///
+    /// # Errors
+    /// As for [`Linked::row`].
+    pub fn look(&self, keys: &[Vec<u8>]) -> Result<u64, StoreError> {
         let mut changed = 0;
         for some in keys.chunks(KEYS_PER_LOOK) {
             let _alone = self.alone();

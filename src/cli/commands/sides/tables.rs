@@ -122,9 +122,21 @@ pub(crate) fn open(
         }
     }
     let pair = pair(env, sides, terms)?;
+    bring_up(env, sides, &pair, (scan, pace), [true, true])?;
+    Ok(pair)
+}
+
+/// Makes the indexes of those of two tables that are `meant` tell what these hold.
+pub(crate) fn bring_up(
+    env: &mut Env,
+    sides: (&str, &str),
+    pair: &[Linked; 2],
+    (scan, pace): (bool, &PaceFlags),
+    meant: [bool; 2],
+) -> Result<(), CliError> {
     let both = [(sides.0, &pair[0]), (sides.1, &pair[1])];
-    let replica = scans::replicated(env, pace, &both)?;
-    for (nth, (typed, linked)) in both.into_iter().enumerate() {
+    let replica = if meant.contains(&true) { scans::replicated(env, pace, &both)? } else { None };
+    for (nth, (typed, linked)) in both.into_iter().enumerate().filter(|(nth, _)| meant[*nth]) {
         outgrown(env, typed, linked);
         if scan {
             let from = replica.as_ref().filter(|(of, _)| *of == nth).map(|(_, from)| from.as_str());
@@ -138,7 +150,7 @@ pub(crate) fn open(
         }
         fresh.into_iter().for_each(|fresh| fresh.note(env));
     }
-    Ok(pair)
+    Ok(())
 }
 
 /// The index that a table has for a shape, if it has one.
@@ -235,7 +247,8 @@ fn outgrown(env: &mut Env, typed: &str, linked: &Linked) {
     }
 }
 
-fn reopen(env: &Env, typed: &str, (_, dir): &(String, PathBuf)) -> Result<Linked, CliError> {
+/// A table with an index that it has, by its directory.
+pub(crate) fn reopen(env: &Env, typed: &str, (_, dir): &(String, PathBuf)) -> Result<Linked, CliError> {
     let secret = env.home()?.identity()?;
     let key = |shape: &Shape| dataset_key(&secret, &shape.to_bytes());
     Ok(Linked::reopen(dir, table(env, typed)?, key, &env.store_options())?)
