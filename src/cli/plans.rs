@@ -45,8 +45,8 @@ pub(crate) struct PlanWriter {
 
 impl PlanWriter {
     /// Begins a plan at a path where nothing is yet.
-    pub(crate) fn create(path: &Path, home: &Home) -> Result<PlanWriter, CliError> {
-        let file = NewFile::create(path).map_err(|error| match error.kind() {
+    pub(crate) fn create(path: &Path, home: &Home, tell: &mut dyn Write) -> Result<PlanWriter, CliError> {
+        let file = NewFile::create(path, tell).map_err(|error| match error.kind() {
             std::io::ErrorKind::AlreadyExists => {
                 CliError::new("plan.exists", format!("{} is there already", path.display()))
             }
@@ -172,7 +172,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let home = Home::open(&dir.path().join("home")).expect("a home");
         let path = dir.path().join("a.plan");
-        let mut plan = PlanWriter::create(&path, &home).expect("begun");
+        let mut plan = PlanWriter::create(&path, &home, &mut std::io::sink()).expect("begun");
         plan.line(&json!({ "t": "plan", "format": FORMAT })).expect("written");
         (0..lines)
             .for_each(|n| plan.line(&json!({ "t": "key", "key": format!("\",\"seal\":\"{n}") })).expect("written"));
@@ -235,11 +235,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let home = Home::open(&dir.path().join("home")).expect("a home");
         let path = dir.path().join("a.plan");
-        let mut plan = PlanWriter::create(&path, &home).expect("begun");
+        let mut plan = PlanWriter::create(&path, &home, &mut std::io::sink()).expect("begun");
         plan.line(&json!({ "t": "plan" })).expect("written");
         drop(plan);
         assert_eq!(fs::read_dir(dir.path()).expect("there").count(), 1);
         fs::write(&path, "mine").expect("written");
-        assert!(PlanWriter::create(&path, &home).is_err_and(|error| error.id == "plan.exists"));
+        assert!(PlanWriter::create(&path, &home, &mut std::io::sink()).is_err_and(|error| error.id == "plan.exists"));
     }
 }

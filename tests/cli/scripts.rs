@@ -53,7 +53,10 @@ fn sqlite_runs_what_a_repair_would_write() {
     let before = std::fs::read(place.path("b.db")).expect("a file");
     let repair = |more: &str| place.run(&format!("repair sqlite:a.db sqlite:b.db --to b --delete --no-probe {more}"));
     let dry = repair("").exits(1);
+    place.file("b.sql.77.part", "half of one that was killed");
     let told = repair("--sql b.sql --batch 2").exits(1);
+    assert!(told.err.contains("b.sql.77.part, left by a command that was killed"), "{}", told.err);
+    assert!(!place.path("b.sql.77.part").exists());
     // It says what the dry run says, and what is in the file.
     let line = |ran: &Ran| ran.out.lines().find(|line| line.starts_with("would write")).map(str::to_owned);
     assert_eq!(line(&dry).map(|line| line.replace(", add --apply to write", "")), line(&told));

@@ -65,7 +65,8 @@ fn the_guide_to_two_databases_is_true() {
     }
     assert!(commands >= 8, "{commands}");
     // What is said of uninstalling.
-    place.run("index drop sqlite:copy.db/orders").ok().says(&["removed 1 indexes here, and 1 feeds"]);
+    place.run("index drop sqlite:copy.db/orders").exits(4).says(&["[database.journal]", "1 run overwrote (1)"]);
+    place.run("index drop sqlite:copy.db/orders --force").ok().says(&["removed 1 indexes here, and 1 feeds"]);
     let left =
         copy.query_row("SELECT count(*) FROM sqlite_schema WHERE name LIKE 'reknit%'", [], |row| row.get::<_, i64>(0));
     assert_eq!(left, Ok(0));

@@ -40,6 +40,9 @@ pub(crate) enum IndexCommand {
         /// Only print the statements that remove it from the database
         #[arg(long, env = "REKNIT_SQL")]
         sql: bool,
+        /// Also while repairs of the table could still be undone; they cannot be any more then
+        #[arg(long, env = "REKNIT_FORCE")]
+        force: bool,
     },
 }
 

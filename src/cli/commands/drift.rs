@@ -53,7 +53,7 @@ pub(crate) fn run(args: &Drift, env: &mut Env) -> Result<Exit, CliError> {
     if let Some(file) = &file {
         let mut alone = History::new(history.pair.clone());
         alone.add(now.clone());
-        let saved = NewFile::create(file).and_then(|mut new| {
+        let saved = NewFile::create(file, &mut env.err).and_then(|mut new| {
             new.write_all(&alone.to_bytes())?;
             new.finish()
         });

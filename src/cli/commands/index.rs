@@ -1,5 +1,8 @@
 //! `reknit index build|status|verify|drop TABLE`: what this home keeps of a table, and how it follows it.
 
+use std::path::PathBuf;
+
+use reknit_core::journal::Run;
 use serde_json::{Value, json};
 
 use super::sides::{scans, tables};
@@ -11,25 +14,28 @@ use crate::cli::units::{parse_bytes, show_bytes, show_count};
 use crate::cli::{CliError, Exit};
 use crate::store::linked::{FeedKind, FeedState, Linked, Remains, Waiting};
 
+/// Runs that are named where an index is not removed for their sake.
+const RUNS_NAMED_MAX: usize = 5;
+
 pub(crate) fn run(args: &Index, env: &mut Env) -> Result<Exit, CliError> {
     match &args.command {
         IndexCommand::Build(args) => build(args, env),
         IndexCommand::Status { table } => status(table, env),
         IndexCommand::Verify { table } => verify(table, env),
-        IndexCommand::Drop { table, orphans, sql } => drop_all(table, *orphans, *sql, env),
+        IndexCommand::Drop { table, orphans, sql, force } => drop_all(table, *orphans, (*sql, *force), env),
     }
 }
 
 fn build(args: &IndexBuild, env: &mut Env) -> Result<Exit, CliError> {
     let max_lag = parse_bytes(&args.max_feed_lag)?;
     args.pace.pace()?;
+    scans::brakes(&args.pace, &[&args.table])?;
     let linked = tables::alone(env, &args.table, args.with.as_deref(), &args.terms.terms()?)?;
     if let Some(kind) = args.feed.map(AskedFeed::kind) {
         let feed = linked.feed(kind)?;
         feed.ready()?;
         if let (Some(setting), false) = (feed.unbounded()?, args.unbounded_wal) {
             let message = format!(
-    scans::brakes(&args.pace, &[&args.table])?;
                 "nothing bounds what the server keeps for a slot that nobody reads, until its disk is full: ALTER SYSTEM SET \
                  {setting} = '10GB', then SELECT pg_reload_conf(); --unbounded-wal makes the slot all the same"
             );
@@ -113,7 +119,7 @@ fn verify(typed: &str, env: &mut Env) -> Result<Exit, CliError> {
     Printer::new(env).end(exit, &text, fields(summary))
 }
 
-fn drop_all(typed: &str, orphans: bool, sql: bool, env: &mut Env) -> Result<Exit, CliError> {
+fn drop_all(typed: &str, orphans: bool, (sql, force): (bool, bool), env: &mut Env) -> Result<Exit, CliError> {
     let table = tables::table(env, typed)?;
     let dirs = tables::directories(env, &*table)?;
     // By its name alone what is in the database is known as this home's, also where its index is lost.
@@ -123,6 +129,9 @@ fn drop_all(typed: &str, orphans: bool, sql: bool, env: &mut Env) -> Result<Exit
     if sql {
         let text = format!("{} statements remove it; nothing was run", statements.len());
         return print_sql(&statements, false, &text, env);
+    }
+    if !force {
+        refuse_to_forget(env, typed, &dirs)?;
     }
     if !statements.is_empty() {
         table.run(&statements)?;
@@ -134,6 +143,41 @@ fn drop_all(typed: &str, orphans: bool, sql: bool, env: &mut Env) -> Result<Exit
     let (indexes, feeds) = (dirs.len(), remains.len());
     let text = format!("removed {indexes} indexes here, and {feeds} feeds from the database");
     Printer::new(env).end(Exit::Done, &text, fields(json!({ "listed": indexes, "feeds": feeds })))
+}
+
+/// Refuses to remove indexes whose journals hold what repairs have overwritten, as long as that could be put back.
+fn refuse_to_forget(env: &Env, typed: &str, dirs: &[(String, PathBuf)]) -> Result<(), CliError> {
+    let mut runs = Vec::new();
+    for dir in dirs {
+        match tables::reopen(env, typed, dir) {
+            // Of a table that has changed its columns nothing is put back.
+            Ok(linked) if linked.misfit().is_none() => {
+                let all = linked.index().runs().into_iter();
+                runs.extend(all.filter(|(_, run)| can_be_undone(run)).map(|(id, _)| id.to_string()));
+            }
+            Err(error) if error.id == "store.in-use" => return Err(error),
+            // One that is damaged brings nothing back.
+            _ => {}
+        }
+    }
+    if runs.is_empty() {
+        return Ok(());
+    }
+    let (s, named) = (if runs.len() == 1 { "" } else { "s" }, runs.iter().rev().take(RUNS_NAMED_MAX));
+    let named = named.map(String::as_str).collect::<Vec<_>>().join(", ");
+    let message = format!(
+        "the journal of the table holds what {} run{s} overwrote ({named}{}), which could not be undone any more; nothing was \
+         removed; reknit runs list tells of them, --force removes all the same",
+        show_count(runs.len() as u64),
+        if runs.len() > RUNS_NAMED_MAX { ", …" } else { "" }
+    );
+    Err(CliError::refused("database.journal", message))
+}
+
+/// Whether a run of a repair has changed something that it could still put back.
+fn can_be_undone(run: &Run) -> bool {
+    let undone = run.undone.is_some_and(|undone| undone.done);
+    run.entries > 0 && !run.dropped && !undone && run.header.kind.undoes().is_none()
 }
 
 /// Statements, each on lines of its own.

@@ -105,13 +105,14 @@ pub(super) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
 }
 
 /// Begins the file, where nothing is yet.
-fn begun(args: &Repair, env: &Env) -> Result<(PlanWriter, PathBuf), CliError> {
+fn begun(args: &Repair, env: &mut Env) -> Result<(PlanWriter, PathBuf), CliError> {
     let Some(file) = &args.plan else { return Err(CliError::new("defect", "there is no file for the plan")) };
     if args.apply {
         let message = "--plan writes down what --apply would do; give one of them";
         return Err(CliError::refused("plan.and-apply", message));
     }
-    Ok((PlanWriter::create(&env.path(file), &env.home()?)?, file.clone()))
+    let (path, home) = (env.path(file), env.home()?);
+    Ok((PlanWriter::create(&path, &home, &mut env.err)?, file.clone()))
 }
 
 /// Ends the file if there is anything to do, and says so.

@@ -114,7 +114,7 @@ impl Collected {
         let mut scripted = Scripted::default();
         // What is not known for sure is no file, nor is nothing.
         if ran.report.outcome.verdict == Verdict::Differs && !self.keys.is_empty() {
-            scripted = put(&env.path(file), (from, to), self.keys, args)?;
+            scripted = put(&env.path(file), (from, to), self.keys, (args, &mut env.err))?;
         }
         let side = if written(args) == Side::Mine { "a" } else { "b" };
         match scripted.statements() {
@@ -151,14 +151,19 @@ fn written(args: &Repair) -> Side {
     sides::seen(args.to(), false)
 }
 
-fn put(path: &Path, (from, to): (&Linked, &Linked), keys: Vec<Compared>, args: &Repair) -> Result<Scripted, CliError> {
+fn put(
+    path: &Path,
+    (from, to): (&Linked, &Linked),
+    keys: Vec<Compared>,
+    (args, tell): (&Repair, &mut dyn Write),
+) -> Result<Scripted, CliError> {
     let unusable = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => {
             CliError::new("sql.exists", format!("{} is there already", path.display()))
         }
         _ => CliError::new("sql.file", format!("{} cannot be written: {error}", path.display())),
     };
-    let mut file = NewFile::create(path).map_err(unusable)?;
+    let mut file = NewFile::create(path, tell).map_err(unusable)?;
     let (wanted, moved) = from.wanted(keys)?;
     let delete = if exactly(args) { " --delete" } else { "" };
     let head = [
