@@ -1,10 +1,12 @@
-//! What the tests of a program check what it brings by: a policy, a store, a network. What the laws and contracts are is told
-//! where those are: [`core::policy`](crate::core::policy), [`store`](crate::store), [`transport::network`](crate::transport::network).
+//! What the tests of a program check what it brings by: a policy, a store, a kind of database, a network. What the laws and
+//! contracts are is told where those are: [`core::policy`](crate::core::policy), [`store`](crate::store),
+//! [`Table`](crate::store::linked::Table), [`transport::network`](crate::transport::network).
 //!
 //! | a program brings | it implements | its tests call |
 //! |---|---|---|
 //! | a policy | [`Policy`](crate::core::policy::Policy) | [`policy_laws`] |
 //! | a store | [`Side`](crate::store::Side) | [`store_contract`] |
+//! | a kind of database | [`Table`](crate::store::linked::Table) | [`table_contract`] |
 //! | a network | [`Network`](crate::transport::Network) | [`network_contract`] |
 //!
 //! ```
@@ -53,5 +55,9 @@
 pub use crate::core::policy::{LawBroken, policy_laws};
 #[cfg(feature = "store")]
 pub use crate::store::contract::{Make, run as store_contract};
+#[cfg(feature = "store")]
+pub use crate::store::linked::contract::{
+    Can, Make as MakeTable, ROWS as TABLE_ROWS, Row as TableRow, run as table_contract,
+};
 #[cfg(feature = "node")]
 pub use crate::transport::contract::run as network_contract;

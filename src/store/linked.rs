@@ -7,6 +7,8 @@
 
 mod base;
 mod changing;
+#[doc(hidden)]
+pub mod contract;
 mod encoding;
 mod feed;
 #[cfg(feature = "linked-files")]
@@ -96,7 +98,24 @@ impl Columns {
 /// Rows of a table, each as values in the order of the shape's columns; ends after an error.
 pub type Rows<'a> = Box<dyn Iterator<Item = Result<Vec<Value>, StoreError>> + 'a>;
 
-/// One table of a database. Calls block.
+/// One table of a database: what an adapter for another kind of database implements. Calls block.
+///
+/// # The contract
+///
+/// - **Looking changes nothing.** A scan, a look-up, and whatever tells of the table write nothing to its database: no row, no
+///   temporary object, no lock that a writer would wait for longer than one slice is read.
+/// - **Rows as they are.** A scan gives each row once, from one snapshot where the database has those, and in slices of the key's
+///   order where that is asked for; values in the order of the shape's columns, as the database has them. What they mean is the
+///   shape's concern.
+/// - **Found is kept.** What a transaction that writes has found stays as it is until its end. Who waits for others waits no
+///   longer than it was told to, and says so ([`StoreError::Busy`], [`Found::busy`], [`Written::Busy`]).
+/// - **All or nothing.** What is committed is durable and whole, what is dropped was never there, and what is refused does no
+///   harm to what else its transaction wrote, once that has gone back to its mark.
+/// - **The row as it is then.** What was written is given back as the database has it, rounded, cut or changed by a trigger.
+/// - **A feed only marks.** It marks at least the keys that have changed, tells each gap as one ([`Drained::Lost`]), never slows
+///   or fails a writer for being full, and goes without a trace.
+///
+/// Whoever implements it runs the suite [`table_contract`](crate::testing::table_contract).
 pub trait Table: Send + Sync {
     /// Where it is, for people: without secrets.
     fn place(&self) -> &str;

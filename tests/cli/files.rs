@@ -119,7 +119,7 @@ fn as_parquet(server: &Server, table: &str, path: &Path) {
 }
 
 /// Writes one column, of which some values may be NULL.
-fn column<T: DataType>(
+pub(crate) fn column<T: DataType>(
     group: &mut SerializedRowGroupWriter<'_, std::fs::File>,
     values: impl Iterator<Item = Option<T::T>>,
 ) {
