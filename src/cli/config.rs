@@ -193,6 +193,7 @@ impl Config {
         };
         command.places().into_iter().try_for_each(settle)?;
         command.replica().into_iter().try_for_each(settle)?;
+        command.take_stores_for_tables(tables::is_table, |typed| Path::new(typed).is_dir());
         command.send_metrics(|file| file.map(|file| dir.join(file)));
         Ok(command)
     }
@@ -259,6 +260,8 @@ pub(crate) fn settle(cli: &mut Cli, env: &mut Env) -> Result<(), CliError> {
     };
     cli.command.places().into_iter().try_for_each(&mut settle)?;
     cli.command.replica().into_iter().try_for_each(&mut settle)?;
+    let dir = &env.dir;
+    cli.command.take_stores_for_tables(tables::is_table, |typed| dir.join(typed).is_dir());
     if said {
         env.warn(
             "a password in an address that is typed can be read by anyone who lists processes, and stays in the shell's history; \

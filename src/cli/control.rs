@@ -168,6 +168,7 @@ fn answer(
                 global: request.cli.global.clone(),
                 command: request.cli.command.name(),
                 open: stores,
+                beside: Mutex::default(),
                 left,
                 listening,
                 config: OnceLock::new(),

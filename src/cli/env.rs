@@ -41,6 +41,8 @@ pub(crate) struct Env {
     pub(crate) command: &'static str,
     /// Stores that are open already, by their canonical directories.
     pub(crate) open: BTreeMap<PathBuf, Store>,
+    /// Stores that the command has opened to look at them as tables, until it ends.
+    pub(crate) beside: Mutex<BTreeMap<PathBuf, Store>>,
     /// Whether whoever waits for the command in another process went away.
     pub(crate) left: tokio::sync::watch::Receiver<bool>,
     /// Where the daemon that runs the command listens.
@@ -76,6 +78,7 @@ impl Env {
             global: cli.global.clone(),
             command: cli.command.name(),
             open: BTreeMap::new(),
+            beside: Mutex::default(),
             left: tokio::sync::watch::channel(false).1,
             listening: None,
             config: OnceLock::new(),
@@ -144,6 +147,18 @@ impl Env {
             return Ok(open.clone());
         }
         Ok(Store::open(&path, &self.store_options())?)
+    }
+
+    /// A store of this machine, which stays open until the command ends.
+    pub(crate) fn store_beside(&self, path: &Path) -> Result<Store, CliError> {
+        let real = path.canonicalize().unwrap_or_else(|_| path.into());
+        let mut beside = self.beside.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(open) = beside.get(&real) {
+            return Ok(open.clone());
+        }
+        let store = self.store(path)?;
+        beside.insert(real, store.clone());
+        Ok(store)
     }
 
     /// How stores are made and opened here.

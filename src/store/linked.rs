@@ -45,7 +45,7 @@ pub use base::Since;
 pub use changing::Wanted;
 pub use feed::{Drained, Feed, FeedKind, FeedMark, FeedState, Followed, Take, Waiting, feed_comment};
 #[cfg(feature = "linked-files")]
-pub use file::{FileFormat, TableFile};
+pub use file::{FileFormat, TableFile, TableStore};
 pub use index::Linked;
 pub use pace::{Load, Pace, Rate, host_load};
 pub use probe::{Probe, ProbedColumn, probe};

@@ -8,11 +8,11 @@ use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
-use reknit::store::StoreError;
 use reknit::store::linked::{
     Access, Cautions, Columns, Cost, Feed, FeedKind, FileFormat, Postgres, PostgresAddress, Remains, Rows, Script,
-    Shape, Sqlite, Standing, Table, TableFile, Transaction,
+    Shape, Sqlite, Standing, Table, TableFile, TableStore, Transaction,
 };
+use reknit::store::{Options, Store, StoreError};
 use reknit::testing::{Can, TableRow, table_contract};
 
 use crate::files::column;
@@ -107,6 +107,20 @@ fn files_keep_the_part_of_the_contract_that_is_about_reading() {
         // Without a line JSON Lines name no columns.
         table_contract(&mut make, &Can { empty: format != FileFormat::Jsonl, ..Can::default() });
     }
+}
+
+#[test]
+fn stores_of_rows_keep_the_part_of_the_contract_that_is_about_reading() {
+    let (place, mut made) = (Place::new(), 0);
+    let mut make = |rows: &[TableRow]| -> Box<dyn Table> {
+        made += 1;
+        place.file("rows.csv", csv(rows));
+        place.run(&format!("init {made}")).ok();
+        place.run(&format!("import {made} rows.csv --key id")).ok();
+        let store = Store::open(&place.path(&made.to_string()), &Options::default()).expect("a store");
+        Box::new(TableStore::open(store, None, format!("store:{made}")).expect("rows"))
+    };
+    table_contract(&mut make, &Can { empty: true, ..Can::default() });
 }
 
 fn csv(rows: &[TableRow]) -> String {

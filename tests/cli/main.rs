@@ -4,6 +4,7 @@ mod adapters;
 mod alerts;
 mod api;
 mod base;
+mod beside;
 mod brakes;
 mod bucket;
 mod config;

@@ -143,7 +143,7 @@ fn what_cannot_be_compared_is_named() {
         .says(&["[repair.direction]"])
         .says(&["--to b", "wrote 0"]);
     place.run("repair sqlite:a.db sqlite:b.db/people --to b --ignore-extra a").exits(4).says(&["[repair.direction]"]);
-    place.run("repair sqlite:a.db store --to b --plan p").exits(4).says(&["[database.pair]"]);
+    place.run("repair sqlite:a.db store --to b --plan p").exits(4).says(&["[database.read-only]"]);
     place.run("repair store store --delete").exits(4).says(&["[repair.tables]"]);
     place.run("runs list sqlite:a.db/people").fails("database.no-index").says(&["never compared from this home"]);
     place.run("repair sqlite:a.db sqlite:b.db/people --to both --delete").exits(4).says(&["[repair.base]"]);

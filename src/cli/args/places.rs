@@ -9,6 +9,9 @@ use super::{
     QuarantineCommand, ReceiptsCommand, Repair, RunsCommand, Sides,
 };
 
+/// What an address begins with that names the records of a store beside a table.
+pub(crate) const STORE: &str = "store:";
+
 /// Where a store, a table or a peer was typed.
 pub(crate) enum Place<'a> {
     /// As a path, that of a directory unless it is an address.
@@ -33,6 +36,13 @@ impl Place<'_> {
             Place::Text(text) => *text = address,
         }
     }
+}
+
+/// The directory of a store that is named, also beside a table.
+fn store_in(typed: &str) -> PathBuf {
+    let dir = typed.strip_prefix(STORE).unwrap_or(typed);
+    let collection = dir.rsplit_once('#').filter(|_| !Path::new(dir).exists());
+    collection.map_or(dir, |(dir, _)| dir).into()
 }
 
 impl Command {
@@ -62,6 +72,19 @@ impl Command {
             }
             Command::Serve(args) => args.stores.iter_mut().map(Place::Path).collect(),
             _ => self.store().into_iter().map(Place::Path).collect(),
+        }
+    }
+
+    /// Takes directories that are named beside a table for stores whose records are rows.
+    pub(crate) fn take_stores_for_tables(&mut self, is_table: fn(&str) -> bool, is_dir: impl Fn(&str) -> bool) {
+        let places = self.places();
+        let typed = |place: &Place<'_>| place.typed().map(String::from);
+        if !places.iter().filter_map(typed).any(|typed| is_table(&typed)) {
+            return;
+        }
+        for place in places {
+            let Some(dir) = typed(&place).filter(|typed| !is_table(typed) && is_dir(typed)) else { continue };
+            place.set(format!("{STORE}{dir}"));
         }
     }
 
@@ -136,7 +159,8 @@ impl Command {
         }
         let path = |place: Place<'_>| match place {
             Place::Path(path) => Some(path.clone()),
-            Place::Text(text) => (!text.contains("://")).then(|| PathBuf::from(&*text)),
+            Place::Text(text) if text.contains("://") => None,
+            Place::Text(text) => Some(store_in(text)),
         };
         self.places().into_iter().filter_map(path).collect()
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{PaceFlags, TermFlags};
 
-/// Two sides: each a directory or a quic:// address; or two tables, of which one may be a file; or the name of one.
+/// Two sides: each a directory or a quic:// address; or two tables, of which one may be a file or a directory; or the name of one.
 #[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Sides {
     /// A directory, quic://PEER@host[:port]/DATASET, sqlite:FILE/TABLE, postgres://USER@HOST/DB/TABLE, @NAME, or a file:

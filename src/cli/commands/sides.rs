@@ -369,7 +369,8 @@ pub(crate) fn refuse_one_table(sides: &Sides) -> Result<(), CliError> {
 }
 
 fn one_table() -> CliError {
-    let message = "a table is compared with another table by this release, not with a store or a peer";
+    let message = "a table is compared with another table, a file or a store of this machine, not with a peer; beside the peer's \
+                   store it is: reknit check TABLE DIR";
     CliError::refused("database.pair", message)
 }
 

@@ -126,6 +126,7 @@ impl Daemon {
             global: global.clone(),
             command: known,
             open: self.stores.clone(),
+            beside: Mutex::default(),
             left,
             listening: self.listening,
             config: OnceLock::from(config.clone()),

@@ -1,10 +1,12 @@
-//! Files as tables that are read and never written: CSV, JSON Lines and Parquet, here or in a bucket.
+//! Files as tables that are read and never written: CSV, JSON Lines and Parquet, here or in a bucket; and the rows of embedded
+//! stores.
 //!
 //! How their bytes become rows is said in [`text`] and [`parquet`], where the bytes come from in [`local`] and `s3`. A file is one
 //! version for as long as a command runs: if it becomes another, the command ends.
 
 mod local;
 mod parquet;
+mod records;
 #[cfg(feature = "linked-s3")]
 mod s3;
 mod source;
@@ -20,12 +22,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use self::local::Local;
+pub use self::records::TableStore;
 use self::source::{Opened, Source, Version};
 use self::transaction::Reading;
 use super::{
     Access, Cautions, Columns, Cost, Feed, FeedKind, Purpose, Remains, Rows, Script, Shape, Table, Transaction,
 };
 use crate::store::StoreError;
+
+const READ_ONLY: &str = "a file is read, and never written; make the other side the one that is: --to";
 
 /// How a file spells rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,10 +136,7 @@ impl TableFile {
     }
 
     fn refused(&self) -> StoreError {
-        StoreError::database(
-            &self.place,
-            "a file is read, and never written; make the other side the one that is: --to",
-        )
+        StoreError::database(&self.place, READ_ONLY)
     }
 }
 
@@ -177,7 +179,7 @@ impl Table for TableFile {
             return Err(self.refused());
         }
         self.stands()?;
-        Ok(Box::new(Reading { file: self }))
+        Ok(Box::new(Reading { table: self, refused: READ_ONLY }))
     }
 
     fn cautions(&self) -> Result<Cautions, StoreError> {

@@ -14,8 +14,9 @@ pub(super) fn admit(args: &Repair) -> Result<(), CliError> {
     let written = |side: Preferred| directed && (args.to() == To::Both || args.to() == side.side());
     for (side, other, typed) in [(Preferred::A, "b", &args.sides.a), (Preferred::B, "a", &args.sides.b)] {
         if written(side) && sides::tables::is_file(typed) {
+            let what = if typed.starts_with(sides::tables::STORE) { "a store beside a table" } else { "a file" };
             let message =
-                format!("{} is a file, which is read and never written: only --to {other} is possible", side.name());
+                format!("{} is {what}, which is read and never written: only --to {other} is possible", side.name());
             return Err(CliError::refused("database.read-only", message));
         }
     }

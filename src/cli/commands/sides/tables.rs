@@ -8,6 +8,7 @@ use std::time::Duration;
 use reknit_core::{CollectionId, DatasetId, DatasetKey, Definition, Profile};
 
 use super::scans::{self, Fresh, Needed};
+pub(crate) use crate::cli::args::STORE;
 use crate::cli::args::{PaceFlags, To, WriteFlags};
 use crate::cli::commands::explain;
 use crate::cli::env::Env;
@@ -18,15 +19,18 @@ use crate::core::difference::Difference;
 use crate::core::session::{Base, Intent, Verdict};
 use crate::format::Layout;
 use crate::node::SessionReport;
+use crate::store::StoreError;
 use crate::store::linked::{
-    Column, FileFormat, Linked, Manner, Postgres, Purpose, Shape, Since, Sqlite, Table, TableFile, Terms, probe,
-    redacted,
+    Column, FileFormat, Linked, Manner, Postgres, Purpose, Shape, Since, Sqlite, Table, TableFile, TableStore, Terms,
+    probe, redacted,
 };
 use crate::transport::Identity;
 
 pub(crate) const SQLITE: &str = "sqlite:";
 const POSTGRES: [&str; 2] = ["postgres://", "postgresql://"];
 const S3: &str = "s3://";
+/// What stands between the directory of a store and one of its collections.
+const COLLECTION: char = '#';
 const FILES: [(&str, FileFormat); 3] =
     [("csv:", FileFormat::Csv), ("jsonl:", FileFormat::Jsonl), ("parquet:", FileFormat::Parquet)];
 /// What the identifier of a dataset of tables is derived for, the directory of all indexes, and the secret key.
@@ -52,9 +56,9 @@ pub(crate) fn is_table(typed: &str) -> bool {
     typed.starts_with(SQLITE) || is_postgres(typed) || is_file(typed)
 }
 
-/// Whether a side, as it was typed, is a file, which is read and never written.
+/// Whether a side, as it was typed, is a file, or a store beside a table: what is read and never written.
 pub(crate) fn is_file(typed: &str) -> bool {
-    typed.starts_with(S3) || FILES.iter().any(|(scheme, _)| typed.starts_with(scheme))
+    typed.starts_with(S3) || typed.starts_with(STORE) || FILES.iter().any(|(scheme, _)| typed.starts_with(scheme))
 }
 
 pub(crate) fn is_postgres(typed: &str) -> bool {
@@ -79,7 +83,7 @@ pub(crate) fn has_password(typed: &str) -> bool {
 
 /// The scheme and the path of an address that is in a file.
 pub(crate) fn file_of(typed: &str) -> Option<(&str, &str)> {
-    let schemes = FILES.iter().map(|(scheme, _)| *scheme).chain([SQLITE]);
+    let schemes = FILES.iter().map(|(scheme, _)| *scheme).chain([SQLITE, STORE]);
     schemes.into_iter().find_map(|scheme| typed.strip_prefix(scheme).map(|file| (scheme, file)))
 }
 
@@ -441,6 +445,9 @@ pub(crate) fn table(env: &Env, typed: &str) -> Result<Box<dyn Table>, CliError> 
             return Ok(Box::new(TableFile::open(format, &real(&path))?));
         }
     }
+    if let Some(typed) = typed.strip_prefix(STORE) {
+        return records(env, typed);
+    }
     let address = typed.strip_prefix(SQLITE).unwrap_or(typed);
     let whole = env.path(Path::new(address));
     if whole.is_file() {
@@ -455,6 +462,21 @@ pub(crate) fn table(env: &Env, typed: &str) -> Result<Box<dyn Table>, CliError> 
         return Err(CliError::new("database.none", format!("there is no file {}; nothing was made", file.display())));
     }
     Ok(Box::new(Sqlite::open(&real(&file), Some(name))?))
+}
+
+/// The records of a store: of its first collection, or of the one that is named behind its directory.
+fn records(env: &Env, typed: &str) -> Result<Box<dyn Table>, CliError> {
+    let named = typed.rsplit_once(COLLECTION).filter(|_| !env.path(Path::new(typed)).exists());
+    let (dir, collection) = named.map_or((typed, None), |(dir, name)| (dir, Some(name)));
+    let dir = env.path(Path::new(dir));
+    let store = env.store_beside(&dir)?;
+    let place = collection.map(|name| format!("{COLLECTION}{name}")).unwrap_or_default();
+    let place = format!("{STORE}{}{place}", real(&dir).display());
+    match TableStore::open(store, collection, place) {
+        Ok(table) => Ok(Box::new(table)),
+        Err(error @ StoreError::Database { .. }) => Err(CliError::refused("database.pair", error.to_string())),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A file under one name, however it was typed, so that it has one index.

@@ -1,15 +1,16 @@
-//! Looking rows of a file up: it has no index, so that all that is asked at once is found in one pass.
+//! Looking rows up in what is only read: it has no index, so that all that is asked at once is found in one pass.
 
 use std::collections::BTreeSet;
 
 use reknit_core::row::{Value, encode_key};
 
-use super::TableFile;
 use crate::store::StoreError;
 use crate::store::linked::{Besides, Change, Found, Shape, Table, Transaction, Written};
 
 pub(super) struct Reading<'a> {
-    pub(super) file: &'a TableFile,
+    pub(super) table: &'a dyn Table,
+    /// What is said of writing it.
+    pub(super) refused: &'static str,
 }
 
 impl Transaction for Reading<'_> {
@@ -24,7 +25,7 @@ impl Transaction for Reading<'_> {
         wanted: &mut dyn FnMut(&[Value]) -> bool,
     ) -> Result<Vec<Found>, StoreError> {
         let mut found = Vec::new();
-        for values in self.file.scan(shape)? {
+        for values in self.table.scan(shape)? {
             let values = values?;
             if wanted(&values) {
                 found.push(Found { place: Vec::new(), values, busy: None });
@@ -34,7 +35,7 @@ impl Transaction for Reading<'_> {
     }
 
     fn write(&mut self, _: &Shape, _: Change<'_>) -> Result<Written, StoreError> {
-        Err(self.file.refused())
+        Err(StoreError::database(self.table.place(), self.refused))
     }
 
     fn mark(&mut self) -> Result<(), StoreError> {
