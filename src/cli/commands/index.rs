@@ -152,8 +152,11 @@ fn refuse_to_forget(env: &Env, typed: &str, dirs: &[(String, PathBuf)]) -> Resul
         match tables::reopen(env, typed, dir) {
             // Of a table that has changed its columns nothing is put back.
             Ok(linked) if linked.misfit().is_none() => {
-                let all = linked.index().runs().into_iter();
-                runs.extend(all.filter(|(_, run)| can_be_undone(run)).map(|(id, _)| id.to_string()));
+                for (id, _) in linked.index().runs().iter().filter(|(_, run)| can_be_undone(run)) {
+                    if linked.tells_what_it_left(*id)? {
+                        runs.push(id.to_string());
+                    }
+                }
             }
             Err(error) if error.id == "store.in-use" => return Err(error),
             // One that is damaged brings nothing back.

@@ -98,6 +98,13 @@ impl Linked {
         skipped: &mut dyn FnMut(Skipped),
         progress: &mut dyn FnMut(u64),
     ) -> Result<Undone, StoreError> {
+        if !self.tells_what_it_left(id)? {
+            let message = format!(
+                "run {id} was made by an earlier encoding of rows, so it is not known any more which rows are as it left them; \
+                 reknit runs show tells which it changed"
+            );
+            return Err(StoreError::database(self.table.place(), message));
+        }
         self.index.undo_by(self, id, Undo::Here, skipped, progress)
     }
 

@@ -424,6 +424,27 @@ fn an_index_of_an_outgrown_encoding_is_made_anew_and_says_so() {
     assert_eq!((followed.stale.as_deref(), followed.changed), (Some(told), 10));
     assert_eq!((a.outgrown().expect("read"), follow(&a).stale, a.since(&b).expect("read")), (None, None, None));
     check(&a, &rows.lock().expect("no panic").clone());
+    // What its runs had left is told by the other encoding, and so is not known any more; later runs are undone.
+    let run = |linked: &Linked, id: i128| {
+        let header =
+            RunHeader { kind: RunKind::Repair, peer: String::new(), opener: true, policy: String::new(), started: 0 };
+        let side = linked.in_run(header).expect("a run").expect("one");
+        let (key, row) = shape().record(row((&id, &"new".into()))).expect("a record");
+        let sibling =
+            Sibling { version: Version::after(Stamp(1), Actor(1), []), content: Content::Live(row), expires: None };
+        let incoming = Incoming { record: Record { key, state: State::single(sibling) }, guard: Guard::IfShort(None) };
+        side.apply(CollectionId(0), vec![incoming], Durability::Buffered).expect("applied");
+        side.end_run("done").expect("ended").expect("it wrote")
+    };
+    let undone = |run| a.undo(run, &mut |_| (), &mut |_| ()).map(|undone| undone.restored).map_err(|e| e.to_string());
+    let earlier = run(&a, 50);
+    a.index().set_fact("encoding", Some(vec![0])).expect("kept");
+    assert!(undone(earlier).expect_err("before it is read anew").contains("earlier encoding of rows"));
+    follow(&a);
+    assert!(undone(earlier).expect_err("nor after").contains("earlier encoding of rows"));
+    let later = run(&a, 51);
+    assert_eq!(undone(later), Ok(1));
+    a.index().resume().expect("resumed");
     // One that does not say is of the first encoding.
     a.index().set_fact("encoding", None).expect("kept");
     assert_eq!((a.outgrown().expect("read"), follow(&a).changed), (None, 0));
