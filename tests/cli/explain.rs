@@ -153,7 +153,7 @@ fn rights_that_are_granted_as_told_suffice_and_less_does_not() {
         }
         place.run_args(&["explain", &t, "--grants", purpose]).ok().says(&["no right is lacking"]);
         if purpose != "compare" && purpose != "repair" {
-            place.run_args(&["index", "drop", &t]).ok();
+            place.run_args(&["index", "drop", &t, "--force"]).ok();
         }
     }
     place.run_args(&["explain", &server.table("compare", "s.none"), "--grants", "compare"]).fails("database");

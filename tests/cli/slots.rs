@@ -119,7 +119,7 @@ fn a_slot_notices_every_change() {
             .ok()
             .says(&["followed by slot, 0 changes wait", "of its log for it"]);
         place.run_args(&["index", "drop", table, "--sql"]).ok().says(&["pg_drop_replication_slot", "DROP PUBLICATION"]);
-        place.run_args(&["index", "drop", table]).ok().says(&["and 1 feeds"]);
+        place.run_args(&["index", "drop", table, "--force"]).ok().says(&["and 1 feeds"]);
     }
     server.sql("DROP TABLE a3");
     assert_eq!(catalog(&mut server.client()), before, "nothing is left");
