@@ -29,7 +29,7 @@ mod visits;
 use std::sync::Arc;
 
 use reknit_core::message::{Life, Message, Rights};
-use reknit_core::session::{Grant, Opener, Options, Responder, SessionError};
+use reknit_core::session::{Grant, Opener, Options, Responder, SessionError, Stuck};
 
 pub use brakes::NodeBrakes;
 pub use counters::{Counted, CountedSessions};
@@ -62,6 +62,15 @@ pub enum NodeError {
     /// A store failed; the session ended.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A store failed within some ranges; the session ended. One that leaves them out goes on with the rest
+    /// ([`reknit_core::session::Parked`]).
+    #[error("{error}")]
+    Stuck {
+        /// What the store met.
+        error: StoreError,
+        /// Where.
+        stuck: Stuck,
+    },
     /// The link could not be had, or broke.
     #[error(transparent)]
     Transport(#[from] TransportError),
@@ -211,7 +220,11 @@ async fn with_store(
     let verdict = report.as_ref().map_or("undetermined", |report| report.outcome.verdict.name());
     let ended = theirs.end(verdict).await;
     let mut report = match (report, answered) {
-        // The other store's own failure says more than what a peer is told of it.
+        // The other store's own failure says more than what a peer is told of it; where that is, whoever asked knows.
+        (report, Ok(Err(NodeError::Stuck { error, stuck }))) => {
+            let stuck = report.ok().and_then(|report| report.outcome.stuck).unwrap_or(stuck);
+            return Err(NodeError::Stuck { error, stuck });
+        }
         (_, Ok(Err(error @ NodeError::Store(_)))) => return Err(error),
         // So does whatever ended the other half, where this one only saw the link end.
         (Err(NodeError::Transport(_) | NodeError::Cut), Ok(Err(error))) => return Err(error),

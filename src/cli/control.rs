@@ -8,9 +8,11 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use reknit_core::agenda::Trial;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -178,6 +180,8 @@ fn answer(
                 table: None,
                 failed: None,
                 followed: Some(Vec::new()),
+                trial: Trial::default(),
+                stuck: None,
                 daemon: Some(daemon.clone()),
             };
             tracing::debug!(terminal = request.terminal, "a command by the control socket");
@@ -186,11 +190,23 @@ fn answer(
                 Err(refused) => super::run(&request.cli, &mut env, Err(refused)),
                 Ok(begun) => {
                     let within = job.zip(begun.as_ref()).map(|(job, begun)| span(job, begun).entered());
-                    let exit = super::run(&request.cli, &mut env, Ok(()));
+                    if let Some((job, begun)) = job.zip(begun.as_ref()) {
+                        env.trial = daemon.trial(job, begun);
+                    }
+                    let ran = catch_unwind(AssertUnwindSafe(|| super::run(&request.cli, &mut env, Ok(()))));
                     drop(within);
+                    let (exit, ended) = match ran {
+                        Ok(exit) => (exit, Ended::of(exit, env)),
+                        Err(_) => {
+                            let ended = Ended::defect();
+                            let (id, message) = ended.failed.as_ref().map(|(id, why)| (*id, why.as_str())).unzip();
+                            let (id, message) = (id.unwrap_or_default(), message.unwrap_or_default());
+                            let _ = writeln!(stream(ERR), "reknit: {message} [{id}]");
+                            (Exit::CannotJudge, ended)
+                        }
+                    };
                     if let (Some(job), Some(begun)) = (job, begun) {
-                        let followed = env.followed.take().unwrap_or_default();
-                        daemon.end(job, begun, Ended { exit, measured: env.measured, failed: env.failed, followed });
+                        daemon.end(job, begun, ended);
                     }
                     exit
                 }

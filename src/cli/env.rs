@@ -9,6 +9,8 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use reknit_core::agenda::{Named, Trial};
+
 use super::CliError;
 use super::args::{Cli, Engine, Global, OutputFormat};
 use super::commands::sides::scans::Fresh;
@@ -61,6 +63,10 @@ pub(crate) struct Env {
     pub(crate) failed: Option<(&'static str, String)>,
     /// The indexes that were made to tell what their tables held, where a daemon wants to know.
     pub(crate) followed: Option<Vec<Fresh>>,
+    /// What sessions are to leave out, and to try, of what is parked of a job.
+    pub(crate) trial: Trial,
+    /// Where a store could not answer, if that ended the command.
+    pub(crate) stuck: Option<Named>,
     /// The daemon that runs the command.
     pub(crate) daemon: Option<Arc<Daemon>>,
 }
@@ -88,6 +94,8 @@ impl Env {
             table: None,
             failed: None,
             followed: None,
+            trial: Trial::default(),
+            stuck: None,
             daemon: None,
         }
     }

@@ -105,7 +105,7 @@ impl From<StoreError> for CliError {
 impl From<NodeError> for CliError {
     fn from(error: NodeError) -> Self {
         match error {
-            NodeError::Store(error) => error.into(),
+            NodeError::Store(error) | NodeError::Stuck { error, .. } => error.into(),
             NodeError::Transport(error) => error.into(),
             NodeError::Home(error) => error.into(),
             NodeError::Cut => {

@@ -57,6 +57,8 @@ pub(crate) struct Measured {
     pub(crate) seen: Option<OpenKeys>,
     /// Where nothing was proven, if it ended before its end.
     pub(crate) unproven: Unproven,
+    /// Parked ranges that were left out, if all else was compared to its end.
+    pub(crate) left_out: u64,
     /// Of each sixteenth of all positions whether it was compared to its end.
     pub(crate) verified: u16,
 }
@@ -86,6 +88,7 @@ impl Measured {
         self.refused += other.refused;
         self.unproven.ranges.extend(other.unproven.ranges);
         self.unproven.more += other.unproven.more;
+        self.left_out += other.left_out;
         self.verified &= other.verified;
         // Keys of several tables are not told apart.
         self.seen = None;

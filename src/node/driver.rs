@@ -6,20 +6,22 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use reknit_core::canonical::Blob;
 use reknit_core::difference::Difference;
 use reknit_core::journal::RunId;
 use reknit_core::message::{Message, RefuseCode};
 use reknit_core::query::{Answer, Incoming, Query};
 use reknit_core::receipt::Receipt;
-use reknit_core::session::{Counts, Input, Opener, Outcome, Output, Responder, SessionError, Verdict};
+use reknit_core::session::{Counts, Input, Opener, Outcome, Output, Responder, SessionError, Stuck, Verdict};
 use reknit_core::wire::RecordFrame;
+use reknit_core::{Definition, Keys};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::NodeError;
 use super::brakes::Window;
 use super::lanes::{self, Job, Traffic};
-use crate::store::{Side, StoreError, answer};
+use crate::store::{Side, SideInfo, StoreError, answer};
 use crate::transport::limits::SILENCE_MAX;
 use crate::transport::{Link, RateLimit, TransportError};
 
@@ -41,7 +43,7 @@ pub(super) enum Event {
     /// Records came.
     Records(RecordFrame),
     /// The store answered.
-    Answer(Result<Answer, StoreError>),
+    Answer(Result<Answer, Failure>),
     /// Streaming records failed.
     Stream(StreamError),
     /// The peer closed its side of the control lane.
@@ -56,10 +58,38 @@ pub(super) enum Event {
     Stop,
 }
 
+/// Why a store did not answer, and where, if it can for other records.
+pub(super) struct Failure {
+    error: StoreError,
+    stuck: Option<Stuck>,
+}
+
+impl Failure {
+    pub(super) fn of(error: StoreError, stuck: impl FnOnce() -> Option<Stuck>) -> Failure {
+        let stuck = if error.is_damage() { stuck().filter(|stuck| !stuck.ranges.is_empty()) } else { None };
+        Failure { error, stuck }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        Failure { error, stuck: None }
+    }
+}
+
+impl From<Failure> for NodeError {
+    fn from(Failure { error, stuck }: Failure) -> NodeError {
+        match stuck {
+            Some(stuck) => NodeError::Stuck { error, stuck },
+            None => NodeError::Store(error),
+        }
+    }
+}
+
 /// Why records could not be streamed.
 pub(super) enum StreamError {
     /// The store could not read them.
-    Store(StoreError),
+    Store(Failure),
     /// The link could not carry them.
     Transport(TransportError),
 }
@@ -195,6 +225,8 @@ pub(super) async fn answer(
 struct Driver {
     machine: Machine,
     side: Arc<dyn Side>,
+    definition: Arc<Definition>,
+    keys: Arc<Keys>,
     events: mpsc::Receiver<Event>,
     sender: mpsc::Sender<Event>,
     control: mpsc::UnboundedSender<Vec<u8>>,
@@ -232,11 +264,14 @@ impl Driver {
         let frames = Arc::new(Semaphore::new(FRAMES_MAX));
         let mut tasks = JoinSet::new();
         let opens = matches!(machine, Machine::Opener(_));
+        let SideInfo { definition, keys, .. } = side.describe();
         let rate_limit = link.rate_limit.clone();
         let (lanes, control, jobs) = lanes::spawn(&mut tasks, link, &side, &sender, &frames, opens);
         Driver {
             machine,
             side,
+            definition,
+            keys,
             events,
             sender,
             control,
@@ -310,9 +345,9 @@ impl Driver {
                     }
                     self.handle(Input::Answer(answer))?;
                 }
-                Event::Answer(Err(error)) | Event::Stream(StreamError::Store(error)) => {
-                    self.tell_failure(&error);
-                    return Err(NodeError::Store(error));
+                Event::Answer(Err(failure)) | Event::Stream(StreamError::Store(failure)) => {
+                    self.tell_failure(&failure);
+                    return Err(failure.into());
                 }
                 Event::Ended if matches!(self.machine, Machine::Responder(_)) && self.applying == 0 => return Ok(None),
                 Event::Ended => self.lose(NodeError::Cut)?,
@@ -425,21 +460,23 @@ impl Driver {
     fn ask(&mut self, query: Query) {
         let (side, sender, rate_limit) = (self.side.clone(), self.sender.clone(), self.rate_limit.clone());
         self.asking += 1;
+        let stuck = Stuck::asking(&query, &self.definition, &self.keys);
         self.tasks.spawn(async move {
             let answer = tokio::task::spawn_blocking(move || answer::answer(&*side, query)).await;
             let answer = answer.unwrap_or_else(|panic| Err(StoreError::Panicked(panic.to_string())));
             if let Ok(Answer::Items(items) | Answer::Listed(items, _)) = &answer {
                 rate_limit.records(items.len()).await;
             }
+            let answer = answer.map_err(|error| Failure::of(error, || stuck));
             let _ = sender.send(Event::Answer(answer)).await;
         });
     }
 
-    fn tell_failure(&mut self, error: &StoreError) {
+    fn tell_failure(&mut self, failure: &Failure) {
         if matches!(self.machine, Machine::Responder(_)) {
             let code = reknit_core::message::RefuseCode::Store;
-            let refuse =
-                reknit_core::message::Refuse { code, detail: error.to_string(), definition: Default::default() };
+            let definition = Blob(failure.stuck.as_ref().map(Stuck::pack).unwrap_or_default());
+            let refuse = reknit_core::message::Refuse { code, detail: failure.error.to_string(), definition };
             self.send(&Message::Refuse(refuse));
         }
     }

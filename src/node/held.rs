@@ -216,7 +216,7 @@ fn classed(error: &NodeError) -> (HeldFailure, String) {
         NodeError::Transport(Unreachable { .. } | NotAdmitted { .. } | Version { .. } | Io { .. } | Tls(_)) => {
             HeldFailure::NotBegun
         }
-        NodeError::Store(_) | NodeError::Home(_) => HeldFailure::NotBegun,
+        NodeError::Store(_) | NodeError::Stuck { .. } | NodeError::Home(_) => HeldFailure::NotBegun,
         _ => HeldFailure::Undetermined,
     };
     (failure, error.to_string())

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::driver::{Event, StreamError};
+use super::driver::{Event, Failure, StreamError};
 use super::packing;
 use crate::store::answer::Frames;
 use crate::store::{Side, StoreError};
@@ -293,9 +293,11 @@ async fn stream(
             (frames, frame)
         };
         let step = tokio::task::spawn_blocking(next).await;
-        let (rest, frame) = step.map_err(|panic| StreamError::Store(StoreError::Panicked(panic.to_string())))?;
+        let panicked =
+            |panic: tokio::task::JoinError| StreamError::Store(StoreError::Panicked(panic.to_string()).into());
+        let (rest, frame) = step.map_err(panicked)?;
         frames = rest;
-        match frame.map_err(StreamError::Store)? {
+        match frame.map_err(|error| StreamError::Store(Failure::of(error, || frames.reading())))? {
             Some(frame) => send(writer, &frame, rate_limit).await?,
             None => return Ok(()),
         }

@@ -534,7 +534,7 @@ impl Serving {
             }
             Err(error) => {
                 counters.answered.done(Err(&error));
-                if matches!(error, NodeError::Store(_)) {
+                if matches!(error, NodeError::Store(_) | NodeError::Stuck { .. }) {
                     self.refused(Refusal::Said(RefuseCode::Store));
                 }
                 tracing::warn!(peer = %peer.short(), %error, elapsed_ms, "session without an outcome");

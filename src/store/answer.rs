@@ -9,7 +9,7 @@ use reknit_core::canonical::Reader;
 use reknit_core::life::Sighting;
 use reknit_core::message::Transfer;
 use reknit_core::query::{Answer, Guard, Incoming, Query, Selection};
-use reknit_core::session::{Guards, SessionError};
+use reknit_core::session::{Guards, SessionError, Stuck};
 use reknit_core::wire::RecordFrame;
 use reknit_core::{Actor, Keys, Position, Record};
 
@@ -121,9 +121,15 @@ impl Frames {
         Ok(self.ready.pop_front())
     }
 
+    /// Where the records lie that it would read next.
+    pub fn reading(&self) -> Option<Stuck> {
+        let from = self.after.as_ref().map_or(Position(0), |(at, _)| *at);
+        self.selections.front().map(|selection| Stuck::reading(self.transfer.1, selection, from))
+    }
+
     fn fill(&mut self, side: &dyn Side) -> Result<(), StoreError> {
         if let Some(selection) = self.selections.front() {
-            let page = side.read(self.transfer.1, selection, self.after.take(), self.page_bytes)?;
+            let page = side.read(self.transfer.1, selection, self.after.clone(), self.page_bytes)?;
             let bare = matches!(selection, Selection::Bare(_) | Selection::Versions { bare: true, .. });
             self.moved += page.moved;
             page.records.into_iter().for_each(|record| self.put(record, bare));

@@ -252,6 +252,11 @@ impl StoreError {
         }
     }
 
+    /// Whether rows are not what was written: of some records, so that others can still be answered for.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Engine(EngineError::Corrupt { .. }))
+    }
+
     pub(crate) fn damaged(what: impl Into<String>) -> Self {
         Self::Damaged { what: what.into() }
     }

@@ -33,6 +33,7 @@ mod locks;
 mod members;
 mod metrics;
 mod monitoring;
+mod parked;
 mod partial;
 mod passwords;
 mod peers;

@@ -118,6 +118,30 @@ pub(crate) fn entry(rows: &[Vec<u8>]) -> &[u8] {
     rows.iter().find(|row| row.starts_with(&[2])).expect("an entry")
 }
 
+/// Overwrites the row of a record with what is none; gives the row, and what it held.
+pub(crate) fn rot(place: &Place, store: &str, key: &str) -> (Vec<u8>, Vec<u8>) {
+    let engine = engine::open(EngineKind::default(), &place.path(store).join("rows"), 1 << 20).expect("the engine");
+    let found = {
+        let snapshot = engine.snapshot().expect("a snapshot");
+        let mut rows = snapshot.scan(&[1], &[2]).expect("rows").map(|row| row.expect("a row"));
+        rows.find(|(row, _)| row.ends_with(key.as_bytes())).expect("a record")
+    };
+    set(engine, &found.0, &vec![0xff; found.1.len()]);
+    (found.0.to_vec(), found.1.to_vec())
+}
+
+/// Puts a row back as it was.
+pub(crate) fn heal(place: &Place, store: &str, (row, value): &(Vec<u8>, Vec<u8>)) {
+    let engine = engine::open(EngineKind::default(), &place.path(store).join("rows"), 1 << 20).expect("the engine");
+    set(engine, row, value);
+}
+
+fn set(engine: std::sync::Arc<dyn engine::Engine>, row: &[u8], value: &[u8]) {
+    let mut batch = Batch::new();
+    batch.put(row, value);
+    engine.commit(&mut batch, Durability::Synced).expect("committed");
+}
+
 /// Takes a row away.
 pub(crate) fn remove(place: &Place, row: &[u8]) {
     let engine = engine::open(EngineKind::default(), &place.path("s/rows"), 1 << 20).expect("the engine");

@@ -4,11 +4,13 @@
 //! [ended](Agenda::end), and writes down a job's [`Kept`] after each. Time is an argument; jitter comes from a seed.
 
 mod kept;
+mod parked;
 mod spending;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use self::parked::{Named, PARKED_MAX, Parked, Parking, Trial};
 pub use self::spending::{DayBudget, Spent};
 use crate::objective::Objective;
 use crate::schedule::{At, Schedule, Zone};
@@ -203,6 +205,7 @@ impl Agenda {
         job.kept.asked |= again && ran.cause == Cause::Asked;
         let failed = ran.failed();
         job.spend(&ran);
+        let at_once = job.kept.parking.note(&ran);
         job.kept.note(ran);
         job.kept.failures = if failed { job.kept.failures.saturating_add(1) } else { 0 };
         let (Some(plan), Some(slot)) = (&job.plan, slot) else { return };
@@ -213,6 +216,8 @@ impl Agenda {
         job.kept.slot = next;
         job.kept.due = match (regular, &plan.schedule.at) {
             (Some(_), _) if again => Some(now),
+            // What is stuck holds up nothing else.
+            (Some(_), _) if at_once => plan.schedule.opens(&*plan.zone, now),
             (Some(regular), Some(at)) if failed => {
                 let retry = now.saturating_add(back_off(at, job.kept.failures));
                 // A time of day is not put off; what runs again and again is not tried more often than it would be.

@@ -20,6 +20,7 @@ mod mirror;
 mod offers;
 mod opener;
 mod pairing;
+mod parked;
 mod picked;
 mod planner;
 mod recheck;
@@ -38,6 +39,7 @@ mod witness;
 pub use base::Base;
 pub use level::{Behind, Other};
 pub use opener::Opener;
+pub use parked::{Parked, STUCK_MAX, Stuck};
 pub use picked::{PICKED_MAX, Picked, PickedKey};
 pub use planner::{Plan, Planner, Why};
 pub use responder::Responder;
@@ -126,6 +128,10 @@ pub struct Options {
     /// What differs and is left; only of bare content. Not told to a node that holds the session.
     #[serde(skip)]
     pub tolerated: Option<std::sync::Arc<Tolerated>>,
+    /// What is left out, or tried with care, since a store could not answer for it before; then differences are found by
+    /// comparing ranges alone. Nothing of that for a check. Not told to a node that holds the session.
+    #[serde(skip)]
+    pub parked: Option<std::sync::Arc<Parked>>,
 }
 
 impl Options {
@@ -147,6 +153,7 @@ impl Options {
             catching_up: false,
             base: None,
             tolerated: None,
+            parked: None,
             picked: None,
         }
     }
@@ -359,9 +366,15 @@ pub struct Outcome {
     /// What both sides signed, if both would: not told by a node that holds a session.
     #[serde(skip)]
     pub receipt: Option<Box<Receipt>>,
-    /// Where nothing was proven, if it ended before its end: not told by a node that holds a session.
+    /// Where nothing was proven, if it ended before its end or something was left out: not told by a node that holds a session.
     #[serde(skip)]
     pub unproven: Unproven,
+    /// How many ranges were left out, if all else was compared to its end: not told by a node that holds a session.
+    #[serde(skip)]
+    pub left_out: u64,
+    /// Where the responder's store could not answer, if that ended the session: not told by a node that holds a session.
+    #[serde(skip)]
+    pub stuck: Option<Stuck>,
 }
 
 /// A peer that breaks the protocol. Nothing more is to be sent to it; what was applied is valid.

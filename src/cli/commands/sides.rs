@@ -19,15 +19,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reknit_core::agenda::{OPEN_KEYS_MAX, OpenKeys};
+use reknit_core::agenda::{Named, OPEN_KEYS_MAX, OpenKeys, Trial};
 use reknit_core::brakes::Brakes;
 use reknit_core::difference::{Difference, Side as Seen};
 use reknit_core::drift::{self, Picture};
 use reknit_core::journal::RunId;
 use reknit_core::members::MEMBERS;
 use reknit_core::message::RefuseCode;
-use reknit_core::session::{Direction, Intent, Options, Picked, Verdict};
-use reknit_core::{CollectionId, Definition};
+use reknit_core::session::{Direction, Intent, Options, Parked, Picked, Verdict};
+use reknit_core::{CollectionId, Definition, Range};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -44,7 +44,7 @@ use crate::cli::interrupt::Interrupt;
 use crate::cli::units::{parse_bytes, parse_duration};
 use crate::cli::verdicts::{self, Last};
 use crate::format::Layout;
-use crate::node::{Budget, HeldStore, HoldRequest, Node, Progress, SessionReport, between_witnessed};
+use crate::node::{Budget, HeldStore, HoldRequest, Node, NodeError, Progress, SessionReport, between_witnessed};
 use crate::store::linked::Linked;
 use crate::store::{Side, Store};
 use crate::transport::Address;
@@ -189,6 +189,8 @@ pub(crate) fn run(
             (Some(HeldStore { collections, layout }), definition.name.clone(), (None, None))
         }
     };
+    let names = own.as_ref().map(|own| own.collections.clone()).unwrap_or_default();
+    options.parked = parked(&env.trial, &names);
     let (ran, interrupted) = runtime()?.block_on(async {
         let (stop, stopped) = watch::channel(false);
         let interrupt = Interrupt::listen(stop, env.left.clone());
@@ -228,6 +230,15 @@ pub(crate) fn run(
         Ok::<_, CliError>((ran, interrupt.exit()))
     })?;
     meter.end();
+    let stuck = match &ran {
+        Err(NodeError::Stuck { stuck, .. }) => Some(stuck),
+        Ok((_, report)) => report.outcome.stuck.as_ref(),
+        Err(_) => None,
+    };
+    env.stuck = stuck.and_then(|stuck| {
+        let name = names.get(usize::from(stuck.collection.0))?;
+        Some(stuck.ranges.iter().map(|range| (name.clone(), *range)).collect())
+    });
     let (held, mut report) = ran.map_err(|error| {
         let error = CliError::from(error);
         CliError { exit: interrupted.unwrap_or(error.exit), ..error }
@@ -382,6 +393,16 @@ fn scope(definition: &Definition, names: &[String]) -> Result<Vec<CollectionId>,
         definition.collection(name).ok_or_else(|| CliError::new("store.no-collection", unknown()))
     };
     names.iter().map(one).collect()
+}
+
+/// What a session of these collections leaves out and tries of what is parked; nothing if none of it is theirs.
+fn parked(trial: &Trial, names: &[String]) -> Option<Arc<Parked>> {
+    let here = |of: &Named| -> Vec<(CollectionId, Range)> {
+        let id = |name: &String| Some(CollectionId(u16::try_from(names.iter().position(|one| one == name)?).ok()?));
+        of.iter().filter_map(|(name, range)| Some((id(name)?, *range))).collect()
+    };
+    let (out, tried) = (here(&trial.out), here(&trial.tried));
+    (!(out.is_empty() && tried.is_empty())).then(|| Arc::new(Parked::new(out, tried)))
 }
 
 /// A side as it was typed; a directory in full.

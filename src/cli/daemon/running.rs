@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use reknit_core::Millis;
-use reknit_core::agenda::{Begun, By, CAUSE_BYTES_MAX, DayBudget, Ran, RunVerdict, Tuned};
+use reknit_core::agenda::{Begun, By, CAUSE_BYTES_MAX, Cause, DayBudget, Named, Ran, RunVerdict, Trial, Tuned};
 use reknit_core::session::Verdict;
 use tokio::sync::watch;
 
@@ -87,16 +87,13 @@ impl Daemon {
             Some(job) => (job.kept.tuned.clone(), job.left(begun.began)),
             None => Default::default(),
         };
+        let trial = trial(state, &name, &begun);
         let (daemon, config, job) = (self.clone(), state.config.clone(), name.clone());
         let run = move || {
             let within = span(&job, &begun);
-            let run = || within.in_scope(|| daemon.run(&config, &job, (&tuned, left_today), left));
+            let run = || within.in_scope(|| daemon.run(&config, &job, (&tuned, left_today, trial), left));
             let ended = catch_unwind(AssertUnwindSafe(run));
-            let ended = ended.unwrap_or_else(|_| {
-                let message = "the job broke a promise of this program; what was committed before is whole";
-                Ended::failed("defect", message)
-            });
-            daemon.end(&job, begun, ended);
+            daemon.end(&job, begun, ended.unwrap_or_else(|_| Ended::defect()));
         };
         if let Err(error) = std::thread::Builder::new().name(format!("job {name}")).spawn(run) {
             let message = format!("threads cannot be started: {error}");
@@ -108,7 +105,7 @@ impl Daemon {
         &self,
         config: &Arc<Config>,
         name: &str,
-        (tuned, left_today): (&Tuned, DayBudget),
+        (tuned, left_today, trial): (&Tuned, DayBudget, Trial),
         left: watch::Receiver<bool>,
     ) -> Ended {
         let command = config.command(name);
@@ -136,6 +133,8 @@ impl Daemon {
             table: None,
             failed: None,
             followed: Some(Vec::new()),
+            trial,
+            stuck: None,
             daemon: None,
         };
         let (command, settled) = match command {
@@ -145,7 +144,12 @@ impl Daemon {
         let mut cli = Cli { global, command, job: Some(name.into()) };
         budget(&mut cli.command, tuned, left_today);
         let exit = crate::cli::run(&cli, &mut env, settled);
-        Ended { exit, measured: env.measured, failed: env.failed, followed: env.followed.unwrap_or_default() }
+        Ended::of(exit, env)
+    }
+
+    /// What a run that has begun leaves out, and what it tries.
+    pub(crate) fn trial(&self, name: &str, begun: &Begun) -> Trial {
+        trial(&self.lock(), name, begun)
     }
 
     /// Begins a run for somebody who does it and waits for it; nothing if the daemon knows no such job.
@@ -194,6 +198,12 @@ impl Daemon {
     }
 }
 
+fn trial(state: &State, name: &str, begun: &Begun) -> Trial {
+    // Whoever asks for a run wants to know how all of it stands.
+    let asked = matches!(begun.cause, Cause::Asked | Cause::Hand);
+    state.agenda.jobs().get(name).map(|job| job.kept.parking.trial(asked, begun.began)).unwrap_or_default()
+}
+
 /// What is logged within it belongs to this run.
 pub(crate) fn span(job: &str, begun: &Begun) -> tracing::Span {
     tracing::info_span!("run", job, run = begun.number)
@@ -206,16 +216,31 @@ pub(crate) struct Ended {
     pub(crate) failed: Option<(&'static str, String)>,
     /// The indexes that it made tell what their tables held.
     pub(crate) followed: Vec<Fresh>,
+    /// What it left out and tried of what is parked, and where a store could not answer.
+    trial: Trial,
+    stuck: Option<Named>,
 }
 
 impl Ended {
     fn failed(id: &'static str, message: impl Into<String>) -> Ended {
         let failed = Some((id, message.into()));
-        Ended { exit: Exit::Undetermined, measured: None, failed, followed: Vec::new() }
+        let exit = Exit::Undetermined;
+        Ended { exit, measured: None, failed, followed: Vec::new(), trial: Trial::default(), stuck: None }
+    }
+
+    /// A command that panicked.
+    pub(crate) fn defect() -> Ended {
+        Ended::failed("defect", "the run broke a promise of this program; what was committed before is whole")
+    }
+
+    /// A command that came to its end here.
+    pub(crate) fn of(exit: Exit, env: Env) -> Ended {
+        let Env { measured, failed, followed, trial, stuck, .. } = env;
+        Ended { exit, measured, failed, followed: followed.unwrap_or_default(), trial, stuck }
     }
 
     fn ran(self, begun: Begun, why: Option<Why>, now: Millis) -> Ran {
-        let Ended { exit, measured, failed, .. } = self;
+        let Ended { exit, measured, failed, trial, stuck, .. } = self;
         let said = measured.as_ref().map(|measured| match measured.verdict {
             Verdict::InSync => RunVerdict::InSync,
             Verdict::Converged => RunVerdict::Converged,
@@ -270,7 +295,10 @@ impl Ended {
             error,
             classes: measured.as_ref().map(classes).unwrap_or_default(),
             unproven: measured.as_ref().map(|measured| measured.unproven.clone()).unwrap_or_default(),
+            parked: measured.as_ref().map_or(0, |measured| measured.left_out),
             verified: measured.as_ref().map_or(0, |measured| measured.verified),
+            trial,
+            stuck,
             seen: measured.and_then(|measured| measured.seen),
         }
     }

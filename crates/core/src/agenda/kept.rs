@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use super::parked::{Named, Parking, Trial};
 use super::spending::Spent;
 use crate::range::Range;
 use crate::sealed::{KeptError, seal, unseal};
@@ -106,9 +107,18 @@ pub struct Ran {
     /// Where it has proven nothing, if it ended before its end.
     #[serde(default, skip_serializing_if = "Unproven::is_empty")]
     pub unproven: Unproven,
+    /// Parked ranges that it left out, if it came to its end with all the rest.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub parked: u64,
     /// Of each sixteenth of all positions whether it was compared to its end, in all collections: the lowest bit is `0*`.
     #[serde(skip)]
     pub verified: u16,
+    /// What it left out, and what it tried of what is parked.
+    #[serde(skip)]
+    pub trial: Trial,
+    /// Where a store could not answer, if that ended it.
+    #[serde(skip)]
+    pub stuck: Option<Named>,
     /// Keys that differ and were left, by the first bytes of their digest; nothing if they were not listed, or not all.
     #[serde(skip)]
     pub seen: Option<OpenKeys>,
@@ -159,6 +169,10 @@ impl Verified {
     }
 }
 
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
 /// Keys that a run saw differ, by the first 8 bytes of a digest.
 pub type OpenKeys = std::collections::BTreeSet<u64>;
 
@@ -179,7 +193,10 @@ impl Ran {
             bytes: 0,
             error: None,
             unproven: Unproven::default(),
+            parked: 0,
             verified: 0,
+            trial: Trial::default(),
+            stuck: None,
             seen: None,
         }
     }
@@ -191,7 +208,11 @@ impl Ran {
 
     /// Whether it is worth trying again before it is due: nothing, or not all, can be said.
     pub fn failed(&self) -> bool {
-        matches!(self.verdict, RunVerdict::Partial | RunVerdict::Undetermined | RunVerdict::Interrupted)
+        match self.verdict {
+            // What is parked is tried again at its own time, and holds up nothing.
+            RunVerdict::Partial => self.parked == 0,
+            verdict => matches!(verdict, RunVerdict::Undetermined | RunVerdict::Interrupted),
+        }
     }
 }
 
@@ -270,6 +291,9 @@ pub struct Kept {
     /// What the runs of the last day with one have cost, where that is bounded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spent: Option<Spent>,
+    /// Where runs got stuck, and what is left out until it is tried again.
+    #[serde(default, skip_serializing_if = "Parking::is_empty")]
+    pub parking: Parking,
     /// When both sides were last proven equal.
     pub proven: Option<Millis>,
     /// Since when it is wanted that they are proven equal within some time.
@@ -326,7 +350,7 @@ impl Kept {
         // A part was compared some time within the run.
         let whole = ran.verified == u16::MAX;
         self.verified.note(std::mem::take(&mut ran.verified), if whole { ran.ended } else { ran.began });
-        ran.seen = None;
+        (ran.seen, ran.stuck, ran.trial) = (None, None, Trial::default());
         ran.unproven = ran.unproven.at_most(RANGES_KEPT_MAX);
         self.history.push_back(ran);
         while self.history.len() > HISTORY_MAX {

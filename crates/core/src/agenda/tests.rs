@@ -365,3 +365,42 @@ fn a_days_budget_bounds_what_is_begun_by_itself_until_the_clock_shows_another_da
     spend(&mut jobs, By::Schedule, 47 * HOUR, 900, 90 * MINUTE);
     assert_eq!(jobs.jobs()["a"].left(48 * HOUR + 31 * MINUTE).bytes, Some(1000));
 }
+
+#[test]
+fn what_is_parked_is_tried_again_later_and_later_and_holds_up_nothing() {
+    let mut jobs = agenda(&[("a", plan("every 1h", &[]))], 1, 0);
+    let place = place_of("4f*");
+    let one = |jobs: &mut Agenda, at: Millis, stuck: bool| {
+        assert_eq!(jobs.due(at), ["a"]);
+        let begun = jobs.begin("a", By::Schedule, at).expect("it begins");
+        let trial = jobs.jobs()["a"].kept.parking.trial(false, at);
+        let (verdict, parked) = if stuck { (RunVerdict::Damaged, 0) } else { (RunVerdict::Partial, 1) };
+        let stuck = stuck.then(|| place.clone());
+        jobs.end("a", Ran { parked, trial: trial.clone(), stuck, ..ran(begun, verdict, at + 1) });
+        *jobs = restarted(jobs, 1, at + 1);
+        trial
+    };
+    let (without, alone) = (Trial { out: place.clone(), tried: vec![] }, Trial { out: vec![], tried: place.clone() });
+    // It gets stuck, does the rest, tries what it was about, and does the rest again.
+    let trials = [true, false, true, false].into_iter().zip(0..).map(|(stuck, at)| one(&mut jobs, at, stuck));
+    assert_eq!(trials.collect::<Vec<_>>(), [Trial::default(), without.clone(), alone.clone(), without.clone()]);
+    let parked = |jobs: &Agenda| jobs.jobs()["a"].kept.parking.all()[0].clone();
+    assert_eq!((parked(&jobs).tries, parked(&jobs).next, parked(&jobs).since), (1, 60_003, 1));
+    // The schedule goes on as it would.
+    assert_eq!((jobs.jobs()["a"].kept.due, jobs.jobs()["a"].kept.failures), (Some(3_600 * SECOND), 0));
+    for tries in 2..6 {
+        let at = u64::from(tries - 1) * 3_600 * SECOND;
+        assert_eq!(one(&mut jobs, at, true), alone);
+        assert_eq!((parked(&jobs).tries, parked(&jobs).next), (tries, at + 1 + (60_000 << (tries - 1))));
+        assert_eq!(one(&mut jobs, at + 1, false), without);
+    }
+    // Sides that are equal are equal wherever they were not looked at.
+    let at = 5 * 3_600 * SECOND;
+    let begun = jobs.begin("a", By::Schedule, at).expect("it begins");
+    jobs.end("a", ran(begun, RunVerdict::InSync, at + 1));
+    assert!(jobs.jobs()["a"].kept.parking.is_empty());
+}
+
+fn place_of(range: &str) -> Named {
+    vec![("default".into(), range.parse().expect("a range"))]
+}

@@ -119,11 +119,8 @@ impl Opener {
     /// Looks at what the opening is to show of the only collection; says whether it has to wait for that.
     pub(super) fn prepare_opening(&mut self, count: u64) -> bool {
         let cells = usize::from(self.options.planner.opening).min(OPENING_MAX);
-        let Some(only) =
-            self.scope.only().filter(|_| cells > 0 && self.options.intent != Intent::Check && !self.is_picked())
-        else {
-            return false;
-        };
+        let plain = self.options.intent != Intent::Check && !self.is_picked() && self.options.parked.is_none();
+        let Some(only) = self.scope.only().filter(|_| cells > 0 && plain) else { return false };
         if crate::sketch::cells_kept(0, count) == 0 {
             return false;
         }
@@ -147,7 +144,7 @@ impl Opener {
     /// Asks for the first cells of a collection whose roots differ; says whether that is worth it.
     pub(super) fn sketch_root(&mut self, collection: CollectionId, count: u64) -> bool {
         let cells = u32::from(self.options.planner.opening);
-        if cells == 0 || crate::sketch::cells_kept(0, count) == 0 {
+        if cells == 0 || self.options.parked.is_some() || crate::sketch::cells_kept(0, count) == 0 {
             return false;
         }
         self.ask_cells(collection, vec![Seen::nothing_yet(Range::ALL, count)], cells, 0);

@@ -206,6 +206,8 @@ impl Opener {
                 other: None,
                 receipt: None,
                 unproven: Default::default(),
+                left_out: 0,
+                stuck: None,
             },
             last_sent: None,
             meeting: Meeting::default(),
@@ -403,8 +405,7 @@ impl Opener {
         let Some((collection, queue)) = self.open.iter_mut().find(|(_, queue)| !queue.is_empty()) else {
             return false;
         };
-        let n = queue.len().min(most);
-        let few = queue.len();
+        let (n, few) = (self.options.together(*collection, queue, most), queue.len());
         let ask = |(range, count)| Ask { range, levels: descent::levels(range, count, few) };
         let asks: Vec<Ask> = queue.drain(..n).map(ask).collect();
         let collection = *collection;
@@ -507,9 +508,8 @@ impl Opener {
             self.note_unproven(collection, &asked, &views);
         }
         // The first view of the root tells nothing of picked keys.
-        if !views.is_empty() && !self.is_picked() {
-            let asks = views.iter().map(descent::ask_for).collect();
-            self.ask(Query::Views(collection, asks), Purpose::CompareTheirs(collection, views));
+        if !self.is_picked() {
+            self.look_at_views(collection, views);
         }
         match ended.map(|request| (request.awaited, request.ranges)) {
             Some((Awaited::Proof, _)) => self.proven(),
@@ -526,15 +526,8 @@ impl Opener {
             self.take_step(collection, Step::Leaf { mine: Vec::new(), theirs: alone, both: Vec::new() });
         }
         let positions = items.iter().map(|item| item.item.position);
-        let mut positions: Vec<Position> = positions.chain(compared.lacking.iter().map(|p| Position(*p))).collect();
-        positions.sort_unstable();
-        positions.dedup();
-        if !positions.is_empty() {
-            let rechecking = matches!(self.phase, Phase::Rechecking(_));
-            let purpose =
-                if rechecking { Purpose::Recheck(collection, items) } else { Purpose::Pair(collection, items) };
-            self.ask(Query::Items(collection, places(&positions)), purpose);
-        }
+        let positions = positions.chain(compared.lacking.iter().map(|p| Position(*p))).collect();
+        self.look_at_items(collection, positions, items);
         Ok(())
     }
 
@@ -554,6 +547,7 @@ impl Opener {
     }
 
     fn take_step(&mut self, collection: CollectionId, step: Step) {
+        let Some(step) = self.step_beside_parked(collection, step) else { return };
         let repair = match (self.options.intent, &step) {
             // What only the mirrored side has is to go, key by key.
             (_, Step::OnlyMine(..)) if self.mirroring() == Some(Side::Mine) || self.is_based() => None,

@@ -136,6 +136,7 @@ impl Opener {
             RefuseCode::Brakes => self.braked_there(&refuse.detail),
             RefuseCode::Store => format!("the peer's store cannot go on: {}", refuse.detail),
         };
+        self.outcome.stuck = self.stuck_there(&refuse).filter(|_| refuse.code == RefuseCode::Store);
         self.outcome.refusal = Some(refuse);
         self.finish(verdict, reason);
     }
@@ -284,7 +285,8 @@ impl Opener {
             self.found.iter_mut().for_each(|difference| difference.stable = true);
         }
         let stable = self.found.iter().filter(|difference| difference.stable).count() as u64;
-        let sums = self.counts.differences() > 0 && (moved || self.balance(&roots.0, &roots.1));
+        let parked = self.options.parked.is_some();
+        let sums = self.counts.differences() > 0 && (moved || parked || self.balance(&roots.0, &roots.1));
         let again = self.counts.rounds < ROUNDS_MAX;
         if stable > 0 && sums || !again && self.counts.differences() > 0 {
             self.counts.in_flight = self.found.len() as u64 - stable;
@@ -292,7 +294,11 @@ impl Opener {
             self.outputs.extend(found.into_iter().map(Output::Found));
             let verdict = if stable > 0 { Verdict::Differs } else { Verdict::Undetermined };
             let reason = if stable > 0 { "" } else { "every difference that was found is still moving" };
+            self.note_left_out();
             return self.finish(verdict, reason.into());
+        }
+        if self.found.is_empty() && self.ends_but_for_parked(moved) {
+            return;
         }
         if !again {
             return self.finish(Verdict::Undetermined, "the roots differ and no range could be found that does".into());
@@ -308,7 +314,11 @@ impl Opener {
                 return;
             }
             let reason = format!("{} differences are left as they are", self.unresolved);
+            self.note_left_out();
             return self.finish(Verdict::Differs, reason);
+        }
+        if self.ends_but_for_parked(moved) {
+            return;
         }
         if self.counts.rounds < ROUNDS_MAX {
             self.fresh = 0;

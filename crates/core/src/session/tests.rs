@@ -8,6 +8,7 @@ mod expiry;
 mod levels;
 mod lives;
 mod model;
+mod parked;
 mod party;
 mod picked;
 mod prefer;

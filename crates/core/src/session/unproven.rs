@@ -29,7 +29,7 @@ pub struct Unproven {
 
 impl Unproven {
     /// What is named of these ranges, in any order and however they overlap.
-    fn of(all: BTreeMap<CollectionId, Vec<Range>>) -> Unproven {
+    pub(super) fn of(all: BTreeMap<CollectionId, Vec<Range>>) -> Unproven {
         let covers = all.into_iter().map(|(collection, ranges)| (collection, cover(ranges)));
         let covers = covers.flat_map(|(collection, cover)| cover.into_iter().map(move |range| (collection, range)));
         let mut ranges: Vec<(CollectionId, Range)> = covers.collect();
@@ -45,7 +45,7 @@ impl Unproven {
 }
 
 /// The fewest ranges that hold the same positions, in order.
-fn cover(mut ranges: Vec<Range>) -> Vec<Range> {
+pub(super) fn cover(mut ranges: Vec<Range>) -> Vec<Range> {
     ranges.sort_by_key(|range| (range.first(), range.depth()));
     let mut cover: Vec<Range> = Vec::new();
     for range in ranges {
@@ -208,7 +208,7 @@ fn places(ranges: &[Range]) -> Part<'_> {
 }
 
 /// The share of all positions of a collection.
-fn share(range: Range) -> f64 {
+pub(super) fn share(range: Range) -> f64 {
     16f64.powi(-i32::from(range.depth()))
 }
 

@@ -309,6 +309,7 @@ impl Told {
             bytes: [("messages", bytes), ("records", 0)],
             seen: None,
             unproven: Default::default(),
+            left_out: 0,
             verified: if matches!(verdict, Verdict::InSync | Verdict::Converged) { u16::MAX } else { 0 },
         }
     }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use reknit_core::Millis;
-use reknit_core::agenda::{DayBudget, Job, Ran, RunVerdict};
+use reknit_core::agenda::{DayBudget, Job, Parked, RANGES_KEPT_MAX, Ran, RunVerdict, Unproven};
 use reknit_core::objective::{Objective, State};
 use reknit_core::schedule::Window;
 use serde_json::{Value, json};
@@ -54,6 +54,7 @@ impl Seen<'_> {
             let why = ran.error.as_ref().map_or(String::new(), |(id, message)| format!(": {message} [{id}]"));
             all.push(format!("{}: {times} ended {}{why}", self.name, words(ran.verdict)));
         }
+        all.extend(self.parked_words());
         if let Some((took, every)) = self.job.too_slow() {
             let (took, every) =
                 (show_duration(Duration::from_millis(took)), show_duration(Duration::from_millis(every)));
@@ -108,8 +109,9 @@ impl Seen<'_> {
             true => String::new(),
             false => format!("\nunproven at its last run: {}", unproven(&ran.unproven)),
         });
+        let parked: String = self.parked_lines().iter().map(|line| format!("\n{line}")).collect();
         let wrong: String = self.wrong().iter().map(|wrong| format!("\nwrong: {wrong}")).collect();
-        format!("{}{does}{when}{wanted}{tuned}{budget}{runs}{left}{wrong}", self.line())
+        format!("{}{does}{when}{wanted}{tuned}{budget}{runs}{left}{parked}{wrong}", self.line())
     }
 
     /// For machines.
@@ -160,9 +162,38 @@ impl Seen<'_> {
             "objective": objective,
             "open": last.filter(|ran| ran.verdict == RunVerdict::Differs).and_then(|ran| ran.differences),
             "oldest_ms": kept.oldest(),
+            "parked": kept.parking.all().iter().map(parked_object).collect::<Vec<_>>(),
             "unverified_ms": kept.verified.oldest(),
             "wrong": self.wrong(),
         })
+    }
+
+    /// What is parked, in a line.
+    fn parked_words(&self) -> Option<String> {
+        let parking = &self.job.kept.parking;
+        let (n, since) = (parking.ranges(), self.ago(parking.since()?));
+        let why = parking.all().first().map(|parked| &parked.reason.1)?;
+        let more = if parking.all().len() > 1 { ", and more" } else { "" };
+        Some(format!(
+            "{}: {} parked range{}, for {since}, left out so that the rest goes on: {why}{more}",
+            self.name,
+            show_count(n as u64),
+            plural(n as u64)
+        ))
+    }
+
+    /// A line for each that is parked.
+    fn parked_lines(&self) -> Vec<String> {
+        let line = |parked: &Parked| {
+            let ranges = unproven(&named(parked));
+            let since = self.ago(parked.since);
+            let tried = match parked.tries {
+                0 => "it is looked for which of them".to_string(),
+                n => format!("tried {n} time{}, again {}", plural(u64::from(n)), self.later(parked.next)),
+            };
+            format!("parked for {since}: {ranges}; {tried}: {} [{}]", parked.reason.1, parked.reason.0)
+        };
+        self.job.kept.parking.all().iter().map(line).collect()
     }
 
     fn objective(&self) -> Option<Objective> {
@@ -281,6 +312,23 @@ pub(crate) fn ran_object(job: &str, ran: &Ran) -> Value {
         "error": ran.error.as_ref().map(|(id, _)| id),
         "message": ran.error.as_ref().map(|(_, message)| message),
         "unproven": unproven_object(&ran.unproven),
+    })
+}
+
+/// The ranges of one entry, the first of them by name.
+fn named(parked: &Parked) -> Unproven {
+    Unproven { ranges: parked.ranges.clone(), more: 0 }.at_most(RANGES_KEPT_MAX)
+}
+
+/// The same for machines.
+fn parked_object(parked: &Parked) -> Value {
+    json!({
+        "ranges": unproven_object(&named(parked)),
+        "error": parked.reason.0,
+        "message": parked.reason.1,
+        "since_ms": parked.since,
+        "tries": parked.tries,
+        "next_ms": parked.next,
     })
 }
 

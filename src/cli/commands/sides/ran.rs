@@ -125,10 +125,11 @@ impl Ran {
             bytes: [("messages", traffic.control()), ("records", traffic.records_sent + traffic.records_received)],
             seen,
             unproven: self.unproven(),
+            left_out: outcome.left_out,
             verified: match outcome.verdict {
                 Verdict::InSync | Verdict::Converged => u16::MAX,
                 // Of a check it is not known where.
-                Verdict::Differs if !check => u16::MAX,
+                Verdict::Differs if !check => !outcome.unproven.sixteenths,
                 Verdict::Partial => !outcome.unproven.sixteenths,
                 _ => 0,
             },

@@ -133,6 +133,8 @@ fn since(all: &[Of<'_>], text: &mut Text) {
 
 /// What comes next.
 fn schedule(all: &[Of<'_>], text: &mut Text) {
+    let parked = ("reknit_parked_ranges", "Ranges that runs leave out, since a store could not answer for them.");
+    each(text, all, parked, |of| Some(of.kept().parking.ranges() as f64));
     each(text, all, ("reknit_next_run_timestamp_seconds", "When the next run is due."), |of| {
         of.kept().due.filter(|_| of.kept().paused.is_none() && of.kept().running.is_none()).map(seconds)
     });

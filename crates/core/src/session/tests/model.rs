@@ -16,7 +16,7 @@ use crate::query::{
 };
 use crate::range::{Position, Range};
 use crate::record::{Actor, Content, Keeps, Record, Sibling, State, Version};
-use crate::session::{Grant, Guards, Opener, Options, Planner, Responder};
+use crate::session::{Grant, Guards, Opener, Options, Planner, Responder, Stuck};
 use crate::sketch::{Element, Sketch, cells_kept};
 use crate::stamp::{CLOCK_BOUND_MILLIS, Clock, Millis, Stamp};
 use crate::tree::{Summary, is_leaf};
@@ -51,6 +51,8 @@ pub(super) struct Model {
     /// What its clock on the wall says, by which records expire.
     pub(super) wall: Millis,
     pub(super) watermark: Millis,
+    /// Keys whose records it cannot read, and keys whose entries it cannot.
+    pub(super) rotten: (BTreeSet<Vec<u8>>, BTreeSet<Vec<u8>>),
 }
 
 impl Model {
@@ -80,6 +82,7 @@ impl Model {
             undone: 0,
             wall: 0,
             watermark: 0,
+            rotten: Default::default(),
         }
     }
 
@@ -274,6 +277,30 @@ impl Model {
             watermark: self.watermark,
             roots: vec![root],
         }
+    }
+
+    /// Where it cannot answer, if it cannot.
+    pub(super) fn stuck(&self, query: &Query) -> Option<Stuck> {
+        let (records, entries) = &self.rotten;
+        let within = |range: &Range| self.keyed(*range).any(|(_, key)| records.contains(key));
+        let fails = match query {
+            Query::Views(_, asks) => asks.iter().any(|ask| {
+                let shows = self.keyed(ask.range).any(|(_, key)| entries.contains(key));
+                shows && matches!(self.view(ask).shape, Shape::Leaf(_))
+            }),
+            Query::Items(_, ranges) => ranges.iter().any(within),
+            Query::List(_, range, _) => within(range),
+            Query::Apply(_, batch) => batch.iter().any(|one| records.contains(&one.record.key)),
+            _ => false,
+        };
+        fails.then(|| Stuck::asking(query, &self.definition, &self.keys)).flatten()
+    }
+
+    /// The same of records that it is to stream.
+    pub(super) fn stuck_at(&self, selections: &[Selection]) -> Option<Stuck> {
+        let at = |selection| Stuck::reading(CollectionId(0), selection, Position(0));
+        let within = |range: &Range| self.keyed(*range).any(|(_, key)| self.rotten.0.contains(key));
+        selections.iter().map(at).find(|stuck| stuck.ranges.iter().any(within))
     }
 
     pub(super) fn answer(&mut self, query: Query) -> Answer {

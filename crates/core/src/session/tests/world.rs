@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 
 use super::model::Model;
 use super::*;
+use crate::canonical::Blob;
 use crate::difference::Difference;
-use crate::message::{Message, Rights};
+use crate::message::{Message, Refuse, RefuseCode, Rights};
 use crate::query::{Guard, Incoming};
 use crate::receipt::{PeerKey, Signature, Witness};
 
@@ -128,6 +129,8 @@ pub(super) struct Run {
     pub(super) plans: Vec<Plan>,
     /// One-way bursts until both sides knew what to send: all but those that look at roots and say goodbye.
     pub(super) flights: u64,
+    /// Where a store could not answer, if that ended it.
+    pub(super) stuck: Option<Stuck>,
     /// The responder's copy of the receipt, or how it took the opener's last words.
     pub(super) receipt_there: Result<Option<Receipt>, SessionError>,
 }
@@ -178,6 +181,7 @@ pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: Wor
     let (mut now, mut bytes, mut whole, mut found, mut plans) = (0, 0, 0, Vec::new(), Vec::new());
     let (mut flights, mut bursts, mut heard) = (Flights::default(), 0, 0);
     let (mut to_a, mut to_b): (VecDeque<Input>, VecDeque<Input>) = Default::default();
+    let (mut stuck_here, mut stuck_there): (Option<Stuck>, Option<Stuck>) = Default::default();
     for _ in 0..1_000_000 {
         if let Some(followed) = &mut world.followed {
             followed.go_on(a, b);
@@ -202,7 +206,15 @@ pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: Wor
                         a.write(b"late", Some(vec![world.late]));
                     }
                 }
-                Output::Ask(query) => opener.handle(Input::Answer(a.answer(query)), now).expect("in order"),
+                Output::Ask(query) => {
+                    stuck_here = stuck_here.or(a.stuck(&query));
+                    let input = if stuck_here.is_some() { Input::Lost } else { Input::Answer(a.answer(query)) };
+                    opener.handle(input, now).expect("in order");
+                }
+                Output::Stream { selections, .. } if a.stuck_at(&selections).is_some() => {
+                    stuck_here = a.stuck_at(&selections);
+                    opener.handle(Input::Lost, now).expect("it ends");
+                }
                 Output::Stream { transfer, selections, given, guards } => {
                     let (records, moved) = a.stream(&selections, given, &guards);
                     whole += with_content(&records);
@@ -218,13 +230,14 @@ pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: Wor
                     let flights = flights.until_known;
                     let heard = to_b.drain(..).try_for_each(|input| responder.handle(input));
                     let receipt_there = heard.map(|()| responder.receipt().cloned());
-                    return Run { outcome: *outcome, found, bytes, whole, plans, flights, receipt_there };
+                    let stuck = stuck_here.or(outcome.stuck.clone());
+                    return Run { outcome: *outcome, found, bytes, whole, plans, flights, stuck, receipt_there };
                 }
             }
         } else if world.cut == Some(heard) {
             world.cut = None;
             opener.handle(Input::Lost, now).expect("it ends");
-        } else if let Some(output) = responder.poll() {
+        } else if let Some(output) = responder.poll().filter(|_| stuck_there.is_none()) {
             match output {
                 Output::Send(message) => {
                     let frame = message.encode();
@@ -232,6 +245,14 @@ pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: Wor
                     bytes += frame.len();
                     assert!(frame.len() <= crate::bounds::FRAME_BYTES_MAX);
                     to_a.push_back(Input::Message(Message::decode(&frame).expect("what was sent is understood")));
+                }
+                Output::Ask(query) if b.stuck(&query).is_some() => {
+                    stuck_there = b.stuck(&query);
+                    to_a.extend(stuck_there.as_ref().map(refusal));
+                }
+                Output::Stream { selections, .. } if b.stuck_at(&selections).is_some() => {
+                    stuck_there = b.stuck_at(&selections);
+                    to_a.extend(stuck_there.as_ref().map(refusal));
                 }
                 Output::Ask(query) => responder.handle(Input::Answer(b.answer(query))).expect("in order"),
                 Output::Stream { transfer, selections, given, guards } => {
@@ -249,7 +270,7 @@ pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: Wor
         } else if let Some(input) = to_a.pop_front() {
             heard += 1;
             opener.handle(input, now).expect("a responder keeps to the protocol");
-        } else if !to_b.is_empty() {
+        } else if !to_b.is_empty() && stuck_there.is_none() {
             // All that came at once is handed in at once, as a busy responder finds it.
             let mut burst: Vec<Input> = to_b.drain(..).collect();
             // Records travel on a lane of their own: now and then what is said overtakes them.
@@ -271,6 +292,12 @@ pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: Wor
         }
     }
     panic!("the session does not end");
+}
+
+/// What a responder says whose store cannot answer.
+fn refusal(stuck: &Stuck) -> Input {
+    let (detail, definition) = ("the store is damaged".into(), Blob(stuck.pack()));
+    Input::Message(Message::Refuse(Refuse { code: RefuseCode::Store, detail, definition }))
 }
 
 pub(super) const OPENER: PeerKey = [1; 32];

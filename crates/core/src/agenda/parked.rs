@@ -1,0 +1,162 @@
+//! Parked ranges of a job: where a store could not answer, so that a run ended there; the next ones leave them out, so that all
+//! the rest goes on, and try them again later, each time after twice as long.
+//!
+//! Leaving them out, and telling where a run got stuck, is the session's.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Ran, RunVerdict};
+use crate::range::Range;
+use crate::stamp::Millis;
+
+/// Entries that are kept of a job; beyond that the two that came last become one.
+pub const PARKED_MAX: usize = 64;
+/// How long is waited at first before a range is tried again; twice as long each time.
+const TRY_MILLIS: Millis = 60_000;
+/// How long at most.
+const TRY_MAX_MILLIS: Millis = 24 * 3_600_000;
+/// Runs in a row that begin at once, to go on with the rest and to narrow down what is stuck.
+const AT_ONCE_MAX: u32 = 64;
+
+/// Ranges of a collection or table, by its name.
+pub type Named = Vec<(String, Range)>;
+
+/// Some ranges that a run got stuck in, together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parked {
+    /// Where.
+    pub ranges: Named,
+    /// The error's id and what it says.
+    pub reason: (String, String),
+    /// When a run first got stuck there.
+    pub since: Millis,
+    /// How often they were tried alone, and failed again; 0 while it is not known yet how few of them it is about.
+    pub tries: u32,
+    /// When they are tried again.
+    pub next: Millis,
+}
+
+/// What a run leaves out, and what it tries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trial {
+    /// What it leaves out.
+    pub out: Named,
+    /// What it tries, with care.
+    pub tried: Named,
+}
+
+/// All that is parked of a job.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parking {
+    all: Vec<Parked>,
+    /// Whether the rest has yet to be gone through, before anything is tried.
+    #[serde(default)]
+    rest: bool,
+    /// Runs in a row that began at once.
+    #[serde(default)]
+    at_once: u32,
+}
+
+impl Parking {
+    /// Whether nothing is.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// What is parked, in the order in which it came.
+    pub fn all(&self) -> &[Parked] {
+        &self.all
+    }
+
+    /// How many ranges are.
+    pub fn ranges(&self) -> usize {
+        self.all.iter().map(|parked| parked.ranges.len()).sum()
+    }
+
+    /// Since when the one has been that came first.
+    pub fn since(&self) -> Option<Millis> {
+        self.all.iter().map(|parked| parked.since).min()
+    }
+
+    /// What a run that begins now leaves out and tries: what is due, one after the other, and first what is not narrowed down
+    /// yet; all of it if somebody asked for the run.
+    pub fn trial(&self, asked: bool, now: Millis) -> Trial {
+        let due = |(_, parked): &(usize, &Parked)| !self.rest && parked.next <= now;
+        let order = |(nth, parked): &(usize, &Parked)| (parked.tries > 0, parked.next, *nth);
+        let first = self.all.iter().enumerate().filter(due).min_by_key(order).map(|(nth, _)| nth);
+        let (mut out, mut tried) = (Named::new(), Named::new());
+        for (nth, parked) in self.all.iter().enumerate() {
+            let into = if asked || first == Some(nth) { &mut tried } else { &mut out };
+            into.extend(parked.ranges.iter().cloned());
+        }
+        Trial { out, tried }
+    }
+
+    /// Takes in how a run ended; says whether the next is to begin at once.
+    pub(super) fn note(&mut self, ran: &Ran) -> bool {
+        let ends =
+            ran.equal() || ran.verdict == RunVerdict::Differs || ran.verdict == RunVerdict::Partial && ran.parked > 0;
+        if let Some(stuck) = &ran.stuck {
+            self.stuck(stuck, ran);
+        } else if ran.equal() {
+            // Roots that agree prove what was left out too.
+            *self = Parking::default();
+            return false;
+        } else if ends {
+            self.rest = false;
+            let tried = |parked: &Parked| parked.ranges.iter().all(|range| ran.trial.tried.contains(range));
+            self.all.retain(|parked| !tried(parked));
+        } else {
+            self.at_once = 0;
+            return false;
+        }
+        let narrows = ran.stuck.is_some() || self.all.iter().any(|parked| parked.next <= ran.ended);
+        let again = narrows && self.at_once < AT_ONCE_MAX;
+        self.at_once = if again { self.at_once + 1 } else { 0 };
+        again
+    }
+
+    fn stuck(&mut self, stuck: &Named, ran: &Ran) {
+        let now = ran.ended;
+        let within = |some: &Named| {
+            let covered =
+                |(of, one): &(String, Range)| some.iter().any(|(name, range)| of == name && range.covers(*one));
+            stuck.iter().all(covered)
+        };
+        let reason = ran.error.clone().unwrap_or_default();
+        let mut new = Parked { ranges: stuck.clone(), reason, since: now, tries: 0, next: now };
+        if !within(&ran.trial.tried) {
+            // Where else it got stuck waits until the rest is done.
+            self.rest = true;
+        } else if let Some(at) = self.all.iter().position(|parked| within(&parked.ranges)) {
+            let known = self.all.remove(at);
+            new.since = known.since;
+            if known.ranges == new.ranges && new.ranges.len() == 1 {
+                new.tries = known.tries.saturating_add(1);
+                new.next = now.saturating_add(wait(new.tries));
+            } else if known.ranges == new.ranges {
+                // All of it failed at once: each half is tried alone.
+                let half = new.ranges.split_off(new.ranges.len() / 2);
+                self.all.push(Parked { ranges: half, ..new.clone() });
+            }
+        } else {
+            // Several were tried at once.
+            let again = |parked: &Parked| parked.ranges.iter().all(|range| stuck.contains(range));
+            new.since = self.all.iter().filter(|parked| again(parked)).map(|parked| parked.since).min().unwrap_or(now);
+            self.all.retain(|parked| !again(parked));
+        }
+        self.all.push(new);
+        while self.all.len() > PARKED_MAX {
+            let last = self.all.pop();
+            if let (Some(last), Some(into)) = (last, self.all.last_mut()) {
+                into.ranges.extend(last.ranges);
+                (into.tries, into.next, into.reason) = (0, last.next, last.reason);
+            }
+        }
+    }
+}
+
+/// How long what was tried so often waits.
+fn wait(tries: u32) -> Millis {
+    TRY_MILLIS.saturating_mul(1 << tries.saturating_sub(1).min(32)).min(TRY_MAX_MILLIS)
+}
