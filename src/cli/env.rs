@@ -143,7 +143,13 @@ impl Env {
     /// Tells what is to be known, though it stops nothing, once.
     pub(crate) fn warn(&self, warning: &str) {
         let mut warned = self.warned.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if warned.insert(warning.to_string()) && !self.global.quiet {
+        if !warned.insert(warning.to_string()) {
+            return;
+        }
+        // Of a run of a job nobody reads what it prints; its log is read.
+        if self.followed.is_some() {
+            tracing::warn!("{warning}");
+        } else if !self.global.quiet {
             eprintln!("reknit: {warning}");
         }
     }
