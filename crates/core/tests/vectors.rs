@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use reknit_core::agenda::{Begun, Cause, Kept, Ran, RunVerdict, Tuned, Unproven, Verified};
+use reknit_core::agenda::{
+    Agenda, Begun, By, Cause, DayBudget, Kept, Parking, Ran, RunVerdict, Tuned, Unproven, Verified,
+};
 use reknit_core::canonical::Blob;
 use reknit_core::collect::{Horizon, Passed};
 use reknit_core::journal::{Before, Filled, JournalEntry, Run, RunEnd, RunHeader, RunId, RunKind, Undoing};
@@ -515,6 +517,7 @@ fn jobs() {
         failures: 2,
         missed: 9,
         spent: None,
+        parking: Parking::default(),
         wanted: None,
         proven: Some(1_600_000_000_000),
         verified: Verified::default(),
@@ -531,17 +534,44 @@ fn jobs() {
     let mut verified = Verified::default();
     verified.note(0x8001, 1_700_000_000_000);
     let partial = Kept { history: [partial].into(), verified, ..Kept::default() };
+    let parked = parked();
     let lines = [
         ("job(fresh)", fresh.to_bytes()),
         ("job(all)", all.to_bytes()),
         ("job(listed)", listed.to_bytes()),
         ("job(partial)", partial.to_bytes()),
+        ("job(parked)", parked.to_bytes()),
     ];
-    for (kept, (_, bytes)) in [fresh, all, listed, partial].iter().zip(&lines) {
+    for (kept, (_, bytes)) in [fresh, all, listed, partial, parked].iter().zip(&lines) {
         assert_eq!(Kept::from_bytes(bytes).as_ref(), Ok(kept));
         for cut in 0..bytes.len() {
             assert_eq!(Kept::from_bytes(&bytes[..cut]), Err(KeptError::Damaged));
         }
     }
     compare("jobs.tsv", &lines);
+}
+
+/// A job whose first run got stuck in two ranges.
+fn parked() -> Kept {
+    let plan = agenda::Plan {
+        schedule: schedule::Schedule::by_hand(),
+        zone: std::sync::Arc::new(schedule::Utc),
+        places: Default::default(),
+        longest: 60_000,
+        within: None,
+        a_day: DayBudget::default(),
+    };
+    let mut agenda = Agenda::new([1; 32], 1);
+    agenda.configure([("mend".to_string(), plan)].into(), 1, 0);
+    agenda.ask("mend").expect("it is known");
+    let begun = agenda.begin("mend", By::Hand, 1_700_000_000_000).expect("it may");
+    let ranges = ["4*", "17*"].map(|range| ("default".to_string(), range.parse().expect("a range")));
+    let stuck = Ran {
+        verdict: RunVerdict::Damaged,
+        error: Some(("store.damaged".into(), "a record is damaged".into())),
+        stuck: Some(ranges.into()),
+        ..Ran::cut(begun, 1_700_000_300_000)
+    };
+    agenda.end("mend", stuck);
+    agenda.jobs()["mend"].kept.clone()
 }
