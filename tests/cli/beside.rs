@@ -1,5 +1,10 @@
 //! Embedded stores beside tables: their rows are compared as those of any table are, and go into one; they are never written so.
 
+use reknit::core::row::{Row, Value, encode, encode_key};
+use reknit::core::{DatasetId, DatasetKey, Definition};
+use reknit::format::Layout;
+use reknit::store::{Options, Store};
+
 use crate::daemon::Daemon;
 use crate::harness::Place;
 
@@ -82,7 +87,34 @@ fn a_table_takes_what_a_store_has_and_never_the_other_way_round() {
     place.run("put raw k v").ok();
     place.run("check raw sqlite:b.db/j").exits(4).says(&["[database.pair]", "raw bytes"]);
     place.run("check store:s#none sqlite:b.db/t").fails("store.no-collection");
-    place.run("check none sqlite:b.db/t").exits(4).says(&["[database.pair]"]);
+    place.run("check none sqlite:b.db/t").exits(4).says(&["[database.pair]", "there is no directory none"]);
+    let me = place.run("id").ok().out.trim().to_string();
+    place.run(&format!("check sqlite:b.db/t quic://{me}@localhost/x")).exits(4).says(&["not with a peer"]);
+}
+
+/// Of a dataset of several collections, as programs have them, each is a table.
+#[test]
+fn another_collection_than_the_first_is_named() {
+    let place = pair();
+    let mut definition = Definition::simple(DatasetId([7; 16]), "two");
+    let mut second = definition.collections[0].clone();
+    second.name = "second".into();
+    definition.collections.push(second);
+    let key = DatasetKey::from_bytes([7; 32]);
+    let store = Store::create(&place.path("two"), definition, key, &Options::default()).expect("a store");
+    let rows = store.collection("second").expect("a collection");
+    let layout = Layout::of_table(vec!["id".into()], vec!["id".into(), "name".into()]);
+    rows.set_layout(Some(layout.to_bytes())).expect("kept");
+    for (id, name) in [(1, "ann"), (2, ""), (4, "more")] {
+        let mut row = Row::new();
+        row.set("id", Value::Text(id.to_string())).expect("a column");
+        row.set("name", Value::Text(name.into())).expect("a column");
+        rows.put(&encode_key(&[Value::Int(id)]), &encode(&row)).expect("put");
+    }
+    drop((rows, store));
+    let told = place.run("diff store:two#second sqlite:b.db/t --ignore price,at --settle 0ms").exits(1);
+    told.says(&["1 only in a, 1 only in b"]);
+    place.run("check two sqlite:b.db/t").exits(4).says(&["[database.pair]", "raw bytes"]);
 }
 
 #[test]

@@ -344,7 +344,7 @@ fn pair(env: &mut Env, sides: &Sides) -> Result<(Pair, bool), CliError> {
             let pair = tables::open(env, (&sides.a, &sides.b), &sides.terms.terms()?, (!sides.no_scan, &sides.pace))?;
             return Ok((Pair::Tables(Box::new(pair)), false));
         }
-        _ => return Err(one_table()),
+        _ => return Err(one_table(sides)),
     }
     let a = target(env, &sides.a)?;
     if let (Target::Here(_), false) = (&a, sides.b.contains("://"))
@@ -376,12 +376,22 @@ pub(crate) fn are_tables(sides: &Sides) -> bool {
 /// Refuses sides of which only one is a table.
 pub(crate) fn refuse_one_table(sides: &Sides) -> Result<(), CliError> {
     let tables = [&sides.a, &sides.b].map(|side| tables::is_table(side));
-    if tables[0] == tables[1] { Ok(()) } else { Err(one_table()) }
+    if tables[0] == tables[1] { Ok(()) } else { Err(one_table(sides)) }
 }
 
-fn one_table() -> CliError {
-    let message = "a table is compared with another table, a file or a store of this machine, not with a peer; beside the peer's \
-                   store it is: reknit check TABLE DIR";
+/// A table beside what is none: a directory that is there was taken for a store of rows before.
+fn one_table(sides: &Sides) -> CliError {
+    let other = [&sides.a, &sides.b].into_iter().find(|side| !tables::is_table(side) && !side.contains("://"));
+    let message = match other {
+        Some(other) => {
+            format!("there is no directory {other} with a store whose rows could be compared with a table's")
+        }
+        None => {
+            "a table is compared with another table, a file or a store of this machine, not with a peer; on the peer's \
+                 machine it is compared with its store: reknit check TABLE DIR"
+                .into()
+        }
+    };
     CliError::refused("database.pair", message)
 }
 
