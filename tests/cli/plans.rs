@@ -405,6 +405,9 @@ fn a_plan_of_tables_goes_from_one_database_to_another() {
     let secret = pg("reknit").replace("reknit@", "reknit:secret@");
     place.run_args(&["repair", &secret, "sqlite:b.db", "--to", "b", "--no-probe", "--plan", "p.plan"]).exits(1);
     assert!(!place.read("p.plan").contains("secret"));
-    place.run_args(&["apply", "p.plan", &pg("reknit"), "sqlite:b.db"]).ok().says(&["carried out 2 of 2 keys"]);
+    place
+        .run_args(&["apply", "p.plan", &pg("reknit"), "sqlite:b.db", "--no-scan"])
+        .ok()
+        .says(&["carried out 2 of 2 keys"]);
     assert_eq!(rows(&place, "b.db")[0], "1x");
 }
