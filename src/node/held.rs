@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use reknit_core::difference::Difference;
-use reknit_core::session::{Counts, Options, Outcome};
+use reknit_core::session::{Counts, Options, Outcome, Unproven, Verdict};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
@@ -66,8 +66,14 @@ enum Told {
     Store(HeldStore),
     Found(Box<Difference>),
     Counted(Box<Counts>, u32),
-    Ended { outcome: Box<Outcome>, traffic: Traffic, elapsed_ms: u64 },
+    Ended {
+        outcome: Box<Outcome>,
+        traffic: Traffic,
+        elapsed_ms: u64,
+    },
     Failed(HeldFailure, String),
+    /// Where nothing was proven, behind the end, where releases of before look no more.
+    Unproven(Unproven),
 }
 
 impl Node {
@@ -91,7 +97,7 @@ impl Node {
         link.control.writer.write(&frame(FRAME_HOLD, request)).await.map_err(lost)?;
         let mut store = HeldStore { collections: Vec::new(), layout: None };
         let mut asked_to_stop = false;
-        let report = loop {
+        let mut report = loop {
             let read = tokio::select! {
                 read = link.control.reader.read() => read,
                 // The end of our side asks for the verdict with what is known.
@@ -113,10 +119,19 @@ impl Node {
                         break SessionReport { outcome: *outcome, traffic, elapsed, runs, caught_up, lost: None };
                     }
                     Told::Failed(failure, message) => return Err(NodeError::Held { failure, message }),
+                    Told::Unproven(_) => return Err(NodeError::Cut),
                 },
                 _ => return Err(NodeError::Cut),
             }
         };
+        // A node of an earlier release says no more, and ends its side.
+        if matches!(report.outcome.verdict, Verdict::Partial | Verdict::Undetermined)
+            && let Ok(Some(told)) = link.control.reader.read().await
+            && let Some((&FRAME_TOLD, body)) = told.split_first()
+            && let Ok(Told::Unproven(unproven)) = rmp_serde::from_slice(body)
+        {
+            report.outcome.unproven = unproven.at_most();
+        }
         connection.close(CloseCode::Done);
         Ok((store, report))
     }
@@ -148,8 +163,10 @@ impl Serving {
                 }
             }
         };
+        let mut unproven = None;
         let last = match ended {
-            Ok(SessionReport { outcome, traffic, elapsed, .. }) => {
+            Ok(SessionReport { mut outcome, traffic, elapsed, .. }) => {
+                unproven = Some(std::mem::take(&mut outcome.unproven)).filter(|unproven| !unproven.ranges.is_empty());
                 tracing::info!(peer = %peer.short(), verdict = outcome.verdict.name(), "session held");
                 let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
                 Told::Ended { outcome: Box::new(outcome), traffic, elapsed_ms }
@@ -160,6 +177,7 @@ impl Serving {
             }
         };
         let _ = tell.send(last);
+        unproven.into_iter().for_each(|unproven| drop(tell.send(Told::Unproven(unproven))));
         drop(tell);
         let _ = telling.await;
     }

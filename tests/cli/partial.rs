@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, admit, until};
+use crate::daemon::{Daemon, admit, at, until};
 use crate::harness::{Place, Ran};
 use crate::relay::Relay;
 use crate::schema;
@@ -103,4 +103,19 @@ fn a_command_whose_peer_dies_tells_what_it_knew_and_why_it_ended() {
     for store in ["s", "t"] {
         place.run(&format!("verify {store}")).ok().says(&["20,000 records"]);
     }
+}
+
+#[test]
+fn a_node_that_holds_a_session_for_another_names_what_is_unproven_too() {
+    let place = drifted();
+    let (first, second) = (Daemon::start(&place, "first", &["s"]), Daemon::start(&place, "second", &["t"]));
+    admit(&place, "first", "compare,read,operate");
+    let holder = at(&place, "first", "id").ok().out;
+    at(&place, "second", &format!("peers add {} --may compare,read", holder.trim())).ok();
+    let line = format!("diff {} {} --settle 0ms --max-bytes 60kB", first.address(), second.address());
+    let summary = place.json(&line).exits(3).summary();
+    schema::holds(std::slice::from_ref(&summary));
+    assert_eq!(summary["verdict"], "partial");
+    assert!(!ranges(&summary).is_empty() && summary["unproven"]["ranges"][0]["collection"] == "default", "{summary}");
+    place.run(&line).exits(3).says(&["partial", "; unproven: ", "* of default"]);
 }

@@ -366,7 +366,7 @@ pub struct Outcome {
     /// What both sides signed, if both would: not told by a node that holds a session.
     #[serde(skip)]
     pub receipt: Option<Box<Receipt>>,
-    /// Where nothing was proven, if it ended before its end or something was left out: not told by a node that holds a session.
+    /// Where nothing was proven, if it ended before its end or something was left out: told apart by a node that holds a session.
     #[serde(skip)]
     pub unproven: Unproven,
     /// How many ranges were left out, if all else was compared to its end: not told by a node that holds a session.

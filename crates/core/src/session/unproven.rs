@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::gate::Gate;
 use super::opener::{Awaited, Opener, Purpose};
 use super::rounds::Phase;
@@ -17,7 +19,7 @@ use crate::sketch::ELEMENT_DEPTH;
 pub const UNPROVEN_MAX: usize = 64;
 
 /// Where a session that ended before its end has proven nothing, in the fewest ranges that hold all of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unproven {
     /// The widest of the ranges, at most [`UNPROVEN_MAX`], the widest first.
     pub ranges: Vec<(CollectionId, Range)>,
@@ -28,6 +30,14 @@ pub struct Unproven {
 }
 
 impl Unproven {
+    /// The same with no more ranges named than are: another node may have told it.
+    #[must_use]
+    pub fn at_most(mut self) -> Unproven {
+        self.more = self.more.saturating_add(self.ranges.len().saturating_sub(UNPROVEN_MAX) as u64);
+        self.ranges.truncate(UNPROVEN_MAX);
+        self
+    }
+
     /// What is named of these ranges, in any order and however they overlap.
     pub(super) fn of(all: BTreeMap<CollectionId, Vec<Range>>) -> Unproven {
         let covers = all.into_iter().map(|(collection, ranges)| (collection, cover(ranges)));
