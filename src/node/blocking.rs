@@ -1,15 +1,17 @@
 //! An embedded node for programs without a runtime: the same methods, each of which waits, on a runtime of the node's own.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use reknit_core::agenda::Kept;
 use reknit_core::message::Rights;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
 
 use super::SessionReport;
-use super::embed::{self, Builder, EmbedError, Record, Status, TypedWatch, Watch};
+use super::embed::{self, Builder, EmbedError, Job, Record, Status, TypedWatch, Watch};
 use crate::store::{Cursor, Store};
 use crate::transport::{Address, PeerId};
 
@@ -97,6 +99,29 @@ impl Running {
     /// As there.
     pub fn sync_at(&self, address: &Address) -> Result<SessionReport, EmbedError> {
         self.runtime.block_on(self.inner.sync_at(address))
+    }
+
+    /// See [`embed::Running::job`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn job(&self, name: &str, job: Job) -> Result<(), EmbedError> {
+        self.inner.job(name, job)
+    }
+
+    /// See [`embed::Running::drop_job`].
+    pub fn drop_job(&self, name: &str) -> bool {
+        self.inner.drop_job(name)
+    }
+
+    /// See [`embed::Running::run_job`].
+    pub fn run_job(&self, name: &str) -> bool {
+        self.inner.run_job(name)
+    }
+
+    /// See [`embed::Running::jobs`].
+    pub fn jobs(&self) -> BTreeMap<String, Kept> {
+        self.inner.jobs()
     }
 
     /// See [`embed::Running::put`].

@@ -26,6 +26,7 @@
 mod builder;
 mod changes;
 mod error;
+mod jobs;
 mod peers;
 mod records;
 mod status;
@@ -41,6 +42,7 @@ use tokio::task::JoinHandle;
 pub use builder::{Builder, Keychain};
 pub use changes::{Change, Watch};
 pub use error::EmbedError;
+pub use jobs::Job;
 pub use records::{Record, Typed, TypedChange, TypedWatch};
 pub use status::{DatasetStatus, PeerStatus, Status};
 
@@ -83,6 +85,7 @@ struct Shared {
     /// Names of the datasets, for whoever decides on rights.
     names: Arc<RwLock<Vec<String>>>,
     state: Mutex<State>,
+    jobs: jobs::Jobs,
     /// Sessions share it; who begins or ends the network has it alone.
     turn: tokio::sync::RwLock<()>,
     runtime: tokio::runtime::Handle,
@@ -155,7 +158,11 @@ impl Running {
     pub async fn resume(&self) -> Result<(), EmbedError> {
         let _turn = self.shared.turn.write().await;
         self.alive()?;
-        if self.state().live.is_some() { Ok(()) } else { self.begin_network().await }
+        if self.state().live.is_none() {
+            self.begin_network().await?;
+        }
+        self.shared.jobs.wake();
+        Ok(())
     }
 
     /// Ends the node: sessions end with what they have, watchers see their end, and the stores that it opened are closed.

@@ -3,12 +3,13 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use reknit::core::agenda::RunVerdict;
 use reknit::core::message::Rights;
 use reknit::core::session::Verdict;
-use reknit::node::embed::{Change, EmbedError, Keychain, Running, Watch};
+use reknit::node::embed::{Change, EmbedError, Job, Keychain, Running, Watch};
 use reknit::node::{GossipOptions, Node, NodeError};
 use reknit::store::{Cursor, Durability, Op, Origin, StoreError};
-use reknit::transport::{Identity, TransportError};
+use reknit::transport::{Address, Identity, TransportError};
 use serde::{Deserialize, Serialize};
 
 use super::edges::freed;
@@ -36,6 +37,15 @@ async fn joined(to: &Running) -> (Running, reknit::transport::Address) {
     let ticket = to.invite("todo", Rights::ALL, HOUR).await.expect("a ticket");
     let at = node.join(&ticket).await.expect("joined");
     (node, at)
+}
+
+async fn until(mut holds: impl FnMut() -> bool) {
+    let waited = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), waited).await.expect("it comes to hold");
 }
 
 async fn next(watch: &mut Watch) -> Change {
@@ -449,4 +459,45 @@ fn a_program_without_a_runtime_has_the_same() {
     assert_eq!(desk.get("todo", b"milk").expect("read"), None);
     phone.shutdown().expect("ended");
     desk.shutdown().expect("ended");
+}
+
+#[test]
+fn jobs_open_sessions_when_they_are_due_and_tell_what_came_of_them() {
+    run(async {
+        let desk = alone().await;
+        let (phone, at) = joined(&desk).await;
+        assert!(matches!(
+            phone.job("other", Job::repair(Address { dataset: "other".into(), ..at.clone() })),
+            Err(EmbedError::NoDataset { .. })
+        ));
+        desk.put("todo/items", b"milk", b"two").await.expect("put");
+        phone.job("mend", Job::repair(at.clone()).every(Duration::from_secs(1))).expect("taken up");
+        phone.job("look", Job::check(at.clone())).expect("taken up");
+        let runs = |name: &str| phone.jobs()[name].history.iter().map(|ran| ran.verdict).collect::<Vec<_>>();
+        until(|| runs("mend").len() > 1).await;
+        assert_eq!(phone.get("todo/items", b"milk").await.expect("read"), Some(b"two".to_vec()));
+        assert!(runs("mend").iter().all(|verdict| *verdict == RunVerdict::InSync), "{:?}", phone.jobs());
+        assert_eq!(phone.jobs()["mend"].history[0].written, [1, 0]);
+        // One without a schedule begins when somebody asks for it.
+        assert_eq!((runs("look").len(), phone.jobs()["look"].due), (0, None));
+        assert!(phone.run_job("look") && !phone.run_job("nothing"));
+        until(|| runs("look") == [RunVerdict::InSync]).await;
+        // A peer that is gone is met again later and later.
+        assert!(phone.drop_job("mend") && !phone.drop_job("mend"));
+        desk.shutdown().await.expect("ended");
+        phone.job("again", Job::repair(at).every(Duration::from_secs(1))).expect("taken up");
+        until(|| phone.jobs()["again"].failures > 0).await;
+        let again = phone.jobs()["again"].clone();
+        let last = again.last().expect("a run");
+        assert_eq!(last.verdict, RunVerdict::Undetermined, "{last:?}");
+        assert!(last.error.is_some() && again.due > Some(last.ended), "{again:?}");
+        // None begins while it is suspended, and what was cut short goes on afterwards.
+        phone.suspend().await.expect("suspended");
+        let begun = phone.jobs()["again"].runs;
+        assert!(phone.run_job("again") || phone.jobs()["again"].running.is_some());
+        assert_eq!(phone.jobs()["again"].runs, begun);
+        phone.resume().await.expect("resumed");
+        until(|| phone.jobs()["again"].runs > begun).await;
+        phone.shutdown().await.expect("ended");
+    });
 }

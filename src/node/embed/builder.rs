@@ -10,7 +10,8 @@ use reknit_core::message::Rights;
 use reknit_core::{DatasetId, DatasetKey, Definition};
 use tokio::sync::watch;
 
-use super::{EmbedError, Kept, NEAR, Running, Shared, State, blocking};
+use super::jobs::{Jobs, keep_time};
+use super::{EmbedError, Job, Kept, NEAR, Running, Shared, State, blocking};
 use crate::node::{Authority, GossipOptions, Grants, Home, NodeBrakes};
 use crate::store::{Options, Side, Store};
 use crate::transport::{Address, Identity, Network, PeerId, Quic};
@@ -55,6 +56,7 @@ pub struct Builder {
     sides: Vec<Arc<dyn Side>>,
     decides: Option<Decides>,
     seeds: Vec<Address>,
+    jobs: BTreeMap<String, Job>,
 }
 
 impl Builder {
@@ -74,6 +76,7 @@ impl Builder {
             sides: Vec::new(),
             decides: None,
             seeds: Vec::new(),
+            jobs: BTreeMap::new(),
         }
     }
 
@@ -172,6 +175,13 @@ impl Builder {
         Builder { decides: Some(Arc::new(decides)), ..self }
     }
 
+    /// Opens sessions by itself whenever the job is due, from the start on ([`Running::job`]). One about a dataset that it has
+    /// not got fails until it has.
+    pub fn job(mut self, name: &str, job: Job) -> Builder {
+        self.jobs.insert(name.into(), job);
+        self
+    }
+
     /// Opens home and stores, and begins to answer, within the caller's runtime.
     ///
     /// # Errors
@@ -184,6 +194,7 @@ impl Builder {
         let turn = running.shared.turn.write().await;
         running.begin_network().await?;
         drop(turn);
+        tokio::spawn(keep_time(Arc::downgrade(&running.shared)));
         Ok(running)
     }
 
@@ -233,6 +244,7 @@ impl Builder {
             Some(decides) => home.with_authority(authority(decides, Arc::clone(&names))),
             None => home,
         };
+        let jobs = Jobs::new(&identity, self.jobs);
         Ok(Shared {
             home,
             on_disk: self.home.is_some(),
@@ -246,6 +258,7 @@ impl Builder {
             sides,
             names,
             state: Mutex::new(state),
+            jobs,
             turn: tokio::sync::RwLock::new(()),
             runtime,
             ended: watch::channel(false).0,

@@ -128,12 +128,21 @@ impl Running {
     /// # Errors
     /// [`EmbedError::NoDataset`], [`EmbedError::Suspended`], or [`EmbedError::Node`] for a session without an outcome.
     pub async fn sync_at(&self, address: &Address) -> Result<SessionReport, EmbedError> {
+        self.session_at(address, Options::new(Intent::Repair(Direction::Both)), Budget::default()).await
+    }
+
+    /// A session of whatever kind.
+    pub(super) async fn session_at(
+        &self,
+        address: &Address,
+        options: Options,
+        budget: Budget,
+    ) -> Result<SessionReport, EmbedError> {
         let side = self.side(&address.dataset)?;
         let _turn = self.shared.turn.read().await;
         let node = self.live()?;
         let stop = self.state().live.as_ref().map(|live| live.stop.subscribe()).ok_or(EmbedError::Suspended)?;
-        let options = Options::new(Intent::Repair(Direction::Both));
-        Ok(node.session(address, side, options, Budget::default(), stop, &mut |_| {}).await?)
+        Ok(node.session(address, side, options, budget, stop, &mut |_| {}).await?)
     }
 
     /// What a peer may on this node: added to what it may already.
@@ -156,7 +165,7 @@ impl Running {
     }
 
     /// The store of a dataset, whosever it is.
-    fn side(&self, dataset: &str) -> Result<Arc<dyn Side>, EmbedError> {
+    pub(super) fn side(&self, dataset: &str) -> Result<Arc<dyn Side>, EmbedError> {
         match self.shared.sides.get(dataset) {
             Some(side) => self.alive().map(|()| side.clone()),
             None => Ok(Arc::new(self.store(dataset)?)),

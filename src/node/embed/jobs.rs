@@ -1,0 +1,273 @@
+//! Jobs of an embedded node: sessions that it opens by itself whenever they are due, and what came of them.
+//!
+//! When a job is due, what is tried again and what is parked is the core's agenda; how a session goes is the driver's.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use reknit_core::agenda::{
+    Agenda, Begun, By, CAUSE_BYTES_MAX, Cause, DayBudget, Kept, Named, Plan, Ran, Refusal, RunVerdict, Trial, Unproven,
+};
+use reknit_core::schedule::{At, EVERY_MAX_MILLIS, EVERY_MIN_MILLIS, Schedule, Utc, Zone};
+use reknit_core::session::{Direction, Intent, Options, Parked, Stuck, Verdict};
+use reknit_core::{CollectionId, Millis};
+use tokio::sync::Notify;
+
+use super::{EmbedError, Running, Shared};
+use crate::node::serve::now;
+use crate::node::{Budget, NodeError, SessionReport};
+use crate::transport::{Address, Identity};
+
+/// Jobs that run at the same time.
+const AT_ONCE: usize = 2;
+/// A run that takes longer ends with what it knows, unless it is told otherwise.
+const LONGEST: Duration = Duration::from_secs(6 * 3600);
+/// The agenda is looked at so often at least: a clock may be put on.
+const LOOK_MAX: Duration = Duration::from_secs(60);
+/// Jitter is another in each node.
+const SEED: &str = "reknit 2026 v1 jitter";
+
+/// A session that a node opens by itself: with whom, what for, and when.
+#[derive(Clone)]
+pub struct Job {
+    with: Address,
+    intent: Intent,
+    schedule: Schedule,
+    zone: Arc<dyn Zone>,
+    longest: Duration,
+}
+
+impl Job {
+    /// Compares the dataset of that address with whoever serves it there: roots alone, so that it reads no record.
+    pub fn check(with: Address) -> Job {
+        Job::new(with, Intent::Check)
+    }
+
+    /// Makes both sides equal, as [`Running::sync_at`] does.
+    pub fn repair(with: Address) -> Job {
+        Job::new(with, Intent::Repair(Direction::Both))
+    }
+
+    fn new(with: Address, intent: Intent) -> Job {
+        Job { with, intent, schedule: Schedule::by_hand(), zone: Arc::new(Utc), longest: LONGEST }
+    }
+
+    /// Is due now and again after so long, from a second to 30 days; what is beyond is taken for those.
+    #[must_use]
+    pub fn every(mut self, interval: Duration) -> Job {
+        let millis = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+        self.schedule.at = Some(At::Every(millis.clamp(EVERY_MIN_MILLIS, EVERY_MAX_MILLIS)));
+        self
+    }
+
+    /// Is due as the schedule says, by that clock ([`Utc`] is one).
+    #[must_use]
+    pub fn schedule(self, schedule: Schedule, zone: impl Zone + 'static) -> Job {
+        Job { schedule, zone: Arc::new(zone), ..self }
+    }
+
+    /// Ends with what it knows after so long; six hours unless it is said.
+    #[must_use]
+    pub fn longest(self, longest: Duration) -> Job {
+        Job { longest, ..self }
+    }
+
+    fn plan(&self) -> Plan {
+        Plan {
+            schedule: self.schedule.clone(),
+            zone: self.zone.clone(),
+            // Sessions of one store run side by side.
+            places: Default::default(),
+            longest: u64::try_from(self.longest.as_millis()).unwrap_or(u64::MAX),
+            within: None,
+            a_day: DayBudget::default(),
+        }
+    }
+}
+
+/// The jobs of a node.
+pub(super) struct Jobs {
+    state: Mutex<Planned>,
+    /// Something may be due.
+    woken: Arc<Notify>,
+}
+
+struct Planned {
+    agenda: Agenda,
+    jobs: BTreeMap<String, Job>,
+}
+
+impl Jobs {
+    pub(super) fn new(identity: &Identity, jobs: BTreeMap<String, Job>) -> Jobs {
+        let mut planned = Planned { agenda: Agenda::new(identity.derive(SEED), AT_ONCE), jobs };
+        planned.plan();
+        Jobs { state: Mutex::new(planned), woken: Arc::default() }
+    }
+
+    pub(super) fn wake(&self) {
+        self.woken.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Planned> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Planned {
+    fn plan(&mut self) {
+        let plans = self.jobs.iter().map(|(name, job)| (name.clone(), job.plan())).collect();
+        self.agenda.configure(plans, AT_ONCE, now());
+    }
+}
+
+impl Running {
+    /// Opens sessions by itself from now on, whenever the job is due; one of this name becomes another. While the node is
+    /// suspended none begins. What fails is tried again after one interval, then two, four and eight (an hour at most);
+    /// ranges that a store cannot answer for are parked, so that the rest goes on.
+    ///
+    /// # Errors
+    /// [`EmbedError::NoDataset`] if the node has not got the dataset of its address, [`EmbedError::Ended`].
+    pub fn job(&self, name: &str, job: Job) -> Result<(), EmbedError> {
+        self.side(&job.with.dataset)?;
+        let mut planned = self.shared.jobs.lock();
+        planned.jobs.insert(name.into(), job);
+        planned.plan();
+        drop(planned);
+        self.shared.jobs.wake();
+        Ok(())
+    }
+
+    /// Lets a job begin no more; a run of it goes on to its end. Says whether there was one.
+    pub fn drop_job(&self, name: &str) -> bool {
+        let mut planned = self.shared.jobs.lock();
+        let was = planned.jobs.remove(name).is_some();
+        planned.plan();
+        was
+    }
+
+    /// Has a job begin as soon as it can, whatever its schedule says. Says whether there is one that does not run already.
+    pub fn run_job(&self, name: &str) -> bool {
+        let asked = self.shared.jobs.lock().agenda.ask(name);
+        self.shared.jobs.wake();
+        asked.is_ok()
+    }
+
+    /// What is remembered of each job: when it is due, how its last runs ended, what is parked. It lasts as long as the node.
+    pub fn jobs(&self) -> BTreeMap<String, Kept> {
+        let planned = self.shared.jobs.lock();
+        let configured = planned.agenda.jobs().iter().filter(|(_, job)| job.plan.is_some());
+        configured.map(|(name, job)| (name.clone(), job.kept.clone())).collect()
+    }
+
+    /// Begins what is due; says how long there is nothing to do at most.
+    fn begin_due(&self) -> Duration {
+        let mut planned = self.shared.jobs.lock();
+        let at = now();
+        // What is due while the node is suspended begins when it is resumed.
+        let names = if self.state().live.is_some() { planned.agenda.due(at) } else { Vec::new() };
+        for name in names {
+            let Some(job) = planned.jobs.get(&name).cloned() else { continue };
+            let begun: Result<Begun, Refusal> = planned.agenda.begin(&name, By::Schedule, at);
+            let Ok(begun) = begun else { continue };
+            let asked = begun.cause == Cause::Asked;
+            let trial = planned.agenda.jobs()[&name].kept.parking.trial(asked, at);
+            tokio::spawn(self.clone().run(name, job, begun, trial));
+        }
+        let wake = planned.agenda.wake(at).map_or(LOOK_MAX, |wake| Duration::from_millis(wake.saturating_sub(at)));
+        wake.min(LOOK_MAX)
+    }
+
+    async fn run(self, name: String, job: Job, begun: Begun, trial: Trial) {
+        let side = self.side(&job.with.dataset);
+        let definition = side.as_ref().map(|side| side.describe().definition).ok();
+        let id = |name: &String| definition.as_ref().and_then(|definition| definition.collection(name));
+        let ids = |of: &Named| of.iter().filter_map(|(name, range)| Some((id(name)?, *range))).collect::<Vec<_>>();
+        let mut options = Options::new(job.intent);
+        let parked = Parked::new(ids(&trial.out), ids(&trial.tried));
+        options.parked = (parked != Parked::default()).then(|| Arc::new(parked));
+        let budget = Budget { time: Some(job.longest), bytes: None };
+        let ended = self.session_at(&job.with, options, budget).await;
+        // Told to end by the node, not by what it met.
+        let stopped = self.alive().is_err() || self.state().live.is_none();
+        let called = |collection: CollectionId| {
+            let known = definition.as_ref().and_then(|of| of.collections.get(usize::from(collection.0)));
+            known.map(|collection| collection.name.clone()).unwrap_or_default()
+        };
+        let ran = ran(begun, ended, &called, now());
+        let interrupted = stopped && ran.failed();
+        let verdict = if interrupted { RunVerdict::Interrupted } else { ran.verdict };
+        tracing::info!(job = name, run = ran.number, verdict = verdict.name(), "a run has ended");
+        self.shared.jobs.lock().agenda.end(&name, Ran { verdict, trial, ..ran });
+        self.shared.jobs.wake();
+    }
+}
+
+/// Begins jobs when they are due, until the node ends or nobody has a handle to it any more.
+pub(super) async fn keep_time(shared: Weak<Shared>) {
+    loop {
+        let Some(running) = shared.upgrade().map(|shared| Running { shared }) else { return };
+        let (wait, woken) = (running.begin_due(), running.shared.jobs.woken.clone());
+        let mut ended = running.shared.ended.subscribe();
+        drop(running);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = woken.notified() => {}
+            // It has ended, or is gone.
+            _ = ended.wait_for(|ended| *ended) => return,
+        }
+    }
+}
+
+/// What is remembered of a run that ended so.
+fn ran(
+    begun: Begun,
+    ended: Result<SessionReport, EmbedError>,
+    called: &dyn Fn(CollectionId) -> String,
+    now: Millis,
+) -> Ran {
+    let named =
+        |stuck: &Stuck| -> Named { stuck.ranges.iter().map(|range| (called(stuck.collection), *range)).collect() };
+    let cut = |mut message: String| {
+        let end = (0..=CAUSE_BYTES_MAX.min(message.len())).rev().find(|end| message.is_char_boundary(*end));
+        message.truncate(end.unwrap_or(0));
+        message
+    };
+    let empty = Ran { verdict: RunVerdict::Undetermined, ..Ran::cut(begun, now) };
+    let report = match ended {
+        Ok(report) => report,
+        Err(error) => {
+            let stuck = match &error {
+                EmbedError::Node(NodeError::Stuck { stuck, .. }) => Some(named(stuck)),
+                _ => None,
+            };
+            let verdict = if stuck.is_some() { RunVerdict::Damaged } else { RunVerdict::Undetermined };
+            return Ran { verdict, error: Some(("session".into(), cut(error.to_string()))), stuck, ..empty };
+        }
+    };
+    let outcome = report.outcome;
+    let (verdict, exit) = match outcome.verdict {
+        Verdict::InSync => (RunVerdict::InSync, 0),
+        Verdict::Converged => (RunVerdict::Converged, 0),
+        Verdict::Differs => (RunVerdict::Differs, 1),
+        Verdict::Partial => (RunVerdict::Partial, 3),
+        Verdict::Refused => (RunVerdict::Refused, 4),
+        _ => (RunVerdict::Undetermined, 3),
+    };
+    let lost = report.lost.as_ref().map(|error| error.to_string());
+    let refused = outcome.refusal.as_ref().map(|_| outcome.reason.clone());
+    let ranges = outcome.unproven.ranges.iter().map(|(collection, range)| (called(*collection), *range));
+    Ran {
+        verdict,
+        exit,
+        differences: Some(outcome.estimate.map_or(outcome.counts.differences(), |estimate| estimate.likely)),
+        records: Some([outcome.root_mine.count, outcome.root_theirs.count]),
+        written: [outcome.counts.to_mine.applied, outcome.counts.to_theirs.applied],
+        bytes: report.traffic.total(),
+        error: lost.or(refused).map(|message| ("session".into(), cut(message))),
+        unproven: Unproven { ranges: ranges.collect(), more: outcome.unproven.more },
+        parked: outcome.left_out,
+        stuck: outcome.stuck.as_ref().map(named),
+        ..empty
+    }
+}
