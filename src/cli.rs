@@ -110,6 +110,7 @@ fn dispatch(cli: &Cli, env: &mut Env) -> Result<Exit, CliError> {
         Command::Check(args) => databases::each(env, &args.sides, false, |sides, env| {
             commands::check::run(&Check { sides, ..args.clone() }, env)
         }),
+        Command::Diff(args) if !args.more.is_empty() => commands::diff::run(args, env),
         Command::Diff(args) => databases::each(env, &args.sides, false, |sides, env| {
             commands::diff::run(&Diff { sides, ..args.clone() }, env)
         }),

@@ -143,3 +143,11 @@ fn tables_are_judged_on_what_all_have_in_common() {
     place.run(kinds).exits(4).says(&["[database.shape]", "--ignore"]);
     place.run(&format!("{kinds} --ignore v")).ok();
 }
+
+#[test]
+fn a_diff_of_three_is_refused_and_says_what_tells_of_them() {
+    let place = Place::with_file("a.kv", "k\tv\n", "");
+    ["t", "u"].iter().for_each(|store| drop(place.run(&format!("init {store} --like s")).ok()));
+    let ran = place.run("diff s t u --settle 0ms").exits(2);
+    ran.says(&["[usage.sides]", "3 were typed; nothing was compared", "`reknit check s t u`"]);
+}

@@ -73,6 +73,10 @@ pub(crate) struct Check {
 pub(crate) struct Diff {
     #[command(flatten)]
     pub(crate) sides: Sides,
+    /// More sides, which are refused: `check` compares three or more
+    #[arg(hide = true)]
+    #[serde(default)]
+    pub(crate) more: Vec<String>,
     /// Print at most so many differences; all are counted
     #[arg(long, env = "REKNIT_LIMIT", value_name = "N")]
     pub(crate) limit: Option<u64>,

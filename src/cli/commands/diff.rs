@@ -5,7 +5,7 @@ use reknit_core::session::{Intent, Verdict};
 use serde_json::json;
 
 use super::sides;
-use crate::cli::args::Diff;
+use crate::cli::args::{Diff, Sides};
 use crate::cli::env::Env;
 use crate::cli::output::Printer;
 use crate::cli::units::show_count;
@@ -15,6 +15,16 @@ use crate::cli::{CliError, Exit};
 const HELD_MAX: usize = 1_000_000;
 
 pub(crate) fn run(args: &Diff, env: &mut Env) -> Result<Exit, CliError> {
+    if !args.more.is_empty() {
+        let Sides { a, b, .. } = &args.sides;
+        let more = args.more.join(" ");
+        let message = format!(
+            "a diff lists what two sides differ in, and {} were typed; nothing was compared; `reknit check {a} {b} {more}` tells which of \
+             them is the odd one out in which ranges, and a diff of that one with another every key",
+            args.more.len() + 2
+        );
+        return Err(CliError::new("usage.sides", message));
+    }
     let limit = args.limit.map_or(HELD_MAX, |limit| usize::try_from(limit).unwrap_or(HELD_MAX)).min(HELD_MAX);
     let mut held: Vec<Difference> = Vec::new();
     let mut keep = |difference: &Difference, _: bool| {
