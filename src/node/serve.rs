@@ -167,6 +167,10 @@ impl Node {
     /// Holds the sessions of connections that begin from now on to these rates.
     #[must_use]
     pub fn with_rate_limits(self, rate_limits: Arc<RateLimits>) -> Node {
+        let home = self.home.clone();
+        // A home that cannot be read takes each key for itself.
+        rate_limits
+            .by_lines(move |peer| home.lines().unwrap_or_default().line(peer.0).into_iter().map(PeerId).collect());
         let former = self.former.map(|former| former.with_rate_limits(rate_limits.clone()));
         Node { endpoint: self.endpoint.with_rate_limits(rate_limits), former, ..self }
     }

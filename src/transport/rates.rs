@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
@@ -30,6 +30,18 @@ pub struct RateLimits {
     told: Mutex<Told>,
     /// Those that hold too.
     beside: Option<Arc<RateLimits>>,
+    /// Which keys are one peer.
+    lines: OnceLock<Line>,
+}
+
+/// All keys of the peer that a key stands for, the newest first.
+#[derive(Clone)]
+struct Line(Arc<dyn Fn(PeerId) -> Vec<PeerId> + Send + Sync>);
+
+impl std::fmt::Debug for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Line")
+    }
 }
 
 #[derive(Debug, Default)]
@@ -59,7 +71,8 @@ pub struct RateLimit(Vec<Arc<Limits>>);
 impl RateLimits {
     /// These for all peers, save for those that have their own.
     pub fn new(usual: Rates, of: BTreeMap<PeerId, Rates>) -> RateLimits {
-        RateLimits { told: Mutex::new(Told { usual, of, shared: BTreeMap::new() }), beside: None }
+        let told = Mutex::new(Told { usual, of, shared: BTreeMap::new() });
+        RateLimits { told, beside: None, lines: OnceLock::new() }
     }
 
     /// The same with these rates too, for all peers together with whoever shares them.
@@ -73,11 +86,23 @@ impl RateLimits {
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Told { usual, of, shared: BTreeMap::new() };
     }
 
+    /// Asks, where some peer has rates of its own, which keys are one peer, the newest first: the rates of any of them are the
+    /// rates of all, the newest before the others. It is asked at each connection; whoever was told first is.
+    pub fn by_lines(&self, line: impl Fn(PeerId) -> Vec<PeerId> + Send + Sync + 'static) {
+        let line = Line(Arc::new(line));
+        self.beside.iter().for_each(|beside| drop(beside.lines.set(line.clone())));
+        let _ = self.lines.set(line);
+    }
+
     /// What sessions with a peer keep to.
     pub fn of(&self, peer: PeerId) -> RateLimit {
         let mut rate_limit = self.beside.as_ref().map(|beside| beside.of(peer)).unwrap_or_default();
+        let some_have_own = !self.told.lock().unwrap_or_else(PoisonError::into_inner).of.is_empty();
+        let line = self.lines.get().filter(|_| some_have_own).map(|line| line.0(peer)).unwrap_or_default();
+        let peer = line.first().copied().unwrap_or(peer);
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let rates = told.of.get(&peer).copied().unwrap_or(told.usual);
+        let own = std::iter::once(&peer).chain(&line).find_map(|key| told.of.get(key));
+        let rates = own.copied().unwrap_or(told.usual);
         if rates == Rates::default() {
             return rate_limit;
         }
@@ -158,6 +183,18 @@ mod tests {
         rate_limits.set(rates(1 << 20, 0), BTreeMap::new());
         assert_eq!((rate_limits.of(one).0.len(), rate_limits.of(two).0.len()), (1, 1));
         assert!(!shared(&rate_limits.of(one), &of_one), "sessions under way keep theirs");
+    }
+
+    #[test]
+    fn all_keys_of_a_peer_share_the_rates_of_any_of_them() {
+        let [old, new, other] = [1, 2, 3].map(|n| PeerId([n; 32]));
+        let rate_limits = Arc::new(RateLimits::new(Rates::default(), [(old, rates(1 << 20, 0))].into()));
+        assert!(rate_limits.of(new).0.is_empty(), "nobody knows that it is the same peer");
+        let both = rate_limits.and(rates(0, 5));
+        both.by_lines(move |key| if key == other { vec![other] } else { vec![new, old] });
+        let of_new = both.of(new);
+        assert!(shared(&of_new, &both.of(old)) && of_new.0.len() == 2);
+        assert_eq!(both.of(other).0.len(), 1);
     }
 
     #[test]

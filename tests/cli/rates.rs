@@ -61,3 +61,18 @@ fn sessions_keep_to_the_rate_of_a_command_or_a_peer() {
     kept(&place.json(&format!("repair c {} --to a --apply", daemon.address())).ok());
     assert!(daemon.end().success());
 }
+
+#[test]
+fn the_rate_of_a_peer_is_that_of_its_new_key_too() {
+    let place = two();
+    let old = at(&place, "server", "id").ok().out.trim().to_string();
+    at(&place, "server", "id rotate --overlap 1h").ok();
+    let daemon = Daemon::start(&place, "server", &["b"]);
+    admit(&place, "server", "compare,read,write");
+    place.file("home/config.toml", format!("[peer.far]\nid = '{old}'\nbandwidth = '64KiB'\n"));
+    // It hears of the new key by the old one.
+    let (_, rest) = daemon.address().split_once('@').expect("a peer");
+    place.run(&format!("check a quic://{old}@{rest} --settle 0ms")).exits(1);
+    assert!(!daemon.address().contains(&old));
+    kept(&place.json(&format!("repair a {} --to b --apply", daemon.address())).ok());
+}
