@@ -320,3 +320,20 @@ fn a_days_budget_bounds_runs_that_begin_by_themselves_and_says_until_when() {
     place.run("jobs show look").ok().says(&["tuned 1h a day, 1.1 GB a day"]);
     assert_eq!(daemon.end().code(), Some(0));
 }
+
+#[test]
+fn a_run_that_reads_a_table_whole_is_cancelled_in_the_middle_of_that() {
+    let place = with_tables("");
+    let pause = place.file("pause", "");
+    // Nothing is read while that file is there.
+    let job = format!("[job.look]\na = 'a/t'\nb = 'b/t'\nsettle = '0ms'\npause_file = '{}'", pause.display());
+    configure(&place, &job);
+    let _daemon = Daemon::start(&place, "home", &[]);
+    place.run("jobs run look").ok();
+    wait(&place, "look", |job| job["state"] == "running");
+    place.run("jobs cancel look").ok();
+    wait(&place, "look", |job| job["verdict"] == "cancelled");
+    std::fs::remove_file(pause).expect("there until now");
+    place.run("jobs run look").ok();
+    wait(&place, "look", |job| job["verdict"] == "differs");
+}

@@ -60,6 +60,7 @@ impl PaceFlags {
             max_active: self.max_active,
             max_replica_lag: self.max_replica_lag.as_deref().map(parse_bytes).transpose()?,
             max_load: self.max_load.as_deref().map(load).transpose()?,
+            stopped: None,
             told: None,
         })
     }

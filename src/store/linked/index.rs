@@ -211,6 +211,7 @@ impl Linked {
         }
         let (rows, sliced) = table.scan_paced(&self.shape, &self.pace)?;
         let bare = rows.map(|values| {
+            self.pace.goes_on()?;
             let (key, row) = self.record(values?)?;
             Ok((key, self.digest(&row)))
         });

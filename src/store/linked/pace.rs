@@ -5,8 +5,9 @@
 #![cfg_attr(not(feature = "linked-postgres"), allow(dead_code))]
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Rows, StoreError};
@@ -50,6 +51,8 @@ pub struct Pace {
     pub max_replica_lag: Option<u64>,
     /// While the load of this machine (Linux's average over a minute) is over so many hundredths nothing is read.
     pub max_load: Option<u32>,
+    /// Once it says so nothing more is read.
+    pub stopped: Option<Arc<AtomicBool>>,
     /// Hears, in words, what is waited for, and that it goes on.
     pub told: Option<Mutex<Sender<String>>>,
 }
@@ -65,6 +68,7 @@ impl Default for Pace {
             max_active: None,
             max_replica_lag: None,
             max_load: None,
+            stopped: None,
             told: None,
         }
     }
@@ -110,7 +114,7 @@ impl Pace {
     /// Waits, without a transaction, until nothing speaks against reading on.
     ///
     /// # Errors
-    /// What asking for the load met.
+    /// What asking for the load met; [`StoreError::Stopped`] as soon as it is.
     pub fn wait(&self, load: &mut dyn FnMut() -> Result<Load, StoreError>) -> Result<(), StoreError> {
         self.wait_on(load, &mut host_load)
     }
@@ -122,6 +126,7 @@ impl Pace {
     ) -> Result<(), StoreError> {
         let mut last: Option<String> = None;
         loop {
+            self.goes_on()?;
             let load = if self.brakes() { load()? } else { Load::default() };
             let host = if self.max_load.is_some() { host()? } else { 0 };
             let paused = self.pause_file.as_ref().is_some_and(|file| file.exists());
@@ -136,6 +141,12 @@ impl Pace {
             self.tell("goes on".into());
         }
         Ok(())
+    }
+
+    /// That nobody has stopped it.
+    pub(super) fn goes_on(&self) -> Result<(), StoreError> {
+        let stopped = self.stopped.as_ref().is_some_and(|stopped| stopped.load(Ordering::Relaxed));
+        if stopped { Err(StoreError::Stopped) } else { Ok(()) }
     }
 
     /// Why nothing is to be read now, if there is a reason.

@@ -1,8 +1,9 @@
 //! What reading a table whole will cost, told before it is done, or in its stead where that is not wanted.
 
 use std::io::Write;
-use std::sync::Mutex;
-use std::sync::mpsc::channel;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use reknit_core::Millis;
@@ -22,6 +23,9 @@ const ROWS_A_SECOND: u64 = 150_000;
 const BYTES_A_ROW: u64 = 200;
 /// Tables that take longer are told of each time; one that has no index yet is told of always.
 const WORTH_TELLING: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether what is read is still wanted.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// What reading a table whole takes, as far as it is known.
 pub(crate) struct Expected {
@@ -233,7 +237,9 @@ pub(crate) fn follow(
     let place = linked.table().place();
     let (told, words) = channel();
     let pace = Pace { pause_file: flags.pause_file.as_ref().map(|file| env.path(file)), ..flags.pace()? };
-    let linked = linked.clone().paced(Pace { told: Some(Mutex::new(told)), ..pace }, replica);
+    let (stopped, left) = (Arc::new(AtomicBool::new(false)), env.left.clone());
+    let pace = Pace { stopped: Some(stopped.clone()), told: Some(Mutex::new(told)), ..pace };
+    let linked = linked.clone().paced(pace, replica);
     let read = std::thread::scope(|scope| {
         let (sender, heard) = channel();
         let progress = sender.clone();
@@ -245,7 +251,14 @@ pub(crate) fn follow(
             })
         });
         let mut progress = Progress::new(env, "reading rows");
-        for heard in heard {
+        loop {
+            // Whoever waited for the command has gone, or its run is to end.
+            stopped.fetch_or(*left.borrow(), Ordering::Relaxed);
+            let heard = match heard.recv_timeout(LOOK_EVERY) {
+                Ok(heard) => heard,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
             match heard {
                 Heard::Told(what) => progress.say(&format!("reknit: {place} {what}")),
                 Heard::Progress(so_far) if so_far.written == 0 => progress.at(so_far.read, about),
