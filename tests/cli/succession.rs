@@ -98,6 +98,26 @@ fn both_keys_are_the_peer_while_they_overlap_whoever_connects() {
 }
 
 #[test]
+fn an_overlap_runs_out_by_itself_here_and_there() {
+    let place = place();
+    let near = Daemon::start(&place, "near", &["b"]);
+    let old = id(&place, "home");
+    copy_key(&place, "home", "before");
+    place.run("id rotate --overlap 5s").ok();
+    place.run(&format!("check a {}", near.address())).exits(1);
+    let home = Daemon::start(&place, "home", &["a"]);
+    let (fourth, new) = (id(&place, "fourth"), id(&place, "home"));
+    // Nobody does anything about it.
+    until(|| at(&place, "before", &format!("check c {}", near.address())).err.contains("[peer.not-admitted]"));
+    at(&place, "near", "peers list").ok().says(&[&format!("was {old}: rotated, refused"), &format!("{new} (bern)")]);
+    // Whoever has heard is led to the new key, whoever has not finds another than it expects.
+    at(&place, "near", &format!("check c {}", by(&old, &home))).exits(1);
+    place.run(&format!("peers add {fourth} --may compare")).ok();
+    at(&place, "fourth", &format!("check c {}", by(&old, &home))).exits(4).says(&["peer.impostor"]);
+    at(&place, "fourth", &format!("check c {}", home.address())).exits(1);
+}
+
+#[test]
 fn taking_away_one_key_takes_away_all() {
     for which in 0..2 {
         let place = place();
