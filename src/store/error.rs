@@ -252,8 +252,9 @@ impl StoreError {
         }
     }
 
-    /// Whether rows are not what was written: of some records, so that others can still be answered for.
-    pub(crate) fn is_damage(&self) -> bool {
+    /// Whether rows are not what was written: of some records, so that the store can still answer for others.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
         matches!(self, Self::Damaged { .. } | Self::Engine(EngineError::Corrupt { .. }))
     }
 
