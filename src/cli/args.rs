@@ -39,7 +39,7 @@ pub(crate) use jobs::{Jobs, JobsCommand, JobsTune};
 pub(crate) use members::{Gc, Members, MembersCommand};
 pub(crate) use node::{Id, IdCommand, Invite, Join, Serve};
 pub(crate) use peers::{Peers, PeersCommand};
-pub(crate) use places::{Place, STORE};
+pub(crate) use places::{Place, STORE, store_in};
 pub(crate) use quarantine::{Quarantine, QuarantineCommand, Which};
 pub(crate) use receipts::{Receipts, ReceiptsCommand};
 pub(crate) use repair::{Apply, BrakeFlags, Preferred, Repair, To, WriteFlags};

@@ -25,7 +25,7 @@ use reknit_core::alert::{Alert, Alerts};
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::args::{Command, Global, Place};
+use super::args::{Command, Global, Place, STORE, store_in};
 use super::commands::sides::scans::Fresh;
 use super::commands::sides::tables;
 use super::config::{Config, ServeTable};
@@ -413,9 +413,13 @@ impl State {
 
     /// The places of a command that nobody else may work on meanwhile: directories that it opens, and tables.
     fn places(&self, mut command: Command) -> BTreeSet<String> {
-        let full = |place: &str| match tables::is_table(place) {
+        // A store beside a table is held as any store is.
+        let full = |place: &str| match tables::is_table(place) && !place.starts_with(STORE) {
             true => tables::shown(place),
-            false => std::fs::canonicalize(place).map_or_else(|_| place.into(), |path| path.display().to_string()),
+            false => {
+                let dir = store_in(place);
+                std::fs::canonicalize(&dir).map_or_else(|_| place.into(), |path| path.display().to_string())
+            }
         };
         let places = command.places();
         let here = places.iter().filter_map(Place::typed).filter(|place| !place.starts_with("quic://")).map(full);

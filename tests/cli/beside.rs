@@ -134,3 +134,16 @@ fn a_store_that_a_daemon_serves_is_looked_at_there() {
     drop(daemon);
     place.run("run look").exits(1).says(&["differs"]);
 }
+
+#[test]
+fn a_job_that_looks_at_a_store_beside_a_table_has_it_for_itself() {
+    let place = pair();
+    // A difference is given minutes to stand still.
+    let jobs = "[job.slow]\na = '../s'\nb = 'sqlite:../b.db/t'\ndo = 'diff'\nsettle = '5m'\n\
+                [job.scrub]\nstore = '../s'\ndo = 'verify'";
+    place.secret("home/config.toml", jobs);
+    let _daemon = Daemon::start(&place, "home", &[]);
+    place.run("jobs run slow").ok();
+    crate::jobs::wait(&place, "slow", |job| job["state"] == "running");
+    place.run("run scrub").exits(4).says(&["[job.occupied]", "the job slow works on"]);
+}

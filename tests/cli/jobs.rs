@@ -45,7 +45,7 @@ fn shown(place: &Place, job: &str) -> (Value, Vec<Value>) {
 
 /// Waits until a job is as it should be, and gives it back.
 #[track_caller]
-fn wait(place: &Place, job: &str, so: impl Fn(&Value) -> bool) -> Value {
+pub(crate) fn wait(place: &Place, job: &str, so: impl Fn(&Value) -> bool) -> Value {
     let mut last = Value::Null;
     until(|| {
         // Until the daemon answers, what is remembered is.

@@ -39,7 +39,7 @@ impl Place<'_> {
 }
 
 /// The directory of a store that is named, also beside a table.
-fn store_in(typed: &str) -> PathBuf {
+pub(crate) fn store_in(typed: &str) -> PathBuf {
     let dir = typed.strip_prefix(STORE).unwrap_or(typed);
     let collection = dir.rsplit_once('#').filter(|_| !Path::new(dir).exists());
     collection.map_or(dir, |(dir, _)| dir).into()
