@@ -54,6 +54,7 @@ pub(crate) use bases::Changed;
 pub use changed::{ChangedAfter, ChangedRecord};
 pub(crate) use following::Followed;
 pub use giving_way::GivesWay;
+pub(crate) use import::BareRows;
 pub use import::{ImportError, ImportProgress, Imported};
 pub use journal::{Earlier, JournalLimits, KeepHistory, Skipped, Undo, Undone};
 pub(crate) use journal::{PutsBack, Writing};
@@ -455,10 +456,13 @@ impl Collection {
     }
 }
 
+fn check_key(key: &[u8]) -> Result<(), StoreError> {
+    let bytes = key.len();
+    if bytes > KEY_BYTES_MAX { Err(StoreError::KeyTooLong { bytes, limit: KEY_BYTES_MAX }) } else { Ok(()) }
+}
+
 fn check_bounds(key: &[u8], content: &Content) -> Result<(), StoreError> {
-    if key.len() > KEY_BYTES_MAX {
-        return Err(StoreError::KeyTooLong { bytes: key.len(), limit: KEY_BYTES_MAX });
-    }
+    check_key(key)?;
     match content {
         Content::Live(value) if value.len() > VALUE_BYTES_MAX => {
             Err(StoreError::ValueTooLong { key: shown(key), bytes: value.len(), limit: VALUE_BYTES_MAX })

@@ -20,6 +20,7 @@ mod parked;
 #[cfg(feature = "linked-postgres")]
 mod postgres;
 mod probe;
+mod reading;
 mod references;
 mod script;
 mod shape;
@@ -96,7 +97,13 @@ impl Columns {
 }
 
 /// Rows of a table, each as values in the order of the shape's columns; ends after an error.
-pub type Rows<'a> = Box<dyn Iterator<Item = Result<Vec<Value>, StoreError>> + 'a>;
+pub type Rows<'a> = Box<dyn Iterator<Item = Result<Vec<Value>, StoreError>> + Send + 'a>;
+
+/// Some of them, which may become values only as they are taken.
+pub type Page = Rows<'static>;
+
+/// All of them, some at a time.
+pub type Pages<'a> = Box<dyn Iterator<Item = Result<Page, StoreError>> + Send + 'a>;
 
 /// One table of a database: what an adapter for another kind of database implements. Calls block.
 ///
@@ -134,8 +141,8 @@ pub trait Table: Send + Sync {
     ///
     /// # Errors
     /// As for [`Table::scan`].
-    fn scan_paced<'a>(&'a self, shape: &Shape, pace: &'a Arc<Pace>) -> Result<(Rows<'a>, bool), StoreError> {
-        Ok((pace::paced(self.scan(shape)?, pace), false))
+    fn scan_paced<'a>(&'a self, shape: &Shape, pace: &'a Arc<Pace>) -> Result<(Pages<'a>, bool), StoreError> {
+        Ok((reading::in_pages(pace::paced(self.scan(shape)?, pace)), false))
     }
 
     /// Whether its rows are for sure what the last whole scan by this value has read, so that none has to be looked at again.

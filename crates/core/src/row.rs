@@ -176,15 +176,7 @@ impl Row {
     /// [`RowError`]; the row is as it was then.
     pub fn set(&mut self, name: impl Into<String>, value: Value) -> Result<Option<Value>, RowError> {
         let name = name.into();
-        if name.len() > NAME_BYTES_MAX {
-            return Err(RowError::NameTooLong { bytes: name.len() });
-        }
-        if self.0.len() >= COLUMNS_MAX && !self.0.contains_key(&name) {
-            return Err(RowError::TooManyColumns);
-        }
-        if depth(&value) > ARRAY_DEPTH_MAX {
-            return Err(RowError::TooDeep);
-        }
+        check_column(self.0.len() - usize::from(self.0.contains_key(&name)), &name, &value)?;
         Ok(self.0.insert(name, value))
     }
 
@@ -210,6 +202,35 @@ pub fn encode(row: &Row) -> Vec<u8> {
         put_value(&mut out, value);
     }
     out
+}
+
+/// Appends what [`encode`] gives of a row with these columns, which come in the order of their names' bytes, each once: for
+/// whoever has many rows of the same columns and no use for a [`Row`] of each.
+///
+/// # Errors
+/// [`RowError`], as [`Row::set`] has it; then a part of the row was appended.
+pub fn encode_columns<'a>(
+    out: &mut Vec<u8>,
+    columns: impl IntoIterator<Item = (&'a str, &'a Value)>,
+) -> Result<(), RowError> {
+    out.push(ENCODING);
+    for (before, (name, value)) in columns.into_iter().enumerate() {
+        check_column(before, name, value)?;
+        put_bytes(out, name.as_bytes());
+        put_value(out, value);
+    }
+    Ok(())
+}
+
+/// Whether a row that has so many other columns can hold this one.
+fn check_column(others: usize, name: &str, value: &Value) -> Result<(), RowError> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(RowError::NameTooLong { bytes: name.len() });
+    }
+    if others >= COLUMNS_MAX {
+        return Err(RowError::TooManyColumns);
+    }
+    if depth(value) > ARRAY_DEPTH_MAX { Err(RowError::TooDeep) } else { Ok(()) }
 }
 
 /// Reads the bytes of [`encode`] and nothing else: what is accepted encodes to the same bytes again.

@@ -7,7 +7,7 @@ use super::commit::submit;
 use super::open::TEMPORARY;
 use super::sorting::{Row, Sorted, Sorter};
 use super::write::{Done, Write};
-use super::{Collection, ScanPositions, StoreError, check_bounds};
+use super::{Collection, ScanPositions, StoreError, check_bounds, check_key};
 use crate::store::engine::Durability;
 
 /// Records that one commit of an import holds.
@@ -18,6 +18,12 @@ const BATCH_BYTES: usize = 16 << 20;
 const SORT_BYTES: usize = 16 << 20;
 /// The same of digests in place of rows: those of a million rows.
 const SORT_BARE_BYTES: usize = 80 << 20;
+
+/// An index of which so many rows have changed, and such a share of them, is packed anew.
+const MANY_CHANGED: u64 = 10_000;
+const SHARE_CHANGED: u64 = 8;
+/// Bytes of the digest of a row's content.
+const DIGEST_BYTES: usize = 32;
 
 /// How far an import is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,50 +70,77 @@ impl Collection {
         rows: impl IntoIterator<Item = Result<(Vec<u8>, Vec<u8>), E>>,
         progress: &mut dyn FnMut(ImportProgress),
     ) -> Result<Imported, ImportError<E>> {
-        self.import_beside(rows, None, progress)
-    }
-
-    /// The same, and all that is not among the rows goes: the collection then holds these rows and no others.
-    ///
-    /// # Errors
-    /// As for [`Collection::import`].
-    pub(crate) fn import_exactly<E>(
-        &self,
-        rows: impl IntoIterator<Item = Result<(Vec<u8>, Vec<u8>), E>>,
-        progress: &mut dyn FnMut(ImportProgress),
-    ) -> Result<Imported, ImportError<E>> {
-        self.import_beside(rows, Some(Beside { records: self.scan_positions().peekable() }), progress)
-    }
-
-    fn import_beside<E>(
-        &self,
-        rows: impl IntoIterator<Item = Result<(Vec<u8>, Vec<u8>), E>>,
-        mut beside: Option<Beside>,
-        progress: &mut dyn FnMut(ImportProgress),
-    ) -> Result<Imported, ImportError<E>> {
         let mut so_far = ImportProgress::default();
         let sorted = self.sort(rows, &mut so_far, progress)?;
+        sorted.refuse_duplicates()?;
+        Ok(self.write_sorted(&sorted, None, (u64::MAX, &mut 0), so_far, progress)?.unwrap_or_default())
+    }
+
+    /// Makes a collection of bare records hold these rows and no others, in any order; whoever sends none any more has sent all.
+    ///
+    /// # Errors
+    /// As for [`Collection::import`], and whatever comes in place of rows.
+    pub(crate) fn import_exactly(
+        &self,
+        pages: impl Iterator<Item = Result<BareRows, StoreError>>,
+        progress: &mut dyn FnMut(ImportProgress),
+    ) -> Result<Imported, StoreError> {
+        let (mut so_far, mut sorter) = (ImportProgress::default(), self.sorter(SORT_BARE_BYTES)?);
+        for page in pages {
+            for (position, key, digest) in page?.iter() {
+                so_far.read += 1;
+                check_key(key)?;
+                sorter.push(position, so_far.read, key, digest)?;
+            }
+            progress(so_far);
+        }
+        let sorted = sorter.finish()?;
         #[cfg(feature = "embedded-redb")]
-        if beside.is_some() && so_far.read > 0 && self.is_to_fill() {
+        if so_far.read > 0 && self.is_to_fill() {
             // Whoever comes twice is met while it is filled, and nothing is there before its end.
-            return Ok(self.fill(sorted.rows()?, so_far, progress)?);
+            return self.fill(sorted.rows()?, None, so_far, progress);
         }
         sorted.refuse_duplicates()?;
-        let mut batch = Batch::default();
+        let most = if self.may_be_filled() { MANY_CHANGED.max(so_far.read / SHARE_CHANGED) } else { u64::MAX };
         let mut changed = 0;
+        let written = self.write_sorted(&sorted, Some(self.beside()), (most, &mut changed), so_far, progress)?;
+        #[cfg(feature = "embedded-redb")]
+        if written.is_none() {
+            let filled = self.fill(sorted.rows()?, Some(self.beside()), so_far, progress)?;
+            return Ok(Imported { changed: changed + filled.changed, ..filled });
+        }
+        Ok(written.unwrap_or_default())
+    }
+
+    /// Writes rows one by one, and lets go what is beside them; none if it ended early, once so many had changed.
+    fn write_sorted(
+        &self,
+        sorted: &Sorted,
+        mut beside: Option<Beside>,
+        (most, changed): (u64, &mut u64),
+        mut so_far: ImportProgress,
+        progress: &mut dyn FnMut(ImportProgress),
+    ) -> Result<Option<Imported>, StoreError> {
+        let mut batch = Batch::default();
         for row in sorted.rows()? {
             let row = row?;
             so_far.written += 1;
             let same = match &mut beside {
-                Some(beside) => beside.up_to(self, &row, &mut batch)?,
+                Some(beside) => {
+                    let before = beside.up_to(&row, &mut |record| batch.push(self.gone(record.key)))?;
+                    before.is_some_and(|before| before.state.value() == Some(row.value.as_slice()))
+                }
                 None => false,
             };
             if !same {
                 batch.push(Write::Row { collection: self.id, key: row.key, value: row.value });
             }
             if batch.is_full() {
-                changed += self.write(&mut batch, Durability::Buffered)?.changed();
+                *changed += self.write(&mut batch, Durability::Buffered)?.changed();
                 progress(so_far);
+                if *changed >= most {
+                    return Ok(None);
+                }
             }
         }
         for record in beside.iter_mut().flat_map(|beside| &mut beside.records) {
@@ -116,15 +149,27 @@ impl Collection {
                 batch.push(self.gone(record.key));
             }
             if batch.is_full() {
-                changed += self.write(&mut batch, Durability::Buffered)?.changed();
+                *changed += self.write(&mut batch, Durability::Buffered)?.changed();
+                if *changed >= most {
+                    return Ok(None);
+                }
             }
         }
         let done = self.write(&mut batch, Durability::Synced)?;
+        *changed += done.changed();
         self.store.sync()?;
         #[cfg(feature = "embedded-redb")]
         self.store.repack()?;
         progress(so_far);
-        Ok(Imported { records: so_far.written, changed: changed + done.changed(), commit: done.commit })
+        Ok(Some(Imported { records: so_far.written, changed: *changed, commit: done.commit }))
+    }
+
+    fn beside(&self) -> Beside {
+        Beside { records: self.scan_positions().peekable() }
+    }
+
+    fn sorter(&self, memory: usize) -> Result<Sorter, StoreError> {
+        Sorter::new(&self.store.inner.dir.join(TEMPORARY), memory)
     }
 
     fn sort<E>(
@@ -133,8 +178,7 @@ impl Collection {
         so_far: &mut ImportProgress,
         progress: &mut dyn FnMut(ImportProgress),
     ) -> Result<Sorted, ImportError<E>> {
-        let memory = if self.store.inner.bare { SORT_BARE_BYTES } else { SORT_BYTES };
-        let mut sorter = Sorter::new(&self.store.inner.dir.join(TEMPORARY), memory)?;
+        let mut sorter = self.sorter(SORT_BYTES)?;
         for row in rows {
             let (key, value) = row.map_err(ImportError::Source)?;
             so_far.read += 1;
@@ -166,6 +210,31 @@ impl Collection {
     }
 }
 
+/// Rows of an index on their way into it: of each where it lies, its key, and the digest of its content.
+#[derive(Debug, Default)]
+pub(crate) struct BareRows {
+    /// Keys and digests, one behind the other.
+    bytes: Vec<u8>,
+    /// Where each lies, and where it ends among the bytes.
+    rows: Vec<(Position, usize)>,
+}
+
+impl BareRows {
+    pub(crate) fn push(&mut self, position: Position, key: &[u8], digest: &[u8; DIGEST_BYTES]) {
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(digest);
+        self.rows.push((position, self.bytes.len()));
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (Position, &[u8], &[u8])> {
+        let begins = std::iter::once(0).chain(self.rows.iter().map(|(_, end)| *end));
+        self.rows.iter().zip(begins).map(|((position, end), begin)| {
+            let (key, digest) = self.bytes[begin..*end].split_at(*end - begin - DIGEST_BYTES);
+            (*position, key, digest)
+        })
+    }
+}
+
 /// What one commit of an import writes.
 #[derive(Default)]
 struct Batch {
@@ -187,27 +256,36 @@ impl Batch {
 }
 
 /// The records that are there already, in the order in which rows are written: what is written lies behind them.
-struct Beside {
+pub(super) struct Beside {
     records: std::iter::Peekable<ScanPositions>,
 }
 
 impl Beside {
-    /// Lets go what lies before a row. Says whether the row is there as it is.
-    fn up_to(&mut self, of: &Collection, row: &Row, batch: &mut Batch) -> Result<bool, StoreError> {
+    /// Lets go the live records that lie before a row. Gives what is there under its key.
+    pub(super) fn up_to(&mut self, row: &Row, gone: &mut dyn FnMut(Record)) -> Result<Option<Record>, StoreError> {
         let place = (row.position, row.key.as_slice());
         loop {
             let before = |record: &Result<(Position, Record), StoreError>| match record {
                 Ok((position, record)) => (*position, record.key.as_slice()) <= place,
                 Err(_) => true,
             };
-            let Some(record) = self.records.next_if(before) else { return Ok(false) };
+            let Some(record) = self.records.next_if(before) else { return Ok(None) };
             let (_, record) = record?;
             if record.key == row.key {
-                return Ok(record.state.value() == Some(row.value.as_slice()));
+                return Ok(Some(record));
             }
             if record.state.is_live() {
-                batch.push(of.gone(record.key));
+                gone(record);
             }
         }
+    }
+
+    /// Lets go the live records behind all rows.
+    #[cfg(feature = "embedded-redb")]
+    pub(super) fn end(&mut self, gone: &mut dyn FnMut(Record)) -> Result<(), StoreError> {
+        for record in &mut self.records {
+            Some(record?.1).filter(|record| record.state.is_live()).into_iter().for_each(&mut *gone);
+        }
+        Ok(())
     }
 }

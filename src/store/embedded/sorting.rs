@@ -78,8 +78,8 @@ impl Held {
         self.places = places;
     }
 
-    fn rows(mut self) -> impl Iterator<Item = Row> {
-        std::mem::take(&mut self.places).into_iter().map(move |place| self.row(place))
+    fn rows(&self) -> impl Iterator<Item = Row> {
+        self.places.iter().map(|place| self.row(*place))
     }
 }
 
@@ -133,7 +133,7 @@ impl Sorter {
         } else if !self.held.places.is_empty() {
             self.spill()?;
         }
-        Ok(Sorted { held: std::mem::take(&mut self.held), runs: std::mem::take(&mut self.runs), sorter: self })
+        Ok(Sorted { held: std::mem::take(&mut self.held), runs: std::mem::take(&mut self.runs), _sorter: self })
     }
 }
 
@@ -149,10 +149,10 @@ pub(super) struct Sorted {
     held: Held,
     runs: Vec<PathBuf>,
     /// Removes the runs when it goes.
-    sorter: Sorter,
+    _sorter: Sorter,
 }
 
-pub(super) type SortedRows = Box<dyn Iterator<Item = Result<Row, StoreError>>>;
+pub(super) type SortedRows<'a> = Box<dyn Iterator<Item = Result<Row, StoreError>> + Send + 'a>;
 
 /// That a key comes twice.
 pub(super) fn duplicate(key: &[u8], first: u64, second: u64) -> StoreError {
@@ -182,16 +182,8 @@ impl Sorted {
         Ok(())
     }
 
-    pub(super) fn rows(self) -> Result<SortedRows, StoreError> {
-        if self.runs.is_empty() {
-            return Ok(Box::new(self.held.rows().map(Ok)));
-        }
-        let merged = merge(&self.runs)?;
-        let keep = self.sorter;
-        Ok(Box::new(merged.inspect(move |_| {
-            // The runs stay as long as they are read.
-            let _ = &keep;
-        })))
+    pub(super) fn rows(&self) -> Result<SortedRows<'_>, StoreError> {
+        Ok(if self.runs.is_empty() { Box::new(self.held.rows().map(Ok)) } else { Box::new(merge(&self.runs)?) })
     }
 }
 

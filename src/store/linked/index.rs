@@ -20,7 +20,7 @@ use super::shape::Fit;
 use super::{Besides, Cautions, Manner, Pace, Scanned, Shape, Table};
 use crate::store::embedded::{RENEWED, Writing, renew};
 use crate::store::{
-    Durability, EngineKind, ImportError, ImportProgress, Imported, Listed, Options, Side, SideInfo, Store, StoreError,
+    Durability, EngineKind, ImportProgress, Imported, Listed, Options, Side, SideInfo, Store, StoreError,
 };
 
 /// The name of the fact that says how much of the table the shape had.
@@ -46,7 +46,7 @@ pub struct Linked {
     pub(super) name: Arc<str>,
     pub(super) index: Store,
     /// Those of whole records.
-    keys: Arc<Keys>,
+    pub(super) keys: Arc<Keys>,
     /// How it is read whole, and where, if not in its own place.
     pace: Arc<Pace>,
     replica: Option<Arc<dyn Table>>,
@@ -209,14 +209,10 @@ impl Linked {
         if self.replica.is_some() {
             self.await_replica(&**table)?;
         }
-        let (rows, sliced) = table.scan_paced(&self.shape, &self.pace)?;
-        let bare = rows.map(|values| {
-            self.pace.goes_on()?;
-            let (key, row) = self.record(values?)?;
-            Ok((key, self.digest(&row)))
-        });
-        let read = self.index.first().import_exactly(bare, progress).map_err(|error| match error {
-            ImportError::Source(error) | ImportError::Store(error) => error,
+        let (pages, sliced) = table.scan_paced(&self.shape, &self.pace)?;
+        let read = std::thread::scope(|scope| {
+            let rows = self.digested(scope, pages);
+            self.index.first().import_exactly(rows, progress)
         })?;
         self.note_encoding()?;
         let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -316,9 +312,12 @@ impl Linked {
 
     /// Key and row of the values of a row.
     pub(super) fn record(&self, values: Vec<Value>) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
-        self.shape.record(values).map_err(|error: RowError| {
-            StoreError::database(self.table.place(), format!("a row cannot be compared: {error}"))
-        })
+        self.shape.record(values).map_err(|error| self.unlike(&error))
+    }
+
+    /// That a row is none that can be compared.
+    pub(super) fn unlike(&self, error: &RowError) -> StoreError {
+        StoreError::database(self.table.place(), format!("a row cannot be compared: {error}"))
     }
 
     /// Where a key lies.

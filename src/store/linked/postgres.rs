@@ -2,6 +2,7 @@
 
 mod address;
 mod connect;
+mod copied;
 mod decode;
 mod encode;
 mod feed;
@@ -32,9 +33,10 @@ use self::script::Statements;
 use self::slot::Slot;
 pub use self::tls::SslMode;
 use self::transaction::Work;
+use super::reading::in_rows;
 use super::{
-    Access, Cautions, Column, Columns, Cost, Feed, FeedKind, Pace, Purpose, Reference, Remains, Rows, Script, Shape,
-    Standing, Table, Transaction,
+    Access, Cautions, Column, Columns, Cost, Feed, FeedKind, Pace, Pages, Purpose, Reference, Remains, Rows, Script,
+    Shape, Standing, Table, Transaction,
 };
 use crate::store::StoreError;
 
@@ -218,10 +220,10 @@ impl Table for Postgres {
     }
 
     fn scan(&self, shape: &Shape) -> Result<Rows<'_>, StoreError> {
-        self.read_whole(shape, None)
+        Ok(in_rows(self.read_whole(shape, None)?))
     }
 
-    fn scan_paced<'a>(&'a self, shape: &Shape, pace: &'a Arc<Pace>) -> Result<(Rows<'a>, bool), StoreError> {
+    fn scan_paced<'a>(&'a self, shape: &Shape, pace: &'a Arc<Pace>) -> Result<(Pages<'a>, bool), StoreError> {
         match self.slice_time(shape, pace)? {
             Some(time) => Ok((self.read_sliced(shape, pace, time)?, true)),
             None => Ok((self.read_whole(shape, Some(pace))?, false)),

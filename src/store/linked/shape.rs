@@ -6,7 +6,9 @@ use std::borrow::Cow;
 use reknit_core::DecodeError;
 use reknit_core::bounds::{NAME_BYTES_MAX, VALUE_BYTES_MAX};
 use reknit_core::canonical::{Reader, put_bytes, put_varint};
-use reknit_core::row::{COLUMNS_MAX, Kind, Rounding, Row, RowError, Value, decode, decode_key, encode, encode_key};
+use reknit_core::row::{
+    COLUMNS_MAX, Kind, Rounding, Row, RowError, Value, decode, decode_key, encode, encode_columns, encode_key,
+};
 
 use super::{Columns, Zone};
 
@@ -73,7 +75,7 @@ pub(super) struct Compared {
 }
 
 impl Shape {
-    /// A shape of these columns, ordered by their names; `key` holds some of those.
+    /// A shape of these columns, which are in the order of their names; `key` holds some of those.
     pub(super) fn new(columns: Vec<Compared>, key: &[String], filter: Option<String>) -> Shape {
         let place = |name: &String| columns.iter().position(|column| column.name == *name);
         let key = key.iter().filter_map(place).collect();
@@ -241,14 +243,36 @@ impl Shape {
     /// # Errors
     /// What a row cannot hold.
     pub fn record(&self, values: Vec<Value>) -> Result<(Vec<u8>, Vec<u8>), RowError> {
-        let values: Vec<Value> =
-            values.into_iter().enumerate().map(|(place, value)| self.meant(place, value)).collect();
+        let values = self.all_meant(values);
+        let mut row = Vec::new();
+        encode_columns(&mut row, self.names().zip(&values))?;
+        Ok((self.key_of(&values), row))
+    }
+
+    /// The key, encoded, of such values; puts the encoding of what counts of their row in place of what `counting` holds.
+    ///
+    /// # Errors
+    /// What a row cannot hold.
+    pub fn counted(&self, values: Vec<Value>, counting: &mut Vec<u8>) -> Result<Vec<u8>, RowError> {
+        let values = self.all_meant(values);
         let key = self.key_of(&values);
-        let mut row = Row::new();
-        for ((name, _), value) in self.columns.iter().zip(values) {
-            row.set(name.clone(), value)?;
+        counting.clear();
+        if self.roundings.iter().all(Option::is_none) {
+            encode_columns(counting, self.names().zip(&values))?;
+        } else {
+            let counts: Vec<Cow<'_, Value>> =
+                values.iter().enumerate().map(|(place, value)| self.counts(place, value)).collect();
+            encode_columns(counting, self.names().zip(counts.iter().map(AsRef::as_ref)))?;
         }
-        Ok((key, encode(&row)))
+        Ok(key)
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().map(|(name, _)| name.as_str())
+    }
+
+    fn all_meant(&self, values: Vec<Value>) -> Vec<Value> {
+        values.into_iter().enumerate().map(|(place, value)| self.meant(place, value)).collect()
     }
 
     /// The key, encoded, of what counts of values that are what the columns are compared as.
@@ -286,8 +310,7 @@ impl Shape {
     /// [`DecodeError`] for what is no row of this shape.
     pub fn row_values(&self, row: &[u8]) -> Result<Vec<Value>, DecodeError> {
         let row = decode(row)?;
-        let names = row.columns().map(|(name, _)| name).eq(self.columns.iter().map(|(name, _)| name.as_str()));
-        if !names {
+        if !row.columns().map(|(name, _)| name).eq(self.names()) {
             return Err(DecodeError::Malformed("columns of a row"));
         }
         Ok(row.columns().map(|(_, value)| value.clone()).collect())
@@ -393,6 +416,10 @@ impl Shape {
         for _ in 0..reader.varint("columns", COLUMNS_MAX as u64)? {
             let name = name(reader)?;
             let kind = Kind::of_name(reader.bytes("bytes of a kind", NAME_BYTES_MAX)?);
+            // Rows are encoded in the order of their columns here.
+            if columns.last().is_some_and(|(last, _)| *last >= name) {
+                return Err(DecodeError::Malformed("order of columns"));
+            }
             columns.push((name, kind.ok_or(DecodeError::Malformed("kind of a column"))?));
             let rounding = if plain { String::new() } else { self::name(reader)? };
             let known = Rounding::of_name(&rounding);
@@ -481,6 +508,28 @@ mod tests {
         ] {
             assert_ne!(one, other);
         }
+    }
+
+    #[test]
+    fn what_counts_of_values_is_what_counts_of_their_row() {
+        let columns = [("a", Kind::Int), ("b", Kind::Text), ("c", Kind::Decimal)];
+        let rounded = Terms { roundings: vec![(Some("b".into()), Rounding::Folded)], ..Terms::default() };
+        let mut counting = b"of the row before".to_vec();
+        for terms in [Terms::default(), rounded] {
+            let shape = pair(&columns, &["b", "a"], &terms);
+            for text in ["x", "X", "1.50"] {
+                let values = vec![Value::Int(1), Value::Text("Ab".into()), Value::Text(text.into())];
+                let (key, row) = shape.record(values.clone()).expect("a record");
+                assert_eq!(shape.counted(values, &mut counting), Ok(key));
+                assert_eq!(counting, shape.counting(&row).into_owned());
+            }
+        }
+    }
+
+    #[test]
+    fn columns_of_a_shape_are_in_order() {
+        let bytes = [&[1, 2, 1, b'b', 3], b"int".as_slice(), &[1, b'a', 4], b"text", &[1, 1, b'a']].concat();
+        assert_eq!(Shape::from_bytes(&bytes), Err(DecodeError::Malformed("order of columns")));
     }
 
     #[test]

@@ -18,9 +18,10 @@ use self::foreign::{Foreign, Touched, deferred};
 use self::script::Statements;
 use self::transaction::Work;
 use super::pace::Held;
+use super::reading::in_rows;
 use super::{
-    Access, Cautions, Column, Columns, Cost, Feed, FeedKind, Load, Pace, Purpose, Reference, Remains, Rows, Script,
-    Shape, Standing, Table, Transaction,
+    Access, Cautions, Column, Columns, Cost, Feed, FeedKind, Load, Pace, Page, Pages, Purpose, Reference, Remains,
+    Rows, Script, Shape, Standing, Table, Transaction,
 };
 use crate::store::StoreError;
 
@@ -88,7 +89,7 @@ impl Sqlite {
         format!("SELECT {columns}, {} FROM {}", list(&mut self.order.iter()), quoted(&self.name))
     }
 
-    fn pages<'a>(&self, shape: &Shape, pace: Option<&'a Arc<Pace>>) -> Result<Pages<'a>, StoreError> {
+    fn pages<'a>(&self, shape: &Shape, pace: Option<&'a Arc<Pace>>) -> Result<Scan<'a>, StoreError> {
         let sliced = pace.is_some_and(|pace| pace.slice().is_some());
         if let Some(pace) = pace.filter(|_| sliced) {
             pace.wait(&mut || Ok(Load::default()))?;
@@ -102,7 +103,7 @@ impl Sqlite {
         let select = format!("SELECT {columns}, {order} FROM {}", quoted(&self.name));
         let marks = vec!["?"; names.len()].join(", ");
         let condition = shape.condition();
-        let pages = Pages {
+        let pages = Scan {
             first: format!("{select} WHERE {condition} ORDER BY {order} LIMIT {PAGE_ROWS}"),
             next: format!("{select} WHERE ({order}) > ({marks}) AND {condition} ORDER BY {order} LIMIT {PAGE_ROWS}"),
             columns: shape.columns().len(),
@@ -112,7 +113,6 @@ impl Sqlite {
             pace,
             place: self.place.clone(),
             after: None,
-            page: Vec::new().into_iter(),
             done: false,
         };
         Ok(pages)
@@ -157,10 +157,10 @@ impl Table for Sqlite {
     }
 
     fn scan(&self, shape: &Shape) -> Result<Rows<'_>, StoreError> {
-        Ok(Box::new(self.pages(shape, None)?))
+        Ok(in_rows(Box::new(self.pages(shape, None)?)))
     }
 
-    fn scan_paced<'a>(&'a self, shape: &Shape, pace: &'a Arc<Pace>) -> Result<(Rows<'a>, bool), StoreError> {
+    fn scan_paced<'a>(&'a self, shape: &Shape, pace: &'a Arc<Pace>) -> Result<(Pages<'a>, bool), StoreError> {
         let by_slices = pace.slice().is_some();
         Ok((Box::new(self.pages(shape, Some(pace))?), by_slices))
     }
@@ -324,7 +324,7 @@ fn bytes_of(value: &Value) -> u64 {
 }
 
 /// A scan, page by page.
-struct Pages<'a> {
+struct Scan<'a> {
     pace: Option<&'a Arc<Pace>>,
     place: String,
     held: Held,
@@ -336,39 +336,30 @@ struct Pages<'a> {
     columns: usize,
     /// Where the last page ended.
     after: Option<Vec<rusqlite::types::Value>>,
-    page: std::vec::IntoIter<Vec<Value>>,
     done: bool,
 }
 
-impl Iterator for Pages<'_> {
-    type Item = Result<Vec<Value>, StoreError>;
+impl Iterator for Scan<'_> {
+    type Item = Result<Page, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.page.len() == 0 && !self.done {
-            let read = self.read().map_err(|error| StoreError::database(&self.place, error.to_string()));
-            let read = read.and_then(|page| {
-                let more = page.len() == PAGE_ROWS;
-                if more {
-                    self.slice(page.iter().flatten().map(bytes_of).sum())?;
-                }
-                Ok((page, more))
-            });
-            match read {
-                Ok((page, more)) => {
-                    self.done = !more;
-                    self.page = page.into_iter();
-                }
-                Err(error) => {
-                    self.done = true;
-                    return Some(Err(error));
-                }
-            }
+        if self.done {
+            return None;
         }
-        self.page.next().map(Ok)
+        let read = self.read().map_err(|error| StoreError::database(&self.place, error.to_string()));
+        let read = read.and_then(|page| {
+            self.done = page.len() < PAGE_ROWS;
+            if !self.done {
+                self.slice(page.iter().flatten().map(bytes_of).sum())?;
+            }
+            Ok(page)
+        });
+        self.done |= read.is_err();
+        Some(read.map(|page| Box::new(page.into_iter().map(Ok)) as Page))
     }
 }
 
-impl Pages<'_> {
+impl Scan<'_> {
     /// Between two pages: ends the transaction if it has lasted as long as a slice, waits if there is a reason, and begins
     /// another.
     fn slice(&mut self, bytes: u64) -> Result<(), StoreError> {

@@ -372,6 +372,38 @@ fn an_index_that_is_made_at_once_is_one_that_grew() {
 }
 
 #[test]
+fn an_index_of_which_much_has_changed_is_packed_anew_and_knows_what_it_was() {
+    const ROWS: i128 = 30_000;
+    let dir = tempfile::tempdir().expect("a directory");
+    let numbered = |n: i128, v: &str| vec![Value::Int(n), Value::Text(v.into())];
+    let rows = Arc::new(Mutex::new((0..ROWS).map(|n| numbered(n, "v")).collect::<Vec<_>>()));
+    let [a, b] = ["a", "b"].map(|name| linked(&dir.path().join(name), &rows));
+    for linked in [&a, &b] {
+        linked.refresh(&mut |_| ()).expect("read");
+    }
+    a.keep_changes(&b);
+    let before = a.index().cut().commit;
+    a.note_equal(&b, (before, b.index().cut().commit), &BTreeMap::new()).expect("noted");
+    // A third stays, a third changes, a third goes, and as many come.
+    let now = (0..2 * ROWS).filter(|n| n % 3 != 2).map(|n| numbered(n, if n % 3 == 0 { "v" } else { "w" }));
+    *rows.lock().expect("no panic") = now.collect();
+    let read = a.refresh(&mut |_| ()).expect("read");
+    assert_eq!((read.records, read.changed), (40_000, 40_000), "10,000 otherwise, 10,000 gone, 20,000 new");
+    assert!(read.commit - before <= 3, "commits: {}", read.commit - before);
+    let held = rows.lock().expect("no panic").clone();
+    check(&a, &held);
+    let since = a.since(&b).expect("read").expect("a base").base.was;
+    assert_eq!(since.len(), 40_000);
+    let was = |n: i128| since.get(&(CollectionId(0), encode(n))).copied();
+    let (key, row) = shape().record(numbered(1, "v")).expect("a record");
+    assert_eq!((was(0), was(1), was(ROWS)), (None, Some(Some(a.entry(&key, &row))), Some(None)));
+    // Nothing changes, and what was there stays as it is.
+    assert_eq!(a.refresh(&mut |_| ()).expect("read").changed, 0);
+    drop(a);
+    check(&linked(&dir.path().join("a"), &rows), &held);
+}
+
+#[test]
 fn an_index_of_an_older_release_is_made_anew_and_keeps_what_was_noted() {
     let dir = tempfile::tempdir().expect("a directory");
     let index = dir.path().join("index");

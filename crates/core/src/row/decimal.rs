@@ -38,6 +38,11 @@ impl Decimal {
         Decimal::normal(negative, &format!("{whole}{fraction}"), exponent.checked_sub(fraction.len() as i64)?)
     }
 
+    /// The number of these digits × 10^exponent. `None` if they are not digits, or if the exponent leaves 32 bits.
+    pub fn of_digits(negative: bool, digits: &str, exponent: i64) -> Option<Decimal> {
+        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| Decimal::normal(negative, digits, exponent))?
+    }
+
     /// Whether the number is below zero.
     pub fn is_negative(&self) -> bool {
         self.negative

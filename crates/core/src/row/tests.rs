@@ -129,6 +129,21 @@ proptest! {
     }
 
     #[test]
+    fn columns_in_order_are_encoded_as_their_row_is(row in row()) {
+        let mut bytes = vec![7];
+        prop_assert_eq!(encode_columns(&mut bytes, row.columns()), Ok(()));
+        prop_assert_eq!(&bytes[1..], encode(&row));
+    }
+
+    #[test]
+    fn decimals_are_made_of_digits(negative: bool, digits in "[0-9]{0,9}", exponent in -400..400i64) {
+        let text = format!("{}{}e{exponent}", if negative { "-" } else { "" }, if digits.is_empty() { "0" } else { &digits });
+        prop_assert_eq!(Decimal::of_digits(negative, &digits, exponent), Decimal::parse(&text));
+        prop_assert_eq!(Decimal::of_digits(negative, &format!("{digits}x"), exponent), None);
+        prop_assert_eq!(Decimal::of_digits(negative, "1", i64::from(i32::MAX) + 1), None);
+    }
+
+    #[test]
     fn printed_decimals_read_back(text in number_text()) {
         let decimal = Decimal::parse(&text).unwrap();
         prop_assert_eq!(Decimal::parse(&decimal.to_string()), Some(decimal.clone()));

@@ -106,7 +106,7 @@ enum Batch {
 }
 
 impl Batch {
-    fn into_rows(self) -> Box<dyn Iterator<Item = Result<Vec<Value>, StoreError>>> {
+    fn into_rows(self) -> Rows<'static> {
         match self {
             Batch::Failed(error) => Box::new(std::iter::once(Err(error))),
             // All have the same number of values.

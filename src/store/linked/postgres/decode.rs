@@ -53,11 +53,6 @@ impl<'a> FromSql<'a> for Sent<'a> {
 }
 
 impl Sent<'_> {
-    /// Bytes that were sent.
-    pub(super) fn bytes(&self) -> u64 {
-        self.0.map_or(0, |raw| raw.len() as u64)
-    }
-
     /// The value that was sent as this type; a type that has no kind of its own was sent as text.
     pub(super) fn value(&self, of: &Type) -> Result<Value, DecodeError> {
         self.0.map_or(Ok(Value::Null), |raw| value(of, raw, 0))
@@ -150,19 +145,18 @@ fn numeric(reader: &mut Reader<'_>) -> Result<Value, DecodeError> {
         if group > 9_999 {
             return Err(DecodeError::Malformed("numeric"));
         }
-        digits.push_str(&format!("{group:04}"));
+        digits.extend([1_000, 100, 10, 1].map(|place| char::from(b'0' + (group / place % 10) as u8)));
     }
-    let sign = match sign {
-        0x0000 => "",
-        0x4000 => "-",
+    let negative = match sign {
+        0x0000 => false,
+        0x4000 => true,
         0xc000 => return Ok(other(&Type::NUMERIC, "NaN")),
         0xd000 => return Ok(other(&Type::NUMERIC, "Infinity")),
         0xf000 => return Ok(other(&Type::NUMERIC, "-Infinity")),
         _ => return Err(DecodeError::Malformed("numeric")),
     };
     let exponent = 4 * (i64::from(weight) + 1) - digits.len() as i64;
-    let digits = if digits.is_empty() { "0" } else { &digits };
-    let number = Decimal::parse(&format!("{sign}{digits}e{exponent}"));
+    let number = Decimal::of_digits(negative, &digits, exponent);
     number.map(Value::Decimal).ok_or(DecodeError::Malformed("numeric"))
 }
 

@@ -1,26 +1,25 @@
 //! A table read whole on a thread of its own: by one COPY from one snapshot, or by one COPY a slice in the order of the key, so
 //! that no transaction lasts and others are let past in between.
 
+use std::io::BufRead;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use postgres::Client;
-use postgres::binary_copy::BinaryCopyOutIter;
-use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::Type;
 use reknit_core::row::{Kind, Value};
 
 use super::super::pace::{Held, Slices};
-use super::super::{Load, Pace, Rows, Shape, Table};
+use super::super::{Load, Pace, Page, Pages, Shape, Table};
 use super::connect::{Connector, told};
-use super::decode::{Sent, kind};
+use super::copied::{Copied, Cutter, Fields};
+use super::decode::kind;
 use super::{Postgres, encode, ident, quoted};
 use crate::store::StoreError;
 
-/// Rows that are handed on at once, and how often that may be ahead of who takes them.
-const PAGE_ROWS: usize = 1_024;
+/// Pages that may be ahead of who takes them.
 const PAGES_AHEAD: usize = 4;
 /// Rows and bytes that are read in a second at least: a table that would take half as long as a transaction may is read in
 /// slices from the start.
@@ -53,7 +52,7 @@ impl Postgres {
         Ok((seconds >= pace.max_snapshot.as_secs().div_ceil(2)).then(|| USUAL.min(pace.max_snapshot)))
     }
 
-    pub(super) fn read_whole(&self, shape: &Shape, pace: Option<&Arc<Pace>>) -> Result<Rows<'static>, StoreError> {
+    pub(super) fn read_whole(&self, shape: &Shape, pace: Option<&Arc<Pace>>) -> Result<Pages<'static>, StoreError> {
         let (copy, types) = self.scan_sql(shape)?;
         let (pace, place, columns) = (pace.cloned(), self.place.clone(), types.len());
         self.spawn(types, columns, move |reading| {
@@ -72,7 +71,7 @@ impl Postgres {
         shape: &Shape,
         pace: &Arc<Pace>,
         time: Duration,
-    ) -> Result<Rows<'static>, StoreError> {
+    ) -> Result<Pages<'static>, StoreError> {
         let (mut wanted, mut types) = self.selected(shape)?;
         let columns = types.len();
         // Where a slice ends is read from the key's own columns, as they are.
@@ -118,16 +117,18 @@ impl Postgres {
         types: Vec<Type>,
         columns: usize,
         read: impl FnOnce(&mut Reading) -> Result<(), StoreError> + Send + 'static,
-    ) -> Result<Rows<'static>, StoreError> {
+    ) -> Result<Pages<'static>, StoreError> {
         let (connector, place) = (self.connector.clone(), self.place.clone());
         let (sender, receiver) = sync_channel(PAGES_AHEAD);
         let reader = std::thread::spawn(move || {
-            let mut reading = Reading { connector, place, types, columns, page: Vec::new(), sender };
-            let error = read(&mut reading).err().filter(|error| !matches!(error, StoreError::Abandoned));
-            // Whoever has gone needs neither.
-            let _ = reading.sender.send((std::mem::take(&mut reading.page), error));
+            let fields = Arc::new(Fields { types, columns, place });
+            let mut reading = Reading { connector, fields, sender };
+            if let Some(error) = read(&mut reading).err().filter(|error| !matches!(error, StoreError::Abandoned)) {
+                // Whoever has gone needs it no more.
+                let _ = reading.sender.send(Err(error));
+            }
         });
-        Ok(Box::new(Scan { receiver, reader: Some(reader), page: Vec::new().into_iter(), error: None }))
+        Ok(Box::new(Scan { receiver, reader: Some(reader) }))
     }
 }
 
@@ -137,27 +138,20 @@ fn literal(value: &Value, (kind, spelled): &(Kind, String)) -> String {
     format!("E'{}'::{spelled}", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
-type Page = (Vec<Vec<Value>>, Option<StoreError>);
-
 /// What the thread has that reads.
 struct Reading {
     connector: Connector,
-    place: String,
-    /// The types of all that is selected.
-    types: Vec<Type>,
-    /// How much of it is handed on.
-    columns: usize,
-    page: Vec<Vec<Value>>,
-    sender: SyncSender<Page>,
+    fields: Arc<Fields>,
+    sender: SyncSender<Result<Copied, StoreError>>,
 }
 
 impl Reading {
     fn connect(&self) -> Result<Client, StoreError> {
-        self.connector.connect().map_err(|message| StoreError::database(&self.place, message))
+        self.connector.connect().map_err(|message| StoreError::database(&self.fields.place, message))
     }
 
     fn met(&self, error: &postgres::Error) -> StoreError {
-        StoreError::database(&self.place, told(error))
+        StoreError::database(&self.fields.place, told(error))
     }
 
     fn load(&self, client: &mut Client) -> Result<Load, StoreError> {
@@ -174,61 +168,52 @@ impl Reading {
         copy: &str,
         still: &mut dyn FnMut() -> Result<(), StoreError>,
     ) -> Result<(u64, u64, Vec<Value>), StoreError> {
-        let rows = client.copy_out(copy).map_err(|error| self.met(&error))?;
-        // Each field is taken as it was sent.
-        let mut rows = BinaryCopyOutIter::new(rows, &vec![Type::BYTEA; self.types.len()]);
-        let (mut read, mut bytes, mut last) = (0, 0, Vec::new());
-        while let Some(row) = rows.next().map_err(|error| self.met(&error))? {
-            let mut values = Vec::with_capacity(self.types.len());
-            for (place_of, of) in self.types.iter().enumerate() {
-                let sent: Sent<'_> = row.try_get(place_of).map_err(|error| self.met(&error))?;
-                bytes += sent.bytes();
-                let column =
-                    |error| StoreError::database(&self.place, format!("a field of type {}: {error}", of.name()));
-                values.push(sent.value(of).map_err(column)?);
-            }
-            read += 1;
-            if values.len() > self.columns {
-                last = values.split_off(self.columns);
-            }
-            self.page.push(values);
-            if self.page.len() == PAGE_ROWS {
+        let mut sent = client.copy_out(copy).map_err(|error| self.met(&error))?;
+        let (mut cutter, mut last) = (Cutter::default(), Vec::new());
+        loop {
+            let chunk = sent.fill_buf().map_err(|error| StoreError::database(&self.fields.place, told_of(&error)))?;
+            let (length, is_end) = (chunk.len(), chunk.is_empty());
+            let full = cutter.push(chunk, self.fields.types.len());
+            sent.consume(length);
+            if full.map_err(|wrong| StoreError::database(&self.fields.place, wrong))? || is_end {
                 still()?;
-                if self.sender.send((std::mem::take(&mut self.page), None)).is_err() {
+                let (page, behind) = cutter.page(&self.fields)?;
+                if !behind.is_empty() {
+                    last = behind;
+                }
+                if self.sender.send(Ok(page)).is_err() {
                     return Err(StoreError::Abandoned);
                 }
             }
+            if is_end {
+                let cut =
+                    || StoreError::database(&self.fields.place, "what was copied has no end; run the command again");
+                return if cutter.ended { Ok((cutter.rows, cutter.sent, last)) } else { Err(cut()) };
+            }
         }
-        Ok((read, bytes, last))
     }
 }
 
-/// Rows on their way from the thread that reads them.
+/// What the server said, else what the driver did, where it reads what is copied.
+fn told_of(error: &std::io::Error) -> String {
+    let said = error.get_ref().and_then(|error| error.downcast_ref::<postgres::Error>());
+    said.map_or_else(|| error.to_string(), told)
+}
+
+/// Pages on their way from the thread that reads them.
 struct Scan {
-    receiver: Receiver<Page>,
+    receiver: Receiver<Result<Copied, StoreError>>,
     reader: Option<JoinHandle<()>>,
-    page: std::vec::IntoIter<Vec<Value>>,
-    error: Option<StoreError>,
 }
 
 impl Iterator for Scan {
-    type Item = Result<Vec<Value>, StoreError>;
+    type Item = Result<Page, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(row) = self.page.next() {
-                return Some(Ok(row));
-            }
-            if let Some(error) = self.error.take() {
-                return Some(Err(error));
-            }
-            match self.receiver.recv() {
-                Ok((page, error)) => (self.page, self.error) = (page.into_iter(), error),
-                Err(_) => {
-                    let panicked = self.reader.take().is_some_and(|reader| reader.join().is_err());
-                    return panicked.then(|| Err(StoreError::Panicked("reading a table".into())));
-                }
-            }
+        if let Ok(page) = self.receiver.recv() {
+            return Some(page.map(|page| Box::new(page) as Page));
         }
+        let panicked = self.reader.take().is_some_and(|reader| reader.join().is_err());
+        panicked.then(|| Err(StoreError::Panicked("reading a table".into())))
     }
 }
