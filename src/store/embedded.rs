@@ -54,7 +54,7 @@ pub(crate) use bases::Changed;
 pub use changed::{ChangedAfter, ChangedRecord};
 pub(crate) use following::Followed;
 pub use giving_way::GivesWay;
-pub(crate) use import::BareRows;
+pub(crate) use import::{BareRows, Keeping, SortedUpto};
 pub use import::{ImportError, ImportProgress, Imported};
 pub use journal::{Earlier, JournalLimits, KeepHistory, Skipped, Undo, Undone};
 pub(crate) use journal::{PutsBack, Writing};

@@ -14,6 +14,7 @@ mod feed;
 #[cfg(feature = "linked-files")]
 mod file;
 mod index;
+mod kept;
 mod looking;
 mod pace;
 mod parked;
@@ -99,8 +100,13 @@ impl Columns {
 /// Rows of a table, each as values in the order of the shape's columns; ends after an error.
 pub type Rows<'a> = Box<dyn Iterator<Item = Result<Vec<Value>, StoreError>> + Send + 'a>;
 
-/// Some of them, which may become values only as they are taken.
-pub type Page = Rows<'static>;
+/// Some of them.
+pub struct Page {
+    /// The rows, which may become values only as they are taken.
+    pub rows: Rows<'static>,
+    /// From where another scan may go on behind them, as the adapter spells it; none if it may not.
+    pub upto: Option<Vec<u8>>,
+}
 
 /// All of them, some at a time.
 pub type Pages<'a> = Box<dyn Iterator<Item = Result<Page, StoreError>> + Send + 'a>;
@@ -137,11 +143,17 @@ pub trait Table: Send + Sync {
     fn scan(&self, shape: &Shape) -> Result<Rows<'_>, StoreError>;
 
     /// All rows, each once, as fast as `pace` lets: from one snapshot, or slice by slice in the order of the key, each slice
-    /// from a snapshot of its own. Says whether it is by slices. Writes nothing.
+    /// from a snapshot of its own. Says whether it is by slices. Those alone tell from where another may go on; one that goes
+    /// on `after` that gives the rows behind. Writes nothing.
     ///
     /// # Errors
     /// As for [`Table::scan`].
-    fn scan_paced<'a>(&'a self, shape: &Shape, pace: &'a Arc<Pace>) -> Result<(Pages<'a>, bool), StoreError> {
+    fn scan_paced<'a>(
+        &'a self,
+        shape: &Shape,
+        pace: &'a Arc<Pace>,
+        _after: Option<&[u8]>,
+    ) -> Result<(Pages<'a>, bool), StoreError> {
         Ok((reading::in_pages(pace::paced(self.scan(shape)?, pace)), false))
     }
 

@@ -46,7 +46,9 @@ fn build(args: &IndexBuild, env: &mut Env) -> Result<Exit, CliError> {
             let text = format!("{} statements would be run; nothing was, add --apply to run them", sql.len());
             return print_sql(&sql, false, &text, env);
         }
-        linked.install_feed(kind, max_lag)?;
+        if !linked.goes_on(kind, max_lag)? {
+            linked.install_feed(kind, max_lag)?;
+        }
     }
     // That it has just been installed is no gap.
     let replica = scans::replicated(env, &args.pace, &[(&args.table, &linked)])?;

@@ -1,5 +1,6 @@
-//! Filling the empty index of a table at once: records, tree and sketches are made in one pass over sorted rows, each on
-//! a thread of its own, and packed by the engine, so that nothing is there before all is. What changes later is written as in any store.
+//! Filling the index of a table at once, where it is empty or much of it has changed: records, tree and sketches are made in one
+//! pass over sorted rows, each on a thread of its own, and packed by the engine, so that nothing is there before all is. What
+//! changes otherwise is written as in any store.
 
 use std::path::PathBuf;
 use std::sync::PoisonError;
@@ -36,8 +37,16 @@ impl Collection {
         empty && self.may_be_filled() && !self.store.inner.bases.keeps_changes()
     }
 
+    /// How many of so many rows may have changed, and are written row by row; where more have, it is filled anew.
+    pub(super) fn most_changed(&self, rows: u64) -> u64 {
+        /// So many are no matter, and this share of all.
+        const FEW: u64 = 10_000;
+        const SHARE: u64 = 8;
+        if self.may_be_filled() { FEW.max(rows / SHARE) } else { u64::MAX }
+    }
+
     /// Whether it is the one collection of an index.
-    pub(super) fn may_be_filled(&self) -> bool {
+    fn may_be_filled(&self) -> bool {
         let inner = &self.store.inner;
         inner.definition.collections.len() == 1 && !inner.no_tree && inner.bare && inner.engine.packing().is_some()
     }
@@ -92,7 +101,7 @@ impl Collection {
         let mut batch = Batch::new();
         batch.put(&rows::counts(collection), &counts.encode());
         put_head(commit, &writer.clock, &mut batch);
-        // It was emptied row by row, perhaps: what was removed is no part of cells that are made anew.
+        // What was changed row by row before is no part of cells that are made anew.
         let (start, end) = rows::tails_of(collection);
         for row in inner.engine.snapshot()?.scan(&start, &end)? {
             batch.delete(&row?.0);
@@ -104,7 +113,7 @@ impl Collection {
         }
         inner.owed.settled(commit);
         writer.counts = vec![counts];
-        // What it knew was of an empty tree.
+        // What it knew was of the tree before.
         writer.cache.clear();
         inner.sketches.reload(&mut held, &*inner.engine.snapshot()?, collection)?;
         inner.publish(commit, writer.clock.last(), vec![root]);

@@ -1,6 +1,9 @@
 //! Filling a store from rows in any order: sorted by position, on disk where memory does not suffice, then written in
 //! large batches. Reading rows from a format is left to the caller.
 
+use std::path::Path;
+use std::time::{Duration, Instant};
+
 use reknit_core::{Content, Position, Record};
 
 use super::commit::submit;
@@ -19,9 +22,8 @@ const SORT_BYTES: usize = 16 << 20;
 /// The same of digests in place of rows: those of a million rows.
 const SORT_BARE_BYTES: usize = 80 << 20;
 
-/// An index of which so many rows have changed, and such a share of them, is packed anew.
-const MANY_CHANGED: u64 = 10_000;
-const SHARE_CHANGED: u64 = 8;
+/// How often what was sorted is kept for another to go on with, at most.
+const KEPT_EVERY: Duration = Duration::from_secs(2);
 /// Bytes of the digest of a row's content.
 const DIGEST_BYTES: usize = 32;
 
@@ -77,33 +79,60 @@ impl Collection {
     }
 
     /// Makes a collection of bare records hold these rows and no others, in any order; whoever sends none any more has sent all.
+    /// Where it is `kept` what was sorted outlives it if it ends early, and it goes on with what did before.
     ///
     /// # Errors
     /// As for [`Collection::import`], and whatever comes in place of rows.
     pub(crate) fn import_exactly(
         &self,
         pages: impl Iterator<Item = Result<BareRows, StoreError>>,
+        mut kept: Option<Keeping<'_>>,
         progress: &mut dyn FnMut(ImportProgress),
     ) -> Result<Imported, StoreError> {
-        let (mut so_far, mut sorter) = (ImportProgress::default(), self.sorter(SORT_BARE_BYTES)?);
+        let (mut so_far, mut last) = (ImportProgress::default(), Instant::now());
+        let mut sorter = match &kept {
+            Some(kept) => Sorter::kept(kept.dir, SORT_BARE_BYTES, &kept.sorted.runs)?,
+            None => self.sorter(SORT_BARE_BYTES)?,
+        };
+        so_far.read = kept.as_ref().map_or(0, |kept| kept.sorted.read);
         for page in pages {
-            for (position, key, digest) in page?.iter() {
+            let page = page?;
+            for (position, key, digest) in page.iter() {
                 so_far.read += 1;
                 check_key(key)?;
                 sorter.push(position, so_far.read, key, digest)?;
             }
             progress(so_far);
+            if let (Some(kept), Some(upto), true) = (&mut kept, page.upto, last.elapsed() >= KEPT_EVERY) {
+                let runs = sorter.checkpoint()?;
+                (kept.note)(&SortedUpto { runs, read: so_far.read, upto })?;
+                last = Instant::now();
+            }
         }
-        let sorted = sorter.finish()?;
+        let mut sorted = sorter.finish()?;
+        let done = self.import_sorted(&sorted, so_far, progress)?;
+        sorted.let_go();
+        Ok(done)
+    }
+
+    fn import_sorted(
+        &self,
+        sorted: &Sorted,
+        so_far: ImportProgress,
+        progress: &mut dyn FnMut(ImportProgress),
+    ) -> Result<Imported, StoreError> {
         #[cfg(feature = "embedded-redb")]
         if so_far.read > 0 && self.is_to_fill() {
             // Whoever comes twice is met while it is filled, and nothing is there before its end.
             return self.fill(sorted.rows()?, None, so_far, progress);
         }
         sorted.refuse_duplicates()?;
-        let most = if self.may_be_filled() { MANY_CHANGED.max(so_far.read / SHARE_CHANGED) } else { u64::MAX };
+        #[cfg(feature = "embedded-redb")]
+        let most = self.most_changed(so_far.read);
+        #[cfg(not(feature = "embedded-redb"))]
+        let most = u64::MAX;
         let mut changed = 0;
-        let written = self.write_sorted(&sorted, Some(self.beside()), (most, &mut changed), so_far, progress)?;
+        let written = self.write_sorted(sorted, Some(self.beside()), (most, &mut changed), so_far, progress)?;
         #[cfg(feature = "embedded-redb")]
         if written.is_none() {
             let filled = self.fill(sorted.rows()?, Some(self.beside()), so_far, progress)?;
@@ -210,9 +239,32 @@ impl Collection {
     }
 }
 
+/// What was read of a source and sorted, up to where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SortedUpto {
+    /// The numbers of the files with it.
+    pub(crate) runs: Vec<u64>,
+    /// Rows.
+    pub(crate) read: u64,
+    /// Where to go on, as the source spells it.
+    pub(crate) upto: Vec<u8>,
+}
+
+/// How an import outlives its end.
+pub(crate) struct Keeping<'a> {
+    /// Where its sorted files are.
+    pub(crate) dir: &'a Path,
+    /// What it goes on with.
+    pub(crate) sorted: SortedUpto,
+    /// Notes durably what was sorted since; that is there, and durable, until the import is done.
+    pub(crate) note: &'a mut dyn FnMut(&SortedUpto) -> Result<(), StoreError>,
+}
+
 /// Rows of an index on their way into it: of each where it lies, its key, and the digest of its content.
 #[derive(Debug, Default)]
 pub(crate) struct BareRows {
+    /// Where to go on behind them, if one may.
+    pub(crate) upto: Option<Vec<u8>>,
     /// Keys and digests, one behind the other.
     bytes: Vec<u8>,
     /// Where each lies, and where it ends among the bytes.

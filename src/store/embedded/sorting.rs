@@ -13,6 +13,8 @@ use reknit_core::canonical::{Reader, put_bytes, put_varint};
 use super::StoreError;
 use crate::store::error::shown;
 
+/// How the files of runs are called, before their numbers.
+const RUN_NAME: &str = "run-";
 /// Runs merged at once; each holds a file and a buffer.
 const RUNS_MAX: usize = 256;
 
@@ -31,6 +33,10 @@ impl Row {
     }
 }
 
+fn run_name(nth: u64) -> String {
+    format!("{RUN_NAME}{nth}")
+}
+
 fn put_row(bytes: &mut Vec<u8>, nth: u64, key: &[u8], value: &[u8]) {
     put_varint(bytes, nth);
     put_bytes(bytes, key);
@@ -44,6 +50,10 @@ pub(super) struct Sorter {
     held: Held,
     runs: Vec<PathBuf>,
     made: u64,
+    /// Its runs outlive it until it is told otherwise, so that another may go on with them.
+    keeps: bool,
+    /// Runs that are durable.
+    synced: u64,
 }
 
 /// Rows in memory: their bytes one behind the other, and where each begins.
@@ -88,7 +98,39 @@ impl Sorter {
     pub(super) fn new(base: &Path, memory: usize) -> Result<Self, StoreError> {
         // Imports at the same time each sort in a directory of their own.
         let dir = base.join(format!("import-{:016x}", super::open::random()?));
-        Ok(Self { dir, memory, held: Held::default(), runs: Vec::new(), made: 0 })
+        Ok(Self { dir, memory, held: Held::default(), runs: Vec::new(), made: 0, keeps: false, synced: 0 })
+    }
+
+    /// One that goes on with the runs of these numbers in `dir`, and keeps its own there too; whatever else is there goes.
+    pub(super) fn kept(dir: &Path, memory: usize, runs: &[u64]) -> Result<Self, StoreError> {
+        let met = |error| StoreError::file(dir, error);
+        fs::create_dir_all(dir).map_err(met)?;
+        let path = |nth: &u64| dir.join(run_name(*nth));
+        let runs_kept: Vec<PathBuf> = runs.iter().map(path).collect();
+        for item in fs::read_dir(dir).map_err(met)? {
+            let path = item.map_err(met)?.path();
+            if !runs_kept.contains(&path) {
+                fs::remove_file(&path).map_err(|error| StoreError::file(&path, error))?;
+            }
+        }
+        let made = runs.iter().max().map_or(0, |last| last + 1);
+        let (dir, held) = (dir.to_path_buf(), Held::default());
+        Ok(Self { dir, memory, held, runs: runs_kept, made, keeps: true, synced: made })
+    }
+
+    /// Makes durable what was sorted so far; gives the numbers of its runs.
+    pub(super) fn checkpoint(&mut self) -> Result<Vec<u64>, StoreError> {
+        if !self.held.places.is_empty() {
+            self.spill()?;
+        }
+        let number = |path: &PathBuf| path.file_name()?.to_str()?.strip_prefix(RUN_NAME)?.parse().ok();
+        let numbers: Vec<u64> = self.runs.iter().filter_map(number).collect();
+        for (path, _) in self.runs.iter().zip(&numbers).filter(|(_, number)| **number >= self.synced) {
+            File::open(path).and_then(|run| run.sync_all()).map_err(|error| StoreError::file(path, error))?;
+        }
+        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(|error| StoreError::file(&self.dir, error))?;
+        self.synced = self.made;
+        Ok(numbers)
     }
 
     pub(super) fn push(&mut self, position: Position, nth: u64, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
@@ -110,7 +152,8 @@ impl Sorter {
             let runs = std::mem::take(&mut self.runs);
             let merged = merge(&runs)?;
             self.write_run(merged)?;
-            for run in runs {
+            // Those that are kept are what another goes on with until these are durable.
+            for run in runs.into_iter().filter(|_| !self.keeps) {
                 fs::remove_file(&run).map_err(|error| StoreError::file(&run, error))?;
             }
         }
@@ -118,7 +161,7 @@ impl Sorter {
     }
 
     fn write_run(&mut self, rows: impl Iterator<Item = Result<Row, StoreError>>) -> Result<(), StoreError> {
-        let mut run = RunWriter::create(&self.dir, &format!("run-{}", self.made))?;
+        let mut run = RunWriter::create(&self.dir, &run_name(self.made))?;
         self.made += 1;
         for row in rows {
             run.put(&row?)?;
@@ -133,14 +176,16 @@ impl Sorter {
         } else if !self.held.places.is_empty() {
             self.spill()?;
         }
-        Ok(Sorted { held: std::mem::take(&mut self.held), runs: std::mem::take(&mut self.runs), _sorter: self })
+        Ok(Sorted { held: std::mem::take(&mut self.held), runs: std::mem::take(&mut self.runs), sorter: self })
     }
 }
 
 impl Drop for Sorter {
     fn drop(&mut self) {
-        // What cannot be removed now is removed when the store is next opened.
-        let _ = fs::remove_dir_all(&self.dir);
+        if !self.keeps {
+            // What cannot be removed now is removed when the store is next opened.
+            let _ = fs::remove_dir_all(&self.dir);
+        }
     }
 }
 
@@ -149,7 +194,7 @@ pub(super) struct Sorted {
     held: Held,
     runs: Vec<PathBuf>,
     /// Removes the runs when it goes.
-    _sorter: Sorter,
+    sorter: Sorter,
 }
 
 pub(super) type SortedRows<'a> = Box<dyn Iterator<Item = Result<Row, StoreError>> + Send + 'a>;
@@ -160,6 +205,11 @@ pub(super) fn duplicate(key: &[u8], first: u64, second: u64) -> StoreError {
 }
 
 impl Sorted {
+    /// Nobody is to go on with its runs any more.
+    pub(super) fn let_go(&mut self) {
+        self.sorter.keeps = false;
+    }
+
     pub(super) fn refuse_duplicates(&self) -> Result<(), StoreError> {
         if self.runs.is_empty() {
             let same = |pair: &&[(Position, u32)]| {

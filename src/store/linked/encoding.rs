@@ -66,7 +66,7 @@ impl Linked {
         if self.index().fact(FACT)?.as_ref() == Some(&now) { Ok(()) } else { self.index().set_fact(FACT, Some(now)) }
     }
 
-    fn encoding(&self) -> Vec<u8> {
+    pub(super) fn encoding(&self) -> Vec<u8> {
         let zoned = (0..self.shape().columns().len()).any(|place| self.shape().zone(place).is_some());
         let zones = if zoned { Zone::database() } else { "" };
         [&[ENCODING], zones.as_bytes()].concat()

@@ -8,6 +8,7 @@ use reknit_core::canonical::{Reader, put_bytes};
 use reknit_core::row::Value;
 
 use super::index::Linked;
+use super::kept::KeptScan;
 use crate::store::embedded::random;
 use crate::store::{ImportProgress, StoreError};
 
@@ -293,10 +294,28 @@ impl Linked {
             let read = self.refresh(progress)?;
             return Ok(Followed { read: read.records, changed: read.changed, stale: outgrown });
         };
+        let never_read = state.mark.nonce.is_empty();
+        if let Some(kept) = self.kept_scan(&state)? {
+            self.pace.tell(format!("goes on behind {} rows that an earlier command has read", kept.sorted.read));
+            let mark = kept.mark.clone();
+            let (read, _) = self.read_whole(Some(kept), progress)?;
+            let mut fed = FeedState { stale: None, mark, ..state.clone() };
+            // What was written since that command began it has, or nothing counts that was read then.
+            self.drain(&mut fed, progress)?;
+            self.forget_scan()?;
+            if fed.stale.is_none() {
+                self.keep_feed(Some(&fed))?;
+                let why = state.stale.filter(|_| !never_read);
+                return Ok(Followed { read: read.records, changed: read.changed, stale: why });
+            }
+            self.keep_feed(Some(&fed))?;
+        }
+        self.forget_scan()?;
         let restarted = self.feed(state.kind)?.restart(&nonce()?)?;
         // One that was never read has no gap.
-        let why = state.stale.clone().filter(|_| !state.mark.nonce.is_empty() || restarted.is_none());
-        let (read, sliced) = self.read_whole(progress)?;
+        let why = state.stale.clone().filter(|_| !never_read || restarted.is_none());
+        let kept = restarted.clone().map(|mark| KeptScan::new(&state, mark));
+        let (read, sliced) = self.read_whole(kept, progress)?;
         // One that is not there any more stays stale.
         if let Some(mark) = restarted {
             state = FeedState { stale: None, mark, ..state };
@@ -306,6 +325,7 @@ impl Linked {
             }
             self.keep_feed(Some(&state))?;
         }
+        self.forget_scan()?;
         Ok(Followed { read: read.records, changed: read.changed, stale: why })
     }
 
@@ -453,6 +473,7 @@ impl Linked {
             let feed = self.feed(state.kind)?;
             self.table.run(&feed.remove_sql())?;
             self.keep_feed(None)?;
+            self.forget_scan()?;
         }
         Ok(())
     }

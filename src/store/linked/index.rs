@@ -14,11 +14,12 @@ use reknit_core::{
     Summary, Version,
 };
 
+use super::kept::KeptScan;
 use super::looking::{Ahead, Suspects};
 use super::parked::Parked;
 use super::shape::Fit;
 use super::{Besides, Cautions, Manner, Pace, Scanned, Shape, Table};
-use crate::store::embedded::{RENEWED, Writing, renew};
+use crate::store::embedded::{Keeping, RENEWED, SortedUpto, Writing, renew};
 use crate::store::{
     Durability, EngineKind, ImportProgress, Imported, Listed, Options, Side, SideInfo, Store, StoreError,
 };
@@ -48,7 +49,7 @@ pub struct Linked {
     /// Those of whole records.
     pub(super) keys: Arc<Keys>,
     /// How it is read whole, and where, if not in its own place.
-    pace: Arc<Pace>,
+    pub(super) pace: Arc<Pace>,
     replica: Option<Arc<dyn Table>>,
     /// The run under which it is written, if it is.
     pub(super) run: Option<Arc<Writing>>,
@@ -198,21 +199,31 @@ impl Linked {
     /// # Errors
     /// [`StoreError::Database`], [`StoreError::Duplicate`] for rows whose keys mean the same, or what the index met.
     pub fn refresh(&self, progress: &mut dyn FnMut(ImportProgress)) -> Result<Imported, StoreError> {
-        self.read_whole(progress).map(|(read, _)| read)
+        self.read_whole(None, progress).map(|(read, _)| read)
     }
 
-    /// As [`Linked::refresh`]; says whether that was by slices, so that rows are of different times.
-    pub(super) fn read_whole(&self, progress: &mut dyn FnMut(ImportProgress)) -> Result<(Imported, bool), StoreError> {
+    /// As [`Linked::refresh`]; says whether that was by slices, so that rows are of different times. Where a feed tells of all
+    /// that changes from before it began, another may go on with it if it ends early.
+    pub(super) fn read_whole(
+        &self,
+        kept: Option<KeptScan>,
+        progress: &mut dyn FnMut(ImportProgress),
+    ) -> Result<(Imported, bool), StoreError> {
         let _alone = self.alone();
         let began = Instant::now();
         let table = self.replica.as_ref().unwrap_or(&self.table);
         if self.replica.is_some() {
             self.await_replica(&**table)?;
         }
-        let (pages, sliced) = table.scan_paced(&self.shape, &self.pace)?;
+        let after = kept.as_ref().filter(|kept| kept.sorted.read > 0).map(|kept| kept.sorted.upto.clone());
+        let (pages, sliced) = table.scan_paced(&self.shape, &self.pace, after.as_deref())?;
+        let dir = self.kept_dir();
+        let mut note = |sorted: &SortedUpto| self.keep_scan(kept.as_ref(), sorted);
+        let keeping = kept.as_ref().filter(|_| sliced).map(|kept| (dir.as_path(), kept.sorted.clone()));
+        let keeping = keeping.map(|(dir, sorted)| Keeping { dir, sorted, note: &mut note });
         let read = std::thread::scope(|scope| {
             let rows = self.digested(scope, pages);
-            self.index.first().import_exactly(rows, progress)
+            self.index.first().import_exactly(rows, keeping, progress)
         })?;
         self.note_encoding()?;
         let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);

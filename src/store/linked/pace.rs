@@ -175,7 +175,7 @@ impl Pace {
         StoreError::database(place, message)
     }
 
-    fn tell(&self, what: String) {
+    pub(super) fn tell(&self, what: String) {
         if let Some(told) = &self.told {
             // Whoever does not listen any more needs no words.
             let _ = told.lock().unwrap_or_else(PoisonError::into_inner).send(what);

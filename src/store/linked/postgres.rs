@@ -223,9 +223,17 @@ impl Table for Postgres {
         Ok(in_rows(self.read_whole(shape, None)?))
     }
 
-    fn scan_paced<'a>(&'a self, shape: &Shape, pace: &'a Arc<Pace>) -> Result<(Pages<'a>, bool), StoreError> {
-        match self.slice_time(shape, pace)? {
-            Some(time) => Ok((self.read_sliced(shape, pace, time)?, true)),
+    fn scan_paced<'a>(
+        &'a self,
+        shape: &Shape,
+        pace: &'a Arc<Pace>,
+        after: Option<&[u8]>,
+    ) -> Result<(Pages<'a>, bool), StoreError> {
+        match self.slice_time(shape, pace, after.is_some())? {
+            Some(time) => Ok((self.read_sliced(shape, pace, time, after)?, true)),
+            None if after.is_some() => {
+                Err(StoreError::database(&self.place, "its key is not the one by which it was read so far"))
+            }
             None => Ok((self.read_whole(shape, Some(pace))?, false)),
         }
     }

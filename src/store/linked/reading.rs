@@ -17,13 +17,18 @@ const PAGES_AHEAD: usize = 4;
 pub(super) fn in_pages(mut rows: Rows<'_>) -> Pages<'_> {
     Box::new(std::iter::from_fn(move || {
         let page: Vec<_> = rows.by_ref().take(PAGE_ROWS).collect();
-        (!page.is_empty()).then(|| Ok(Box::new(page.into_iter()) as Page))
+        (!page.is_empty()).then(|| Ok(Page { rows: Box::new(page.into_iter()), upto: None }))
     }))
 }
 
 /// Rows of pages, one by one.
+#[cfg(any(feature = "linked-postgres", feature = "linked-sqlite"))]
 pub(super) fn in_rows(pages: Pages<'_>) -> Rows<'_> {
-    Box::new(pages.flat_map(|page| page.unwrap_or_else(|error| Box::new(std::iter::once(Err(error))))))
+    Box::new(
+        pages.flat_map(|page| {
+            page.map_or_else(|error| Box::new(std::iter::once(Err(error))) as Rows<'_>, |page| page.rows)
+        }),
+    )
 }
 
 impl Linked {
@@ -47,7 +52,8 @@ impl Linked {
         let name = &definition.collections[usize::from(FIRST.0)].name;
         let mut digested = |page: Page| {
             let mut rows = BareRows::default();
-            for values in page {
+            rows.upto = page.upto;
+            for values in page.rows {
                 self.pace.goes_on()?;
                 let key = self.shape().counted(values?, &mut counting).map_err(|error| self.unlike(&error))?;
                 rows.push(self.keys.position(name, &key), &key, &self.keys.content(&counting).0);

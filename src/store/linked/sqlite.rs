@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use reknit_core::row::{Float, Kind, Value};
-use rusqlite::types::ValueRef;
+use reknit_core::row::{Float, Kind, Value, decode_key, encode_key};
+use rusqlite::types::{Value as Stored, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, ToSql};
 
 use self::feed::Triggers;
@@ -89,8 +89,13 @@ impl Sqlite {
         format!("SELECT {columns}, {} FROM {}", list(&mut self.order.iter()), quoted(&self.name))
     }
 
-    fn pages<'a>(&self, shape: &Shape, pace: Option<&'a Arc<Pace>>) -> Result<Scan<'a>, StoreError> {
-        let sliced = pace.is_some_and(|pace| pace.slice().is_some());
+    fn pages<'a>(
+        &self,
+        shape: &Shape,
+        pace: Option<&'a Arc<Pace>>,
+        after: Option<&[u8]>,
+    ) -> Result<Scan<'a>, StoreError> {
+        let sliced = after.is_some() || pace.is_some_and(|pace| pace.slice().is_some());
         if let Some(pace) = pace.filter(|_| sliced) {
             pace.wait(&mut || Ok(Load::default()))?;
         }
@@ -103,6 +108,7 @@ impl Sqlite {
         let select = format!("SELECT {columns}, {order} FROM {}", quoted(&self.name));
         let marks = vec!["?"; names.len()].join(", ");
         let condition = shape.condition();
+        let wrong = || StoreError::damaged("where a scan was to go on is no key".to_string());
         let pages = Scan {
             first: format!("{select} WHERE {condition} ORDER BY {order} LIMIT {PAGE_ROWS}"),
             next: format!("{select} WHERE ({order}) > ({marks}) AND {condition} ORDER BY {order} LIMIT {PAGE_ROWS}"),
@@ -112,7 +118,8 @@ impl Sqlite {
             held: Held::new(pace.and_then(|pace| pace.rate), Instant::now()),
             pace,
             place: self.place.clone(),
-            after: None,
+            after: after.map(|after| stored_key(after).ok_or_else(wrong)).transpose()?,
+            sliced,
             done: false,
         };
         Ok(pages)
@@ -157,12 +164,18 @@ impl Table for Sqlite {
     }
 
     fn scan(&self, shape: &Shape) -> Result<Rows<'_>, StoreError> {
-        Ok(in_rows(Box::new(self.pages(shape, None)?)))
+        Ok(in_rows(Box::new(self.pages(shape, None, None)?)))
     }
 
-    fn scan_paced<'a>(&'a self, shape: &Shape, pace: &'a Arc<Pace>) -> Result<(Pages<'a>, bool), StoreError> {
-        let by_slices = pace.slice().is_some();
-        Ok((Box::new(self.pages(shape, Some(pace))?), by_slices))
+    fn scan_paced<'a>(
+        &'a self,
+        shape: &Shape,
+        pace: &'a Arc<Pace>,
+        after: Option<&[u8]>,
+    ) -> Result<(Pages<'a>, bool), StoreError> {
+        let pages = self.pages(shape, Some(pace), after)?;
+        let by_slices = pages.sliced;
+        Ok((Box::new(pages), by_slices))
     }
 
     fn stores_keys_one_way(&self, shape: &Shape) -> bool {
@@ -335,7 +348,8 @@ struct Scan<'a> {
     next: String,
     columns: usize,
     /// Where the last page ended.
-    after: Option<Vec<rusqlite::types::Value>>,
+    after: Option<Vec<Stored>>,
+    sliced: bool,
     done: bool,
 }
 
@@ -355,7 +369,8 @@ impl Iterator for Scan<'_> {
             Ok(page)
         });
         self.done |= read.is_err();
-        Some(read.map(|page| Box::new(page.into_iter().map(Ok)) as Page))
+        let upto = self.after.as_ref().filter(|_| self.sliced && !self.done).map(|after| key_bytes(after));
+        Some(read.map(|page| Page { rows: Box::new(page.into_iter().map(Ok)), upto }))
     }
 }
 
@@ -397,6 +412,30 @@ impl Scan<'_> {
         self.after = last;
         Ok(page)
     }
+}
+
+/// The values of a key as SQLite stores them, in one piece, and back.
+fn key_bytes(values: &[Stored]) -> Vec<u8> {
+    let value = |value: &Stored| match value {
+        Stored::Null => Value::Null,
+        Stored::Integer(number) => Value::Int((*number).into()),
+        Stored::Real(number) => Value::Float(Float::new(*number)),
+        Stored::Text(text) => Value::Text(text.clone()),
+        Stored::Blob(bytes) => Value::Bytes(bytes.clone()),
+    };
+    encode_key(&values.iter().map(value).collect::<Vec<_>>())
+}
+
+fn stored_key(bytes: &[u8]) -> Option<Vec<Stored>> {
+    let stored = |value| match value {
+        Value::Null => Some(Stored::Null),
+        Value::Int(number) => i64::try_from(number).ok().map(Stored::Integer),
+        Value::Float(number) => Some(Stored::Real(number.get())),
+        Value::Text(text) => Some(Stored::Text(text)),
+        Value::Bytes(bytes) => Some(Stored::Blob(bytes)),
+        _ => None,
+    };
+    decode_key(bytes).ok()?.into_iter().map(stored).collect()
 }
 
 fn connect(file: &Path, access: Access) -> Result<Connection, rusqlite::Error> {

@@ -14,7 +14,7 @@ use reknit_core::row::{Kind, Value};
 use super::super::pace::{Held, Slices};
 use super::super::{Load, Pace, Page, Pages, Shape, Table};
 use super::connect::{Connector, told};
-use super::copied::{Copied, Cutter, Fields};
+use super::copied::{Cutter, Fields};
 use super::decode::kind;
 use super::{Postgres, encode, ident, quoted};
 use crate::store::StoreError;
@@ -37,7 +37,7 @@ const LOAD: &str = "WITH here AS (SELECT CASE WHEN pg_is_in_recovery() THEN pg_l
 
 impl Postgres {
     /// How long a slice is to last, if the table is to be read in slices.
-    pub(super) fn slice_time(&self, shape: &Shape, pace: &Pace) -> Result<Option<Duration>, StoreError> {
+    pub(super) fn slice_time(&self, shape: &Shape, pace: &Pace, goes_on: bool) -> Result<Option<Duration>, StoreError> {
         /// Where only the length of the table asks for it.
         const USUAL: Duration = Duration::from_millis(500);
         // In slices a row is read once for each of its keys, so they go by the key that is compared by.
@@ -46,6 +46,9 @@ impl Postgres {
         }
         if let Some(time) = pace.slice() {
             return Ok(Some(time.min(pace.max_snapshot)));
+        }
+        if goes_on {
+            return Ok(Some(USUAL.min(pace.max_snapshot)));
         }
         let cost = self.cost(shape)?;
         let seconds = (cost.rows.unwrap_or(0) / ROWS_A_SECOND).max(cost.bytes.unwrap_or(0) / BYTES_A_SECOND);
@@ -58,11 +61,11 @@ impl Postgres {
         self.spawn(types, columns, move |reading| {
             let mut client = reading.connect()?;
             let began = Instant::now();
-            reading.copy(&mut client, &copy, &mut || match &pace {
+            let still = &mut || match &pace {
                 Some(pace) if began.elapsed() > pace.max_snapshot => Err(pace.too_long(&place)),
                 _ => Ok(()),
-            })?;
-            Ok(())
+            };
+            reading.copy(&mut client, &copy, still, &mut |_, _| None).map(drop)
         })
     }
 
@@ -71,6 +74,7 @@ impl Postgres {
         shape: &Shape,
         pace: &Arc<Pace>,
         time: Duration,
+        after: Option<&[u8]>,
     ) -> Result<Pages<'static>, StoreError> {
         let (mut wanted, mut types) = self.selected(shape)?;
         let columns = types.len();
@@ -88,24 +92,27 @@ impl Postgres {
         let (select, order) =
             (format!("SELECT {} FROM {} AS t", wanted.join(", "), quoted(&self.table)), names.join(", "));
         let (condition, pace) = (shape.condition(), Arc::clone(pace));
+        let mut after = after.map(|after| String::from_utf8_lossy(after).into_owned());
         self.spawn(types, columns, move |reading| {
             let mut client = reading.connect()?;
             let (mut slices, mut held) = (Slices::new(time), Held::new(pace.rate, Instant::now()));
-            let mut after = String::new();
             loop {
                 pace.wait(&mut || reading.load(&mut client))?;
                 let rows = held.at_once(slices.rows());
+                let behind = after.iter().map(|after| format!(" AND ({order}) > ({after})")).collect::<String>();
                 let copy = format!(
-                    "COPY ({select} WHERE {condition}{after} ORDER BY {order} LIMIT {rows}) TO STDOUT (FORMAT binary)"
+                    "COPY ({select} WHERE {condition}{behind} ORDER BY {order} LIMIT {rows}) TO STDOUT (FORMAT binary)"
                 );
                 let began = Instant::now();
-                let (read, bytes, last) = reading.copy(&mut client, &copy, &mut || Ok(()))?;
+                let (read, bytes) = reading.copy(&mut client, &copy, &mut || Ok(()), &mut |read, last| {
+                    let last: Vec<String> = last.iter().zip(&spelled).map(|(value, of)| literal(value, of)).collect();
+                    after = (read == rows).then(|| last.join(", "));
+                    after.clone().map(String::into_bytes)
+                })?;
                 slices.took(read, began.elapsed());
-                if read < rows {
+                if after.is_none() {
                     return Ok(());
                 }
-                let last: Vec<String> = last.iter().zip(&spelled).map(|(value, of)| literal(value, of)).collect();
-                after = format!(" AND ({order}) > ({})", last.join(", "));
                 std::thread::sleep(held.rest(read, bytes, Instant::now()));
             }
         })
@@ -138,11 +145,14 @@ fn literal(value: &Value, (kind, spelled): &(Kind, String)) -> String {
     format!("E'{}'::{spelled}", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
+/// From where to go on behind so many rows, of the last of which these are the values of the key.
+type Upto<'a> = &'a mut dyn FnMut(u64, &[Value]) -> Option<Vec<u8>>;
+
 /// What the thread has that reads.
 struct Reading {
     connector: Connector,
     fields: Arc<Fields>,
-    sender: SyncSender<Result<Copied, StoreError>>,
+    sender: SyncSender<Result<Page, StoreError>>,
 }
 
 impl Reading {
@@ -160,14 +170,16 @@ impl Reading {
         Ok(Load { active: u32::try_from(active).unwrap_or(u32::MAX), lag: u64::try_from(lag).unwrap_or_default() })
     }
 
-    /// Hands on what a COPY gives; looks up `still` with each page. Says how many rows and bytes that were, and what is behind
-    /// the columns of the last one. [`StoreError::Abandoned`] if nobody takes them any more.
+    /// Hands on what a COPY gives; looks up `still` with each page. `upto` hears at its end how many rows that were and what is
+    /// behind the columns of the last one, and says from where to go on. Says how many rows and bytes that were.
+    /// [`StoreError::Abandoned`] if nobody takes them any more.
     fn copy(
         &mut self,
         client: &mut Client,
         copy: &str,
         still: &mut dyn FnMut() -> Result<(), StoreError>,
-    ) -> Result<(u64, u64, Vec<Value>), StoreError> {
+        upto: Upto<'_>,
+    ) -> Result<(u64, u64), StoreError> {
         let mut sent = client.copy_out(copy).map_err(|error| self.met(&error))?;
         let (mut cutter, mut last) = (Cutter::default(), Vec::new());
         loop {
@@ -177,18 +189,21 @@ impl Reading {
             sent.consume(length);
             if full.map_err(|wrong| StoreError::database(&self.fields.place, wrong))? || is_end {
                 still()?;
-                let (page, behind) = cutter.page(&self.fields)?;
+                if is_end && !cutter.ended {
+                    let message = "what was copied has no end; run the command again";
+                    return Err(StoreError::database(&self.fields.place, message));
+                }
+                let (rows, behind) = cutter.page(&self.fields)?;
                 if !behind.is_empty() {
                     last = behind;
                 }
-                if self.sender.send(Ok(page)).is_err() {
+                let upto = if is_end { upto(cutter.rows, &last) } else { None };
+                if self.sender.send(Ok(Page { rows: Box::new(rows), upto })).is_err() {
                     return Err(StoreError::Abandoned);
                 }
             }
             if is_end {
-                let cut =
-                    || StoreError::database(&self.fields.place, "what was copied has no end; run the command again");
-                return if cutter.ended { Ok((cutter.rows, cutter.sent, last)) } else { Err(cut()) };
+                return Ok((cutter.rows, cutter.sent));
             }
         }
     }
@@ -202,7 +217,7 @@ fn told_of(error: &std::io::Error) -> String {
 
 /// Pages on their way from the thread that reads them.
 struct Scan {
-    receiver: Receiver<Result<Copied, StoreError>>,
+    receiver: Receiver<Result<Page, StoreError>>,
     reader: Option<JoinHandle<()>>,
 }
 
@@ -211,7 +226,7 @@ impl Iterator for Scan {
 
     fn next(&mut self) -> Option<Self::Item> {
         if let Ok(page) = self.receiver.recv() {
-            return Some(page.map(|page| Box::new(page) as Page));
+            return Some(page);
         }
         let panicked = self.reader.take().is_some_and(|reader| reader.join().is_err());
         panicked.then(|| Err(StoreError::Panicked("reading a table".into())))
