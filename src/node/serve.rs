@@ -168,9 +168,7 @@ impl Node {
     #[must_use]
     pub fn with_rate_limits(self, rate_limits: Arc<RateLimits>) -> Node {
         let home = self.home.clone();
-        // A home that cannot be read takes each key for itself.
-        rate_limits
-            .by_lines(move |peer| home.lines().unwrap_or_default().line(peer.0).into_iter().map(PeerId).collect());
+        rate_limits.by_lines(move |peer| home.line(peer));
         let former = self.former.map(|former| former.with_rate_limits(rate_limits.clone()));
         Node { endpoint: self.endpoint.with_rate_limits(rate_limits), former, ..self }
     }

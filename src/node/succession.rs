@@ -39,6 +39,11 @@ impl Home {
         self.lines_of(&self.read()?)
     }
 
+    /// All keys of the peer that a key stands for, the newest first; that key alone where the home cannot be read.
+    pub(super) fn line(&self, key: PeerId) -> Vec<PeerId> {
+        self.lines().unwrap_or_default().line(key.0).into_iter().map(PeerId).collect()
+    }
+
     pub(super) fn lines_of(&self, file: &File) -> Result<Lines, HomeError> {
         let key = |text: &str| -> Result<[u8; 32], HomeError> {
             let peer: Result<PeerId, _> = text.parse();

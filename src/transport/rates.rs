@@ -52,6 +52,13 @@ struct Told {
     shared: BTreeMap<PeerId, Weak<Limits>>,
 }
 
+impl Told {
+    /// Whether any rate is.
+    fn any(&self) -> bool {
+        self.usual != Rates::default() || !self.of.is_empty()
+    }
+}
+
 #[derive(Debug)]
 struct Limits {
     bytes: Option<Limit>,
@@ -86,7 +93,7 @@ impl RateLimits {
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Told { usual, of, shared: BTreeMap::new() };
     }
 
-    /// Asks, where some peer has rates of its own, which keys are one peer, the newest first: the rates of any of them are the
+    /// Asks, where rates are told, which keys are one peer, the newest first: the rates of any of them are the
     /// rates of all, the newest before the others. It is asked at each connection; whoever was told first is.
     pub fn by_lines(&self, line: impl Fn(PeerId) -> Vec<PeerId> + Send + Sync + 'static) {
         let line = Line(Arc::new(line));
@@ -97,8 +104,8 @@ impl RateLimits {
     /// What sessions with a peer keep to.
     pub fn of(&self, peer: PeerId) -> RateLimit {
         let mut rate_limit = self.beside.as_ref().map(|beside| beside.of(peer)).unwrap_or_default();
-        let some_have_own = !self.told.lock().unwrap_or_else(PoisonError::into_inner).of.is_empty();
-        let line = self.lines.get().filter(|_| some_have_own).map(|line| line.0(peer)).unwrap_or_default();
+        let any = self.told.lock().unwrap_or_else(PoisonError::into_inner).any();
+        let line = self.lines.get().filter(|_| any).map(|line| line.0(peer)).unwrap_or_default();
         let peer = line.first().copied().unwrap_or(peer);
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let own = std::iter::once(&peer).chain(&line).find_map(|key| told.of.get(key));
