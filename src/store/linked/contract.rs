@@ -34,6 +34,9 @@ pub struct Can {
     pub feeds: Vec<FeedKind>,
 }
 
+/// Keys of records, each with its content.
+type Records = BTreeMap<Vec<u8>, Vec<u8>>;
+
 /// Makes a table of these rows alone, with the columns `id`, `name` and `note` of a [`Row`], and opens it; in a place of its
 /// own each time.
 pub type Make<'a> = &'a mut dyn FnMut(&[Row]) -> Box<dyn Table>;
@@ -100,13 +103,13 @@ fn record(shape: &Shape, values: &[Value]) -> (Vec<u8>, Vec<u8>) {
     shape.record(values.to_vec()).unwrap_or_else(|error| panic!("{values:?} is a row: {error}"))
 }
 
-fn records(rows: &[Row]) -> BTreeMap<Vec<u8>, Vec<u8>> {
+fn records(rows: &[Row]) -> Records {
     let [shape, _] = Terms::default().shapes(("a", &columns()), ("b", &columns())).expect("one shape");
     rows.iter().map(|row| record(&shape, &values(row))).collect()
 }
 
 /// All rows of a scan, each of which comes once.
-fn scanned(shape: &Shape, rows: super::Rows<'_>) -> BTreeMap<Vec<u8>, Vec<u8>> {
+fn scanned(shape: &Shape, rows: super::Rows<'_>) -> Records {
     let mut all = BTreeMap::new();
     for values in rows {
         let values = values.unwrap_or_else(|error| panic!("all rows are read: {error}"));
@@ -116,7 +119,7 @@ fn scanned(shape: &Shape, rows: super::Rows<'_>) -> BTreeMap<Vec<u8>, Vec<u8>> {
     all
 }
 
-fn held(table: &dyn Table) -> BTreeMap<Vec<u8>, Vec<u8>> {
+fn held(table: &dyn Table) -> Records {
     let shape = shape(table);
     scanned(&shape, table.scan(&shape).unwrap_or_else(|error| panic!("it is read: {error}")))
 }
@@ -125,7 +128,7 @@ fn key(id: i64) -> Vec<Value> {
     vec![Value::Int(id.into())]
 }
 
-fn found(shape: &Shape, found: &[Found]) -> BTreeMap<Vec<u8>, Vec<u8>> {
+fn found(shape: &Shape, found: &[Found]) -> Records {
     found.iter().map(|found| record(shape, &found.values)).collect()
 }
 
@@ -170,7 +173,7 @@ fn reads(table: &dyn Table) {
     assert_eq!(ok(table.remains(), "what feeds have is told"), Vec::new(), "nobody has installed anything");
 }
 
-/// Each row comes once, in whatever slices a table is read.
+/// Each row comes once, in whatever slices a table is read, also where one reading goes on behind another.
 fn reads_much(make: Make<'_>) {
     let rows: Vec<Row> = (0..5_000).map(|id| (id * 7 - 9_000, "name", (id % 3 == 0).then_some("note"))).collect();
     let table = make(&rows);
@@ -178,8 +181,29 @@ fn reads_much(make: Make<'_>) {
     let slices = Pace { chunk: Some(Duration::from_millis(1)), ..Pace::default() };
     for pace in [Pace::default(), slices] {
         let pace = Arc::new(pace);
-        let (read, _) = ok(table.scan_paced(&shape, &pace), "it is read at a pace");
-        assert_eq!(scanned(&shape, read), records(&rows), "each row comes once at whatever pace");
+        let pages = |after: Option<&[u8]>| {
+            let (pages, sliced) = ok(table.scan_paced(&shape, &pace, after), "it is read at a pace");
+            let mut read = Vec::new();
+            for page in pages {
+                let page = ok(page, "a page is read");
+                assert!(sliced || page.upto.is_none(), "only slices tell from where to go on");
+                read.push((scanned(&shape, page.rows), page.upto));
+            }
+            read
+        };
+        let together = |pages: &[(Records, Option<Vec<u8>>)]| {
+            let mut all = BTreeMap::new();
+            for (key, row) in pages.iter().flat_map(|(rows, _)| rows) {
+                assert_eq!(all.insert(key.clone(), row.clone()), None, "each row comes once");
+            }
+            all
+        };
+        let all = pages(None);
+        assert_eq!(together(&all), records(&rows), "all rows come at whatever pace");
+        if let Some(at) = all.iter().position(|(_, upto)| upto.is_some()) {
+            let behind = pages(all[at].1.as_deref());
+            assert_eq!(together(&behind), together(&all[at + 1..]), "another goes on behind what was read");
+        }
     }
 }
 
