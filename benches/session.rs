@@ -63,6 +63,11 @@ fn main() {
         let now = (a.stats().expect("stats").reads, b.stats().expect("stats").reads);
         println!("  records read: {} here, {} there", now.0.records - reads.0.records, now.1.records - reads.1.records);
     }
+    change_all(&b, n);
+    let report = run(Intent::Repair(Direction::Both));
+    tell("repair where all changed", &report);
+    let rate = n as f64 / report.elapsed.as_secs_f64();
+    println!("  import {import_rate:.0}/s, this {rate:.0}/s: {:.2} of it", rate / import_rate);
     println!("peak memory of the process, both sides in it: {}", peak());
     runtime.block_on(net.stop());
 }
@@ -92,6 +97,14 @@ fn drift(a: &Store, b: &Store, n: u64, d: u64) {
     fresh(b, base + d / 2, d / 4);
     let changed = (0..d - d / 2 - d / 4).map(|i| Op::put(key(i * 7919 % n), value(base + i))).collect();
     b.batch(changed, Durability::Synced).expect("written");
+}
+
+fn change_all(store: &Store, n: u64) {
+    const BATCH: u64 = 10_000;
+    for from in (0..n).step_by(BATCH as usize) {
+        let ops = (from..n.min(from + BATCH)).map(|i| Op::put(key(i), value(n + i))).collect();
+        store.batch(ops, Durability::Synced).expect("written");
+    }
 }
 
 fn tell(what: &str, report: &SessionReport) {
