@@ -285,26 +285,41 @@ impl Sketch {
 
     /// The same, with what is left of 256 of the difference of the counts of some further cells, from a place on.
     pub fn estimate_with(&self, surplus: i64, from: usize, further: &[u8]) -> u64 {
-        let stray = |place: usize, count: i64, cut: fn(i64) -> f64| {
-            let chance = chance(place);
-            let likely = (surplus as f64 * chance).round() as i64;
-            cut(count.wrapping_sub(likely)).powi(2) / (chance * (1.0 - chance))
-        };
+        let stray = |place: usize, count: i64| count.wrapping_sub((surplus as f64 * chance(place)).round() as i64);
+        let spread = |place: usize| chance(place) * (1.0 - chance(place));
         // Sixteen bits of these counts travel.
-        let near =
-            (1..self.0.len().min(COUNTED)).map(|place| stray(place, self.0[place].count, |n| f64::from(n as i16)));
-        let (mut sum, mut cells) = near.fold((0.0, 0.0), |(sum, cells), stray| (sum + stray, cells + 1.0));
-        let rough = if cells > 0.0 { sum / cells } else { 0.0 };
-        for (place, count) in (from..).zip(further) {
-            // Eight bits tell a count that strays by some forty.
-            if rough * chance(place) < 1600.0 {
-                sum += stray(place, i64::from(*count), |n| f64::from(n as i8));
-                cells += 1.0;
-            }
+        let near = 1..self.0.len().min(COUNTED);
+        let cells = near.len() as f64;
+        let near: f64 = near.map(|at| f64::from(stray(at, self.0[at].count) as i16).powi(2) / spread(at)).sum();
+        let mut likely = if cells > 0.0 { near / cells } else { 0.0 };
+        let told = likely * spread(from) < UNTOLD && !further.is_empty();
+        for _ in 0..if told { ROUNDS } else { 0 } {
+            let square = |(at, count): (usize, &u8)| {
+                square_of_rest(stray(at, i64::from(*count)) as i8, likely * spread(at)) / spread(at)
+            };
+            likely = (near + (from..).zip(further).map(square).sum::<f64>()) / (cells + further.len() as f64);
         }
-        let likely = if cells > 0.0 { sum / cells } else { 0.0 };
         likely.max(surplus.unsigned_abs() as f64) as u64
     }
+}
+
+/// How the square of what is left of 256 is filled in: so many times, each by what the time before made likely
+/// (Dempster, Laird and Rubin, "Maximum Likelihood from Incomplete Data via the EM Algorithm", 1977).
+const ROUNDS: usize = 8;
+/// The variance of counts from which on what is left of 256 tells nothing.
+const UNTOLD: f64 = 10_000.0;
+
+/// The square of a number that is expected where this is left of it and 256, and it strays by so much about zero.
+fn square_of_rest(rest: i8, variance: f64) -> f64 {
+    let rest = f64::from(rest);
+    let (mut sum, mut all) = (0.0, 0.0);
+    for turns in -2..=2 {
+        let square = (rest + 256.0 * f64::from(turns)).powi(2);
+        let weight = ((rest.powi(2) - square) / (2.0 * variance.max(1.0))).exp();
+        sum += weight * square;
+        all += weight;
+    }
+    sum / all
 }
 
 /// How many cells give away so many differing elements three times in four.

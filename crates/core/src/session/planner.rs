@@ -29,7 +29,7 @@ pub(super) const OPENING_MAX: usize = 64;
 const REACH_TELLS: usize = 12;
 /// Elements from which on the whole margin is sent.
 const MANY: u64 = 400;
-/// Of these further cells an opening tells a byte of the count. So far down, it tells a hundred thousand differences.
+/// Of these further cells an opening tells a byte of the count. So far down, it tells some hundred thousand differences.
 pub(super) const FURTHER: std::ops::Range<usize> = 96..192;
 
 /// What an opening tells beside its cells.

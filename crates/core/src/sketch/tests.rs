@@ -168,6 +168,26 @@ fn the_number_of_differences_is_estimated_from_the_counts() {
     assert_eq!(Sketch::new(40).estimate(0), 0);
 }
 
+/// Bytes of further counts tell more than the few whole counts do, also where they wrap, which they do one time in a hundred at
+/// 125,000.
+#[test]
+fn what_is_left_of_further_counts_tells_of_many_differences_too() {
+    for differences in [1_000u64, 20_000, 125_000, 250_000] {
+        let estimates: Vec<f64> = (0..40)
+            .map(|seed| {
+                let base = seed << 32;
+                let mut ours = sketch(192, base..base + differences / 4);
+                ours.subtract(&sketch(192, base + differences / 4..base + differences));
+                let further: Vec<u8> = ours.cells()[96..].iter().map(|cell| cell.count as u8).collect();
+                let (near, surplus) = (Sketch::from_cells(ours.cells()[..28].to_vec()), ours.count());
+                near.estimate_with(surplus, 96, &further) as f64 / differences as f64
+            })
+            .collect();
+        let off = (estimates.iter().map(|e| (e - 1.0).powi(2)).sum::<f64>() / 40.0).sqrt();
+        assert!(off < 0.18, "off by {off} at {differences}: {estimates:?}");
+    }
+}
+
 #[test]
 fn enough_cells_are_asked_for() {
     for differences in [1, 5, 10, 50, 100, 1000, 10_000] {
