@@ -280,14 +280,14 @@ mod tests {
         };
         assert_eq!(
             hex(&frame(FRAME_HOLD, &request)),
-            "4296a473686f70a8717569633a2f2f789981a652657061697281a2546fa6546865697273cd01f406c01090931c0202c0c391a57573657273cd03e8c0"
+            "4296a473686f70a8717569633a2f2f789981a652657061697281a2546fa6546865697273cd01f406c01090931c0802c0c391a57573657273cd03e8c0"
         );
         // What a release before did not know is told only where it is asked for.
         let options = Options { prefer: Some(Side::Mine), ..request.options.clone() };
         let preferring = frame(FRAME_HOLD, &HoldRequest { options: options.clone(), ..request });
         assert_eq!(
             hex(&preferring),
-            "4296a473686f70a8717569633a2f2f789a81a652657061697281a2546fa6546865697273cd01f406c01090931c0202c0c3a44d696e6591a57573657273cd03e8c0"
+            "4296a473686f70a8717569633a2f2f789a81a652657061697281a2546fa6546865697273cd01f406c01090931c0802c0c3a44d696e6591a57573657273cd03e8c0"
         );
         let back: HoldRequest = rmp_serde::from_slice(&preferring[1..]).expect("understood");
         assert_eq!(back.options, options);
