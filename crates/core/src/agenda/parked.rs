@@ -97,6 +97,10 @@ impl Parking {
         let ends =
             ran.equal() || ran.verdict == RunVerdict::Differs || ran.verdict == RunVerdict::Partial && ran.parked > 0;
         if let Some(stuck) = &ran.stuck {
+            if covers(&ran.trial.out, stuck) {
+                self.blocked(stuck, ran);
+                return false;
+            }
             self.stuck(stuck, ran);
         } else if ran.equal() {
             // Roots that agree prove what was left out too.
@@ -116,13 +120,18 @@ impl Parking {
         again
     }
 
+    /// A run got stuck in what it left out: whatever is shown of so small a store shows that too, so that no run gets past it.
+    fn blocked(&mut self, stuck: &Named, ran: &Ran) {
+        (self.at_once, self.rest) = (0, false);
+        for parked in self.all.iter_mut().filter(|parked| covers(&parked.ranges, stuck)) {
+            parked.tries = parked.tries.saturating_add(1);
+            parked.next = ran.ended.saturating_add(wait(parked.tries));
+        }
+    }
+
     fn stuck(&mut self, stuck: &Named, ran: &Ran) {
         let now = ran.ended;
-        let within = |some: &Named| {
-            let covered =
-                |(of, one): &(String, Range)| some.iter().any(|(name, range)| of == name && range.covers(*one));
-            stuck.iter().all(covered)
-        };
+        let within = |some: &Named| covers(some, stuck);
         let reason = ran.error.clone().unwrap_or_default();
         let mut new = Parked { ranges: stuck.clone(), reason, since: now, tries: 0, next: now };
         if !within(&ran.trial.tried) {
@@ -154,6 +163,11 @@ impl Parking {
             }
         }
     }
+}
+
+/// Whether all of these ranges lie within some.
+fn covers(some: &Named, ranges: &Named) -> bool {
+    ranges.iter().all(|(of, one)| some.iter().any(|(name, range)| of == name && range.covers(*one)))
 }
 
 /// How long what was tried so often waits.
