@@ -72,14 +72,16 @@ proptest! {
         synced in 100u64..8_000,
         buffered in 10u64..150,
         record_nanos in 2_000u64..60_000,
-        // Of one in about a hundred the percentile itself would be chance.
         hiccup in 150u64..5_000,
         every in 500u64..5_000,
     ) {
+        // Where about one of a hundred is slow the percentile itself would be chance; whoever would have come meanwhile counts too.
+        let slow = (10 * synced).div_ceil(1_000) as f64 / (synced.div_ceil(1_000) * hiccup) as f64;
+        prop_assume!(!(0.006..0.016).contains(&slow));
         let costs = Costs { synced, buffered, record_nanos, hiccup };
         let mut throttle = Throttle::default();
-        let (alone, _) = run(costs, every, (0, 4 * SECOND), &mut throttle, false);
-        let (beside, written) = run(costs, every, (4 * SECOND, 64 * SECOND), &mut throttle, true);
+        let (alone, _) = run(costs, every, (0, 40 * SECOND), &mut throttle, false);
+        let (beside, written) = run(costs, every, (40 * SECOND, 100 * SECOND), &mut throttle, true);
         // The smallest piece is the least that a session can ask of a client, as rests are bounded.
         let least = high(&alone) + buffered + PIECE_MIN as u64 * record_nanos / 1_000;
         let most = (high(&alone) * RATIO_MAX).max(least);
