@@ -97,11 +97,12 @@ impl Parking {
         let ends =
             ran.equal() || ran.verdict == RunVerdict::Differs || ran.verdict == RunVerdict::Partial && ran.parked > 0;
         if let Some(stuck) = &ran.stuck {
-            if covers(&ran.trial.out, stuck) {
+            let beside: Named = stuck.iter().filter(|one| !covers(&ran.trial.out, one)).cloned().collect();
+            if beside.is_empty() {
                 self.blocked(stuck, ran);
                 return false;
             }
-            self.stuck(stuck, ran);
+            self.stuck(beside, ran);
         } else if ran.equal() {
             // Roots that agree prove what was left out too.
             *self = Parking::default();
@@ -123,21 +124,25 @@ impl Parking {
     /// A run got stuck in what it left out: whatever is shown of so small a store shows that too, so that no run gets past it.
     fn blocked(&mut self, stuck: &Named, ran: &Ran) {
         (self.at_once, self.rest) = (0, false);
-        for parked in self.all.iter_mut().filter(|parked| covers(&parked.ranges, stuck)) {
+        for parked in self.all.iter_mut().filter(|parked| stuck.iter().any(|one| covers(&parked.ranges, one))) {
             parked.tries = parked.tries.saturating_add(1);
             parked.next = ran.ended.saturating_add(wait(parked.tries));
         }
     }
 
-    fn stuck(&mut self, stuck: &Named, ran: &Ran) {
+    fn stuck(&mut self, stuck: Named, ran: &Ran) {
         let now = ran.ended;
-        let within = |some: &Named| covers(some, stuck);
+        // What failed together with what was tried is suspected only once that is out of the way.
+        let suspected: Named = stuck.iter().filter(|one| covers(&ran.trial.tried, one)).cloned().collect();
+        let elsewhere = suspected.is_empty();
+        let ranges = if elsewhere { stuck } else { suspected };
         let reason = ran.error.clone().unwrap_or_default();
-        let mut new = Parked { ranges: stuck.clone(), reason, since: now, tries: 0, next: now };
-        if !within(&ran.trial.tried) {
-            // Where else it got stuck waits until the rest is done.
+        let mut new = Parked { ranges, reason, since: now, tries: 0, next: now };
+        let within = |parked: &Parked| new.ranges.iter().all(|one| covers(&parked.ranges, one));
+        if elsewhere {
+            // It waits until the rest is done.
             self.rest = true;
-        } else if let Some(at) = self.all.iter().position(|parked| within(&parked.ranges)) {
+        } else if let Some(at) = self.all.iter().position(within) {
             let known = self.all.remove(at);
             new.since = known.since;
             if known.ranges == new.ranges && new.ranges.len() == 1 {
@@ -150,7 +155,7 @@ impl Parking {
             }
         } else {
             // Several were tried at once.
-            let again = |parked: &Parked| parked.ranges.iter().all(|range| stuck.contains(range));
+            let again = |parked: &Parked| parked.ranges.iter().all(|range| new.ranges.contains(range));
             new.since = self.all.iter().filter(|parked| again(parked)).map(|parked| parked.since).min().unwrap_or(now);
             self.all.retain(|parked| !again(parked));
         }
@@ -165,9 +170,9 @@ impl Parking {
     }
 }
 
-/// Whether all of these ranges lie within some.
-fn covers(some: &Named, ranges: &Named) -> bool {
-    ranges.iter().all(|(of, one)| some.iter().any(|(name, range)| of == name && range.covers(*one)))
+/// Whether a range lies within one of some.
+fn covers(some: &Named, (of, one): &(String, Range)) -> bool {
+    some.iter().any(|(name, range)| of == name && range.covers(*one))
 }
 
 /// How long what was tried so often waits.

@@ -395,7 +395,7 @@ impl Opener {
         }
     }
 
-    fn requests_max(&self) -> usize {
+    pub(super) fn requests_max(&self) -> usize {
         self.options.requests.clamp(1, REQUESTS_MAX)
     }
 
@@ -453,6 +453,7 @@ impl Opener {
         for (collection, (mut positions, ranges)) in std::mem::take(&mut self.list) {
             positions.sort_unstable();
             positions.dedup();
+            let mut positions = self.list_tried(collection, positions);
             let mut ranges = ranges.chunks(RANGES_PER_MESSAGE_MAX / 2);
             loop {
                 let some: Vec<Position> = positions.split_off(positions.len().saturating_sub(FRAME_BYTES_AIM / 10));

@@ -200,6 +200,20 @@ impl Opener {
         }
     }
 
+    /// Asks for what is tried position by position, as far as requests may wait; the rest is gathered again. Gives all others.
+    pub(super) fn list_tried(&mut self, collection: CollectionId, positions: Vec<Position>) -> Vec<Position> {
+        let tries = |at: &Position| self.options.tries(collection, Range::of(*at, DEPTH_MAX));
+        let (tried, plain): (Vec<_>, Vec<_>) = positions.into_iter().partition(tries);
+        for at in tried {
+            if self.requests.len() < self.requests_max() {
+                self.send_list(collection, &[], vec![at.0], Awaited::List);
+            } else {
+                self.list.entry(collection).or_default().0.push(at);
+            }
+        }
+        plain
+    }
+
     /// Looks up what this side has at these positions, to be paired with what the peer has told of them.
     pub(super) fn look_at_items(
         &mut self,

@@ -87,7 +87,7 @@ fn lacks(direction: Direction, a: &Model, b: &Model, key: &[u8]) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn what_stores_cannot_answer_for_is_parked_and_all_the_rest_is_settled(
@@ -106,8 +106,7 @@ proptest! {
         while mending.parking().all().iter().any(|parked| parked.tries == 0) {
             mending.now += HOUR;
             verdicts.extend(mending.run(&mut a, &mut b, &options));
-            // Known: where a range is read without harm when tried alone, and with others not, it is parked and freed in turn.
-            prop_assume!(verdicts.len() < 300);
+            prop_assert!(verdicts.len() < 1000, "it finds no end: {verdicts:?}");
         }
         let at = |key: &[u8]| Model::new(1, Profile::Versioned, 64).keys().position("default", key);
         let parked = mending.ranges();
