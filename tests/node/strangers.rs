@@ -95,9 +95,9 @@ fn rights_that_are_withdrawn_end_a_connection_at_once_and_say_so() {
         // What says nothing takes nothing away, and nobody new is admitted by it.
         let file = two.server.home.peers_file();
         let known = std::fs::read(&file).expect("the file");
-        std::fs::write(&file, "[[peer]]").expect("written");
+        replace(&file, "[[peer]]");
         tokio::time::timeout(3 * reknit::node::RIGHTS_LOOK, connection.closed()).await.expect_err("it stays");
-        std::fs::write(&file, known).expect("written");
+        replace(&file, known);
         // More rights take nothing away either.
         two.server.admit(two.client.node.peer(), Rights::COMPARE.and(Rights::READ));
         assert_eq!(check(&connection).await.expect("an outcome").outcome.verdict, Verdict::InSync);
@@ -108,6 +108,13 @@ fn rights_that_are_withdrawn_end_a_connection_at_once_and_say_so() {
         let anew = session(&two.client.node, &two.server.address(), Counted::new(&a), intent(Intent::Check)).await;
         assert!(matches!(anew, Err(NodeError::Transport(TransportError::NotAdmitted { .. }))), "{anew:?}");
     });
+}
+
+/// Puts `text` in the file's place in one step, so that no look finds it half written: an empty one admits nobody.
+fn replace(file: &std::path::Path, text: impl AsRef<[u8]>) {
+    let beside = file.with_extension("new");
+    std::fs::write(&beside, text).expect("written");
+    std::fs::rename(&beside, file).expect("in place");
 }
 
 /// The side that answers is asked for records and stuck, so that the session is surely under way.
