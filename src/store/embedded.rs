@@ -30,6 +30,7 @@ mod sorting;
 mod tree;
 mod updating;
 mod verify;
+mod walk;
 mod watch;
 mod write;
 

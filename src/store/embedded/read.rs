@@ -24,6 +24,7 @@ use super::journal::{InRun, Writing};
 use super::rows::{self, Stored};
 use super::sketches;
 use super::tree::Tree;
+use super::walk::Walk;
 use super::write::{Done, Fate, Write, digested, read_state};
 use super::{Collection, Inner, Store, StoreError};
 use crate::store::engine::{Durability, Rows, Snapshot};
@@ -166,11 +167,8 @@ impl Side for Store {
         ranges.dedup_by(|later, earlier| earlier.covers(*later));
         let snapshot = inner.engine.snapshot()?;
         let mut items = Vec::new();
-        for range in ranges {
-            let (start, end) = rows::records_of(collection, range);
-            for stored in records(inner, snapshot.scan(&start, &end)?) {
-                items.push(item(inner, collection, stored?));
-            }
+        for read in Walk::new(inner, &*snapshot, collection, ranges) {
+            items.extend(read?.1.into_iter().map(|stored| item(inner, collection, stored)));
         }
         Ok(items)
     }
@@ -339,15 +337,15 @@ impl Store {
         if let Some((position, _)) = after {
             wanted.retain(|range, _| range.last() >= *position);
         }
-        for (range, mut numbers) in wanted {
+        let mut walk = Walk::new(inner, snapshot, collection, wanted.keys().copied());
+        for mut numbers in wanted.into_values() {
             if filling.is_full() {
                 filling.cut();
                 return Ok(());
             }
-            let (start, end) = rows::records_of(collection, range);
+            let Some((range, there)) = walk.next().transpose()? else { return Ok(()) };
             let mut held = Vec::new();
-            for stored in records(inner, snapshot.scan(&start, &end)?) {
-                let stored = stored?;
+            for stored in there {
                 let (state, digest) = digested(inner, collection, &stored.key, stored.state);
                 let number = digest.map(|digest| told(Entry { position: stored.position, digest }));
                 held.push((number, Stored { state, ..stored }));

@@ -21,7 +21,7 @@ use crate::wire::{pack_ranges, unpack_ranges};
 /// Marks that one offer holds; some twelve bytes each.
 pub(super) const OFFERED_MAX: usize = 2048;
 
-/// Offers of whole ranges that may wait for their answer at once.
+/// Offers of whole ranges whose records may be on their way here at once.
 const WHOLES_MAX: usize = 16;
 
 /// The records of an offer, in order.
@@ -76,19 +76,16 @@ impl Opener {
         self.whole_size = (count >> (4 * below)).max(1);
     }
 
-    /// Looks at the next whole ranges to offer, while few offers wait.
-    pub(super) fn offer_more(&mut self) -> bool {
-        if self.transfers.offers_waiting() >= WHOLES_MAX {
-            return false;
-        }
-        let together = (OFFERED_MAX as u64 / 2 / self.whole_size.max(1)).max(1) as usize;
-        let Some((collection, queue)) = self.whole.iter_mut().find(|(_, queue)| !queue.is_empty()) else {
-            return false;
+    /// Looks at the next whole ranges to offer before anything else, while little is on its way for those before.
+    pub(super) fn offer_more(&mut self) {
+        let under_way = self.transfers.wanted() >= WHOLES_MAX || self.transfers.gathered() >= WHOLES_MAX * OFFERED_MAX;
+        let Some((collection, queue)) = self.whole.iter_mut().find(|(_, queue)| !under_way && !queue.is_empty()) else {
+            return;
         };
+        let together = (OFFERED_MAX as u64 / self.whole_size.max(1)).max(1) as usize;
         let ranges: Vec<Range> = queue.drain(..queue.len().min(together)).collect();
-        let collection = *collection;
-        self.ask(Query::Items(collection, ranges.clone()), Purpose::OfferWhole(collection, ranges));
-        true
+        let query = Query::Items(*collection, ranges.clone());
+        self.queries.push_front((query, Purpose::OfferWhole(*collection, ranges)));
     }
 
     pub(super) fn offer_whole(&mut self, collection: CollectionId, ranges: &[Range], items: Vec<Item>) {

@@ -371,6 +371,10 @@ impl Opener {
             if self.asked.is_some() || matches!(self.phase, Phase::Over) {
                 return;
             }
+            // Beside what comes and is applied, so that the peer has something to send meanwhile.
+            if self.gate_is_open() {
+                self.offer_more();
+            }
             if let Some((query, purpose)) = self.queries.pop_front() {
                 self.asked = Some((purpose, query.places().to_vec()));
                 self.outputs.push_back(Output::Ask(query));
@@ -382,7 +386,7 @@ impl Opener {
             }
             self.bound_gathered();
             let open = self.gate_is_open();
-            if open && (self.offer_more() || self.flush_transfers()) {
+            if open && self.flush_transfers() {
                 continue;
             }
             if !open && self.requests.is_empty() && self.release() {

@@ -171,9 +171,9 @@ impl Transfers {
         self.offered.remove(&transfer)
     }
 
-    /// Offers that are not answered yet.
-    pub(super) fn offers_waiting(&self) -> usize {
-        self.offered.len()
+    /// Transfers that come, or may come by an offer.
+    pub(super) fn wanted(&self) -> usize {
+        self.wanted.len()
     }
 
     /// Nothing comes in a transfer after all; says whether what came in others is now to be made durable.

@@ -1,5 +1,7 @@
 //! Sessions that go by sketches: what they cost, and that nothing a sketch says can make them wrong.
 
+use std::collections::VecDeque;
+
 use proptest::prelude::*;
 
 use super::model::Model;
@@ -269,4 +271,57 @@ fn an_offer_of_too_much_is_refused_before_it_is_read() {
         assert_eq!(responder.handle(Input::Answer(Answer::Views(vec![view]))).is_err(), refused);
         assert_eq!(matches!(responder.poll(), Some(Output::Ask(Query::Items(..)))), !refused);
     }
+}
+
+/// While records come and are applied, more are asked for: the peer always has some to send, as long as there are any.
+#[test]
+fn more_is_offered_while_records_are_applied() {
+    const N: u32 = 50_000;
+    let (mut a, mut b) = (Model::new(1, Profile::Versioned, 64), Model::new(2, Profile::Versioned, 64));
+    a.fill(N);
+    b.copy_from(&a);
+    (0..N).for_each(|n| b.write(&n.to_be_bytes(), Some(vec![9])));
+    let (mut opener, mut responder) = (a.opener(repair(Planner::default())), b.responder(Rights::ALL));
+    let (mut offers, mut ends, mut came, mut least) = (0usize, 0usize, VecDeque::new(), usize::MAX);
+    // The store is slow: more has come by the time that records are applied.
+    let mut applying = None;
+    let outcome = 'ends: loop {
+        while let Some(output) = opener.poll() {
+            match output {
+                Output::Ask(query @ Query::Apply(..)) => applying = Some(query),
+                Output::Ask(query) => opener.handle(Input::Answer(a.answer(query)), 0).expect("in order"),
+                Output::Send(message) => {
+                    offers += usize::from(matches!(message, Message::Offer(_)));
+                    responder.handle(Input::Message(message)).expect("in order");
+                }
+                Output::Done(outcome) => break 'ends outcome,
+                _ => {}
+            }
+        }
+        let mut told = Vec::new();
+        while let Some(output) = responder.poll() {
+            match output {
+                Output::Ask(query) => responder.handle(Input::Answer(b.answer(query))).expect("in order"),
+                Output::Send(message) => told.push(Input::Message(message)),
+                Output::Stream { transfer, selections, given, guards } => {
+                    let (records, moved) = b.stream(&selections, given, &guards);
+                    let end = Input::End { transfer, records: records.len() as u64, moved };
+                    came.extend([Input::Records { transfer, records }, end]);
+                }
+                _ => {}
+            }
+        }
+        if told.is_empty() {
+            // Sooner or later all is offered, and what is on its way runs out.
+            least = least.min(if ends > 0 && ends < 8 { offers - ends } else { usize::MAX });
+            let next: Vec<Input> = came.drain(..came.len().min(2)).collect();
+            ends += next.iter().filter(|input| matches!(input, Input::End { .. })).count();
+            told.extend(next);
+            told.extend(applying.take().map(|query| Input::Answer(a.answer(query))));
+        }
+        told.into_iter().for_each(|input| opener.handle(input, 0).expect("in order"));
+    };
+    assert_eq!((outcome.verdict, outcome.counts.to_mine.applied), (Verdict::InSync, u64::from(N)));
+    // All that may be on its way, but for what is being looked at.
+    assert!(least >= 15, "{least} of {offers} offers");
 }
