@@ -53,6 +53,10 @@ fn main() {
         if wanted(&name) {
             import(&name, engine, records);
         }
+        let name = format!("files {engine}");
+        if wanted(&name) {
+            weigh_files(&name, engine, records);
+        }
         let name = format!("sketches {engine}");
         if wanted(&name) {
             ask(&name, engine, records);
@@ -280,6 +284,37 @@ fn weigh(records: u64) {
         let [all, some] = [less, entries_alone].map(|less| 100.0 * (kept - less) as f64 / whole as f64);
         println!("  digests kept of {width:>2} B: of entries {some:.1} %, of nodes too {all:.1} % of the records");
     }
+}
+
+/// What a compact copy takes on disk: all that is kept, without the tree and what comes with it, without the index by key.
+fn weigh_files(name: &str, engine: EngineKind, records: u64) {
+    let home = tempfile::tempdir().expect("a directory");
+    let [whole, no_tree, no_index] = [Kind::Whole, Kind::NoTree, Kind::NoKeyIndex].map(|kind| {
+        let (dir, copy) = (home.path().join("store"), home.path().join("copy"));
+        let store = create(&dir, engine, kind);
+        let rows = (0..records).map(|n| Ok::<_, Infallible>((key(n), value(n))));
+        store.first().import(rows, &mut |_| ()).expect("an import");
+        store.backup(&copy, &Options { engine, ..Options::default() }, &mut |_| ()).expect("a copy");
+        let bytes = files(&copy);
+        drop(store);
+        [dir, copy].iter().for_each(|dir| std::fs::remove_dir_all(dir).expect("removed"));
+        bytes
+    });
+    let (tree, index) = (whole - no_tree, whole - no_index);
+    let records_alone = no_tree - index;
+    for (what, bytes) in [("records", records_alone), ("index by key", index), ("tree, sketches, entries", tree)] {
+        let (share, each) = (100.0 * bytes / records_alone, bytes / records as f64);
+        println!("  {name} {what:<24} {bytes:>12.0} B {each:>8.2} B a record {share:>7.2} % of the records");
+    }
+}
+
+fn files(dir: &std::path::Path) -> f64 {
+    let entries = std::fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry"));
+    let size = |entry: std::fs::DirEntry| match entry.file_type().expect("a type").is_dir() {
+        true => files(&entry.path()),
+        false => entry.metadata().expect("its size").len() as f64,
+    };
+    entries.map(size).sum()
 }
 
 /// Questions for sketches, with tails as a load leaves them; "records" are cells.

@@ -56,6 +56,35 @@ fn a_question_reads_what_it_names() {
     assert!(reads.entries <= 2 * views[0].summary.count && reads.nodes <= 1 && reads.records == 0, "{reads:?}");
 }
 
+/// Where much is named the rows between are passed over, which shows neither in what is found nor, by much, in what is read.
+#[test]
+fn what_lies_close_is_reached_together_and_is_the_same() {
+    let store = filled();
+    let mut positions: Vec<Position> =
+        (0..40_000u32).map(|key| store.keys().position("default", &key.to_be_bytes())).collect();
+    positions.sort_unstable();
+    for step in [1, 2, 3, 10, 100] {
+        let places: Vec<Range> = positions.iter().step_by(step).map(|position| Range::of(*position, 16)).collect();
+        let (items, reads) = during(&store, || store.items(FIRST, &places).expect("items"));
+        let one_by_one = places.iter().flat_map(|place| store.items(FIRST, &[*place]).expect("items"));
+        assert!(items.iter().eq(one_by_one.collect::<Vec<_>>().iter()), "each {step}th");
+        assert!(reads.records < 2 * places.len() as u64, "each {step}th: {reads:?} of {}", places.len());
+        let entries: Vec<(Position, u64)> =
+            items.iter().map(|item| (item.position, item.digest.expect("an entry").short())).collect();
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.read(FIRST, &Selection::Entries(entries.clone()), after, 50_000).expect("read");
+            found.extend(page.records.into_iter().map(|record| record.key));
+            assert_eq!(page.moved, 0);
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert!(found.iter().eq(items.iter().map(|item| &item.key)), "each {step}th");
+    }
+}
+
 #[test]
 fn a_write_reads_nothing_that_the_last_one_left_at_hand() {
     let store = filled();
