@@ -2,18 +2,26 @@
 
 use std::collections::VecDeque;
 use std::iter::Peekable;
+use std::sync::atomic::Ordering;
 
 use reknit_core::{CollectionId, Range};
 
-use super::read::records;
 use super::rows::{self, Stored};
 use super::{Inner, StoreError};
-use crate::store::engine::Snapshot;
+use crate::store::engine::{Rows, Snapshot};
 
 /// So many mean distances of records apart, a scan reads on rather than a new one begins, which costs as much as some rows.
 const CLOSE: u64 = 2;
 
-/// Ranges with their records, in order.
+/// How far apart positions of a collection are that a scan does not leave out.
+pub(super) fn close(inner: &Inner, collection: CollectionId) -> u64 {
+    match inner.head().roots[usize::from(collection.0)].count {
+        0 => 1,
+        count => (u64::MAX / count).saturating_mul(CLOSE),
+    }
+}
+
+/// Ranges with their records, in order. What lies between them is passed over, and may be damaged.
 pub(super) struct Walk<'a> {
     inner: &'a Inner,
     snapshot: &'a dyn Snapshot,
@@ -21,10 +29,8 @@ pub(super) struct Walk<'a> {
     ranges: VecDeque<Range>,
     close: u64,
     /// The scan that is under way, and the range that it was read up to.
-    scan: Option<(Range, Peekable<Scan<'a>>)>,
+    scan: Option<(Range, Peekable<Rows<'a>>)>,
 }
-
-type Scan<'a> = Box<dyn Iterator<Item = Result<Stored, StoreError>> + 'a>;
 
 impl<'a> Walk<'a> {
     /// The ranges are in order and share nothing.
@@ -34,10 +40,8 @@ impl<'a> Walk<'a> {
         collection: CollectionId,
         ranges: impl IntoIterator<Item = Range>,
     ) -> Self {
-        let count = inner.head().roots[usize::from(collection.0)].count;
-        let close = (u64::MAX / count.max(1)).saturating_mul(CLOSE).max(1);
-        let close = if count == 0 { 1 } else { close };
-        Self { inner, snapshot, collection, ranges: ranges.into_iter().collect(), close, scan: None }
+        let (ranges, close) = (ranges.into_iter().collect(), close(inner, collection));
+        Self { inner, snapshot, collection, ranges, close, scan: None }
     }
 
     fn follows(&self, before: Range, range: Range) -> bool {
@@ -45,7 +49,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The scan that comes by a range, and by those after it that lie close.
-    fn scan_for(&mut self, range: Range) -> Result<Peekable<Scan<'a>>, StoreError> {
+    fn scan_for(&mut self, range: Range) -> Result<Peekable<Rows<'a>>, StoreError> {
         if let Some((before, scan)) = self.scan.take().filter(|(before, _)| self.follows(*before, range)) {
             debug_assert!(before.last() < range.first(), "ranges come in order");
             return Ok(scan);
@@ -58,18 +62,18 @@ impl<'a> Walk<'a> {
             last = *next;
         }
         let (start, end) = (rows::records_of(self.collection, range).0, rows::records_of(self.collection, last).1);
-        let scan: Scan<'a> = Box::new(records(self.inner, self.snapshot.scan(&start, &end)?));
-        Ok(scan.peekable())
+        Ok(self.snapshot.scan(&start, &end)?.peekable())
     }
 
     fn read(&mut self, range: Range) -> Result<Vec<Stored>, StoreError> {
         let mut scan = self.scan_for(range)?;
+        let (start, end) = rows::records_of(self.collection, range);
         let mut found = Vec::new();
-        let within = |row: &Result<Stored, StoreError>| row.as_ref().map_or(true, |row| row.position <= range.last());
-        while let Some(stored) = scan.next_if(within) {
-            let stored = stored?;
-            if stored.position >= range.first() {
-                found.push(stored);
+        while let Some(read) = scan.next_if(|read| read.as_ref().map_or(true, |(row, _)| *row < end)) {
+            let (row, value) = read?;
+            if row >= start {
+                self.inner.reads.records.fetch_add(1, Ordering::Relaxed);
+                found.push(self.inner.read_record(&row, &value)?);
             }
         }
         self.scan = Some((range, scan));

@@ -19,13 +19,14 @@ use super::quarantine;
 use super::rows::{self, Counts, Stored};
 use super::seen::is_conflict;
 use super::sketches::{self, Staged, take_over};
-use super::tree::{Batched, Tree, in_two};
+use super::tree::{Batched, Tree};
 use super::watch::{Event, Origin};
 use super::{Inner, StoreError};
 use crate::store::engine::{Batch, Durability, EngineError, Snapshot};
 
 mod arriving;
 mod asked;
+mod found;
 mod missed;
 mod put;
 
@@ -327,11 +328,7 @@ impl Plan {
             }
             self.touched.insert(collection, batched.into_touched());
         }
-        let slots = &self.slots;
-        let found = in_two(&there, |nth| {
-            let slot = &slots[*nth];
-            read_stored(store, snapshot, slot.collection, slot.position, &slot.key)
-        })?;
+        let found = found::read(store, snapshot, &self.slots, &there)?;
         for (nth, stored) in there.into_iter().zip(found) {
             let slot = &mut self.slots[nth];
             if let Some(Stored { commit, state, .. }) = stored {
