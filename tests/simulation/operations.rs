@@ -271,7 +271,11 @@ impl World {
         let gone = |step: &&Step| !at.held.states.contains_key(&step.key);
         let steps = at.runs.get(&run).into_iter().flatten().filter(gone);
         let before = steps.filter_map(|step| Some((step.key, step.old.as_ref()?)));
-        let dead = before.filter(|(_, state)| is_dead(state, at.horizon));
+        let watermark = at.store.as_ref().map_or(0, |store| store.cut().watermark);
+        let dead = before.filter(|(_, old)| {
+            let expired = old.expired(watermark);
+            is_dead(expired.as_ref().unwrap_or(old), at.horizon)
+        });
         let each = dead.flat_map(|(key, state)| state.versions().iter().map(move |sibling| (key, sibling)));
         let collected = each.filter_map(|(key, sibling)| self.oracle.find(key, sibling));
         for id in collected.collect::<Vec<_>>() {
@@ -291,11 +295,10 @@ impl World {
         let mut expected = (*before.states).clone();
         for Step { key, old, new, .. } in steps.into_iter().rev() {
             if expected.get(&key) == new.as_ref() {
-                // A deletion that was collected meanwhile is not stored again.
-                let collected = |old: &&std::rc::Rc<State>| is_dead(old, horizon);
-                match old.filter(|old| !collected(&old)) {
-                    // What has expired meanwhile does not come back either.
-                    Some(old) => expected.insert(key, old.expired(watermark).map_or(old, std::rc::Rc::new)),
+                // What has expired meanwhile does not come back, and a deletion that was collected is not stored again.
+                let old = old.map(|old| old.expired(watermark).map_or(old, std::rc::Rc::new));
+                match old.filter(|old| !is_dead(old, horizon)) {
+                    Some(old) => expected.insert(key, old),
                     None => expected.remove(&key),
                 };
             }

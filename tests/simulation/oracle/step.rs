@@ -36,7 +36,9 @@ impl Step {
     /// sooner may have brought that.
     pub(crate) fn expires(&self, watermark: u64) -> bool {
         let (Some(old), Some(new)) = (&self.old, &self.new) else { return false };
-        let expired = new.versions().iter().filter(|sibling| sibling.has_expired());
+        // What had expired before, elsewhere perhaps, may have been due later than is due here yet.
+        let had = |sibling: &Sibling| old.versions().contains(sibling);
+        let expired = new.versions().iter().filter(|sibling| sibling.has_expired() && !had(sibling));
         let latest = expired.filter_map(|sibling| sibling.expires).max().filter(|latest| *latest <= watermark);
         latest.and_then(|latest| old.expired(latest)).is_some_and(|expired| expired == **new)
     }
