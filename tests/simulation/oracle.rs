@@ -452,9 +452,9 @@ impl Oracle {
             return true;
         }
         let write = &self.writes[id as usize];
-        let dot = write.sibling.version.dot();
         match self.keeps(write.key) {
-            Keeps::Newest => state.winner().version.dot() >= dot,
+            // What a new life gave another name is there under that one, too.
+            Keeps::Newest => write.names.iter().any(|name| state.winner().version.dot() >= *name),
             Keeps::All => self.is_beyond(state, id),
         }
     }
