@@ -10,8 +10,12 @@ use reknit::core::State;
 use reknit::core::journal::{RunHeader, RunId, RunKind};
 use reknit::core::query::{Guard, Incoming, Selection};
 use reknit::core::{CollectionId, Range};
+use reknit::store::contract::record;
 use reknit::store::engine::{Engine, Memory};
-use reknit::store::{Durability, EngineKind, JournalLimits, KeepHistory, Op, Options, Side, Store, StoreError, Undo};
+use reknit::store::{
+    Durability, EngineKind, JournalLimits, KeepHistory, Op, Options, Resolution, Resolved, Side, Store, StoreError,
+    Undo,
+};
 
 use super::support::{NOW, assert_sound, definition, key, memory, options};
 
@@ -107,6 +111,44 @@ fn a_history_is_bounded_by_age_and_by_bytes_and_stops_no_repair() {
     store.put(b"key", b"unseen").expect("put");
     assert_eq!((earlier(&store, b"key").len(), store.history_bytes(), store.runs().len()), (0, 0, 0));
     assert_sound(&store, "without a history");
+}
+
+#[test]
+fn what_is_too_old_goes_with_the_first_state_that_is_kept_after_it_whatever_was_written_between() {
+    let (store, now) = clocked();
+    store.keep_history(Some(KeepHistory { age: 8_000, bytes: u64::MAX })).expect("kept");
+    store.put(b"key", b"one").expect("put");
+    store.put(b"key", b"two").expect("put");
+    now.fetch_add(2_000, Ordering::Relaxed);
+    store.put(b"new", b"replaces nothing").expect("put");
+    now.fetch_add(20_000, Ordering::Relaxed);
+    store.put(b"new", b"again").expect("put");
+    assert_eq!((earlier(&store, b"key"), earlier(&store, b"new").len()), (Vec::new(), 1));
+}
+
+#[test]
+fn what_a_resolution_replaces_is_kept_and_what_is_too_old_goes_with_it() {
+    let now = Arc::new(AtomicU64::new(NOW));
+    let clock = Arc::clone(&now);
+    let clock = Options { clock: Arc::new(move || clock.load(Ordering::Relaxed)), ..options(EngineKind::Fjall) };
+    let mut kept = definition();
+    kept.collections[0].policy = "ask/1".into();
+    let store = Store::in_memory(kept, key(), &clock).expect("made");
+    store.keep_history(Some(KeepHistory { age: 8_000, bytes: u64::MAX })).expect("kept");
+    store.put(b"key", b"one").expect("put");
+    store.put(b"key", b"two").expect("put");
+    for stamp in [5, 7] {
+        let record = record(b"open", stamp << 16, stamp, Some(&[stamp as u8]));
+        let batch = vec![Incoming { record, guard: Guard::Join }];
+        store.apply(CollectionId(0), batch, Durability::Synced).expect("applied");
+    }
+    now.fetch_add(20_000, Ordering::Relaxed);
+    let open = store.first().conflicts(None, 1).expect("read").remove(0);
+    let resolved = store.first().resolve(&open, Resolution::Version(0)).expect("resolved");
+    assert_eq!(resolved, Resolved::Written);
+    let kept = earlier(&store, b"open");
+    assert_eq!(kept.iter().map(|state| state.versions().len()).collect::<Vec<_>>(), [2]);
+    assert_eq!(earlier(&store, b"key"), Vec::new());
 }
 
 fn header() -> RunHeader {

@@ -294,6 +294,7 @@ impl Journal {
         known.next = staged.next;
         for (id, run) in staged.runs {
             known.bytes += counted(&run);
+            known.keeping.begun |= is_kept(&run) && !known.runs.contains_key(&id);
             let replaced = known.runs.insert(id, run).map_or(0, |run| counted(&run));
             known.bytes -= replaced;
         }

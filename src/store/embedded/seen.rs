@@ -134,6 +134,7 @@ impl Collection {
         let overwrite = Overwrite { key: conflict.key.clone(), expected, content, seen: Vec::new() };
         let done =
             submit(inner, vec![Write::Overwrite { collection: self.id, overwrite, run: None }], Durability::Synced)?;
+        self.store.tidy_history();
         Ok(if done.fates == [Fate::Applied] { Resolved::Written } else { Resolved::Moved })
     }
 }

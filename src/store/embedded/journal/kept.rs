@@ -18,9 +18,9 @@ pub(super) const KEPT: &str = "keep-history";
 /// How much is kept of what ordinary writes replace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeepHistory {
-    /// For how long, in milliseconds; an eighth more may be there.
+    /// For how long, in milliseconds; a quarter more may be there, and what was kept last stays until something is again.
     pub age: Millis,
-    /// Bytes of entries beyond which the oldest are dropped; one batch more may be there.
+    /// Bytes of entries beyond which the oldest are dropped; an eighth and one batch more may be there.
     pub bytes: u64,
 }
 
@@ -29,7 +29,7 @@ pub(super) struct Keeping {
     pub(super) limits: Option<KeepHistory>,
     current: Option<Arc<Writing>>,
     /// Another run was begun: what is too old by now can be dropped.
-    begun: bool,
+    pub(super) begun: bool,
 }
 
 impl Keeping {
@@ -67,11 +67,13 @@ impl Journal {
             RunHeader { kind: RunKind::Written, peer: String::new(), opener: true, policy: String::new(), started: 0 };
         // One that an earlier opening of the store began goes on.
         let newest = known.runs.iter().rev().find(|(_, run)| is_kept(run)).filter(|(_, run)| young(run));
-        let current = match newest {
-            Some((id, _)) => Writing::resumed(header, *id),
+        let resumed = newest.map(|(id, _)| *id);
+        // Another is begun once something is kept under it, and it has its number.
+        known.keeping.begun |= resumed.is_some();
+        let current = match resumed {
+            Some(id) => Writing::resumed(header, id),
             None => Writing::new(header),
         };
-        known.keeping.begun = true;
         known.keeping.current = Some(Arc::clone(&current));
         Some(current)
     }
