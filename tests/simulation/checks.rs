@@ -141,6 +141,7 @@ impl World {
 
     /// Whatever a run changed and that is still as the run left it has its earlier state in the journal.
     pub(crate) fn journal_is_whole(&mut self, peer: usize) {
+        self.history_is_whole(peer);
         let store = self.store(peer);
         let at = &self.peers[peer];
         for (id, steps) in &at.runs {
@@ -229,6 +230,7 @@ impl World {
             store.resume().expect("resumed");
             store.release_all(Release::Due).expect("released");
             let _ = self.observe(peer, crate::oracle::Cause::Local);
+            self.look_at_history(peer);
         }
         self.event(&[21], || "all is healed".into());
     }

@@ -288,7 +288,7 @@ impl World {
             let caught = self.changed(peer, caught, Where::Collecting);
             let lives = self.gone_rightly(peer, other);
             let Some((caught, steps)) = caught.filter(|_| lives) else { return };
-            let newest = self.store(peer).runs().last().map(|(run, _)| *run).filter(|_| !steps.is_empty());
+            let newest = self.newest_run(peer).filter(|_| !steps.is_empty());
             if let Some(run) = newest {
                 self.peers[peer].runs.entry(run).or_default().extend(steps);
             }

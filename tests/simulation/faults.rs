@@ -3,6 +3,7 @@
 use reknit::store::Store;
 
 use crate::disk::Fuse;
+use crate::lives::number;
 use crate::oracle::Held;
 use crate::tally::Where;
 use crate::world::World;
@@ -110,6 +111,8 @@ impl World {
             }
         }
         let (gone, of) = self.peers[peer].disk.crash(&mut self.draw);
+        let head = number(&self.peers[peer].disk.durable(), b"head");
+        self.peers[peer].history.cut(head);
         self.event(&[12, peer as u64, gone as u64, of as u64], || {
             format!("peer {peer} died: {doing:?}, {died:?}; {gone} of {of} unsynced commits are gone")
         });

@@ -94,7 +94,7 @@ impl Lives {
     }
 }
 
-fn number(rows: &Map, name: &[u8]) -> u64 {
+pub(crate) fn number(rows: &Map, name: &[u8]) -> u64 {
     let value = rows.get([&[0], name].concat().as_slice()).expect("a store has it");
     u64::from_be_bytes(std::array::from_fn(|i| value[i]))
 }
@@ -249,6 +249,7 @@ impl World {
         at.held = self.oracle.held(&rows, &before).0;
         at.disk.replace(rows);
         at.lineage = lineage;
+        at.history.begin();
     }
 
     fn replaced(&mut self, peer: usize) {

@@ -5,11 +5,13 @@ mod checks;
 mod collecting;
 mod disk;
 mod faults;
+mod history;
 mod lives;
 mod operations;
 mod oracle;
 #[cfg(feature = "planted-bugs")]
 mod planted;
+mod prefer;
 mod runs;
 mod session;
 mod shape;

@@ -8,7 +8,8 @@ use reknit::core::session::{Direction, Intent, Options as SessionOptions, Planne
 use reknit::core::{Actor, CollectionId, Content, Keeps, Record, Sibling, Stamp, State, Version};
 use reknit::store::{Durability, JournalLimits, Op, Resolution, Resolved, Side, StoreError, Undo};
 
-use crate::oracle::{Cause, Step, is_dead};
+use crate::history::is_history;
+use crate::oracle::{Cause, Step, WriteId, is_dead};
 use crate::tally::Where;
 use crate::world::World;
 
@@ -28,6 +29,7 @@ impl World {
             76..84 => self.resume(peer),
             84..92 => self.resolve(peer),
             92..94 => self.strangers(peer),
+            94..96 if self.shape.histories && self.draw.below(2) == 0 => self.keep_history(peer),
             94..96 => self.bound_journal(peer),
             96..98 => self.collect(peer),
             _ => self.sync(peer),
@@ -131,8 +133,19 @@ impl World {
     }
 
     /// What came of something that a user did at a peer; nothing if the process died of it.
-    fn local<T>(&mut self, peer: usize, done: Result<T, StoreError>, doing: Where) -> Option<T> {
-        let (_, fresh) = self.observe(peer, Cause::Local);
+    pub(crate) fn local<T>(&mut self, peer: usize, done: Result<T, StoreError>, doing: Where) -> Option<T> {
+        let (steps, fresh) = self.observe(peer, Cause::Local);
+        self.remember(peer, steps);
+        self.happened(peer, fresh, done, doing)
+    }
+
+    fn happened<T>(
+        &mut self,
+        peer: usize,
+        fresh: Vec<WriteId>,
+        done: Result<T, StoreError>,
+        doing: Where,
+    ) -> Option<T> {
         self.peers[peer].unsynced.extend(fresh);
         if self.peers[peer].disk.died().is_some() {
             self.crash(peer, doing);
@@ -178,6 +191,7 @@ impl World {
         if self.draw.below(5) == 0 {
             options.scope = vec![CollectionId(self.draw.below(self.shape.policies.len()) as u16)];
         }
+        self.may_prefer(&mut options);
         if self.begin(a, b, options) {
             self.tally.note(name);
         }
@@ -198,12 +212,12 @@ impl World {
         let store = self.store(peer);
         let runs = store.runs();
         let undoable = |(id, run): &(_, reknit::core::journal::Run)| {
-            let done = run.undone.is_some_and(|undone| undone.done);
+            let done = run.undone.is_some_and(|undone| undone.done) || is_history(run);
             (!done && !run.dropped && (run.end.is_some() || !busy)).then_some((*id, run.header.kind))
         };
         let runs: Vec<_> = runs.iter().filter_map(undoable).collect();
         if runs.is_empty() {
-            return;
+            return self.undo_of_history(peer);
         }
         // The last ones are undone most.
         let nth = runs.len() - 1 - self.draw.below(runs.len().min(3));
@@ -366,7 +380,9 @@ impl World {
             batch.push(Incoming { record, guard: Guard::Join });
         }
         let applied = store.apply(collection, batch, Durability::Synced);
-        let Some(applied) = self.local(peer, applied, Where::Writing) else { return };
+        // No write of this peer's own.
+        let (_, fresh) = self.observe(peer, Cause::Local);
+        let Some(applied) = self.happened(peer, fresh, applied, Where::Writing) else { return };
         self.tally.note("strangers");
         if !applied.refused.is_empty() {
             return;
@@ -388,6 +404,7 @@ impl World {
         if let Some(dropped) = self.local(peer, dropped, Where::Writing) {
             self.tally.note("journal bounded");
             self.tally.add("runs dropped", dropped);
+            self.look_at_history(peer);
             let runs: std::collections::BTreeSet<_> = self.store(peer).runs().into_iter().map(|(id, _)| id).collect();
             self.peers[peer].runs.retain(|id, _| runs.contains(id));
         }

@@ -46,6 +46,10 @@ pub(crate) struct Shape {
     pub(crate) lapses: usize,
     /// Peers that are no members, from the last.
     pub(crate) guests: usize,
+    /// Repairs that prefer a side.
+    pub(crate) prefers: bool,
+    /// Peers keep what their own writes replace.
+    pub(crate) histories: bool,
 }
 
 impl Shape {
@@ -87,6 +91,8 @@ impl Shape {
             lapses: [2, 5, 20][draw.below(3)],
             grace: [0, 0, 100, 5_000][draw.below(4)],
             guests: draw.below(6) / 5,
+            prefers: draw.below(4) == 0,
+            histories: draw.below(4) == 0,
         }
     }
 }

@@ -71,6 +71,11 @@ const WANTED: &[&str] = &[
     "caught up: removed",
     "caught up: kept",
     "caught up: strays",
+    "preferred",
+    "history bounded",
+    "history kept",
+    "history dropped",
+    "history: not undone",
 ];
 
 /// Where processes must have died in every campaign.

@@ -14,6 +14,7 @@ use reknit::store::engine::conformance::Draw;
 use reknit::store::{Options, Side, Store, StoreError};
 
 use crate::disk::Disk;
+use crate::history::{History, is_history};
 use crate::lives::{Image, Lives};
 use crate::oracle::{Cause, Held, KeyId, Lineage, Oracle, Step, Who, WriteId};
 use crate::session::{Did, End, Session};
@@ -45,6 +46,8 @@ pub(crate) struct Peer {
     pub(crate) upheavals: u64,
     /// What its runs changed, by their numbers.
     pub(crate) runs: BTreeMap<RunId, Vec<Step>>,
+    /// What it keeps of what its own writes replaced.
+    pub(crate) history: History,
     /// Disks of earlier, to be put back.
     pub(crate) images: Vec<Image>,
     /// What was collected there, or where it collected with.
@@ -134,6 +137,7 @@ impl World {
                 epoch: 0,
                 upheavals: 0,
                 runs: Default::default(),
+                history: History::default(),
                 images: Vec::new(),
                 lineage: Lineage::new(),
                 horizon: Stamp::default(),
@@ -149,6 +153,11 @@ impl World {
     /// Everything, from the first write to the last check.
     pub(crate) fn run(&mut self) {
         self.fill();
+        for peer in 0..self.peers.len() {
+            if self.shape.histories {
+                self.keep_history(peer);
+            }
+        }
         self.faulty = true;
         let (operations, faults) = (self.shape.operations as u64, self.shape.faults as u64);
         while self.tally.operations < operations || self.tally.faults < faults {
@@ -252,6 +261,7 @@ impl World {
         at.commit = store.cut().commit;
         at.unsynced.clear();
         at.store = Some(store);
+        self.look_at_history(peer);
         let commit = self.peers[peer].commit;
         self.event(&[1, peer as u64, commit, actor.0], || {
             format!("peer {peer} is open as {actor:?} at commit {commit}")
@@ -433,7 +443,8 @@ impl World {
     /// Checks what an end of a session changed, and remembers it for its run.
     fn observe_half(&mut self, session: &mut Session, half: usize) {
         let peer = session.halves[half].peer;
-        let (mut steps, _) = self.observe(peer, Cause::Session);
+        let (mut steps, fresh) = self.observe(peer, Cause::Session);
+        self.preferred_rightly(session, half, &steps, &fresh);
         if self.raised_with(peer, session.halves[1 - half].peer) {
             // What is collected is no part of a run.
             return;
@@ -449,12 +460,17 @@ impl World {
         }
         let end = &mut session.halves[half];
         if end.run.is_none() && self.peers[peer].disk.died().is_none() {
-            let newest = self.peers[peer].store.as_ref().and_then(|store| store.runs().last().map(|(id, _)| *id));
-            end.run = newest;
+            end.run = self.newest_run(peer);
         }
         if let Some(run) = end.run {
             self.peers[peer].runs.entry(run).or_default().extend(steps);
         }
+    }
+
+    /// The run that was begun last, of those that no ordinary write makes.
+    pub(crate) fn newest_run(&self, peer: usize) -> Option<RunId> {
+        let runs = self.peers[peer].store.as_ref()?.runs();
+        runs.iter().rev().find(|(_, run)| !is_history(run)).map(|(id, _)| *id)
     }
 
     /// Notes that a peer collects as far as another, where a session had it do so; says whether one had.
@@ -476,6 +492,7 @@ impl World {
             let Some(verdict) = half.over.clone().filter(|_| !half.closed) else { continue };
             half.closed = true;
             let ended = half.side.end_run(&verdict);
+            self.look_at_history(half.peer);
             let died = self.peers[half.peer].disk.died().is_some();
             assert!(ended.is_ok() || died, "a run does not end: {:?}", ended.err());
         }

@@ -23,11 +23,13 @@ pub enum Bug {
     ActorReusedAfterRestore,
     QuarantinedRecordApplied,
     ExpiryByLocalClock,
+    OtherSidePreferred,
+    HistoryDroppedEarly,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 18] = [
+    pub const ALL: [Bug; 20] = [
         Bug::XorLeaves,
         Bug::KeyOnlyDigest,
         Bug::FinalRootCheckSkipped,
@@ -46,6 +48,8 @@ impl Bug {
         Bug::ActorReusedAfterRestore,
         Bug::QuarantinedRecordApplied,
         Bug::ExpiryByLocalClock,
+        Bug::OtherSidePreferred,
+        Bug::HistoryDroppedEarly,
     ];
 }
 

@@ -8,6 +8,7 @@ use super::opener::Opener;
 use super::{Direction, Intent};
 use crate::dataset::Profile;
 use crate::difference::{Difference, Kind, Side};
+use crate::planted::{Bug, planted};
 use crate::query::{Item, Overwrite, Replacement};
 use crate::record::{Actor, Content, Keeps, Record, Sibling, State, Version};
 use crate::stamp::Stamp;
@@ -36,7 +37,8 @@ impl Opener {
         if let Some(preferred) = self.preferring() {
             // Versions that differ in nothing but what they have seen join as they always do.
             let apart = matches!(difference.kind, Kind::Concurrent(_)) || bare && difference.kind == Kind::Content;
-            return apart.then(|| preferred.other());
+            let gives_way = if planted(Bug::OtherSidePreferred) { preferred } else { preferred.other() };
+            return apart.then_some(gives_way);
         }
         let mirrored = self.mirroring()?;
         let made = mine.is_some_and(|item| self.transfers.is_own(item.commit));
