@@ -19,6 +19,7 @@ mod output;
 mod plans;
 mod progress;
 mod records;
+mod shared_tables;
 mod telling;
 mod units;
 mod verdicts;

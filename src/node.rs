@@ -289,6 +289,8 @@ async fn answer_on(
     (window, signer): (Option<Window>, Option<Arc<Signer>>),
 ) -> Result<Answered, NodeError> {
     let info = side.describe();
+    // What is never written grants nobody to write it.
+    let grant = if info.writable { grant } else { grant.at_most(Rights::COMPARE.and(Rights::READ)) };
     let mut responder = Responder::new(info.definition.clone(), info.keys.clone(), life(&*side), grant);
     if let Some(window) = &window {
         responder = responder.with_brakes(window.brakes.brakes);

@@ -71,10 +71,22 @@ pub struct SideInfo {
     pub writable: bool,
 }
 
+/// A side as one session is to see it.
+#[cfg(feature = "node")]
+pub(crate) fn for_session(side: &Arc<dyn Side>) -> Arc<dyn Side> {
+    side.for_session().unwrap_or_else(|| side.clone())
+}
+
 /// What a session needs of a store. Calls block; a driver keeps them off its asynchronous threads.
 pub trait Side: Send + Sync {
     /// Who this side is.
     fn describe(&self) -> SideInfo;
+
+    /// This side as one session is to see it, of a side that keeps something of each session, or is brought up to date at its
+    /// beginning. It costs nothing yet; what takes time waits for the first question.
+    fn for_session(&self) -> Option<Arc<dyn Side>> {
+        None
+    }
 
     /// The commit number and the root of every collection, read together.
     ///

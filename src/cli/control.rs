@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::args::{Cli, Command};
+use super::commands::sides::tables;
 use super::daemon::{Daemon, Ended, span};
 use super::env::{Env, home_dir};
 use super::{CliError, Exit, output};
@@ -45,8 +46,13 @@ struct Request {
 
 /// Lets the daemon that holds a store of this command, or the home that it asks about, run it; nothing if there is none.
 pub(crate) fn hand_over(cli: &mut Cli) -> Option<Exit> {
-    let of_home =
-        matches!(cli.command, Command::Status(_) | Command::Jobs(_) | Command::Alerts(_)) || cli.job.is_some();
+    // Of a table that it serves the daemon knows where others reach it.
+    let of_table = |place: &Path| place.to_str().is_some_and(tables::is_table);
+    let of_home = match &cli.command {
+        Command::Status(_) | Command::Jobs(_) | Command::Alerts(_) => true,
+        Command::Invite(args) => of_table(&args.store),
+        _ => cli.job.is_some(),
+    };
     let marker = |store: PathBuf| std::fs::read_to_string(store.join(MARKER)).ok();
     // A job runs where it is remembered; else whoever holds a store answers for it.
     let at_home = || Some(Home::open(&home_dir(&cli.global).ok()?).ok()?.socket()).filter(|socket| is_alive(socket));

@@ -34,6 +34,7 @@ use super::verdicts::now_ms;
 use super::{CliError, Exit};
 use crate::node::{Gossip, Home, Node};
 use crate::store::Store;
+use crate::store::linked::ServedTable;
 use crate::transport::RateLimits;
 
 use self::events::Events;
@@ -68,8 +69,10 @@ pub(crate) struct Daemon {
     mistakes: Mistakes,
     /// Requests by HTTP, by the status of their answers.
     requests: Mutex<BTreeMap<u16, u64>>,
-    /// The node that serves its stores, where there are any.
+    /// The node that serves its stores and tables, where there are any.
     node: OnceLock<Node>,
+    /// The tables that peers compare, each with where it is.
+    tables: OnceLock<Vec<(String, ServedTable)>>,
     state: Mutex<State>,
     /// Something may be due, or has ended.
     woken: Condvar,
@@ -150,7 +153,7 @@ impl Daemon {
         };
         state.plan(now);
         let (state, woken) = (Mutex::new(state), Condvar::new());
-        let (gossip, http, mistakes, requests, node) = Default::default();
+        let (gossip, http, mistakes, requests, node, tables) = Default::default();
         let (began, events) = (now, Events::new(now));
         let daemon = Daemon {
             home,
@@ -165,6 +168,7 @@ impl Daemon {
             mistakes,
             requests,
             node,
+            tables,
             state,
             woken,
         };

@@ -100,6 +100,34 @@ impl Env {
         }
     }
 
+    /// The surroundings of what a daemon does by itself: nobody types or reads, and warnings go to its log.
+    pub(crate) fn unheard(global: &Global, dir: PathBuf) -> Env {
+        Env {
+            out: Box::new(std::io::sink()),
+            out_is_data: false,
+            err: Box::new(std::io::sink()),
+            input: Box::new(std::io::empty()),
+            terminal: false,
+            dir,
+            global: global.clone(),
+            command: "",
+            open: BTreeMap::new(),
+            beside: Mutex::default(),
+            left: tokio::sync::watch::channel(false).1,
+            listening: None,
+            config: OnceLock::new(),
+            rate_limits: None,
+            warned: Mutex::default(),
+            measured: None,
+            table: None,
+            failed: None,
+            followed: Some(Vec::new()),
+            trial: Trial::default(),
+            stuck: None,
+            daemon: None,
+        }
+    }
+
     /// Whether results are for people.
     pub(crate) fn text(&self) -> bool {
         self.global.output == OutputFormat::Text

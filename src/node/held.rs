@@ -6,12 +6,13 @@
 use std::time::Duration;
 
 use reknit_core::difference::Difference;
-use reknit_core::session::{Counts, Options, Outcome, Unproven, Verdict};
+use reknit_core::session::{Counts, Intent, Options, Outcome, Unproven, Verdict};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
 use super::serve::{Node, Serving};
 use super::{Budget, NodeError, Over, Progress, SessionReport, Traffic};
+use crate::store::{SideInfo, for_session};
 use crate::transport::{Address, CloseCode, FrameWriter, Link, PeerId, TransportError};
 
 /// The first byte of a frame that asks for a session with a third node.
@@ -193,11 +194,15 @@ impl Serving {
         let request: HoldRequest = rmp_serde::from_slice(request)
             .map_err(|_| not_begun("the request is not understood; this node is of another release".into()))?;
         let refused = || (HeldFailure::Refused, format!("no right to operate {} there", request.dataset));
-        let side = self.side_named(&request.dataset).ok_or_else(refused)?;
-        let definition = side.describe().definition;
+        let side = for_session(&self.side_named(&request.dataset).ok_or_else(refused)?);
+        let SideInfo { definition, writable, .. } = side.describe();
         // M12.
         if !self.may_operate(peer, &definition) {
             return Err(refused());
+        }
+        if !writable && matches!(request.options.intent, Intent::Repair(_)) {
+            let message = format!("{} is a table there, which is compared with peers and not written", request.dataset);
+            return Err((HeldFailure::Refused, message));
         }
         let mut options = request.options;
         options.scope = Vec::new();
@@ -260,7 +265,7 @@ fn frame<T: Serialize>(kind: u8, body: &T) -> Vec<u8> {
 mod tests {
     use super::*;
     use reknit_core::difference::{Kind, Side};
-    use reknit_core::session::{Direction, Intent};
+    use reknit_core::session::Direction;
     use reknit_core::{CollectionId, Position};
 
     fn hex(bytes: &[u8]) -> String {

@@ -26,6 +26,7 @@ const LOCK: &str = "lock";
 const JOBS: &str = "jobs";
 const ALERTS: &str = "alerts";
 const DRIFT: &str = "drift";
+const TABLES: &str = "tables";
 /// Bytes of what people type; a ticket with a definition of many collections is the longest.
 const TYPED_BYTES_MAX: usize = 64 << 10;
 
@@ -249,6 +250,11 @@ impl Home {
     /// Where what differed between two sides is remembered, a file of each pair.
     pub fn drift(&self) -> PathBuf {
         self.dir.join(DRIFT)
+    }
+
+    /// Where a file for each table that is shared tells of which dataset it is.
+    pub fn tables(&self) -> PathBuf {
+        self.dir.join(TABLES)
     }
 
     /// The identity of this home, made at its first use.

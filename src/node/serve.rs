@@ -23,7 +23,7 @@ use super::visits::{Asked, Peer, visit};
 use super::{
     Budget, Grants, HoldRequest, Home, HomeError, NodeError, Over, Progress, SessionReport, Ticket, Whom, answer_with,
 };
-use crate::store::Side;
+use crate::store::{Side, for_session};
 use crate::transport::{
     Address, Arriving, CloseCode, Connection, Endpoint, Identity, Link, Network, PeerId, Quic, RateLimits,
     TransportError, limits,
@@ -513,7 +513,7 @@ impl Serving {
             let _ = link.control.writer.finish().await;
             return;
         };
-        let (side, stop) = (served.side.clone(), self.stop.clone());
+        let (side, stop) = (for_session(&served.side), self.stop.clone());
         let grant = grants.on(&side.describe().definition);
         let began = std::time::Instant::now();
         // What its keys lose counts together.

@@ -9,6 +9,7 @@ mod base;
 mod changing;
 #[doc(hidden)]
 pub mod contract;
+mod dataset;
 mod encoding;
 mod feed;
 #[cfg(feature = "linked-files")]
@@ -24,6 +25,7 @@ mod probe;
 mod reading;
 mod references;
 mod script;
+mod served;
 mod shape;
 #[cfg(feature = "linked-sqlite")]
 mod sqlite;
@@ -45,6 +47,7 @@ use super::StoreError;
 pub use self::postgres::{Postgres, PostgresAddress, Secret, SslMode, redacted};
 pub use base::Since;
 pub use changing::Wanted;
+pub use dataset::{TableDataset, TableDatasetError};
 pub use feed::{Drained, Feed, FeedKind, FeedMark, FeedState, Followed, Take, Waiting, feed_comment};
 #[cfg(feature = "linked-files")]
 pub use file::{FileFormat, TableFile, TableStore};
@@ -53,7 +56,8 @@ pub use pace::{Load, Pace, Rate, host_load};
 pub use probe::{Probe, ProbedColumn, probe};
 pub use references::Reference;
 pub use script::{Compared, Script, Scripted};
-pub use shape::Shape;
+pub use served::{ServedTable, TableSession};
+pub use shape::{Fit, Shape};
 #[cfg(feature = "linked-sqlite")]
 pub use sqlite::Sqlite;
 pub use terms::{ShapeError, Terms, Zoned};

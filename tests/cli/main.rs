@@ -36,6 +36,7 @@ mod monitoring;
 mod parked;
 mod partial;
 mod passwords;
+mod peer_tables;
 mod peers;
 mod plans;
 mod postgres;

@@ -172,6 +172,7 @@ fn an_invitation_is_taken_up_once_and_in_time() {
             address: address.to_string(),
             token: token.to_vec(),
             layouts: vec![None],
+            table: None,
         };
         let invite = |token: &[u8], expires| {
             let token_hash = *blake3::hash(token).as_bytes();
@@ -210,7 +211,8 @@ fn two_who_show_one_invitation_at_once_are_not_both_let_in() {
             let token_hash = *blake3::hash(&token).as_bytes();
             two.server.home.invite(&Invitation { token_hash, may, expires: u64::MAX / 4 }).expect("invited");
             let (key, layouts) = (b.dataset_key().clone(), vec![None]);
-            let ticket = Ticket { definition: definition(), key, address: address.to_string(), token, layouts };
+            let ticket =
+                Ticket { definition: definition(), key, address: address.to_string(), token, layouts, table: None };
             let [one, other] = [(); 2].map(|()| peer(false));
             let (first, second) =
                 tokio::join!(one.node.take_up(&ticket, &address), other.node.take_up(&ticket, &address));

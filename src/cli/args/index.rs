@@ -53,6 +53,9 @@ pub(crate) struct IndexBuild {
     /// The table that it is compared with, if the two are declared differently
     #[arg(long, env = "REKNIT_WITH", value_name = "TABLE")]
     pub(crate) with: Option<String>,
+    /// The index by which peers compare it, of a table that is of a dataset
+    #[arg(long, env = "REKNIT_SHARED")]
+    pub(crate) shared: bool,
     /// How changes are noticed from then on; without one the table is read whole by each command
     #[arg(long, env = "REKNIT_FEED", value_enum, value_name = "KIND")]
     pub(crate) feed: Option<AskedFeed>,

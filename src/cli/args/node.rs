@@ -30,10 +30,10 @@ pub(crate) enum IdCommand {
 
 #[derive(Debug, Args, Serialize, Deserialize)]
 #[command(
-    after_help = "Examples:\n  reknit invite a --may compare,read --expires 1d\n  reknit invite a --at node.example:7473"
+    after_help = "Examples:\n  reknit invite a --may compare,read --expires 1d\n  reknit invite a --at node.example:7473\n  reknit invite sqlite:b.db/t --may compare --at node.example"
 )]
 pub(crate) struct Invite {
-    /// The store
+    /// The store, or the table, which becomes a dataset of its own at its first invitation
     pub(crate) store: PathBuf,
     /// What whoever joins may do here
     #[arg(long, env = "REKNIT_MAY", value_name = "RIGHTS", default_value = "compare,read,write")]
@@ -47,14 +47,24 @@ pub(crate) struct Invite {
 }
 
 #[derive(Debug, Args, Serialize, Deserialize)]
+#[command(after_help = "Examples:\n  reknit join b TICKET\n  reknit join postgres://me@host/db/t TICKET --may compare")]
 pub(crate) struct Join {
-    /// Where the store will be
+    /// Where the store will be; or the table that is to be compared with the peer's
     pub(crate) dir: PathBuf,
     /// The ticket
     pub(crate) ticket: String,
     /// What the inviting node may do here
     #[arg(long, env = "REKNIT_MAY", value_name = "RIGHTS", default_value = "compare,read,write")]
     pub(crate) may: String,
+    /// Columns of the table that the dataset calls otherwise
+    #[arg(long, env = "REKNIT_RENAME", value_name = "FROM=TO", value_delimiter = ',')]
+    pub(crate) rename: Vec<String>,
+    /// Columns of the table that the dataset has not got
+    #[arg(long, env = "REKNIT_IGNORE", value_name = "COL[,COL]", value_delimiter = ',')]
+    pub(crate) ignore: Vec<String>,
+    /// Dates and times of the table that say no zone are of this one
+    #[arg(long, env = "REKNIT_JOIN_ZONE", value_name = "[COL=]ZONE", value_delimiter = ',')]
+    pub(crate) zone: Vec<String>,
 }
 
 #[derive(Debug, Args, Serialize, Deserialize)]
@@ -62,7 +72,7 @@ pub(crate) struct Join {
     after_help = "Examples:\n  reknit serve a b --listen 0.0.0.0:7473\n  reknit serve a --http 127.0.0.1:7474        health, metrics and jobs by HTTP too\n  reknit serve                                what config.toml in the home says"
 )]
 pub(crate) struct Serve {
-    /// The stores; none are needed where the configuration has some, or jobs
+    /// The stores, and tables, which peers compare; none are needed where the configuration has some, or jobs
     pub(crate) stores: Vec<PathBuf>,
     /// The UDP address [default: 127.0.0.1:7473]
     #[arg(long, env = "REKNIT_LISTEN", value_name = "ADDR")]

@@ -71,12 +71,19 @@ impl Command {
                 [Some(&mut args.store), args.against.as_mut()].into_iter().flatten().map(Place::Text).collect()
             }
             Command::Serve(args) => args.stores.iter_mut().map(Place::Path).collect(),
+            Command::Init(args) => {
+                [Some(&mut args.dir), args.like.as_mut()].into_iter().flatten().map(Place::Path).collect()
+            }
             _ => self.store().into_iter().map(Place::Path).collect(),
         }
     }
 
     /// Takes directories that are named beside a table for stores whose records are rows.
     pub(crate) fn take_stores_for_tables(&mut self, is_table: fn(&str) -> bool, is_dir: impl Fn(&str) -> bool) {
+        // Served, each is by itself.
+        if matches!(self, Command::Serve(_)) {
+            return;
+        }
         let places = self.places();
         let typed = |place: &Place<'_>| place.typed().map(String::from);
         if !places.iter().filter_map(typed).any(|typed| is_table(&typed)) {
@@ -146,7 +153,7 @@ impl Command {
             Command::Verify(args) => Some(&mut args.store),
             Command::Backup(args) => Some(&mut args.store),
             Command::Invite(args) => Some(&mut args.store),
-            Command::Init(args) => args.like.as_mut(),
+            Command::Join(args) => Some(&mut args.dir),
             _ => None,
         }
     }

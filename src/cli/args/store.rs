@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use super::FileFormat;
+use super::{FileFormat, TermFlags};
 
 #[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Demo {
@@ -17,8 +17,11 @@ pub(crate) struct Demo {
 }
 
 #[derive(Debug, Args, Serialize, Deserialize)]
+#[command(
+    after_help = "Examples:\n  reknit init a\n  reknit init b --like a\n  reknit init postgres://me@host/db/t --name orders --ignore note    a dataset for a table that stays where it is"
+)]
 pub(crate) struct Init {
-    /// Where the store will be
+    /// Where the store will be; or the table that becomes a dataset, to be compared with tables of peers
     pub(crate) dir: PathBuf,
     /// Take part in the dataset of this store, which says all else
     #[arg(long, env = "REKNIT_LIKE", value_name = "DIR")]
@@ -39,6 +42,12 @@ pub(crate) struct Init {
     /// Keep no members: tombstones can then never be collected
     #[arg(long, env = "REKNIT_NO_MEMBERS")]
     pub(crate) no_members: bool,
+    /// Of a table: compare columns as these kinds, where a peer's types tell more (bool, decimal, float, timestamp, datetime,
+    /// date, time, uuid, json)
+    #[arg(long, env = "REKNIT_KIND", value_name = "COL=KIND", value_delimiter = ',')]
+    pub(crate) kind: Vec<String>,
+    #[command(flatten)]
+    pub(crate) terms: TermFlags,
 }
 
 /// What digests cover.

@@ -6,10 +6,11 @@ use reknit_core::journal::Run;
 use serde_json::{Value, json};
 
 use super::sides::{scans, tables};
-use crate::cli::args::{AskedFeed, Index, IndexBuild, IndexCommand, PaceFlags};
+use crate::cli::args::{AskedFeed, Index, IndexBuild, IndexCommand, PaceFlags, TermFlags};
 use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
 use crate::cli::progress::Progress;
+use crate::cli::shared_tables;
 use crate::cli::units::{parse_bytes, show_bytes, show_count};
 use crate::cli::{CliError, Exit};
 use crate::store::linked::{FeedKind, FeedState, Linked, Remains, Waiting};
@@ -30,7 +31,10 @@ fn build(args: &IndexBuild, env: &mut Env) -> Result<Exit, CliError> {
     let max_lag = parse_bytes(&args.max_feed_lag)?;
     args.pace.pace()?;
     scans::brakes(&args.pace, &[&args.table])?;
-    let linked = tables::alone(env, &args.table, args.with.as_deref(), &args.terms.terms()?)?;
+    let linked = match args.shared {
+        true => shared(args, env)?,
+        false => tables::alone(env, &args.table, args.with.as_deref(), &args.terms.terms()?)?,
+    };
     if let Some(kind) = args.feed.map(AskedFeed::kind) {
         let feed = linked.feed(kind)?;
         feed.ready()?;
@@ -61,6 +65,16 @@ fn build(args: &IndexBuild, env: &mut Env) -> Result<Exit, CliError> {
     );
     let summary = json!({ "records": linked.rows(), "changed": followed.changed });
     Printer::new(env).end(Exit::Done, &text, fields(summary))
+}
+
+/// The table with the index by which peers compare it.
+fn shared(args: &IndexBuild, env: &Env) -> Result<Linked, CliError> {
+    if args.with.is_some() || args.terms != TermFlags::default() {
+        let message = "what peers compare of a table is part of their dataset, so that --shared goes without --with and terms; \
+                       nothing was read";
+        return Err(CliError::new("usage.terms", message));
+    }
+    shared_tables::opened(env, &args.table)
 }
 
 fn status(typed: &str, env: &mut Env) -> Result<Exit, CliError> {

@@ -1,19 +1,34 @@
-//! `reknit init DIR`: makes a store of a new dataset, or of the dataset of another store.
+//! `reknit init DIR|TABLE`: makes a store of a new dataset, or of the dataset of another store; or a dataset of a table.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use reknit_core::row::Kind;
 use serde_json::json;
 
-use crate::cli::args::{Init, ProfileArg};
+use super::sides::tables;
+use crate::cli::args::{Init, ProfileArg, TermFlags};
 use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
+use crate::cli::shared_tables::{self, SharedTable};
 use crate::cli::{CliError, Exit};
 use crate::core::bounds::NAME_BYTES_MAX;
 use crate::core::policy::named;
 use crate::core::{DatasetId, DatasetKey, Definition, Profile};
 use crate::store::Store;
 
+/// The policy where none was typed.
+const NEWEST: &str = "newest";
+
 pub(crate) fn run(args: &Init, env: &mut Env) -> Result<Exit, CliError> {
+    if let Some(typed) = args.dir.to_str().filter(|typed| tables::is_table(typed)) {
+        return of_table(typed, args, env);
+    }
+    if args.terms != TermFlags::default() || !args.kind.is_empty() {
+        let message = "--kind, --key, --columns, --ignore, --rename, --where, --zone, roundings and tolerances are for a table; a \
+                       store keeps whole records; nothing was made";
+        return Err(CliError::new("usage.terms", message));
+    }
     let dir = env.path(&args.dir);
     let store = match &args.like {
         Some(other) => like(&env.store(other)?, &dir, env)?,
@@ -48,6 +63,38 @@ fn like(other: &Store, dir: &Path, env: &Env) -> Result<Store, CliError> {
         }
     }
     Ok(store)
+}
+
+/// A dataset of a table, which stays where it is and as it is.
+fn of_table(typed: &str, args: &Init, env: &mut Env) -> Result<Exit, CliError> {
+    let of_stores = args.like.is_some() || args.policy != NEWEST || args.no_key_index || args.no_members;
+    if of_stores || !args.terms.tolerance.is_empty() {
+        let message = "--like, --policy, --no-key-index and --no-members are for stores, and --tolerance is for two tables of one \
+                       machine; nothing was made";
+        return Err(CliError::new("usage.terms", message));
+    }
+    let table = tables::table(env, typed)?;
+    let kinds = args.kind.iter().map(|typed| {
+        let (column, kind) = typed.rsplit_once('=')?;
+        Some((column.to_string(), Kind::of_name(kind.as_bytes())?))
+    });
+    let kinds = kinds.collect::<Option<BTreeMap<_, _>>>().ok_or_else(|| {
+        let known = Kind::ALL.map(Kind::name).join(", ");
+        CliError::new("usage.terms", format!("--kind takes COLUMN=KIND, with one of {known}; nothing was made"))
+    })?;
+    let name = args.name.as_deref().unwrap_or_else(|| shared_tables::name_of(table.place()));
+    let shared = SharedTable::make(env, &*table, name, (&args.terms.terms()?, &kinds))?;
+    let definition = shared.dataset.definition();
+    let typed = tables::typed_again(typed);
+    let text = format!(
+        "made the dataset {} {} of {}\nlet others compare theirs with it: reknit invite {typed} --at HOST, and reknit serve {typed}",
+        definition.name,
+        definition.id,
+        table.place()
+    );
+    let summary =
+        json!({ "dataset": definition.name, "dataset_id": definition.id.to_string(), "table": table.place() });
+    Printer::new(env).end(Exit::Done, &text, fields(summary))
 }
 
 /// Says which store was made.

@@ -23,6 +23,7 @@ const CONFLICTS_MAX: usize = 10_000;
 const SAMPLES: u64 = 3;
 
 pub(crate) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
+    sides::refuse_one_table(&args.sides)?;
     let tables = sides::are_tables(&args.sides);
     if tables {
         tables::admit(args)?;
@@ -49,7 +50,6 @@ pub(crate) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
         return Err(CliError::refused("repair.prefer", message));
     }
     if args.plan.is_some() {
-        sides::refuse_one_table(&args.sides)?;
         return plan::run(args, env);
     }
     if args.apply { apply(args, env) } else { preview(args, env) }

@@ -1,10 +1,11 @@
-//! `reknit serve STORE…`: answers peers, and commands by the control socket, and runs jobs when they are due, until interrupted.
+//! `reknit serve STORE|TABLE…`: answers peers, and commands by the control socket, and runs jobs when they are due, until interrupted.
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Map, json};
@@ -21,10 +22,13 @@ use crate::cli::env::Env;
 use crate::cli::http::{Face, Wanted};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::output::Printer;
+use crate::cli::shared_tables::{self, SharedTable};
 use crate::cli::units::parse_duration;
 use crate::cli::{CliError, Exit};
+use crate::core::Definition;
 use crate::node::{Gossip, GossipOptions, Node, NodeBrakes, NodeOptions, Served, follow_keys, member_of};
-use crate::store::Store;
+use crate::store::linked::ServedTable;
+use crate::store::{Side, Store};
 use crate::transport::Address;
 
 /// Where it listens unless it is told otherwise.
@@ -65,6 +69,9 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
     }
     log(env);
     config.warnings.iter().for_each(|warning| env.warn(warning));
+    let reading_ends = Arc::new(AtomicBool::new(false));
+    // A client of a database has a runtime of its own, and cannot begin within another.
+    let tables = tables(&typed, &config, env, &reading_ends)?;
     let runtime = sides::runtime()?;
     runtime.block_on(async {
         let (stop, mut stopped) = watch::channel(false);
@@ -72,9 +79,9 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
             Some(wanted) => Some(Face::begin(wanted, stopped.clone()).await?),
             None => None,
         };
-        let stores = open(&typed, &config, env)?;
+        let stores = open(&typed, &config, &tables, env)?;
         // Who serves nothing has nothing to listen for.
-        let node = match stores.is_empty() {
+        let node = match stores.is_empty() && tables.is_empty() {
             true => None,
             false => Some(Node::bind(&home, NodeOptions { bind: listen, listen: true })?),
         };
@@ -87,8 +94,11 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
         // Whoever reads the address may ask for the end, and for the configuration to be read again.
         let _interrupt = Interrupt::listen(stop, env.left.clone());
         read_again_on_hangup(&daemon, http.as_ref());
-        for store in stores.values() {
-            let definition = store.definition();
+        let tables_side = tables.iter().map(|(_, table)| Arc::new(table.clone()) as Arc<dyn Side>);
+        let sides = stores.values().map(|store| Arc::new(store.clone()) as Arc<dyn Side>).chain(tables_side);
+        let served: Vec<Served> = sides.map(|side| Served { side }).collect();
+        for Served { side } in &served {
+            let definition = side.describe().definition;
             let (Some(node), Some(at)) = (&node, at) else { continue };
             let (peer, host, port) = (node.peer(), at.ip().to_string(), at.port());
             let address = Address { peer, host, port, dataset: definition.name.clone() };
@@ -98,7 +108,8 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
             };
             writeln!(env.out, "{told}")?;
         }
-        if stores.is_empty() && env.text() {
+        daemon.compares(tables);
+        if served.is_empty() && env.text() {
             writeln!(env.out, "running the jobs of {}", daemon.view().config.path.display())?;
         }
         if let Some(http) = &http {
@@ -112,16 +123,17 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
         }
         env.out.flush()?;
         let keeping = daemon.keep_time()?;
-        supervisor::ready(&format!("stores: {}, jobs: {}", stores.len(), daemon.view().jobs.len()));
+        supervisor::ready(&format!("stores: {}, jobs: {}", served.len(), daemon.view().jobs.len()));
         match node {
             Some(node) => {
-                let served = stores.values().map(|store| Served { side: Arc::new(store.clone()) }).collect();
                 let begin = |table| begin_gossip(&node, &stores, (table, &flags, window), stopped.clone());
                 let gossip = gossip.map(begin).transpose()?;
                 gossip.iter().for_each(|gossip| daemon.gossips(gossip.clone()));
                 daemon.serves_by(node.clone());
                 follow_keys(&node, stores.values(), stopped.clone());
-                node.serve_with(served, gossip, stopped).await?;
+                let ended = node.serve_with(served, gossip, stopped).await;
+                reading_ends.store(true, Ordering::Relaxed);
+                ended?;
             }
             // It ends with its sender at the latest.
             None => drop(stopped.wait_for(|stop| *stop).await),
@@ -151,28 +163,61 @@ fn begin_gossip(
     Ok(Gossip::start(node, &stores, &options, stop)?)
 }
 
-/// Opens the stores that are served; names stand for what the configuration says.
-fn open(typed: &[PathBuf], config: &Config, env: &Env) -> Result<BTreeMap<PathBuf, Store>, CliError> {
-    let mut stores: BTreeMap<PathBuf, Store> = BTreeMap::new();
+/// Tables that are served, each with where it is.
+type Tables = Vec<(String, ServedTable)>;
+
+/// A place as it was typed; names stand for what the configuration says.
+fn named(typed: &Path, config: &Config) -> Result<PathBuf, CliError> {
+    match typed.to_str().filter(|typed| typed.starts_with('@')) {
+        Some(name) => Ok(PathBuf::from(config.address(name)?)),
+        None => Ok(typed.to_path_buf()),
+    }
+}
+
+/// Addresses and rights tell datasets by name, sessions by identity: two of one name cannot be served.
+fn refuse_same(typed: &str, mine: &Definition, others: &[Arc<Definition>]) -> Result<(), CliError> {
+    if others.iter().any(|other| other.id == mine.id || other.name == mine.name) {
+        let message = format!("{typed} holds the dataset {} or one of that name, as another of these does", mine.name);
+        return Err(CliError::new("serve.same-dataset", message));
+    }
+    Ok(())
+}
+
+/// Looks at the tables that are served; one that is of no dataset yet becomes one.
+fn tables(
+    typed: &[PathBuf],
+    config: &Config,
+    env: &mut Env,
+    reading_ends: &Arc<AtomicBool>,
+) -> Result<Tables, CliError> {
+    let mut all = Tables::new();
     for typed in typed {
-        let typed = match typed.to_str().filter(|typed| typed.starts_with('@')) {
-            Some(name) => PathBuf::from(config.address(name)?),
-            None => typed.clone(),
-        };
+        let typed = named(typed, config)?;
+        let Some(typed) = typed.to_str().filter(|typed| sides::tables::is_table(typed)) else { continue };
+        let table = sides::tables::table(env, typed)?;
+        let shared = SharedTable::of_or_new(env, &*table)?;
+        let others: Vec<_> = all.iter().map(|(_, other)| other.describe().definition).collect();
+        refuse_same(&sides::tables::shown(typed), shared.dataset.definition(), &others)?;
+        let served = shared_tables::served(env, typed, (table.place(), &shared), reading_ends.clone())?;
+        all.push((table.place().to_string(), served));
+    }
+    Ok(all)
+}
+
+/// Opens the stores that are served beside these tables.
+fn open(typed: &[PathBuf], config: &Config, tables: &Tables, env: &Env) -> Result<BTreeMap<PathBuf, Store>, CliError> {
+    let mut stores: BTreeMap<PathBuf, Store> = BTreeMap::new();
+    let mut others: Vec<_> = tables.iter().map(|(_, table)| table.describe().definition).collect();
+    for typed in typed {
+        let typed = named(typed, config)?;
+        if typed.to_str().is_some_and(sides::tables::is_table) {
+            continue;
+        }
         let store = env.store(&typed)?;
         let path = env.path(&typed);
         let canonical = path.canonicalize().unwrap_or(path);
-        // Addresses and rights tell datasets by name, sessions by identity.
-        let mine = store.definition();
-        let same = |other: &Store| other.definition().id == mine.id || other.definition().name == mine.name;
-        if stores.values().any(same) {
-            let message = format!(
-                "{} holds the dataset {} or one of that name, as another of these stores does",
-                typed.display(),
-                mine.name
-            );
-            return Err(CliError::new("serve.same-dataset", message));
-        }
+        refuse_same(&typed.display().to_string(), store.definition(), &others)?;
+        others.push(store.definition().clone());
         stores.insert(canonical, store);
     }
     Ok(stores)

@@ -13,6 +13,7 @@ pub(crate) mod scans;
 mod shown;
 pub(crate) mod tables;
 mod tolerance;
+mod with_peer;
 
 use std::io::Write;
 use std::path::Path;
@@ -36,6 +37,7 @@ use self::meter::Meter;
 pub(crate) use self::ran::Ran;
 pub(crate) use self::runtime::runtime;
 pub(crate) use self::shown::{line, object, op, plural, unproven, unproven_object};
+use self::with_peer::WithPeer;
 use crate::cli::CliError;
 use crate::cli::args::{PaceFlags, Sides, TermFlags, To};
 use crate::cli::config::bandwidth;
@@ -45,7 +47,7 @@ use crate::cli::units::{parse_bytes, parse_duration};
 use crate::cli::verdicts::{self, Last};
 use crate::format::Layout;
 use crate::node::{Budget, HeldStore, HoldRequest, Node, NodeError, Progress, SessionReport, between_witnessed};
-use crate::store::linked::Linked;
+use crate::store::linked::{Linked, TableSession};
 use crate::store::{Side, Store};
 use crate::transport::Address;
 
@@ -68,6 +70,8 @@ enum Pair {
     Held(Address, Address),
     /// Two tables of databases.
     Tables(Box<[Linked; 2]>),
+    /// A table here, with a peer's.
+    Table(Box<WithPeer>),
 }
 
 /// What a session is asked for beside its intent.
@@ -110,13 +114,14 @@ pub(crate) fn run(
         pair.iter_mut().for_each(|linked| *linked = linked.clone().in_manner(writing.manner));
     }
     let (settle, budget) = limits(sides)?;
-    if sides.bandwidth.is_some() && !matches!(pair, Pair::Own(_, Target::There(_))) {
-        let message = "--bandwidth is about sessions of a store here with a peer; none of that kind was named";
+    if sides.bandwidth.is_some() && !matches!(pair, Pair::Own(_, Target::There(_)) | Pair::Table(_)) {
+        let message =
+            "--bandwidth is about sessions of a store or a table here with a peer; none of that kind was named";
         return Err(CliError::new("usage.bandwidth", message));
     }
     // Who compares stores and tables here needs no configuration.
     let rate_limits = match &pair {
-        Pair::Own(_, Target::There(_)) | Pair::Held(..) => {
+        Pair::Own(_, Target::There(_)) | Pair::Held(..) | Pair::Table(_) => {
             env.rate_limits(sides.bandwidth.as_deref().map(bandwidth).transpose()?)?
         }
         _ => Arc::default(),
@@ -154,6 +159,7 @@ pub(crate) fn run(
     let mut equal_but = tables::EqualBut::default();
     let compared = match &pair {
         Pair::Tables(pair) => Some((sides.terms.terms()?, pair.each_ref().map(|linked| linked.shape().clone()))),
+        Pair::Table(with) => Some(with.compared()),
         _ => None,
     };
     let home = env.home()?;
@@ -182,11 +188,12 @@ pub(crate) fn run(
         }
         Pair::Held(a, _) => (None, a.dataset.clone(), (None, None)),
         Pair::Tables(pair) => {
-            let definition = pair[0].describe().definition;
-            options.scope = scope(&definition, &sides.collections)?;
-            let collections = definition.collections.iter().map(|c| c.name.clone()).collect();
-            let layout = Some(tables::layout(pair[0].shape()).to_bytes());
-            (Some(HeldStore { collections, layout }), definition.name.clone(), (None, None))
+            let (own, name) = of_table(&mut options, &pair[0], &sides.collections)?;
+            (Some(own), name, (None, None))
+        }
+        Pair::Table(with) => {
+            let (own, name) = of_table(&mut options, &with.linked, &sides.collections)?;
+            (Some(own), name, (None, None))
         }
     };
     let names = own.as_ref().map(|own| own.collections.clone()).unwrap_or_default();
@@ -204,6 +211,14 @@ pub(crate) fn run(
                 let [a, b] = *pair;
                 let pair: (Arc<dyn Side>, Arc<dyn Side>) = (Arc::new(a), Arc::new(b));
                 let report = between_witnessed(&home, pair, options, budget, stopped, &mut progress).await;
+                report.map(|report| (None, report))
+            }
+            Pair::Table(with) => {
+                let WithPeer { linked, address, .. } = *with;
+                let node = Node::client(&home, &address)?.with_rate_limits(rate_limits);
+                let side = Arc::new(TableSession::of(linked));
+                let report = node.session(&address, side, options, budget, stopped, &mut progress).await;
+                node.shutdown().await;
                 report.map(|report| (None, report))
             }
             Pair::Own(opener, Target::There(address)) => {
@@ -301,6 +316,15 @@ pub(crate) fn run(
     Ok(ran)
 }
 
+/// What is told of a table, and which of its collections a session is about.
+fn of_table(options: &mut Options, linked: &Linked, named: &[String]) -> Result<(HeldStore, String), CliError> {
+    let definition = linked.describe().definition;
+    options.scope = scope(&definition, named)?;
+    let collections = definition.collections.iter().map(|c| c.name.clone()).collect();
+    let layout = Some(tables::layout(linked.shape()).to_bytes());
+    Ok((HeldStore { collections, layout }, definition.name.clone()))
+}
+
 /// How long differences may settle, and when a session is to end with what is known.
 pub(crate) fn limits(sides: &Sides) -> Result<(Duration, Budget), CliError> {
     let settle = parse_duration(&sides.settle)?;
@@ -344,7 +368,11 @@ fn pair(env: &mut Env, sides: &Sides) -> Result<(Pair, bool), CliError> {
             let pair = tables::open(env, (&sides.a, &sides.b), &sides.terms.terms()?, (!sides.no_scan, &sides.pace))?;
             return Ok((Pair::Tables(Box::new(pair)), false));
         }
-        _ => return Err(one_table(sides)),
+        _ => {
+            let with = WithPeer::of(env, sides)?.ok_or_else(|| one_table(sides))?;
+            let swapped = with.swapped();
+            return Ok((Pair::Table(Box::new(with)), swapped));
+        }
     }
     let a = target(env, &sides.a)?;
     if let (Target::Here(_), false) = (&a, sides.b.contains("://"))
@@ -387,8 +415,8 @@ fn one_table(sides: &Sides) -> CliError {
             format!("there is no directory {other} with a store whose rows could be compared with a table's")
         }
         None => {
-            "a table is compared with another table, a file or a store of this machine, not with a peer; on the peer's \
-                 machine it is compared with its store: reknit check TABLE DIR"
+            "a table and a peer's are compared, with reknit check and reknit diff, and not repaired; repair where both databases \
+                 can be reached: reknit repair TABLE TABLE"
                 .into()
         }
     };

@@ -22,7 +22,7 @@ use crate::cli::units::{parse_duration, show_count, show_duration};
 use crate::cli::verdicts::{self, Last};
 use crate::cli::{CliError, Exit};
 use crate::node::{Gossip, Home, Neighbour};
-use crate::store::Store;
+use crate::store::{Side, Store};
 
 /// How often it can be looked at.
 const WATCH_MIN: Duration = Duration::from_millis(200);
@@ -112,6 +112,10 @@ pub(crate) fn look(
         }
         shown.push(json!({ "store": dir, "dataset": definition.name, "records": records, "root": digest }));
     }
+    let tables = daemon.map(Daemon::tables).unwrap_or_default();
+    let tables: Vec<_> = tables.iter().map(|(place, table)| (place, table.describe().definition)).collect();
+    lines.extend(tables.iter().map(|(place, of)| format!("table  {place}: dataset {}, compared by peers", of.name)));
+    let tables: Vec<Value> = tables.iter().map(|(place, of)| json!({ "table": place, "dataset": of.name })).collect();
     for known in &peers {
         let name = known.name.as_deref().map(|name| format!(" ({name})")).unwrap_or_default();
         lines.push(format!("peer   {}{name} may {}", known.peer.short(), known.may.names().join(", ")));
@@ -141,6 +145,7 @@ pub(crate) fn look(
         "serving": serving,
         "http": http,
         "stores": shown,
+        "served_tables": tables,
         "peers": peers.iter().map(|p| json!({ "peer": p.peer.to_string(), "may": p.may.names(), "name": p.name })).collect::<Vec<_>>(),
         "gossip": gossip.map(|_| neighbours),
         "pairs": lasts,

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use reknit_core::Millis;
@@ -114,28 +114,14 @@ impl Daemon {
         let mut global = self.global.clone();
         (global.quiet, global.verbose, global.exit_zero) = (true, 0, false);
         let mut env = Env {
-            out: Box::new(std::io::sink()),
-            out_is_data: false,
-            err: Box::new(std::io::sink()),
-            input: Box::new(std::io::empty()),
-            terminal: false,
-            dir: std::env::current_dir().unwrap_or_default(),
-            global: global.clone(),
             command: known,
             open: self.stores.clone(),
-            beside: Mutex::default(),
             left,
             listening: self.listening,
             config: OnceLock::from(config.clone()),
             rate_limits: Some(self.rate_limits.clone()),
-            warned: Mutex::default(),
-            measured: None,
-            table: None,
-            failed: None,
-            followed: Some(Vec::new()),
             trial,
-            stuck: None,
-            daemon: None,
+            ..Env::unheard(&global, std::env::current_dir().unwrap_or_default())
         };
         let (command, settled) = match command {
             Ok(command) => (command, Ok(())),

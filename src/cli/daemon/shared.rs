@@ -13,12 +13,24 @@ use crate::cli::commands::sides::scans::Fresh;
 use crate::cli::verdicts::now_ms;
 use crate::node::{Counted, Home, Node};
 use crate::store::Store;
+use crate::store::linked::ServedTable;
 
 impl Daemon {
     /// Serves its stores by this node.
     pub(crate) fn serves_by(&self, node: Node) {
         // It is bound once.
         let _ = self.node.set(node);
+    }
+
+    /// Lets peers compare these tables, each with where it is.
+    pub(crate) fn compares(&self, tables: Vec<(String, ServedTable)>) {
+        // They are opened once.
+        let _ = self.tables.set(tables);
+    }
+
+    /// The tables that peers compare, each with where it is.
+    pub(crate) fn tables(&self) -> &[(String, ServedTable)] {
+        self.tables.get().map_or(&[], Vec::as_slice)
     }
 
     /// What its node has counted.

@@ -40,7 +40,7 @@ impl Running {
             let (token_hash, may) = (*blake3::hash(&token).as_bytes(), Grants::from(may).within(&name));
             home.invite(&Invitation { token_hash, may, expires })?;
             let (key, address, token) = (store.dataset_key().clone(), address.to_string(), token.to_vec());
-            Ok(Ticket { definition, key, address, token, layouts }.to_string())
+            Ok(Ticket { definition, key, address, token, layouts, table: None }.to_string())
         })
         .await
     }

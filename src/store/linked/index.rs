@@ -95,22 +95,17 @@ impl Linked {
         Linked::over(dir, index, table, shape, keys)
     }
 
-    /// The table with the index that it has in `dir`, whatever shape that was made for; the key is that of a shape.
+    /// The table with the index that it has in `dir`, whatever shape and key that was made for.
     ///
     /// # Errors
     /// What the index met.
-    pub fn reopen(
-        dir: &Path,
-        table: Box<dyn Table>,
-        key: impl FnOnce(&Shape) -> DatasetKey,
-        options: &Options,
-    ) -> Result<Linked, StoreError> {
+    pub fn reopen(dir: &Path, table: Box<dyn Table>, options: &Options) -> Result<Linked, StoreError> {
         let options = Linked::options(options);
         renew(dir, &options)?;
         let index = Store::open(dir, &options)?;
         let shape = Shape::from_bytes(&index.first().layout()?.unwrap_or_default());
         let shape = shape.map_err(|error| StoreError::damaged(format!("the shape of an index: {error}")))?;
-        let keys = Arc::new(Keys::new(&key(&shape)));
+        let keys = Arc::new(Keys::new(index.dataset_key()));
         Linked::over(dir, index, table, shape, keys)
     }
 

@@ -90,6 +90,13 @@ impl Shape {
         shape
     }
 
+    /// The same as a table would have it that calls its columns as they are called here, and needs no zones.
+    #[must_use]
+    pub fn without_own(&self) -> Shape {
+        let sources = self.columns.iter().map(|(name, _)| name.clone()).collect();
+        Shape { sources, zones: vec![None; self.columns.len()], ..self.clone() }
+    }
+
     /// How much of a table it has.
     #[must_use]
     pub fn fit(&self, table: &Columns) -> Fit {

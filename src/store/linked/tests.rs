@@ -499,3 +499,40 @@ fn an_index_is_no_store_and_a_store_no_index() {
     let whole = Store::open(&store, &options()).expect("it is as it was");
     assert_eq!(whole.get(b"k").expect("read"), Some(b"v".to_vec()));
 }
+
+/// What has come to the table since it was read is known neither to its index nor by what the peer found: it is read again before
+/// it is said once more that it is not there.
+#[test]
+fn what_has_come_since_is_found_once_a_peer_asks_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let row = |id: i128| vec![Value::Int(id), Value::Text("a".into())];
+    let rows = Arc::new(Mutex::new(vec![row(1)]));
+    let dataset = TableDataset::new("t", [7; 32], &shape());
+    let opened = Arc::new(Mutex::new(0));
+    let served = {
+        let (dir, rows, dataset, opened) = (dir.path().join("index"), rows.clone(), dataset.clone(), opened.clone());
+        let open = move || {
+            *opened.lock().expect("no panic") += 1;
+            let table = Box::new(Listed { columns: columns(), rows: Arc::clone(&rows) });
+            let made_with = (dataset.definition().clone(), dataset.key().clone());
+            Linked::open(&dir, table, shape(), made_with, &options())
+        };
+        ServedTable::new(&TableDataset::new("t", [7; 32], &shape()), ("listed".into(), None), (Actor(1), 2), open)
+    };
+    let key = shape().record(row(2)).expect("a record").0;
+    let place = [Range::of(served.describe().keys.position("default", &key), reknit_core::range::DEPTH_MAX)];
+    let (session, other) = (served.for_session().expect("one"), served.for_session().expect("one"));
+    assert_eq!(*opened.lock().expect("no panic"), 0, "nothing is opened before it is asked");
+    assert_eq!(session.cut().expect("a cut").roots[0].count, 1);
+    rows.lock().expect("no panic").push(row(2));
+    assert_eq!(session.items(CollectionId(0), &place).expect("items").len(), 0);
+    assert_eq!(session.items(CollectionId(0), &place).expect("items").len(), 1);
+    assert_eq!(other.cut().expect("a cut").roots[0].count, 2);
+    assert_eq!(*opened.lock().expect("no panic"), 1, "sessions at one time share it");
+    drop((session, other));
+    rows.lock().expect("no panic").clear();
+    let later = served.for_session().expect("one");
+    assert_eq!(later.cut().expect("a cut").roots[0].count, 0);
+    assert_eq!(*opened.lock().expect("no panic"), 2);
+    assert!(!later.describe().writable && later.apply(CollectionId(0), vec![], Durability::Buffered).is_err());
+}

@@ -91,6 +91,13 @@ impl Grant {
         self.rights.and(self.collections.get(&collection).copied().unwrap_or_default())
     }
 
+    /// Of these rights no more than those.
+    #[must_use]
+    pub fn at_most(self, most: Rights) -> Grant {
+        let collections = self.collections.into_iter().map(|(collection, rights)| (collection, rights.both(most)));
+        Grant { rights: self.rights.both(most), collections: collections.collect(), ..self }
+    }
+
     /// What may be done with at least one of the collections.
     pub fn anywhere(&self) -> Rights {
         self.collections.values().fold(self.rights, |all, some| all.and(*some))
@@ -117,6 +124,15 @@ mod tests {
         let definition = definition.with_members();
         let scope = |named: &[CollectionId]| Scope::new(&definition, named).map(|scope| scope.iter().count());
         assert_eq!((scope(&[]), scope(&[CollectionId(3)])), (Some(3), Some(1)), "members only by name");
+    }
+
+    #[test]
+    fn at_most_takes_rights_away_everywhere() {
+        let grant =
+            Grant { rights: Rights::ALL, collections: [(CollectionId(1), Rights::WRITE)].into(), members: None };
+        let most = Rights::COMPARE.and(Rights::READ);
+        assert_eq!(grant.clone().at_most(most).anywhere(), most);
+        assert_eq!(grant.at_most(most).on(CollectionId(1)), most);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::cli::commands::sides::{self, Ran, plural, tables};
 use crate::cli::env::Env;
 use crate::cli::metrics::Measured;
 use crate::cli::output::{Printer, fields};
+use crate::cli::shared_tables;
 use crate::cli::units::{show_bytes, show_count};
 use crate::cli::{CliError, Exit};
 use crate::store::Side;
@@ -93,6 +94,13 @@ fn refuse(env: &Env, args: &Check, typed: &[&String]) -> Result<(), CliError> {
         let message = "of whole databases two are compared at once; of three or more, name a table of each";
         return Err(CliError::new("usage.databases", message));
     }
+    let tables = typed.iter().filter(|side| tables::is_table(side)).count();
+    let peers = typed.iter().filter(|side| side.starts_with("quic://")).count();
+    if tables > 1 && peers > 0 {
+        let message = "tables of this machine are compared with each other, or one of them with tables of peers; which of both is \
+                       meant is to be typed alone";
+        return Err(CliError::refused("database.pair", message));
+    }
     let full: Vec<String> = typed.iter().map(|side| sides::full(env, side)).collect();
     for (nth, place) in full.iter().enumerate() {
         if let Some(same) = full[..nth].iter().position(|other| other == place) {
@@ -159,6 +167,7 @@ fn leave_out_moved(
         return Ok(());
     }
     let side: Box<dyn Side> = match tables::is_table(centre) {
+        true if other.starts_with("quic://") => Box::new(shared_tables::opened(env, centre)?),
         true => Box::new(tables::alone(env, centre, Some(other), &sides.terms.terms()?)?),
         false if !centre.contains("://") => Box::new(env.store(Path::new(centre))?),
         false => {

@@ -18,7 +18,7 @@ use crate::cli::{CliError, Exit};
 use crate::core::difference::Difference;
 use crate::core::session::{Base, Intent, Verdict};
 use crate::format::Layout;
-use crate::node::SessionReport;
+use crate::node::{Home, SessionReport};
 use crate::store::StoreError;
 use crate::store::linked::{
     Column, FileFormat, Linked, Manner, Postgres, Purpose, Shape, Since, Sqlite, Table, TableFile, TableStore, Terms,
@@ -253,9 +253,7 @@ fn outgrown(env: &mut Env, typed: &str, linked: &Linked) {
 
 /// A table with an index that it has, by its directory.
 pub(crate) fn reopen(env: &Env, typed: &str, (_, dir): &(String, PathBuf)) -> Result<Linked, CliError> {
-    let secret = env.home()?.identity()?;
-    let key = |shape: &Shape| dataset_key(&secret, &shape.to_bytes());
-    Ok(Linked::reopen(dir, table(env, typed)?, key, &env.store_options())?)
+    Ok(Linked::reopen(dir, table(env, typed)?, &env.store_options())?)
 }
 
 /// A table with the index that it has for itself, or for being compared with another, as it was left.
@@ -493,7 +491,7 @@ fn dataset_key(secret: &Identity, shape: &[u8]) -> DatasetKey {
 }
 
 /// How the names of all indexes of a table begin.
-fn place_name(secret: &Identity, place: &str) -> String {
+pub(crate) fn place_name(secret: &Identity, place: &str) -> String {
     format!("{}-", hex(&hash(secret, DATASET, place.as_bytes())[..8]))
 }
 
@@ -516,8 +514,16 @@ fn place_of(env: &Env, table: &dyn Table, shape: &Shape) -> Result<(PathBuf, Def
     id.copy_from_slice(&hash(&secret, DATASET, &bytes)[..16]);
     let definition =
         Definition { profile: Profile::Content, key_index: false, ..Definition::simple(DatasetId(id), "table") };
-    let own = hash(&secret, DATASET, &shape.to_own_bytes());
-    let name = format!("{}{}", place_name(&secret, table.place()), hex(&own[..4]));
-    let dir = home.dir().join(INDEX).join(name);
+    let dir = index_dir(&home, &named_for(&secret, table.place(), (DATASET, &shape.to_own_bytes())));
     Ok((dir, definition, dataset_key(&secret, &bytes)))
+}
+
+/// The name of the index that a table has for a purpose, of something.
+pub(crate) fn named_for(secret: &Identity, place: &str, (purpose, of): (&str, &[u8])) -> String {
+    format!("{}{}", place_name(secret, place), hex(&hash(secret, purpose, of)[..4]))
+}
+
+/// Where the index of a name lies.
+pub(crate) fn index_dir(home: &Home, name: &str) -> PathBuf {
+    home.dir().join(INDEX).join(name)
 }
