@@ -227,6 +227,24 @@ fn more_keys_than_one_session_takes_are_carried_out() {
     place.run("check a b").ok();
 }
 
+#[test]
+fn however_many_sessions_a_plan_of_tables_takes_it_is_one_run_and_undone_as_one() {
+    let place = Place::new();
+    let table = "CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT, w TEXT)";
+    let many = "WITH RECURSIVE i(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM i WHERE x < 25500)";
+    lite(&place, "a.db", &format!("{table}; {many} INSERT INTO t SELECT x, 'new', NULL FROM i"));
+    lite(&place, "b.db", &format!("{table}; {many} INSERT INTO t SELECT x, 'old', NULL FROM i"));
+    let before = rows(&place, "b.db");
+    place.run(&format!("{REPAIR} --to b --max-change 100% --plan p.plan")).exits(1).says(&["of 25,500 keys"]);
+    let ran = place.run(&format!("{APPLY} --max-change 100%")).ok().says(&["carried out 25,500 of 25,500 keys"]);
+    assert_eq!(ran.out.matches("reknit runs undo").count(), 1, "{}", ran.out);
+    assert_eq!(rows(&place, "a.db"), rows(&place, "b.db"));
+    let listed = place.json("runs list sqlite:b.db").ok();
+    assert_eq!((&listed.objects()[0]["changes"], &listed.summary()["listed"]), (&25_500.into(), &1.into()));
+    place.run("runs undo sqlite:b.db 1").ok();
+    assert_eq!(rows(&place, "b.db"), before);
+}
+
 /// Two tables, in PostgreSQL or SQLite, that differ in a row only here, one only there and one on both sides.
 fn tables(place: &Place) {
     for (file, rows) in [

@@ -311,7 +311,9 @@ impl Sum {
         self.skipped.extend(outcome.skipped.iter().map(|(c, key)| (usize::from(c.0), key.clone())));
         let (run_a, run_b) = ran.runs();
         for (side, run) in [("a", run_a), ("b", run_b)] {
-            self.runs.extend(run.map(|run| (side.to_string(), run.to_string())));
+            let run = run.map(|run| (side.to_string(), run.to_string()));
+            // Of tables it is one for all sessions.
+            self.runs.extend(run.filter(|run| !self.runs.contains(run)));
         }
         for (_, key, reason) in &outcome.refused {
             self.lines.push(format!("not stored: {}: {reason}", ran.layout.show_key(key)));

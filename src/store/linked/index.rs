@@ -2,7 +2,7 @@
 //! [`super::looking`] and [`super::changing`].
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use reknit_core::journal::{RunHeader, RunId};
@@ -53,6 +53,8 @@ pub struct Linked {
     replica: Option<Arc<dyn Table>>,
     /// The run under which it is written, if it is.
     pub(super) run: Option<Arc<Writing>>,
+    /// The one under which all of its sessions write, once the first of them has begun it.
+    one_run: Option<Arc<OnceLock<Arc<Writing>>>>,
     pub(super) manner: Manner,
     /// Rows that wait for others.
     pub(super) parked: Arc<Mutex<Parked>>,
@@ -127,7 +129,7 @@ impl Linked {
             _ => Fit::default(),
         };
         let (run, suspects, ahead, busy) = (None, Suspects::default(), Ahead::default(), Arc::default());
-        let (pace, replica) = (Arc::default(), None);
+        let (pace, replica, one_run) = (Arc::default(), None, None);
         let (manner, parked, besides) = (Manner::default(), Arc::default(), Arc::default());
         Ok(Linked {
             table,
@@ -139,6 +141,7 @@ impl Linked {
             pace,
             replica,
             run,
+            one_run,
             manner,
             parked,
             besides,
@@ -152,6 +155,12 @@ impl Linked {
     #[must_use]
     pub fn in_manner(self, manner: Manner) -> Linked {
         Linked { manner, ..self }
+    }
+
+    /// The same, written under one run by all sessions of it and of its clones, so that what they do is undone as one.
+    #[must_use]
+    pub fn in_one_run(self) -> Linked {
+        Linked { one_run: Some(Arc::default()), ..self }
     }
 
     /// The name of an index that lies in a directory.
@@ -421,7 +430,9 @@ impl Side for Linked {
     }
 
     fn in_run(&self, header: RunHeader) -> Result<Option<Arc<dyn Side>>, StoreError> {
-        Ok(Some(Arc::new(Linked { run: Some(self.index.begin_run(header)?), ..self.clone() })))
+        let begun = self.index.begin_run(header)?;
+        let run = self.one_run.as_ref().map_or_else(|| begun.clone(), |one| one.get_or_init(|| begun.clone()).clone());
+        Ok(Some(Arc::new(Linked { run: Some(run), ..self.clone() })))
     }
 
     fn end_run(&self, verdict: &str) -> Result<Option<RunId>, StoreError> {

@@ -28,7 +28,8 @@ impl Keyed {
             |linked: &Linked| Ok::<_, CliError>(!tables::is_file(linked.table().place()) && linked.finds_by_key()?);
         let by_key = [by_key(&pair[0])?, by_key(&pair[1])?];
         tables::bring_up(env, typed, &pair, (!sides.no_scan, &sides.pace), by_key.map(|by_key| !by_key))?;
-        Ok(Keyed { pair, by_key })
+        // However many sessions it takes, it is one thing that is done.
+        Ok(Keyed { pair: pair.map(Linked::in_one_run), by_key })
     }
 
     /// Looks at these keys; the sides of a session about them.
