@@ -22,13 +22,14 @@ mod store;
 mod terms;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::journal::{History, Inspect, Resume, Runs, RunsCommand};
+use super::commands::sides::tables;
 use crate::format::Format;
 
 pub(crate) use alerts::{Alerts, AlertsCommand};
@@ -286,6 +287,21 @@ impl Cli {
                 (false, Some(_)) => init.like = None,
                 _ => {}
             }
+        }
+        // Nor does what it says of tables contradict a store.
+        let of_tables = |dir: &Path| dir.to_str().is_some_and(tables::is_table);
+        let none_typed = |command: &str, flags: &[&str]| {
+            let typed = |matches: &ArgMatches, flag: &str| matches.value_source(flag) == Some(ValueSource::CommandLine);
+            matches.subcommand_matches(command).is_some_and(|of| !flags.iter().any(|flag| typed(of, flag)))
+        };
+        match &mut cli.command {
+            Command::Init(init) if !of_tables(&init.dir) && none_typed("init", &TermFlags::IDS) => {
+                (init.terms, init.kind) = Default::default();
+            }
+            Command::Join(join) if !of_tables(&join.dir) && none_typed("join", &["rename", "ignore", "zone"]) => {
+                (join.rename, join.ignore, join.zone) = Default::default();
+            }
+            _ => {}
         }
         cli.settle(typed, |name| std::env::var(name).ok()).map_err(refused)?;
         Ok(cli)

@@ -296,7 +296,7 @@ pub(crate) fn free(env: &Env, table: &dyn Table) -> Result<(), CliError> {
 /// What a dataset is called that is named after its table.
 pub(crate) fn name_of(place: &str) -> &str {
     let last = place.rsplit(['/', '#']).next().unwrap_or(place);
-    let stem = ["csv", "jsonl", "parquet", "zst"]
+    let stem = ["zst", "csv", "jsonl", "parquet"]
         .iter()
         .fold(last, |name, ending| name.strip_suffix(ending).and_then(|name| name.strip_suffix('.')).unwrap_or(name));
     if tables::is_postgres(place) { stem.rsplit('.').next().unwrap_or(stem) } else { stem }

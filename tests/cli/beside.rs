@@ -89,7 +89,7 @@ fn a_table_takes_what_a_store_has_and_never_the_other_way_round() {
     place.run("check store:s#none sqlite:b.db/t").fails("store.no-collection");
     place.run("check none sqlite:b.db/t").exits(4).says(&["[database.pair]", "there is no directory none"]);
     let me = place.run("id").ok().out.trim().to_string();
-    place.run(&format!("check sqlite:b.db/t quic://{me}@localhost/x")).exits(4).says(&["not with a peer"]);
+    place.run(&format!("check sqlite:b.db/t quic://{me}@localhost/x")).exits(4).says(&["[database.no-dataset]"]);
 }
 
 /// Of a dataset of several collections, as programs have them, each is a table.

@@ -50,6 +50,22 @@ pub(crate) struct TermFlags {
 }
 
 impl TermFlags {
+    /// What clap calls them, and the one that goes with them where a table becomes a dataset.
+    pub(crate) const IDS: [&str; 12] = [
+        "key",
+        "columns",
+        "ignore",
+        "rename",
+        "filter",
+        "float_digits",
+        "time_precision",
+        "collate",
+        "json",
+        "tolerance",
+        "zone",
+        "kind",
+    ];
+
     /// What was typed, as a comparison takes it.
     pub(crate) fn terms(&self) -> Result<Terms, CliError> {
         let wrong = |message: String| CliError::new("usage.terms", message);
