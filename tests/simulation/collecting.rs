@@ -172,6 +172,10 @@ impl World {
             if there || deleted && !here {
                 self.oracle.moved_on(id);
             }
+            if there && self.oracle.is_beyond_held(&self.peers[other].held, id) {
+                // Set apart here, it may be gone for good once what is full there is settled.
+                self.oracle.let_go(id);
+            }
             if here || there || deleted {
                 continue;
             }
@@ -314,6 +318,7 @@ impl World {
             None => return,
         }
         let ended = run.end_run("converged");
+        self.look_at_history(peer);
         if ended.is_err() && self.peers[peer].disk.died().is_some() {
             self.crash(peer, Where::Ending);
         }

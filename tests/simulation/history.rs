@@ -7,6 +7,7 @@ use reknit::core::journal::{Run, RunId, RunKind};
 use reknit::store::{KeepHistory, Store, StoreError, Undo};
 
 use crate::oracle::{KeyId, Step};
+use crate::tally::Where;
 use crate::world::World;
 
 /// A run is kept for an eighth longer than it is told, and until so much later a write drops it.
@@ -33,6 +34,9 @@ impl History {
     /// A crash took all commits after this one.
     pub(crate) fn cut(&mut self, head: u64) {
         self.steps.retain(|(_, step)| step.commit <= head);
+        // With all that a run kept the run is gone.
+        let steps = &self.steps;
+        self.runs.retain(|id, _| steps.iter().any(|(run, _)| *run == Some(*id)));
     }
 }
 
@@ -52,7 +56,7 @@ impl World {
         let bytes = [400, 4_000, 1 << 30][self.draw.below(3)];
         let limits = (self.draw.below(6) > 0).then_some(KeepHistory { age, bytes });
         let done = self.store(peer).keep_history(limits);
-        if self.tended(peer, done).is_some() {
+        if self.local(peer, done, Where::Writing).is_some() {
             self.tally.note("history bounded");
             assert_eq!(self.store(peer).keeps_history(), limits, "peer {peer} keeps another history than it was told");
         }
@@ -71,7 +75,6 @@ impl World {
         }
         self.tally.note("history kept");
         assert!(newest.is_some(), "I15: peer {peer} keeps no history of what was written");
-        self.look_at_history(peer);
         let (at, now) = (&self.peers[peer], self.told(peer));
         let Some(limits) = at.history.limits else { return };
         let mut older: Vec<&Run> = at.history.runs.values().collect();
@@ -154,15 +157,8 @@ impl World {
         let refused = store.undo(run, Undo::Here, &mut |_| (), &mut |_| ());
         let died = self.peers[peer].disk.died().is_some();
         assert!(died || matches!(refused, Err(StoreError::NoUndo { .. })), "a history was undone: {refused:?}");
-        if self.tended(peer, refused.map(drop).or_else(|error| if died { Err(error) } else { Ok(()) })).is_some() {
+        if self.local(peer, Ok(()), Where::Writing).is_some() {
             self.tally.note("history: not undone");
         }
-    }
-
-    /// What came of something that has to do with what is kept; nothing if the process died of it.
-    fn tended<T>(&mut self, peer: usize, done: Result<T, StoreError>) -> Option<T> {
-        let done = self.local(peer, done, crate::tally::Where::Writing)?;
-        self.look_at_history(peer);
-        Some(done)
     }
 }

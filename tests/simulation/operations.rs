@@ -404,7 +404,6 @@ impl World {
         if let Some(dropped) = self.local(peer, dropped, Where::Writing) {
             self.tally.note("journal bounded");
             self.tally.add("runs dropped", dropped);
-            self.look_at_history(peer);
             let runs: std::collections::BTreeSet<_> = self.store(peer).runs().into_iter().map(|(id, _)| id).collect();
             self.peers[peer].runs.retain(|id, _| runs.contains(id));
         }

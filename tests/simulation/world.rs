@@ -294,6 +294,9 @@ impl World {
 
     /// Looks at what a peer's disk was told since the last look, and checks it. Gives the writes that are new.
     pub(crate) fn observe(&mut self, peer: usize, cause: Cause) -> (Vec<Step>, Vec<WriteId>) {
+        if self.shape.histories && self.peers[peer].disk.died().is_none() {
+            self.look_at_history(peer);
+        }
         let at = &mut self.peers[peer];
         let changes = at.disk.changes();
         let cut = at.store.as_ref().map(Store::cut);

@@ -24,6 +24,12 @@ impl Oracle {
         self.with_it(id).into_iter().for_each(|id| self.writes[id as usize].forgiven = true);
     }
 
+    /// Whether a peer holds nothing that came in a write's place but newer versions that are as many as there may be.
+    pub(crate) fn is_beyond_held(&self, held: &Held, id: WriteId) -> bool {
+        let state = held.states.get(&self.writes[id as usize].key);
+        state.is_some_and(|state| !self.holds(state, id) && self.is_beyond(state, id))
+    }
+
     /// Another has what came in its place: whoever wrote it need not hold it any more.
     pub(crate) fn moved_on(&mut self, id: WriteId) {
         self.with_it(id).into_iter().for_each(|id| self.writes[id as usize].epoch = u64::MAX);
