@@ -1,11 +1,10 @@
 //! What is checked of sessions when they end, of journals, and of everything in the end.
 
 use std::collections::BTreeSet;
-use std::rc::Rc;
 
 use reknit::core::query::Selection;
 use reknit::core::session::{Direction, Intent, Moves, Verdict};
-use reknit::core::{CollectionId, Range, Sibling, State};
+use reknit::core::{CollectionId, Range, Sibling};
 use reknit::store::{JournalLimits, Release, Side};
 
 use crate::oracle::{Held, KeyId};
@@ -95,12 +94,6 @@ impl World {
                 for half in [near, far] {
                     let now = self.peers[half.peer].held.states.get(key);
                     if now == Some(state) {
-                        continue;
-                    }
-                    // Past the bound of vectors what a side is preferred to comes to stand beside it, in another session.
-                    let forgets = |now: &Rc<State>| now.versions().iter().any(|sibling| sibling.version.seen.is_full());
-                    let beside = self.peers[had.peer].held.states.get(key) == Some(state);
-                    if converged && session.options.prefer.is_some() && beside && now.is_some_and(forgets) {
                         continue;
                     }
                     for sibling in state.versions() {

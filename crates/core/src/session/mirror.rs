@@ -34,14 +34,19 @@ impl Opener {
         if let Some(outdated) = self.outdated(difference.kind) {
             return Some(outdated);
         }
+        let made = mine.is_some_and(|item| self.transfers.is_own(item.commit));
         if let Some(preferred) = self.preferring() {
+            // A vector that is full has forgotten what it was to replace: another round would write the same again. Both stay.
+            let full = |item: &Item| item.versions.iter().any(|info| info.version.seen.is_full());
+            if made && mine.is_some_and(full) {
+                return None;
+            }
             // Versions that differ in nothing but what they have seen join as they always do.
             let apart = matches!(difference.kind, Kind::Concurrent(_)) || bare && difference.kind == Kind::Content;
             let gives_way = if planted(Bug::OtherSidePreferred) { preferred } else { preferred.other() };
             return apart.then_some(gives_way);
         }
         let mirrored = self.mirroring()?;
-        let made = mine.is_some_and(|item| self.transfers.is_own(item.commit));
         let wins = match difference.kind {
             _ if bare => true,
             // The session wrote it a round before: it is on its way to the other side.

@@ -176,6 +176,30 @@ fn where_the_preferred_side_has_several_versions_what_its_readers_see_wins() {
 }
 
 #[test]
+fn past_the_bound_of_vectors_what_is_forgotten_stays_beside_and_the_session_ends() {
+    for preferred in [Side::Mine, Side::Theirs] {
+        let model = |actor| Model::new(actor, Profile::Versioned, 64).with_policy("keep-both/1");
+        let (mut a, mut b) = (model(1), model(2));
+        b.write(b"key", Some(vec![2]));
+        let mut last = model(3);
+        (0..9).for_each(|n| last.write(b"key", Some(vec![3, n])));
+        for actor in 4..=34 {
+            let mut next = model(actor);
+            next.copy_from(&last);
+            next.write(b"key", Some(vec![actor as u8]));
+            last = next;
+        }
+        a.copy_from(&last);
+        a.write(b"key", Some(vec![1]));
+        let outcome =
+            run(&mut a, &mut b, Options { prefer: Some(preferred), ..Options::new(BOTH) }, World::quiet()).outcome;
+        assert_eq!(outcome.verdict, Verdict::InSync, "{outcome:?}");
+        assert_eq!(a.records(), b.records());
+        assert_eq!(a.records()[&b"key"[..]].versions().len(), 2, "what was forgotten stands beside what replaced it");
+    }
+}
+
+#[test]
 fn brakes_count_what_the_preferred_side_overwrites() {
     for (policy, profile) in
         [(NEWEST, Profile::Versioned), ("keep-both/1", Profile::Versioned), (NEWEST, Profile::Content)]
