@@ -27,6 +27,8 @@ use crate::transport::{Link, RateLimit, TransportError};
 
 /// Events that may wait; a lane is read no further while they do.
 const EVENTS_MAX: usize = 32;
+/// Messages that may be under way between a lane and the machine.
+const MESSAGES_MAX: usize = 32;
 /// Record frames that may be under way between a lane and the store.
 const FRAMES_MAX: usize = 2;
 /// How long an opener waits for the peer to have heard its last word.
@@ -149,6 +151,14 @@ impl Machine {
             Machine::Responder(responder) => responder.poll(),
         }
     }
+
+    /// Whether it takes a message while so many bytes of its own wait for the link. Only one of two may let the other wait.
+    fn takes_messages(&self, backlog: u64) -> bool {
+        match self {
+            Machine::Opener(_) => true,
+            Machine::Responder(responder) => responder.has_room() && backlog < BACKLOG_BYTES_MAX,
+        }
+    }
 }
 
 /// Runs an opener to its outcome. Dropping the future ends the session; what was applied stays valid.
@@ -231,6 +241,7 @@ struct Driver {
     sender: mpsc::Sender<Event>,
     control: mpsc::UnboundedSender<Vec<u8>>,
     jobs: mpsc::UnboundedSender<Job>,
+    messages: Arc<Semaphore>,
     frames: Arc<Semaphore>,
     rate_limit: RateLimit,
     lanes: lanes::Lanes,
@@ -261,12 +272,12 @@ impl Driver {
         stop: tokio::sync::watch::Receiver<bool>,
     ) -> Driver {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
-        let frames = Arc::new(Semaphore::new(FRAMES_MAX));
+        let (messages, frames) = (Arc::new(Semaphore::new(MESSAGES_MAX)), Arc::new(Semaphore::new(FRAMES_MAX)));
         let mut tasks = JoinSet::new();
         let opens = matches!(machine, Machine::Opener(_));
         let SideInfo { definition, keys, .. } = side.describe();
         let rate_limit = link.rate_limit.clone();
-        let (lanes, control, jobs) = lanes::spawn(&mut tasks, link, &side, &sender, &frames, opens);
+        let (lanes, control, jobs) = lanes::spawn(&mut tasks, link, &side, &sender, (&messages, &frames), opens);
         Driver {
             machine,
             side,
@@ -276,6 +287,7 @@ impl Driver {
             sender,
             control,
             jobs,
+            messages,
             frames,
             rate_limit,
             lanes,
@@ -319,9 +331,10 @@ impl Driver {
                 }
                 Machine::Responder(_) => {}
             }
-            if self.lanes.backlog() < BACKLOG_BYTES_MAX
+            if self.machine.takes_messages(self.lanes.backlog())
                 && let Some(message) = self.held.pop_front()
             {
+                self.messages.add_permits(1);
                 self.handle(Input::Message(message))?;
                 continue;
             }

@@ -114,7 +114,7 @@ pub(super) fn spawn(
     link: Link,
     side: &Arc<dyn Side>,
     events: &mpsc::Sender<Event>,
-    frames: &Arc<Semaphore>,
+    (messages, frames): (&Arc<Semaphore>, &Arc<Semaphore>),
     opens: bool,
 ) -> Queues {
     let Link { control, records, closed, rate_limit } = link;
@@ -129,7 +129,8 @@ pub(super) fn spawn(
         TransportError::Lost(_) => closed().unwrap_or(error),
         other => other,
     };
-    tasks.spawn(read_messages(control.reader, events.clone(), explain.clone(), rate_limit.clone()));
+    let reading = read_messages(control.reader, events.clone(), messages.clone(), explain.clone(), rate_limit.clone());
+    tasks.spawn(reading);
     let writing = write_messages(
         control.writer,
         control_queue,
@@ -182,10 +183,13 @@ pub(super) fn spawn(
 async fn read_messages(
     mut reader: FrameReader,
     events: mpsc::Sender<Event>,
+    messages: Arc<Semaphore>,
     explain: impl Fn(TransportError) -> TransportError,
     rate_limit: RateLimit,
 ) {
     loop {
+        let Ok(permit) = messages.acquire().await else { return };
+        permit.forget();
         let event = match reader.read().await {
             Ok(Some(frame)) => {
                 // What came has come: the peer sends no more than fits until the next is read.

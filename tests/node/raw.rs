@@ -5,7 +5,7 @@ use std::sync::Arc;
 use quinn::ConnectionError;
 use reknit::core::canonical::Blob;
 use reknit::core::message::{
-    AskRoots, Bye, Compared, Message, Open, Refuse, RefuseCode, Rights, Roots, Transfer, Want,
+    AskRoots, Bye, Compared, List, Message, Open, Refuse, RefuseCode, Rights, Roots, Transfer, Want,
 };
 use reknit::core::query::{Guard, Incoming, Selection};
 use reknit::core::session::{Intent, Verdict};
@@ -84,6 +84,33 @@ fn bytes_that_mean_nothing_end_their_session_and_no_other() {
         }
         assert_eq!((b.root(), theirs.applied()), (root, 0));
         assert_sound(&b);
+    });
+}
+
+/// More than a node works on at once waits in the lane: whoever asks for much gets all of it.
+#[test]
+fn requests_that_come_at_once_are_answered_one_after_another() {
+    const MANY: u32 = 300;
+    run(async {
+        let (a, b) = (store(), store());
+        plant(&[&a], 50);
+        plant(&[&b], 40);
+        let two = two(Counted::new(&b), Rights::ALL);
+        let (_connection, mut link) = link(&two).await;
+        link.control.writer.write(&opening(&a)).await.expect("written");
+        let ranges = Blob(reknit::core::wire::pack_ranges(&[Range::ALL]));
+        for id in 1..=MANY {
+            let list = List { id, collection: CollectionId(0), ranges: ranges.clone(), positions: Vec::new() };
+            link.control.writer.write(&Message::List(list).encode()).await.expect("written");
+        }
+        let mut answered = Vec::new();
+        while answered.len() < MANY as usize {
+            let frame = link.control.reader.read().await.expect("it goes on").expect("an answer");
+            if let Ok(Message::Compared(Compared { id: id @ 1.., last: true, .. })) = Message::decode(&frame) {
+                answered.push(id);
+            }
+        }
+        assert!(answered.into_iter().eq(1..=MANY));
     });
 }
 

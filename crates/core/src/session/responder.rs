@@ -32,7 +32,7 @@ use crate::sketch::{CellRun, ELEMENT_DEPTH};
 use crate::wire::{self, Body, RangeView, WireItem};
 
 /// Width of the digests in the first, unasked view.
-const FIRST_WIDTH: u8 = 6;
+pub(super) const FIRST_WIDTH: u8 = 6;
 
 /// The responder's state machine.
 pub struct Responder {
@@ -198,7 +198,7 @@ impl Responder {
                 self.over = Some(bye.verdict);
             }
             Input::Message(message) => {
-                if self.inbox.len() > 2 * REQUESTS_MAX {
+                if !self.has_room() {
                     return Err(SessionError::Unexpected("more requests at once than are allowed"));
                 }
                 self.inbox.push_back(Work::Message(message));
@@ -219,6 +219,11 @@ impl Responder {
             }
         }
         Ok(())
+    }
+
+    /// Whether one more message may be handed in; what comes beyond that is left where it is, so that whoever asks waits.
+    pub fn has_room(&self) -> bool {
+        self.inbox.len() <= 2 * REQUESTS_MAX
     }
 
     /// The next output, until there is none.
@@ -412,12 +417,6 @@ impl Responder {
         Ok(scope)
     }
 
-    fn first(&mut self, levels: u8, views: &[View]) {
-        let mut reply = Reply::default();
-        views.iter().for_each(|view| self.put_view(&mut reply, &descent::view(view, levels, FIRST_WIDTH)));
-        self.send_last(reply);
-    }
-
     fn ask_roots(&mut self, asked: AskRoots) -> Result<(), SessionError> {
         if self.roots_after.replace(asked.after).is_some() {
             return Err(SessionError::Unexpected("a second wish for roots before the first is answered"));
@@ -552,7 +551,7 @@ impl Responder {
         WireItem { item, fresh }
     }
 
-    fn put_view(&mut self, reply: &mut Reply, view: &RangeView) {
+    pub(super) fn put_view(&mut self, reply: &mut Reply, view: &RangeView) {
         view.encode(&mut reply.0.views.0);
         self.send_if_full(reply, 0);
     }

@@ -3,14 +3,14 @@
 use super::cells;
 use super::descent;
 use super::planner::{Hints, OPENING_MAX, Plan, Why};
-use super::responder::{Reply, Responder, Stage};
+use super::responder::{FIRST_WIDTH, Reply, Responder, Stage};
 use super::{Output, SessionError};
 use crate::bounds::{CELLS_HELD_MAX, CELLS_MAX, FRAME_BYTES_AIM};
 use crate::canonical::{Blob, Reader};
 use crate::dataset::CollectionId;
 use crate::mark::{Grain, Mark, alone, pack_marks};
 use crate::message::{AskCells, Cells, Compared, Differing, Message, Open, Rights};
-use crate::query::{Ask, Item, Query};
+use crate::query::{Ask, Item, Query, View};
 use crate::range::Range;
 use crate::sketch::{COUNTED, Cell, CellRun, Sketch};
 use crate::tree::Summary;
@@ -30,6 +30,12 @@ impl Responder {
     /// Shows our root, to be compared.
     pub(super) fn show_root(&mut self, collection: CollectionId, levels: u8) {
         self.ask(Query::Views(collection, vec![Ask { range: Range::ALL, levels }]), Stage::First(levels));
+    }
+
+    pub(super) fn first(&mut self, levels: u8, views: &[View]) {
+        let mut reply = Reply::default();
+        views.iter().for_each(|view| self.put_view(&mut reply, &descent::view(view, levels, FIRST_WIDTH)));
+        self.send_last(reply);
     }
 
     /// Decides what to send after the opening.
