@@ -150,6 +150,8 @@ fn whom_a_node_cannot_be_with_is_said() {
         assert!(matches!(phone.join(&nowhere).await, Err(EmbedError::Address(_))));
         let name = forged(&desk, |ticket| ticket.definition.name = "../todo".into()).await;
         assert!(matches!(phone.join(&name).await, Err(EmbedError::DatasetName { .. })));
+        let of_tables = forged(&desk, |ticket| ticket.table = Some(vec![1])).await;
+        assert!(matches!(phone.join(&of_tables).await, Err(EmbedError::Tables { .. })));
         let stranger = Identity::generate().expect("drawn").peer();
         let unknown = desk.sync_now("todo", stranger).await;
         assert!(matches!(unknown, Err(EmbedError::UnknownPeer(told)) if told == stranger));

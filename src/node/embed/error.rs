@@ -26,6 +26,14 @@ pub enum EmbedError {
     /// The text is no ticket.
     #[error(transparent)]
     Ticket(#[from] TicketError),
+    /// The ticket is for tables of databases, which `reknit join` takes up.
+    #[error(
+        "the dataset {name} is one of tables, not of stores; nothing was changed; `reknit join TABLE TICKET` takes it up"
+    )]
+    Tables {
+        /// The name of the dataset.
+        name: String,
+    },
     /// The ticket's address is none.
     #[error("the address in the ticket is none: {0}")]
     Address(#[from] AddressError),

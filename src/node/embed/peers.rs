@@ -51,11 +51,14 @@ impl Running {
     /// Sessions under way end with what they have: the node begins to answer anew, with one dataset more.
     ///
     /// # Errors
-    /// [`EmbedError::Ticket`], [`EmbedError::Address`], [`EmbedError::DatasetName`], [`EmbedError::DatasetExists`],
-    /// [`EmbedError::Suspended`], [`EmbedError::Store`] for a policy that this program does not bring, or [`EmbedError::Node`] if the invitation has ended or its node cannot be reached. Once it is taken up, a store that cannot
+    /// [`EmbedError::Ticket`], [`EmbedError::Tables`], [`EmbedError::Address`], [`EmbedError::DatasetName`],
+    /// [`EmbedError::DatasetExists`], [`EmbedError::Suspended`], [`EmbedError::Store`] for a policy that this program does not bring, or [`EmbedError::Node`] if the invitation has ended or its node cannot be reached. Once it is taken up, a store that cannot
     /// be made is [`EmbedError::Store`], and another invitation is needed.
     pub async fn join(&self, ticket: &str) -> Result<Address, EmbedError> {
         let ticket: Ticket = ticket.parse()?;
+        if ticket.table.is_some() {
+            return Err(EmbedError::Tables { name: ticket.definition.name });
+        }
         let address: Address = ticket.address.parse()?;
         let turn = self.shared.turn.write().await;
         let node = self.live()?;
