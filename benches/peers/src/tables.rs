@@ -234,7 +234,7 @@ fn goal(n: usize, rows: &[&Row]) -> String {
     let mut out = format!(
         "### Is the goal reached? n = {}\n\n\
          From 10 differences to a tenth of the set: the fewest bytes (metadata and needless records) of all peers that are not\n\
-         told how many records differ; flights and warm CPU no worse than {}.\n\n\
+         told how many records differ; flights, and warm CPU but for a tenth, no worse than {}.\n\n\
          | d | fewest bytes | flights | warm CPU |\n|---:|---|---|---|\n",
         grouped(n as f64),
         ALIKE.join(", ")
