@@ -231,6 +231,16 @@ fn rows_in_use_and_tables_of_others_are_left_alone() {
     repair(&[]).exits(1).says(&["0 to b", "not stored: 1 in default: others keep it locked"]);
     transaction.rollback().expect("rolled back");
     repair(&["--delete"]).exits(4).says(&["[database.cascade]"]).says(&["rows of child"]);
+    server.sql(
+        "CREATE ROLE careful LOGIN; GRANT ALL ON b TO careful; ALTER ROLE careful SET default_transaction_read_only = on",
+    );
+    let careful = server.table("careful", "b");
+    let refused = place.run_args(&["repair", &a, &careful, "--to", "b", "--ignore-extra", "b", "--apply"]);
+    refused.exits(4).says(&["[database.replica]"]).says(&[
+        "read only by default",
+        "--write-replica",
+        "wrote 0 records",
+    ]);
     server.sql("CREATE SUBSCRIPTION s CONNECTION 'host=/nowhere dbname=postgres' PUBLICATION p WITH (connect = false)");
     server.sql("INSERT INTO pg_subscription_rel SELECT oid, 'b'::regclass, 'r', NULL FROM pg_subscription");
     repair(&[]).exits(4).says(&["[database.replica]"]).says(&["subscription", "--write-replica", "wrote 0 records"]);

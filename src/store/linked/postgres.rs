@@ -350,8 +350,10 @@ const STANDING: &str = "SELECT concat_ws('/', (SELECT system_identifier FROM pg_
                         pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
                         ELSE pg_current_wal_lsn() END, '0/0')::int8";
 
-/// Why the table is kept by somebody else.
+/// Why the table is not written by others as a rule. Our own sessions are read only by default: what they would be is asked.
 const KEPT: &str = "SELECT 'a subscription of logical replication keeps it' FROM pg_subscription_rel WHERE srrelid = $1 \
+                    UNION ALL SELECT 'transactions there are read only by default (default_transaction_read_only)' \
+                    FROM pg_settings WHERE name = 'default_transaction_read_only' AND reset_val = 'on' AND $1::oid IS NOT NULL \
                     UNION ALL SELECT 'the server is a standby' WHERE pg_is_in_recovery() AND $1::oid IS NOT NULL";
 
 const TRIGGERS: &str = "SELECT tgname::text FROM pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal AND tgenabled <> 'D' \
