@@ -447,11 +447,11 @@ impl World {
     fn observe_half(&mut self, session: &mut Session, half: usize) {
         let peer = session.halves[half].peer;
         let (mut steps, fresh) = self.observe(peer, Cause::Session);
-        self.preferred_rightly(session, half, &steps, &fresh);
         if self.raised_with(peer, session.halves[1 - half].peer) {
-            // What is collected is no part of a run.
+            // What is collected is no part of a run, and a deletion that is written anew for it prefers no side.
             return;
         }
+        self.preferred_rightly(session, half, &steps, &fresh);
         let own = self.peers[peer].store.as_ref().map_or(Actor(0), Store::actor);
         let watermark = self.peers[peer].store.as_ref().map_or(0, |store| store.cut().watermark);
         steps.retain(|step| !step.renames(own));
