@@ -32,11 +32,6 @@ const REST_MIN_MICROS: u64 = 500;
 const JUDGED: usize = 64;
 /// For so long none beside a session may be too long before it becomes faster: as long as a disk may go without a stall.
 const JUDGED_MICROS: u64 = 1_000_000;
-/// A session becomes faster only where no more than one of so many waits beside it was too long of late: stalls that are far
-/// apart, as those of an engine that merges, count together.
-const LATE_OF: u64 = 200;
-/// Of late: what was judged counts a part of so many less at each judgement after it, some seconds in all.
-const FORGETS: u64 = 32;
 /// Somebody would have come so often, in microseconds, where others wait.
 const COMES_EVERY: u64 = 1_000;
 /// Who would have come in one wait, at most.
@@ -47,9 +42,7 @@ const COME_MAX: usize = 10_000;
 pub struct Throttle {
     alone: Waits,
     /// Waits beside a session since it was last judged, and those that were too long.
-    beside: (u64, u64),
-    /// The same of what was judged, of late.
-    lately: (u64, u64),
+    beside: (usize, usize),
     /// When that was.
     judged: u64,
     /// When its pace was last changed.
@@ -68,7 +61,6 @@ impl Default for Throttle {
         Throttle {
             alone: Waits::default(),
             beside: (0, 0),
-            lately: (0, 0),
             judged: 0,
             changed: 0,
             counted: 0,
@@ -102,16 +94,16 @@ impl Throttle {
         let bound = self.bound();
         for wait in waits {
             self.beside.0 += 1;
-            self.beside.1 += u64::from(wait > bound);
+            self.beside.1 += usize::from(wait > bound);
         }
         let (all, late) = self.beside;
         if late > 1 + all / 100 {
             self.changed = now;
             self.judge_anew(now);
             self.slower();
-        } else if all >= JUDGED as u64 && now.saturating_sub(self.judged) >= JUDGED_MICROS {
+        } else if all >= JUDGED && now.saturating_sub(self.judged) >= JUDGED_MICROS {
             self.judge_anew(now);
-            if late == 0 && self.lately.1 * LATE_OF <= self.lately.0 {
+            if late == 0 {
                 self.faster();
             }
         }
@@ -166,8 +158,6 @@ impl Throttle {
     }
 
     fn judge_anew(&mut self, now: u64) {
-        let ((all, late), remembered) = (self.beside, |count: u64| count - count.div_ceil(FORGETS));
-        self.lately = (remembered(self.lately.0) + all, remembered(self.lately.1) + late);
         (self.beside, self.judged) = ((0, 0), now);
     }
 

@@ -15,8 +15,6 @@ struct Costs {
     record_nanos: u64,
     /// Each so manieth commit of a client takes ten times as long.
     hiccup: u64,
-    /// For each so many records that a session wrote, all wait so long for the engine to merge.
-    merges: (u64, u64),
 }
 
 /// Runs a client that writes each `every` microseconds from and until a time, with a session beside it or not; gives the waits
@@ -24,7 +22,7 @@ struct Costs {
 fn run(costs: Costs, every: u64, (from, until): (u64, u64), throttle: &mut Throttle, session: bool) -> (Vec<u64>, u64) {
     let (mut now, mut arrives, mut ready, mut written, mut nth, mut passed) = (from, from, from, 0, 0, 0);
     let (mut waits, half) = (Vec::new(), from.midpoint(until));
-    let (mut session_until, mut merged) = (None, 0);
+    let mut session_until = None;
     while now < until {
         // The next event: a client that waits goes first, save for now and then.
         let turn = session && ready <= now && passed >= PASSED_MAX;
@@ -48,10 +46,6 @@ fn run(costs: Costs, every: u64, (from, until): (u64, u64), throttle: &mut Throt
                 written += records as u64;
             }
             now += took;
-            merged += records as u64;
-            if merged >= costs.merges.0 {
-                (merged, now) = (0, now + costs.merges.1);
-            }
             passed = 0;
             session_until = Some(now);
             ready = now + throttle.wrote(records, took, now);
@@ -84,7 +78,7 @@ proptest! {
         // Where about one of a hundred is slow the percentile itself would be chance; whoever would have come meanwhile counts too.
         let slow = (10 * synced).div_ceil(1_000) as f64 / (synced.div_ceil(1_000) * hiccup) as f64;
         prop_assume!(!(0.006..0.016).contains(&slow));
-        let costs = Costs { synced, buffered, record_nanos, hiccup, merges: (u64::MAX, 0) };
+        let costs = Costs { synced, buffered, record_nanos, hiccup };
         let mut throttle = Throttle::default();
         let (alone, _) = run(costs, every, (0, 40 * SECOND), &mut throttle, false);
         let (beside, written) = run(costs, every, (40 * SECOND, 100 * SECOND), &mut throttle, true);
@@ -93,19 +87,6 @@ proptest! {
         let most = (high(&alone) * RATIO_MAX).max(least);
         prop_assert!(high(&beside) <= most, "{} {} {throttle:?}", high(&alone), high(&beside));
         prop_assert!(written > 30 * 100, "{written}");
-    }
-}
-
-/// Each stall is over before a second is, and in the seconds between nobody waits: what counts is their share of all time.
-#[test]
-fn stalls_that_are_far_apart_keep_a_session_slow() {
-    for merges in [(4_000, 40_000), (8_000, 60_000), (20_000, 150_000)] {
-        let costs = Costs { synced: 400, buffered: 100, record_nanos: 20_000, hiccup: 1_000, merges };
-        let mut throttle = Throttle::default();
-        let (alone, _) = run(costs, 1_000, (0, 40 * SECOND), &mut throttle, false);
-        let (beside, written) = run(costs, 1_000, (40 * SECOND, 280 * SECOND), &mut throttle, true);
-        assert!(high(&beside) <= high(&alone) * RATIO_MAX, "{merges:?}: {} {}", high(&alone), high(&beside));
-        assert!(written > 120 * 380, "{merges:?}: {written}");
     }
 }
 
