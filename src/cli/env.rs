@@ -76,27 +76,12 @@ impl Env {
     pub(crate) fn of_process(cli: &Cli) -> Env {
         Env {
             out: Box::new(std::io::stdout()),
-            out_is_data: false,
             err: Box::new(std::io::stderr()),
             input: Box::new(std::io::stdin()),
             terminal: std::io::stderr().is_terminal(),
-            dir: std::env::current_dir().unwrap_or_default(),
-            global: cli.global.clone(),
             command: cli.command.name(),
-            open: BTreeMap::new(),
-            beside: Mutex::default(),
-            left: tokio::sync::watch::channel(false).1,
-            listening: None,
-            config: OnceLock::new(),
-            rate_limits: None,
-            warned: Mutex::default(),
-            measured: None,
-            table: None,
-            failed: None,
             followed: None,
-            trial: Trial::default(),
-            stuck: None,
-            daemon: None,
+            ..Env::unheard(&cli.global, std::env::current_dir().unwrap_or_default())
         }
     }
 
