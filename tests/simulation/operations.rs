@@ -222,8 +222,13 @@ impl World {
         // The last ones are undone most.
         let nth = runs.len() - 1 - self.draw.below(runs.len().min(3));
         let (run, kind) = runs[nth];
-        let how = if self.draw.below(4) == 0 { Undo::Everywhere } else { Undo::Here };
-        let mut how = how;
+        self.undo_run(peer, run, kind);
+        // However it ended: what only this disk had and what is undone on it may be gone.
+        self.forgive();
+    }
+
+    fn undo_run(&mut self, peer: usize, run: reknit::core::journal::RunId, kind: RunKind) {
+        let mut how = if self.draw.below(4) == 0 { Undo::Everywhere } else { Undo::Here };
         let before = self.peers[peer].held.clone();
         let mut died = false;
         let done = loop {
@@ -276,7 +281,6 @@ impl World {
         if how == Undo::Here && !died {
             self.undone_exactly(peer, run, &before);
         }
-        self.forgive();
     }
 
     /// Deletions that an undo would have put back, had they not been collected meanwhile.
