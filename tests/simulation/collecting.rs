@@ -75,6 +75,7 @@ impl World {
     pub(crate) fn collect(&mut self, peer: usize) {
         // Leases are so long that whoever has not heard of a horizon waits for those who have.
         if self.peers.iter().any(|other| other.horizon > self.peers[peer].horizon) {
+            self.idle = true;
             return self.tally.note("gc: waits for whoever has collected");
         }
         if self.draw.below(self.shape.lapses) == 0 {
@@ -131,6 +132,7 @@ impl World {
             self.tally.note("gc");
             self.tally.add("gc without a member that lapsed", u64::from(lapsed > 0));
         } else {
+            self.idle = true;
             self.tally.note("gc: nothing to collect");
         }
     }

@@ -11,9 +11,9 @@ use crate::world::World;
 const DAY: i64 = 86_400_000;
 
 impl World {
-    /// Lets one fault happen, or begin.
+    /// Lets one fault happen, or begin. One that found nothing to break, or that ended, does not count.
     pub(crate) fn fail(&mut self) {
-        self.tally.faults += 1;
+        self.idle = false;
         let peer = self.draw.below(self.peers.len());
         match self.draw.below(20) {
             0..3 => {
@@ -41,6 +41,7 @@ impl World {
             16 | 17 => self.part(),
             _ => self.break_link(),
         }
+        self.tally.faults += u64::from(!self.idle);
         if self.draw.below(2) == 0 {
             self.keep_image(peer);
         }
@@ -56,7 +57,8 @@ impl World {
     /// The process of a peer dies, and is started again until it stays.
     pub(crate) fn crash(&mut self, peer: usize, doing: Where) {
         self.die(peer, doing);
-        let unsynced = std::mem::take(&mut self.peers[peer].unsynced);
+        let mut unsynced = std::mem::take(&mut self.peers[peer].unsynced);
+        unsynced.append(&mut self.peers[peer].derived);
         loop {
             if self.faulty && self.draw.below(self.shape.crash_again) == 0 {
                 let fuse = Fuse::draw(&mut self.draw, 3);
@@ -121,6 +123,7 @@ impl World {
     fn part(&mut self) {
         if self.islands.iter().any(|island| *island > 0) {
             self.islands.fill(0);
+            self.idle = true;
         } else {
             self.tally.note("fault: partition");
             for nth in 0..self.islands.len() {
@@ -132,10 +135,11 @@ impl World {
     }
 
     pub(crate) fn break_link(&mut self) {
-        self.tally.note("fault: link broken");
         if self.sessions.is_empty() {
+            self.idle = true;
             return;
         }
+        self.tally.note("fault: link broken");
         let nth = self.draw.below(self.sessions.len());
         self.sessions[nth].cut_link(&mut self.draw);
         let number = self.sessions[nth].number;

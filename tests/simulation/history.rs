@@ -153,7 +153,10 @@ impl World {
     /// What ordinary writes replaced is not undone as a whole.
     pub(crate) fn undo_of_history(&mut self, peer: usize) {
         let store = self.store(peer);
-        let Some((run, _)) = store.runs().into_iter().find(|(_, run)| is_history(run)) else { return };
+        let Some((run, _)) = store.runs().into_iter().find(|(_, run)| is_history(run)) else {
+            self.idle = true;
+            return;
+        };
         let refused = store.undo(run, Undo::Here, &mut |_| (), &mut |_| ());
         let died = self.peers[peer].disk.died().is_some();
         assert!(died || matches!(refused, Err(StoreError::NoUndo { .. })), "a history was undone: {refused:?}");

@@ -3,7 +3,7 @@
 use reknit::core::difference::Side as Which;
 use reknit::core::journal::RunKind;
 use reknit::core::query::{Guard, Incoming};
-use reknit::core::row::{Row, Value, encode};
+use reknit::core::row::{Json, Row, Value, encode};
 use reknit::core::session::{Direction, Intent, Options as SessionOptions, Planner};
 use reknit::core::{Actor, CollectionId, Content, Keeps, Record, Sibling, Stamp, State, Version};
 use reknit::store::{Durability, JournalLimits, Op, Resolution, Resolved, Side, StoreError, Undo};
@@ -17,9 +17,9 @@ use crate::world::World;
 const HALF_A_DAY: u64 = 43_200_000;
 
 impl World {
-    /// Does one operation.
+    /// Does one operation. One that finds nothing to do does not count.
     pub(crate) fn operate(&mut self) {
-        self.tally.operations += 1;
+        self.idle = false;
         let peer = self.draw.below(self.peers.len());
         match self.draw.below(100) {
             0..34 => self.write(peer),
@@ -34,6 +34,7 @@ impl World {
             96..98 => self.collect(peer),
             _ => self.sync(peer),
         }
+        self.tally.operations += u64::from(!self.idle);
     }
 
     fn some_key(&mut self) -> (CollectionId, Vec<u8>) {
@@ -50,9 +51,19 @@ impl World {
         let number = i128::from(self.values);
         let pad = "x".repeat(self.draw.below(self.shape.value_bytes + 1));
         let size = self.draw.below(20) as i128;
-        for (name, value) in [("number", Value::Int(number)), ("size", Value::Int(size)), ("pad", Value::Text(pad))] {
-            row.set(name, value).expect("a small row");
-        }
+        // Each of the columns that change is stamped by itself, so that merges take some of either side.
+        let stamps = format!("{{\"number\":{},\"size\":{}}}", self.draw.below(50), self.draw.below(50));
+        let changed = Value::Json(Json::parse(&stamps).expect("two numbers"));
+        // One that lacks a column that policies go by leaves its key undecided.
+        let lacks = self.draw.below(40) == 0;
+        let columns = [
+            ("changed", changed),
+            ("number", Value::Int(number)),
+            ("pad", Value::Text(pad)),
+            ("size", Value::Int(size)),
+        ];
+        let columns = columns.into_iter().filter(|(name, _)| !lacks || !["changed", "size"].contains(name));
+        columns.for_each(|(name, value)| drop(row.set(name, value).expect("a small row")));
         encode(&row)
     }
 
@@ -93,7 +104,10 @@ impl World {
                 let gone = state.is_some_and(|state| state.versions().len() == 1 && !state.is_live());
                 assert!(gone, "a delete of {key:?} left something");
             }
-            _ => self.tally.note("delete of nothing"),
+            _ => {
+                self.idle = true;
+                self.tally.note("delete of nothing");
+            }
         }
     }
 
@@ -192,8 +206,9 @@ impl World {
             options.scope = vec![CollectionId(self.draw.below(self.shape.policies.len()) as u16)];
         }
         self.may_prefer(&mut options);
-        if self.begin(a, b, options) {
-            self.tally.note(name);
+        match self.begin(a, b, options) {
+            true => self.tally.note(name),
+            false => self.idle = true,
         }
     }
 
@@ -334,8 +349,10 @@ impl World {
 
     fn resume(&mut self, peer: usize) {
         let resumed = self.store(peer).resume();
-        if let Some(Some(_)) = self.local(peer, resumed, Where::Writing) {
-            self.tally.note("resume");
+        match self.local(peer, resumed, Where::Writing) {
+            Some(Some(_)) => self.tally.note("resume"),
+            Some(None) => self.idle = true,
+            None => {}
         }
     }
 
@@ -346,6 +363,7 @@ impl World {
         let conflicts = collection.conflicts(None, 20);
         let Some(conflicts) = self.local(peer, conflicts, Where::Writing) else { return };
         if conflicts.is_empty() {
+            self.idle = true;
             return;
         }
         let conflict = &conflicts[self.draw.below(conflicts.len())];
@@ -368,6 +386,7 @@ impl World {
         let store = self.store(peer);
         let keeps = store.definition().keeps(collection);
         if !self.shape.strangers || keeps == Keeps::Newest {
+            self.idle = true;
             return;
         }
         let n = 10 + self.draw.below(30);

@@ -201,7 +201,7 @@ impl Oracle {
                 }
             }
             step.expired_in_time(who.latest);
-            self.nothing_lost(&step, cause, who.lineage);
+            self.nothing_lost(&step, cause, who);
             steps.push(step);
         }
         (steps, fresh)
@@ -239,7 +239,8 @@ impl Oracle {
             let later = last.is_none_or(|last| *last < version.stamp);
             let there = old.is_some_and(|old| old.versions().contains(sibling));
             let given_up = write.names.len() > 1 && write.origin != who.peer && later;
-            let anew = cause == Cause::Local && own && !there && (known.seen != version.seen || write.lost || given_up);
+            let local = cause == Cause::Local && (known.seen != version.seen || given_up);
+            let anew = own && !there && (local || write.lost && (cause == Cause::Local || write.derived));
             if !anew {
                 // Two lives may give the very same one name: it then stands for both, and for what each of them replaced.
                 if cause == Cause::Local && own && who.forked && write.origin != who.peer && !there {
@@ -393,11 +394,13 @@ impl Oracle {
     }
 
     /// What was acknowledged stays until something comes that has seen it, or that wins by the policy.
-    fn nothing_lost(&mut self, step: &Step, cause: Cause, lineage: &Lineage) {
+    fn nothing_lost(&mut self, step: &Step, cause: Cause, who: &Who<'_>) {
         if cause == Cause::Undo {
             return;
         }
-        let dead = |state: &Rc<State>| is_dead(state, Stamp(u64::MAX));
+        // A session may let expire and collect at once.
+        let due = who.latest + CLOCK_BOUND_MILLIS;
+        let dead = |state: &Rc<State>| is_dead(state.expired(due).as_ref().unwrap_or(state), Stamp(u64::MAX));
         let collected = step.new.is_none() && step.old.as_ref().is_some_and(dead) && cause != Cause::Local;
         for sibling in step.old.iter().flat_map(|state| state.versions()) {
             let id = self.id(step.key, sibling);
@@ -410,7 +413,7 @@ impl Oracle {
                     self.removed.push(id);
                     continue;
                 }
-                let gone = !self.is_promised(id) || self.is_explained(id, lineage);
+                let gone = !self.is_promised(id) || self.is_explained(id, who.lineage);
                 assert!(gone, "I1: {} went ({cause:?})", self.shown(id));
                 continue;
             };

@@ -83,8 +83,9 @@ fn nothing_acknowledged_is_lost_and_everything_converges() {
             Shape::of(*seed)
         );
     }
-    if done >= TELLING {
-        assert_eq!(total.lacking(), Vec::<String>::new(), "no seed did this");
+    match done >= TELLING {
+        true => assert_eq!(total.lacking(), Vec::<String>::new(), "no seed did this"),
+        false => println!("fewer than {TELLING} seeds: what they did not reach is not judged"),
     }
 }
 

@@ -4,7 +4,15 @@ use reknit::core::session::Planner;
 use reknit::store::engine::conformance::Draw;
 
 /// Policies of collections.
-const POLICIES: [&str; 4] = ["newest/1", "keep-both/1", "ask/1", "largest/1 size"];
+const POLICIES: [&str; 7] = [
+    "newest/1",
+    "keep-both/1",
+    "ask/1",
+    "largest/1 size",
+    "smallest/1 pad",
+    "newest/1 number",
+    "merge/1 changed;pad=maximum",
+];
 
 /// The options of one run.
 #[derive(Clone, Debug)]

@@ -40,6 +40,8 @@ pub(crate) struct Peer {
     pub(crate) commit: u64,
     /// Writes that nobody has promised yet.
     pub(crate) unsynced: Vec<WriteId>,
+    /// What sessions and undos wrote anew since then.
+    pub(crate) derived: Vec<WriteId>,
     /// How often its disk was replaced.
     pub(crate) epoch: u64,
     /// Times that states came back which had been replaced.
@@ -82,6 +84,8 @@ pub(crate) struct World {
     trace: blake3::Hasher,
     loud: bool,
     pub(crate) values: u64,
+    /// Whether the operation or the fault that was drawn last found nothing to do.
+    pub(crate) idle: bool,
 }
 
 fn key() -> DatasetKey {
@@ -118,6 +122,7 @@ impl World {
             trace: blake3::Hasher::new(),
             loud,
             values: 0,
+            idle: false,
             shape,
         };
         for nth in 0..world.shape.peers {
@@ -134,6 +139,7 @@ impl World {
                 commits: BTreeMap::new(),
                 commit: 0,
                 unsynced: Vec::new(),
+                derived: Vec::new(),
                 epoch: 0,
                 upheavals: 0,
                 runs: Default::default(),
@@ -325,6 +331,7 @@ impl World {
         let at = &mut self.peers[peer];
         at.lineage.extend(collected);
         at.held = held;
+        at.derived.extend(fresh.iter().filter(|_| cause != Cause::Local));
         for step in &steps {
             match &step.new {
                 Some(_) => at.commits.insert(step.key, step.commit),
@@ -341,6 +348,7 @@ impl World {
 
     /// Promises all writes of a peer.
     pub(crate) fn acknowledge(&mut self, peer: usize) {
+        self.peers[peer].derived.clear();
         for id in std::mem::take(&mut self.peers[peer].unsynced) {
             self.oracle.acknowledge(id);
         }
