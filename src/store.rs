@@ -23,6 +23,7 @@
 use std::sync::Arc;
 
 use reknit_core::collect::Horizon;
+pub use reknit_core::collect::{Base, CaughtUp, Missed, Stands};
 use reknit_core::journal::{RunHeader, RunId};
 use reknit_core::life::Sighting;
 use reknit_core::query::{Applied, Ask, Cut, Incoming, Item, Overwrite, Page, Raising, Recognition, Selection, View};
@@ -32,7 +33,6 @@ use reknit_core::{Actor, CollectionId, Definition, Keys, Millis, Position, Range
 
 #[doc(hidden)]
 pub mod answer;
-mod caught;
 #[doc(hidden)]
 pub mod contract;
 mod embedded;
@@ -40,7 +40,6 @@ pub mod engine;
 mod error;
 pub mod linked;
 
-pub use caught::{Base, CaughtUp, Missed, Stands};
 #[cfg(feature = "node")]
 pub(crate) use embedded::Acquaintance;
 pub use embedded::{

@@ -1,22 +1,22 @@
 //! Catching up: what a side does that was away while tombstones were collected, before it gives anything to anyone.
 //!
-//! It takes all that the other side has, looks at what differs still, lets go of what the other side had and has no more, by
-//! the newest of its own receipts, and then collects as far as the other has. Which records those are is the store's concern ([`crate::store::Side::catch_up`]).
+//! Which sessions that takes is said in [`reknit_core::collect::CatchingUp`], which records go is the store's concern
+//! ([`crate::store::Side::catch_up`]): they are held and written here.
 
 use std::sync::Arc;
 
-use reknit_core::brakes::{Braked, Loss, Losses, Samples};
-use reknit_core::collect::Horizon;
+use reknit_core::brakes::Braked;
+use reknit_core::collect::{CatchingUp, Horizon, Next};
 use reknit_core::difference::Side as Seen;
 use reknit_core::journal::{RunHeader, RunKind};
 use reknit_core::query::Raising;
 use reknit_core::receipt::Witness;
-use reknit_core::session::{Behind, Direction, Intent, Options, Other, Outcome, Verdict};
+use reknit_core::session::{Behind, Intent, Options, Other, Outcome, Verdict};
 
 use super::runs::SideRun;
 use super::visits::{Asked, Peer};
 use super::{NodeError, Progress, SessionReport};
-use crate::store::{Base, CaughtUp, Missed, Side, Stands, StoreError};
+use crate::store::{Base, CaughtUp, Side, StoreError};
 
 /// Keys that are looked at in one commit.
 const BATCH: usize = 1_000;
@@ -70,53 +70,33 @@ async fn caught_up(
     asked: &Asked,
     outcome: &mut Outcome,
 ) -> Result<Caught, NodeError> {
-    let (mut missed, mut still) = (Vec::new(), true);
-    let (mut losses, mut samples) = (Losses::default(), Samples::default());
-    let mut found = |progress: Progress| {
-        let Progress::Found(difference) = progress else { return };
-        let Some(one) = Missed::of(&difference) else { return };
-        still &= difference.stable;
-        if one.stands != Stands::Beside && difference.mine.as_ref().is_some_and(|mine| mine.content.is_some()) {
-            losses.add(Some(Loss::Deleted));
-            samples.note(Loss::Deleted, one.collection, &one.key);
+    let Options { settle, brakes, .. } = asked.options;
+    let mut steps = CatchingUp::begin(Options { settle, brakes, ..Options::new(Intent::Check) });
+    let (missed, with) = loop {
+        let asked = Asked { options: steps.session(), ..asked.clone() };
+        let mut found = |progress: Progress| {
+            if let Progress::Found(difference) = progress {
+                steps.found(&difference);
+            }
+        };
+        let held = other.session(run.side(), asked, &mut found).await?;
+        // Whatever becomes of the rest, that was written.
+        let wrote = if seen == Seen::Mine { &mut outcome.counts.to_mine } else { &mut outcome.counts.to_theirs };
+        *wrote = wrote.and(held.outcome.counts.to_mine);
+        match steps.ended(&held.outcome) {
+            Next::Session => {}
+            Next::Judge(missed, with) => break (missed, with),
+            Next::NotYet(Some(braked)) => {
+                outcome.verdict = Verdict::Refused;
+                outcome.braked = Some(Braked { side: seen, ..braked });
+                return Ok(Caught::NotYet);
+            }
+            Next::NotYet(None) => {
+                outcome.reason = NOT_COMPARED.into();
+                return Ok(Caught::NotYet);
+            }
         }
-        missed.push(one);
     };
-    // First it takes all that the other has: what is older here is then gone, and what is left is to be judged.
-    let settle = asked.options.settle;
-    let of = |intent| Options { settle, receipt: false, ..Options::new(intent) };
-    let pull = Options { catching_up: true, ..of(Intent::Repair(Direction::To(Seen::Mine))) };
-    let pull = Options { brakes: asked.options.brakes, ..pull };
-    let taking = other.session(run.side(), Asked { options: pull, ..asked.clone() }, &mut |_| {}).await?;
-    // Whatever becomes of the rest, that was written.
-    let wrote = if seen == Seen::Mine { &mut outcome.counts.to_mine } else { &mut outcome.counts.to_theirs };
-    *wrote = wrote.and(taking.outcome.counts.to_mine);
-    if let Some(braked) = taking.outcome.braked {
-        outcome.verdict = Verdict::Refused;
-        outcome.braked = Some(Braked { side: seen, ..braked });
-        return Ok(Caught::NotYet);
-    }
-    if !told(taking.outcome.verdict) {
-        outcome.reason = NOT_COMPARED.into();
-        return Ok(Caught::NotYet);
-    }
-    let options = of(Intent::Diff);
-    let looking = other.session(run.side(), Asked { options, ..asked.clone() }, &mut found).await?;
-    // What the other side put back while it was looked at was not deleted there: so it is asked once more who it is.
-    let options = of(Intent::Check);
-    let asking = other.session(run.side(), Asked { options, ..asked.clone() }, &mut |_| {}).await?;
-    let judged = told(looking.outcome.verdict) && told(asking.outcome.verdict) && still;
-    let (true, Some(with)) = (judged, asking.outcome.other) else {
-        outcome.reason = NOT_COMPARED.into();
-        return Ok(Caught::NotYet);
-    };
-    let records = looking.outcome.root_mine.count;
-    let allowed = asked.options.brakes.map(|brakes| Losses::allowed(&brakes, records));
-    if let Some(allowed) = allowed.filter(|allowed| !losses.within(allowed)) {
-        outcome.verdict = Verdict::Refused;
-        outcome.braked = Some(Braked { side: seen, records, losses, allowed, shrunken: None, samples });
-        return Ok(Caught::NotYet);
-    }
     let side = run.side();
     let bases = bases(&*side, other, (&horizon, with))?;
     let work = move || -> Result<(Raising, CaughtUp), StoreError> {
@@ -134,10 +114,6 @@ async fn caught_up(
     let CaughtUp { removed, kept, strays } = done;
     tracing::info!(removed, kept, strays, "caught up with what was collected meanwhile");
     Ok(if raising == Raising::Raised { Caught::Up } else { Caught::NotYet })
-}
-
-fn told(verdict: Verdict) -> bool {
-    matches!(verdict, Verdict::InSync | Verdict::Converged | Verdict::Differs)
 }
 
 /// The receipts of this very store, as far as they tell what others had.

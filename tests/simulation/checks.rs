@@ -62,12 +62,8 @@ impl World {
         if verdict == Verdict::Differs && still && session.options.intent == Intent::Diff {
             self.found_exactly(session, in_scope);
         }
-        if let Some(with) = &session.catches_up {
-            return match session.options.intent {
-                Intent::Repair(_) => self.look_after(session, with),
-                Intent::Diff => self.ask_after(session, with),
-                Intent::Check => self.catch_up(session, with),
-            };
+        if let Some(of) = session.catches_up.clone() {
+            return self.goes_on_catching_up(session, of);
         }
         if outcome.raised {
             let expired = outcome.reason.starts_with("records that have expired");

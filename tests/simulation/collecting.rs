@@ -1,14 +1,13 @@
 //! Tombstones that are collected, and peers that missed it: what a home and a node do about them, over pretended peers.
 
-use reknit::core::collect::{self, Known};
+use reknit::core::collect::{self, CatchingUp as Steps, Horizon, Known, Next};
 use reknit::core::difference::Side as Which;
 use reknit::core::journal::{RunHeader, RunKind};
-use reknit::core::life::Sighting;
 use reknit::core::members::Member;
 use reknit::core::message::Life;
 use reknit::core::query::Raising;
-use reknit::core::receipt::{PeerKey, Receipt, Seat, Signature, Witness};
-use reknit::core::session::{Behind, Direction, Intent, Options, Verdict};
+use reknit::core::receipt::{PeerKey, Receipt, Signature, Witness};
+use reknit::core::session::{Behind, Intent, Other};
 use reknit::store::{Base, Missed, Quarantined, Side, StoreError};
 
 use crate::oracle::{Cause, Step};
@@ -90,18 +89,11 @@ impl World {
         }
         let definition = store.definition().clone();
         let (info, cut) = (store.describe(), store.cut());
-        let recalled = |seat: &Seat| {
-            let met = Sighting { nonce: seat.life.nonce, commit: seat.commit };
-            Ok::<_, StoreError>(seat.life.actor != info.actor.0 || store.recalls(met)?)
+        let holds = |receipt: &Receipt| {
+            receipt.verify(|peer, statement, signature| signed(peer, statement) == *signature).is_ok()
         };
-        receipts.retain(|receipt| collect::counts(receipt, &definition));
-        let mut standing = Vec::new();
-        for receipt in receipts {
-            let stands = recalled(&receipt.opener).and_then(|opener| Ok(opener && recalled(&receipt.responder)?));
-            let Some(stands) = self.raised(peer, stands, Where::Collecting) else { return };
-            standing.extend(stands.then_some(receipt));
-        }
-        let mut receipts = standing;
+        let standing = collect::standing(receipts, &definition, info.actor.0, |met| store.recalls(met), holds);
+        let Some(mut receipts) = self.raised(peer, standing, Where::Collecting) else { return };
         // As few as make no seed slow.
         receipts.drain(..receipts.len().saturating_sub(60));
         let members: Vec<(PeerKey, Member)> = (0..self.peers.len() - self.shape.guests)
@@ -211,60 +203,40 @@ impl World {
             Which::Mine => behind.horizon.clone(),
             Which::Theirs => self.store(other).horizon(),
         };
-        // First it takes all that the other has.
-        let pull = self.session_options(Intent::Repair(Direction::To(Which::Mine)));
-        let options = Options { catching_up: true, receipt: false, ..pull };
-        self.part_of(lower, other, options, CatchingUp { horizon, missed: Vec::new() });
+        let steps = Steps::begin(self.session_options(Intent::Diff));
+        self.part_of(lower, other, CatchingUp { horizon, steps });
     }
 
-    /// Begins a session that is part of catching up.
-    fn part_of(&mut self, lower: usize, other: usize, options: Options, of: CatchingUp) {
-        if self.begin(lower, other, options)
+    /// Begins the session that catching up comes to next.
+    fn part_of(&mut self, lower: usize, other: usize, of: CatchingUp) {
+        if self.begin(lower, other, of.steps.session())
             && let Some(session) = self.sessions.last_mut()
         {
             session.catches_up = Some(of);
         }
     }
 
-    /// The side that is behind has all that the other had: it looks at what differs still.
-    pub(crate) fn look_after(&mut self, session: &Session, of: &CatchingUp) {
-        let told = session.outcome.as_ref().map(|outcome| outcome.verdict);
-        if !matches!(told, Some(Verdict::InSync | Verdict::Converged | Verdict::Differs)) {
-            return self.tally.note("catching up: could not take all");
+    /// A session that is part of catching up has ended.
+    pub(crate) fn goes_on_catching_up(&mut self, session: &Session, mut of: CatchingUp) {
+        let Some(outcome) = &session.outcome else { return };
+        session.found.iter().for_each(|difference| of.steps.found(difference));
+        match of.steps.ended(outcome) {
+            Next::Session => self.part_of(session.halves[0].peer, session.halves[1].peer, of),
+            Next::Judge(missed, with) => self.catch_up(session, &of.horizon, (missed, with)),
+            Next::NotYet(braked) => {
+                assert!(braked.is_none(), "nobody asked for brakes");
+                self.tally.note("catching up: could not be compared");
+            }
         }
-        let options = self.session_options(Intent::Diff);
-        let of = CatchingUp { horizon: of.horizon.clone(), missed: Vec::new() };
-        self.part_of(session.halves[0].peer, session.halves[1].peer, options, of);
-    }
-
-    /// The side that is behind has looked at what differs: it asks whether the other has put anything back meanwhile.
-    pub(crate) fn ask_after(&mut self, session: &Session, of: &CatchingUp) {
-        let told = session.outcome.as_ref().map(|outcome| outcome.verdict);
-        let still = session.found.iter().all(|difference| Missed::of(difference).is_none() || difference.stable);
-        if !matches!(told, Some(Verdict::InSync | Verdict::Converged | Verdict::Differs)) || !still {
-            return self.tally.note("catching up: could not be compared");
-        }
-        let missed = session.found.iter().filter_map(Missed::of).collect();
-        let options = self.session_options(Intent::Check);
-        let of = CatchingUp { horizon: of.horizon.clone(), missed };
-        self.part_of(session.halves[0].peer, session.halves[1].peer, options, of);
     }
 
     /// The side that is behind knows what differs, and of whom.
-    pub(crate) fn catch_up(&mut self, session: &Session, of: &CatchingUp) {
-        let CatchingUp { horizon, missed } = of;
-        let Some(outcome) = &session.outcome else { return };
-        if !matches!(outcome.verdict, Verdict::InSync | Verdict::Converged | Verdict::Differs) {
-            return self.tally.note("catching up: could not be compared");
-        }
+    fn catch_up(&mut self, session: &Session, horizon: &Horizon, (missed, with): (Vec<Missed>, Other)) {
         let (peer, other) = (session.halves[0].peer, session.halves[1].peer);
         if self.peers[peer].horizon >= horizon.stamp {
             return self.tally.note("catching up: it has collected itself");
         }
         let store = self.store(peer);
-        let Some(with) = outcome.other else {
-            return self.tally.note("catching up: somebody wrote meanwhile");
-        };
         let me = (&key_of(peer), store.actor());
         let bases = Base::all(&self.peers[peer].receipts, store.definition(), (me.0, me.1.0), (horizon, with));
         let cuts: Vec<u64> = bases.iter().flat_map(|base| [base.met.commit, base.cut]).collect();

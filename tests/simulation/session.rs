@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use reknit::core::canonical::Blob;
-use reknit::core::collect::Horizon;
+use reknit::core::collect::{CatchingUp as Steps, Horizon};
 use reknit::core::difference::Difference;
 use reknit::core::journal::RunId;
 use reknit::core::message::{Life, Message, Refuse, RefuseCode, Rights};
@@ -15,7 +15,7 @@ use reknit::core::session::{Grant, Input, Opener, Options, Outcome, Output, Resp
 use reknit::core::wire::RecordFrame;
 use reknit::store::answer::{Chunks, Frames, answer};
 use reknit::store::engine::conformance::Draw;
-use reknit::store::{Missed, Side, StoreError};
+use reknit::store::{Side, StoreError};
 
 use crate::collecting::{Signer, key_of};
 use crate::oracle::Held;
@@ -82,11 +82,12 @@ pub(crate) enum Did {
 }
 
 /// What a session is part of whose opener catches up.
+#[derive(Clone)]
 pub(crate) struct CatchingUp {
     /// Up to where the opener collects then.
     pub(crate) horizon: Horizon,
-    /// What was found that the other has no more.
-    pub(crate) missed: Vec<Missed>,
+    /// How far it is.
+    pub(crate) steps: Steps,
 }
 
 pub(crate) struct Session {

@@ -5,6 +5,10 @@
 //! group communication and membership", 1992, with receipts in the place of acknowledgements). Nothing is written here;
 //! how a session carries a [`Horizon`] is in [`crate::session`], what a store does at one is its own concern.
 
+mod catching;
+mod caught;
+mod standing;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +20,10 @@ use crate::planted::{Bug, planted};
 use crate::receipt::{PeerKey, Receipt, Seat};
 use crate::session::Verdict;
 use crate::stamp::{Millis, Stamp};
+
+pub use catching::{CatchingUp, Next};
+pub use caught::{Base, CaughtUp, Missed, Stands};
+pub use standing::standing;
 
 /// How long a tombstone is kept at least, unless told otherwise: 10 days.
 pub const GRACE_MILLIS: Millis = 10 * 24 * 3600 * 1000;
@@ -67,7 +75,7 @@ pub struct Known<'a> {
     pub undone: u64,
     /// The members of the dataset.
     pub members: &'a [(PeerKey, Member)],
-    /// Receipts that [`counts`] and whose signatures hold.
+    /// Receipts that are [`standing`].
     pub receipts: &'a [Receipt],
     /// The wall clock.
     pub now: Millis,

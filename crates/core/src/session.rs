@@ -377,6 +377,35 @@ pub struct Outcome {
     pub stuck: Option<Stuck>,
 }
 
+impl Outcome {
+    /// Of a session of which nothing is known yet, from a side that stands like this.
+    pub(crate) fn begun(cut_mine: Cut) -> Self {
+        Self {
+            verdict: Verdict::Undetermined,
+            reason: String::new(),
+            cut_mine,
+            cut_theirs: 0,
+            root_mine: Summary::default(),
+            root_theirs: Summary::default(),
+            counts: Counts::default(),
+            coverage_millionths: 0,
+            estimate: None,
+            refusal: None,
+            braked: None,
+            skipped: Vec::new(),
+            refused: Vec::new(),
+            members_differ: false,
+            raised: false,
+            behind: None,
+            other: None,
+            receipt: None,
+            unproven: Unproven::default(),
+            left_out: 0,
+            stuck: None,
+        }
+    }
+}
+
 /// A peer that breaks the protocol. Nothing more is to be sent to it; what was applied is valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

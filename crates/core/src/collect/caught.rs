@@ -1,13 +1,13 @@
 //! What a side is told that missed a horizon: which keys stand otherwise there, and what its own receipts tell of them.
 //!
-//! What it does about them is said in [`super::Side::catch_up`]; when it is asked is the node's concern.
+//! When it is told is said in [`super::CatchingUp`]; what it does about each key is the store's concern.
 
-use reknit_core::collect::{self, Horizon, Passed, compared_until};
-use reknit_core::difference::{Difference, Kind, Side};
-use reknit_core::life::Sighting;
-use reknit_core::receipt::{PeerKey, Receipt, Seat};
-use reknit_core::session::Other;
-use reknit_core::{CollectionId, Definition};
+use super::{Horizon, Passed, compared_until, counts};
+use crate::dataset::{CollectionId, Definition};
+use crate::difference::{Difference, Kind, Side};
+use crate::life::Sighting;
+use crate::receipt::{PeerKey, Receipt, Seat};
+use crate::session::Other;
 
 /// Receipts that are looked at for what the other side had: the newest.
 const BASES_MAX: usize = 64;
@@ -21,7 +21,7 @@ pub struct Missed {
     pub key: Vec<u8>,
     /// How it stands.
     pub stands: Stands,
-    /// The entry of the other side, by [`Digest::short`](reknit_core::Digest::short), if it has one.
+    /// The entry of the other side, by [`Digest::short`](crate::Digest::short), if it has one.
     pub there: Option<u64>,
 }
 
@@ -98,7 +98,7 @@ impl Base {
             itself || has_all && horizon.of(seat.life.actor).any(whole)
         };
         let mut bases = Vec::new();
-        for receipt in receipts.iter().filter(|receipt| collect::counts(receipt, definition)) {
+        for receipt in receipts.iter().filter(|receipt| counts(receipt, definition)) {
             let seats = [receipt.opener, receipt.responder];
             let own = |seat: &Seat| seat.peer == *me && seat.life.actor == actor;
             let pair = [(&seats[0], &seats[1]), (&seats[1], &seats[0])];
