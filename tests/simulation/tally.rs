@@ -76,6 +76,13 @@ const WANTED: &[&str] = &[
     "history kept",
     "history dropped",
     "history: not undone",
+    "session: overtaken by collecting",
+    "session: a new life was begun",
+    "session: cut short",
+    "undo: the journal is full",
+    "catching up: could not be compared",
+    "catching up: it has collected itself",
+    "gc: waits for whoever has collected",
 ];
 
 /// Where processes must have died in every campaign.
@@ -104,6 +111,9 @@ const PLACES: &[(Where, Point)] = &[
     (Where::Opening, Point::Snapshot),
     (Where::Opening, Point::BeforeCommit),
     (Where::Opening, Point::AfterCommit),
+    (Where::Collecting, Point::Snapshot),
+    (Where::Collecting, Point::BeforeCommit),
+    (Where::Collecting, Point::AfterCommit),
 ];
 
 /// Counts of what was done.
