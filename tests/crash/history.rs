@@ -55,17 +55,29 @@ impl History {
     /// Makes a store do things; `acknowledged` hears of each commit that was, and whether it was synced.
     pub(crate) fn make(store: &Store, draw: &mut Draw, steps: usize, acknowledged: &mut dyn FnMut(u64, bool)) -> Self {
         let mut history = Self::default();
-        history.see(store);
+        history.go_on(store, draw, steps, acknowledged);
+        history
+    }
+
+    /// Makes it do more.
+    pub(crate) fn go_on(
+        &mut self,
+        store: &Store,
+        draw: &mut Draw,
+        steps: usize,
+        acknowledged: &mut dyn FnMut(u64, bool),
+    ) {
+        self.see(store);
         acknowledged(store.cut().commit, true);
         let (definition, key) = founding();
         let other = Store::in_memory(definition, key, &options(EngineKind::Fjall)).expect("a store");
         for step in 0..steps {
             match draw.below(12) {
-                0 if step > 4 => bring(&other, store, draw, &mut history, acknowledged),
-                1 if step > 4 => undo(store, &mut history, acknowledged),
+                0 if step > 4 => bring(&other, store, draw, self, acknowledged),
+                1 if step > 4 => undo(store, self, acknowledged),
                 2 => {
                     store.batch(ops(draw), Durability::Buffered).expect("a batch");
-                    history.see(store);
+                    self.see(store);
                     acknowledged(store.cut().commit, false);
                     store.sync().expect("synced");
                     acknowledged(store.cut().commit, true);
@@ -75,12 +87,33 @@ impl History {
                     let synced = draw.below(3) > 0;
                     let durability = if synced { Durability::Synced } else { Durability::Buffered };
                     store.batch(ops(draw), durability).expect("a batch");
-                    history.see(store);
+                    self.see(store);
                     acknowledged(store.cut().commit, synced);
                 }
             }
         }
-        history
+    }
+
+    /// Writes as much as makes fjall write out a table, all of it alike so that the table stays small, and deletes it again.
+    pub(crate) fn fill(&mut self, store: &Store, acknowledged: &mut dyn FnMut(u64, bool)) {
+        let key = |nth: usize| format!("large {nth}");
+        let large = || (0..4).map(|nth| Op::put(key(nth), vec![7; 500_000])).collect();
+        let gone = || (0..4).map(|nth| Op::delete(key(nth))).collect();
+        for nth in 0..6 {
+            let batch = if nth < 5 { large() } else { gone() };
+            store.batch(batch, Durability::Buffered).expect("a batch");
+            self.see(store);
+            acknowledged(store.cut().commit, false);
+        }
+        store.sync().expect("synced");
+        acknowledged(store.cut().commit, true);
+    }
+
+    /// What was held after each commit, for another process: see [`is_what`].
+    pub(crate) fn told(&self) -> impl Iterator<Item = (u64, String)> {
+        self.held
+            .iter()
+            .map(|(commit, held)| (*commit, format!("{:?} {} {:?}", held.runs, print(&held.rows), held.root)))
     }
 
     /// Says what is wrong with a store that was opened after a crash: it must hold what it held after some commit, and none
@@ -114,6 +147,38 @@ impl History {
         let report = store.verify(&mut |_| ()).map_err(|error| error.to_string())?;
         if report.is_sound() { Ok(commit) } else { Err(report.wrong.join("; ")) }
     }
+}
+
+/// Whether a store is what was [told](History::told) of it in another process; if `deep`, from end to end.
+pub(crate) fn is_what(told: &str, store: &Store, deep: bool) -> Result<(), String> {
+    let mut words = told.splitn(3, ' ');
+    let (runs, rows, root) = (words.next(), words.next(), words.next());
+    let commit = store.cut().commit;
+    if root != Some(format!("{:?}", store.root()).as_str()) {
+        return Err(format!("the root is not that of commit {commit}"));
+    }
+    // The run of a repair is there from its first commit on; its end is no commit.
+    if runs.and_then(|runs| runs.parse().ok()).is_none_or(|runs: usize| store.runs().len() < runs) {
+        return Err(format!("runs are missing at commit {commit}"));
+    }
+    let found = store.scan(b"").and_then(|rows| rows.collect::<Result<Map, _>>()).map_err(|error| error.to_string())?;
+    if rows != Some(print(&found).as_str()) {
+        return Err(format!("the records are not those of commit {commit}"));
+    }
+    if !deep {
+        return Ok(());
+    }
+    let report = store.verify(&mut |_| ()).map_err(|error| error.to_string())?;
+    if report.is_sound() { Ok(()) } else { Err(report.wrong.join("; ")) }
+}
+
+/// A digest of all records.
+fn print(rows: &Map) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for part in rows.iter().flat_map(|(key, value)| [key, value]) {
+        hasher.update(&(part.len() as u64).to_be_bytes()).update(part);
+    }
+    hasher.finalize().to_hex().to_string()
 }
 
 fn ops(draw: &mut Draw) -> Vec<Op> {

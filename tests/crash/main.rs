@@ -7,7 +7,9 @@
 
 mod backend;
 mod binary;
+mod calls;
 mod child;
+mod disk;
 mod flips;
 mod full;
 mod history;
@@ -15,5 +17,6 @@ mod images;
 mod journals;
 mod model;
 mod process;
+mod recorded;
 mod tails;
 mod writers;

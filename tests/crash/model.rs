@@ -22,6 +22,11 @@ pub(crate) fn images() -> u64 {
     number("REKNIT_IMAGES").map_or(10_000, |images| images / 2)
 }
 
+/// Crash images of what was written down of fjall's calls, beside those; a campaign says how many.
+pub(crate) fn recorded() -> u64 {
+    number("REKNIT_IMAGES").map_or(400, |images| images / 50)
+}
+
 /// Damages to the files of a store of each engine; a campaign says how many.
 pub(crate) fn flips() -> u64 {
     number("REKNIT_FLIPS").map_or(500, |flips| flips / 2)
