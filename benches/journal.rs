@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use reknit::core::difference::Side as Which;
 use reknit::core::life::Sighting;
 use reknit::core::query::{Applied, Ask, Cut, Incoming, Item, Overwrite, Page, Recognition, Selection, View};
 use reknit::core::session::{Direction, Intent, Options as SessionOptions, Verdict};
@@ -118,7 +119,7 @@ impl Bench {
         let store = |side| self.store(&format!("{name}-{side}"), profile);
         let pair = Pair { a: store("a"), b: store("b"), fresh: self.n };
         self.import(&pair.a);
-        self.repair(&pair, true);
+        self.repair(&pair, Direction::Both, true);
         pair
     }
 
@@ -130,24 +131,28 @@ impl Bench {
             let name = format!("repair of {DIFFERENCES}, {drift:?}").to_lowercase();
             self.turns(&name, "journal", |with| {
                 pair.drift(drift, self.n);
-                self.repair(&pair, with)
+                self.repair(&pair, Direction::Both, with)
             });
         }
         let (mut versioned, mut content) =
             (self.pair("versioned", Profile::Versioned), self.pair("content", Profile::Content));
-        self.turns(&format!("repair of {DIFFERENCES}, missing"), "versions and journal", |with| {
-            let pair = if with { &mut versioned } else { &mut content };
-            pair.drift(Drift::Missing, self.n);
-            self.repair(pair, with)
-        });
+        // Without versions nothing tells which content is the newer: what was changed goes the way that it is told to.
+        for (drift, direction) in [(Drift::Missing, Direction::Both), (Drift::Changed, Direction::To(Which::Theirs))] {
+            let name = format!("repair of {DIFFERENCES}, {drift:?}").to_lowercase();
+            self.turns(&name, "versions and journal", |with| {
+                let pair = if with { &mut versioned } else { &mut content };
+                pair.drift(drift, self.n);
+                self.repair(pair, direction, with)
+            });
+        }
     }
 
     /// A repair to its end, that of its runs with it.
-    fn repair(&self, Pair { a, b, .. }: &Pair, journal: bool) -> Took {
+    fn repair(&self, Pair { a, b, .. }: &Pair, direction: Direction, journal: bool) -> Took {
         let side = |store: &Store| -> Arc<dyn Side> {
             if journal { Arc::new(store.clone()) } else { Arc::new(Unjournalled(store.clone())) }
         };
-        let options = SessionOptions { settle: 0, ..SessionOptions::new(Intent::Repair(Direction::Both)) };
+        let options = SessionOptions { settle: 0, ..SessionOptions::new(Intent::Repair(direction)) };
         let (_stop, stopped) = tokio::sync::watch::channel(false);
         let runs = a.runs().len() + b.runs().len();
         let begun = Begun::now();
