@@ -342,11 +342,11 @@ impl Gossip {
             let wait = Duration::from_millis(wakes.unwrap_or(Millis::MAX).saturating_sub(now()).min(1_000));
             tokio::select! {
                 heard = hears.recv() => match heard {
-                    Some((from, Word::Swim(bytes))) => {
+                    Some((from, Word::Swim(bytes), _)) => {
                         let said = self.sifted_from(from, &bytes).map(|bytes| swim.heard(&bytes, now()));
                         self.said(said.unwrap_or_default());
                     }
-                    Some((from, word)) => self.pass_on(from, word),
+                    Some((from, word, bytes)) => self.pass_on(from, word, bytes),
                     None => break,
                 },
                 () = tokio::time::sleep(wait) => {
@@ -462,10 +462,12 @@ impl Gossip {
         self.inputs.values().for_each(|to| _ = to.send(input()));
     }
 
-    fn pass_on(&self, from: PeerId, word: Word) {
+    fn pass_on(&self, from: PeerId, word: Word, bytes: usize) {
         let dataset = word.speaker().map(|speaker| speaker.dataset);
-        if let Some(to) = dataset.and_then(|dataset| self.inputs.get(&dataset)) {
-            to.send(Input::Word(from, word));
+        if let Some(to) = dataset.and_then(|dataset| self.inputs.get(&dataset))
+            && !to.send_of(from, bytes, Input::Word(from, word))
+        {
+            self.links.unheard();
         }
     }
 }

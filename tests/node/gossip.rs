@@ -19,6 +19,8 @@ use tokio::sync::watch;
 
 use super::support::*;
 
+mod troubled;
+
 /// A long time, in which no session is held.
 const NEVER: Duration = Duration::from_secs(3600);
 

@@ -31,8 +31,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// A link on which nothing was said for so long, either way, is let go.
 const UNUSED: Duration = Duration::from_secs(120);
 
-/// What a peer said.
-pub(crate) type Heard = (PeerId, Word);
+/// What a peer said, and in how many bytes.
+pub(crate) type Heard = (PeerId, Word, usize);
 
 struct Queue {
     /// Tells one link to a peer from another that took its place.
@@ -68,7 +68,7 @@ struct Table {
     tried: HashMap<PeerId, Instant>,
     /// Those who do not take this node in, or not any more.
     refusing: BTreeSet<PeerId>,
-    /// Words that found a full queue.
+    /// Words that found a full queue, either way.
     dropped: u64,
     /// Nothing more is said.
     ended: bool,
@@ -170,6 +170,11 @@ impl Links {
         tokio::spawn(self.clone().dial(to, at, waiting));
     }
 
+    /// A word of a peer was dropped, since too much of what it said waits.
+    pub(crate) fn unheard(&self) {
+        self.table().dropped += 1;
+    }
+
     /// How many words were dropped, and to how many peers there is a link.
     pub(crate) fn counts(&self) -> (u64, usize) {
         let table = self.table();
@@ -204,7 +209,7 @@ impl Links {
             enter(&mut table, peer, hello)
         };
         let number = waiting.number;
-        let ended = match self.heard.send((peer, first)).await.is_ok() {
+        let ended = match self.heard.send((peer, first, 0)).await.is_ok() {
             true => self.talk(&connection, link, waiting).await,
             false => Ended::Heard,
         };
@@ -272,7 +277,8 @@ impl Links {
             let mut speakers = Speakers::default();
             while let Ok(Some(frame)) = reader.read().await {
                 touch();
-                self.bytes.1.fetch_add(frame.len() as u64, Ordering::Relaxed);
+                let bytes = frame.len();
+                self.bytes.1.fetch_add(bytes as u64, Ordering::Relaxed);
                 if !any.swap(true, Ordering::Relaxed) {
                     self.table().refusing.remove(&peer);
                 }
@@ -280,7 +286,7 @@ impl Links {
                     tracing::warn!(peer = %peer.short(), "what it gossips means nothing; the link is let go");
                     break;
                 };
-                if self.heard.send((peer, word)).await.is_err() {
+                if self.heard.send((peer, word, bytes)).await.is_err() {
                     break;
                 }
             }

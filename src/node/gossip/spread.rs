@@ -90,6 +90,9 @@ pub(super) fn follow(store: &Store, to: &Post<Input>, (shared, stopped): (&Share
         // What sessions bring is of interest only where it may have been withheld.
         let withholds = shared.withheld().get(&id).is_some_and(|withheld| !withheld.is_empty());
         events.retain(|event| withholds || event.origin == Origin::Local);
+        while to.is_behind() && !stopped.load(Ordering::Relaxed) {
+            std::thread::sleep(GATHER);
+        }
         if !events.is_empty() && !to.send(Input::Wrote(events)) {
             return;
         }

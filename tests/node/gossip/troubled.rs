@@ -1,0 +1,90 @@
+//! Peers that say more than is taken in.
+
+use std::sync::{Condvar, Mutex};
+
+use reknit::core::Position;
+use reknit::core::gossip::Rumour;
+use reknit::store::engine::{Batch, Engine, EngineError, Snapshot};
+
+use super::*;
+
+/// An engine that commits nothing while it is shut.
+struct Gate {
+    engine: Memory,
+    shut: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn set(&self, shut: bool) {
+        *self.shut.lock().expect("no panic") = shut;
+        self.opened.notify_all();
+    }
+}
+
+impl Engine for Gate {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, EngineError> {
+        self.engine.snapshot()
+    }
+
+    fn commit(&self, batch: &mut Batch, durability: Durability) -> Result<(), EngineError> {
+        drop(self.opened.wait_while(self.shut.lock().expect("no panic"), |shut| *shut).expect("no panic"));
+        self.engine.commit(batch, durability)
+    }
+
+    fn sync(&self) -> Result<(), EngineError> {
+        self.engine.sync()
+    }
+
+    fn disk_bytes(&self) -> Result<u64, EngineError> {
+        self.engine.disk_bytes()
+    }
+}
+
+#[test]
+fn a_bounded_part_of_what_a_peer_says_waits_for_a_store_that_stands_still_and_sessions_bring_the_rest() {
+    run(async {
+        const WORDS: usize = 10_000;
+        let mut peers = peers(2, Rights::ALL);
+        let other = peers.pop().expect("two");
+        let gate = Arc::new(Gate { engine: Memory::new(), shut: Mutex::new(false), opened: Condvar::new() });
+        store().copy_rows(&*gate).expect("copied");
+        let here = Store::over(gate.clone(), &Options::default()).expect("opened");
+        let one = Gossiping::start(peers.pop().expect("one"), here, Vec::new(), NEVER);
+        let there = store();
+        plant(&[&there], 100);
+        let connection = other.node.connect(&one.peer.address()).await.expect("connected");
+        let mut link = connection.open().await.expect("opened");
+        let dataset = DatasetId([7; 16]);
+        let hello = Word::Hello { datasets: vec![dataset], port: 1 };
+        link.control.writer.write(&[&[72], hello.encode().as_slice()].concat()).await.expect("written");
+        let (info, cut) = (there.describe(), there.cut());
+        let life = Life { actor: info.actor.0, nonce: info.nonce };
+        let me = Speaker { dataset, life, commit: cut.commit, horizon: Stamp::default() };
+        let version = Version::after(Stamp(1), Actor(1), []);
+        let state = State::single(Sibling { version, content: Content::Live(b"value 0".to_vec()), expires: None });
+        let given = Word::Records(me, one.store.describe().nonce, CollectionId(0), vec![Record { key: key(0), state }]);
+        gate.set(true);
+        link.control.writer.write(&given.encode()).await.expect("written");
+        let mut said = 0;
+        for nth in 0..WORDS {
+            let rumour = Rumour { collection: CollectionId(0), position: Position(nth as u64), entry: 1 };
+            let word = Word::Tell(me, vec![rumour]).encode();
+            said += word.len() as u64;
+            link.control.writer.write(&word).await.expect("written");
+        }
+        until("all is heard", || one.gossip.bytes()[1] >= said && one.gossip.waiting().heard == 0).await;
+        let waits = one.gossip.waiting().inboxes[&dataset];
+        assert!(waits <= 1_100, "{waits} words wait");
+        let dropped = one.gossip.links().0;
+        assert!(dropped >= 8_900, "{dropped} were dropped, and counted");
+        gate.set(false);
+        until("what waited is taken up", || one.gossip.waiting().inboxes[&dataset] == 0).await;
+        until("what was given is taken in", || one.store.get(&key(0)).expect("read").is_some()).await;
+        let side = Arc::new(there.clone());
+        let repair = session(&other.node, &one.peer.address(), side, intent(Intent::Repair(Direction::Both))).await;
+        assert_eq!(repair.expect("an outcome").outcome.verdict, Verdict::InSync);
+        assert_eq!(one.store.root(), there.root());
+        one.end().await;
+    });
+}
