@@ -398,6 +398,7 @@ impl Gossip {
             self.down(gone);
             self.links.cut(gone);
         }
+        self.enrol();
         self.to_all(|| Input::Rights);
         let up: BTreeSet<PeerId> = self.shared.up().keys().copied().collect();
         swim.up().filter(|near| !up.contains(&near.peer())).for_each(|near| self.up(near));
@@ -436,7 +437,7 @@ impl Gossip {
         tracing::info!(peer = %near.peer().short(), at = %near.at, "up");
         self.shared.up().insert(near.peer(), near.at);
         self.shared.missing().retain(|seed, _| self.newest(*seed) != near.peer());
-        self.shared.rosters().values_mut().for_each(|roster| roster.up(near.peer()));
+        self.enrol();
         self.to_all(|| Input::Up(near.peer(), near.at));
     }
 
@@ -449,7 +450,24 @@ impl Gossip {
             self.shared.missing().insert(seed.peer, Instant::now());
         }
         self.shared.rosters().values_mut().for_each(|roster| roster.down(peer));
+        self.enrol();
         self.to_all(|| Input::Down(peer));
+    }
+
+    /// Keeps in the roster of each dataset who may know of it: others are forgotten, with all that was wrong with them, and so is
+    /// a key that has a successor once nobody goes by it.
+    fn enrol(&self) {
+        let (circle, up) = (self.shared.circle(), self.shared.up().clone());
+        let is_of = |peer: PeerId, dataset: DatasetId| {
+            circle.datasets(peer).contains(&dataset)
+                && (up.contains_key(&peer) || circle.lines().newest(peer.0) == peer.0)
+        };
+        for (dataset, roster) in self.shared.rosters().iter_mut() {
+            up.keys().filter(|peer| is_of(**peer, *dataset)).for_each(|peer| roster.up(*peer));
+            let known: Vec<PeerId> = roster.peers().map(|(peer, _)| peer).collect();
+            known.into_iter().filter(|peer| !is_of(*peer, *dataset)).for_each(|peer| roster.forget(peer));
+        }
+        self.shared.apart().retain(|(dataset, peer), _| is_of(*peer, *dataset));
     }
 
     /// By which key a seed is known now.

@@ -1,12 +1,17 @@
-//! Peers that say more than is taken in.
+//! Peers that say more than is taken in, and that are gone.
 
 use std::sync::{Condvar, Mutex};
 
 use reknit::core::Position;
-use reknit::core::gossip::Rumour;
+use reknit::core::gossip::{Rumour, Standing};
 use reknit::store::engine::{Batch, Engine, EngineError, Snapshot};
 
 use super::*;
+
+fn standing(one: &Gossiping, other: PeerId) -> Option<Standing> {
+    let all = one.gossip.standings(DatasetId([7; 16]));
+    all.into_iter().find(|(peer, _)| *peer == other).map(|(_, standing)| standing)
+}
 
 /// An engine that commits nothing while it is shut.
 struct Gate {
@@ -86,5 +91,28 @@ fn a_bounded_part_of_what_a_peer_says_waits_for_a_store_that_stands_still_and_se
         assert_eq!(repair.expect("an outcome").outcome.verdict, Verdict::InSync);
         assert_eq!(one.store.root(), there.root());
         one.end().await;
+    });
+}
+
+#[test]
+fn who_is_no_peer_any_more_is_forgotten_with_all_that_was_wrong_with_it() {
+    run(async {
+        let all = gossiping(peers(3, Rights::ALL), NEVER);
+        until("all know each other", || all.iter().all(|one| one.up() == 2)).await;
+        let gone = all[1].peer.node.peer();
+        all[0].store.put(b"k", b"1").expect("written");
+        until("it is told", || equal(&all)).await;
+        let horizon = Horizon { stamp: all[0].store.cut().stamp, passed: Vec::new() };
+        assert_eq!(all[0].store.raise(&horizon, true).expect("raised"), Raising::Raised);
+        all[1].store.put(b"of one behind", b"1").expect("written");
+        let apart = || all[0].gossip.apart().iter().any(|(_, peer, _)| *peer == gone);
+        until("nothing is gossiped with it", apart).await;
+        assert!(standing(&all[0], gone).is_some());
+        assert!(all[0].peer.home.remove_peer(gone).expect("removed"));
+        until("it is forgotten", || standing(&all[0], gone).is_none() && !apart()).await;
+        assert!(standing(&all[0], all[2].peer.node.peer()).is_some(), "the others are not");
+        all[0].peer.admit(gone, Rights::ALL);
+        until("it is known anew", || standing(&all[0], gone).is_some_and(|it| it.up)).await;
+        Gossiping::end_all(all).await;
     });
 }
