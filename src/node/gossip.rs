@@ -38,6 +38,8 @@ use crate::transport::{Address, Connection, Link, PeerId};
 
 /// Words that wait to be heard.
 const HEARD: usize = 1024;
+/// How long a session takes at most, unless it is said.
+const SESSION_MAX: Duration = Duration::from_secs(60);
 /// How long is waited for what a store's thread has counted.
 const COUNTS_WITHIN: Duration = Duration::from_secs(1);
 /// How far back it is told that this node was displaced, and how often at most.
@@ -55,6 +57,8 @@ pub struct GossipOptions {
     pub every: Duration,
     /// Whether a session repairs both sides, or only checks.
     pub repair: bool,
+    /// How long one session may take; what it has not done by then is left to the next, and others have their turn.
+    pub session_max: Duration,
     /// How much all who push may lose each store together, and within what time; and how much one session that is opened here.
     pub brakes: NodeBrakes,
     /// Decides all that is drawn.
@@ -62,7 +66,7 @@ pub struct GossipOptions {
 }
 
 impl Default for GossipOptions {
-    /// A session each 10 s, with a repair.
+    /// A session each 10 s, with a repair, for a minute at most.
     fn default() -> GossipOptions {
         let every = Duration::from_secs(10);
         GossipOptions {
@@ -70,6 +74,7 @@ impl Default for GossipOptions {
             advertise: None,
             every,
             repair: true,
+            session_max: SESSION_MAX,
             brakes: NodeBrakes::default(),
             seed: now(),
         }
@@ -123,6 +128,7 @@ pub struct Gossip {
     /// Peers to join by, but for this node.
     seeds: Arc<Vec<Address>>,
     window: Duration,
+    repair: bool,
 }
 
 /// What waits in the queues of gossip, as it is: none of these numbers is cut off at a bound.
@@ -147,6 +153,8 @@ struct Shared {
     displaced: Mutex<VecDeque<Instant>>,
     rosters: Mutex<Rosters>,
     apart: Mutex<BTreeMap<(DatasetId, PeerId), Apart>>,
+    /// Why the last session failed.
+    failures: Mutex<BTreeMap<(DatasetId, PeerId), String>>,
     circle: Mutex<Arc<Circle>>,
     withheld: Mutex<BTreeMap<DatasetId, Withheld>>,
 }
@@ -170,6 +178,10 @@ impl Shared {
 
     fn apart(&self) -> std::sync::MutexGuard<'_, BTreeMap<(DatasetId, PeerId), Apart>> {
         self.apart.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failures(&self) -> std::sync::MutexGuard<'_, BTreeMap<(DatasetId, PeerId), String>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn withheld(&self) -> std::sync::MutexGuard<'_, BTreeMap<DatasetId, Withheld>> {
@@ -234,8 +246,8 @@ impl Gossip {
         let seeds: Vec<Address> = all.iter().filter(|seed| !own.contains(&seed.peer.0)).cloned().collect();
         *shared.missing() = seeds.iter().map(|seed| (seed.peer, Instant::now())).collect();
         let (datasets, inputs, seeds) = (Arc::new(datasets), Arc::new(inputs), Arc::new(seeds));
-        let (home, window) = (node.guards().0, options.brakes.window);
-        let gossip = Gossip { home, me: node.peer(), datasets, links, shared, inputs, seeds, window };
+        let (home, window, repair) = (node.guards().0, options.brakes.window, options.repair);
+        let gossip = Gossip { home, me: node.peer(), datasets, links, shared, inputs, seeds, window, repair };
         let swim = Swim::new(me, options.seed);
         let seeds = all.into_iter().map(|seed| (seed.peer, seed)).collect();
         tokio::spawn(gossip.clone().keep(swim, (hears, changes), seeds, stop, stopped));
@@ -247,11 +259,25 @@ impl Gossip {
         self.shared.up().iter().map(|(peer, at)| Neighbour { peer: *peer, at: *at }).collect()
     }
 
+    /// Whether its sessions repair; those that only check know about how much differs, not how much.
+    pub fn repairs(&self) -> bool {
+        self.repair
+    }
+
     /// What is known of each peer of a dataset.
     pub fn standings(&self, dataset: DatasetId) -> Vec<(PeerId, Standing)> {
         let rosters = self.shared.rosters();
         let roster = rosters.get(&dataset);
         roster.into_iter().flat_map(Roster::peers).map(|(peer, standing)| (peer, standing.clone())).collect()
+    }
+
+    /// Peers of a dataset that are up and with whom session after session fails: how many in a row, and why the last did. One that
+    /// has not got the dataset is none of them.
+    pub fn failing(&self, dataset: DatasetId) -> Vec<(PeerId, u32, String)> {
+        let standings = self.standings(dataset);
+        let failures = self.shared.failures();
+        let failing = standings.into_iter().filter(|(_, standing)| standing.is_failing());
+        failing.filter_map(|(peer, it)| Some((peer, it.fails, failures.get(&(dataset, peer))?.clone()))).collect()
     }
 
     /// What became of the rumours of a dataset, and how many wait to be told; none if that is not gossiped about, or its thread
@@ -468,6 +494,7 @@ impl Gossip {
             known.into_iter().filter(|peer| !is_of(*peer, *dataset)).for_each(|peer| roster.forget(peer));
         }
         self.shared.apart().retain(|(dataset, peer), _| is_of(*peer, *dataset));
+        self.shared.failures().retain(|(dataset, peer), _| is_of(*peer, *dataset));
     }
 
     /// By which key a seed is known now.

@@ -159,6 +159,7 @@ fn begin_gossip(
     let window = brake_window.as_deref().map(parse_duration).transpose()?.unwrap_or(window);
     let brakes = NodeBrakes { brakes: sides::brakes::typed(&flags)?, window };
     let options = GossipOptions { seeds, advertise, every, repair, brakes, ..GossipOptions::default() };
+    let options = GossipOptions { session_max: options.session_max.max(6 * every), ..options };
     let stores: Vec<Store> = stores.values().cloned().collect();
     Ok(Gossip::start(node, &stores, &options, stop)?)
 }

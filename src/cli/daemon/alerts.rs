@@ -5,15 +5,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reknit_core::Millis;
 use reknit_core::alert::{Alerts, Kind, Trouble};
+use reknit_core::{Definition, Millis};
 
-use super::{Daemon, State, files};
+use super::{Daemon, State, files, trouble};
 use crate::cli::commands::jobs::shown::Seen;
 use crate::cli::config::AlertsTable;
 use crate::cli::telling;
 use crate::cli::units::show_duration;
 use crate::cli::verdicts::now_ms;
+use crate::transport::PeerId;
 
 /// What is wrong is looked at so often at least.
 const LOOK_MAX: Duration = Duration::from_secs(10);
@@ -101,17 +102,21 @@ impl Daemon {
         let Some(gossip) = self.gossip() else { return all };
         for definition in self.stores.values().map(|store| store.definition()) {
             for (peer, standing) in gossip.standings(definition.id) {
-                if standing.is_stalled() {
-                    let (peer, left) = (peer.short(), standing.left);
-                    let message =
-                        format!("{left} records of {} differ from {peer} after each session", definition.name);
-                    let about = format!("{}@{peer}", definition.name);
-                    all.push(Trouble { kind: Kind::Peer, about, since: standing.equal, message });
+                if standing.is_stalled() && !standing.is_failing() {
+                    let message = trouble::stalled(gossip, definition, peer, &standing);
+                    all.push(of_peer(definition, peer, standing.equal, message));
                 }
+            }
+            for (peer, fails, why) in gossip.failing(definition.id) {
+                all.push(of_peer(definition, peer, None, trouble::failing(definition, peer, fails, &why)));
             }
         }
         all
     }
+}
+
+fn of_peer(definition: &Definition, peer: PeerId, since: Option<Millis>, message: String) -> Trouble {
+    Trouble { kind: Kind::Peer, about: format!("{}@{}", definition.name, peer.short()), since, message }
 }
 
 impl State {

@@ -7,7 +7,9 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use reknit_core::Definition;
 use reknit_core::agenda::Job;
+use reknit_core::gossip::Standing;
 
 use super::Daemon;
 use crate::cli::commands::jobs::shown::Seen;
@@ -15,6 +17,7 @@ use crate::cli::units::{show_bytes, show_count};
 use crate::cli::verdicts::now_ms;
 use crate::node::Gossip;
 use crate::store::{Store, Why};
+use crate::transport::PeerId;
 
 /// What trouble is about, as far as it is known here; more may be said by others.
 pub(crate) const ABOUT: [&str; 15] = [
@@ -175,16 +178,35 @@ impl Daemon {
         }
         for store in self.stores.values() {
             let definition = store.definition();
-            for (peer, standing) in gossip.standings(definition.id).into_iter().filter(|(_, it)| it.is_stalled()) {
-                let (peer, name, left) = (peer.short(), &definition.name, show_count(standing.left));
-                let message = format!("{left} keys of {name} differ from {peer} after each session as before it");
-                all.push(Trouble::new("peer", format!("{peer} of {name}"), message));
+            for (peer, standing) in
+                gossip.standings(definition.id).into_iter().filter(|(_, it)| it.is_stalled() && !it.is_failing())
+            {
+                all.push(of_peer(peer, definition, stalled(gossip, definition, peer, &standing)));
+            }
+            for (peer, fails, why) in gossip.failing(definition.id) {
+                all.push(of_peer(peer, definition, failing(definition, peer, fails, &why)));
             }
             all.extend(withheld(gossip, store));
         }
         all.extend(self.apart(gossip));
         all
     }
+}
+
+fn of_peer(peer: PeerId, definition: &Definition, message: String) -> Trouble {
+    Trouble::new("peer", format!("{} of {}", peer.short(), definition.name), message)
+}
+
+/// What is said of a peer that never gets better.
+pub(super) fn stalled(gossip: &Gossip, definition: &Definition, peer: PeerId, standing: &Standing) -> String {
+    let about = if gossip.repairs() { "" } else { "about " };
+    let (left, name, peer) = (show_count(standing.left), &definition.name, peer.short());
+    format!("{about}{left} keys of {name} differ from {peer} after each session as before it")
+}
+
+/// What is said of a peer with whom no session comes to a verdict.
+pub(super) fn failing(definition: &Definition, peer: PeerId, fails: u32, why: &str) -> String {
+    format!("{fails} sessions of {} with {} in a row have failed, the last: {why}", definition.name, peer.short())
 }
 
 /// Pushed records that would replace or delete too much.

@@ -1,17 +1,24 @@
 //! Sessions with one peer after the other, as the roster says.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use reknit_core::gossip::Met;
-use reknit_core::message::Rights;
-use reknit_core::session::{Direction, Intent, Options, Verdict};
+use reknit_core::gossip::{Met, Standing};
+use reknit_core::message::{RefuseCode, Rights};
+use reknit_core::session::{Direction, Intent, Options, Outcome, Verdict};
 use tokio::sync::watch;
 
 use super::{GossipOptions, Shared};
 use crate::node::serve::now;
-use crate::node::{Budget, Grants, Node, NodeError};
+use crate::node::{Budget, Grants, Node, NodeError, SessionReport};
 use crate::store::Store;
 use crate::transport::{Address, PeerId};
+
+/// How long a session that was told to end may take to say how it stands; then it is let go.
+const ENDS: Duration = Duration::from_secs(5);
+
+/// Why there is no verdict; nothing where that is no fault.
+type Failed = Option<String>;
 
 /// Meets peers until it is stopped.
 pub(super) async fn keep(
@@ -33,12 +40,22 @@ pub(super) async fn keep(
         let dataset = store.definition().name.clone();
         let address = Address { peer, host: at.ip().to_string(), port: at.port(), dataset };
         let met = meet(&node, &store, &address, &options, stop.clone()).await;
+        match &met {
+            Err(Some(why)) => {
+                let news = shared.failures().insert((id, peer), why.clone()).is_none_or(|earlier| earlier != *why);
+                if news {
+                    tracing::warn!(peer = %peer.short(), dataset = address.dataset, why, "a session of gossip has failed");
+                }
+            }
+            _ => drop(shared.failures().remove(&(id, peer))),
+        }
+        let met = met.unwrap_or(Met::Failed);
         if let (Met::Equal, Some(withheld)) = (met, shared.withheld().get_mut(&id)) {
             withheld.clear();
         }
         if let Some(roster) = shared.rosters().get_mut(&id) {
             roster.met(peer, now(), met);
-            tell(roster.standing(peer).is_some_and(reknit_core::gossip::Standing::is_stalled), peer, &address.dataset);
+            tell(roster.standing(peer).is_some_and(Standing::is_stalled), peer, &address.dataset);
         }
     }
 }
@@ -55,7 +72,7 @@ async fn meet(
     address: &Address,
     options: &GossipOptions,
     stop: watch::Receiver<bool>,
-) -> Met {
+) -> Result<Met, Failed> {
     let intent = if options.repair { Intent::Repair(Direction::Both) } else { Intent::Check };
     let side = Arc::new(store.clone());
     let definition = store.definition().clone();
@@ -64,24 +81,43 @@ async fn meet(
     let mut deaf = |_| {};
     // What may not be pushed is not brought by a session either that nobody asked for.
     let asked = Options { brakes: Some(options.brakes.brakes), ..Options::new(intent) };
-    let session = node.session(address, side, asked, Budget::default(), stop, &mut deaf);
+    let most = options.session_max;
+    let budget = Budget { time: Some(most), ..Budget::default() };
+    let session = node.session(address, side, asked, budget, stop, &mut deaf);
     let session = tokio::select! {
         session = session => session,
         () = lost => Err(NodeError::TakenAway),
+        // A store may be stuck, or a peer let in and then not answered: no other peer waits for it.
+        () = tokio::time::sleep(most + ENDS) => {
+            return Err(Some(format!("it had not ended after {} s", (most + ENDS).as_secs())));
+        }
     };
     match session {
-        Ok(report) => match report.outcome.verdict {
-            Verdict::InSync | Verdict::Converged => Met::Equal,
-            Verdict::Differs => Met::Differs(report.outcome.counts.differences().max(1)),
-            Verdict::Refused => {
-                tracing::warn!(peer = %address.peer.short(), dataset = definition.name, reason = report.outcome.reason, "a session was refused");
-                Met::Failed
-            }
-            _ => Met::Failed,
-        },
-        Err(error) => {
-            tracing::debug!(peer = %address.peer.short(), %error, "no session");
-            Met::Failed
-        }
+        Ok(report) => met(&report),
+        Err(error) => Err(Some(error.to_string())),
     }
+}
+
+/// What a session with an outcome says of the peer.
+fn met(report: &SessionReport) -> Result<Met, Failed> {
+    let outcome = &report.outcome;
+    match outcome.verdict {
+        Verdict::InSync | Verdict::Converged => Ok(Met::Equal),
+        Verdict::Differs => Ok(Met::Differs(found(outcome))),
+        Verdict::Partial | Verdict::Undetermined
+            if report.lost.is_none() && outcome.counts.to_mine.applied + outcome.counts.to_theirs.applied > 0 =>
+        {
+            Ok(Met::Partial)
+        }
+        _ => match outcome.refusal.as_ref().map(|refusal| refusal.code) {
+            // It may have other datasets in common with this node, or be busy with others for a moment.
+            Some(RefuseCode::Dataset | RefuseCode::Busy) => Err(None),
+            _ => Err(Some(outcome.reason.clone())),
+        },
+    }
+}
+
+/// How many keys differ, or about: a check lists none.
+fn found(outcome: &Outcome) -> u64 {
+    outcome.estimate.map_or(outcome.counts.differences(), |estimate| estimate.likely).max(1)
 }

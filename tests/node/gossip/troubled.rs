@@ -1,12 +1,31 @@
-//! Peers that say more than is taken in, and that are gone.
+//! Peers that say more than is taken in, that never answer, that differ all the time or fail each session, and that are gone.
 
 use std::sync::{Condvar, Mutex};
 
-use reknit::core::Position;
 use reknit::core::gossip::{Rumour, Standing};
+use reknit::core::{Collection, Position};
 use reknit::store::engine::{Batch, Engine, EngineError, Snapshot};
 
 use super::*;
+
+const OFTEN: Duration = Duration::from_millis(50);
+
+/// A node that joins by those, gossips as told, and answers sessions by another side than its store.
+fn start(peer: Peer, store: Store, side: Arc<dyn Side>, options: GossipOptions) -> Gossiping {
+    let (stop, stopped) = watch::channel(false);
+    let stores = [store];
+    let gossip = Gossip::start(&peer.node, &stores, &options, stopped.clone()).expect("started");
+    let (node, taking, [store]) = (peer.node.clone(), gossip.clone(), stores);
+    let serving =
+        tokio::spawn(
+            async move { node.serve_with(vec![Served { side }], Some(taking), stopped).await.expect("served") },
+        );
+    Gossiping { peer, store, gossip, stop, serving }
+}
+
+fn options(seeds: Vec<Address>, every: Duration) -> GossipOptions {
+    GossipOptions { seeds, every, seed: 7, ..GossipOptions::default() }
+}
 
 fn standing(one: &Gossiping, other: PeerId) -> Option<Standing> {
     let all = one.gossip.standings(DatasetId([7; 16]));
@@ -114,5 +133,77 @@ fn who_is_no_peer_any_more_is_forgotten_with_all_that_was_wrong_with_it() {
         all[0].peer.admit(gone, Rights::ALL);
         until("it is known anew", || standing(&all[0], gone).is_some_and(|it| it.up)).await;
         Gossiping::end_all(all).await;
+    });
+}
+
+#[test]
+fn a_check_tells_about_how_much_differs_and_since_when() {
+    run(async {
+        let mut peers = peers(2, Rights::ALL).into_iter();
+        let mut next = || peers.next().expect("one of two");
+        let (first, second) = (store(), store());
+        plant(&[&first], 400);
+        let one = start(
+            next(),
+            first.clone(),
+            Arc::new(first),
+            GossipOptions { repair: false, ..options(Vec::new(), OFTEN) },
+        );
+        let seed = one.peer.address();
+        let other = start(next(), second.clone(), Arc::new(second.clone()), options(vec![seed], NEVER));
+        let peer = other.peer.node.peer();
+        let left = || standing(&one, peer).filter(|it| it.checked.is_some()).map(|it| it.left);
+        until("it was checked", || left().is_some()).await;
+        let found = left().expect("it was");
+        assert!((200..=800).contains(&found), "about 400 differ: {found}");
+        assert!(standing(&one, peer).is_some_and(|it| it.since.is_some() && it.equal.is_none()));
+        plant(&[&second], 400);
+        until("they are equal", || standing(&one, peer).is_some_and(|it| it.equal.is_some())).await;
+        assert!(standing(&one, peer).is_some_and(|it| it.since.is_none() && it.left == 0));
+        Gossiping::end_all(vec![one, other]).await;
+    });
+}
+
+#[test]
+fn a_peer_whose_sessions_never_end_holds_up_no_other() {
+    run(async {
+        let mut peers = peers(3, Rights::ALL).into_iter();
+        let mut next = || peers.next().expect("one of three");
+        let (first, stuck, third) = (store(), store(), store());
+        plant(&[&first], 20);
+        let short = GossipOptions { session_max: Duration::from_millis(300), ..options(Vec::new(), OFTEN) };
+        let one = start(next(), first.clone(), Arc::new(first.clone()), short);
+        let seed = vec![one.peer.address()];
+        let never = start(next(), stuck.clone(), Counted::stuck_after(&stuck, 0), options(seed.clone(), NEVER));
+        let silent = never.peer.node.peer();
+        let fails = || standing(&one, silent).is_some_and(|it| it.fails >= 3 && it.is_failing());
+        until("sessions with it fail", fails).await;
+        let dataset = DatasetId([7; 16]);
+        until("it is told of", || one.gossip.failing(dataset).iter().any(|(peer, ..)| *peer == silent)).await;
+        let fine = start(next(), third.clone(), Arc::new(third.clone()), options(seed, NEVER));
+        until("another is met", || third.root() == first.root()).await;
+        assert!(one.gossip.failing(dataset).iter().all(|(peer, ..)| *peer == silent));
+        // The thread of the one that is stuck never comes back.
+        drop((one, never, fine));
+    });
+}
+
+#[test]
+fn a_peer_with_another_definition_of_the_dataset_is_told_of_after_a_few_sessions() {
+    run(async {
+        let mut peers = peers(2, Rights::ALL).into_iter();
+        let mut next = || peers.next().expect("one of two");
+        let mut wider = definition();
+        wider.collections.push(Collection { name: "more".into(), policy: wider.collections[0].policy.clone() });
+        let (first, second) = (store(), store_of(wider));
+        let one = start(next(), first.clone(), Arc::new(first), options(Vec::new(), OFTEN));
+        let seed = one.peer.address();
+        let other = start(next(), second.clone(), Arc::new(second), options(vec![seed], NEVER));
+        let failing = || one.gossip.failing(DatasetId([7; 16]));
+        until("it is told of", || !failing().is_empty()).await;
+        let (peer, fails, why) = failing().remove(0);
+        assert_eq!(peer, other.peer.node.peer());
+        assert!(fails >= 3 && why.contains("definitions of the dataset differ"), "{fails}: {why}");
+        Gossiping::end_all(vec![one, other]).await;
     });
 }

@@ -16,13 +16,18 @@ const WAIT_STALLED_MAX: Millis = 60 * 60_000;
 /// Sessions after each of which as much was left as before, until a peer is said to be stalled.
 const STALLS: u32 = 3;
 
+/// Sessions in a row that failed, until a peer that is up is said to fail.
+const FAILS: u32 = 3;
+
 /// How a session with a peer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Met {
     /// Both sides are equal.
     Equal,
-    /// So many differences are left, or at least one.
+    /// So many differences are left, about, or at least one.
     Differs(u64),
+    /// It was cut off before its verdict, but moved something: it is no failure, and others have their turn.
+    Partial,
     /// There was no session, or it has no verdict.
     Failed,
 }
@@ -36,6 +41,12 @@ pub struct Standing {
     pub checked: Option<Millis>,
     /// When both sides were last equal.
     pub equal: Option<Millis>,
+    /// Since when they are known to differ without having been equal in between.
+    pub since: Option<Millis>,
+    /// When a session with it first ended, however it did.
+    pub first: Option<Millis>,
+    /// When it last had its turn: a session with a verdict, or one that was cut off.
+    pub turn: Option<Millis>,
     /// Whether it is known to differ since it was last met.
     pub differs: bool,
     /// Differences that the last session left.
@@ -52,6 +63,11 @@ impl Standing {
     /// Whether it never gets better, however often it is met.
     pub fn is_stalled(&self) -> bool {
         self.stalls >= STALLS
+    }
+
+    /// Whether it is up, and sessions with it fail all the same.
+    pub fn is_failing(&self) -> bool {
+        self.up && self.fails >= FAILS
     }
 }
 
@@ -96,11 +112,11 @@ impl<P: Copy + Ord> Roster<P> {
         }
     }
 
-    /// Whom to meet now: of those that are up and not left alone, one that is known to differ, or else the one that was checked
+    /// Whom to meet now: of those that are up and not left alone, one that is known to differ, or else the one whose turn was
     /// longest ago. Costs one look at each peer.
     pub fn next(&mut self, now: Millis) -> Option<P> {
         let free = self.peers.iter().filter(|(_, standing)| standing.up && standing.waits <= now);
-        let rank = |standing: &Standing| (!standing.differs, standing.checked);
+        let rank = |standing: &Standing| (!standing.differs, standing.turn);
         let first = free.clone().map(|(_, standing)| rank(standing)).min()?;
         let alike: Vec<P> = free.filter(|(_, standing)| rank(standing) == first).map(|(peer, _)| *peer).collect();
         let nth = self.draw.below(alike.len());
@@ -116,23 +132,29 @@ impl<P: Copy + Ord> Roster<P> {
     pub fn met(&mut self, peer: P, now: Millis, met: Met) {
         let Some(standing) = self.peers.get_mut(&peer) else { return };
         standing.waits = now;
+        standing.first.get_or_insert(now);
         let wait = |times: u32, most| now + (WAIT_FIRST << (times - 1).min(20)).min(most);
         if met == Met::Failed {
             standing.fails += 1;
             standing.waits = wait(standing.fails, WAIT_FAILED_MAX);
             return;
         }
-        (standing.fails, standing.checked, standing.differs) = (0, Some(now), false);
+        (standing.fails, standing.turn, standing.differs) = (0, Some(now), false);
+        if met == Met::Partial {
+            return;
+        }
+        standing.checked = Some(now);
         match met {
             Met::Differs(left) => {
                 let same = standing.left > 0 && left >= standing.left;
                 standing.stalls = if same { standing.stalls + 1 } else { 0 };
                 (standing.left, standing.differs) = (left.max(1), true);
+                standing.since.get_or_insert(now);
                 if standing.is_stalled() {
                     standing.waits = wait(standing.stalls, WAIT_STALLED_MAX);
                 }
             }
-            _ => (standing.left, standing.stalls, standing.equal) = (0, 0, Some(now)),
+            _ => (standing.left, standing.stalls, standing.since, standing.equal) = (0, 0, None, Some(now)),
         }
     }
 

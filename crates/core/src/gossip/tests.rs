@@ -303,6 +303,33 @@ fn who_is_down_or_never_gets_better_is_left_alone_for_longer_each_time() {
 }
 
 #[test]
+fn it_is_known_since_when_a_peer_differs_and_that_sessions_with_it_fail() {
+    let mut roster = Roster::new(1);
+    ['a', 'b'].into_iter().for_each(|peer| roster.up(peer));
+    let of = |roster: &Roster<char>| roster.standing('a').expect("it is there").clone();
+    roster.met('a', 10, Met::Failed);
+    roster.met('a', 20, Met::Failed);
+    assert!(!of(&roster).is_failing());
+    roster.met('a', 30, Met::Failed);
+    assert!(of(&roster).is_failing());
+    // What is down is not met, and is told of as that.
+    roster.down('a');
+    assert!(!of(&roster).is_failing());
+    roster.up('a');
+    roster.met('a', 40, Met::Differs(3));
+    roster.met('a', 50, Met::Differs(2));
+    assert_eq!((of(&roster).since, of(&roster).first, of(&roster).fails), (Some(40), Some(10), 0));
+    // One that was cut off does not tell, and lets others have their turn.
+    roster.met('a', 60, Met::Partial);
+    assert_eq!((of(&roster).since, of(&roster).checked, of(&roster).left), (Some(40), Some(50), 2));
+    assert_eq!(roster.next(60), Some('b'));
+    roster.met('b', 70, Met::Equal);
+    assert_eq!(roster.next(70), Some('a'));
+    roster.met('a', 80, Met::Equal);
+    assert_eq!((of(&roster).since, of(&roster).equal, of(&roster).left), (None, Some(80), 0));
+}
+
+#[test]
 fn what_does_not_come_is_asked_for_elsewhere_and_then_left() {
     let mut rumours = Rumours::new(Limits::default(), 1);
     ['a', 'b'].into_iter().for_each(|peer| rumours.up(peer));
