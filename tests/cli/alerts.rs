@@ -280,7 +280,7 @@ fn a_peer_that_never_gets_better_is_told_until_it_does() {
     let place = Place::with_store();
     place.run("init b --like s").ok();
     // Written before anybody gossips: nothing brings it there but a repair, which neither daemon does.
-    place.run("put s milk bottles").ok();
+    (0..40).for_each(|nth| drop(place.run(&format!("put s milk{nth} bottles")).ok()));
     let ids = ["home", "near"].map(|home| at(&place, home, "id").ok().out.trim().to_string());
     at(&place, "near", &format!("peers add {} --may compare,read,write", ids[0])).ok();
     at(&place, "home", &format!("peers add {} --may compare,read,write", ids[1])).ok();
@@ -293,6 +293,11 @@ fn a_peer_that_never_gets_better_is_told_until_it_does() {
     let _home = Daemon::start(&place, "home", &["s"]);
     let about = format!("peer/s@{}", &ids[1][..7]);
     until(|| heard(&place).contains(&pair(&about, "firing")));
+    // A check does not list what differs; it is said about how much.
+    let told = place.run("status").exits(1).says(&["keys of s differ from", "keys differ, for", "never proven equal"]);
+    let pairs = place.json("status").summary()["gossip_pairs"].clone();
+    let left = pairs[0]["left"].as_u64().expect("a number");
+    assert!((20..=80).contains(&left) && told.out.contains(&format!("about {left} keys")), "{left}: {told:?}");
     place.run(&format!("repair s {} --apply", near.address())).ok();
     until(|| heard(&place).contains(&pair(&about, "resolved")));
 }

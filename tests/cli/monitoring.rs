@@ -80,6 +80,11 @@ fn what_is_measured_is_so_and_every_metric_is_explained() {
     let where_is_not_known = |key: &String| key.starts_with(unverified) && key.contains("job=quick");
     assert!(!all.keys().any(where_is_not_known), "a check tells not where they differ: {all:?}");
     assert_eq!(is("reknit_verified_timestamp_seconds", &["job=scrub"]), seconds(&scrubbed["ended_ms"]));
+    // Never proven, which counts from the begin of the process; one side alone has nothing to prove.
+    let unproven = "reknit_unproven_since_timestamp_seconds";
+    assert_eq!(is(unproven, &["job=look"]), is("process_start_time_seconds", &[]));
+    assert!(!all.keys().any(|key| key.starts_with("reknit_proven_timestamp_seconds") && key.contains("job=look")));
+    assert!(!all.keys().any(|key| key.starts_with(unproven) && key.contains("job=scrub")), "{all:?}");
     assert_eq!(is("reknit_failed_runs", &["job=nowhere"]), 1.0);
     assert_eq!(is("reknit_trouble", &["about=job"]), 1.0);
     assert_eq!(is("reknit_runs_total", &["verdict=differs"]), 2.0);
@@ -310,6 +315,9 @@ fn the_rules_that_are_shipped_are_rules_and_fire() {
         series("reknit_ready{instance=\"h\"}", "1x200"),
         series("reknit_build_info{instance=\"h\"}", "1x200"),
         series("reknit_oldest_difference_timestamp_seconds{instance=\"h\",job=\"orders\",a=\"x\",b=\"y\"}", "0x200"),
+        series("reknit_unproven_since_timestamp_seconds{instance=\"h\",job=\"orders\",a=\"x\",b=\"y\"}", "0x1500"),
+        series("reknit_peer_unproven_since_timestamp_seconds{instance=\"h\",dataset=\"d\",peer=\"p\"}", "0x200"),
+        series("reknit_peer_up{instance=\"h\",dataset=\"d\",peer=\"p\"}", "1x200"),
         series("reknit_trouble{instance=\"h\",about=\"clock\"}", "1x200"),
         series("reknit_trouble{instance=\"h\",about=\"journal\"}", "0x200"),
         series("reknit_gossip_records_total{instance=\"h\",dataset=\"d\",what=\"needless\"}", "0+60x200"),
@@ -324,14 +332,26 @@ fn the_rules_that_are_shipped_are_rules_and_fire() {
     let alerts = [
         fires("ReknitDrift", "50m", ""),
         fires("ReknitDrift", "65m", drift),
+        fires("ReknitNotProven", "1400m", ""),
+        fires("ReknitNotProven", "1445m", drift),
+        fires("ReknitPeerNotProven", "50m", ""),
+        fires("ReknitPeerNotProven", "65m", "severity: warning, instance: h, dataset: d, peer: p"),
         fires("ReknitTrouble", "5m", "severity: warning, instance: h, about: clock"),
         fires("ReknitNotReady", "60m", ""),
         fires("ReknitGone", "60m", ""),
     ];
+    let proven = [
+        "            exp_annotations: { summary: 'orders: x and y have not been proven equal for 1d 0h 5m 0s.' }\n",
+        "            exp_annotations: { summary: 'd has not been proven equal with p for 1h 5m 0s.' }\n",
+    ];
     let summary = "            exp_annotations: { summary: 'orders: x and y have differed for 1h 5m 0s.' }\n";
     let clock = "            exp_annotations: { summary: 'h: trouble with clock; `reknit status` says what.' }\n";
     let mut alerts = alerts.concat();
-    alerts = alerts.replace("b: y }\n", &format!("b: y }}\n{summary}"));
+    alerts = alerts.replacen("b: y }\n", &format!("b: y }}\n{summary}"), 1);
+    // The last of them is the other rule's.
+    let last = alerts.rfind("b: y }\n").expect("it is there") + "b: y }\n".len();
+    alerts.insert_str(last, proven[0]);
+    alerts = alerts.replace("peer: p }\n", &format!("peer: p }}\n{}", proven[1]));
     alerts = alerts.replace("about: clock }\n", &format!("about: clock }}\n{clock}"));
     let test = format!(
         "rule_files: ['{shipped}']\ntests:\n  - interval: 1m\n    input_series:\n{}    alert_rule_test:\n{alerts}    \

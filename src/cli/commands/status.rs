@@ -5,8 +5,9 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use reknit_core::Millis;
 use reknit_core::agenda::{Job, RunVerdict};
-use reknit_core::gossip::Counts;
+use reknit_core::gossip::{Counts, Standing};
 use serde_json::{Map, Value, json};
 
 use super::alerts;
@@ -23,6 +24,7 @@ use crate::cli::verdicts::{self, Last};
 use crate::cli::{CliError, Exit};
 use crate::node::{Gossip, Home, Neighbour};
 use crate::store::{Side, Store};
+use crate::transport::PeerId;
 
 /// How often it can be looked at.
 const WATCH_MIN: Duration = Duration::from_millis(200);
@@ -81,14 +83,17 @@ pub(crate) fn look(
     let seen: Vec<Seen<'_>> =
         configured.map(|(name, job)| Seen { name, job, config: &view.config, now: verdicts::now_ms(), live }).collect();
     let of_jobs = seen.iter().filter_map(|seen| exit_of_job(seen.job));
-    let exit = lasts.iter().map(exit_of).chain(of_jobs).max_by_key(|exit| rank(*exit)).unwrap_or(Exit::Done);
+    let gossip = daemon.and_then(Daemon::gossip);
+    let met: Vec<Met<'_>> = gossip.into_iter().flat_map(|gossip| met(gossip, stores)).collect();
+    let of_gossip = met.iter().filter_map(Met::exit);
+    let exit =
+        lasts.iter().map(exit_of).chain(of_jobs).chain(of_gossip).max_by_key(|exit| rank(*exit)).unwrap_or(Exit::Done);
     let mut lines = vec![
         format!("node   {peer}"),
         format!("home   {}{}", home.dir().display(), if serving { ", a daemon is running" } else { "" }),
     ];
     let http = daemon.and_then(Daemon::http).map(|at| format!("http://{at}/"));
     lines.extend(http.iter().map(|url| format!("http   {url}")));
-    let gossip = daemon.and_then(Daemon::gossip);
     let (told, neighbours) = gossip.map(neighbours).unwrap_or_default();
     lines.extend(told);
     let mut shown = Vec::new();
@@ -112,6 +117,7 @@ pub(crate) fn look(
         }
         shown.push(json!({ "store": dir, "dataset": definition.name, "records": records, "root": digest }));
     }
+    lines.extend(met.iter().map(Met::line));
     let tables = daemon.map(Daemon::tables).unwrap_or_default();
     let tables: Vec<_> = tables.iter().map(|(place, table)| (place, table.describe().definition)).collect();
     lines.extend(tables.iter().map(|(place, of)| format!("table  {place}: dataset {}, compared by peers", of.name)));
@@ -148,6 +154,7 @@ pub(crate) fn look(
         "served_tables": tables,
         "peers": peers.iter().map(|p| json!({ "peer": p.peer.to_string(), "may": p.may.names(), "name": p.name })).collect::<Vec<_>>(),
         "gossip": gossip.map(|_| neighbours),
+        "gossip_pairs": gossip.map(|_| met.iter().map(Met::object).collect::<Vec<_>>()),
         "pairs": lasts,
         "jobs": jobs,
         "alerts": alerts,
@@ -162,6 +169,68 @@ fn neighbours(gossip: &Gossip) -> (Vec<String>, Vec<Value>) {
     let line = |near: &Neighbour| format!("gossip {} is up at {}", near.peer.short(), near.at);
     let object = |near: &Neighbour| json!({ "peer": near.peer.to_string(), "at": near.at.to_string() });
     (up.iter().map(line).collect(), up.iter().map(object).collect())
+}
+
+/// A store and one of its peers by gossip.
+struct Met<'a> {
+    dataset: &'a str,
+    peer: PeerId,
+    standing: Standing,
+    /// Whether it is known how much differs, not about how much.
+    exact: bool,
+}
+
+fn met<'a>(gossip: &Gossip, stores: &'a BTreeMap<PathBuf, Store>) -> Vec<Met<'a>> {
+    let of = |store: &'a Store| {
+        let standings = gossip.standings(store.definition().id).into_iter();
+        standings.map(move |(peer, standing)| (store.definition().name.as_str(), peer, standing))
+    };
+    let exact = gossip.repairs();
+    let all = stores.values().flat_map(of);
+    all.map(|(dataset, peer, standing)| Met { dataset, peer, standing, exact }).collect()
+}
+
+impl Met<'_> {
+    /// What the last session with a verdict found: nothing where there was none.
+    fn verdict(&self) -> Option<&'static str> {
+        let it = &self.standing;
+        it.checked.map(|_| if it.since.is_some() { "differs" } else { "in_sync" })
+    }
+
+    /// A peer that is down is no news of this node; one that is up counts as the verdict of its last session.
+    fn exit(&self) -> Option<Exit> {
+        match self.verdict().filter(|_| self.standing.up) {
+            Some("differs") => Some(Exit::Differs),
+            _ if self.standing.is_failing() => Some(Exit::Undetermined),
+            _ => None,
+        }
+    }
+
+    fn line(&self) -> String {
+        let it = &self.standing;
+        let now = verdicts::now_ms();
+        let ago = |at: Millis| show_duration(Duration::from_millis(now.saturating_sub(at)));
+        let proven = it.equal.map_or("never proven equal".into(), |at| format!("proven equal {} ago", ago(at)));
+        let found = match (it.since, it.checked) {
+            (Some(since), _) => {
+                let about = if self.exact { "" } else { "about " };
+                format!("{about}{} keys differ, for {}, {proven}", show_count(it.left), ago(since))
+            }
+            (None, Some(_)) => proven,
+            (None, None) => "no session had a verdict yet".into(),
+        };
+        let fails = (it.fails > 0).then(|| format!(", {} sessions in a row had no verdict", it.fails));
+        let down = if it.up { "" } else { ", down" };
+        format!("gossip of {} with {}: {found}{}{down}", self.dataset, self.peer.short(), fails.unwrap_or_default())
+    }
+
+    fn object(&self) -> Value {
+        let it = &self.standing;
+        json!({
+            "dataset": self.dataset, "peer": self.peer.to_string(), "up": it.up, "verdict": self.verdict(),
+            "checked_ms": it.checked, "equal_ms": it.equal, "differs_since_ms": it.since, "left": it.left, "failed": it.fails,
+        })
+    }
 }
 
 fn exit_of(last: &Last) -> Exit {

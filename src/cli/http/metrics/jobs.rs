@@ -1,5 +1,6 @@
 //! Metrics of jobs: what each found last, since when it is so, and what all of them have come to.
 
+use reknit_core::Millis;
 use reknit_core::agenda::{Job, Kept, Ran, RunVerdict};
 
 use super::seconds;
@@ -47,7 +48,7 @@ pub(super) fn all(daemon: &Daemon, text: &mut Text) {
     });
     let all: Vec<Of<'_>> = labelled.collect();
     found(&all, text);
-    since(&all, text);
+    since(&all, daemon.began(), text);
     schedule(&all, text);
 }
 
@@ -108,7 +109,7 @@ fn judged(kept: &Kept) -> Option<&Ran> {
 }
 
 /// Since when.
-fn since(all: &[Of<'_>], text: &mut Text) {
+fn since(all: &[Of<'_>], began: Millis, text: &mut Text) {
     let ended = |of: &Of<'_>, is: fn(&Ran) -> bool| {
         of.kept().history.iter().rev().find(|ran| is(ran)).map(|ran| seconds(ran.ended))
     };
@@ -116,6 +117,14 @@ fn since(all: &[Of<'_>], text: &mut Text) {
     each(text, all, (LAST_SUCCESS, LAST_SUCCESS_HELP), |of| ended(of, |ran| ran.exit == 0));
     let proven = ("reknit_proven_timestamp_seconds", "When both sides were last proven equal.");
     each(text, all, proven, |of| of.kept().proven.map(seconds));
+    let unproven = (
+        "reknit_unproven_since_timestamp_seconds",
+        "The same, or else when this process began, of a job that has run.",
+    );
+    each(text, all, unproven, |of| {
+        let two = of.labels.iter().any(|(label, _)| *label == "b");
+        of.kept().proven.or(of.kept().last().map(|_| began)).filter(|_| two).map(seconds)
+    });
     let oldest = (
         "reknit_oldest_difference_timestamp_seconds",
         "When the oldest difference was first seen that is still open; nothing where none is.",

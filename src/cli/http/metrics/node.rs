@@ -109,6 +109,13 @@ pub(super) fn gossip(daemon: &Daemon, text: &mut Text) {
     each("reknit_peer_proven_timestamp_seconds", "When both were last proven equal.", &|one| {
         one.standing.equal.map(seconds)
     });
+    each(
+        "reknit_peer_unproven_since_timestamp_seconds",
+        "The same, or else when a session with it first ended.",
+        &|one| one.standing.equal.or(one.standing.first).map(seconds),
+    );
+    let oldest = "Since when both are known to differ without having been equal in between; nothing where they are.";
+    each("reknit_peer_oldest_difference_timestamp_seconds", oldest, &|one| one.standing.since.map(seconds));
     each("reknit_peer_differences", "Keys that the last session with a verdict left.", &|one| {
         one.standing.checked.map(|_| one.standing.left as f64)
     });
