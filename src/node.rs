@@ -27,7 +27,12 @@ mod ticket;
 mod visits;
 
 use std::sync::Arc;
+#[cfg(feature = "cli")]
+use std::time::Duration;
+use std::time::Instant;
 
+use reknit_core::brakes::Brakes;
+use reknit_core::difference::Side as Seen;
 use reknit_core::message::{Life, Message, Rights};
 use reknit_core::session::{Grant, Opener, Options, Responder, SessionError, Stuck};
 
@@ -49,6 +54,7 @@ pub use succession::statements_typed;
 pub use ticket::{Ticket, TicketError};
 
 use self::brakes::Window;
+pub(crate) use self::brakes::Windows;
 use self::receipts::Signer;
 use self::runs::SideRun;
 use self::visits::{Asked, Peer, visit};
@@ -116,7 +122,7 @@ pub async fn open_session(
     stop: tokio::sync::watch::Receiver<bool>,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<SessionReport, NodeError> {
-    open_with(side, link, Asked { options, budget, stop }, progress, Whom::unnamed()).await
+    open_with(side, link, Asked::once(options, budget, stop), progress, Whom::unnamed()).await
 }
 
 /// Whom a session is with.
@@ -150,7 +156,7 @@ async fn open_with(
     progress: &mut (dyn FnMut(Progress) + Send),
     whom: Whom,
 ) -> Result<SessionReport, NodeError> {
-    let Asked { options, budget, stop } = asked;
+    let Asked { options, budget, stop, windows: [window, theirs] } = asked;
     let run = SideRun::opener(side, &options, whom.name)?;
     let side = run.side();
     let info = side.describe();
@@ -159,7 +165,11 @@ async fn open_with(
     if let Some(signer) = &signer {
         opener = opener.with_witness(signer.clone());
     }
-    let report = driver::open(opener, side.clone(), link, budget, stop, progress).await;
+    for (window, of) in [(&window, Seen::Mine), (&theirs, Seen::Theirs)] {
+        let lost = window.as_ref().map(|window| window.lost(Instant::now()));
+        lost.into_iter().for_each(|lost| opener.note_lost(of, lost));
+    }
+    let report = driver::open(opener, (side.clone(), window), link, budget, stop, progress).await;
     let ended = run.end(report.as_ref().map_or("undetermined", |report| report.outcome.verdict.name())).await;
     let mut report = report?;
     report.runs.0 = ended?;
@@ -182,7 +192,7 @@ pub async fn between(
     stop: tokio::sync::watch::Receiver<bool>,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<SessionReport, NodeError> {
-    visit(a, Peer::Store(b, None), Asked { options, budget, stop }, progress).await
+    visit(a, Peer::Store(b, None), Asked::once(options, budget, stop), progress).await
 }
 
 /// The same, with a receipt that the home signs for both sides: it has one witness, and says so.
@@ -198,7 +208,28 @@ pub async fn between_witnessed(
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<SessionReport, NodeError> {
     let signer = if options.receipt { Some(Signer::alone(home)?) } else { None };
-    visit(a, Peer::Store(b, signer), Asked { options, budget, stop }, progress).await
+    visit(a, Peer::Store(b, signer), Asked::once(options, budget, stop), progress).await
+}
+
+/// The same, of a session that counts what it loses either store with those before it.
+///
+/// # Errors
+/// As for [`between_witnessed`].
+#[cfg(feature = "cli")]
+pub(crate) async fn between_counted(
+    home: &Home,
+    (a, b): (Arc<dyn Side>, Arc<dyn Side>),
+    (windows, within): (&Arc<Windows>, Duration),
+    options: Options,
+    budget: Budget,
+    stop: tokio::sync::watch::Receiver<bool>,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<SessionReport, NodeError> {
+    let signer = if options.receipt { Some(Signer::alone(home)?) } else { None };
+    let infos = (a.describe(), b.describe());
+    let windows = [(&infos.0, &infos.1), (&infos.1, &infos.0)]
+        .map(|(one, other)| Some(Window::of_store(within, windows, one, other)));
+    visit(a, Peer::Store(b, signer), Asked { windows, ..Asked::once(options, budget, stop) }, progress).await
 }
 
 /// One session between two stores of this process.
@@ -214,7 +245,9 @@ async fn with_store(
     // Only the opener is told to stop: it ends the session with what it knows, and the other side with it.
     let (_never, unstopped) = tokio::sync::watch::channel(false);
     let grant = Grant::everywhere(Rights::ALL);
-    let answering = tokio::spawn(answer_on(theirs.side(), far, grant, None, unstopped, (None, signer.clone())));
+    // How much it may lose is the opener's concern; what it lost is counted where it is written.
+    let guarded = (None, asked.windows[1].clone());
+    let answering = tokio::spawn(answer_on(theirs.side(), far, grant, None, unstopped, (guarded, signer.clone())));
     let report = open_with(a, near, asked, progress, Whom::new(places.1, signer)).await;
     let answered = answering.await;
     let verdict = report.as_ref().map_or("undetermined", |report| report.outcome.verdict.name());
@@ -249,7 +282,7 @@ pub async fn answer_session(
     first: Option<Message>,
     stop: tokio::sync::watch::Receiver<bool>,
 ) -> Result<String, NodeError> {
-    Ok(answer_with(side, link, grant, first, stop, Whom::unnamed(), None).await?.verdict)
+    Ok(answer_with(side, link, grant, first, stop, Whom::unnamed(), (None, None)).await?.verdict)
 }
 
 /// The same, with a peer that is known, and that may lose the side only so much.
@@ -260,10 +293,10 @@ async fn answer_with(
     first: Option<Message>,
     stop: tokio::sync::watch::Receiver<bool>,
     whom: Whom,
-    window: Option<Window>,
+    guarded: Guarded,
 ) -> Result<Answered, NodeError> {
     let run = SideRun::responder(side.clone(), whom.name)?;
-    let answering = answer_on(run.side(), link, grant, first, stop, (window, whom.signer.clone()));
+    let answering = answer_on(run.side(), link, grant, first, stop, (guarded, whom.signer.clone()));
     let answered = tokio::select! {
         biased;
         () = whom.over => Err(NodeError::TakenAway),
@@ -280,20 +313,23 @@ async fn answer_with(
     Ok(answered)
 }
 
+/// What a side that answers may lose, and where that is counted.
+type Guarded = (Option<Brakes>, Option<Window>);
+
 async fn answer_on(
     side: Arc<dyn Side>,
     link: Link,
     grant: Grant,
     first: Option<Message>,
     stop: tokio::sync::watch::Receiver<bool>,
-    (window, signer): (Option<Window>, Option<Arc<Signer>>),
+    ((brakes, window), signer): (Guarded, Option<Arc<Signer>>),
 ) -> Result<Answered, NodeError> {
     let info = side.describe();
     // What is never written grants nobody to write it.
     let grant = if info.writable { grant } else { grant.at_most(Rights::COMPARE.and(Rights::READ)) };
     let mut responder = Responder::new(info.definition.clone(), info.keys.clone(), life(&*side), grant);
-    if let Some(window) = &window {
-        responder = responder.with_brakes(window.brakes.brakes);
+    if let Some(brakes) = brakes {
+        responder = responder.with_brakes(brakes);
     }
     if let Some(signer) = signer {
         responder = responder.with_witness(signer);

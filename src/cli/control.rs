@@ -181,6 +181,8 @@ fn answer(
                 listening,
                 config: OnceLock::new(),
                 rate_limits: Some(daemon.rate_limits.clone()),
+                // Somebody waits for it, and says what may be lost.
+                windows: None,
                 warned: Mutex::default(),
                 measured: None,
                 table: None,

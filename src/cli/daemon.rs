@@ -32,7 +32,7 @@ use super::config::{Config, ServeTable};
 use super::http::Face;
 use super::verdicts::now_ms;
 use super::{CliError, Exit};
-use crate::node::{Gossip, Home, Node};
+use crate::node::{Gossip, Home, Node, Windows};
 use crate::store::Store;
 use crate::store::linked::ServedTable;
 use crate::transport::RateLimits;
@@ -58,6 +58,8 @@ pub(crate) struct Daemon {
     listening: Option<SocketAddr>,
     /// How fast sessions go, of jobs and of those that are answered.
     pub(crate) rate_limits: Arc<RateLimits>,
+    /// What stores have lost to peers and to each other, and how far back that counts.
+    windows: OnceLock<(Arc<Windows>, Duration)>,
     /// Gossip about the stores, where that is configured.
     gossip: OnceLock<Gossip>,
     /// Where it answers HTTP.
@@ -153,7 +155,7 @@ impl Daemon {
         };
         state.plan(now);
         let (state, woken) = (Mutex::new(state), Condvar::new());
-        let (gossip, http, mistakes, requests, node, tables) = Default::default();
+        let (windows, gossip, http, mistakes, requests, node, tables) = Default::default();
         let (began, events) = (now, Events::new(now));
         let daemon = Daemon {
             home,
@@ -161,6 +163,7 @@ impl Daemon {
             stores,
             listening,
             rate_limits,
+            windows,
             gossip,
             http,
             began,
@@ -173,6 +176,12 @@ impl Daemon {
             woken,
         };
         Ok(Arc::new(daemon))
+    }
+
+    /// Counts what its jobs lose stores there, with what peers do, from now on.
+    pub(crate) fn counts_in(&self, windows: Arc<Windows>, within: Duration) {
+        // It is said once.
+        let _ = self.windows.set((windows, within));
     }
 
     /// Takes part in gossip from now on.

@@ -8,6 +8,7 @@ use std::io::{IsTerminal, Read, Write};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use reknit_core::agenda::{Named, Trial};
 
@@ -19,7 +20,7 @@ use super::daemon::Daemon;
 use super::metrics::Measured;
 use super::output::OfTable;
 use crate::format::Layout;
-use crate::node::Home;
+use crate::node::{Home, Windows};
 use crate::store::{EngineKind, Options, Store};
 use crate::transport::{RateLimits, Rates};
 
@@ -53,6 +54,8 @@ pub(crate) struct Env {
     pub(crate) config: OnceLock<Arc<Config>>,
     /// How fast sessions with peers go, where that is shared with others.
     pub(crate) rate_limits: Option<Arc<RateLimits>>,
+    /// Where sessions count what they lose stores, and how far back, where nobody waits for the command and others count too.
+    pub(crate) windows: Option<(Arc<Windows>, Duration)>,
     /// What was told already that stops nothing.
     pub(crate) warned: Mutex<BTreeSet<String>>,
     /// What a session found.
@@ -102,6 +105,7 @@ impl Env {
             listening: None,
             config: OnceLock::new(),
             rate_limits: None,
+            windows: None,
             warned: Mutex::default(),
             measured: None,
             table: None,

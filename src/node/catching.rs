@@ -4,8 +4,9 @@
 //! ([`crate::store::Side::catch_up`]): they are held and written here.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use reknit_core::brakes::Braked;
+use reknit_core::brakes::{Braked, Losses};
 use reknit_core::collect::{CatchingUp, Horizon, Next};
 use reknit_core::difference::Side as Seen;
 use reknit_core::journal::{RunHeader, RunKind};
@@ -39,9 +40,11 @@ pub(super) async fn catch_up(
     asked: &Asked,
     report: &mut SessionReport,
 ) -> Result<Caught, NodeError> {
+    let mut asked = asked.clone();
     let (lower, other, horizon) = match (behind.side, peer) {
         (Seen::Mine, peer) => (side.clone(), peer.clone(), behind.horizon.clone()),
         (Seen::Theirs, Peer::Store(lower, signer)) => {
+            asked.windows.reverse();
             (lower.clone(), Peer::Store(side.clone(), signer.clone()), side.horizon()?)
         }
         (Seen::Theirs, Peer::Node(..)) => return Ok(Caught::NotYet),
@@ -54,7 +57,7 @@ pub(super) async fn catch_up(
         started: 0,
     };
     let run = SideRun::begin(lower, header)?;
-    let done = caught_up(&run, &other, horizon, behind.side, asked, &mut report.outcome).await;
+    let done = caught_up(&run, &other, horizon, behind.side, &asked, &mut report.outcome).await;
     let verdict = if matches!(done, Ok(Caught::Up)) { Verdict::Converged } else { Verdict::Undetermined };
     let id = run.end(verdict.name()).await?;
     let told = if behind.side == Seen::Mine { &mut report.caught_up.0 } else { &mut report.caught_up.1 };
@@ -71,6 +74,8 @@ async fn caught_up(
     outcome: &mut Outcome,
 ) -> Result<Caught, NodeError> {
     let Options { settle, brakes, .. } = asked.options;
+    let window = &asked.windows[0];
+    let lost = || window.as_ref().map(|window| window.lost(Instant::now())).unwrap_or_default();
     let mut steps = CatchingUp::begin(Options { settle, brakes, ..Options::new(Intent::Check) });
     let (missed, with) = loop {
         let asked = Asked { options: steps.session(), ..asked.clone() };
@@ -83,7 +88,7 @@ async fn caught_up(
         // Whatever becomes of the rest, that was written.
         let wrote = if seen == Seen::Mine { &mut outcome.counts.to_mine } else { &mut outcome.counts.to_theirs };
         *wrote = wrote.and(held.outcome.counts.to_mine);
-        match steps.ended(&held.outcome) {
+        match steps.ended(&held.outcome, lost()) {
             Next::Session => {}
             Next::Judge(missed, with) => break (missed, with),
             Next::NotYet(Some(braked)) => {
@@ -112,6 +117,9 @@ async fn caught_up(
     let done = tokio::task::spawn_blocking(work).await;
     let (raising, done) = done.unwrap_or_else(|panic| Err(StoreError::Panicked(panic.to_string())))?;
     let CaughtUp { removed, kept, strays } = done;
+    if let Some(window) = window {
+        window.note(Losses { deleted: removed, changed: 0 }, Instant::now());
+    }
     tracing::info!(removed, kept, strays, "caught up with what was collected meanwhile");
     Ok(if raising == Raising::Raised { Caught::Up } else { Caught::NotYet })
 }

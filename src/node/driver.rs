@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reknit_core::canonical::Blob;
-use reknit_core::difference::Difference;
+use reknit_core::difference::{Difference, Side as Seen};
 use reknit_core::journal::RunId;
 use reknit_core::message::{Message, RefuseCode};
 use reknit_core::query::{Answer, Incoming, Query};
@@ -164,7 +164,7 @@ impl Machine {
 /// Runs an opener to its outcome. Dropping the future ends the session; what was applied stays valid.
 pub(super) async fn open(
     opener: Opener,
-    side: Arc<dyn Side>,
+    (side, window): (Arc<dyn Side>, Option<Window>),
     link: Link,
     budget: Budget,
     stop: tokio::sync::watch::Receiver<bool>,
@@ -172,6 +172,7 @@ pub(super) async fn open(
 ) -> Result<SessionReport, NodeError> {
     let begun = Instant::now();
     let mut driver = Driver::new(Machine::Opener(Box::new(opener)), side, link, budget, stop);
+    driver.window = window;
     let outcome = driver.run(progress).await?;
     let outcome = outcome.ok_or(NodeError::Session(SessionError::Driver("an opener ended without an outcome")))?;
     let lost = match driver.lost.take() {
@@ -257,7 +258,7 @@ struct Driver {
     applying: usize,
     chunks: answer::Chunks,
     held: std::collections::VecDeque<Message>,
-    /// What the peer has lost this side, where that is bounded.
+    /// What this side has lost to the other, where that is counted.
     window: Option<Window>,
     /// Why the peer was refused, if it was.
     refused: Option<RefuseCode>,
@@ -451,8 +452,12 @@ impl Driver {
         };
         self.applying += 1;
         // Others may have been busy for the same peer, and time has passed.
-        if let (Machine::Responder(responder), Some(window)) = (&mut self.machine, &self.window) {
-            responder.note_lost(window.lost(Instant::now()));
+        if let Some(window) = &self.window {
+            let lost = window.lost(Instant::now());
+            match &mut self.machine {
+                Machine::Responder(responder) => responder.note_lost(lost),
+                Machine::Opener(opener) => opener.note_lost(Seen::Mine, lost),
+            }
         }
         self.handle(input)
     }

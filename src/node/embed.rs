@@ -46,7 +46,9 @@ pub use jobs::Job;
 pub use records::{Record, Typed, TypedChange, TypedWatch};
 pub use status::{DatasetStatus, PeerStatus, Status};
 
-use super::{Gossip, GossipOptions, Home, Neighbour, Node, NodeBrakes, NodeError, NodeOptions, Served, member_of};
+use super::{
+    Gossip, GossipOptions, Home, Neighbour, Node, NodeBrakes, NodeError, NodeOptions, Served, Windows, member_of,
+};
 use crate::store::{Options, Side, Store, StoreError};
 use crate::transport::{Address, Identity, Network, PeerId, TransportError};
 
@@ -79,6 +81,8 @@ struct Shared {
     advertise: Option<SocketAddr>,
     gossip: Option<GossipOptions>,
     brakes: NodeBrakes,
+    /// They outlast the network, which ends and begins again.
+    windows: Arc<Windows>,
     options: Options,
     /// Stores of the program's own, by the names of their datasets.
     sides: BTreeMap<String, Arc<dyn Side>>,
@@ -214,7 +218,8 @@ impl Running {
             (stores, seeds, state.bound)
         };
         let node = self.bind(bound.unwrap_or(self.shared.listen)).await?;
-        let node = node.with_brakes(self.shared.brakes).when_joined(member_of(stores.iter()));
+        let node = node.with_brakes(self.shared.brakes).with_windows(self.shared.windows.clone());
+        let node = node.when_joined(member_of(stores.iter()));
         let at = node.local_addr()?;
         let (stop, stopped) = watch::channel(false);
         let gossip = match &self.shared.gossip {

@@ -59,7 +59,8 @@ pub struct GossipOptions {
     pub repair: bool,
     /// How long one session may take; what it has not done by then is left to the next, and others have their turn.
     pub session_max: Duration,
-    /// How much all who push may lose each store together, and within what time; and how much one session that is opened here.
+    /// How much all who push may lose each store together, and how much each peer, by what it pushes and by sessions that are
+    /// opened here; within what time.
     pub brakes: NodeBrakes,
     /// Decides all that is drawn.
     pub seed: u64,

@@ -12,7 +12,7 @@ use reknit_core::{DatasetId, Definition};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::brakes::{NodeBrakes, Window, Windows};
+use super::brakes::{NodeBrakes, Windows};
 use super::counters::{Counted, Counters, Refusal, UnderWay};
 use super::gossip::{FRAME_GOSSIP, Gossip};
 use super::held::FRAME_HOLD;
@@ -100,7 +100,7 @@ pub struct Node {
     pub(super) former: Option<Endpoint>,
     identity: Arc<Identity>,
     brakes: NodeBrakes,
-    windows: Arc<Windows>,
+    pub(super) windows: Arc<Windows>,
     counters: Arc<Counters>,
     rights: InForce,
     joined: Option<Joined>,
@@ -235,25 +235,27 @@ impl Node {
         stop: watch::Receiver<bool>,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<SessionReport, NodeError> {
-        let _under_way = self.counters.opened.begins();
-        let report = self.visit(address, side, Asked { options, budget, stop }, progress).await;
-        self.counters.opened.done(report.as_ref().map(|report| (report.outcome.verdict, report.traffic)));
-        report
+        self.visit(address, side, Asked::once(options, budget, stop), progress).await
     }
 
-    async fn visit(
+    pub(super) async fn visit(
         &self,
         address: &Address,
         side: Arc<dyn Side>,
         asked: Asked,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<SessionReport, NodeError> {
-        let connection = self.connect(address).await?;
-        let peer = connection.peer();
-        let signer = Signer::new(&self.home, self.identity_as(connection.me()), peer);
-        let peer = Peer::Node(&connection, peer.to_string(), signer);
-        // The connection ends with its last holder: once the peer has heard how the session ended.
-        visit(side, peer, asked, progress).await
+        let _under_way = self.counters.opened.begins();
+        let visited = async {
+            let connection = self.connect(address).await?;
+            let signer = Signer::new(&self.home, self.identity_as(connection.me()), connection.peer());
+            let peer = Peer::Node(&connection, connection.peer().to_string(), signer);
+            // The connection ends with its last holder: once the peer has heard how the session ended.
+            visit(side, peer, asked, progress).await
+        };
+        let report = visited.await;
+        self.counters.opened.done(report.as_ref().map(|report| (report.outcome.verdict, report.traffic)));
+        report
     }
 
     fn whom(&self, peer: PeerId, me: PeerId) -> Whom {
@@ -516,9 +518,7 @@ impl Serving {
         let (side, stop) = (for_session(&served.side), self.stop.clone());
         let grant = grants.on(&side.describe().definition);
         let began = std::time::Instant::now();
-        // What its keys lose counts together.
-        let one = PeerId(self.node.home.lines().unwrap_or_default().newest(peer.0));
-        let window = Window::new(self.node.brakes, &self.node.windows, one, open.dataset.0);
+        let guarded = (Some(self.node.brakes.brakes), Some(self.node.window(self.node.brakes.window, &*side, peer)));
         let (definition, wanted, at_first) = (side.describe().definition, open.clone(), grant.clone());
         let has = move |grants: &Grants| still_allows(&wanted, &definition, &at_first, &grants.on(&definition));
         let first = Some(Message::Open(open));
@@ -526,7 +526,7 @@ impl Serving {
             Whom { over: self.over(connection.clone(), changes, (peer, has)), ..self.node.whom(peer, connection.me()) };
         let counters = self.node.counters.clone();
         let _under_way = counters.answered.begins();
-        let ended = answer_with(side, link, grant, first, stop, whom, Some(window)).await;
+        let ended = answer_with(side, link, grant, first, stop, whom, guarded).await;
         let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         match ended {
             Ok(answered) => {

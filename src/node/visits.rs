@@ -2,14 +2,16 @@
 //! a side missed one, and one about members after it. What each of them does is decided in the core.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use reknit_core::session::{Intent, Options};
 use tokio::sync::watch;
 
+use super::brakes::{Window, Windows};
 use super::receipts::Signer;
-use super::{Budget, NodeError, Progress, SessionReport, Whom, catching, members, open_with, with_store};
+use super::{Budget, Node, NodeError, Progress, SessionReport, Whom, catching, members, open_with, with_store};
 use crate::store::Side;
-use crate::transport::Connection;
+use crate::transport::{Address, Connection, PeerId};
 
 /// Sessions of one intent that may be needed before one of them is over: both sides may have to be raised, and to catch up.
 const TIMES_MAX: usize = 5;
@@ -20,6 +22,15 @@ pub(super) struct Asked {
     pub(super) options: Options,
     pub(super) budget: Budget,
     pub(super) stop: watch::Receiver<bool>,
+    /// Where it counts what it loses this side, and the other where that is a store of this process too.
+    pub(super) windows: [Option<Window>; 2],
+}
+
+impl Asked {
+    /// What counts for this session alone.
+    pub(super) fn once(options: Options, budget: Budget, stop: watch::Receiver<bool>) -> Asked {
+        Asked { options, budget, stop, windows: [None, None] }
+    }
 }
 
 /// Whom sessions are with.
@@ -62,6 +73,36 @@ impl Peer<'_> {
             Peer::Store(_, signer) => signer.as_ref(),
             Peer::Node(_, _, signer) => Some(signer),
         }
+    }
+}
+
+impl Node {
+    /// Counts what is lost with others of this process.
+    #[must_use]
+    pub(crate) fn with_windows(mut self, windows: Arc<Windows>) -> Node {
+        self.windows = windows;
+        self
+    }
+
+    /// As [`Node::session`], of a session that nobody waits for: what it loses the store counts with all that was lost to that peer
+    /// within so long, so that a row of small losses comes to no more than one large one may.
+    pub(crate) async fn session_counted(
+        &self,
+        address: &Address,
+        side: Arc<dyn Side>,
+        (options, within): (Options, Duration),
+        budget: Budget,
+        stop: watch::Receiver<bool>,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<SessionReport, NodeError> {
+        let windows = [Some(self.window(within, &*side, address.peer)), None];
+        self.visit(address, side, Asked { windows, ..Asked::once(options, budget, stop) }, progress).await
+    }
+
+    /// Where is counted what a side loses to a peer: to all keys of it together.
+    pub(super) fn window(&self, within: Duration, side: &dyn Side, peer: PeerId) -> Window {
+        let newest = PeerId(self.home().lines().unwrap_or_default().newest(peer.0));
+        Window::of_peer(within, &self.windows, &side.describe(), newest)
     }
 }
 

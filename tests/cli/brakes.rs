@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::daemon::{Daemon, admit, at};
 use crate::harness::{Place, Ran};
+use crate::jobs::wait;
 
 /// Stores `a` and `b` with the same records, of which `b` then deleted and changed some.
 fn drifted(records: u32, deletes: u32, changes: u32) -> Place {
@@ -138,6 +139,52 @@ fn a_daemon_lets_a_peer_lose_it_only_so_much_within_its_window() {
     let line = format!("repair a {} --apply --max-delete 53", daemon.address());
     place.run(&line).ok();
     assert_eq!(kept(), 41);
+}
+
+/// A job is a session after the other that nobody looks at: they count together, whoever the other side is.
+#[test]
+fn runs_of_a_job_lose_a_store_no_more_than_one_of_them_may() {
+    let place = drifted(100, 0, 0);
+    admit(&place, "far", "compare,read,write");
+    let far = Daemon::start(&place, "far", &["b"]);
+    place.run("init c --like a").ok();
+    place.run("repair a c --apply").ok();
+    let jobs = format!(
+        "[job.far]\na = '../a'\nb = '{}'\ndo = 'repair'\nto = 'a'\n[job.near]\na = '../a'\nb = '../c'\ndo = 'repair'\nto = 'b'\n",
+        far.address()
+    );
+    place.file("home/config.toml", jobs);
+    let daemon = Daemon::start(&place, "home", &[]);
+    let run = |job: &str, runs: u64| {
+        place.run(&format!("jobs run {job}")).ok();
+        wait(&place, job, |job| job["runs"] == runs && job["state"] != "running")
+    };
+    let delete = |from: u32, to: u32| {
+        (from..to).for_each(|n| drop(at(&place, "far", &format!("delete b k{n:04}")).ok()));
+    };
+    let count = |store: &str| place.run(&format!("list {store}")).ok().out.lines().count();
+    delete(0, 8);
+    assert_eq!(run("far", 1)["verdict"], "in_sync");
+    assert_eq!(run("near", 1)["verdict"], "in_sync");
+    assert_eq!((count("a"), count("c")), (92, 92));
+    delete(8, 16);
+    let refused = run("far", 2);
+    assert_eq!(refused["verdict"], "refused", "{refused}");
+    place.run("jobs show far").says(&["[repair.braked]", "16 would be deleted, with 8 by sessions of a while before"]);
+    assert_eq!(count("a"), 92);
+    // Whoever asks by hand has limits of his own; between two stores it is the same.
+    place.run(&format!("repair a {} --to a --apply", far.address())).ok();
+    assert_eq!(count("a"), 84);
+    assert_eq!(run("near", 2)["verdict"], "refused");
+    assert_eq!(count("c"), 92);
+    // What loses nothing goes on.
+    at(&place, "far", "put b other value").ok();
+    assert_eq!(run("far", 3)["verdict"], "in_sync");
+    // It is forgotten with the process.
+    drop(daemon);
+    let _daemon = Daemon::start(&place, "home", &[]);
+    assert_eq!(run("near", 3)["verdict"], "in_sync");
+    assert_eq!(count("c"), 85);
 }
 
 #[test]

@@ -462,6 +462,44 @@ fn a_program_without_a_runtime_has_the_same() {
 }
 
 #[test]
+fn sessions_and_jobs_of_a_program_keep_to_the_brakes_of_its_node() {
+    run(async {
+        let desk = alone().await;
+        for nth in 0..100u8 {
+            desk.put("todo/items", &[nth], b"a value").await.expect("put");
+        }
+        let (phone, at) = joined(&desk).await;
+        // Filling is never braked.
+        assert_eq!(phone.sync_at(&at).await.expect("a session").outcome.verdict, Verdict::InSync);
+        let delete = async |from: u8, to: u8| {
+            for nth in from..to {
+                assert!(desk.delete("todo/items", &[nth]).await.expect("deleted"));
+            }
+        };
+        let kept = async || phone.list("todo/items", b"", 200).await.expect("listed").len();
+        delete(0, 8).await;
+        assert_eq!(phone.sync_at(&at).await.expect("a session").outcome.verdict, Verdict::InSync);
+        assert_eq!(kept().await, 92);
+        delete(8, 16).await;
+        let outcome = phone.sync_at(&at).await.expect("a session").outcome;
+        let braked = outcome.braked.expect("told");
+        assert_eq!((outcome.verdict, braked.losses.deleted, braked.before.deleted), (Verdict::Refused, 16, 8));
+        // A job is no way around it, nor is a pause.
+        phone.job("mend", Job::repair(at.clone())).expect("taken up");
+        phone.suspend().await.expect("suspended");
+        phone.resume().await.expect("resumed");
+        assert!(phone.run_job("mend"));
+        until(|| !phone.jobs()["mend"].history.is_empty()).await;
+        let last = phone.jobs()["mend"].last().expect("a run").clone();
+        assert_eq!((last.verdict, last.error.is_some()), (RunVerdict::Refused, true), "{last:?}");
+        assert_eq!(kept().await, 92);
+        for node in [desk, phone] {
+            node.shutdown().await.expect("ended");
+        }
+    });
+}
+
+#[test]
 fn jobs_open_sessions_when_they_are_due_and_tell_what_came_of_them() {
     run(async {
         let desk = alone().await;

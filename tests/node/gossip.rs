@@ -237,6 +237,43 @@ fn sessions_that_nobody_asked_for_are_braked_as_pushes_are() {
 }
 
 #[test]
+fn turns_of_gossip_lose_a_store_no_more_than_one_of_them_may() {
+    run(async {
+        let (first, second) = (peer(true), peer(true));
+        first.admit(second.node.peer(), Rights::ALL);
+        // It takes in no pushes: what it loses, its own turns bring.
+        second.admit(first.node.peer(), Rights::COMPARE.and(Rights::READ));
+        let seed = first.address();
+        let first = Gossiping::start(first, store(), Vec::new(), NEVER);
+        plant(&[&first.store], 400);
+        let stores = store();
+        plant(&[&stores], 400);
+        let second = Gossiping::start(second, stores, vec![seed], Duration::from_millis(50));
+        let kept = || contents(&second.store).len();
+        let delete = |from: usize| {
+            let ops = (from..from + 32).map(|nth| Op::delete(key(nth))).collect();
+            first.store.batch(ops, Durability::Buffered).expect("deleted");
+        };
+        delete(0);
+        until("8 % are let go", || kept() == 368).await;
+        let fails = || second.gossip.standings(DatasetId([7; 16])).iter().map(|(_, of)| of.fails).max().unwrap_or(0);
+        for begin in [32, 64] {
+            let before = fails();
+            delete(begin);
+            until("another 8 % are refused", || fails() > before).await;
+            assert_eq!(kept(), 368);
+        }
+        // A session that somebody asks for has limits of its own.
+        let side = Arc::new(second.store.clone());
+        let to = first.peer.address();
+        let repair = session(&second.peer.node, &to, side, intent(Intent::Repair(Direction::Both))).await;
+        assert_eq!(repair.expect("an outcome").outcome.verdict, Verdict::InSync);
+        assert_eq!(kept(), 304);
+        Gossiping::end_all(vec![first, second]).await;
+    });
+}
+
+#[test]
 fn what_a_push_replaces_is_in_one_run_and_comes_back_exactly() {
     run(async {
         let all = gossiping(peers(2, Rights::ALL), NEVER);

@@ -1,5 +1,6 @@
 //! Tombstones that are collected, and peers that missed it: what a home and a node do about them, over pretended peers.
 
+use reknit::core::brakes::Losses;
 use reknit::core::collect::{self, CatchingUp as Steps, Horizon, Known, Next};
 use reknit::core::difference::Side as Which;
 use reknit::core::journal::{RunHeader, RunKind};
@@ -220,7 +221,7 @@ impl World {
     pub(crate) fn goes_on_catching_up(&mut self, session: &Session, mut of: CatchingUp) {
         let Some(outcome) = &session.outcome else { return };
         session.found.iter().for_each(|difference| of.steps.found(difference));
-        match of.steps.ended(outcome) {
+        match of.steps.ended(outcome, Losses::default()) {
             Next::Session => self.part_of(session.halves[0].peer, session.halves[1].peer, of),
             Next::Judge(missed, with) => self.catch_up(session, &of.horizon, (missed, with)),
             Next::NotYet(braked) => {

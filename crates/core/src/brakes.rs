@@ -112,6 +112,12 @@ impl Losses {
     pub fn within(&self, allowed: &Losses) -> bool {
         self.deleted <= allowed.deleted && self.changed <= allowed.changed
     }
+
+    /// Whether this may be lost where so much was before: a kind of which nothing more is lost is not held against it.
+    pub fn may_follow(&self, before: &Losses, allowed: &Losses) -> bool {
+        let may = |more: u64, before: u64, most: u64| more == 0 || before.saturating_add(more) <= most;
+        may(self.deleted, before.deleted, allowed.deleted) && may(self.changed, before.changed, allowed.changed)
+    }
 }
 
 /// What the new state of a key means for who reads it there.
@@ -185,8 +191,11 @@ pub struct Braked {
     pub side: Side,
     /// How many records the side held.
     pub records: u64,
-    /// What it would lose; where records were on their way already, at least that.
+    /// What it would lose, with what it lost before; where records were on their way already, at least that.
     pub losses: Losses,
+    /// What of it was lost in sessions before this one, where those count. No node tells another.
+    #[serde(skip)]
+    pub before: Losses,
     /// What it may lose.
     pub allowed: Losses,
     /// Whether it was to become the mirror of a side with fewer than half as many records; so many.
@@ -225,6 +234,14 @@ mod tests {
         assert!(
             losses.within(&Losses { deleted: 3, changed: 3 }) && !losses.within(&Losses { deleted: 2, changed: 9 })
         );
+    }
+
+    #[test]
+    fn what_loses_nothing_more_may_follow_whatever_was_lost() {
+        let lost = |deleted, changed| Losses { deleted, changed };
+        let (before, allowed) = (lost(12, 5), lost(10, 10));
+        assert!(lost(0, 0).may_follow(&before, &allowed) && lost(0, 5).may_follow(&before, &allowed));
+        assert!(!lost(1, 0).may_follow(&before, &allowed) && !lost(0, 6).may_follow(&before, &allowed));
     }
 
     proptest::proptest! {

@@ -169,7 +169,8 @@ fn too_much(plan: &Plan, brakes: &Brakes) -> Option<TooMuch> {
             plan.header.mirror && !brakes.shrunken && others < records.div_ceil(2) && losses != Losses::default();
         if !losses.within(&allowed) || shrank {
             let (deleted, changed, shrunken) = (deleted.clone(), changed.clone(), shrank.then_some(others));
-            return Some(TooMuch { side, records, losses, allowed, shrunken, deleted, changed });
+            let before = Losses::default();
+            return Some(TooMuch { side, records, losses, before, allowed, shrunken, deleted, changed });
         }
     }
     None

@@ -26,7 +26,7 @@ use crate::cli::shared_tables::{self, SharedTable};
 use crate::cli::units::parse_duration;
 use crate::cli::{CliError, Exit};
 use crate::core::Definition;
-use crate::node::{Gossip, GossipOptions, Node, NodeBrakes, NodeOptions, Served, follow_keys, member_of};
+use crate::node::{Gossip, GossipOptions, Node, NodeBrakes, NodeOptions, Served, Windows, follow_keys, member_of};
 use crate::store::linked::ServedTable;
 use crate::store::{Side, Store};
 use crate::transport::Address;
@@ -89,7 +89,9 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
             node.map(|node| node.with_brakes(NodeBrakes { brakes, window }).when_joined(member_of(stores.values())));
         let at = node.as_ref().map(Node::local_addr).transpose()?;
         let daemon = Daemon::load(home.clone(), env.global.clone(), config, stores.clone(), at)?;
-        let node = node.map(|node| node.with_rate_limits(daemon.rate_limits.clone()));
+        let windows = Arc::<Windows>::default();
+        daemon.counts_in(windows.clone(), window);
+        let node = node.map(|node| node.with_rate_limits(daemon.rate_limits.clone()).with_windows(windows));
         let _control = Control::listen(home.socket(), &stores, at, &daemon)?;
         // Whoever reads the address may ask for the end, and for the configuration to be read again.
         let _interrupt = Interrupt::listen(stop, env.left.clone());

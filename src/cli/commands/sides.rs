@@ -46,7 +46,10 @@ use crate::cli::interrupt::Interrupt;
 use crate::cli::units::{parse_bytes, parse_duration};
 use crate::cli::verdicts::{self, Last};
 use crate::format::Layout;
-use crate::node::{Budget, HeldStore, HoldRequest, Node, NodeError, Progress, SessionReport, between_witnessed};
+use crate::node::{
+    Budget, HeldStore, HoldRequest, Home, Node, NodeError, Progress, SessionReport, Windows, between_counted,
+    between_witnessed,
+};
 use crate::store::linked::{Linked, TableSession};
 use crate::store::{Side, Store};
 use crate::transport::Address;
@@ -198,32 +201,34 @@ pub(crate) fn run(
     };
     let names = own.as_ref().map(|own| own.collections.clone()).unwrap_or_default();
     options.parked = parked(&env.trial, &names);
+    let windows = env.windows.clone();
     let (ran, interrupted) = runtime()?.block_on(async {
         let (stop, stopped) = watch::channel(false);
         let interrupt = Interrupt::listen(stop, env.left.clone());
         let ran = match pair {
             Pair::Own(opener, Target::Here(store)) => {
                 let pair: (Arc<dyn Side>, Arc<dyn Side>) = (Arc::new(opener), Arc::new(store));
-                let report = between_witnessed(&home, pair, options, budget, stopped, &mut progress).await;
+                let report = here(&home, pair, windows, options, budget, stopped, &mut progress).await;
                 report.map(|report| (None, report))
             }
             Pair::Tables(pair) => {
                 let [a, b] = *pair;
                 let pair: (Arc<dyn Side>, Arc<dyn Side>) = (Arc::new(a), Arc::new(b));
-                let report = between_witnessed(&home, pair, options, budget, stopped, &mut progress).await;
+                let report = here(&home, pair, windows, options, budget, stopped, &mut progress).await;
                 report.map(|report| (None, report))
             }
             Pair::Table(with) => {
                 let WithPeer { linked, address, .. } = *with;
                 let node = Node::client(&home, &address)?.with_rate_limits(rate_limits);
                 let side = Arc::new(TableSession::of(linked));
-                let report = node.session(&address, side, options, budget, stopped, &mut progress).await;
+                let report = there(&node, &address, side, windows, (options, budget), stopped, &mut progress).await;
                 node.shutdown().await;
                 report.map(|report| (None, report))
             }
             Pair::Own(opener, Target::There(address)) => {
                 let node = Node::client(&home, &address)?.with_rate_limits(rate_limits);
-                let report = node.session(&address, Arc::new(opener), options, budget, stopped, &mut progress).await;
+                let report =
+                    there(&node, &address, Arc::new(opener), windows, (options, budget), stopped, &mut progress).await;
                 node.shutdown().await;
                 report.map(|report| (None, report))
             }
@@ -314,6 +319,43 @@ pub(crate) fn run(
     let keys = Some(keys).filter(|_| matches!(intent(swapped), Intent::Diff));
     env.measured = Some(ran.measured(matches!(intent(swapped), Intent::Check), keys));
     Ok(ran)
+}
+
+/// A session of two sides that are here.
+async fn here(
+    home: &Home,
+    pair: (Arc<dyn Side>, Arc<dyn Side>),
+    windows: Option<(Arc<Windows>, Duration)>,
+    options: Options,
+    budget: Budget,
+    stopped: watch::Receiver<bool>,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<SessionReport, NodeError> {
+    match windows {
+        Some((windows, within)) => {
+            between_counted(home, pair, (&windows, within), options, budget, stopped, progress).await
+        }
+        None => between_witnessed(home, pair, options, budget, stopped, progress).await,
+    }
+}
+
+/// A session of a side here with a peer.
+async fn there(
+    node: &Node,
+    address: &Address,
+    side: Arc<dyn Side>,
+    windows: Option<(Arc<Windows>, Duration)>,
+    (options, budget): (Options, Budget),
+    stopped: watch::Receiver<bool>,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<SessionReport, NodeError> {
+    match windows {
+        Some((windows, within)) => {
+            let node = node.clone().with_windows(windows);
+            node.session_counted(address, side, (options, within), budget, stopped, progress).await
+        }
+        None => node.session(address, side, options, budget, stopped, progress).await,
+    }
 }
 
 /// What is told of a table, and which of its collections a session is about.

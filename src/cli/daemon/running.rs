@@ -120,6 +120,7 @@ impl Daemon {
             listening: self.listening,
             config: OnceLock::from(config.clone()),
             rate_limits: Some(self.rate_limits.clone()),
+            windows: self.windows.get().cloned(),
             trial,
             ..Env::unheard(&global, std::env::current_dir().unwrap_or_default())
         };

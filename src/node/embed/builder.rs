@@ -126,7 +126,8 @@ impl Builder {
         Builder { seeds: seeds.into_iter().collect(), ..self }
     }
 
-    /// Lets peers lose what it serves no more than that.
+    /// Lets peers lose what it serves no more than that, whoever opens the session: a peer, a job, or the program by
+    /// [`Running::sync_now`]. Gossip has brakes of its own ([`GossipOptions::brakes`]).
     pub fn brakes(self, brakes: NodeBrakes) -> Builder {
         Builder { brakes, ..self }
     }
@@ -254,6 +255,7 @@ impl Builder {
             advertise: self.advertise,
             gossip: self.gossip,
             brakes: self.brakes,
+            windows: Arc::default(),
             options: self.options,
             sides,
             names,

@@ -255,7 +255,8 @@ fn ran(
         _ => (RunVerdict::Undetermined, 3),
     };
     let lost = report.lost.as_ref().map(|error| error.to_string());
-    let refused = outcome.refusal.as_ref().map(|_| outcome.reason.clone());
+    let refused = outcome.refusal.is_some() || outcome.braked.is_some();
+    let refused = refused.then(|| outcome.reason.clone());
     let ranges = outcome.unproven.ranges.iter().map(|(collection, range)| (called(*collection), *range));
     Ran {
         verdict,

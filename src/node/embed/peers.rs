@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError};
 use super::builder::{INVITED_AT, drawn, made, nameable};
 use super::{EmbedError, Running, blocking};
 use crate::node::serve::now;
-use crate::node::{Budget, Grants, Invitation, Node, SessionReport, Ticket};
+use crate::node::{Budget, Grants, Invitation, Node, NodeBrakes, SessionReport, Ticket};
 use crate::store::{Side, StoreError};
 use crate::transport::{Address, PeerId};
 
@@ -105,8 +105,9 @@ impl Running {
         Ok(address)
     }
 
-    /// Holds a session about a dataset with a peer that is up or has invited this node: both sides are repaired. What came of it
-    /// is in the outcome; whatever happens to it, what was applied is valid.
+    /// Holds a session about a dataset with a peer that is up or has invited this node: both sides are repaired, within the
+    /// brakes of the node ([`super::Builder::brakes`]). What came of it is in the outcome; whatever happens to it, what was
+    /// applied is valid.
     ///
     /// # Errors
     /// [`EmbedError::UnknownPeer`], and as for [`Running::sync_at`].
@@ -134,7 +135,7 @@ impl Running {
         self.session_at(address, Options::new(Intent::Repair(Direction::Both)), Budget::default()).await
     }
 
-    /// A session of whatever kind.
+    /// A session of whatever kind, with the brakes of the node.
     pub(super) async fn session_at(
         &self,
         address: &Address,
@@ -144,8 +145,10 @@ impl Running {
         let side = self.side(&address.dataset)?;
         let _turn = self.shared.turn.read().await;
         let node = self.live()?;
+        let NodeBrakes { brakes, window } = self.shared.brakes;
+        let options = (Options { brakes: Some(brakes), ..options }, window);
         let stop = self.state().live.as_ref().map(|live| live.stop.subscribe()).ok_or(EmbedError::Suspended)?;
-        Ok(node.session(address, side, options, budget, stop, &mut |_| {}).await?)
+        Ok(node.session_counted(address, side, options, budget, stop, &mut |_| {}).await?)
     }
 
     /// What a peer may on this node: added to what it may already.

@@ -55,6 +55,9 @@ pub(crate) enum Input {
     Counts(Sender<(Counts, usize)>),
 }
 
+/// What a peer may, and its newest key.
+type Known = (Grant, PeerId);
+
 /// The rumours of one store.
 pub(super) struct Spread {
     store: Store,
@@ -68,7 +71,7 @@ pub(super) struct Spread {
     runtime: tokio::runtime::Handle,
     up: HashMap<PeerId, SocketAddr>,
     rumours: Rumours<PeerId>,
-    known: RefCell<HashMap<PeerId, (Instant, Grant)>>,
+    known: RefCell<HashMap<PeerId, (Instant, Known)>>,
 }
 
 /// Tells the thread of a store what is written, until it is stopped.
@@ -293,13 +296,19 @@ impl Spread {
 
     /// What a peer may, as of a second ago at most: the file of grants is not read for each word.
     fn may(&self, peer: PeerId) -> Result<Grant, NodeError> {
+        Ok(self.known(peer)?.0)
+    }
+
+    /// The same, with the newest key of the peer.
+    fn known(&self, peer: PeerId) -> Result<Known, NodeError> {
         let mut known = self.known.borrow_mut();
-        if let Some((_, grant)) = known.get(&peer).filter(|(since, _)| since.elapsed() < GRANTS_KNOWN) {
-            return Ok(grant.clone());
+        if let Some((_, known)) = known.get(&peer).filter(|(since, _)| since.elapsed() < GRANTS_KNOWN) {
+            return Ok(known.clone());
         }
         let grant = self.home.grants(peer)?.unwrap_or_default().on(&self.definition());
-        known.insert(peer, (Instant::now(), grant.clone()));
-        Ok(grant)
+        let is = (grant, PeerId(self.home.lines()?.newest(peer.0)));
+        known.insert(peer, (Instant::now(), is.clone()));
+        Ok(is)
     }
 
     /// Those of collections on which a peer may that; members are for sessions alone (M22).
@@ -393,18 +402,21 @@ impl Spread {
         let came = records.len();
         records.retain(|record| is_newer(record.state.versions().iter().map(|one| &one.version), horizon));
         self.rumours.leave((came - records.len()) as u64);
-        let window = Window::of_pushes(self.brakes, &self.windows, definition.id);
+        let (within, info) = (self.brakes.window, self.side.describe());
+        let one = Window::of_peer(within, &self.windows, &info, self.known(from)?.1);
+        let windows = [Window::of_pushes(within, &self.windows, &info), one];
         while !records.is_empty() {
             let some: Vec<Record> = records.drain(..records.len().min(TOGETHER)).collect();
             let at: Vec<_> = some.iter().map(|record| (collection, self.position(collection, &record.key))).collect();
             let there = self.items(at.iter().copied())?;
             let all = self.side.cut()?.roots.iter().map(|root| root.count).sum();
-            let room = window.lost(Instant::now()).room(&self.brakes.brakes, all);
+            let room = |window: &Window| window.lost(Instant::now()).room(&self.brakes.brakes, all);
+            let room = windows.iter().map(room).min().unwrap_or(0);
             let some = self.braked(from, collection, some, &there, room);
             let batch = some.into_iter().map(|record| Incoming { record, guard: Guard::Join }).collect();
             let run = self.store.pushed_by(&from.to_string(), horizon)?;
             let applied = run.apply(collection, batch, Durability::Buffered)?;
-            window.note(applied.losses, Instant::now());
+            windows.iter().for_each(|window| window.note(applied.losses, Instant::now()));
             let before: BTreeSet<Rumour> = there.iter().filter_map(|(of, item)| rumour(*of, item)).collect();
             for rumour in self.entries(at)? {
                 let fresh = !before.contains(&rumour);

@@ -80,8 +80,8 @@ impl CatchingUp {
         self.missed.push(one);
     }
 
-    /// The session that was held has ended.
-    pub fn ended(&mut self, outcome: &Outcome) -> Next {
+    /// The session that was held has ended; `before` is what the side has lost otherwise, where that counts.
+    pub fn ended(&mut self, outcome: &Outcome, before: Losses) -> Next {
         if let Some(braked) = &outcome.braked {
             return Next::NotYet(Some(braked.clone()));
         }
@@ -94,21 +94,25 @@ impl CatchingUp {
                 self.records = outcome.root_mine.count;
                 self.phase = Phase::Asking;
             }
-            Phase::Asking => return self.judge(outcome.other),
+            Phase::Asking => return self.judge(outcome.other, before),
         }
         Next::Session
     }
 
-    fn judge(&mut self, other: Option<Other>) -> Next {
+    fn judge(&mut self, other: Option<Other>, before: Losses) -> Next {
         // Somebody has collected meanwhile: there is nothing to catch up with, or something else.
         let Some(other) = other else { return Next::NotYet(None) };
         let allowed = self.base.brakes.map(|brakes| Losses::allowed(&brakes, self.records));
-        let (losses, records) = (self.losses, self.records);
-        match allowed.filter(|allowed| !losses.within(allowed)) {
-            Some(allowed) => {
-                let samples = std::mem::take(&mut self.samples);
-                Next::NotYet(Some(Braked { side: Side::Mine, records, losses, allowed, shrunken: None, samples }))
-            }
+        match allowed.filter(|allowed| !self.losses.may_follow(&before, allowed)) {
+            Some(allowed) => Next::NotYet(Some(Braked {
+                side: Side::Mine,
+                records: self.records,
+                losses: self.losses.and(before),
+                before,
+                allowed,
+                shrunken: None,
+                samples: std::mem::take(&mut self.samples),
+            })),
             None => Next::Judge(std::mem::take(&mut self.missed), other),
         }
     }

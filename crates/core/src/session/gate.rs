@@ -38,24 +38,36 @@ pub(super) struct Meter {
     records: u64,
     /// By what was compared in this round.
     foreseen: Losses,
-    /// In the rounds before.
+    /// In the rounds before, and in the sessions that count.
     before: Losses,
     samples: Samples,
-    /// By what was written; at first what a peer lost this side before the session.
+    /// By what was written; at first what was lost before the session.
     written: Losses,
+    /// In the sessions before this one that count.
+    earlier: Losses,
 }
 
 impl Meter {
-    pub(super) fn new(allowed: Option<Losses>, records: u64) -> Meter {
-        Meter { allowed, records, ..Meter::default() }
+    /// What was lost before stays; how much may be is known now.
+    fn limited(&self, allowed: Option<Losses>, records: u64) -> Meter {
+        Meter { allowed, records, written: self.written, earlier: self.written, ..Meter::default() }
+    }
+
+    /// How many keys may still be acted on whatever becomes of them.
+    fn room(&self) -> Option<u64> {
+        let left = |most: u64, lost: u64| most.saturating_sub(lost);
+        let of = |allowed: Losses| {
+            left(allowed.deleted, self.before.deleted).min(left(allowed.changed, self.before.changed))
+        };
+        self.allowed.map(of)
     }
 
     /// Whether this batch may lose the side more than is left, at worst.
     pub(super) fn doubts(&self, records: &[Incoming]) -> bool {
         let Some(allowed) = self.allowed.filter(|_| self.records > 0) else { return false };
-        let mut worst = self.written;
+        let mut worst = Losses::default();
         records.iter().for_each(|incoming| worst.add(Loss::feared(incoming)));
-        !worst.within(&allowed)
+        !worst.may_follow(&self.written, &allowed)
     }
 
     /// What the batch would lose the side in which these items are, if that is too much.
@@ -66,7 +78,7 @@ impl Meter {
         there: &[Item],
         digest: &dyn Fn(&[u8]) -> u64,
     ) -> Option<Braked> {
-        let (mut losses, mut samples) = (self.written, self.samples.clone());
+        let (mut losses, mut samples) = (Losses::default(), self.samples.clone());
         for incoming in records {
             let winner = incoming.record.state.winner();
             let held = there.iter().find(|item| item.key == incoming.record.key);
@@ -85,8 +97,9 @@ impl Meter {
             losses.add(loss);
             loss.into_iter().for_each(|loss| samples.note(loss, c, &incoming.record.key));
         }
-        let allowed = self.allowed.filter(|allowed| !losses.within(allowed))?;
-        Some(Braked { side: Side::Mine, records: self.records, losses, allowed, shrunken: None, samples })
+        let allowed = self.allowed.filter(|allowed| !losses.may_follow(&self.written, allowed))?;
+        let (losses, before) = (self.written.and(losses), self.earlier);
+        Some(Braked { side: Side::Mine, records: self.records, losses, before, allowed, shrunken: None, samples })
     }
 
     fn begin_round(&mut self) {
@@ -119,6 +132,12 @@ impl Guarded {
 }
 
 impl Opener {
+    /// What a side has lost so far, in this session and before, as far as that still counts. Said before the session begins, and
+    /// as often as records come.
+    pub fn note_lost(&mut self, side: Side, losses: Losses) {
+        self.guarded.side(side).written = losses;
+    }
+
     fn braked(&self) -> Option<(Brakes, Direction)> {
         match self.options.intent {
             Intent::Repair(direction) => self.options.brakes.map(|brakes| (brakes, direction)),
@@ -140,8 +159,8 @@ impl Opener {
         let (mine, theirs) = (self.outcome.root_mine.count, self.outcome.root_theirs.count);
         let allowed = |side, records| self.may_lose(direction, side).then(|| Losses::allowed(&brakes, records));
         let (mine_allowed, theirs_allowed) = (allowed(Side::Mine, mine), allowed(Side::Theirs, theirs));
-        self.guarded.mine = Meter::new(mine_allowed, mine);
-        self.guarded.theirs = Meter::new(theirs_allowed, theirs);
+        self.guarded.mine = self.guarded.mine.limited(mine_allowed, mine);
+        self.guarded.theirs = self.guarded.theirs.limited(theirs_allowed, theirs);
         let (target, source) = if self.mirroring() == Some(Side::Mine) { (mine, theirs) } else { (theirs, mine) };
         let shrunken = self.mirroring().is_some() && !brakes.shrunken && source < target.div_ceil(2);
         self.guarded.shrunken = shrunken.then_some(source);
@@ -169,8 +188,7 @@ impl Opener {
 
     /// Keys that may be acted on whatever is the matter with them.
     fn free(&self) -> u64 {
-        let of = |meter: &Meter| meter.allowed.map(|allowed| allowed.deleted.min(allowed.changed));
-        let least = of(&self.guarded.mine).into_iter().chain(of(&self.guarded.theirs)).min();
+        let least = self.guarded.mine.room().into_iter().chain(self.guarded.theirs.room()).min();
         least.map_or(u64::MAX, |least| least.saturating_sub(self.guarded.trusted))
     }
 
@@ -180,8 +198,7 @@ impl Opener {
 
     /// Takes it on trust that acting on so many keys loses no side too much; false if it might.
     pub(super) fn trust(&mut self, keys: u64) -> bool {
-        let sum = |losses: Losses| losses.deleted + losses.changed;
-        let seen = |meter: &Meter| sum(meter.before) + sum(meter.foreseen);
+        let seen = |meter: &Meter| meter.foreseen.deleted + meter.foreseen.changed;
         let seen = seen(&self.guarded.mine).max(seen(&self.guarded.theirs));
         if self.guarded.shrunken.is_some() || keys.saturating_add(seen) > self.free() {
             return false;
@@ -253,11 +270,12 @@ impl Opener {
         let of = |side: Side, meter: &Meter| {
             let allowed = meter.allowed?;
             let lost = meter.foreseen.deleted + meter.foreseen.changed > 0;
-            let losses = meter.before.and(meter.foreseen);
-            (!losses.within(&allowed) || shrunken.is_some() && lost).then(|| Braked {
+            let braked = !meter.foreseen.may_follow(&meter.before, &allowed) || shrunken.is_some() && lost;
+            braked.then(|| Braked {
                 side,
                 records: meter.records,
-                losses,
+                losses: meter.before.and(meter.foreseen),
+                before: meter.earlier,
                 allowed,
                 shrunken,
                 samples: meter.samples.clone(),
@@ -332,9 +350,8 @@ impl Responder {
     }
 
     pub(super) fn set_brakes(&mut self) {
-        let written = self.meter.written;
         let allowed = self.brakes.map(|brakes| Losses::allowed(&brakes, self.root_count));
-        self.meter = Meter { written, ..Meter::new(allowed, self.root_count) };
+        self.meter = self.meter.limited(allowed, self.root_count);
     }
 
     /// Has a batch that came written, once it is known that it loses this side no more than it may (M17).

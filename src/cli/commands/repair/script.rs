@@ -86,6 +86,7 @@ impl Collected {
             side,
             records,
             losses: self.losses,
+            before: Losses::default(),
             allowed,
             shrunken: shrank.then_some(others),
             deleted: keys(&self.samples[0]),

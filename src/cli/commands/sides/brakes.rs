@@ -44,6 +44,8 @@ pub(crate) struct TooMuch {
     /// How many records it holds.
     pub(crate) records: u64,
     pub(crate) losses: Losses,
+    /// What of it was lost in sessions before.
+    pub(crate) before: Losses,
     pub(crate) allowed: Losses,
     /// How many records the other side holds, if it shrank.
     pub(crate) shrunken: Option<u64>,
@@ -78,11 +80,15 @@ impl TooMuch {
     pub(crate) fn message(&self, wrote: u64) -> String {
         let mut found = Vec::new();
         let kinds = [
-            (self.losses.deleted, self.allowed.deleted, "deleted", self.shrunken.is_some()),
-            (self.losses.changed, self.allowed.changed, "overwritten", false),
+            (self.losses.deleted, self.before.deleted, self.allowed.deleted, "deleted", self.shrunken.is_some()),
+            (self.losses.changed, self.before.changed, self.allowed.changed, "overwritten", false),
         ];
-        for (n, most, word, always) in kinds {
-            if n > most || always {
+        for (n, before, most, word, always) in kinds {
+            if n > before && n > most || always {
+                let word = match before {
+                    0 => word.to_string(),
+                    before => format!("{word}, with {} by sessions of a while before", show_count(before)),
+                };
                 let bound = if n > most { format!(", at most {} may be", show_count(most)) } else { String::new() };
                 found.push(format!("{} would be {word}{bound}", show_count(n)));
             }
@@ -117,6 +123,7 @@ impl TooMuch {
     pub(crate) fn tell(&self, env: &mut Env, wrote: u64, mut summary: Map<String, Value>) -> Result<Exit, CliError> {
         let message = self.message(wrote);
         writeln!(env.err, "reknit: {message} [repair.braked]")?;
+        env.failed = Some(("repair.braked", message.clone()));
         if env.text() {
             return Ok(Exit::Refused);
         }
@@ -141,6 +148,7 @@ pub(crate) fn stopped(
         side: if (braked.side == Seen::Mine) != ran.swapped { "a" } else { "b" },
         records: braked.records,
         losses: braked.losses,
+        before: braked.before,
         allowed: braked.allowed,
         shrunken: braked.shrunken,
         deleted: keys(Loss::Deleted),

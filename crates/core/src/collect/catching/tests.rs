@@ -12,6 +12,8 @@ use crate::stamp::Stamp;
 
 const WITH: Other = Other { actor: 7, undone: 3 };
 
+const NONE: Losses = Losses { deleted: 0, changed: 0 };
+
 fn ended(verdict: Verdict) -> Outcome {
     let (stamp, roots) = (Stamp::default(), Vec::new());
     let cut = Cut { commit: 0, stamp, horizon: stamp, undone: 0, watermark: 0, roots };
@@ -38,7 +40,7 @@ fn difference(key: &str, kind: Kind) -> Difference {
 /// One that has taken all, and looks.
 fn looking(base: Options) -> CatchingUp {
     let mut steps = CatchingUp::begin(base);
-    assert!(matches!(steps.ended(&ended(Verdict::Converged)), Next::Session));
+    assert!(matches!(steps.ended(&ended(Verdict::Converged), NONE), Next::Session));
     steps
 }
 
@@ -46,8 +48,8 @@ fn looking(base: Options) -> CatchingUp {
 fn judged(base: Options, found: &[Difference]) -> Next {
     let mut steps = looking(base);
     found.iter().for_each(|difference| steps.found(difference));
-    match steps.ended(&ended(Verdict::Differs)) {
-        Next::Session => steps.ended(&ended(Verdict::Differs)),
+    match steps.ended(&ended(Verdict::Differs), NONE) {
+        Next::Session => steps.ended(&ended(Verdict::Differs), NONE),
         other => other,
     }
 }
@@ -66,7 +68,7 @@ fn it_takes_before_it_looks_and_asks_before_it_judges() {
         assert!(!receipt && settle == 50, "what it holds before it caught up is no witness");
         // What is found while it takes is on its way.
         steps.found(&difference(&format!("{intent:?}"), Kind::Only(Side::Mine)));
-        match steps.ended(&ended(Verdict::Differs)) {
+        match steps.ended(&ended(Verdict::Differs), NONE) {
             Next::Session => {}
             next => break next,
         }
@@ -96,16 +98,16 @@ fn it_stays_behind_unless_every_session_told_all_and_all_stood_still() {
     for nth in 0..3 {
         for verdict in [Verdict::Undetermined, Verdict::Refused, Verdict::Partial] {
             let mut steps = CatchingUp::begin(base());
-            (0..nth).for_each(|_| drop(steps.ended(&ended(Verdict::Converged))));
-            assert!(matches!(steps.ended(&ended(verdict)), Next::NotYet(None)), "{verdict:?} of session {nth}");
+            (0..nth).for_each(|_| drop(steps.ended(&ended(Verdict::Converged), NONE)));
+            assert!(matches!(steps.ended(&ended(verdict), NONE), Next::NotYet(None)), "{verdict:?} of session {nth}");
         }
     }
     let moving = Difference { stable: false, ..difference("moving", Kind::Only(Side::Mine)) };
     assert!(matches!(judged(base(), &[moving]), Next::NotYet(None)));
     let mut steps = looking(base());
-    let _ = steps.ended(&ended(Verdict::Differs));
+    let _ = steps.ended(&ended(Verdict::Differs), NONE);
     let another = Outcome { other: None, ..ended(Verdict::Differs) };
-    assert!(matches!(steps.ended(&another), Next::NotYet(None)), "somebody has collected meanwhile");
+    assert!(matches!(steps.ended(&another, NONE), Next::NotYet(None)), "somebody has collected meanwhile");
 }
 
 #[test]
@@ -118,9 +120,17 @@ fn brakes_hold_for_all_that_would_go() {
     let stopped = judged(base.clone(), &gone(3));
     let Next::NotYet(Some(braked)) = stopped else { panic!("{stopped:?}") };
     assert_eq!((braked.losses.deleted, braked.allowed.deleted, braked.records), (3, 2, 20));
+    // What was lost before counts, where it counts.
+    let mut steps = looking(base.clone());
+    gone(2).iter().for_each(|difference| steps.found(difference));
+    let _ = steps.ended(&ended(Verdict::Differs), NONE);
+    let Next::NotYet(Some(more)) = steps.ended(&ended(Verdict::Differs), Losses { deleted: 1, changed: 0 }) else {
+        panic!("it was to be stopped")
+    };
+    assert_eq!((more.losses.deleted, more.before.deleted), (3, 1));
     // One that the session which takes ran into ends it as well.
     let mut steps = CatchingUp::begin(base);
     let refused = Outcome { braked: Some(braked.clone()), ..ended(Verdict::Refused) };
-    let Next::NotYet(Some(told)) = steps.ended(&refused) else { panic!("it was stopped") };
+    let Next::NotYet(Some(told)) = steps.ended(&refused, NONE) else { panic!("it was stopped") };
     assert_eq!(told, braked);
 }

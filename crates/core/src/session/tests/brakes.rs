@@ -46,9 +46,18 @@ fn intents() -> impl Strategy<Value = (Direction, Option<Side>, Option<Side>)> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
 
-    /// Limits of exactly what a session loses let it pass, and one less stops it before anything is written.
+    /// Limits of exactly what a session loses, with what was lost in those before, let it pass; one less stops it before anything is
+    /// written.
     #[test]
-    fn the_brakes_hold_exactly(drift in drift(), content: bool, (direction, mirror, prefer) in intents(), opening in 0u8..2) {
+    fn the_brakes_hold_exactly(
+        drift in drift(),
+        content: bool,
+        (direction, mirror, prefer) in intents(),
+        opening in 0u8..2,
+        earlier in (0u64..9, 0u64..9),
+    ) {
+        let earlier = Losses { deleted: earlier.0, changed: earlier.1 };
+        let world = || World { lost: (earlier, earlier), ..World::quiet() };
         let profile = if content { Profile::Content } else { Profile::Versioned };
         let planner = Planner { opening: opening * 28, ..Planner::default() };
         // A digest that is too short to be relied on shows itself only after something was written.
@@ -61,21 +70,23 @@ proptest! {
         let after = (a.records().clone(), b.records().clone());
 
         let (mut a, mut b) = two(&drift, profile);
-        let braked = Options { brakes: Some(limits(losses)), ..options.clone() };
-        let passed = run(&mut a, &mut b, braked, World::quiet());
+        let braked = Options { brakes: Some(limits(losses.and(earlier))), ..options.clone() };
+        let passed = run(&mut a, &mut b, braked, world());
         prop_assert_eq!(passed.outcome.verdict, free.outcome.verdict, "{:?}", passed.outcome);
         prop_assert_eq!(lost(&before.0, &a), lost(&before.0, &with(&after.0, &a)));
 
         for less in [Losses { deleted: losses.deleted.wrapping_sub(1), ..losses }, Losses { changed: losses.changed.wrapping_sub(1), ..losses }] {
+            // A kind of which nothing is lost is not held against it, whatever was lost before.
             if less.deleted == u64::MAX || less.changed == u64::MAX {
                 continue;
             }
+            let (losses, less) = (losses.and(earlier), less.and(earlier));
             let (mut a, mut b) = two(&drift, profile);
             let options = Options { brakes: Some(limits(less)), ..options.clone() };
-            let stopped = run(&mut a, &mut b, options, World::quiet()).outcome;
+            let stopped = run(&mut a, &mut b, options, world()).outcome;
             prop_assert_eq!(stopped.verdict, Verdict::Refused, "{:?}", stopped);
             let told = stopped.braked.expect("told");
-            prop_assert_eq!(told.allowed, less);
+            prop_assert_eq!((told.allowed, told.before), (less, earlier));
             prop_assert!(told.losses == losses || !told.losses.within(&less));
             let kind = if told.losses.deleted > less.deleted { Loss::Deleted } else { Loss::Changed };
             prop_assert!((1..=3).contains(&told.samples.of(kind).len()));
@@ -141,6 +152,20 @@ fn filling_a_side_is_never_braked() {
         let ran = run(&mut a, &mut b, options, World::quiet());
         assert!(matches!(ran.outcome.verdict, Verdict::InSync), "{one} {other} {:?}", ran.outcome);
     }
+}
+
+#[test]
+fn what_loses_nothing_goes_on_however_much_was_lost_before() {
+    let much = Losses { deleted: 700, changed: 7000 };
+    let world = || World { lost: (much, much), ..World::quiet() };
+    let (mut a, mut b) = changed(5000, 0, 0);
+    (5000..5300u32).for_each(|i| b.write(&i.to_be_bytes(), Some(vec![1])));
+    let outcome = run(&mut a, &mut b, braked(BOTH), world()).outcome;
+    assert_eq!((outcome.verdict, outcome.counts.to_mine.applied), (Verdict::InSync, 300), "{outcome:?}");
+    b.write(&7u32.to_be_bytes(), None);
+    let outcome = run(&mut a, &mut b, braked(BOTH), world()).outcome;
+    let told = outcome.braked.expect("told");
+    assert_eq!((outcome.verdict, told.side, told.losses.deleted), (Verdict::Refused, Side::Mine, 701));
 }
 
 #[test]

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 
 use super::model::Model;
 use super::*;
+use crate::brakes::Losses;
 use crate::canonical::Blob;
-use crate::difference::Difference;
+use crate::difference::{Difference, Side};
 use crate::message::{Message, Refuse, RefuseCode, Rights};
 use crate::query::{Guard, Incoming};
 use crate::receipt::{PeerKey, Signature, Witness};
@@ -20,6 +21,8 @@ pub(super) struct World {
     pub(super) followed: Option<Followed>,
     /// What the responder lets itself lose.
     pub(super) brakes: Option<crate::brakes::Brakes>,
+    /// What each side has lost in sessions before, as the opener knows it.
+    pub(super) lost: (Losses, Losses),
     /// How often the opener's store is written just after it asked for roots.
     pub(super) late: u8,
     /// Whether each side signs receipts.
@@ -38,6 +41,7 @@ impl World {
             writers: None,
             followed: None,
             brakes: None,
+            lost: Default::default(),
             late: 0,
             signs: (false, false),
             forges: false,
@@ -167,6 +171,8 @@ fn with_content(records: &[Incoming]) -> usize {
 /// Carries a session through to its end.
 pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: World) -> Run {
     let mut opener = a.opener(options);
+    opener.note_lost(Side::Mine, world.lost.0);
+    opener.note_lost(Side::Theirs, world.lost.1);
     let on_first = [(CollectionId(0), world.on_first)].into();
     let mut responder = b.responder_to(Grant { collections: on_first, ..Grant::everywhere(world.rights) });
     if let Some(brakes) = world.brakes {
