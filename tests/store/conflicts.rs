@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use reknit::core::brakes::Losses;
 use reknit::core::policy::{Judgement, Policies, Policy, PolicyError, Why};
 use reknit::core::query::{Guard, Incoming};
 use reknit::core::row::{Json, Row, encode};
-use reknit::core::{CollectionId, Content, Definition, Profile, Sibling};
+use reknit::core::{Actor, CollectionId, Content, Definition, Profile, Record, Sibling, Stamp, State, Version};
 use reknit::store::contract::record;
 use reknit::store::{Durability, EngineKind, Options, Resolution, Resolved, Side, Store, StoreError};
 
@@ -73,6 +74,36 @@ fn readers_see_what_the_policy_says_everywhere() {
     let (a, b) = (row(r#"{"at":{"x":9},"hits":{"p":1},"x":1}"#), row(r#"{"at":{"x":8},"hits":{"q":2},"x":2}"#));
     let merged = row(r#"{"at":{"x":9},"hits":{"p":1,"q":2},"x":1}"#);
     assert_eq!(sees("merge/1 at;hits=counter", Some(&a), Some(&b)), Some(merged));
+}
+
+#[test]
+fn what_a_session_loses_a_store_is_what_readers_lose() {
+    let lost = |policy: &str, contents: [Option<&[u8]>; 2], last: Option<&[u8]>| {
+        let store = store(policy);
+        let apply = |record: Record| {
+            let batch = vec![Incoming { record, guard: Guard::Join }];
+            let Losses { deleted, changed } =
+                store.apply(CollectionId(0), batch, Durability::Synced).expect("apply").losses;
+            (deleted, changed)
+        };
+        let [old, new] = contents;
+        let (old, new) = (record(b"k", 5 << 16, 5, old), record(b"k", 7 << 16, 7, new));
+        let seen = [&old, &new].map(|record| record.state.winner().version.clone());
+        let version = Version::after(Stamp(9 << 16), Actor(9), &seen);
+        let content = last.map_or(Content::Tombstone, |value| Content::Live(value.to_vec()));
+        let state = State::single(Sibling { version, content, expires: None });
+        [old, new, Record { key: b"k".to_vec(), state }].map(apply)
+    };
+    let (a, b, c) = (row(r#"{"n":9}"#), row(r#"{"n":2}"#), row(r#"{"n":3}"#));
+    let none = (0, 0);
+    assert_eq!(lost("newest/1", [Some(&a), None], None), [none, (1, 0), none]);
+    // A newer deletion hides nothing that it had not seen; only what has seen both takes it away.
+    for policy in ["keep-both/1", "largest/1 n", "ask/1"] {
+        assert_eq!(lost(policy, [Some(&a), None], None), [none, none, (1, 0)], "{policy}");
+    }
+    assert_eq!(lost("ask/1", [Some(&a), Some(&b)], Some(&b)), [none, none, (0, 1)]);
+    assert_eq!(lost("largest/1 n", [Some(&a), Some(&b)], Some(&c)), [none, none, (0, 1)]);
+    assert_eq!(lost("smallest/1 n", [Some(&a), Some(&b)], Some(&b)), [none, (0, 1), none]);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use reknit_core::brakes::Loss;
 use reknit_core::policy::{Judgement, Why};
 use reknit_core::query::{Overwrite, Replacement};
 use reknit_core::range::DEPTH_MAX;
@@ -185,6 +186,13 @@ impl Inner {
             Judgement::Made(..) => &versions[0],
         };
         Seen { content: Cow::Borrowed(&shown.content), expires: shown.expires }
+    }
+
+    /// What readers lose where one state takes the place of another.
+    pub(super) fn lost(&self, collection: CollectionId, before: Option<&State>, after: Option<&State>) -> Option<Loss> {
+        let seen = |state| self.seen(collection, state);
+        let (before, after) = (before.map(seen), after.map(seen));
+        Loss::between(before.as_ref().and_then(Seen::value), after.as_ref().and_then(Seen::value))
     }
 
     /// Whether readers see a value, expired or not.

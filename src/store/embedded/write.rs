@@ -498,7 +498,7 @@ impl Plan {
         let before = slot.set(store, next);
         let before_commit = std::mem::take(&mut slot.before_commit);
         slot.changed = true;
-        self.loss = Loss::of_states(before.as_ref(), slot.now.as_ref());
+        self.loss = store.lost(slot.collection, before.as_ref(), slot.now.as_ref());
         let before = match (before, whole) {
             (Some(before), Some(whole)) => {
                 let sibling = Sibling { content: Content::Live(whole), ..before.winner().clone() };
