@@ -108,19 +108,19 @@ fn dispatch(cli: &Cli, env: &mut Env) -> Result<Exit, CliError> {
         Command::Join(args) => commands::join::run(args, env),
         Command::Serve(args) => commands::serve::run(args, env),
         Command::Check(args) if !args.more.is_empty() => commands::check::run(args, env),
-        Command::Check(args) => databases::each(env, &args.sides, false, |sides, env| {
+        Command::Check(args) => databases::each(env, &args.sides, None, |sides, _, env| {
             commands::check::run(&Check { sides, ..args.clone() }, env)
         }),
         Command::Diff(args) if !args.more.is_empty() => commands::diff::run(args, env),
-        Command::Diff(args) => databases::each(env, &args.sides, false, |sides, env| {
+        Command::Diff(args) => databases::each(env, &args.sides, None, |sides, _, env| {
             commands::diff::run(&Diff { sides, ..args.clone() }, env)
         }),
         Command::Drift(args) if commands::drift::are_saved(args, env) => commands::drift::run(args, env),
-        Command::Drift(args) => databases::each(env, &args.sides, false, |sides, env| {
+        Command::Drift(args) => databases::each(env, &args.sides, None, |sides, _, env| {
             commands::drift::run(&Drift { sides, ..args.clone() }, env)
         }),
-        Command::Repair(args) => databases::each(env, &args.sides, args.apply, |sides, env| {
-            commands::repair::run(&Repair { sides, ..args.clone() }, env)
+        Command::Repair(args) => databases::each(env, &args.sides, Some(args), |sides, among, env| {
+            commands::repair::run(&Repair { sides, among, ..args.clone() }, env)
         }),
         Command::Apply(args) => commands::apply::run(args, env),
         // The job that it names took its place.

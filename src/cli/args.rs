@@ -43,7 +43,7 @@ pub(crate) use peers::{Peers, PeersCommand};
 pub(crate) use places::{Place, STORE, store_in};
 pub(crate) use quarantine::{Quarantine, QuarantineCommand, Which};
 pub(crate) use receipts::{Receipts, ReceiptsCommand};
-pub(crate) use repair::{Apply, BrakeFlags, Preferred, Repair, To, WriteFlags};
+pub(crate) use repair::{Among, Apply, BrakeFlags, Preferred, Repair, To, WriteFlags};
 pub(crate) use scan::PaceFlags;
 pub(crate) use sides::{Check, Diff, Drift, Sides};
 pub(crate) use store::{

@@ -53,6 +53,8 @@ pub(crate) struct Measured {
     pub(crate) bytes: [(&'static str, u64); 2],
     /// Records that were refused.
     pub(crate) refused: u64,
+    /// Records that go only once other tables were written.
+    pub(crate) later: u64,
     /// The keys that differ, if they were listed: how long each has is told by them.
     pub(crate) seen: Option<OpenKeys>,
     /// Where nothing was proven, if it ended before its end.
@@ -64,28 +66,24 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
-    /// What two sessions found together, of two tables; or of one that was gone through again, whose differences are told
-    /// already.
-    pub(crate) fn and(mut self, other: Measured, of_another: bool) -> Measured {
+    /// What sessions found together of two tables.
+    pub(crate) fn and(mut self, other: Measured) -> Measured {
         let worse =
             |verdict| Exit::of_verdict(verdict).or(Exit::of_verdict(self.verdict)) != Exit::of_verdict(self.verdict);
         if worse(other.verdict) {
             self.verdict = other.verdict;
         }
-        let add = |[a, b]: &mut [u64; 2], [c, d]: [u64; 2]| (*a, *b) = (*a + c, *b + d);
-        add(&mut self.written, other.written);
-        self.bytes.iter_mut().zip(other.bytes).for_each(|(sum, (_, n))| sum.1 += n);
-        if of_another {
-            add(&mut self.records, other.records);
-            self.estimate = self.estimate.into_iter().chain(other.estimate).reduce(|one, other| one + other);
-            for (class, n) in other.differences {
-                match self.differences.iter_mut().find(|(known, _)| *known == class) {
-                    Some(known) => known.1 += n,
-                    None => self.differences.push((class, n)),
-                }
+        self.add_moved(&other);
+        self.records.iter_mut().zip(other.records).for_each(|(sum, n)| *sum += n);
+        self.estimate = self.estimate.into_iter().chain(other.estimate).reduce(|one, other| one + other);
+        for (class, n) in other.differences {
+            match self.differences.iter_mut().find(|(known, _)| *known == class) {
+                Some(known) => known.1 += n,
+                None => self.differences.push((class, n)),
             }
         }
         self.refused += other.refused;
+        self.later += other.later;
         self.unproven.ranges.extend(other.unproven.ranges);
         self.unproven.more += other.unproven.more;
         self.left_out += other.left_out;
@@ -93,6 +91,24 @@ impl Measured {
         // Keys of several tables are not told apart.
         self.seen = None;
         self
+    }
+
+    /// What two sessions found of one table, one after the other: what differed before them, and how it is after them.
+    pub(crate) fn then(mut self, last: Measured) -> Measured {
+        self.add_moved(&last);
+        Measured {
+            differences: self.differences,
+            estimate: self.estimate,
+            records: self.records,
+            written: self.written,
+            bytes: self.bytes,
+            ..last
+        }
+    }
+
+    fn add_moved(&mut self, other: &Measured) {
+        self.written.iter_mut().zip(other.written).for_each(|(sum, n)| *sum += n);
+        self.bytes.iter_mut().zip(other.bytes).for_each(|(sum, (_, n))| sum.1 += n);
     }
 }
 

@@ -28,6 +28,11 @@ impl OfTable {
     pub(crate) fn new(name: String) -> OfTable {
         OfTable { name, items: Vec::new() }
     }
+
+    /// What it is called.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 impl<'a> Printer<'a> {

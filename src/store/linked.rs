@@ -54,7 +54,7 @@ pub use file::{FileFormat, TableFile, TableStore};
 pub use index::Linked;
 pub use pace::{Load, Pace, Rate, host_load};
 pub use probe::{Probe, ProbedColumn, probe};
-pub use references::Reference;
+pub use references::{Kin, Reference};
 pub use script::{Compared, Script, Scripted};
 pub use served::{ServedTable, TableSession};
 pub use shape::{Fit, Shape};
@@ -128,6 +128,7 @@ pub type Pages<'a> = Box<dyn Iterator<Item = Result<Page, StoreError>> + Send + 
 ///   longer than it was told to, and says so ([`StoreError::Busy`], [`Found::busy`], [`Written::Busy`]).
 /// - **All or nothing.** What is committed is durable and whole, what is dropped was never there, and what is refused does no
 ///   harm to what else its transaction wrote, once that has gone back to its mark.
+/// - **No row goes along.** A row that others refer to goes only if none of those would go or change with it.
 /// - **The row as it is then.** What was written is given back as the database has it, rounded, cut or changed by a trigger.
 /// - **A feed only marks.** It marks at least the keys that have changed, tells each gap as one ([`Drained::Lost`]), never slows
 ///   or fails a writer for being full, and goes without a trace.
@@ -191,6 +192,14 @@ pub trait Table: Send + Sync {
     /// [`StoreError::Database`].
     fn references(&self) -> Result<Vec<Reference>, StoreError> {
         Ok(Vec::new())
+    }
+
+    /// What it is called in its database, and which others its rows refer to.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    fn kin(&self) -> Result<Kin, StoreError> {
+        Ok(Kin::default())
     }
 
     /// How changes are spelled for somebody else to make them, who waits so long for what others keep locked.

@@ -33,6 +33,7 @@ mod locks;
 mod members;
 mod metrics;
 mod monitoring;
+mod order;
 mod parked;
 mod partial;
 mod passwords;

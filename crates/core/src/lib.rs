@@ -21,6 +21,7 @@ pub mod mark;
 pub mod members;
 pub mod message;
 pub mod objective;
+pub mod order;
 #[doc(hidden)]
 pub mod planted;
 pub mod policy;

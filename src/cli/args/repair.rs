@@ -2,7 +2,9 @@
 //!
 //! What it means is said in the files of the commands.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum, value_parser};
 use serde::{Deserialize, Serialize};
@@ -59,6 +61,19 @@ pub(crate) struct Repair {
     pub(crate) values: bool,
     #[command(flatten)]
     pub(crate) brakes: BrakeFlags,
+    /// What else the same command repairs.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub(crate) among: Among,
+}
+
+/// A table among others that one command repairs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Among {
+    /// The tables of `a` and of `b` that are repaired, as their databases call them.
+    pub(crate) tables: [Arc<BTreeSet<String>>; 2],
+    /// Whether rows go only once all tables were written.
+    pub(crate) deletes_later: bool,
 }
 
 /// Which side a repair writes.
@@ -87,6 +102,11 @@ impl Repair {
     /// Which side is written.
     pub(crate) fn to(&self) -> To {
         self.to.unwrap_or(To::Both)
+    }
+
+    /// Whether rows of tables are deleted.
+    pub(crate) fn deletes(&self) -> bool {
+        self.delete || self.mirror
     }
 }
 

@@ -262,6 +262,7 @@ fn writing(args: &Apply, plan: &Plan, to: To) -> Result<tables::Writing, CliErro
         probe: false,
         terms: args.sides.terms.terms()?,
         manner: tables::manner(&args.writes)?,
+        beside: Default::default(),
     })
 }
 

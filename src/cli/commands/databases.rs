@@ -1,5 +1,7 @@
 //! Two whole databases: one command table by table, those that have one name or were said to be one. What is done with a pair of
-//! tables is the command's.
+//! tables is the command's, in which order they are repaired is said in `turns`.
+
+mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,7 +10,7 @@ use reknit_core::session::Verdict;
 use serde_json::json;
 
 use super::sides::tables;
-use crate::cli::args::{Sides, TermFlags};
+use crate::cli::args::{Among, Repair, Sides, TermFlags};
 use crate::cli::env::Env;
 use crate::cli::metrics::Measured;
 use crate::cli::output::{self, Printer, fields};
@@ -42,14 +44,29 @@ struct Pair {
     tables: [String; 2],
 }
 
+/// Two tables that are to be gone through.
+struct Todo {
+    name: String,
+    sides: Sides,
+    among: Among,
+}
+
+/// What is known of the tables that were gone through.
+#[derive(Default)]
+struct Through {
+    exits: BTreeMap<String, Exit>,
+    measured: BTreeMap<String, Measured>,
+    items: Vec<serde_json::Value>,
+}
+
 /// Runs a command on two sides, or on each pair of tables of two databases, one after the other; of databases the exit is the
-/// worst, and tables that cannot be judged are named. `repairs`: tables in which rows were refused are gone through again after the
-/// others, since rows may refer to rows of those.
+/// worst, and tables that cannot be judged are named. Those of a repair are gone through with parents first, where rows are to
+/// be deleted once more with children first, and those in which rows were refused again, since rows may refer to rows of others.
 pub(crate) fn each(
     env: &mut Env,
     sides: &Sides,
-    repairs: bool,
-    mut run: impl FnMut(Sides, &mut Env) -> Result<Exit, CliError>,
+    repair: Option<&Repair>,
+    mut run: impl FnMut(Sides, Among, &mut Env) -> Result<Exit, CliError>,
 ) -> Result<Exit, CliError> {
     let Some(([a, b], tables)) = databases(env, sides)? else {
         if !sides.map.is_empty() || !sides.ignore_tables.is_empty() {
@@ -57,7 +74,7 @@ pub(crate) fn each(
                            or sqlite:FILE, without a table";
             return Err(CliError::new("usage.databases", message));
         }
-        return run(sides.clone(), env);
+        return run(sides.clone(), Among::default(), env);
     };
     let (pairs, alone) = paired(tables, &sides.map, &sides.ignore_tables)?;
     if pairs.is_empty() {
@@ -68,48 +85,84 @@ pub(crate) fn each(
     for pair in pairs {
         let [at_a, at_b] = [(&a, &pair.tables[0]), (&b, &pair.tables[1])]
             .map(|(database, table)| tables::with_table(&database.address, table));
-        todo.push((pair.name, Sides { a: at_a, b: at_b, ..sides.clone() }));
+        let sides = Sides { a: at_a, b: at_b, ..sides.clone() };
+        todo.push(Todo { name: pair.name, sides, among: Among::default() });
     }
     fit_terms(env, sides, &mut todo)?;
-    let (mut exits, mut measured) = (BTreeMap::new(), None::<Measured>);
-    let mut items = Vec::new();
-    for pass in 0..PASSES_MAX {
-        let (mut refused, mut wrote) = (Vec::new(), 0);
-        for (name, sides) in todo {
-            env.measured = None;
-            env.table = Some(output::OfTable::new(name.clone()));
-            let exit = run(sides.clone(), env).unwrap_or_else(|error| output::print_table_error(env, &error));
-            items.extend(env.table.take().map(|of| of.items).unwrap_or_default());
-            exits.insert(name.clone(), exit);
-            if let Some(of_it) = env.measured.take() {
-                wrote += of_it.written.iter().sum::<u64>();
-                if repairs && of_it.refused > 0 {
-                    refused.push((name, sides));
-                }
-                measured = Some(match measured {
-                    Some(all) => all.and(of_it, pass == 0),
-                    None => of_it,
-                });
-            }
-            if matches!(exit, Exit::Interrupted | Exit::Terminated) {
-                return end(env, items, &exits, &alone, measured);
-            }
-        }
-        if refused.is_empty() || wrote == 0 {
-            break;
-        }
-        todo = refused;
+    if let Some(repair) = repair {
+        todo = turns::in_order(env, repair, todo);
     }
-    end(env, items, &exits, &alone, measured)
+    let mut through = Through::default();
+    let repairs = repair.is_some_and(|repair| repair.apply);
+    let order: Vec<(String, Sides, Among)> =
+        todo.iter().filter(|todo| todo.among.deletes_later).map(Todo::parts).collect();
+    if through.pass(env, todo, repairs, &mut run) {
+        // What is to go, children before parents; only where all else was written as far as it could be.
+        let later = order.into_iter().rev().filter(|(name, ..)| through.deletes_wait(name));
+        let later =
+            later.map(|(name, sides, among)| Todo { name, sides, among: Among { deletes_later: false, ..among } });
+        let later = later.collect();
+        through.pass(env, later, repairs, &mut run);
+    }
+    end(env, through, &alone)
 }
 
-fn end(
-    env: &mut Env,
-    items: Vec<serde_json::Value>,
-    exits: &BTreeMap<String, Exit>,
-    alone: &[Vec<String>; 2],
-    measured: Option<Measured>,
-) -> Result<Exit, CliError> {
+impl Todo {
+    fn parts(&self) -> (String, Sides, Among) {
+        (self.name.clone(), self.sides.clone(), self.among.clone())
+    }
+}
+
+impl Through {
+    /// Goes through tables, and again through those in which rows were refused, if it `repairs`; says whether it came to the end.
+    fn pass(
+        &mut self,
+        env: &mut Env,
+        mut todo: Vec<Todo>,
+        repairs: bool,
+        run: &mut impl FnMut(Sides, Among, &mut Env) -> Result<Exit, CliError>,
+    ) -> bool {
+        for _ in 0..PASSES_MAX {
+            let (mut refused, mut wrote) = (Vec::new(), 0);
+            for todo in todo {
+                env.measured = None;
+                env.table = Some(output::OfTable::new(todo.name.clone()));
+                let exit = run(todo.sides.clone(), todo.among.clone(), env)
+                    .unwrap_or_else(|error| output::print_table_error(env, &error));
+                self.items.extend(env.table.take().map(|of| of.items).unwrap_or_default());
+                self.exits.insert(todo.name.clone(), exit);
+                if let Some(of_it) = env.measured.take() {
+                    wrote += of_it.written.iter().sum::<u64>();
+                    let refuses = repairs && of_it.refused > 0;
+                    let all = match self.measured.remove(&todo.name) {
+                        Some(before) => before.then(of_it),
+                        None => of_it,
+                    };
+                    self.measured.insert(todo.name.clone(), all);
+                    refused.extend(refuses.then_some(todo));
+                }
+                if matches!(exit, Exit::Interrupted | Exit::Terminated) {
+                    return false;
+                }
+            }
+            if refused.is_empty() || wrote == 0 {
+                break;
+            }
+            todo = refused;
+        }
+        true
+    }
+
+    /// Whether rows of a table are to go yet, and nothing speaks against that.
+    fn deletes_wait(&self, name: &str) -> bool {
+        let judged = matches!(self.exits.get(name), Some(Exit::Done | Exit::Differs));
+        judged && self.measured.get(name).is_some_and(|measured| measured.later > 0)
+    }
+}
+
+fn end(env: &mut Env, through: Through, alone: &[Vec<String>; 2]) -> Result<Exit, CliError> {
+    let Through { exits, measured, items } = through;
+    let measured = measured.into_values().reduce(Measured::and);
     let ended = |exit: Exit| exits.values().filter(|of| **of == exit).count() as u64;
     let kinds = [
         ("in_sync", ended(Exit::Done), "in sync"),
@@ -251,14 +304,14 @@ fn paired(
 }
 
 /// Leaves to each pair of tables what is said of columns that it has; what no pair has is an error.
-fn fit_terms(env: &Env, sides: &Sides, todo: &mut [(String, Sides)]) -> Result<(), CliError> {
+fn fit_terms(env: &Env, sides: &Sides, todo: &mut [Todo]) -> Result<(), CliError> {
     if sides.terms == TermFlags::default() {
         return Ok(());
     }
     // What is wrong with what was typed is told once.
     sides.terms.terms()?;
     let mut used = BTreeSet::new();
-    for (_, sides) in todo {
+    for Todo { sides, .. } in todo {
         // What cannot be opened is told by its command.
         let (Ok(a), Ok(b)) = (tables::table(env, &sides.a), tables::table(env, &sides.b)) else { continue };
         sides.terms = fitting(&sides.terms, a.columns(), b.columns());

@@ -1,5 +1,6 @@
 //! `reknit repair A B`: makes two stores equal; without `--apply` it prints what that would do.
 
+mod ordered;
 mod script;
 pub(super) mod tables;
 
@@ -52,7 +53,11 @@ pub(crate) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     if args.plan.is_some() {
         return plan::run(args, env);
     }
-    if args.apply { apply(args, env) } else { preview(args, env) }
+    match args.apply {
+        true if args.among.deletes_later => ordered::run(args, env),
+        true => apply(args, env, None),
+        false => preview(args, env),
+    }
 }
 
 /// Whether one side is made exactly the other.
@@ -66,7 +71,8 @@ fn is_bare(args: &Repair, ran: &sides::Ran) -> bool {
     sides::are_tables(&args.sides) || ran.stores.0.as_ref().is_some_and(bare)
 }
 
-fn apply(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
+/// Repairs; two tables that are open as they are.
+fn apply(args: &Repair, env: &mut Env, opened: Option<sides::Opened>) -> Result<Exit, CliError> {
     let mirror = exactly(args).then_some(args.to());
     // A mirror's new versions must reach the other side too, whose content they leave as it is.
     let to = if exactly(args) { To::Both } else { args.to() };
@@ -81,7 +87,7 @@ fn apply(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
         picked: None,
         since: tables::since(args),
         newest: args.newest.clone(),
-        opened: None,
+        opened,
         tells_history: false,
     };
     let ran = sides::run(env, &args.sides, intent, asked, &mut |_, _| {})?;

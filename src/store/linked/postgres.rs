@@ -34,9 +34,10 @@ use self::slot::Slot;
 pub use self::tls::SslMode;
 use self::transaction::Work;
 use super::reading::in_rows;
+use super::references::{Along, stays};
 use super::{
-    Access, Cautions, Column, Columns, Cost, Feed, FeedKind, Pace, Pages, Purpose, Reference, Remains, Rows, Script,
-    Shape, Standing, Table, Transaction,
+    Access, Cautions, Column, Columns, Cost, Feed, FeedKind, Kin, Pace, Pages, Purpose, Reference, Remains, Rows,
+    Script, Shape, Standing, Table, Transaction,
 };
 use crate::store::StoreError;
 
@@ -53,6 +54,7 @@ pub struct Postgres {
     /// Columns whose values a sequence gives, with it.
     sequences: Vec<(String, String)>,
     references: Vec<Reference>,
+    along: Vec<Along>,
     /// A connection that waits for the next transaction.
     idle: Mutex<Option<Client>>,
 }
@@ -85,10 +87,15 @@ impl Postgres {
         let names: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
         let spelled: Vec<String> = rows.iter().map(|row| row.get(1)).collect();
         let sequences = rows.iter().filter_map(|row| Some((row.get(0), row.get::<_, Option<String>>(2)?))).collect();
-        let references = client.query(REFERENCES, &[&oid]).map_err(met)?;
-        let reference =
-            |row: &postgres::Row| Reference { columns: row.get(0), referred: row.get(1), cascades: row.get(2) };
-        let references = references.iter().map(reference).collect();
+        let (mut references, mut along) = (Vec::new(), Vec::new());
+        for row in client.query(&format!("{} {REFERENCES}", parts::PARTS), &[&oid]).map_err(met)? {
+            let (columns, referred, cascades) = (row.get(0), row.get(1), row.get(2));
+            match row.get::<_, Option<String>>(3) {
+                None => references.push(Reference { columns, referred, cascades }),
+                Some(table) if cascades => along.push(Along { table, columns, referred }),
+                Some(_) => {}
+            }
+        }
         let table = (schema, name);
         // The types as the driver knows them, of a statement that is prepared and never run.
         let statement = client.prepare(&format!("SELECT {} FROM {}", list(&names), quoted(&table))).map_err(met)?;
@@ -97,7 +104,7 @@ impl Postgres {
         let columns = Columns { columns: names.into_iter().zip(&types).map(column).collect(), key };
         let types = types.into_iter().zip(spelled).collect();
         let idle = Mutex::new(Some(client));
-        Ok(Postgres { connector, table, place: address.place, columns, oid, types, sequences, references, idle })
+        Ok(Postgres { connector, table, place: address.place, columns, oid, types, sequences, references, along, idle })
     }
 
     /// The statements that let the user of an address do something with its table, as far as they are lacking; also for one who
@@ -132,16 +139,22 @@ impl Postgres {
     /// That no other row refers to a row `t` that is to go, where that would take it along: the end of a condition.
     fn unless_referred(&self) -> String {
         let table = quoted(&self.table);
-        let mut all = String::new();
-        for of in self.references.iter().filter(|of| of.cascades) {
+        let own = self.references.iter().filter(|of| of.cascades).map(|of| (&table, &of.columns, &of.referred));
+        let others = self.along.iter().map(|of| (&of.table, &of.columns, &of.referred));
+        let unless = own.chain(others).map(|(table, columns, referred)| {
             let pair = |(from, to): (&String, &String)| format!("o.{} = t.{}", ident(from), ident(to));
-            let pairs: Vec<String> = of.columns.iter().zip(&of.referred).map(pair).collect();
-            all.push_str(&format!(
+            let pairs: Vec<String> = columns.iter().zip(referred).map(pair).collect();
+            format!(
                 " AND NOT EXISTS (SELECT FROM {table} AS o WHERE {} AND (o.tableoid, o.ctid) <> (t.tableoid, t.ctid))",
                 pairs.join(" AND ")
-            ));
-        }
-        all
+            )
+        });
+        unless.collect()
+    }
+
+    /// What is said of a row that stays by that condition.
+    fn stays(&self) -> Option<String> {
+        stays(&self.references, &self.along)
     }
 
     /// Notes the greatest numbers that rows have in columns to which a sequence gives them.
@@ -256,6 +269,14 @@ impl Table for Postgres {
         Ok(self.references.clone())
     }
 
+    fn kin(&self) -> Result<Kin, StoreError> {
+        let mut client = self.client()?;
+        let sql = format!("{} {KIN}", parts::PARTS);
+        let row = client.query_one(&sql, &[&self.oid]).map_err(|error| self.met(&error))?;
+        self.put_back(client);
+        Ok(Kin { name: row.get(0), parents: row.get(1) })
+    }
+
     fn script(&self, wait: Duration) -> Result<Box<dyn Script + '_>, StoreError> {
         Ok(Box::new(Statements::new(self, wait)))
     }
@@ -266,7 +287,8 @@ impl Table for Postgres {
             let rows = client.query(sql, &[&self.oid]).map_err(|error| self.met(&error))?;
             Ok(rows.iter().map(|row| row.get(0)).collect())
         };
-        let (kept, triggers, cascades) = (names(KEPT)?.pop(), names(TRIGGERS)?, names(CASCADES)?);
+        let (kept, triggers) = (names(KEPT)?.pop(), names(TRIGGERS)?);
+        let cascades = names(&format!("{} {CASCADES}", parts::PARTS))?;
         let follows = client.query(FOLLOWS, &[&self.oid]).map_err(|error| self.met(&error))?;
         let follows = follows.iter().map(|row| (row.get(0), row.get(1))).collect();
         let cautions = Cautions { kept, triggers, cascades, follows };
@@ -360,23 +382,33 @@ const TRIGGERS: &str = "SELECT tgname::text FROM pg_trigger WHERE tgrelid = $1 A
                         AND tgname NOT LIKE 'reknit\\_%' \
                         ORDER BY tgname";
 
-const CASCADES: &str = "SELECT DISTINCT conrelid::regclass::text FROM pg_constraint \
-                        WHERE confrelid = $1 AND conrelid <> confrelid AND conparentid = 0 AND contype = 'f' AND confdeltype IN ('c', 'n', 'd') \
-                        ORDER BY 1";
+/// Other tables of which rows go or change along, partitioned ones by the name of all of it. What this user may not see there
+/// cannot be looked for, so such a one has a name that no table has.
+const CASCADES: &str = "SELECT DISTINCT coalesce(pg_partition_root(conrelid), conrelid)::regclass::text || \
+                        CASE WHEN row_security_active(conrelid) THEN ' (of which this user may not see all)' ELSE '' END \
+                        FROM pg_constraint WHERE contype = 'f' AND confdeltype IN ('c', 'n', 'd') AND conparentid = 0 \
+                        AND confrelid IN (SELECT oid FROM parts) AND conrelid NOT IN (SELECT oid FROM parts) ORDER BY 1";
+
+/// What the table is called, and the others that it or a part of it refers to.
+const KIN: &str = "SELECT $1::oid::regclass::text, ARRAY(SELECT DISTINCT coalesce(pg_partition_root(confrelid), confrelid)::regclass::text \
+                   FROM pg_constraint WHERE contype = 'f' AND conparentid = 0 AND conrelid IN (SELECT oid FROM parts) \
+                   AND confrelid NOT IN (SELECT oid FROM parts) ORDER BY 1)";
 
 /// Columns that others follow, with those tables.
 const FOLLOWS: &str = "SELECT DISTINCT a.attname::text, c.conrelid::regclass::text FROM pg_constraint c \
                        JOIN pg_attribute a ON a.attrelid = c.confrelid AND a.attnum = ANY (c.confkey) \
                        WHERE c.confrelid = $1 AND c.contype = 'f' AND c.conparentid = 0 AND c.confupdtype IN ('c', 'n', 'd') ORDER BY 1, 2";
 
-/// References of the table to itself, with the columns on both sides, and whether rows go or change with those they refer to.
+/// References to the table or a part of it, with the columns on both sides, whether rows go or change with those they refer to, and
+/// whose they are: nobody's else for those of the table to itself.
 const REFERENCES: &str = "SELECT array_agg(a.attname::text ORDER BY k.nth), array_agg(f.attname::text ORDER BY k.nth), \
-                          c.confdeltype IN ('c', 'n', 'd') FROM pg_constraint c \
+                          c.confdeltype IN ('c', 'n', 'd'), \
+                          CASE WHEN c.conrelid <> $1 OR c.confrelid <> $1 THEN c.conrelid::regclass::text END FROM pg_constraint c \
                           CROSS JOIN LATERAL unnest(c.conkey, c.confkey) WITH ORDINALITY AS k(here, there, nth) \
                           JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.here \
                           JOIN pg_attribute f ON f.attrelid = c.confrelid AND f.attnum = k.there \
-                          WHERE c.contype = 'f' AND c.conrelid = $1 AND c.confrelid = $1 AND c.conparentid = 0 \
-                          GROUP BY c.oid, c.confdeltype ORDER BY c.oid";
+                          WHERE c.contype = 'f' AND c.confrelid IN (SELECT oid FROM parts) AND c.conparentid = 0 \
+                          GROUP BY c.oid, c.confdeltype, c.conrelid, c.confrelid ORDER BY c.oid";
 
 /// The primary key, or the first unique index over columns that are all NOT NULL.
 const KEY: &str = "SELECT array_agg(a.attname::text ORDER BY k.nth) FROM pg_index i \

@@ -1,10 +1,12 @@
-//! Rows of one table that refer to one another: which are written before which, and what one waits for.
+//! Rows that refer to one another: which of one table are written before which, what one waits for, and which stay since others
+//! would go along.
 //!
-//! Which columns refer to which is told by the adapter; references between tables are the database's own concern, since one
-//! repair writes one table.
+//! Which columns refer to which is told by the adapter. In which order tables are written is for whoever repairs several; the
+//! order itself is the core's.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
+use reknit_core::order::Order;
 use reknit_core::row::Value;
 
 use super::Shape;
@@ -18,6 +20,41 @@ pub struct Reference {
     pub referred: Vec<String>,
     /// Whether rows go or change along with a row that they refer to.
     pub cascades: bool,
+}
+
+/// How tables of a database refer to one another, by what the database calls them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kin {
+    /// The table itself, as in [`Cautions::cascades`](super::Cautions::cascades).
+    pub name: String,
+    /// The others that its rows refer to.
+    pub parents: Vec<String>,
+}
+
+/// A reference of another table, with which rows of that go or change along.
+#[derive(Clone, Debug)]
+pub(super) struct Along {
+    /// The other table, as SQL names it.
+    pub(super) table: String,
+    /// Its columns, and those that they refer to.
+    pub(super) columns: Vec<String>,
+    pub(super) referred: Vec<String>,
+}
+
+/// What is said of a row of a table that is to go, where that is done only if no other row would go or change along, those
+/// of its own table or of others; none if no row ever does.
+pub(super) fn stays(own: &[Reference], others: &[Along]) -> Option<String> {
+    let mut tables: Vec<&str> = others.iter().map(|of| of.table.as_str()).collect();
+    tables.sort_unstable();
+    tables.dedup();
+    match (own.iter().any(|of| of.cascades), tables.is_empty()) {
+        (false, true) => None,
+        (true, true) => Some("rows that refer to it would go or change along, and stay".into()),
+        (own, false) => {
+            let here = if own { ", here or" } else { "" };
+            Some(format!("rows that refer to it{here} in {} would go or change along, and stay", tables.join(", ")))
+        }
+    }
 }
 
 /// The references of a table, by the places of a shape's columns.
@@ -62,7 +99,7 @@ impl References {
     }
 
     /// The order in which changes are made: what comes, parents before children; what changes; what goes, children before
-    /// parents. Rows that refer to one another in a circle come last of their kind, in the order given.
+    /// parents. Rows that refer to one another in a circle stand next to each other.
     pub(super) fn order(&self, changes: &[Ends]) -> Vec<usize> {
         let of = |kind: fn(&Ends) -> bool| (0..changes.len()).filter(|nth| kind(&changes[*nth])).collect::<Vec<_>>();
         let mut come = of(|ends| ends.old.is_none() && ends.new.is_some());
@@ -79,35 +116,15 @@ impl References {
 
     fn parents_first<'a>(&self, rows: &[usize], values: impl Fn(usize) -> Option<&'a [Value]>) -> Vec<usize> {
         let mut by_tie: BTreeMap<Tie, usize> = BTreeMap::new();
-        for nth in rows {
-            by_tie.extend(self.referred(values(*nth).unwrap_or_default()).into_iter().map(|tie| (tie, *nth)));
+        for (parent, nth) in rows.iter().enumerate() {
+            by_tie.extend(self.referred(values(*nth).unwrap_or_default()).into_iter().map(|tie| (tie, parent)));
         }
-        let mut children: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        let mut waits: BTreeMap<usize, usize> = rows.iter().map(|nth| (*nth, 0)).collect();
-        for nth in rows {
-            for tie in self.refers(values(*nth).unwrap_or_default()) {
-                if let Some(parent) = by_tie.get(&tie) {
-                    children.entry(*parent).or_default().push(*nth);
-                    *waits.entry(*nth).or_default() += 1;
-                }
-            }
+        let mut pairs = Vec::new();
+        for (child, nth) in rows.iter().enumerate() {
+            let ties = self.refers(values(*nth).unwrap_or_default());
+            pairs.extend(ties.iter().filter_map(|tie| Some((child, *by_tie.get(tie)?))));
         }
-        let mut ready: VecDeque<usize> = rows.iter().copied().filter(|nth| waits.get(nth) == Some(&0)).collect();
-        let mut ordered = Vec::with_capacity(rows.len());
-        while let Some(nth) = ready.pop_front() {
-            waits.remove(&nth);
-            ordered.push(nth);
-            for child in children.remove(&nth).unwrap_or_default() {
-                if let Some(left) = waits.get_mut(&child) {
-                    *left -= 1;
-                    if *left == 0 {
-                        ready.push_back(child);
-                    }
-                }
-            }
-        }
-        ordered.extend(rows.iter().copied().filter(|nth| waits.contains_key(nth)));
-        ordered
+        Order::of(rows.len(), &pairs).parents_first.into_iter().map(|place| rows[place]).collect()
     }
 }
 
@@ -135,16 +152,31 @@ mod tests {
     #[test]
     fn parents_come_before_children_and_go_after_them() {
         let come = [(None, Some((1, 2))), (None, Some((2, 3))), (None, Some((3, 0))), (None, Some((4, 4)))];
-        assert_eq!(order(&come), [2, 3, 1, 0]);
+        assert_eq!(order(&come), [2, 1, 0, 3]);
         let go = come.map(|(_, row)| (row, None));
-        assert_eq!(order(&go), [0, 1, 3, 2]);
+        assert_eq!(order(&go), [3, 0, 1, 2]);
         let mixed = [(Some((1, 0)), None), (Some((2, 1)), Some((2, 9))), (None, Some((9, 0)))];
         assert_eq!(order(&mixed), [2, 1, 0]);
     }
 
     #[test]
-    fn circles_come_last_and_nothing_is_lost() {
-        assert_eq!(order(&[(None, Some((1, 2))), (None, Some((2, 1))), (None, Some((3, 0)))]), [2, 0, 1]);
+    fn circles_stay_together_and_nothing_is_lost() {
+        let come = [(None, Some((4, 1))), (None, Some((1, 2))), (None, Some((3, 0))), (None, Some((2, 1)))];
+        assert_eq!(order(&come), [2, 1, 3, 0]);
         assert_eq!(order(&[]), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn rows_that_would_go_along_are_said_to_be_where_they_are() {
+        let own = |cascades| [Reference { columns: vec![], referred: vec![], cascades }];
+        let along = |table: &str| Along { table: table.into(), columns: vec![], referred: vec![] };
+        assert_eq!(stays(&own(false), &[]), None);
+        for (said, words) in [
+            (stays(&own(true), &[]), "rows that refer to it would go"),
+            (stays(&[], &[along("u"), along("t"), along("u")]), "rows that refer to it in t, u would go"),
+            (stays(&own(true), &[along("t")]), "rows that refer to it, here or in t would go"),
+        ] {
+            assert!(said.as_ref().is_some_and(|said| said.contains(words)), "{said:?}");
+        }
     }
 }

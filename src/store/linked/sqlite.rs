@@ -14,13 +14,14 @@ use rusqlite::types::{Value as Stored, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, ToSql};
 
 use self::feed::Triggers;
-use self::foreign::{Foreign, Touched, deferred};
+use self::foreign::{Foreign, Touched, deferred, parents, referring};
 use self::script::Statements;
 use self::transaction::Work;
 use super::pace::Held;
 use super::reading::in_rows;
+use super::references::Along;
 use super::{
-    Access, Cautions, Column, Columns, Cost, Feed, FeedKind, Load, Pace, Page, Pages, Purpose, Reference, Remains,
+    Access, Cautions, Column, Columns, Cost, Feed, FeedKind, Kin, Load, Pace, Page, Pages, Purpose, Reference, Remains,
     Rows, Script, Shape, Standing, Table, Transaction,
 };
 use crate::store::StoreError;
@@ -41,6 +42,7 @@ pub struct Sqlite {
     /// The columns by whose order pages follow one another: the row's number, or the key of a table that has none.
     order: Vec<String>,
     references: Vec<Reference>,
+    along: Vec<Along>,
     deferred: Vec<Foreign>,
 }
 
@@ -70,8 +72,8 @@ impl Sqlite {
         }
         let order = number(&connection, &name, &columns).map_or_else(|| columns.key.clone(), |name| vec![name.into()]);
         let deferred = deferred(&connection, &name).map_err(met)?;
-        let references = read_references(&connection, &name, &columns).map_err(met)?;
-        Ok(Sqlite { file: file.to_path_buf(), place: place(&name), name, columns, order, references, deferred })
+        let (references, along) = referring(&connection, &name, &columns).map_err(met)?;
+        Ok(Sqlite { file: file.to_path_buf(), place: place(&name), name, columns, order, references, along, deferred })
     }
 
     /// The tables of a file; it is opened for reading only.
@@ -127,22 +129,22 @@ impl Sqlite {
 
     /// That no other row refers to a row `t` that is to go, where that would take it along: the end of a condition.
     fn unless_referred(&self) -> String {
-        let table = quoted(&self.name);
-        let mut all = String::new();
-        for of in self.references.iter().filter(|of| of.cascades) {
-            let pair = |(from, to): (&String, &String)| format!("o.{} = t.{}", quoted(from), quoted(to));
-            let pairs: Vec<String> = of.columns.iter().zip(&of.referred).map(pair).collect();
-            let place = |of: &str| {
-                self.order.iter().map(|name| format!("{of}.{}", quoted(name))).collect::<Vec<_>>().join(", ")
-            };
-            all.push_str(&format!(
-                " AND NOT EXISTS (SELECT 1 FROM {table} AS o WHERE {} AND ({}) IS NOT ({}))",
-                pairs.join(" AND "),
-                place("o"),
-                place("t")
-            ));
-        }
-        all
+        let equal = |columns: &[String], referred: &[String]| {
+            // What is equal is told by the side that is referred to.
+            let pairs = columns.iter().zip(referred).map(|(from, to)| format!("t.{} = o.{}", quoted(to), quoted(from)));
+            pairs.collect::<Vec<_>>().join(" AND ")
+        };
+        let place =
+            |of: &str| self.order.iter().map(|name| format!("{of}.{}", quoted(name))).collect::<Vec<_>>().join(", ");
+        let own = self.references.iter().filter(|of| of.cascades).map(|of| {
+            let (table, equal) = (quoted(&self.name), equal(&of.columns, &of.referred));
+            format!("{table} AS o WHERE {equal} AND ({}) IS NOT ({})", place("o"), place("t"))
+        });
+        let others = self.along.iter().map(|of| {
+            let equal = equal(&of.columns, &of.referred);
+            format!("{} AS o WHERE {equal}", quoted(&of.table))
+        });
+        own.chain(others).map(|rows| format!(" AND NOT EXISTS (SELECT 1 FROM {rows})")).collect()
     }
 
     fn no_slot(&self) -> StoreError {
@@ -211,6 +213,11 @@ impl Table for Sqlite {
 
     fn references(&self) -> Result<Vec<Reference>, StoreError> {
         Ok(self.references.clone())
+    }
+
+    fn kin(&self) -> Result<Kin, StoreError> {
+        let read = || parents(&connect(&self.file, Access::Read)?, &self.name);
+        Ok(Kin { name: self.name.clone(), parents: read().map_err(|error| self.met(&error))? })
     }
 
     fn script(&self, wait: Duration) -> Result<Box<dyn Script + '_>, StoreError> {
@@ -510,31 +517,6 @@ fn unique(connection: &Connection, table: &str, required: &[String]) -> Result<V
         }
     }
     Ok(Vec::new())
-}
-
-/// References of a table to itself; without names on the other side the primary key is meant.
-fn read_references(connection: &Connection, table: &str, columns: &Columns) -> Result<Vec<Reference>, rusqlite::Error> {
-    let mut statement = connection.prepare(
-        "SELECT id, \"from\", \"to\", on_delete IN ('CASCADE', 'SET NULL', 'SET DEFAULT') FROM pragma_foreign_key_list(?1) \
-         WHERE \"table\" = ?1 COLLATE NOCASE ORDER BY id, seq",
-    )?;
-    let (mut all, mut last): (Vec<Reference>, Option<i64>) = (Vec::new(), None);
-    let mut rows = statement.query([table])?;
-    while let Some(row) = rows.next()? {
-        let (id, from, to): (i64, String, Option<String>) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        if last.replace(id) != Some(id) {
-            all.push(Reference { columns: Vec::new(), referred: Vec::new(), cascades: row.get(3)? });
-        }
-        let Some(of) = all.last_mut() else { continue };
-        let name = |name: String| {
-            columns.columns.iter().map(|column| &column.name).find(|known| known.eq_ignore_ascii_case(&name)).cloned()
-        };
-        let to = to.or_else(|| columns.key.get(of.referred.len()).cloned());
-        // One of a column that is generated is for the database alone.
-        of.columns.push(name(from.clone()).unwrap_or(from));
-        of.referred.push(to.and_then(name).unwrap_or_default());
-    }
-    Ok(all)
 }
 
 /// What a declared type means. SQLite lets any value into any column: what does not fit stays as it is and differs.

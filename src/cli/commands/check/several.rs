@@ -315,6 +315,7 @@ impl Told {
             records: [centre.count, other.count],
             written: [0; 2],
             refused: 0,
+            later: 0,
             bytes: [("messages", bytes), ("records", 0)],
             seen: None,
             unproven: Default::default(),

@@ -6,7 +6,6 @@ use std::io::Write;
 use std::path::Path;
 
 use reknit_core::Profile;
-use reknit_core::brakes::{Loss, Losses, SAMPLES_MAX};
 use reknit_core::difference::{Difference, Resolution, Side};
 use reknit_core::record::Keeps;
 use reknit_core::session::Verdict;
@@ -15,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::exactly;
 use crate::cli::CliError;
 use crate::cli::args::{Repair, To};
-use crate::cli::commands::sides::brakes::{self, TooMuch};
+use crate::cli::commands::sides::brakes::{self, Foreseen, TooMuch};
 use crate::cli::commands::sides::{self, Ran};
 use crate::cli::env::Env;
 use crate::cli::new_file::NewFile;
@@ -31,9 +30,7 @@ const NAMED_MAX: usize = 16;
 #[derive(Default)]
 pub(super) struct Collected {
     keys: Vec<Compared>,
-    losses: Losses,
-    /// Some keys that would be deleted, and that would be overwritten.
-    samples: [Vec<Vec<u8>>; 2],
+    foreseen: Foreseen,
     /// Whether there are more than a file takes.
     too_many: bool,
 }
@@ -56,14 +53,8 @@ impl Collected {
             self.too_many = true;
             return;
         }
-        let loss = difference.loss(side, &how);
-        self.losses.add(loss);
-        if let Some(loss) = loss {
-            let samples = &mut self.samples[usize::from(loss == Loss::Changed)];
-            if samples.len() < SAMPLES_MAX {
-                samples.push(difference.key.clone());
-            }
-        }
+        let nth = usize::from(side == Side::Theirs);
+        self.foreseen.add(nth, &difference.key, difference.loss(side, &how));
         let [mine, theirs] = difference.entries;
         let (here, there) = if side == Side::Mine { (theirs, mine) } else { (mine, theirs) };
         self.keys.push(Compared { key: difference.key.clone(), here, there });
@@ -71,27 +62,7 @@ impl Collected {
 
     /// What the written side would lose, if that is more than it may.
     pub(super) fn too_much(&self, args: &Repair, ran: &Ran) -> Result<Option<TooMuch>, CliError> {
-        let limits = brakes::typed(&args.brakes)?;
-        let outcome = &ran.report.outcome;
-        let counts = (outcome.root_mine.count, outcome.root_theirs.count);
-        let (side, (records, others)) = match written(args) {
-            Side::Mine => ("a", counts),
-            Side::Theirs => ("b", (counts.1, counts.0)),
-        };
-        let allowed = Losses::allowed(&limits, records);
-        let shrank =
-            exactly(args) && !limits.shrunken && others < records.div_ceil(2) && self.losses != Losses::default();
-        let keys = |keys: &[Vec<u8>]| keys.iter().map(|key| ran.layout.show_key(key)).collect();
-        Ok((!self.losses.within(&allowed) || shrank).then(|| TooMuch {
-            side,
-            records,
-            losses: self.losses,
-            before: Losses::default(),
-            allowed,
-            shrunken: shrank.then_some(others),
-            deleted: keys(&self.samples[0]),
-            changed: keys(&self.samples[1]),
-        }))
+        Ok(self.foreseen.too_much(&brakes::typed(&args.brakes)?, exactly(args), ran))
     }
 
     /// Writes the file, and says what is in it.

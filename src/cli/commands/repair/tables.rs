@@ -8,6 +8,9 @@ use crate::cli::{CliError, Exit};
 use crate::core::difference::{Difference, Kind, Side};
 use crate::core::session::Verdict;
 
+/// What is said of rows that go after those that refer to them.
+const LATER: &str = "left until all tables are written";
+
 /// Refuses what cannot be said of tables.
 pub(super) fn admit(args: &Repair) -> Result<(), CliError> {
     let directed = args.to.is_some() || args.newest.is_some();
@@ -57,11 +60,12 @@ pub(in crate::cli::commands) fn writing(args: &Repair) -> Result<Option<sides::t
     }
     Ok(Some(sides::tables::Writing {
         to: args.to(),
-        delete: args.delete || args.mirror,
+        delete: args.deletes(),
         write_replica: args.write_replica,
         probe: !args.no_probe,
         terms: args.sides.terms.terms()?,
         manner: sides::tables::manner(&args.writes)?,
+        beside: args.among.tables.clone(),
     }))
 }
 
@@ -69,7 +73,7 @@ pub(in crate::cli::commands) fn writing(args: &Repair) -> Result<Option<sides::t
 pub(super) fn kept(args: &Repair, ran: &Ran) -> u64 {
     let (only_a, only_b, ..) = ran.counted();
     match args.to() {
-        _ if !sides::are_tables(&args.sides) || args.delete || args.mirror => 0,
+        _ if !sides::are_tables(&args.sides) || args.deletes() => 0,
         To::A => only_a,
         To::B => only_b,
         To::Both => 0,
@@ -135,7 +139,10 @@ pub(super) fn told_since(args: &Repair, ran: &Ran, spared: u64, text: &mut Strin
     if spared > 0 && !args.delete {
         let (s, them) = (sides::plural(spared), if spared == 1 { "it" } else { "them" });
         let rows = show_count(spared);
-        text.push_str(&format!("\n{rows} row{s} that the other side has deleted kept; --delete takes {them} away"));
+        text.push_str(&match args.among.deletes_later {
+            true => format!("\n{rows} row{s} that the other side has deleted {LATER}"),
+            false => format!("\n{rows} row{s} that the other side has deleted kept; --delete takes {them} away"),
+        });
     }
 }
 
@@ -148,7 +155,11 @@ pub(super) fn with_kept(args: &Repair, ran: &Ran, left: u64, exit: Exit, text: &
     let side = if args.to() == To::A { "a" } else { "b" };
     let s = sides::plural(kept);
     let them = if kept == 1 { "it" } else { "them" };
-    text.push_str(&format!("\n{} row{s} only in {side} kept; --delete takes {them} away", show_count(kept)));
+    let rows = show_count(kept);
+    text.push_str(&match args.among.deletes_later {
+        true => format!("\n{rows} row{s} only in {side} {LATER}"),
+        false => format!("\n{rows} row{s} only in {side} kept; --delete takes {them} away"),
+    });
     let nothing_else = ran.report.outcome.verdict == Verdict::Differs && left == kept;
     if args.ignore_extra.is_some() && nothing_else { Exit::Done } else { exit }
 }

@@ -37,6 +37,53 @@ pub(super) fn by_the_peer(outcome: &Outcome) -> CliError {
     CliError { exit: Exit::Refused, ..CliError::new("peer.brakes", message) }
 }
 
+/// What a repair would take from each side, counted before it writes anything.
+#[derive(Default)]
+pub(crate) struct Foreseen {
+    sides: [(Losses, [Vec<Vec<u8>>; 2]); 2],
+}
+
+impl Foreseen {
+    /// Counts what becomes of a key in `a` (0) or in `b`.
+    pub(crate) fn add(&mut self, side: usize, key: &[u8], loss: Option<Loss>) {
+        let (losses, samples) = &mut self.sides[side];
+        losses.add(loss);
+        if let Some(loss) = loss {
+            let samples = &mut samples[usize::from(loss == Loss::Changed)];
+            if samples.len() < SAMPLES_MAX {
+                samples.push(key.to_vec());
+            }
+        }
+    }
+
+    /// How many records would be deleted.
+    pub(crate) fn deleted(&self) -> u64 {
+        self.sides.iter().map(|(losses, _)| losses.deleted).sum()
+    }
+
+    /// A side that would lose more than it may; `exactly`: it is made the other.
+    pub(crate) fn too_much(&self, limits: &Brakes, exactly: bool, ran: &Ran) -> Option<TooMuch> {
+        let outcome = &ran.report.outcome;
+        let (mine, theirs) = (outcome.root_mine.count, outcome.root_theirs.count);
+        let records = if ran.swapped { [theirs, mine] } else { [mine, theirs] };
+        ["a", "b"].into_iter().zip(&self.sides).enumerate().find_map(|(nth, (side, (losses, samples)))| {
+            let (losses, records, others) = (*losses, records[nth], records[1 - nth]);
+            let allowed = Losses::allowed(limits, records);
+            let shrank = exactly && !limits.shrunken && others < records.div_ceil(2) && losses != Losses::default();
+            let keys = |keys: &[Vec<u8>]| keys.iter().map(|key| ran.layout.show_key(key)).collect();
+            (!losses.within(&allowed) || shrank).then(|| TooMuch {
+                side,
+                records,
+                losses,
+                allowed,
+                shrunken: shrank.then_some(others),
+                deleted: keys(&samples[0]),
+                changed: keys(&samples[1]),
+            })
+        })
+    }
+}
+
 /// What one side would lose, as it is told.
 pub(crate) struct TooMuch {
     /// `a` or `b`.
@@ -122,7 +169,8 @@ impl TooMuch {
     /// Says so, with what else is known of the session.
     pub(crate) fn tell(&self, env: &mut Env, wrote: u64, mut summary: Map<String, Value>) -> Result<Exit, CliError> {
         let message = self.message(wrote);
-        writeln!(env.err, "reknit: {message} [repair.braked]")?;
+        let table = env.table.as_ref().map(|of| format!("{}: ", of.name())).unwrap_or_default();
+        writeln!(env.err, "reknit: {table}{message} [repair.braked]")?;
         env.failed = Some(("repair.braked", message.clone()));
         if env.text() {
             return Ok(Exit::Refused);

@@ -48,7 +48,7 @@ impl Keyed {
 
 /// Two tables that were opened before a session.
 pub(crate) struct Opened {
-    pub(super) pair: Box<[Linked; 2]>,
+    pub(crate) pair: Box<[Linked; 2]>,
     /// Whether their indexes tell what all of them holds.
-    pub(super) whole: bool,
+    pub(crate) whole: bool,
 }

@@ -122,6 +122,7 @@ impl Ran {
             records: if self.swapped { [theirs, mine] } else { [mine, theirs] },
             written: [to_a.applied, to_b.applied],
             refused: to_a.refused + to_b.refused,
+            later: 0,
             bytes: [("messages", traffic.control()), ("records", traffic.records_sent + traffic.records_received)],
             seen,
             unproven: self.unproven(),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use reknit_core::{CollectionId, DatasetId, DatasetKey, Definition, Profile};
@@ -296,6 +297,8 @@ pub(crate) struct Writing {
     pub(crate) terms: Terms,
     /// How many rows at once, and how patiently.
     pub(crate) manner: Manner,
+    /// The tables of `a` and of `b` whose rows are written by the same command, as their databases call them.
+    pub(crate) beside: [Arc<BTreeSet<String>>; 2],
 }
 
 /// How many rows are written at once, and how patiently.
@@ -340,7 +343,10 @@ pub(crate) fn cautions(pair: &[Linked; 2], writing: &Writing) -> Result<Vec<Stri
             return Err(CliError::refused("database.probe", message));
         }
     }
-    for (name, table, written) in [("a", &pair[0], writing.to != To::B), ("b", &pair[1], writing.to != To::A)] {
+    let [a, b] = &writing.beside;
+    for (name, table, beside, written) in
+        [("a", &pair[0], a, writing.to != To::B), ("b", &pair[1], b, writing.to != To::A)]
+    {
         if !written {
             continue;
         }
@@ -368,10 +374,15 @@ pub(crate) fn cautions(pair: &[Linked; 2], writing: &Writing) -> Result<Vec<Stri
             let message = format!("{name} is not to be written: {why}; --write-replica does it all the same");
             return Err(CliError::refused("database.replica", message));
         }
-        if writing.delete && !cautions.cascades.is_empty() {
-            let others = cautions.cascades.join(", ");
-            let message =
-                format!("deleting rows of {name} would delete or change rows of {others}; repair without --delete");
+        // Rows of a table that is written too go first; a row that any are left of stays.
+        let alone = |other: &&String| !beside.contains(*other);
+        let others: Vec<&str> = cautions.cascades.iter().filter(alone).map(String::as_str).collect();
+        if writing.delete && !others.is_empty() {
+            let others = others.join(", ");
+            let message = format!(
+                "deleting rows of {name} would delete or change rows of {others}; repair without --delete, or both whole \
+                 databases at once"
+            );
             return Err(CliError::refused("database.cascade", message));
         }
         let key: BTreeSet<&str> = shape.key_sources().collect();

@@ -285,9 +285,7 @@ impl Transaction for Work<'_> {
         };
         match (rows.first(), change) {
             // It was found and locked: nobody else has taken it away.
-            (None, Change::Delete(_)) if self.table.references.iter().any(|of| of.cascades) => {
-                Ok(Written::Refused("rows that refer to it would go or change along, and stay".into()))
-            }
+            (None, Change::Delete(_)) => Ok(self.table.stays().map_or(Written::Moved, Written::Refused)),
             (None, _) => Ok(Written::Moved),
             (Some(_), Change::Delete(_)) => Ok(Written::Gone),
             (Some(row), _) => {

@@ -1,5 +1,5 @@
-//! Foreign keys that SQLite looks at only when a transaction ends, looked at before that for the rows that were written: so one
-//! row that breaks one is refused, and not all of its transaction.
+//! Foreign keys: which there are, and those that SQLite looks at only when a transaction ends, looked at before that for the rows
+//! that were written: so one row that breaks one is refused, and not all of its transaction.
 //!
 //! Those that hold at once are SQLite's own concern.
 
@@ -7,6 +7,8 @@ use rusqlite::types::Value as Stored;
 use rusqlite::{Connection, params_from_iter};
 
 use super::quoted;
+use crate::store::linked::references::Along;
+use crate::store::linked::{Columns, Reference};
 
 /// A foreign key that is deferred, from or to a table.
 #[derive(Clone, Debug)]
@@ -41,6 +43,53 @@ pub(super) fn deferred(connection: &Connection, table: &str) -> Result<Vec<Forei
     }
     all.retain(|key| !key.columns.is_empty());
     Ok(all)
+}
+
+/// References of a table to itself, and those of others with which their rows go or change along; without names on the side
+/// that is referred to the primary key is meant.
+pub(super) fn referring(
+    connection: &Connection,
+    table: &str,
+    columns: &Columns,
+) -> Result<(Vec<Reference>, Vec<Along>), rusqlite::Error> {
+    let mut statement = connection.prepare(
+        "SELECT s.name, f.id, f.\"from\", f.\"to\", f.on_delete IN ('CASCADE', 'SET NULL', 'SET DEFAULT') \
+         FROM sqlite_schema s JOIN pragma_foreign_key_list(s.name) f \
+         WHERE s.type = 'table' AND f.\"table\" = ?1 COLLATE NOCASE ORDER BY s.name, f.id, f.seq",
+    )?;
+    let (mut all, mut last): (Vec<(String, Reference)>, Option<(String, i64)>) = (Vec::new(), None);
+    let mut rows = statement.query([table])?;
+    while let Some(row) = rows.next()? {
+        let (child, id, cascades): (String, i64, bool) = (row.get(0)?, row.get(1)?, row.get(4)?);
+        let (from, to): (String, Option<String>) = (row.get(2)?, row.get(3)?);
+        let this = Some((child.clone(), id));
+        if last != this {
+            last = this;
+            all.push((child.clone(), Reference { columns: Vec::new(), referred: Vec::new(), cascades }));
+        }
+        let Some((_, of)) = all.last_mut() else { continue };
+        let name = |name: String| {
+            columns.columns.iter().map(|column| &column.name).find(|known| known.eq_ignore_ascii_case(&name)).cloned()
+        };
+        // A column that is generated is none of those that are known here.
+        let known = |of: String| name(of.clone()).unwrap_or(of);
+        let to = to.map(known).or_else(|| columns.key.get(of.referred.len()).cloned());
+        of.columns.push(if child.eq_ignore_ascii_case(table) { known(from) } else { from });
+        of.referred.push(to.unwrap_or_default());
+    }
+    let (own, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|(child, _)| child.eq_ignore_ascii_case(table));
+    let along = others.into_iter().filter(|(_, of)| of.cascades);
+    let along = along.map(|(table, of)| Along { table, columns: of.columns, referred: of.referred });
+    Ok((own.into_iter().map(|(_, of)| of).collect(), along.collect()))
+}
+
+/// The other tables that rows of a table refer to.
+pub(super) fn parents(connection: &Connection, table: &str) -> Result<Vec<String>, rusqlite::Error> {
+    let mut statement = connection.prepare(
+        "SELECT DISTINCT s.name FROM pragma_foreign_key_list(?1) f JOIN sqlite_schema s ON s.name = f.\"table\" COLLATE NOCASE \
+         WHERE s.type = 'table' AND s.name <> ?1 COLLATE NOCASE ORDER BY 1",
+    )?;
+    statement.query_map([table], |row| row.get(0))?.collect()
 }
 
 impl Foreign {

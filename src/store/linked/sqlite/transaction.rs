@@ -9,6 +9,7 @@ use rusqlite::{Connection, ErrorCode, params_from_iter};
 use super::foreign::Touched;
 use super::{Sqlite, list, quoted, value};
 use crate::store::StoreError;
+use crate::store::linked::references::stays;
 use crate::store::linked::{Besides, Change, Found, Shape, Transaction, Written};
 
 /// One transaction on a connection of its own; rolled back when that is closed.
@@ -139,8 +140,8 @@ impl Transaction for Work<'_> {
                 Ok(Written::Row(row))
             }
             // It was found in this transaction, which is the only one that writes.
-            Ok(None) if matches!(change, Change::Delete(_)) && self.table.references.iter().any(|of| of.cascades) => {
-                Ok(Written::Refused("rows that refer to it would go or change along, and stay".into()))
+            Ok(None) if matches!(change, Change::Delete(_)) => {
+                Ok(stays(&self.table.references, &self.table.along).map_or(Written::Moved, Written::Refused))
             }
             Ok(None) => Ok(Written::Moved),
             Err(rusqlite::Error::SqliteFailure(failure, said)) if is_of_the_row(failure.code) => {
