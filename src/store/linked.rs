@@ -10,6 +10,7 @@ mod changing;
 #[doc(hidden)]
 pub mod contract;
 mod dataset;
+mod doubt;
 mod encoding;
 mod feed;
 #[cfg(feature = "linked-files")]

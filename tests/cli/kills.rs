@@ -29,7 +29,7 @@ fn waits(client: &mut Client) -> bool {
 }
 
 /// Waits until no backend of the binary is left.
-fn gone(client: &mut Client) {
+pub(crate) fn gone(client: &mut Client) {
     let left = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'reknit'";
     while client.query_one(left, &[]).expect("a row").get::<_, i64>(0) > 0 {
         std::thread::yield_now();
@@ -169,7 +169,7 @@ const NUMBERS: &str = "CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT);
     WITH RECURSIVE i(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM i WHERE x < 60000) INSERT INTO t SELECT x, 'v' || x FROM i;";
 
 /// Files of sorted rows of a scan that is to be gone on with.
-fn sorted_files(place: &Place) -> usize {
+pub(crate) fn sorted_files(place: &Place) -> usize {
     let indexes = std::fs::read_dir(place.path("home/index")).into_iter().flatten().flatten();
     indexes.flat_map(|index| std::fs::read_dir(index.path().join("scan")).into_iter().flatten()).count()
 }

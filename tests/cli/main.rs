@@ -49,6 +49,7 @@ mod records;
 mod references;
 mod relay;
 mod replication;
+mod restarts;
 mod scans;
 mod schema;
 mod scripts;

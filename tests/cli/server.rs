@@ -151,6 +151,11 @@ impl Server {
         let _ = self.child.wait();
     }
 
+    /// Where its socket is.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// A table's address for a user.
     pub(crate) fn table(&self, user: &str, table: &str) -> String {
         let host = self.dir.path().display().to_string().replace('/', "%2F");

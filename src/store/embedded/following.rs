@@ -85,6 +85,14 @@ impl Store {
         })
     }
 
+    /// As [`Store::set_fact`], but durable no later than what is committed next.
+    pub(crate) fn set_fact_soon(&self, name: &str, value: Option<Vec<u8>>) -> Result<(), StoreError> {
+        self.change_facts_soon(|batch| match value {
+            Some(value) => batch.put(&rows::meta(name), &value),
+            None => batch.delete(&rows::meta(name)),
+        })
+    }
+
     /// Notes how far a run is undone.
     pub(crate) fn note_undoing(&self, run: RunId, undoing: Undoing) -> Result<(), StoreError> {
         submit(&self.inner, vec![Write::Undoing { run, undoing, of: 0 }], Durability::Synced).map(drop)

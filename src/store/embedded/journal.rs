@@ -503,14 +503,23 @@ impl Store {
         self.change_journal(|_, batch| change(batch))
     }
 
+    /// Changes facts alone, between commits; durable no later than what is committed next.
+    pub(super) fn change_facts_soon(&self, change: impl FnOnce(&mut Batch)) -> Result<(), StoreError> {
+        self.change(Durability::Buffered, |_, batch| change(batch))
+    }
+
     /// Changes facts of the journal alone, between commits; synced.
     fn change_journal(&self, change: impl FnOnce(&mut Known, &mut Batch)) -> Result<(), StoreError> {
+        self.change(Durability::Synced, change)
+    }
+
+    fn change(&self, durability: Durability, change: impl FnOnce(&mut Known, &mut Batch)) -> Result<(), StoreError> {
         let inner: &Inner = &self.inner;
         let mut writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut known = inner.journal.known();
         let mut batch = Batch::new();
         change(&mut known, &mut batch);
-        if let Err(error) = inner.engine.commit(&mut batch, Durability::Synced) {
+        if let Err(error) = inner.engine.commit(&mut batch, durability) {
             writer.failed = true;
             return Err(error.into());
         }

@@ -262,15 +262,23 @@ impl Linked {
         let fates = wanted.iter().map(|wanted| self.decide(wanted, held.get(&wanted.key))).collect();
         let mut batch = Batch { wanted, held, fates };
         self.write(&mut *transaction, &mut batch)?;
+        let applied = |(wanted, fate): (&'a Wanted, &Fate)| (*fate == Fate::Applied).then_some(&wanted.key);
+        let applied: Vec<&Vec<u8>> = wanted.iter().zip(&batch.fates).filter_map(applied).collect();
+        if !applied.is_empty() {
+            self.doubt(applied.iter().copied())?;
+        }
         let (commit, _) = self.index.follow(FIRST, self.followed(&batch), run, Durability::Synced)?;
         match transaction.commit() {
             Ok(besides) => self.note(besides),
             Err(error) => {
-                // Whether it did is for the table to say.
+                // Whether it did is for the table to say; what cannot be reached now is looked at when the index is followed.
                 drop(_alone);
-                let _ = self.look(&keys);
+                let _ = self.look_at_doubted();
                 return Err(error.when_written(Left::Unsure));
             }
+        }
+        if !applied.is_empty() {
+            self.is_known()?;
         }
         Ok((commit, batch))
     }

@@ -273,7 +273,9 @@ impl Linked {
         };
         let (read, changed) = self.drain(&mut state, progress)?;
         if state.stale.is_none() {
-            return Ok(Some(Followed { read, changed, stale: None }));
+            // No feed tells of what was not changed after all.
+            let doubted = self.look_at_doubted()?;
+            return Ok(Some(Followed { read, changed: changed + doubted, stale: None }));
         }
         // Whoever is stopped in the middle finds it stale again.
         self.keep_feed(Some(&state))?;
