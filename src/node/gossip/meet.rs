@@ -81,7 +81,8 @@ async fn meet(
     let mut deaf = |_| {};
     // What may not be pushed is not brought by a session either that nobody asked for.
     let asked = Options { brakes: Some(options.brakes.brakes), ..Options::new(intent) };
-    let budget = Budget { time: Some(options.session_max), ..Budget::default() };
+    let most = options.session_max;
+    let budget = Budget { time: Some(most), ..Budget::default() };
     let session = node.session_counted(address, side, (asked, options.brakes.window), budget, stop, &mut deaf);
     let session = tokio::select! {
         session = session => session,

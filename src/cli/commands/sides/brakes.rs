@@ -75,6 +75,7 @@ impl Foreseen {
                 side,
                 records,
                 losses,
+                before: Losses::default(),
                 allowed,
                 shrunken: shrank.then_some(others),
                 deleted: keys(&samples[0]),

@@ -57,7 +57,8 @@ pub(super) fn referring(
          FROM sqlite_schema s JOIN pragma_foreign_key_list(s.name) f \
          WHERE s.type = 'table' AND f.\"table\" = ?1 COLLATE NOCASE ORDER BY s.name, f.id, f.seq",
     )?;
-    let (mut all, mut last): (Vec<(String, Reference)>, Option<(String, i64)>) = (Vec::new(), None);
+    let mut all: Vec<(String, Reference)> = Vec::new();
+    let mut last: Option<(String, i64)> = None;
     let mut rows = statement.query([table])?;
     while let Some(row) = rows.next()? {
         let (child, id, cascades): (String, i64, bool) = (row.get(0)?, row.get(1)?, row.get(4)?);
