@@ -23,6 +23,7 @@ mod shared_tables;
 mod telling;
 mod units;
 mod verdicts;
+mod waiting;
 
 pub use error::CliError;
 pub use exit::Exit;

@@ -203,6 +203,38 @@ fn what_is_wrong_has_its_name_in_status_metrics_and_the_log() {
     assert_eq!(child.wait().expect("its end").code(), Some(0));
 }
 
+/// What readers see of such keys is not what somebody wrote last: it waits for somebody to look.
+#[test]
+fn conflicts_that_wait_for_somebody_are_told_and_a_run_that_finds_them_is_not_remembered_as_in_sync() {
+    let place = Place::new();
+    place.run_args(&["init", "a", "--name", "notes", "--policy", "largest people"]).ok();
+    place.file("rows.jsonl", "{\"id\":1,\"people\":5}\n{\"id\":2,\"people\":5}\n");
+    place.run("import a rows.jsonl --key id").ok();
+    place.run("init b --like a").ok();
+    place.run("repair a b --apply").ok();
+    place.file("home/config.toml", "[job.mend]\na = '../a'\nb = '../b'\ndo = 'repair'\nsettle = '0ms'\n");
+    let daemon = Daemon::start_with(&place, "home", &["a"], &["--http", "127.0.0.1:0"]);
+    let web = Web::with(daemon.http(), &[("X-Reknit", "1")]);
+    assert_eq!(ran(&web, "mend")["verdict"], "in_sync");
+    let waits = |why: &str| sample(&scraped(&web), "reknit_conflicts", &["dataset=notes", &format!("why={why}")]);
+    assert_eq!((waits("asks"), waits("fails")), (0.0, 0.0));
+    // Written apart, of which one version lacks the column that the policy needs.
+    place.run_args(&["put", "a", "1", r#"{"id":1,"people":7}"#]).ok();
+    place.run_args(&["put", "b", "1", r#"{"id":1,"name":"x"}"#]).ok();
+    let found = ran(&web, "mend");
+    assert_eq!((&found["verdict"], &found["exit"]), (&"differs".into(), &1.into()), "{found}");
+    assert_eq!(found["error"], "repair.unjudged", "{found}");
+    assert_eq!((waits("asks"), waits("fails")), (0.0, 1.0));
+    until(|| sample(&scraped(&web), "reknit_trouble", &["about=conflicts"]) == 1.0);
+    let told =
+        ["wrong  1 keys of notes cannot be judged by the policy", "reknit conflicts list STORE", "mend: differs"];
+    place.run("status").exits(1).says(&told);
+    place.run_args(&["conflicts", "resolve", "a", "1", "--version", "1"]).ok();
+    assert_eq!(ran(&web, "mend")["verdict"], "in_sync");
+    assert_eq!(waits("fails"), 0.0);
+    until(|| sample(&scraped(&web), "reknit_trouble", &["about=conflicts"]) == 0.0);
+}
+
 #[test]
 fn every_line_that_a_run_logs_carries_its_number() {
     let place = differing();

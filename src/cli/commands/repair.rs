@@ -14,14 +14,9 @@ use crate::cli::args::{Preferred, Repair, To};
 use crate::cli::env::Env;
 use crate::cli::output::Printer;
 use crate::cli::units::show_count;
+use crate::cli::waiting::Conflicts;
 use crate::cli::{CliError, Exit};
-use crate::core::policy::{Judgement, Why};
 use crate::store::Store;
-
-/// Conflicts of a collection that are looked at after a repair.
-const CONFLICTS_MAX: usize = 10_000;
-/// Of those that cannot be judged, so many are named.
-const SAMPLES: u64 = 3;
 
 pub(crate) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     sides::refuse_one_table(&args.sides)?;
@@ -136,10 +131,15 @@ fn apply(args: &Repair, env: &mut Env, opened: Option<sides::Opened>) -> Result<
     tables::told_since(args, &ran, left.saturating_sub(apart), &mut text);
     let mut exit = tables::with_kept(args, &ran, left, ran.exit(), &mut text);
     if let Some(store) = opener.as_ref().or(responder.as_ref()) {
-        let open = Open::of(store, &ran)?;
-        text.push_str(&open.text);
+        let open = Conflicts::of(store, &ran.scope, usize::MAX)?;
+        text.push_str(&waiting(&open, &ran));
         // What no policy can judge is a difference that is left, though both sides hold it.
-        exit = if open.failed > 0 && exit == Exit::Done { Exit::Differs } else { exit };
+        if open.failed > 0 && exit == Exit::Done {
+            exit = Exit::Differs;
+            let keys = show_count(open.failed);
+            let message = format!("the policy cannot judge {keys} keys, which stay open: reknit conflicts list STORE");
+            env.failed = Some(("repair.unjudged", message));
+        }
         summary.insert("conflicts".into(), json!({ "keys": open.keys, "failed": open.failed }));
     }
     Printer::new(env).end(exit, &text, summary)
@@ -157,37 +157,17 @@ fn preferred(args: &Repair, ran: &sides::Ran, wins: &str) -> String {
     }
 }
 
-/// Keys that have several versions after a repair.
-#[derive(Default)]
-struct Open {
-    keys: u64,
-    /// Those that the policy cannot judge.
-    failed: u64,
-    text: String,
-}
-
-impl Open {
-    /// Looks at the first of each collection of the session.
-    fn of(store: &Store, ran: &sides::Ran) -> Result<Open, CliError> {
-        let mut open = Open::default();
-        for name in &ran.scope {
-            for conflict in store.collection(name)?.conflicts(None, CONFLICTS_MAX)? {
-                open.keys += 1;
-                if let Judgement::Open { why: Why::Failed(error), .. } = &conflict.judgement {
-                    open.failed += 1;
-                    if open.failed <= SAMPLES {
-                        let key = ran.layout.show_key(&conflict.key);
-                        open.text.push_str(&format!("\nopen conflict: {key} in {name}: {error}"));
-                    }
-                }
-            }
-        }
-        if open.keys > 0 {
-            let keys = show_count(open.keys);
-            open.text.push_str(&format!("\n{keys} keys have several versions: reknit conflicts list STORE"));
-        }
-        Ok(open)
+/// What is said of keys that have several versions after a repair.
+fn waiting(open: &Conflicts, ran: &sides::Ran) -> String {
+    let named = |(name, key, error): &(String, Vec<u8>, String)| {
+        format!("\nopen conflict: {} in {name}: {error}", ran.layout.show_key(key))
+    };
+    let mut text: String = open.samples.iter().map(named).collect();
+    if open.keys > 0 {
+        let keys = show_count(open.keys);
+        text.push_str(&format!("\n{keys} keys have several versions: reknit conflicts list STORE"));
     }
+    text
 }
 
 fn preview(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {

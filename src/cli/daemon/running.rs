@@ -237,6 +237,8 @@ impl Ended {
             _ => RunVerdict::Undetermined,
         });
         let stopped = matches!(exit, Exit::Interrupted | Exit::Terminated);
+        // Both sides are equal, and something is wrong with what they hold.
+        let equal = matches!(said, Some(RunVerdict::InSync | RunVerdict::Converged));
         // Damage of a store here is never a difference between two.
         let damaged = failed.as_ref().is_some_and(|(id, _)| *id == "store.damaged");
         let (verdict, late) = match (exit, why) {
@@ -250,6 +252,7 @@ impl Ended {
             // Its link was lost, and some of it is known.
             (Exit::Undetermined, _) if said == Some(RunVerdict::Partial) => (RunVerdict::Partial, false),
             (Exit::CannotJudge | Exit::Undetermined, _) if failed.is_some() => (RunVerdict::Undetermined, false),
+            (Exit::Differs, _) if equal => (RunVerdict::Differs, false),
             _ => (said.unwrap_or(RunVerdict::Undetermined), false),
         };
         let cut = |mut text: String| {

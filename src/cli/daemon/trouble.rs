@@ -15,15 +15,17 @@ use super::Daemon;
 use crate::cli::commands::jobs::shown::Seen;
 use crate::cli::units::{show_bytes, show_count};
 use crate::cli::verdicts::now_ms;
+use crate::cli::waiting::Conflicts;
 use crate::node::Gossip;
 use crate::store::{Store, Why};
 use crate::transport::PeerId;
 
 /// What trouble is about, as far as it is known here; more may be said by others.
-pub(crate) const ABOUT: [&str; 15] = [
+pub(crate) const ABOUT: [&str; 16] = [
     "apart",
     "clock",
     "config",
+    "conflicts",
     "identity",
     "job",
     "journal",
@@ -45,6 +47,8 @@ const DISPLACED_LEAST: usize = 3;
 const MISTAKES_FOR: Duration = Duration::from_secs(15 * 60);
 /// Bytes that are told of a name that is not known.
 const NAME_MAX: usize = 64;
+/// Keys of a collection with several versions that are looked at for whether they wait for somebody.
+const CONFLICTS_LOOKED_AT: usize = 1000;
 /// Records of a quarantine that are looked at for why they are there.
 const LOOKED_AT: usize = 64;
 
@@ -222,9 +226,31 @@ fn withheld(gossip: &Gossip, store: &Store) -> Option<Trouble> {
     Some(Trouble::new("withheld", name, message))
 }
 
+/// Conflicts that wait for somebody, as far as a few of each collection tell.
+pub(crate) fn waiting(store: &Store) -> Conflicts {
+    // A store that cannot be read has other trouble.
+    Conflicts::of_all(store, CONFLICTS_LOOKED_AT).unwrap_or_default()
+}
+
+fn conflicts(store: &Store) -> Option<Trouble> {
+    let Conflicts { asked, failed, more, .. } = waiting(store);
+    let (name, least) = (&store.definition().name, if more { "at least " } else { "" });
+    let what = match (asked, failed) {
+        (0, 0) => return None,
+        (asked, 0) => format!("{least}{} keys of {name} wait for a decision", show_count(asked)),
+        (0, failed) => format!("{least}{} keys of {name} cannot be judged by the policy", show_count(failed)),
+        (asked, failed) => {
+            let (asked, failed) = (show_count(asked), show_count(failed));
+            format!("{least}{asked} keys of {name} wait for a decision, and {failed} cannot be judged by the policy")
+        }
+    };
+    let message = format!("{what}; readers see an old value meanwhile: reknit conflicts list STORE");
+    Some(Trouble::new("conflicts", name, message))
+}
+
 fn of_store(store: &Store) -> Vec<Trouble> {
     let name = &store.definition().name;
-    let mut all = Vec::new();
+    let mut all: Vec<Trouble> = conflicts(store).into_iter().collect();
     let (bytes, limit) = (store.journal_bytes(), store.journal_limits().bytes);
     if bytes >= limit {
         let (bytes, limit) = (show_bytes(bytes), show_bytes(limit));

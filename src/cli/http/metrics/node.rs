@@ -6,6 +6,7 @@ use reknit_core::gossip::Counts;
 use super::seconds;
 use crate::cli::commands::sides::scans::Fresh;
 use crate::cli::daemon::Daemon;
+use crate::cli::daemon::trouble::waiting;
 use crate::cli::metrics::{Kind, Text};
 use crate::node::{Counted, CountedSessions, Gossip, Traffic};
 use crate::store::{Stats, Store};
@@ -33,6 +34,13 @@ pub(super) fn stores(daemon: &Daemon, text: &mut Text) {
     each("reknit_journal_limit_bytes", "How many it may hold.", &limit);
     let apart = |store: &Store, _: Option<&Stats>| Some(store.quarantined_count());
     each("reknit_quarantined_records", "Records that are set apart, neither applied nor dropped.", &apart);
+    text.family("reknit_conflicts", Kind::Gauge, "Keys that wait for somebody: the policy asks, or cannot judge.");
+    for (dataset, store) in named(daemon) {
+        let waiting = waiting(store);
+        for (why, n) in [("asks", waiting.asked), ("fails", waiting.failed)] {
+            text.sample(&[("dataset", dataset), ("why", why)], n as f64);
+        }
+    }
 }
 
 /// The indexes of tables, as runs have followed them since the daemon began.

@@ -1,0 +1,85 @@
+//! Conflicts that wait for somebody: keys of which the policy asks for a decision, or which it cannot judge.
+//!
+//! What readers see of them meanwhile is the store's concern; how they are settled that of `reknit conflicts`.
+
+use reknit_core::members::MEMBERS;
+use reknit_core::policy::{Judgement, Why};
+
+use crate::store::{Store, StoreError};
+
+/// Keys that are read at once.
+const PAGE: usize = 10_000;
+/// Of those that cannot be judged, so many are named.
+const SAMPLES: usize = 3;
+
+/// Keys of a store that have several versions.
+#[derive(Default)]
+pub(crate) struct Conflicts {
+    /// All of them.
+    pub(crate) keys: u64,
+    /// Those of which the policy asks somebody to decide.
+    pub(crate) asked: u64,
+    /// Those that the policy cannot judge.
+    pub(crate) failed: u64,
+    /// Some of these: collection, key, and why not.
+    pub(crate) samples: Vec<(String, Vec<u8>, String)>,
+    /// There may be more: not all were looked at.
+    pub(crate) more: bool,
+}
+
+impl Conflicts {
+    /// Looks at those of these collections, of each at so many at most.
+    ///
+    /// # Errors
+    /// As for [`crate::store::Collection::conflicts`].
+    pub(crate) fn of<'a>(
+        store: &Store,
+        collections: impl IntoIterator<Item = &'a String>,
+        most: usize,
+    ) -> Result<Conflicts, StoreError> {
+        let mut all = Conflicts::default();
+        for name in collections {
+            let collection = store.collection(name)?;
+            let (mut looked, mut after) = (0, None::<Vec<u8>>);
+            loop {
+                let wanted = PAGE.min(most - looked);
+                let page = collection.conflicts(after.as_deref(), wanted)?;
+                let whole = page.len() < wanted;
+                looked += page.len();
+                after = page.last().map(|last| last.key.clone());
+                page.into_iter().for_each(|conflict| all.add(name, conflict.key, conflict.judgement));
+                if whole {
+                    break;
+                }
+                if looked == most {
+                    all.more = true;
+                    break;
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Those of all collections but the members.
+    ///
+    /// # Errors
+    /// As for [`Conflicts::of`].
+    pub(crate) fn of_all(store: &Store, most: usize) -> Result<Conflicts, StoreError> {
+        let names = store.definition().collections.iter().map(|collection| &collection.name);
+        Conflicts::of(store, names.filter(|name| *name != MEMBERS), most)
+    }
+
+    fn add(&mut self, collection: &str, key: Vec<u8>, judgement: Judgement) {
+        self.keys += 1;
+        match judgement {
+            Judgement::Open { why: Why::Asks, .. } => self.asked += 1,
+            Judgement::Open { why: Why::Failed(error), .. } => {
+                self.failed += 1;
+                if self.samples.len() < SAMPLES {
+                    self.samples.push((collection.into(), key, error.to_string()));
+                }
+            }
+            _ => {}
+        }
+    }
+}
