@@ -88,3 +88,40 @@ fn one_process_with_both_stores_leaves_one_witness_and_says_so() {
     let receipt: Value = serde_json::from_str(&first).expect("JSON");
     assert_eq!((&receipt["one_witness"], &receipt["to_responder"]), (&true.into(), &0.into()));
 }
+
+#[test]
+fn what_an_older_release_exported_is_as_signed_without_what_it_did_not_show() {
+    let (place, lines, [me, there]) = signed();
+    assert!(lines.contains("\"undone\":0"), "{lines}");
+    let verify = |text: String| {
+        place.file("signed", text);
+        place.run(&format!("receipts verify signed --peer {me} --peer {there}"))
+    };
+    verify(lines.replace(",\"undone\":0", "")).ok();
+    verify(lines.replace("\"undone\":0", "\"undone\":1")).exits(4).says(&["[receipt.altered]"]);
+}
+
+#[test]
+fn receipts_of_two_tables_are_listed_by_either_and_by_both() {
+    let place = Place::new();
+    for (file, value) in [("a.db", "x"), ("b.db", "y"), ("c.db", "z")] {
+        let database = rusqlite::Connection::open(place.path(file)).expect("a database");
+        let rows = format!("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT); INSERT INTO t VALUES (1, '{value}');");
+        database.execute_batch(&rows).expect("statements");
+    }
+    place.run("receipts list sqlite:a.db/t").fails("database.no-index");
+    place.run("repair sqlite:a.db/t sqlite:b.db/t --to b --apply --max-change 100%").ok();
+    place.run("repair sqlite:b.db/t sqlite:c.db/t --to b --apply --max-change 100%").ok();
+    place.run("receipts list sqlite:a.db/t").ok().says(&["in_sync", "one witness", "1 moved", "1 receipt"]);
+    place.run("receipts list sqlite:b.db/t").ok().says(&["2 receipts"]);
+    place.run("receipts list sqlite:b.db/t sqlite:a.db/t").ok().says(&["1 receipt"]);
+    place.run("receipts list sqlite:a.db/t sqlite:c.db/t").ok().says(&["no session has left a receipt here"]);
+    place.file("signed", place.run("receipts export sqlite:c.db/t sqlite:b.db/t").ok().out);
+    let me = place.run("id").ok().out.trim().to_owned();
+    place
+        .run(&format!("receipts verify signed --peer {me}"))
+        .ok()
+        .says(&["1 receipt as signed", "one has one witness"]);
+    place.run("init s").ok();
+    place.run("receipts list s sqlite:a.db/t").fails("usage.sides");
+}

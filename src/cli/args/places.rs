@@ -134,7 +134,7 @@ impl Command {
                 | MembersCommand::Forget { store, .. } => Some(store),
             },
             Command::Receipts(args) => match &mut args.command {
-                ReceiptsCommand::List { store, .. } | ReceiptsCommand::Export { store } => Some(store),
+                ReceiptsCommand::List { store, .. } | ReceiptsCommand::Export { store, .. } => Some(store),
                 ReceiptsCommand::Verify { .. } => None,
             },
             Command::Dataset(args) => match &mut args.command {

@@ -1,19 +1,22 @@
 //! `reknit receipts list|export|verify`: what two sides signed of their sessions.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
+use reknit_core::DatasetId;
 use reknit_core::receipt::{Receipt, Seat};
 use serde_json::{Value, json};
 
 use super::peers::parsed;
-use super::sides::plural;
+use super::sides::{plural, tables};
 use crate::cli::args::{Receipts, ReceiptsCommand};
 use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
 use crate::cli::records::{hex, unhex};
 use crate::cli::units::show_count;
 use crate::cli::{CliError, Exit};
+use crate::store::Side;
 use crate::transport::PeerId;
 
 /// Bytes of a line; no receipt is longer.
@@ -21,15 +24,47 @@ const LINE_BYTES_MAX: u64 = 1 << 20;
 
 pub(crate) fn run(args: &Receipts, env: &mut Env) -> Result<Exit, CliError> {
     match &args.command {
-        ReceiptsCommand::List { store, limit } => list(store, limit.unwrap_or(u64::MAX), env),
-        ReceiptsCommand::Export { store } => export(store, env),
+        ReceiptsCommand::List { store, with, limit } => {
+            let receipts = of(env, store, with.as_deref())?;
+            list(&receipts, limit.unwrap_or(u64::MAX), env)
+        }
+        ReceiptsCommand::Export { store, with } => export(&of(env, store, with.as_deref())?, env),
         ReceiptsCommand::Verify { file, peer, dataset } => verify(file, peer, dataset.as_deref(), env),
     }
 }
 
-fn list(store: &Path, limit: u64, env: &mut Env) -> Result<Exit, CliError> {
-    let dataset = env.store(store)?.definition().id;
-    let receipts = env.home()?.receipts(dataset)?;
+/// What the home has signed of a store's dataset, of a table, or of two tables; the oldest first.
+fn of(env: &Env, store: &Path, with: Option<&str>) -> Result<Vec<Receipt>, CliError> {
+    let home = env.home()?;
+    let Some(table) = store.to_str().filter(|typed| tables::is_table(typed)) else {
+        if with.is_some() {
+            let message = "a second side is for two tables; of a store all receipts of its dataset are meant";
+            return Err(CliError::new("usage.sides", message));
+        }
+        return Ok(home.receipts(env.store(store)?.definition().id)?);
+    };
+    // A table has an index for each shape in which it was compared, and a shape is a dataset; who it was there is the index's.
+    let seats = |typed: &str| -> Result<BTreeSet<(DatasetId, u64)>, CliError> {
+        let infos = tables::indexes(env, typed)?.into_iter().map(|linked| linked.describe());
+        Ok(infos.map(|info| (info.definition.id, info.actor.0)).collect())
+    };
+    let (one, other) = (seats(table)?, with.map(seats).transpose()?);
+    let datasets: BTreeSet<DatasetId> = one.iter().map(|(dataset, _)| *dataset).collect();
+    let mut all = Vec::new();
+    for dataset in datasets {
+        let is = |of: &BTreeSet<(DatasetId, u64)>, seat: &Seat| of.contains(&(dataset, seat.life.actor));
+        let mut receipts = home.receipts(dataset)?;
+        receipts.retain(|Receipt { opener, responder, .. }| match &other {
+            Some(other) => is(&one, opener) && is(other, responder) || is(other, opener) && is(&one, responder),
+            None => is(&one, opener) || is(&one, responder),
+        });
+        all.extend(receipts);
+    }
+    all.sort_by_key(|receipt| receipt.opener.time);
+    Ok(all)
+}
+
+fn list(receipts: &[Receipt], limit: u64, env: &mut Env) -> Result<Exit, CliError> {
     let me = env.home()?.identity()?.peer();
     let listed = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut printer = Printer::new(env);
@@ -41,18 +76,16 @@ fn list(store: &Path, limit: u64, env: &mut Env) -> Result<Exit, CliError> {
     printer.end(Exit::Done, &text, fields(json!({ "receipts": receipts.len() })))
 }
 
-fn export(store: &Path, env: &mut Env) -> Result<Exit, CliError> {
-    let dataset = env.store(store)?.definition().id;
-    let receipts = env.home()?.receipts(dataset)?;
+fn export(receipts: &[Receipt], env: &mut Env) -> Result<Exit, CliError> {
     if env.text() {
-        for receipt in &receipts {
+        for receipt in receipts {
             writeln!(env.results(), "{}", object(receipt))?;
         }
         env.results().flush()?;
         return Ok(Exit::Done);
     }
     let mut printer = Printer::new(env);
-    for receipt in &receipts {
+    for receipt in receipts {
         printer.item(String::new, || object(receipt))?;
     }
     printer.end(Exit::Done, "", fields(json!({ "receipts": receipts.len() })))
@@ -85,7 +118,7 @@ fn verify(file: &Path, peers: &[String], dataset: Option<&str>, env: &mut Env) -
         let receipt = bytes.map(|bytes| Receipt::decode(&bytes));
         let Some(Ok(receipt)) = receipt else { return Err(refused("receipt.malformed", "it is no receipt".into())) };
         // What people read there must be what was signed.
-        if object(&receipt) != value {
+        if shown_as(&receipt, &value) != value {
             return Err(refused("receipt.altered", "what it shows is not what was signed".into()));
         }
         let holds = receipt.verify(|peer, statement, signature| PeerId(*peer).verify(statement, signature));
@@ -129,12 +162,25 @@ fn line(receipt: &Receipt, me: PeerId) -> String {
     format!("{time} ms\t{verdict}\t{with}\t{records} records, root {root}…\t{moved} moved{left}")
 }
 
+/// The same as [`object`], without what was not yet shown when that was exported.
+fn shown_as(receipt: &Receipt, value: &Value) -> Value {
+    let mut shown = object(receipt);
+    for seat in ["opener", "responder"] {
+        if value[seat].get("undone").is_none()
+            && let Some(seat) = shown[seat].as_object_mut()
+        {
+            seat.remove("undone");
+        }
+    }
+    shown
+}
+
 /// All that a receipt says, and its bytes.
 fn object(receipt: &Receipt) -> Value {
     let seat = |seat: &Seat| {
         json!({
             "peer": PeerId(seat.peer).to_string(), "actor": format!("{:016x}", seat.life.actor),
-            "nonce": format!("{:016x}", seat.life.nonce), "cut": seat.cut, "commit": seat.commit,
+            "nonce": format!("{:016x}", seat.life.nonce), "cut": seat.cut, "commit": seat.commit, "undone": seat.undone,
             "stamp": format!("{:016x}", seat.stamp.0),
             "root": { "count": seat.root.count, "digest": hex(&seat.root.digest.0) }, "time_ms": seat.time,
         })
