@@ -74,6 +74,38 @@ fn a_full_journal_refuses_and_age_makes_room() {
     place.run("repair a b --apply").ok();
 }
 
+/// What did not fit any more was not written either.
+#[test]
+fn a_journal_that_fills_in_the_middle_of_a_repair_stops_it_and_all_of_it_can_be_put_back() {
+    let row = |n: u32, what: &str| format!("k{n:05}\t{}\n", what.repeat(100));
+    let place = Place::with_file("a.kv", &(0..6000).map(|n| row(n, "one")).collect::<String>(), "");
+    place.run("init b --like s").ok();
+    place.run("repair s b --apply").ok();
+    let before = (place.root("b"), place.run("export b").ok().out);
+    place.file("new.kv", (0..6000).map(|n| row(n, "two")).collect::<String>());
+    place.run("import s new.kv").ok();
+    place.run("runs limit b --bytes 300KiB").ok();
+    let repair = "repair s b --to b --apply --max-change 100%";
+    place.run(repair).exits(4).says(&["[journal.full]", "runs limit"]);
+    let count = |what: &str| place.run("export b").ok().out.lines().filter(|line| line.contains(what)).count();
+    let written = count("two");
+    assert!(written > 0 && written < 6000 && written + count("one") == 6000, "{written}");
+    let runs = place.json("runs list b").ok().objects();
+    let last = runs.iter().find(|run| run["t"] == "run").expect("a run");
+    assert_eq!(last["overwritten"], written, "{last}");
+    place.run("verify b").ok();
+    // An undo is a run too. With room it puts all of it back, and the same repair goes on.
+    let undo = format!("runs undo b {}", last["run"].as_str().expect("an id"));
+    place.run(&undo).exits(4).says(&["[journal.full]"]);
+    assert_eq!(count("two"), written);
+    place.run("runs limit b --bytes 100MiB").ok();
+    place.run(&undo).ok();
+    assert_eq!((place.root("b"), place.run("export b").ok().out), before);
+    place.run("resume b").ok();
+    place.run(repair).ok();
+    assert_eq!(count("two"), 6000);
+}
+
 #[test]
 fn a_key_has_a_history() {
     let place = repaired();

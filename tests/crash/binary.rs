@@ -1,5 +1,6 @@
-//! The real binary, killed while it imports, puts, repairs from either end, undoes, collects, catches up, and while it opens
-//! a store that was left by such a kill. After each kill the store opens soon, is sound, and holds what was acknowledged.
+//! The real binary, killed while it imports, puts, repairs from either end, carries out a plan, undoes, collects, catches up,
+//! and while it opens a store that was left by such a kill. After each kill the store opens soon, is sound, and holds what was
+//! acknowledged.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
@@ -43,14 +44,27 @@ enum Scene {
     Repair,
     Opener,
     Server,
+    /// Of a plan, which goes on where it was.
+    Apply,
     Undo,
+    UndoEverywhere,
     /// Tombstones that all have passed, and then the repair that hands that on.
     Gc,
     CatchUp,
 }
 
-const SCENES: [Scene; 8] =
-    [Scene::Import, Scene::Put, Scene::Repair, Scene::Opener, Scene::Server, Scene::Undo, Scene::Gc, Scene::CatchUp];
+const SCENES: [Scene; 10] = [
+    Scene::Import,
+    Scene::Put,
+    Scene::Repair,
+    Scene::Opener,
+    Scene::Server,
+    Scene::Apply,
+    Scene::Undo,
+    Scene::UndoEverywhere,
+    Scene::Gc,
+    Scene::CatchUp,
+];
 
 fn survives(engine: EngineKind) {
     let began = Instant::now();
@@ -102,7 +116,7 @@ fn value(draw: &mut Draw) -> Vec<u8> {
     (0..len).map(|_| b'a' + u8::try_from(draw.below(26)).expect("a letter")).collect()
 }
 
-fn options(engine: EngineKind) -> Options {
+pub(crate) fn options(engine: EngineKind) -> Options {
     Options { engine, fold_at: 60, ..Options::default() }
 }
 
@@ -229,7 +243,9 @@ impl Stage {
             Scene::Import => self.import(&what, &note),
             Scene::Put => self.put(&what, &note),
             Scene::Repair | Scene::Opener | Scene::Server => self.repair(scene, &what, &note),
+            Scene::Apply => self.apply(&what, &note),
             Scene::Undo => self.undo(&what, &note),
+            Scene::UndoEverywhere => self.undo_everywhere(&what, &note),
             Scene::Gc => self.gc(&what, &note),
             Scene::CatchUp => self.catch_up(&what, &note),
         }
@@ -313,6 +329,58 @@ impl Stage {
         }
     }
 
+    /// A plan that is carried out and killed writes keys as the plan says or not at all, and goes on: what it has written is what
+    /// moved meanwhile.
+    fn apply(&self, what: &str, note: &str) {
+        self.fresh("a", "a0");
+        self.fresh("b", "b0");
+        let planned = self.place.run("repair a b --plan plan");
+        assert_eq!(planned.exit, Some(1), "{note}: {}", planned.err);
+        for _ in 0..3 {
+            self.killed("home", what, "apply plan a b", &["a", "b"]);
+            for (side, name) in ["a", "b"].iter().enumerate() {
+                let store = self.open(name, note);
+                self.left(what, &contents(&store), &self.before[side], &self.after);
+                assert_between(&store, (&self.before[side], &self.after), self.runs[side], note);
+            }
+        }
+        let ended = self.place.run("apply plan a b");
+        // What was written before is skipped; refused where the last kill came after it was noted that all of it is done.
+        assert!(matches!(ended.exit, Some(0 | 1 | 4)), "{note}: {:?} {}", ended.exit, ended.err);
+        assert!(ended.exit != Some(4) || ended.err.contains("[plan.applied]"), "{note}: {}", ended.err);
+        for name in ["a", "b"] {
+            assert!(contents(&self.open(name, note)) == self.after, "{note}: {name} is not as planned");
+        }
+        std::fs::remove_file(self.place.path("plan")).expect("removed");
+    }
+
+    /// The same of an undo by new versions: killed anywhere, it goes on to the contents of before the run.
+    fn undo_everywhere(&self, what: &str, note: &str) {
+        self.fresh("a", "a1");
+        let run = {
+            let store = self.open("a", note);
+            store.runs().last().expect("the repair").0
+        };
+        let line = format!("runs undo a {run} --everywhere");
+        for _ in 0..4 {
+            self.killed("home", what, &line, &["a"]);
+            let found = contents(&self.open("a", note));
+            self.left(what, &found, &self.after, &self.before[0]);
+            for key in self.before[0].keys().chain(self.after.keys()) {
+                let known = found.get(key) == self.before[0].get(key) || found.get(key) == self.after.get(key);
+                let shown = String::from_utf8_lossy(key);
+                assert!(known, "{note}: {shown} is neither as before the run nor as after it");
+            }
+            if found == self.before[0] {
+                break;
+            }
+        }
+        let ended = self.place.run(&line);
+        // Refused where the last kill came after its end.
+        assert!(matches!(ended.exit, Some(0 | 4)), "{note}: {}", ended.err);
+        assert!(contents(&self.open("a", note)) == self.before[0], "{note}: not the contents of before the run");
+    }
+
     /// An undo that is killed goes on, and ends with just the bytes of before the run.
     fn undo(&self, what: &str, note: &str) {
         self.fresh("a", "a1");
@@ -355,7 +423,7 @@ fn live(state: &State) -> Option<Vec<u8>> {
     }
 }
 
-fn contents(store: &Store) -> Map {
+pub(crate) fn contents(store: &Store) -> Map {
     store.scan(b"").expect("scan").collect::<Result<_, _>>().expect("a row")
 }
 
@@ -365,7 +433,7 @@ fn newest_run(store: &Store) -> Option<RunId> {
 }
 
 /// Each key is as before or as after a repair, and the journal holds what was before of just those that changed.
-fn assert_between(store: &Store, (before, after): (&Map, &Map), runs: Option<RunId>, note: &str) {
+pub(crate) fn assert_between(store: &Store, (before, after): (&Map, &Map), runs: Option<RunId>, note: &str) {
     let mut replaced: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
     for (id, _) in store.runs() {
         if Some(id) > runs {

@@ -55,6 +55,14 @@ impl Place {
         Running { child: self.command(home, &words).spawn().expect("the binary") }
     }
 
+    /// The same, to its end, where no file may grow beyond so many blocks.
+    pub(crate) fn run_within(&self, blocks: u64, line: &str) -> Ended {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let mut command = within(blocks, &self.command("home", &words));
+        command.current_dir(self.dir.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running { child: command.spawn().expect("a shell") }.wait()
+    }
+
     /// Starts a daemon over a store; tells where it can be reached.
     pub(crate) fn serve(&self, store: &str) -> (Running, String) {
         let mut running = self.start("far", &format!("serve {store} --listen 127.0.0.1:0"));
@@ -144,6 +152,16 @@ impl Ended {
         assert_eq!(self.exit, Some(0), "{}{}", self.out, self.err);
         self
     }
+}
+
+/// The same command where no file may grow beyond so many of the shell's blocks of 512 or 1,024 bytes: the system then refuses
+/// as for a disk that is full, without a disk having to be filled.
+pub(crate) fn within(blocks: u64, inner: &Command) -> Command {
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\""));
+    command.arg(inner.get_program()).args(inner.get_args());
+    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command
 }
 
 fn killed(status: ExitStatus) -> bool {
