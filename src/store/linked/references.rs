@@ -32,6 +32,7 @@ pub struct Kin {
 }
 
 /// A reference of another table, with which rows of that go or change along.
+#[cfg(any(feature = "linked-sqlite", feature = "linked-postgres"))]
 #[derive(Clone, Debug)]
 pub(super) struct Along {
     /// The other table, as SQL names it.
@@ -43,6 +44,7 @@ pub(super) struct Along {
 
 /// What is said of a row of a table that is to go, where that is done only if no other row would go or change along, those
 /// of its own table or of others; none if no row ever does.
+#[cfg(any(feature = "linked-sqlite", feature = "linked-postgres"))]
 pub(super) fn stays(own: &[Reference], others: &[Along]) -> Option<String> {
     let mut tables: Vec<&str> = others.iter().map(|of| of.table.as_str()).collect();
     tables.sort_unstable();
