@@ -88,6 +88,8 @@ struct State {
     /// Stores that are open here: several jobs may work on one.
     shared: BTreeSet<String>,
     running: BTreeMap<String, Stopped>,
+    /// Runs that count as ended, by job and number, though their threads have not.
+    left_behind: BTreeMap<String, BTreeSet<u64>>,
     /// Indexes of tables that runs have followed, by their names.
     indexes: BTreeMap<String, Fresh>,
     /// Jobs are begun when they are due.
@@ -146,6 +148,7 @@ impl Daemon {
             began_with,
             shared,
             running: BTreeMap::new(),
+            left_behind: BTreeMap::new(),
             indexes: BTreeMap::new(),
             keeping: false,
             ending: false,
@@ -220,6 +223,7 @@ impl Daemon {
             supervisor::alive();
             let now = now_ms();
             state.running.values_mut().for_each(|run| run.stop_if_late(now));
+            self.leave_behind(&mut state, now);
             for name in state.agenda.due(now) {
                 let (stop, left) = watch::channel(false);
                 match self.begin(&mut state, &name, By::Schedule, stop) {
@@ -228,7 +232,7 @@ impl Daemon {
                     Err(refusal) => tracing::debug!(job = name, ?refusal, "it does not begin"),
                 }
             }
-            let ends = state.running.values().filter_map(Stopped::until).filter(|until| *until > now).min();
+            let ends = state.running.values().map(Stopped::until).filter(|until| *until > now).min();
             let wake = state.agenda.wake(now).into_iter().chain(ends).min();
             let wait = wake.map_or(look_max, |wake| Duration::from_millis(wake - now).min(look_max));
             state = match self.woken.wait_timeout(state, wait) {
@@ -241,7 +245,7 @@ impl Daemon {
     /// Notes that a run begins, in the home too.
     fn begin(&self, state: &mut State, name: &str, by: By, stop: watch::Sender<bool>) -> Result<Begun, Refusal> {
         let begun = state.agenda.begin(name, by, now_ms())?;
-        state.running.insert(name.into(), Stopped::none(begun.until, stop));
+        state.running.insert(name.into(), Stopped::none(begun, stop));
         self.write(state, name);
         let (run, cause) = (begun.number, begun.cause.name());
         span(name, &begun).in_scope(|| tracing::info!(job = name, run, cause, "a run begins"));
@@ -325,7 +329,8 @@ impl Daemon {
             let message = format!("no run of {name} is there to cancel; nothing was changed");
             return Err(CliError { exit: Exit::Refused, ..CliError::new("job.idle", message) });
         };
-        run.cancel();
+        run.cancel(now_ms());
+        self.woken.notify_all();
         Ok(())
     }
 
@@ -462,7 +467,7 @@ impl Drop for Keeping {
         supervisor::ending();
         let mut state = self.0.lock();
         state.ending = true;
-        state.running.values_mut().for_each(Stopped::end);
+        state.running.values_mut().for_each(|run| run.end(now_ms()));
         self.0.woken.notify_all();
         let drained = self.0.woken.wait_timeout_while(state, DRAIN_MAX, |state| !state.running.is_empty());
         let Ok((state, waited)) = drained else { return };

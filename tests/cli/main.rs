@@ -56,6 +56,7 @@ mod scripts;
 mod server;
 mod sessions;
 mod several;
+mod silent;
 mod slots;
 mod start;
 mod stores;

@@ -2,7 +2,7 @@
 //!
 //! What a command does is the command's; when it runs is said by the agenda.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -22,14 +22,18 @@ use crate::cli::units::{parse_bytes, parse_duration, typed_duration};
 use crate::cli::verdicts::now_ms;
 use crate::cli::{CliError, Exit};
 
+/// How long a run that was told to end may take to do so; then it counts as ended, and its thread is left behind.
+const ENDS_WITHIN: Millis = 20_000;
 /// Indexes of which it is known how fresh they are.
 const INDEXES_MAX: usize = 4096;
 
 /// How a run that has begun is told to end, and why it was.
 pub(super) struct Stopped {
-    until: Millis,
+    begun: Begun,
     stop: watch::Sender<bool>,
     why: Option<Why>,
+    /// When it was told.
+    told: Millis,
 }
 
 /// Why a run was told to end.
@@ -43,32 +47,39 @@ enum Why {
 }
 
 impl Stopped {
-    /// A run that goes on until then.
-    pub(super) fn none(until: Millis, stop: watch::Sender<bool>) -> Stopped {
-        Stopped { until, stop, why: None }
+    /// A run that goes on until it is to have ended.
+    pub(super) fn none(begun: Begun, stop: watch::Sender<bool>) -> Stopped {
+        Stopped { begun, stop, why: None, told: 0 }
     }
 
-    /// When it is to have ended, unless it was told already.
-    pub(super) fn until(&self) -> Option<Millis> {
-        self.why.is_none().then_some(self.until)
+    /// When it is to have ended; or, once it was told to, when it is waited for no longer.
+    pub(super) fn until(&self) -> Millis {
+        if self.why.is_none() { self.begun.until } else { self.told + ENDS_WITHIN }
     }
 
     pub(super) fn stop_if_late(&mut self, now: Millis) {
-        if now >= self.until {
-            self.tell(Why::Late);
+        if self.why.is_none() && now >= self.begun.until {
+            self.tell(Why::Late, now);
         }
     }
 
-    pub(super) fn cancel(&mut self) {
-        self.tell(Why::Cancelled);
+    /// Whether it was told to end and has not, for so long that it is waited for no longer.
+    fn is_stuck(&self, now: Millis) -> bool {
+        self.why.is_some() && now >= self.until()
     }
 
-    pub(super) fn end(&mut self) {
-        self.tell(Why::Ending);
+    pub(super) fn cancel(&mut self, now: Millis) {
+        self.tell(Why::Cancelled, now);
     }
 
-    fn tell(&mut self, why: Why) {
-        self.why.get_or_insert(why);
+    pub(super) fn end(&mut self, now: Millis) {
+        self.tell(Why::Ending, now);
+    }
+
+    fn tell(&mut self, why: Why, now: Millis) {
+        if self.why.is_none() {
+            (self.why, self.told) = (Some(why), now);
+        }
         // Where nobody listens it has ended.
         let _ = self.stop.send(true);
     }
@@ -152,6 +163,27 @@ impl Daemon {
         }
     }
 
+    /// Runs that were told to end and wait for somebody who does not answer: they count as ended, so that others begin. What they
+    /// hold they hold on to, and what they still find is not told.
+    pub(super) fn leave_behind(&self, state: &mut State, now: Millis) {
+        let stuck: Vec<(String, Begun)> = state
+            .running
+            .iter()
+            .filter(|(_, run)| run.is_stuck(now))
+            .map(|(name, run)| (name.clone(), run.begun))
+            .collect();
+        for (name, begun) in stuck {
+            let message = format!(
+                "it was told to end and had not {} s later: it waits for somebody who does not answer, and was left behind",
+                ENDS_WITHIN / 1_000
+            );
+            self.end_in(state, &name, begun, Ended::failed("job.late", message));
+            let late = state.left_behind.entry(name.clone()).or_default();
+            late.insert(begun.number);
+            state.wrong.insert(left_behind(&name), told_of(late));
+        }
+    }
+
     /// Notes how a run ended, in the home too.
     pub(crate) fn end(&self, name: &str, begun: Begun, ended: Ended) {
         let mut state = self.lock();
@@ -160,6 +192,19 @@ impl Daemon {
     }
 
     fn end_in(&self, state: &mut State, name: &str, begun: Begun, mut ended: Ended) {
+        if let Some(late) = state.left_behind.get_mut(name)
+            && late.remove(&begun.number)
+        {
+            tracing::warn!(job = name, run = begun.number, "a run that was left behind has ended");
+            match late.is_empty() {
+                true => {
+                    state.left_behind.remove(name);
+                    state.wrong.remove(&left_behind(name));
+                }
+                false => drop(state.wrong.insert(left_behind(name), told_of(late))),
+            }
+            return;
+        }
         for fresh in std::mem::take(&mut ended.followed) {
             if state.indexes.len() < INDEXES_MAX || state.indexes.contains_key(&fresh.index) {
                 state.indexes.insert(fresh.index.clone(), fresh);
@@ -183,6 +228,19 @@ impl Daemon {
         state.agenda.end(name, ran);
         self.write(state, name);
     }
+}
+
+/// The name of the trouble that runs of a job were left behind.
+fn left_behind(name: &str) -> String {
+    format!("late runs of {name}")
+}
+
+fn told_of(late: &BTreeSet<u64>) -> String {
+    let numbers: Vec<String> = late.iter().map(u64::to_string).collect();
+    format!(
+        "told to end, they have not, and were left behind with what they hold: run {}; what they wait for does not answer",
+        numbers.join(", ")
+    )
 }
 
 fn trial(state: &State, name: &str, begun: &Begun) -> Trial {
@@ -246,6 +304,16 @@ impl Ended {
             (_, Some(Why::Late)) if stopped => (said.unwrap_or(RunVerdict::Partial), true),
             (Exit::Terminated, _) | (_, Some(Why::Ending)) if stopped => (RunVerdict::Interrupted, false),
             _ if stopped => (RunVerdict::Cancelled, false),
+            // It was told to end, and could not say more than what was in its way.
+            (Exit::CannotJudge | Exit::Undetermined, Some(Why::Cancelled)) if failed.is_some() => {
+                (RunVerdict::Cancelled, false)
+            }
+            (Exit::CannotJudge | Exit::Undetermined, Some(Why::Ending)) if failed.is_some() => {
+                (RunVerdict::Interrupted, false)
+            }
+            (Exit::CannotJudge | Exit::Undetermined, Some(Why::Late)) if failed.is_some() => {
+                (said.unwrap_or(RunVerdict::Undetermined), failed.as_ref().is_some_and(|(id, _)| *id != "job.late"))
+            }
             (Exit::Refused, _) => (RunVerdict::Refused, false),
             // Only a store that was read against its tree ends so without a session.
             (Exit::Done, _) if said.is_none() => (RunVerdict::Sound, false),

@@ -29,6 +29,7 @@ pub(crate) const ABOUT: [&str; 16] = [
     "identity",
     "job",
     "journal",
+    "late",
     "memory",
     "paused",
     "peer",

@@ -14,8 +14,12 @@ use super::connect::told;
 use super::tls::{Encryption, SslMode};
 use crate::store::StoreError;
 
-/// How long a server is waited for.
+/// How long a server is waited for to take a connection.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long what was sent to a server may not be acknowledged, and after how long without a word it is asked whether it is there:
+/// a host that has gone is noticed in the middle of a statement too.
+const UNHEARD: Duration = Duration::from_secs(30);
+const ASKED_AFTER: Duration = Duration::from_secs(10);
 /// Where a server listens unless it is told otherwise.
 const PORT: u16 = 5432;
 /// Options of an address that are ours to understand, after a question mark.
@@ -61,6 +65,7 @@ impl PostgresAddress {
         let (table, options) = table.split_once('?').unwrap_or((table, ""));
         let mut config = Config::from_str(&url).map_err(|error| wrong(told(&error)))?;
         config.application_name("reknit").connect_timeout(CONNECT);
+        config.tcp_user_timeout(UNHEARD).keepalives(true).keepalives_idle(ASKED_AFTER).keepalives_interval(ASKED_AFTER);
         let mut encryption = Encryption::default();
         for option in options.split('&').filter(|option| !option.is_empty()) {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));

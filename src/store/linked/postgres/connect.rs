@@ -3,6 +3,9 @@
 //! How servers are believed is the neighbour's concern.
 
 use std::error::Error;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
 use postgres::config::{Host, SslMode as Asked};
 use postgres::error::SqlState;
@@ -12,6 +15,13 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::PostgresAddress;
 use super::tls::SslMode;
+
+/// How long all of it may take, until the first transaction can begin: one that takes connections may say nothing on them.
+const GREETED: Duration = Duration::from_secs(15);
+/// Connections to servers that did not greet in time and are waited for on threads of their own, until those end them.
+const UNGREETED_MAX: usize = 32;
+
+static UNGREETED: AtomicUsize = AtomicUsize::new(0);
 
 /// How a server is connected to.
 #[derive(Clone)]
@@ -40,6 +50,34 @@ impl Connector {
 
     /// Connects; or says what is wrong, and what to do.
     pub(super) fn connect(&self) -> Result<Client, String> {
+        if UNGREETED.fetch_add(1, Ordering::Relaxed) >= UNGREETED_MAX {
+            UNGREETED.fetch_sub(1, Ordering::Relaxed);
+            return Err(format!("{UNGREETED_MAX} connections wait for servers that say nothing; no more is made"));
+        }
+        let (to, greeted) = channel();
+        let connector = self.clone();
+        // The driver has no deadline for what comes after the socket is there.
+        let thread = std::thread::Builder::new().name("connects".into()).spawn(move || {
+            let connected = connector.greet();
+            UNGREETED.fetch_sub(1, Ordering::Relaxed);
+            // Whoever asked may have gone; the connection is let go here then.
+            let _ = to.send(connected);
+        });
+        if let Err(error) = thread {
+            UNGREETED.fetch_sub(1, Ordering::Relaxed);
+            return Err(format!("a thread to connect on cannot be started: {error}"));
+        }
+        match greeted.recv_timeout(GREETED) {
+            Ok(connected) => connected,
+            Err(RecvTimeoutError::Timeout) => Err(format!(
+                "the server took the connection and said nothing for {} s; is that PostgreSQL, and does it answer others?",
+                GREETED.as_secs()
+            )),
+            Err(RecvTimeoutError::Disconnected) => Err("connecting broke a promise of this program".into()),
+        }
+    }
+
+    fn greet(&self) -> Result<Client, String> {
         let mut client = self.open().map_err(|error| self.told(&error))?;
         let read_only = client.batch_execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY");
         read_only.map_err(|error| told(&error))?;
