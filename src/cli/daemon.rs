@@ -47,6 +47,8 @@ use self::trouble::{Mistakes, Trouble};
 const LOOK_MAX: Duration = Duration::from_secs(60);
 /// How long the end of the daemon waits for runs that were told to end.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
+/// Ends the name of the trouble that a job names what is not there.
+const UNPLANNED: &str = " cannot be planned";
 /// Jitter is another in each home.
 const SEED: &str = "reknit 2026 v1 jitter";
 
@@ -395,6 +397,7 @@ impl State {
     /// Plans what is configured.
     fn plan(&mut self, now: Millis) {
         let mut plans = BTreeMap::new();
+        self.wrong.retain(|subject, _| !subject.ends_with(UNPLANNED));
         for name in self.config.jobs.keys() {
             let tuned = self.agenda.jobs().get(name).map(|job| job.kept.tuned.clone()).unwrap_or_default();
             match self.plan_of(name, &tuned) {
@@ -403,7 +406,7 @@ impl State {
                 }
                 // It is understood, but what it names is not there.
                 Err(error) => {
-                    self.wrong.insert(format!("job {name}"), error.message);
+                    self.wrong.insert(format!("job {name}{UNPLANNED}"), error.message);
                 }
             }
         }

@@ -201,3 +201,14 @@ fn a_job_on_stores_that_a_daemon_holds_runs_there() {
     place.run("run j --metrics-file k.prom").exits(1);
     assert!(place.read("k.prom").contains("reknit_exit_code"));
 }
+
+#[test]
+fn what_a_job_or_a_daemon_names_is_looked_up_by_the_check() {
+    let place = with_tables("[store.dir]\nurl = '../s'\n[store.b]\nurl = 'sqlite:../b.db'\n");
+    place.run("config check").ok();
+    let config = place.read("home/config.toml");
+    configure(&place, &format!("{config}[job.look]\na = '@dir/t'\nb = '@b/t'\n"));
+    place.run("config check").fails("config.store").says(&["[job.look]: @dir/t", "[store.dir] is no database"]);
+    configure(&place, &format!("[serve]\nstores = ['@nowhere']\n{config}"));
+    place.run("config check").fails("config.store").says(&["[serve]: there is no [store.nowhere]"]);
+}

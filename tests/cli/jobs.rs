@@ -337,3 +337,23 @@ fn a_run_that_reads_a_table_whole_is_cancelled_in_the_middle_of_that() {
     place.run("jobs run look").ok();
     wait(&place, "look", |job| job["verdict"] == "differs");
 }
+
+#[test]
+fn a_job_that_names_what_is_not_there_any_more_is_trouble_until_it_does() {
+    let job = "[job.look]\na = '@a/t'\nb = '@b/t'\nevery = '1s'\nsettle = '0ms'\n";
+    let place = with_tables(job);
+    let daemon = Daemon::start(&place, "home", &[]);
+    wait(&place, "look", |job| job["runs"].as_u64() > Some(0));
+    let config = place.read("home/config.toml");
+    place.file("home/config.toml", config.replace("sqlite:../a.db", "../a"));
+    for _ in 0..2 {
+        daemon.signal("-HUP");
+        until(|| place.run("status").out.contains("wrong  job look cannot be planned: @a/t"));
+    }
+    place.file("home/config.toml", config);
+    daemon.signal("-HUP");
+    until(|| !place.run("status").out.contains("cannot be planned"));
+    let runs = |job: &Value| job["runs"].as_u64().expect("a number");
+    let before = runs(&shown(&place, "look").0);
+    wait(&place, "look", |job| runs(job) > before);
+}

@@ -43,6 +43,13 @@ fn check(env: &mut Env) -> Result<Exit, CliError> {
         // Whether the address is free is not looked at.
         Wanted::new(at, config.serve.http_token_file.clone())?;
     }
+    // What they name is looked up as a daemon does, so that it is not told only when one begins.
+    for store in config.serve.stores.iter().filter(|store| store.to_str().is_some_and(|typed| typed.starts_with('@'))) {
+        config.address(&store.to_string_lossy()).map_err(|error| said_of("[serve]", error))?;
+    }
+    for name in config.jobs.keys() {
+        config.command(name).map_err(|error| said_of(&format!("[job.{name}]"), error))?;
+    }
     let mut known: Vec<(&str, String, String)> = Vec::new();
     for (name, store) in &config.stores {
         let password =
@@ -67,4 +74,9 @@ fn check(env: &mut Env) -> Result<Exit, CliError> {
         printer.item(|| format!("{what}\t{name}\t{told}"), || object)?;
     }
     printer.end(Exit::Done, &text, fields(json!({ "listed": listed })))
+}
+
+/// What is wrong, after the table that says it.
+fn said_of(table: &str, error: CliError) -> CliError {
+    CliError { message: format!("{table}: {}", error.message), ..error }
 }
