@@ -1,7 +1,8 @@
 //! The last verdict of each pair, kept in the home for `status`.
 
+use std::fs::TryLockError;
 use std::io::Write;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +10,10 @@ use super::CliError;
 use crate::node::Home;
 
 const FILE: &str = "verdicts.toml";
+const LOCK: &str = "verdicts.lock";
+/// How long a writer waits for others, and how often it looks.
+const LOCKED_WITHIN: Duration = Duration::from_secs(10);
+const LOCKED_LOOK: Duration = Duration::from_millis(2);
 /// Pairs that are remembered; the oldest verdicts go first.
 const PAIRS_MAX: usize = 256;
 
@@ -51,18 +56,40 @@ pub(crate) fn read(home: &Home) -> Result<Vec<Last>, CliError> {
     }
 }
 
-/// Remembers a verdict in place of the pair's last.
+/// Remembers a verdict in place of the pair's last. Several processes, and several threads of one, may at once.
 pub(crate) fn note(home: &Home, last: Last) -> Result<(), CliError> {
+    let path = home.dir().join(FILE);
+    let failed = |error: std::io::Error| CliError::new("home.file", format!("{}: {error}", path.display()));
+    let _held = lock(home).map_err(failed)?;
     let mut verdict = read(home)?;
     verdict.retain(|earlier| (&earlier.a, &earlier.b) != (&last.a, &last.b));
     verdict.push(last);
     let surplus = verdict.len().saturating_sub(PAIRS_MAX);
     verdict.drain(..surplus);
     let text = toml::to_string(&File { verdict }).map_err(|error| CliError::new("defect", error.to_string()))?;
-    let (path, new) = (home.dir().join(FILE), home.dir().join(format!("{FILE}.{}", std::process::id())));
-    let written = std::fs::File::create(&new).and_then(|mut file| file.write_all(text.as_bytes()));
-    let written = written.and_then(|()| std::fs::rename(&new, &path));
-    written.map_err(|error| CliError::new("home.file", format!("{}: {error}", path.display())))
+    // Whoever holds the lock alone writes it.
+    let new = home.dir().join(format!("{FILE}.new"));
+    let write = || {
+        let mut file = std::fs::File::create(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_data()?;
+        std::fs::rename(&new, &path)
+    };
+    write().map_err(failed)
+}
+
+/// Holds what is remembered for one writer, until it is dropped.
+fn lock(home: &Home) -> std::io::Result<std::fs::File> {
+    let guard = std::fs::OpenOptions::new().create(true).append(true).open(home.dir().join(LOCK))?;
+    let since = Instant::now();
+    while let Err(TryLockError::WouldBlock) = guard.try_lock() {
+        if since.elapsed() >= LOCKED_WITHIN {
+            let message = format!("another process holds {LOCK} for more than {} s", LOCKED_WITHIN.as_secs());
+            return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, message));
+        }
+        std::thread::sleep(LOCKED_LOOK);
+    }
+    Ok(guard)
 }
 
 /// Milliseconds since the Unix epoch.
@@ -75,4 +102,33 @@ pub(crate) fn now_ms() -> u64 {
 pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_many_note_at_once_is_all_remembered() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let home = Home::open(dir.path()).expect("a home");
+        let last = |a: String| Last {
+            a,
+            b: "b".into(),
+            dataset: "d".into(),
+            verdict: "in_sync".into(),
+            command: "check".into(),
+            differences: 0,
+            at: 1,
+        };
+        std::thread::scope(|scope| {
+            for writer in 0..8 {
+                let (home, last) = (home.clone(), &last);
+                scope.spawn(move || {
+                    (0..8).for_each(|nth| note(&home, last(format!("{writer} {nth}"))).expect("noted"));
+                });
+            }
+        });
+        assert_eq!(read(&home).expect("read").len(), 64);
+    }
 }
