@@ -72,12 +72,14 @@ pub(crate) fn hand_over(cli: &mut Cli) -> Option<Exit> {
 
 fn ask(cli: &Cli, mut socket: UnixStream) -> io::Result<Exit> {
     use std::io::IsTerminal;
-    let request = Request {
+    let mut request = Request {
         cli: rmp_serde::from_slice(&rmp_serde::to_vec_named(cli).map_err(io::Error::other)?)
             .map_err(io::Error::other)?,
         dir: std::env::current_dir()?,
         terminal: io::stderr().is_terminal(),
     };
+    // As it is meant here, wherever the daemon was started.
+    request.cli.global.home = request.cli.global.home.map(|home| request.dir.join(home));
     put_frame(&mut socket, COMMAND, &rmp_serde::to_vec_named(&request).map_err(io::Error::other)?)?;
     if cli.command.reads_input() {
         let mut socket = socket.try_clone()?;

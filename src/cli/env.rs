@@ -134,7 +134,11 @@ impl Env {
 
     /// The home.
     pub(crate) fn home(&self) -> Result<Home, CliError> {
-        Ok(Home::open(&home_dir(&self.global)?)?)
+        // Whoever asks a daemon for something and names no home means the daemon's, not what its own surroundings say there.
+        match self.daemon.as_ref().filter(|_| self.global.home.is_none()) {
+            Some(daemon) => Ok(daemon.home().clone()),
+            None => Ok(Home::open(&home_dir(&self.global)?)?),
+        }
     }
 
     /// The configuration of the home; what whoever wrote it should know is told once.

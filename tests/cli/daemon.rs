@@ -328,3 +328,24 @@ fn a_peer_that_dies_in_the_middle_leaves_an_undetermined_verdict_and_valid_recor
     assert_eq!(daemon.end().code(), Some(0));
     place.run("verify b").ok().says(&["20,299 records"]);
 }
+
+#[test]
+fn a_command_that_a_daemon_runs_is_of_the_home_that_was_meant() {
+    let place = two();
+    let _daemon = Daemon::start(&place, "home", &["a"]);
+    std::fs::create_dir(place.path("below")).expect("a directory");
+    let from_below = |words: &[&str], home: Option<&str>| {
+        let mut command = place.command(words);
+        command.env_remove("REKNIT_HOME").env("HOME", place.path("person")).current_dir(place.path("below"));
+        command.envs(home.map(|home| ("REKNIT_HOME", home)));
+        Ran::of(command.output().expect("the binary"))
+    };
+    let me = place.run("id").ok().out.trim().to_string();
+    // As the directory of whoever asks has it, not the daemon's.
+    from_below(&["status"], Some("../home")).ok().says(&[&format!("node   {me}"), "a daemon is running"]);
+    assert!(!place.path("../home").exists(), "no other home was made");
+    // Nobody says which: the one of the daemon that holds the store remembers what was found.
+    from_below(&["check", "../a", "../b"], None).exits(1);
+    place.run("status").exits(1).says(&["differs", "(check "]);
+    assert!(!place.path("person").join(".local/state/reknit/verdicts.toml").exists());
+}
