@@ -117,10 +117,10 @@ fn the_api_tells_what_the_commands_tell_and_its_documents_are_as_described() {
 }
 
 /// The events of a stream, after its first line.
-struct Heard(BufReader<TcpStream>);
+pub(crate) struct Heard(BufReader<TcpStream>);
 
 impl Heard {
-    fn since(web: &Web) -> Heard {
+    pub(crate) fn since(web: &Web) -> Heard {
         let mut reader = web.open("GET", "/api/v1/events", "");
         let (status, headers) = head(&mut reader);
         assert_eq!((status, headers["content-type"].as_str()), (200, "text/event-stream"));
@@ -137,7 +137,7 @@ impl Heard {
     }
 
     /// The next event of this kind: its id and what it says.
-    fn next(&mut self, kind: &str) -> (String, Value) {
+    pub(crate) fn next(&mut self, kind: &str) -> (String, Value) {
         let mut id = String::new();
         loop {
             let line = self.line();

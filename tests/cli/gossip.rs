@@ -1,8 +1,11 @@
 //! Daemons that gossip, as processes: what is written on one is on all at once, and who is gone is noticed.
 
+use crate::api::Heard;
 use crate::daemon::{Daemon, at, until};
 use crate::harness::Place;
+use crate::monitoring::{sample, scraped};
 use crate::schema;
+use crate::web::Web;
 
 const HOMES: [&str; 3] = ["one", "two", "three"];
 
@@ -149,4 +152,51 @@ fn nodes_with_new_keys_gossip_on_with_those_who_knew_the_old_ones() {
     until(|| has("two", "tea", "leaves"));
     until(|| !at(&place, "two", "status").out.contains("seed"));
     drop(second);
+}
+
+#[test]
+fn a_peer_that_comes_differs_is_mended_and_goes_is_heard_of_and_measured() {
+    let place = homes();
+    at(&place, "two", "put two.store milk bottles").ok();
+    place.file("one/config.toml", "[gossip]\nevery = '100ms'\ndo = 'check'\n");
+    let first = Daemon::start_with(&place, "one", &["one.store"], &["--http", "127.0.0.1:0"]);
+    let web = Web::at(first.http());
+    let mut heard = Heard::since(&web);
+    let second = start(&place, "two", Some(first.address()));
+    let peer = id(&place, "two");
+    let (_, up) = heard.next("peer_up");
+    assert_eq!(up["peer"], peer.as_str(), "{up}");
+    assert!(up["at"].as_str().is_some_and(|at| at.starts_with("127.0.0.1:")), "{up}");
+    let labels = ["dataset=notes", &format!("peer={peer}")];
+    let has = |all: &crate::metrics::Samples, name: &str| all.keys().any(|key| key.starts_with(&format!("{name} ")));
+    let mut all = scraped(&web);
+    until(|| {
+        all = scraped(&web);
+        has(&all, "reknit_peer_oldest_difference_timestamp_seconds")
+    });
+    let is = |all: &_, name: &str| sample(all, name, &labels);
+    assert_eq!((is(&all, "reknit_peer_up"), is(&all, "reknit_peer_differences")), (1.0, 1.0));
+    assert_eq!(is(&all, "reknit_peer_failed_sessions"), 0.0);
+    let since = is(&all, "reknit_peer_oldest_difference_timestamp_seconds");
+    assert!(is(&all, "reknit_peer_checked_timestamp_seconds") >= since);
+    // It never was proven, and has waited for that since a session first ended.
+    assert!(!has(&all, "reknit_peer_proven_timestamp_seconds"));
+    assert!(is(&all, "reknit_peer_unproven_since_timestamp_seconds") <= since);
+    at(&place, "one", &format!("repair one.store {} --apply", second.address())).ok();
+    until(|| {
+        all = scraped(&web);
+        has(&all, "reknit_peer_proven_timestamp_seconds")
+    });
+    assert!(!has(&all, "reknit_peer_oldest_difference_timestamp_seconds"));
+    assert_eq!(is(&all, "reknit_peer_differences"), 0.0);
+    let proven = is(&all, "reknit_peer_proven_timestamp_seconds");
+    assert!(proven >= since && is(&all, "reknit_peer_unproven_since_timestamp_seconds") == proven);
+    at(&place, "two", "put two.store bread rolls").ok();
+    until(|| sample(&scraped(&web), "reknit_gossip_records_total", &["dataset=notes", "what=news"]) == 1.0);
+    assert!(second.end().success());
+    assert_eq!(heard.next("peer_down").1["peer"], peer.as_str());
+    assert_eq!(sample(&scraped(&web), "reknit_peer_up", &labels), 0.0);
+    at(&place, "one", "status").says(&[&format!("gossip of notes with {}", &peer[..7]), ", down"]);
+    at(&place, "one", &format!("peers remove {peer}")).ok();
+    until(|| !has(&scraped(&web), "reknit_peer_up"));
 }

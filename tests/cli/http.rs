@@ -143,3 +143,25 @@ fn what_is_asked_for_wrongly_is_refused_and_bounded() {
     web.get("/healthz").is(200);
     assert!(daemon.end().success(), "whoever has not asked yet keeps nobody from ending");
 }
+
+#[test]
+fn so_many_connections_are_answered_at_once_and_one_more_once_another_goes() {
+    let place = Place::with_store();
+    let daemon = Daemon::start_with(&place, "home", &["s"], &LOOPBACK);
+    let ask = || {
+        let mut stream = TcpStream::connect(daemon.http()).expect("a connection");
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").expect("a request");
+        stream
+    };
+    // Each is answered, and stays.
+    let mut all: Vec<TcpStream> = (0..64).map(|_| ask()).collect();
+    all.iter_mut().for_each(|stream| assert_eq!(stream.read(&mut [0; 12]).expect("an answer"), 12));
+    let mut waits = ask();
+    waits.set_read_timeout(Some(std::time::Duration::from_millis(500))).expect("a limit");
+    assert!(waits.read(&mut [0; 12]).is_err(), "it is not its turn");
+    waits.set_read_timeout(None).expect("no limit");
+    all.pop();
+    let mut answer = [0; 12];
+    waits.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 200");
+}

@@ -357,3 +357,25 @@ fn a_job_that_names_what_is_not_there_any_more_is_trouble_until_it_does() {
     let before = runs(&shown(&place, "look").0);
     wait(&place, "look", |job| runs(job) > before);
 }
+
+#[test]
+fn a_job_is_tuned_to_a_time_of_the_day_and_status_is_watched_until_nobody_reads() {
+    use std::io::{BufRead, BufReader};
+    let place = with_tables("[job.look]\na = '@a/t'\nb = '@b/t'\nevery = '1d'\nsettle = '0ms'\n");
+    let _daemon = Daemon::start(&place, "home", &[]);
+    place.run("jobs tune look --daily 25:00").fails("usage.at");
+    place.run("jobs tune look --daily 03:00").ok();
+    let look = wait(&place, "look", |job| job["tuned"]["at"] == "03:00" && job["next_ms"].is_u64());
+    let next = look["next_ms"].as_u64().expect("a time");
+    assert_eq!(next % 86_400_000, 3 * 3_600_000, "at three by UTC: {look}");
+    place.run("jobs show look").ok().says(&["03:00"]);
+    let mut child = place.command(&["status", "--watch", "200ms"]).spawn().expect("the binary");
+    let mut lines = BufReader::new(child.stdout.take().expect("its stdout")).lines();
+    let mut looks = || lines.by_ref().map(|line| line.expect("readable")).find(|line| line.starts_with("job    look"));
+    assert!(looks().is_some_and(|line| line.contains("03:00") || line.contains("look")), "it is seen");
+    place.run("jobs pause look").ok();
+    while !looks().expect("it goes on").contains("paused") {}
+    drop(lines);
+    assert!(child.wait().expect("its end").code().is_some());
+    place.run("status --watch soon").exits(2).says(&["soon"]);
+}

@@ -22,13 +22,13 @@ fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-fn scraped(web: &Web) -> Samples {
+pub(crate) fn scraped(web: &Web) -> Samples {
     read(&web.get("/metrics").is(200).body)
 }
 
 /// The sample of this name whose labels begin so and end so.
 #[track_caller]
-fn sample(all: &Samples, name: &str, labels: &[&str]) -> f64 {
+pub(crate) fn sample(all: &Samples, name: &str, labels: &[&str]) -> f64 {
     let fits = |key: &&String| {
         let (found, rest) = key.split_once(' ').unwrap_or((key, ""));
         found == name && labels.iter().all(|label| format!(" {rest} ").contains(&format!(" {label} ")))
