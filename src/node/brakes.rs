@@ -53,7 +53,7 @@ enum To {
     /// All who push together: what one deletes, others pass on.
     Pushes,
     /// Another store of the process, by where it is.
-    #[cfg(feature = "cli")]
+    #[cfg(any(test, feature = "cli"))]
     Store(String),
 }
 
@@ -75,7 +75,7 @@ impl Window {
         Window::new(within, windows, side, To::Pushes)
     }
 
-    #[cfg(feature = "cli")]
+    #[cfg(any(test, feature = "cli"))]
     pub(super) fn of_store(within: Duration, windows: &Arc<Windows>, side: &SideInfo, other: &SideInfo) -> Window {
         Window::new(within, windows, side, To::Store(other.place.clone()))
     }
