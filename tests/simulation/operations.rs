@@ -1,5 +1,7 @@
 //! What users and operators do: writes, repairs, undos, resolutions.
 
+use std::collections::BTreeMap;
+
 use reknit::core::difference::Side as Which;
 use reknit::core::journal::RunKind;
 use reknit::core::query::{Guard, Incoming};
@@ -293,8 +295,10 @@ impl World {
         self.event(&[6, peer as u64, run.0, done.restored, done.skipped], || {
             format!("peer {peer} undid run {run}: {done:?}")
         });
-        if how == Undo::Here && !died {
-            self.undone_exactly(peer, run, &before);
+        match how {
+            _ if died => {}
+            Undo::Here => self.undone_exactly(peer, run, &before),
+            Undo::Everywhere => self.undone_for_all(peer, run, &before),
         }
     }
 
@@ -345,6 +349,27 @@ impl World {
             );
         }
         assert!(after.len() == expected.len(), "I15: an undo of run {run} at peer {peer} left keys that had not been");
+    }
+
+    /// Walks backwards likewise: what readers saw of each key stands there now, under one version.
+    fn undone_for_all(&mut self, peer: usize, run: reknit::core::journal::RunId, before: &crate::oracle::Held) {
+        let Some(steps) = self.peers[peer].runs.get(&run).cloned() else { return };
+        let watermark = self.store(peer).cut().watermark;
+        let mut walked = BTreeMap::new();
+        for Step { key, old, new, .. } in steps.into_iter().rev() {
+            let now = walked.get(&key).map_or_else(|| before.states.get(&key), Option::as_ref);
+            if now == new.as_ref() {
+                walked.insert(key, old);
+            }
+        }
+        self.tally.add("undone for all", walked.len() as u64);
+        for (key, old) in walked {
+            let old = old.map(|old| old.expired(watermark).map_or(old, std::rc::Rc::new));
+            let (shown, _) = old.as_ref().map_or((Content::Tombstone, None), |old| self.shown_of(key, old));
+            let after = self.peers[peer].held.states.get(&key);
+            let right = after.is_some_and(|after| matches!(after.versions(), [one] if one.content == shown));
+            assert!(right, "an undo of run {run} for all at peer {peer} left key {key} as {after:?}; it was {old:?}");
+        }
     }
 
     fn resume(&mut self, peer: usize) {

@@ -6,7 +6,7 @@ use reknit::core::policy::named;
 use reknit::core::session::{Direction, Intent, Options};
 use reknit::core::{Content, Millis, State};
 
-use crate::oracle::{Step, WriteId};
+use crate::oracle::{KeyId, Step, WriteId};
 use crate::session::Session;
 use crate::world::World;
 
@@ -46,7 +46,7 @@ impl World {
             assert!(single && seen, "session {number} left {new:?} for {mine:?} and {theirs:?} of key {}", step.key);
             let source = if preferred == Which::Mine { Some(mine) } else { theirs };
             if let Some(source) = source {
-                let (shown, expires) = self.shown_of(step, source);
+                let (shown, expires) = self.shown_of(step.key, source);
                 // It may have been due already where it was written.
                 let right = made.content == shown || made.has_expired() && made.expires == expires;
                 assert!(right, "session {number} preferred {preferred:?} and made {made:?}, not {shown:?}");
@@ -57,8 +57,8 @@ impl World {
     }
 
     /// What readers see of a state, and when it expires.
-    fn shown_of(&self, step: &Step, state: &State) -> (Content, Option<Millis>) {
-        let policy = self.shape.policies[usize::from(self.oracle.keys[step.key as usize].0.0)];
+    pub(crate) fn shown_of(&self, key: KeyId, state: &State) -> (Content, Option<Millis>) {
+        let policy = self.shape.policies[usize::from(self.oracle.keys[key as usize].0.0)];
         let judged = named(policy).expect("one of ours").judge(state.versions());
         let (content, expires) = judged.seen(state.versions());
         (content.clone(), expires)

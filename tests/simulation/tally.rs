@@ -34,6 +34,7 @@ const WANTED: &[&str] = &[
     "check",
     "undo",
     "undo everywhere",
+    "undone for all",
     "undo of an undo",
     "resume",
     "resolve",

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 use reknit::core::journal::{RunHeader, RunId, RunKind};
 use reknit::core::query::{Guard, Incoming, Selection};
-use reknit::core::{CollectionId, Range, Record, State, Summary};
+use reknit::core::row::{Json, Row, encode};
+use reknit::core::{Actor, CollectionId, Content, Range, Record, Sibling, Stamp, State, Summary, Version};
+use reknit::store::contract::record;
 use reknit::store::engine::{Batch, Engine, EngineError, Memory, Snapshot};
 use reknit::store::{Durability, JournalLimits, Op, Options, Side, Store, StoreError, Undo};
 
@@ -156,6 +158,101 @@ fn an_undo_everywhere_writes_new_versions_and_pauses_nothing() {
     bring(&a, &b, 9);
     assert_eq!((b.get(b"old").expect("get"), b.get(b"new").expect("get")), (Some(b"one".to_vec()), None));
     assert_eq!(a.root(), b.root());
+}
+
+/// A store with one collection under a policy.
+fn under(policy: &str) -> Store {
+    let mut definition = definition();
+    definition.collections[0].policy = policy.into();
+    Store::in_memory(definition, key(), &options(EngineKind::Fjall)).expect("made")
+}
+
+/// What a peer's run brings: versions that know of nothing here but of what they are told to have seen.
+fn pushed(store: &Store, records: Vec<Record>) -> RunId {
+    let run = store.in_run(header()).expect("a run").expect("a journal");
+    apply(&*run, &records, 99);
+    run.end_run("in_sync").expect("ended").expect("it has changed something")
+}
+
+fn row(json: &str) -> Vec<u8> {
+    let mut row = Row::new();
+    for (name, value) in Json::columns(json).expect("columns") {
+        row.set(name, value).expect("set");
+    }
+    encode(&row)
+}
+
+#[test]
+fn an_undo_everywhere_writes_what_readers_saw_under_every_policy() {
+    let (nine, two) = (row(r#"{"n":9}"#), row(r#"{"n":2.5}"#));
+    let (a, b) = (row(r#"{"at":{"x":9},"hits":{"p":1},"x":1}"#), row(r#"{"at":{"x":8},"hits":{"q":2},"x":2}"#));
+    let merged = row(r#"{"at":{"x":9},"hits":{"p":1,"q":2},"x":1}"#);
+    for (policy, old, new, saw) in [
+        ("keep-both/1", Some(&nine), None, Some(&nine)),
+        ("keep-both/1", None, Some(&two), Some(&two)),
+        ("ask/1", Some(&nine), Some(&two), Some(&nine)),
+        ("ask/1", None, Some(&two), None),
+        ("largest/1 n", Some(&nine), Some(&two), Some(&nine)),
+        ("largest/1 n", Some(&nine), None, Some(&nine)),
+        ("smallest/1 n", Some(&two), Some(&nine), Some(&two)),
+        ("newest/1 n", Some(&nine), Some(&two), Some(&nine)),
+        ("merge/1 at;hits=counter", Some(&a), Some(&b), Some(&merged)),
+        ("newest/1", Some(&nine), Some(&two), Some(&two)),
+    ] {
+        let store = under(policy);
+        let version = |stamp: u64, value: Option<&Vec<u8>>| record(b"k", stamp << 16, stamp, value.map(Vec::as_slice));
+        pushed(&store, vec![version(5, old), version(7, new)]);
+        assert_eq!(store.get(b"k").expect("get").as_ref(), saw, "{policy}");
+        // The run that is undone had seen both.
+        let state = store.first().versions(b"k").expect("versions").expect("there");
+        let seen = state.versions().iter().map(|sibling| &sibling.version);
+        let version = Version::after(Stamp::at(NOW), Actor(9), seen);
+        let sibling = Sibling { version, content: Content::Live(row(r#"{"at":{},"n":1,"x":7}"#)), expires: None };
+        let run = pushed(&store, vec![Record { key: b"k".to_vec(), state: State::single(sibling) }]);
+        let done = store.undo(run, Undo::Everywhere, &mut |_| (), &mut |_| ()).expect("undone");
+        assert_eq!((done.restored, done.skipped), (1, 0), "{policy}");
+        assert_eq!(store.get(b"k").expect("get").as_ref(), saw, "{policy} after the undo");
+        let state = store.first().versions(b"k").expect("versions").expect("there");
+        assert_eq!(state.versions().len(), 1, "{policy}: a version that has seen all");
+        assert_sound(&store, policy);
+    }
+}
+
+/// A run may change a key again: what peers push is one run for an hour.
+#[test]
+fn an_undo_everywhere_goes_back_to_before_the_first_change_of_a_key() {
+    let (a, b) = (fresh(), fresh());
+    write(&a, &[(1, Some(1)), (2, Some(1)), (3, Some(1))]);
+    bring(&a, &b, 9);
+    let many = |value| (50..100).map(|key| (key, value)).collect::<Vec<_>>();
+    let run = a.in_run(header()).expect("a run").expect("a journal");
+    let again = |ops: &[(u8, Option<u8>)]| {
+        write(&b, ops);
+        apply(&*run, &records(&b), 99);
+    };
+    // Many at once are told by their positions alone.
+    again(&many(Some(1)));
+    again(&[(1, Some(2)), (2, Some(2)), (4, Some(2)), (50, Some(2))]);
+    // Two changes of a key in one commit.
+    let incoming = |record: Record| Incoming { record, guard: Guard::Join };
+    let mut twice = Vec::new();
+    for value in [3, 4] {
+        write(&b, &[(1, Some(value)), (4, Some(value))]);
+        twice.extend(records(&b).into_iter().filter(|record| [[1], [4]].contains(&[record.key[0]])));
+    }
+    run.apply(FIRST, twice.into_iter().map(incoming).collect(), Durability::Buffered).expect("applied");
+    // Written here in between, and again by the run: no further than that.
+    write(&a, &[(2, Some(7)), (51, Some(7))]);
+    bring(&a, &b, 99);
+    again(&[(1, None), (2, Some(8)), (3, Some(8)), (5, Some(8)), (51, Some(8))]);
+    let id = run.end_run("in_sync").expect("ended").expect("it has changed something");
+    let mut skipped = BTreeSet::new();
+    a.undo(id, Undo::Everywhere, &mut |(_, key)| skipped.extend([key]), &mut |_| ()).expect("undone");
+    let holds = |key: u8| a.get(&[key]).expect("get").map(|value| value[0]);
+    let now = [1, 2, 3, 4, 5, 50, 51, 52].map(holds);
+    assert_eq!(now, [Some(1), Some(7), Some(1), None, None, None, Some(7), None]);
+    assert_eq!(skipped, [vec![2], vec![51]].into(), "what was written in between hides what the run did before");
+    assert_sound(&a, "after the undo");
 }
 
 #[test]

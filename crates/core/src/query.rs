@@ -185,7 +185,7 @@ pub enum Replacement {
     Delete,
     /// This value.
     Take(Vec<u8>, Option<Millis>),
-    /// What readers see of this state, which another store holds.
+    /// What readers see of this state, which another store holds, or this one held before.
     Shown(State),
 }
 

@@ -12,6 +12,7 @@ use super::rows;
 use super::{Inner, Store, StoreError};
 use crate::store::engine::{Batch, Durability, Snapshot};
 
+mod again;
 mod fill;
 mod kept;
 mod pushed;

@@ -3,14 +3,15 @@
 
 use std::sync::Arc;
 
+use reknit_core::CollectionId;
 use reknit_core::journal::{Changed, JournalEntry, Run, RunHeader, RunId, RunKind, Undoing};
 use reknit_core::query::{Overwrite, Replacement};
-use reknit_core::{CollectionId, Content};
 
+use super::again::Again;
 use super::{NEXT_RUN, PAUSED, Writing, fill, is_kept, put_run};
 use crate::store::embedded::commit::submit;
 use crate::store::embedded::write::{Fate, Write};
-use crate::store::embedded::{Store, rows};
+use crate::store::embedded::{Inner, Store, rows};
 use crate::store::{Durability, StoreError};
 
 /// How a run is undone.
@@ -18,7 +19,7 @@ use crate::store::{Durability, StoreError};
 pub enum Undo {
     /// The exact states come back here alone, and repairs are paused here.
     Here,
-    /// The contents of before are written as new versions, which win wherever they come.
+    /// What readers saw before is written as new versions, which win wherever they come.
     Everywhere,
 }
 
@@ -58,7 +59,8 @@ impl PutsBack for Store {
         (run, undoing): (RunId, Undoing),
     ) -> Result<Vec<bool>, StoreError> {
         let of = entries.len();
-        let mut writes: Vec<Write> = entries.into_iter().map(|entry| write(entry, kind, writing)).collect();
+        let mut writes: Vec<Write> =
+            entries.into_iter().map(|entry| write(&self.inner, entry, kind, writing)).collect();
         // The commit that puts them back counts them too.
         writes.push(Write::Undoing { run, undoing, of });
         let done = submit(&self.inner, writes, Durability::Buffered)?;
@@ -128,13 +130,30 @@ impl Store {
             let Some(last) = newest else { break };
             let (_, commit, number) = rows::read_place(&last.0)?;
             let mut entries = Vec::new();
+            // The exact state that a change left is there again once a later one is undone; a new version is not that state.
+            let mut again = matches!(kind, RunKind::UndoEverywhere(_)).then(|| Again::new(inner, &*snapshot, id));
             for changed in rows::read_packed(&last.0, &last.1)?.into_iter().rev() {
-                match changed {
-                    Changed::Key(entry) => entries.push(entry),
-                    Changed::Filled(filled) => {
-                        let (stand, since) = fill::keys(inner, &*snapshot, &filled, commit)?;
+                match (changed, &mut again) {
+                    (Changed::Key(entry), None) => entries.push(entry),
+                    (Changed::Key(entry), Some(again)) => {
+                        if !again.is_within(commit, &entry)? {
+                            entries.push(JournalEntry { before: again.first(commit, &entry)?, ..entry });
+                        }
+                    }
+                    (Changed::Filled(filled), again) => {
+                        let (stand, mut since) = fill::keys(inner, &*snapshot, &filled, commit)?;
+                        let mut undone = 0;
+                        if let Some(again) = again {
+                            let mut by = Again::new(inner, &*snapshot, undoing.by);
+                            for key in std::mem::take(&mut since) {
+                                match again.is_put_back(&mut by, commit, filled.collection, &key)? {
+                                    true => undone += 1,
+                                    false => since.push(key),
+                                }
+                            }
+                        }
                         // Keys that were deleted and collected since leave no trace; they count as skipped all the same.
-                        let gone = filled.count.saturating_sub(stand.len() as u64).max(since.len() as u64);
+                        let gone = filled.count.saturating_sub(stand.len() as u64 + undone).max(since.len() as u64);
                         undoing.skipped += gone;
                         seen += gone;
                         since.into_iter().for_each(|key| skipped((filled.collection, key)));
@@ -142,6 +161,7 @@ impl Store {
                     }
                 }
             }
+            drop(again);
             drop(snapshot);
             let keys: Vec<Skipped> = entries.iter().map(|entry| (entry.collection, entry.key.clone())).collect();
             undoing.at = Some((commit, number));
@@ -189,19 +209,14 @@ impl Store {
 }
 
 /// What undoes one change.
-fn write(entry: JournalEntry, kind: RunKind, writing: &Arc<Writing>) -> Write {
+fn write(store: &Inner, entry: JournalEntry, kind: RunKind, writing: &Arc<Writing>) -> Write {
     let JournalEntry { collection, key, before, after, .. } = entry;
     let run = Arc::clone(writing);
     if let RunKind::Undo(_) = kind {
         return Write::Restore { collection, key, expected: after, state: before.map(|before| before.state), run };
     }
-    let content = match before.as_ref().map(|before| before.state.winner()) {
-        Some(sibling) => match &sibling.content {
-            Content::Live(value) => Replacement::Take(value.clone(), sibling.expires),
-            Content::Tombstone => Replacement::Delete,
-        },
-        None => Replacement::Delete,
-    };
+    // What readers would see of it now, which may be another version than the newest, or made of several.
+    let content = before.map_or(Replacement::Delete, |before| Replacement::Shown(store.without_expired(before.state)));
     let overwrite = Overwrite { key, expected: after, content, seen: Vec::new() };
     Write::Overwrite { collection, overwrite, run: Some(run) }
 }
