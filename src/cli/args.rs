@@ -47,7 +47,8 @@ pub(crate) use repair::{Among, Apply, BrakeFlags, Preferred, Repair, To, WriteFl
 pub(crate) use scan::PaceFlags;
 pub(crate) use sides::{Check, Diff, Drift, Sides};
 pub(crate) use store::{
-    Backup, Dataset, DatasetCommand, Delete, Demo, Export, Get, Import, Init, List, ProfileArg, Put, Restore, Verify,
+    Backup, Dataset, DatasetCommand, Delete, Demo, Export, Get, Import, InCollection, Init, List, ProfileArg, Put,
+    Restore, Verify,
 };
 pub(crate) use terms::TermFlags;
 

@@ -11,9 +11,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use reknit_core::agenda::{Named, Trial};
+use reknit_core::members::MEMBERS;
 
 use super::CliError;
-use super::args::{Cli, Engine, Global, OutputFormat};
+use super::args::{Cli, Engine, Global, InCollection, OutputFormat};
 use super::commands::sides::scans::Fresh;
 use super::config::Config;
 use super::daemon::Daemon;
@@ -21,7 +22,7 @@ use super::metrics::Measured;
 use super::output::OfTable;
 use crate::format::Layout;
 use crate::node::{Home, Windows};
-use crate::store::{EngineKind, Options, Store};
+use crate::store::{Collection, EngineKind, Options, Store};
 use crate::transport::{RateLimits, Rates};
 
 /// What a command works with.
@@ -208,8 +209,23 @@ impl Env {
 
     /// How the rows of a store's first collection are laid out.
     pub(crate) fn layout(&self, store: &Store) -> Result<Layout, CliError> {
-        let bytes = store.first().layout()?.unwrap_or_default();
-        Layout::from_bytes(&bytes).map_err(|error| CliError::new("store.layout", error.to_string()))
+        layout_of(&store.first())
+    }
+
+    /// The collection of a store that is meant, and how its rows are laid out.
+    pub(crate) fn collection(&self, store: &Store, of: &InCollection) -> Result<(Collection, Layout), CliError> {
+        let collection = match of.name.as_deref() {
+            None => store.first(),
+            Some(MEMBERS) => {
+                let message = format!(
+                    "{MEMBERS} holds no records of yours; the members of a dataset are those of: reknit members list STORE"
+                );
+                return Err(CliError::new("store.no-collection", message));
+            }
+            Some(name) => store.collection(name)?,
+        };
+        let layout = layout_of(&collection)?;
+        Ok((collection, layout))
     }
 }
 
@@ -222,4 +238,10 @@ pub(crate) fn home_dir(global: &Global) -> Result<PathBuf, CliError> {
     let state = var("XDG_STATE_HOME").or_else(|| var("HOME").map(|home| home.join(".local/state")));
     let state = state.ok_or_else(|| CliError::new("home.none", "there is no home; name one with --home DIR"))?;
     Ok(state.join("reknit"))
+}
+
+/// How the rows of a collection are laid out.
+fn layout_of(collection: &Collection) -> Result<Layout, CliError> {
+    let bytes = collection.layout()?.unwrap_or_default();
+    Layout::from_bytes(&bytes).map_err(|error| CliError::new("store.layout", error.to_string()))
 }

@@ -1,5 +1,8 @@
 //! Conflicts: how they come about, are listed, shown and settled, by the real binary.
 
+use reknit::core::{Collection, DatasetId, DatasetKey, Definition};
+use reknit::store::{Options, Store};
+
 use crate::harness::Place;
 
 /// Two replicas under a policy, that were written apart and then repaired.
@@ -90,4 +93,63 @@ fn a_conflict_that_no_policy_can_judge_is_open() {
     assert_eq!((&again["verdict"], &again["conflicts"]["failed"]), (&"in_sync".into(), &1.into()));
     place.run("conflicts list a").exits(1).says(&["open: the policy needs the column people, which a version lacks"]);
     assert_eq!(place.json("conflicts list a").exits(1).objects()[0]["open"], true);
+}
+
+/// A place with stores `a` and `b` of a dataset of two collections and its members, as a program makes it.
+fn with_titles() -> Place {
+    let place = Place::new();
+    let mut definition = Definition::simple(DatasetId([5; 16]), "todo");
+    definition.collections[0] = Collection { name: "items".into(), policy: "newest/1".into() };
+    definition.collections.push(Collection { name: "titles".into(), policy: "ask/1".into() });
+    let made = Store::create(
+        &place.path("a"),
+        definition.with_members(),
+        DatasetKey::from_bytes([6; 32]),
+        &Options::default(),
+    );
+    drop(made.expect("a store"));
+    place.run("init b --like a").ok();
+    place
+}
+
+#[test]
+fn conflicts_of_every_collection_are_listed_and_settled_by_its_name() {
+    let place = with_titles();
+    for line in [
+        "put a k item",
+        "put a k one --collection titles",
+        "put b k two --collection titles",
+        "put a j mine --collection titles",
+        "put b j yours --collection titles",
+        "repair a b --apply",
+    ] {
+        place.run(line).ok();
+    }
+    place.run("get b k").ok().prints("item");
+    place.run("get b k --collection titles").ok().prints("one");
+    place.run("list b").ok().prints("k\n");
+    place.run("list b --collection titles").ok().prints("j\nk\n");
+    let listed = place.run("conflicts list a").exits(1);
+    listed.says(&["k in titles: 2 versions", "j in titles: 2 versions", "2 conflicts", "--collection NAME"]);
+    place.run("conflicts list a --collection items").ok().says(&["no key has several versions"]);
+    let objects = place.json("conflicts list a --collection titles --limit 1").exits(1).objects();
+    assert_eq!((&objects[0]["collection"], &objects[1]["more"]), (&"titles".into(), &true.into()));
+    place.run("conflicts show a k").ok().says(&["no conflict: one version"]);
+    place.run("conflicts show a k --collection titles").exits(1).says(&["one", "two"]);
+    place.run("conflicts resolve a k --version 1").exits(1).says(&["no conflict"]);
+    place.run("conflicts resolve a k --version 2 --collection titles").ok().says(&["settled k"]);
+    place.run("delete a j --collection titles").ok();
+    place.run("repair a b --apply").ok();
+    place.run("conflicts list b").ok();
+    place.run("get b j --collection titles").exits(1);
+    let history = place.run("history b k --collection titles --values").ok();
+    history.says(&["there now\tone", "replaced by run", "two"]);
+    place.run("history b k").ok().says(&["there now"]);
+    for line in
+        ["get a k", "put a k v", "delete a k", "list a", "history a k", "conflicts list a", "conflicts show a k"]
+    {
+        place.run(&format!("{line} --collection none")).fails("store.no-collection").says(&["items, titles"]);
+        place.run(&format!("{line} --collection .members")).fails("store.no-collection").says(&["reknit members list"]);
+    }
+    place.run("verify a").ok();
 }

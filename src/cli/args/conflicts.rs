@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 
+use super::InCollection;
+
 #[derive(Debug, Args, Serialize, Deserialize)]
 #[command(
     after_help = "Examples:\n  reknit conflicts list a\n  reknit conflicts show a 2661552\n  reknit conflicts resolve a 2661552 --version 2"
@@ -23,6 +25,10 @@ pub(crate) enum ConflictsCommand {
         /// At most so many
         #[arg(long, env = "REKNIT_LIMIT", value_name = "N")]
         limit: Option<u64>,
+        /// Only those of this collection [default: all]
+        #[arg(long, env = "REKNIT_COLLECTION", value_name = "NAME")]
+        #[serde(default)]
+        collection: Option<String>,
     },
     /// Show the versions of one key, newest first; exit 1 if it has several
     Show {
@@ -30,6 +36,9 @@ pub(crate) enum ConflictsCommand {
         store: PathBuf,
         /// The key
         key: String,
+        #[command(flatten)]
+        #[serde(default)]
+        of: InCollection,
     },
     /// Settle the conflict of one key; exit 1 if it has none
     Resolve {
@@ -39,6 +48,9 @@ pub(crate) enum ConflictsCommand {
         key: String,
         #[command(flatten)]
         by: ResolveBy,
+        #[command(flatten)]
+        #[serde(default)]
+        of: InCollection,
     },
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 
-use super::TermFlags;
+use super::{InCollection, TermFlags};
 
 #[derive(Debug, Args, Serialize, Deserialize)]
 #[command(
@@ -76,6 +76,9 @@ pub(crate) struct History {
     /// Print the values too
     #[arg(long, env = "REKNIT_VALUES")]
     pub(crate) values: bool,
+    #[command(flatten)]
+    #[serde(default)]
+    pub(crate) of: InCollection,
 }
 
 #[derive(Debug, Args, Serialize, Deserialize)]

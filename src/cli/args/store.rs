@@ -89,6 +89,14 @@ pub(crate) struct Export {
     pub(crate) file_format: Option<FileFormat>,
 }
 
+/// Which collection of a store is meant.
+#[derive(Clone, Debug, Default, Args, Serialize, Deserialize)]
+pub(crate) struct InCollection {
+    /// The collection of the dataset [default: the first]
+    #[arg(long = "collection", env = "REKNIT_COLLECTION", value_name = "NAME")]
+    pub(crate) name: Option<String>,
+}
+
 #[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct Put {
     /// The store
@@ -100,6 +108,9 @@ pub(crate) struct Put {
     /// After how long it is gone, everywhere and by itself, such as 30d [default: never]
     #[arg(long, env = "REKNIT_PUT_EXPIRES", value_name = "TIME")]
     pub(crate) expires: Option<String>,
+    #[command(flatten)]
+    #[serde(default)]
+    pub(crate) of: InCollection,
 }
 
 #[derive(Debug, Args, Serialize, Deserialize)]
@@ -108,6 +119,9 @@ pub(crate) struct Get {
     pub(crate) store: PathBuf,
     /// The key
     pub(crate) key: String,
+    #[command(flatten)]
+    #[serde(default)]
+    pub(crate) of: InCollection,
 }
 
 #[derive(Debug, Args, Serialize, Deserialize)]
@@ -116,6 +130,9 @@ pub(crate) struct Delete {
     pub(crate) store: PathBuf,
     /// The key
     pub(crate) key: String,
+    #[command(flatten)]
+    #[serde(default)]
+    pub(crate) of: InCollection,
 }
 
 #[derive(Debug, Args, Serialize, Deserialize)]
@@ -128,6 +145,9 @@ pub(crate) struct List {
     /// At most so many
     #[arg(long, env = "REKNIT_LIMIT", value_name = "N")]
     pub(crate) limit: Option<u64>,
+    #[command(flatten)]
+    #[serde(default)]
+    pub(crate) of: InCollection,
 }
 
 #[derive(Debug, Args, Serialize, Deserialize)]

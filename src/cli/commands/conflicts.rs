@@ -3,71 +3,91 @@
 use serde_json::{Value, json};
 
 use super::sides::plural;
-use crate::cli::args::{Conflicts, ConflictsCommand, ResolveBy};
+use crate::cli::args::{Conflicts, ConflictsCommand, InCollection, ResolveBy};
 use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
 use crate::cli::records::{key_fields, typed_value, value_fields};
 use crate::cli::{CliError, Exit};
+use crate::core::members::MEMBERS;
 use crate::core::policy::{Judgement, Why};
 use crate::core::{Content, Sibling};
 use crate::format::Layout;
-use crate::store::{Conflict, Resolution, Resolved, Store};
+use crate::store::{Collection, Conflict, Resolution, Resolved, Store};
 
 /// Conflicts that are read at once.
 const PAGE: usize = 256;
 
 pub(crate) fn run(args: &Conflicts, env: &mut Env) -> Result<Exit, CliError> {
     match &args.command {
-        ConflictsCommand::List { store, limit } => {
+        ConflictsCommand::List { store, limit, collection } => {
             let store = env.store(store)?;
-            list(&store, limit.unwrap_or(u64::MAX), env)
+            list(&store, collection.as_deref(), limit.unwrap_or(u64::MAX), env)
         }
-        ConflictsCommand::Show { store, key } => {
+        ConflictsCommand::Show { store, key, of } => {
             let store = env.store(store)?;
-            show(&store, key, env)
+            let (collection, layout) = env.collection(&store, of)?;
+            show(&collection, &layout, key, env)
         }
-        ConflictsCommand::Resolve { store, key, by } => {
+        ConflictsCommand::Resolve { store, key, by, of } => {
             let store = env.store(store)?;
-            resolve(&store, key, by, env)
+            let (collection, layout) = env.collection(&store, of)?;
+            resolve(&store, (&collection, &layout), key, by, env)
         }
     }
 }
 
-fn list(store: &Store, limit: u64, env: &mut Env) -> Result<Exit, CliError> {
-    let layout = env.layout(store)?;
+fn list(store: &Store, only: Option<&str>, limit: u64, env: &mut Env) -> Result<Exit, CliError> {
+    let names = store.definition().collections.iter().map(|collection| collection.name.as_str());
+    let all: Vec<&str> = names.filter(|name| *name != MEMBERS).collect();
+    let several = all.len() > 1;
+    let asked = match only {
+        Some(name) => vec![env.collection(store, &InCollection { name: Some(name.into()) })?],
+        None => all
+            .iter()
+            .map(|name| env.collection(store, &InCollection { name: Some((*name).into()) }))
+            .collect::<Result<_, _>>()?,
+    };
     let mut printer = Printer::new(env);
     let (mut listed, mut more) = (0, false);
-    let mut after: Option<Vec<u8>> = None;
-    loop {
-        let page = store.first().conflicts(after.as_deref(), PAGE)?;
-        for conflict in &page {
-            if listed == limit {
-                more = true;
+    for (collection, layout) in &asked {
+        let name = collection.name();
+        let place = if several { format!(" in {name}") } else { String::new() };
+        let mut after: Option<Vec<u8>> = None;
+        while !more {
+            let page = collection.conflicts(after.as_deref(), PAGE)?;
+            for conflict in &page {
+                if listed == limit {
+                    more = true;
+                    break;
+                }
+                listed += 1;
+                let shown = layout.show_key(&conflict.key);
+                let (n, sees) = (conflict.versions.len(), seen(conflict));
+                printer.item(
+                    || format!("{shown}{place}: {n} versions; {sees}"),
+                    || {
+                        let mut object = fields(json!({
+                            "t": "conflict", "collection": name, "versions": n, "open": conflict.judgement.is_open(),
+                        }));
+                        object.extend(key_fields(layout, &conflict.key));
+                        object.extend(why(conflict).map(|why| ("why".to_string(), json!(why))));
+                        Value::Object(object)
+                    },
+                )?;
+            }
+            if page.len() < PAGE {
                 break;
             }
-            listed += 1;
-            let shown = layout.show_key(&conflict.key);
-            let (n, sees) = (conflict.versions.len(), seen(conflict));
-            printer.item(
-                || format!("{shown}: {n} versions; {sees}"),
-                || {
-                    let mut object =
-                        fields(json!({ "t": "conflict", "versions": n, "open": conflict.judgement.is_open() }));
-                    object.extend(key_fields(&layout, &conflict.key));
-                    object.extend(why(conflict).map(|why| ("why".to_string(), json!(why))));
-                    Value::Object(object)
-                },
-            )?;
+            after = page.last().map(|conflict| conflict.key.clone());
         }
-        if page.len() < PAGE || more {
-            break;
-        }
-        after = page.last().map(|conflict| conflict.key.clone());
     }
     let aside = store.quarantined_count();
     let mut text = match listed {
         0 => "no key has several versions".to_string(),
-        n => format!("{n} conflict{}; see one with: reknit conflicts show STORE KEY", plural(n)),
+        n => {
+            let of = if several { " --collection NAME" } else { "" };
+            format!("{n} conflict{}; see one with: reknit conflicts show STORE KEY{of}", plural(n))
+        }
     };
     if aside > 0 {
         text.push_str(&format!("; {aside} record{} in quarantine: reknit quarantine list STORE", plural(aside)));
@@ -76,16 +96,15 @@ fn list(store: &Store, limit: u64, env: &mut Env) -> Result<Exit, CliError> {
     printer.end(exit, &text, fields(json!({ "keys": listed, "more": more, "quarantined": aside })))
 }
 
-fn show(store: &Store, typed: &str, env: &mut Env) -> Result<Exit, CliError> {
-    let layout = env.layout(store)?;
+fn show(collection: &Collection, layout: &Layout, typed: &str, env: &mut Env) -> Result<Exit, CliError> {
     let key = layout.encode_key_argument(typed)?;
-    let (conflict, versions) = match found(store, &key)? {
+    let (conflict, versions) = match collection.conflict(&key)? {
         Some(conflict) => (true, conflict.versions.clone()),
-        None => (false, store.first().versions(&key)?.map(|state| state.versions().to_vec()).unwrap_or_default()),
+        None => (false, collection.versions(&key)?.map(|state| state.versions().to_vec()).unwrap_or_default()),
     };
     let mut printer = Printer::new(env);
     for (nth, sibling) in (1..).zip(&versions) {
-        printer.item(|| version_line(&layout, nth, sibling), || version_object(&layout, nth, sibling))?;
+        printer.item(|| version_line(layout, nth, sibling), || version_object(layout, nth, sibling))?;
     }
     let text = match (conflict, versions.is_empty()) {
         (true, _) => "settle it with: reknit conflicts resolve STORE KEY --version N, --value VALUE or --delete",
@@ -93,29 +112,34 @@ fn show(store: &Store, typed: &str, env: &mut Env) -> Result<Exit, CliError> {
         (false, false) => "no conflict: one version",
     };
     let mut summary = fields(json!({ "versions": versions.len() }));
-    summary.extend(key_fields(&layout, &key));
+    summary.extend(key_fields(layout, &key));
     printer.end(if conflict { Exit::Differs } else { Exit::Done }, text, summary)
 }
 
-fn resolve(store: &Store, typed: &str, by: &ResolveBy, env: &mut Env) -> Result<Exit, CliError> {
-    let layout = env.layout(store)?;
+fn resolve(
+    store: &Store,
+    (collection, layout): (&Collection, &Layout),
+    typed: &str,
+    by: &ResolveBy,
+    env: &mut Env,
+) -> Result<Exit, CliError> {
     let key = layout.encode_key_argument(typed)?;
     let shown = layout.show_key(&key);
     let by = match (by.version, &by.value) {
         (Some(nth), _) => Resolution::Version(nth.wrapping_sub(1)),
-        (None, Some(typed)) => Resolution::Value(typed_value(env, &layout, &key, typed)?),
+        (None, Some(typed)) => Resolution::Value(typed_value(env, layout, &key, typed)?),
         (None, None) => Resolution::Delete,
     };
-    let Some(conflict) = found(store, &key)? else {
+    let Some(conflict) = collection.conflict(&key)? else {
         let mut summary = fields(json!({ "found": false, "wrote": 0 }));
-        summary.extend(key_fields(&layout, &key));
+        summary.extend(key_fields(layout, &key));
         let text = format!("{shown} has no conflict; nothing was changed");
         return Printer::new(env).end(Exit::Differs, &text, summary);
     };
-    match store.first().resolve(&conflict, by)? {
+    match collection.resolve(&conflict, by)? {
         Resolved::Written => {
             let mut summary = fields(json!({ "found": true, "wrote": 1, "commit": store.cut().commit }));
-            summary.extend(key_fields(&layout, &key));
+            summary.extend(key_fields(layout, &key));
             Printer::new(env).end(Exit::Done, &format!("settled {shown}"), summary)
         }
         Resolved::NoVersion => {
@@ -127,10 +151,6 @@ fn resolve(store: &Store, typed: &str, by: &ResolveBy, env: &mut Env) -> Result<
             Err(CliError { exit: Exit::Undetermined, ..CliError::new("conflict.moved", message) })
         }
     }
-}
-
-fn found(store: &Store, key: &[u8]) -> Result<Option<Conflict>, CliError> {
-    Ok(store.first().conflict(key)?)
 }
 
 /// What readers see, and why.

@@ -10,9 +10,9 @@ use crate::cli::{CliError, Exit};
 
 pub(crate) fn run(args: &Delete, env: &mut Env) -> Result<Exit, CliError> {
     let store = env.store(&args.store)?;
-    let layout = env.layout(&store)?;
+    let (collection, layout) = env.collection(&store, &args.of)?;
     let key = layout.encode_key_argument(&args.key)?;
-    let found = store.delete(&key)?;
+    let found = collection.delete(&key)?;
     let shown = layout.show_key(&key);
     let (exit, text) = match found {
         true => (Exit::Done, format!("deleted {shown}")),

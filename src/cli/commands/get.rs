@@ -13,9 +13,9 @@ use crate::format::Format;
 
 pub(crate) fn run(args: &Get, env: &mut Env) -> Result<Exit, CliError> {
     let store = env.store(&args.store)?;
-    let layout = env.layout(&store)?;
+    let (collection, layout) = env.collection(&store, &args.of)?;
     let key = layout.encode_key_argument(&args.key)?;
-    let value = store.get(&key)?;
+    let value = collection.get(&key)?;
     if let Some(value) = value.as_ref().filter(|_| env.text() && !env.global.quiet) {
         env.out.write_all(&value_line(&layout, &key, value))?;
         // Raw bytes are printed as they are, except where a prompt would stick to them. Within a daemon stdout is not

@@ -15,12 +15,12 @@ use crate::cli::{CliError, Exit, verdicts};
 
 pub(crate) fn run(args: &History, env: &mut Env) -> Result<Exit, CliError> {
     let store = env.store(&args.store)?;
-    let layout = env.layout(&store)?;
+    let (collection, layout) = env.collection(&store, &args.of)?;
     let key = layout.encode_key_argument(&args.key)?;
     // Each state with the run that replaced it; the one that is there was replaced by none.
     let mut states: Vec<(State, Option<RunId>)> =
-        store.first().state(&key)?.into_iter().map(|state| (state, None)).collect();
-    states.extend(store.history(&key)?.into_iter().rev().map(|earlier| (earlier.state, Some(earlier.run))));
+        collection.state(&key)?.into_iter().map(|state| (state, None)).collect();
+    states.extend(collection.history(&key)?.into_iter().rev().map(|earlier| (earlier.state, Some(earlier.run))));
     let written = |run| store.run(run).is_ok_and(|run| run.header.kind == RunKind::Written);
     let mut printer = Printer::new(env);
     let mut versions = 0_u64;

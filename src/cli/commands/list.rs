@@ -23,7 +23,7 @@ pub(crate) fn run(args: &List, env: &mut Env) -> Result<Exit, CliError> {
 
 fn list(args: &List, env: &mut Env) -> Result<Exit, CliError> {
     let store = env.store(&args.store)?;
-    let layout = env.layout(&store)?;
+    let (collection, layout) = env.collection(&store, &args.of)?;
     let prefix = args.prefix.as_deref().map_or(Ok(Vec::new()), |typed| prefix(&layout, typed))?;
     let limit = args.limit.unwrap_or(u64::MAX);
     // Lines go out in large writes: keys can be many.
@@ -31,7 +31,7 @@ fn list(args: &List, env: &mut Env) -> Result<Exit, CliError> {
     env.out = Box::new(std::io::BufWriter::with_capacity(WRITE_BYTES, out));
     let mut listed = 0;
     let mut more = false;
-    let rows = store.scan(&prefix)?;
+    let rows = collection.scan(&prefix)?;
     let mut printer = Printer::new(env);
     for row in rows {
         let (key, _) = row?;

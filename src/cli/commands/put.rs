@@ -15,11 +15,11 @@ use crate::store::{Durability, Op, Store};
 
 pub(crate) fn run(args: &Put, env: &mut Env) -> Result<Exit, CliError> {
     let store = env.store(&args.store)?;
-    let layout = env.layout(&store)?;
+    let (collection, layout) = env.collection(&store, &args.of)?;
     let key = layout.encode_key_argument(&args.key)?;
     let value = typed_value(env, &layout, &key, &args.value)?;
     let expires = args.expires.as_deref().map(|lasts| expiry(&store, lasts)).transpose()?;
-    let commit = store.batch(vec![Op::Put { key: key.clone(), value, expires }], Durability::Synced)?;
+    let commit = collection.batch(vec![Op::Put { key: key.clone(), value, expires }], Durability::Synced)?;
     let mut summary = fields(json!({ "wrote": 1, "commit": commit }));
     summary.extend(expires.map(|at| ("expires_ms".to_string(), json!(at))));
     summary.extend(key_fields(&layout, &key));
