@@ -71,8 +71,21 @@ fn the_policy_is_a_part_of_the_definition() {
     place.run("get a 1").ok().prints("1,Berne,150\n");
     place.run("init c --policy nonsense").fails("usage.policy").says(&["largest/1 COLUMN", "nothing was made"]);
     assert!(!place.path("c").exists());
-    place.run("init d --policy ask").ok();
-    place.run("diff a d").exits(4);
+    // The same dataset, of which one side was told another policy.
+    place.run("dataset export a a.dataset").ok();
+    let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let (people, places) = (hex("largest/1 people"), hex("largest/1 places"));
+    let file = place.read("a.dataset");
+    assert!(file.contains(&people), "{file}");
+    place.file("d.dataset", file.replace(&people, &places));
+    place.run("dataset import d.dataset d").ok();
+    let (a, d) = (place.root("a"), place.root("d"));
+    place.run("repair a d --apply").exits(4).says(&[
+        "policy of default (largest/1 people here, largest/1 places there)",
+        "wrote 0 records",
+        "[session.definition]",
+    ]);
+    assert_eq!((place.root("a"), place.root("d")), (a, d));
 }
 
 #[test]

@@ -11,6 +11,8 @@ use crate::members::MEMBERS;
 use crate::record::Keeps;
 
 const DEFINITION_FORMAT: u8 = 1;
+/// Collections that are named where definitions differ in many.
+const APART_SHOWN: usize = 8;
 
 /// The identity of a dataset: 16 random bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -170,16 +172,45 @@ impl Definition {
         Blob(self.hash().0[..16].to_vec())
     }
 
-    /// The names of the fields in which `other` differs.
-    pub fn differences(&self, other: &Definition) -> Vec<&'static str> {
+    /// The names of the fields in which `other`, of the other side, differs; of collections which they are, with the policies
+    /// of both sides where those differ.
+    pub fn differences(&self, other: &Definition) -> Vec<String> {
         let fields = [
             ("id", self.id != other.id),
             ("name", self.name != other.name),
             ("profile", self.profile != other.profile),
-            ("collections", self.collections != other.collections),
             ("key_index", self.key_index != other.key_index),
         ];
-        fields.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+        let named = fields.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_string());
+        named.chain(self.collections_apart(other)).collect()
+    }
+
+    fn collections_apart(&self, other: &Definition) -> Vec<String> {
+        let named =
+            |of: &Definition, name: &str| of.collection(name).map(|id| of.collections[usize::from(id.0)].clone());
+        let mut apart = Vec::new();
+        for Collection { name, policy } in &self.collections {
+            let shown = name.escape_debug();
+            match named(other, name) {
+                None => apart.push(format!("collection {shown} (only here)")),
+                Some(theirs) if theirs.policy != *policy => {
+                    let (here, there) = (policy.escape_debug(), theirs.policy.escape_debug());
+                    apart.push(format!("policy of {shown} ({here} here, {there} there)"));
+                }
+                Some(_) => {}
+            }
+        }
+        let only_there = other.collections.iter().filter(|theirs| named(self, &theirs.name).is_none());
+        apart.extend(only_there.map(|theirs| format!("collection {} (only there)", theirs.name.escape_debug())));
+        if apart.is_empty() && self.collections != other.collections {
+            apart.push("order of the collections".into());
+        }
+        if apart.len() > APART_SHOWN {
+            let more = apart.len() - APART_SHOWN;
+            apart.truncate(APART_SHOWN);
+            apart.push(format!("{more} more"));
+        }
+        apart
     }
 }
 
@@ -200,7 +231,7 @@ mod tests {
         ];
         for other in others {
             assert_ne!(a.hash(), other.hash());
-            assert_eq!(a.differences(&other).len(), 1);
+            assert_ne!(a.differences(&other), Vec::<String>::new());
         }
     }
 
@@ -220,6 +251,31 @@ mod tests {
         for wrong in [first, kept, other, alone, Definition { profile: Profile::Content, ..with }] {
             assert!(matches!(Definition::decode(&wrong.encode()), Err(DecodeError::Malformed(_))), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn collections_that_differ_are_named_with_both_policies() {
+        let of = |collections: &[(&str, &str)]| Definition {
+            collections: collections
+                .iter()
+                .map(|(name, policy)| Collection { name: (*name).into(), policy: (*policy).into() })
+                .collect(),
+            ..Definition::simple(DatasetId([7; 16]), "cities")
+        };
+        let here = of(&[("orders", "newest/1"), ("users", "ask/1"), ("notes", "newest/1")]);
+        assert_eq!(here.differences(&here), Vec::<String>::new());
+        let there = of(&[("orders", "keep-both/1"), ("users", "ask/1"), ("tags", "newest/1")]);
+        let told = [
+            "policy of orders (newest/1 here, keep-both/1 there)",
+            "collection notes (only here)",
+            "collection tags (only there)",
+        ];
+        assert_eq!(here.differences(&there), told);
+        let turned = of(&[("users", "ask/1"), ("orders", "newest/1"), ("notes", "newest/1")]);
+        assert_eq!(here.differences(&turned), ["order of the collections"]);
+        let names: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+        let many = of(&names.iter().map(|name| (name.as_str(), "newest/1")).collect::<Vec<_>>());
+        assert_eq!(here.differences(&many).last().map(String::as_str), Some("15 more"));
     }
 
     #[test]

@@ -244,6 +244,8 @@ fn what_does_not_fit_is_refused_by_name_and_changes_nothing() {
     use crate::message::Rights;
     check(&|_, b| b.definition_mut().id = crate::DatasetId([9; 16]), Rights::ALL, "no such dataset");
     check(&|_, b| b.definition_mut().key_index = false, Rights::ALL, "differ in: key_index");
+    let other_policy = |_: &mut Model, b: &mut Model| b.definition_mut().collections[0].policy = "keep-both/1".into();
+    check(&other_policy, Rights::ALL, "differ in: policy of default (newest/1 here, keep-both/1 there)");
     check(&|_, _| (), Rights::COMPARE.and(Rights::READ), "no right to write");
     check(&|_, _| (), Rights::default(), "no right to compare,read,write");
     check(&|a, b| b.life = a.life, Rights::ALL, "one store");
