@@ -189,13 +189,15 @@ pub enum StoreError {
     },
     /// The journal holds as much as it may, so that nothing more could be undone.
     #[error(
-        "the journal holds {bytes} bytes, at most {limit} are allowed, so nothing more is applied; what was applied before is valid; `reknit runs limit STORE --bytes N` makes room, `--age D` drops old runs"
+        "the journal holds {bytes} bytes, at most {limit} are allowed, so nothing more is applied; wrote {wrote} records to this store before, which are valid; `reknit runs limit STORE --bytes N` makes room, `--age D` drops old runs"
     )]
     JournalFull {
         /// Bytes that it holds.
         bytes: u64,
         /// The bound.
         limit: u64,
+        /// Records that the run had changed before.
+        wrote: u64,
     },
     /// The system gave no randomness.
     #[error("the system gave no randomness: {0}; nothing was changed")]

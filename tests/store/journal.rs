@@ -287,13 +287,36 @@ fn a_full_journal_stops_a_run_before_it_writes_and_age_makes_room() {
     a.set_journal_limits(JournalLimits { bytes: 1, age: 1000 }).expect("set");
     b.put(b"key", b"two").expect("put");
     let root = a.root();
-    assert!(matches!(a.in_run(header()), Err(StoreError::JournalFull { limit: 1, .. })));
+    assert!(matches!(a.in_run(header()), Err(StoreError::JournalFull { limit: 1, wrote: 0, .. })));
     assert_eq!((a.root(), a.runs().len()), (root, 1), "nothing is written, nothing is dropped");
     now.fetch_add(2000, Ordering::Relaxed);
     assert_eq!(a.drop_old_runs().expect("dropped"), 1);
     assert_eq!((a.runs().len(), a.journal_bytes()), (0, 0));
     assert_eq!(bring(&b, &a, 9), Some(RunId(2)), "numbers rise");
     assert_sound(&a, "after dropping");
+}
+
+#[test]
+fn a_run_that_fills_the_journal_says_what_it_had_written() {
+    let (a, b) = (fresh(), fresh());
+    write(&a, &[(1, Some(1)), (2, Some(1)), (3, Some(1))]);
+    bring(&a, &b, 9);
+    write(&b, &[(1, Some(2)), (2, Some(2)), (3, Some(2))]);
+    let run = a.in_run(header()).expect("a run").expect("a journal");
+    let (all, root) = (records(&b), a.root());
+    apply(&*run, &all[..2], 9);
+    a.set_journal_limits(JournalLimits { bytes: 1, age: u64::MAX }).expect("set");
+    let incoming = vec![Incoming { record: all[2].clone(), guard: Guard::Join }];
+    match run.apply(FIRST, incoming, Durability::Buffered) {
+        Err(full @ StoreError::JournalFull { wrote: 2, .. }) => {
+            assert!(full.to_string().contains("wrote 2 records"), "{full}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let id = run.end_run("refused").expect("ended").expect("it has changed something");
+    a.set_journal_limits(JournalLimits { bytes: 1 << 20, age: u64::MAX }).expect("room");
+    undo(&a, id);
+    assert_eq!(a.root(), root);
 }
 
 #[test]

@@ -92,14 +92,15 @@ fn show(store: &Path, id: RunId, limit: Option<u64>, env: &mut Env) -> Result<Ex
 
 fn undo(store: &Path, id: RunId, everywhere: bool, env: &mut Env) -> Result<Exit, CliError> {
     let typed = tables::typed_again(&store.display().to_string());
-    let kept_by = journals::of_run(env, store, id)?;
+    let kept_by = journals::of_run(env, store, id).map_err(refused)?;
     let (store, layout) = (&kept_by.store, &kept_by.layout);
-    let all = store.run(id)?.entries;
+    let all = store.run(id).map_err(|error| refused(error.into()))?.entries;
     let how = if everywhere { Undo::Everywhere } else { Undo::Here };
     let mut kept = Vec::new();
     let done = {
         let mut progress = Progress::new(env, "undoing changes");
-        kept_by.undo(id, how, &mut |skipped| kept.push(skipped), &mut |seen| progress.at(seen, Some(all)))?
+        let undone = kept_by.undo(id, how, &mut |skipped| kept.push(skipped), &mut |seen| progress.at(seen, Some(all)));
+        undone.map_err(refused)?
     };
     let mut printer = Printer::new(env);
     for (collection, key) in &kept {
@@ -123,6 +124,14 @@ fn undo(store: &Path, id: RunId, everywhere: bool, env: &mut Env) -> Result<Exit
         "wrote": done.restored, "everywhere": everywhere, "paused_by": store.paused().map(|run| run.to_string()),
     });
     printer.end(Exit::Done, &text, fields(summary))
+}
+
+/// There is nothing to undo: that is a refusal, as where it was undone already.
+fn refused(error: CliError) -> CliError {
+    match error.id {
+        "journal.no-run" => CliError::refused(error.id, error.message),
+        _ => error,
+    }
 }
 
 fn limit(

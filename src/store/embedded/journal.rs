@@ -235,6 +235,17 @@ impl Journal {
         known.room()
     }
 
+    /// The same for a run that may have written before.
+    fn admits_more(&self, writing: &Writing) -> Result<(), StoreError> {
+        self.admits().map_err(|error| match error {
+            StoreError::JournalFull { bytes, limit, .. } => {
+                let run = writing.id.get().and_then(|id| self.known().runs.get(id).map(|run| run.entries));
+                StoreError::JournalFull { bytes, limit, wrote: run.unwrap_or(0) }
+            }
+            error => error,
+        })
+    }
+
     /// Lays what was gathered into the batch of a commit.
     /// It changes so many keys of collections that have so many entries then.
     pub(super) fn stage(
@@ -305,7 +316,7 @@ impl Journal {
 impl Known {
     fn room(&self) -> Result<(), StoreError> {
         if self.bytes >= self.limits.bytes {
-            return Err(StoreError::JournalFull { bytes: self.bytes, limit: self.limits.bytes });
+            return Err(StoreError::JournalFull { bytes: self.bytes, limit: self.limits.bytes, wrote: 0 });
         }
         Ok(())
     }

@@ -62,7 +62,7 @@ impl Side for InRun {
     }
 
     fn catch_up(&self, missed: Vec<Missed>, bases: &[Base], horizon: Stamp) -> Result<CaughtUp, StoreError> {
-        self.store.inner.journal.admits()?;
+        self.store.inner.journal.admits_more(&self.writing)?;
         self.store.catch_up_in(missed, bases, horizon, &self.writing)
     }
 
@@ -116,7 +116,7 @@ impl Side for InRun {
         batch: Vec<Incoming>,
         durability: Durability,
     ) -> Result<Applied, StoreError> {
-        self.store.inner.journal.admits()?;
+        self.store.inner.journal.admits_more(&self.writing)?;
         if self.writing.is_overtaken(self.store.cut().horizon) {
             return Err(StoreError::Overtaken);
         }
@@ -129,7 +129,7 @@ impl Side for InRun {
         overwrites: Vec<Overwrite>,
         durability: Durability,
     ) -> Result<Applied, StoreError> {
-        self.store.inner.journal.admits()?;
+        self.store.inner.journal.admits_more(&self.writing)?;
         self.store.overwrite_in(collection, overwrites, durability, Some(&self.writing))
     }
 
