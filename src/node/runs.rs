@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use reknit_core::difference::Side as Seen;
 use reknit_core::journal::{RunHeader, RunId, RunKind};
+use reknit_core::members::MEMBERS;
 use reknit_core::session::{Direction, Intent, Options};
+use reknit_core::{CollectionId, Profile};
 
 use super::NodeError;
 use crate::store::{Side, StoreError};
@@ -22,12 +24,13 @@ impl SideRun {
         if !matches!(options.intent, Intent::Repair(_)) {
             return Ok(SideRun { run: None, plain: side });
         }
-        SideRun::begin(side, header(options, peer, true))
+        let header = header(options, &side, peer, true);
+        SideRun::begin(side, header)
     }
 
     /// The run of whoever answers, who does not know what the session is for.
     pub(super) fn responder(side: Arc<dyn Side>, peer: String) -> Result<SideRun, NodeError> {
-        let policy = "as the opener decides".into();
+        let policy = format!("as the opener decides{}", policies(&side, &[]));
         SideRun::begin(side, RunHeader { kind: RunKind::Repair, peer, opener: false, policy, started: 0 })
     }
 
@@ -36,7 +39,7 @@ impl SideRun {
         // It is refused as an opener would be: who runs both knows what the session is for.
         let mut run = SideRun::opener(Arc::clone(&side), options, peer.clone())?;
         if run.run.is_some() {
-            run.run = side.in_run(header(options, peer, false))?;
+            run.run = side.in_run(header(options, &side, peer, false))?;
         }
         Ok(run)
     }
@@ -60,7 +63,18 @@ impl SideRun {
     }
 }
 
-fn header(options: &Options, peer: String, opener: bool) -> RunHeader {
+/// The policies of the collections that a session is about, all if none are named; none where there are no versions.
+fn policies(side: &Arc<dyn Side>, scope: &[CollectionId]) -> String {
+    let definition = side.describe().definition;
+    let within = |id: &u16| scope.is_empty() || scope.contains(&CollectionId(*id));
+    let collections = (0..).zip(&definition.collections).filter(|(id, of)| within(id) && of.name != MEMBERS);
+    let mut policies: Vec<&str> = collections.map(|(_, collection)| collection.policy.as_str()).collect();
+    policies.sort_unstable();
+    policies.dedup();
+    if definition.profile == Profile::Content { String::new() } else { format!("; {}", policies.join(", ")) }
+}
+
+fn header(options: &Options, side: &Arc<dyn Side>, peer: String, opener: bool) -> RunHeader {
     let kind = match (&options.picked, options.mirror) {
         (Some(_), _) => RunKind::Apply,
         (None, Some(_)) => RunKind::Mirror,
@@ -75,9 +89,10 @@ fn header(options: &Options, peer: String, opener: bool) -> RunHeader {
         Some(false) => ", the other one is preferred",
         None => "",
     };
+    let policies = policies(side, &options.scope);
     let policy = match &options.picked {
-        Some(picked) => format!("plan {}, {written}", picked.name),
-        None => format!("{written}{preferred}"),
+        Some(picked) => format!("plan {}, {written}{policies}", picked.name),
+        None => format!("{written}{preferred}{policies}"),
     };
     RunHeader { kind, peer, opener, policy, started: 0 }
 }

@@ -20,7 +20,14 @@ fn a_repair_is_undone_and_repairs_pause_until_resumed() {
     let place = repaired();
     let (before, root) = (place.run("export a").ok().out, place.root("a"));
     place.run("repair a b --apply").ok().says(&["reknit runs undo a 1"]);
-    place.run("runs list a").ok().says(&["1\trepair with ", "3 changes, 2 overwrote\tin_sync", "1 runs"]);
+    let listed = place.run("runs list a").ok();
+    listed.says(&[
+        "1\trepair with ",
+        "3 changes, 2 overwrote\tin_sync\t",
+        " ago\t",
+        "both sides are written; newest/1",
+        "1 runs",
+    ]);
     place.run("runs show a 1").ok().says(&["* k1\toverwrote", "* k2\toverwrote", "+ k4\tinserted"]);
     place.run("runs undo a 1").ok().says(&["as run 2: 3 changes put back, 0 skipped", "reknit resume a"]);
     assert_eq!((place.run("export a").ok().out, place.root("a")), (before, root));
@@ -38,6 +45,20 @@ fn a_repair_is_undone_and_repairs_pause_until_resumed() {
     place.run("resume a").exits(1);
     place.run("repair a b --apply").ok();
     place.run("get a k4").ok().prints("four");
+}
+
+/// Of keys that come together the journal keeps no list: those that were written since are told by their number.
+#[test]
+fn a_run_that_filled_a_store_says_how_many_of_its_keys_were_written_since() {
+    let place = Place::with_file("all.kv", &(0..100).map(|n| format!("k{n:03}\tv\n")).collect::<String>(), "");
+    place.run("init a --like s").ok();
+    place.run("repair a s --apply").ok();
+    let shown = place.run("runs show a 1").ok().says(&["+ k042\tinserted", "100 changes, 0 overwrote"]);
+    assert!(!shown.out.contains("written since"), "{}", shown.out);
+    place.run("put a k042 w").ok();
+    place.run("delete a k043").ok();
+    place.run("runs show a 1").ok().says(&["+ k044\tinserted", "and 2 that were written since"]);
+    place.run("runs show a 1 --limit 5").ok();
 }
 
 #[test]

@@ -79,9 +79,9 @@ fn what_was_overwritten_so_can_be_undone_and_the_run_says_who_was_preferred() {
     let before = place.run("export b").ok().out;
     place.run("repair a b --prefer a --apply").ok().says(&["reknit runs undo b"]);
     let last = |store: &str| place.json(&format!("runs list {store}")).ok().objects().swap_remove(0);
-    assert_eq!(last("a")["policy"], "both sides are written, this one is preferred");
+    assert_eq!(last("a")["policy"], "both sides are written, this one is preferred; newest/1");
     let last = last("b");
-    assert_eq!(last["policy"], "both sides are written, the other one is preferred");
+    assert_eq!(last["policy"], "both sides are written, the other one is preferred; newest/1");
     place.run(&format!("runs undo b {}", last["run"].as_str().expect("a number"))).ok();
     place.run("export b").ok().prints(&before);
 }

@@ -14,6 +14,7 @@ use crate::cli::output::{Printer, fields};
 use crate::cli::progress::Progress;
 use crate::cli::records::key_fields;
 use crate::cli::units::{parse_bytes, parse_duration, show_bytes, show_count, show_duration};
+use crate::cli::verdicts::now_ms;
 use crate::cli::{CliError, Exit};
 use crate::store::{JournalLimits, KeepHistory, Undo};
 
@@ -87,7 +88,12 @@ fn show(store: &Path, id: RunId, limit: Option<u64>, env: &mut Env) -> Result<Ex
     let mut summary = fields(object(id, &run));
     summary.remove("t");
     summary.insert("printed".into(), json!(printed));
-    printer.end(Exit::Done, &line(id, &run), summary)
+    let mut text = line(id, &run);
+    // Of keys that came together, the store knows those that are as the run left them.
+    if limit.is_none() && !run.dropped && printed < run.entries {
+        text.push_str(&format!("\nand {} that were written since", show_count(run.entries - printed)));
+    }
+    printer.end(Exit::Done, &text, summary)
 }
 
 fn undo(store: &Path, id: RunId, everywhere: bool, env: &mut Env) -> Result<Exit, CliError> {
@@ -213,8 +219,13 @@ fn line(id: RunId, run: &Run) -> String {
     let peer = if run.header.peer.is_empty() { String::new() } else { format!(" with {}", run.header.peer) };
     let undoes = run.header.kind.undoes().map(|run| format!(" of run {run}")).unwrap_or_default();
     let (entries, overwritten) = (show_count(run.entries), show_count(run.overwritten));
-    let kind = run.header.kind.name();
-    format!("{id}\t{kind}{undoes}{peer}\t{entries} changes, {overwritten} overwrote\t{}", state(run))
+    let (kind, bytes) = (run.header.kind.name(), show_bytes(run.bytes));
+    let ago = show_duration(Duration::from_millis(now_ms().saturating_sub(run.header.started)));
+    let policy = if run.header.policy.is_empty() { String::new() } else { format!("\t{}", run.header.policy) };
+    let state = state(run);
+    format!(
+        "{id}\t{kind}{undoes}{peer}\t{entries} changes, {overwritten} overwrote\t{state}\t{ago} ago\t{bytes}{policy}"
+    )
 }
 
 fn object(id: RunId, run: &Run) -> Value {
