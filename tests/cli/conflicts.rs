@@ -1,7 +1,10 @@
 //! Conflicts: how they come about, are listed, shown and settled, by the real binary.
 
-use reknit::core::{Collection, DatasetId, DatasetKey, Definition};
-use reknit::store::{Options, Store};
+use reknit::core::query::{Guard, Incoming};
+use reknit::core::{
+    Actor, Collection, CollectionId, Content, DatasetId, DatasetKey, Definition, Record, Sibling, Stamp, State, Version,
+};
+use reknit::store::{Durability, Options, Side, Store};
 
 use crate::harness::Place;
 
@@ -165,4 +168,37 @@ fn conflicts_of_every_collection_are_listed_and_settled_by_its_name() {
         place.run(&format!("{line} --collection .members")).fails("store.no-collection").says(&["reknit members list"]);
     }
     place.run("verify a").ok();
+}
+
+#[test]
+fn bounds_on_versions_and_on_what_they_have_seen_are_told_where_they_are_reached() {
+    let place = Place::new();
+    place.run("init a --policy keep-both").ok();
+    let store = Store::open(&place.path("a"), &Options::default()).expect("opened");
+    let version = |n: u64, seen: &[Version]| Version::after(Stamp::at(1_000 + n), Actor(n), seen);
+    let bring = |key: &str, version: Version| {
+        let sibling = Sibling { version, content: Content::Live(b"v".to_vec()), expires: None };
+        let record = Record { key: key.into(), state: State::single(sibling) };
+        let batch = vec![Incoming { record, guard: Guard::Join }];
+        store.apply(CollectionId(0), batch, Durability::Synced).expect("applied");
+    };
+    let all: Vec<Version> = (1..=33).map(|n| version(n, &[])).collect();
+    all.iter().for_each(|version| bring("many", version.clone()));
+    all[..2].iter().for_each(|version| bring("few", version.clone()));
+    bring("forgets", version(40, &all));
+    bring("forgets", version(41, &[]));
+    drop(store);
+    let listed = place.run("conflicts list a").exits(1);
+    listed.says(&["few: 2 versions; ", "many: 32 versions, as many as are kept: older ones may have gone; "]);
+    let objects = place.json("conflicts list a").exits(1).objects();
+    let full: Vec<_> = objects.iter().filter(|one| one["full"] == true).map(|one| one["key"].as_str()).collect();
+    assert_eq!(full, [Some("many")]);
+    place.run("conflicts show a many").exits(1).says(&["32 versions, as many as are kept"]);
+    let shown = place.run("conflicts show a forgets").exits(1);
+    let lines: Vec<bool> = shown.out.lines().take(2).map(|line| line.contains("no longer tells")).collect();
+    assert_eq!(lines, [false, true], "{shown:?}");
+    let objects = place.json("conflicts show a forgets").exits(1).objects();
+    assert_eq!((objects[0].get("forgets"), &objects[1]["forgets"]), (None, &true.into()));
+    let few = place.run("conflicts show a few").exits(1);
+    assert!(!few.out.contains("as many as are kept"), "{few:?}");
 }

@@ -8,6 +8,7 @@ use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
 use crate::cli::records::{key_fields, typed_value, value_fields};
 use crate::cli::{CliError, Exit};
+use crate::core::bounds::VERSIONS_MAX;
 use crate::core::members::MEMBERS;
 use crate::core::policy::{Judgement, Why};
 use crate::core::{Content, Sibling};
@@ -64,13 +65,14 @@ fn list(store: &Store, only: Option<&str>, limit: u64, env: &mut Env) -> Result<
                 let shown = layout.show_key(&conflict.key);
                 let (n, sees) = (conflict.versions.len(), seen(conflict));
                 printer.item(
-                    || format!("{shown}{place}: {n} versions; {sees}"),
+                    || format!("{shown}{place}: {n} versions{}; {sees}", if is_full(n) { FULL } else { "" }),
                     || {
                         let mut object = fields(json!({
                             "t": "conflict", "collection": name, "versions": n, "open": conflict.judgement.is_open(),
                         }));
                         object.extend(key_fields(layout, &conflict.key));
                         object.extend(why(conflict).map(|why| ("why".to_string(), json!(why))));
+                        object.extend(is_full(n).then(|| ("full".to_string(), json!(true))));
                         Value::Object(object)
                     },
                 )?;
@@ -106,14 +108,18 @@ fn show(collection: &Collection, layout: &Layout, typed: &str, env: &mut Env) ->
     for (nth, sibling) in (1..).zip(&versions) {
         printer.item(|| version_line(layout, nth, sibling), || version_object(layout, nth, sibling))?;
     }
-    let text = match (conflict, versions.is_empty()) {
+    let mut text = match (conflict, versions.is_empty()) {
         (true, _) => "settle it with: reknit conflicts resolve STORE KEY --version N, --value VALUE or --delete",
         (false, true) => "the key was never written",
         (false, false) => "no conflict: one version",
-    };
+    }
+    .to_string();
     let mut summary = fields(json!({ "versions": versions.len() }));
+    if is_full(versions.len()) {
+        text = format!("{} versions{FULL}\n{text}", versions.len());
+    }
     summary.extend(key_fields(layout, &key));
-    printer.end(if conflict { Exit::Differs } else { Exit::Done }, text, summary)
+    printer.end(if conflict { Exit::Differs } else { Exit::Done }, &text, summary)
 }
 
 fn resolve(
@@ -153,6 +159,14 @@ fn resolve(
     }
 }
 
+/// What is said of a key that has as many versions as are kept.
+const FULL: &str = ", as many as are kept: older ones may have gone";
+
+/// Whether a key has as many versions as are kept.
+fn is_full(versions: usize) -> bool {
+    versions >= VERSIONS_MAX
+}
+
 /// What readers see, and why.
 fn seen(conflict: &Conflict) -> String {
     match &conflict.judgement {
@@ -182,7 +196,8 @@ fn version_line(layout: &Layout, nth: usize, sibling: &Sibling) -> String {
         Content::Tombstone => "deleted".into(),
     };
     let version = &sibling.version;
-    format!("{nth}  written at {} ms by {:016x}  {content}", version.stamp.millis(), version.actor.0)
+    let forgets = if version.seen.is_full() { "  (may have seen versions that it no longer tells)" } else { "" };
+    format!("{nth}  written at {} ms by {:016x}  {content}{forgets}", version.stamp.millis(), version.actor.0)
 }
 
 fn version_object(layout: &Layout, nth: usize, sibling: &Sibling) -> Value {
@@ -194,6 +209,7 @@ fn version_object(layout: &Layout, nth: usize, sibling: &Sibling) -> Value {
         "actor": format!("{:016x}", version.actor.0),
         "deleted": sibling.value().is_none(),
     }));
+    object.extend(version.seen.is_full().then(|| ("forgets".to_string(), json!(true))));
     object.extend(sibling.value().map(|value| value_fields(layout, value)).unwrap_or_default());
     Value::Object(object)
 }
