@@ -218,7 +218,7 @@ fn what_postgresql_spells_in_its_own_way_is_read_as_it_is_meant() {
         "array",
     ]);
     place.file("lists.jsonl", "{\"id\":1,\"tags\":[\"a\"]}\n");
-    place.run_args(&["check", "jsonl:lists.jsonl", &pg]).fails("database").says(&["tags", "compare it with Parquet"]);
+    place.run_args(&["check", "jsonl:lists.jsonl", &pg]).ok();
 }
 
 #[test]

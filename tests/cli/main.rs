@@ -58,6 +58,7 @@ mod sessions;
 mod several;
 mod silent;
 mod slots;
+mod spelled;
 mod start;
 mod stores;
 mod succession;

@@ -8,6 +8,8 @@ const ROWS: &str = include_str!("vectors/rows.txt");
 const KEYS: &str = include_str!("vectors/keys.txt");
 /// `document<TAB>as it is compared by --json semantic`, both JSON.
 const SEMANTIC: &str = include_str!("vectors/json-semantic.tsv");
+/// `interval<TAB>hex` of the row that holds it.
+const INTERVALS: &str = include_str!("vectors/intervals.tsv");
 const REFUSED: &str = include_str!("vectors/rows-refused.txt");
 
 fn values() -> Vec<(&'static str, Value)> {
@@ -82,6 +84,21 @@ fn rows_have_the_bytes_of_the_vectors() {
     actual.extend(values().into_iter().map(|(name, value)| (name, row(&[("c", value)]))));
     actual.push(("sorted by name", row(&[("b", Value::Null), ("", Value::Int(1)), ("ab", Value::Bool(true))])));
     check(&actual, ROWS);
+}
+
+#[test]
+fn intervals_have_the_bytes_of_the_vectors_however_they_are_spelled() {
+    for (spelled, expected) in lines(INTERVALS) {
+        let text = Value::Text(spelled.to_owned());
+        let taken = Kind::Interval.take(text.clone());
+        if expected.is_empty() {
+            assert_eq!(taken, text);
+            continue;
+        }
+        let mut row = Row::new();
+        row.set("c", taken).unwrap();
+        assert_eq!(hex(&encode(&row)), hex(&expected), "{spelled}");
+    }
 }
 
 #[test]

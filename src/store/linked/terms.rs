@@ -406,6 +406,8 @@ impl Terms {
                 Err(Some(ShapeError::Rounding { column: name.into(), kind, rounding }))
             }
             Some(rounding) => Ok((kind, Some(rounding))),
+            // The elements of an array have a type, those of a list in JSON none: how a number is spelled tells nothing.
+            None if kind == Kind::Json && [a, b].contains(&Kind::Array) => Ok((kind, Some(Rounding::Semantic))),
             None => Ok((kind, of_all.rfind(|rounding| rounding.fits(kind)))),
         }
     }

@@ -1,4 +1,6 @@
-//! Dates and times read from text as ISO 8601 and SQL spell them, strictly: what is not one is none.
+//! Dates, times and intervals read from text as ISO 8601 and SQL spell them, strictly: what is not one is none.
+
+use super::Interval;
 
 const US: i64 = 1_000_000;
 const DAY: i64 = 86_400 * US;
@@ -64,6 +66,116 @@ pub(super) fn timestamp(text: &str) -> Option<i64> {
     date_time(civil).filter(|_| sound)?.checked_sub(ahead)
 }
 
+/// A calendar interval of ISO 8601, as `P1Y2M3DT4H5M6.7S`, or as PostgreSQL prints it by itself, as `1 year 2 mons 3 days
+/// 04:05:06.7`. Each part has a sign of its own. Only seconds have a fraction.
+pub(super) fn interval(text: &str) -> Option<Interval> {
+    match text.strip_prefix('P') {
+        Some(parts) => iso_interval(parts),
+        None => printed_interval(text),
+    }
+}
+
+fn iso_interval(text: &str) -> Option<Interval> {
+    let (days, time) = text.split_once('T').map_or((text, None), |(days, time)| (days, Some(time)));
+    let mut sum = Interval::default();
+    let some = parts(days, &['Y', 'M', 'W', 'D'], |unit, value| match unit {
+        'Y' => add_months(&mut sum, whole(value)?.checked_mul(12)?),
+        'M' => add_months(&mut sum, whole(value)?),
+        'W' => add_days(&mut sum, whole(value)?.checked_mul(7)?),
+        _ => add_days(&mut sum, whole(value)?),
+    })?;
+    let Some(time) = time else { return some.then_some(sum) };
+    let some = parts(time, &['H', 'M', 'S'], |unit, value| match unit {
+        'H' => add_us(&mut sum, whole(value)?.checked_mul(3_600 * US)?),
+        'M' => add_us(&mut sum, whole(value)?.checked_mul(60 * US)?),
+        _ => add_us(&mut sum, seconds(value)?),
+    })?;
+    some.then_some(sum)
+}
+
+/// Numbers, each with its unit, which come in this order, each once at most; says whether there is any.
+fn parts(mut text: &str, units: &[char], mut add: impl FnMut(char, &str) -> Option<()>) -> Option<bool> {
+    let (some, mut left) = (!text.is_empty(), units);
+    while !text.is_empty() {
+        let at = text.find(|c: char| c.is_ascii_alphabetic())?;
+        let unit = text[at..].chars().next()?;
+        left = &left[left.iter().position(|known| *known == unit)? + 1..];
+        add(unit, &text[..at])?;
+        text = &text[at + unit.len_utf8()..];
+    }
+    Some(some)
+}
+
+fn printed_interval(text: &str) -> Option<Interval> {
+    let (mut sum, mut left) = (Interval::default(), &["year", "mon", "day"][..]);
+    let mut words = text.split(' ').peekable();
+    words.peek().filter(|word| !word.is_empty())?;
+    while let Some(word) = words.next() {
+        if word.contains(':') {
+            let (negative, clock) = signed(word);
+            let us = clock_us(clock)?;
+            add_us(&mut sum, if negative { -us } else { us })?;
+            return words.next().is_none().then_some(sum);
+        }
+        let unit = words.next()?;
+        let unit = unit.strip_suffix('s').unwrap_or(unit);
+        left = &left[left.iter().position(|known| *known == unit)? + 1..];
+        match unit {
+            "year" => add_months(&mut sum, whole(word)?.checked_mul(12)?)?,
+            "mon" => add_months(&mut sum, whole(word)?)?,
+            _ => add_days(&mut sum, whole(word)?)?,
+        }
+    }
+    Some(sum)
+}
+
+/// Microseconds of `04:05:06.7`, of as many hours as there are.
+fn clock_us(text: &str) -> Option<i64> {
+    let mut parts = text.splitn(3, ':');
+    let (hours, minutes, rest) = (parts.next()?, parts.next()?, parts.next()?);
+    let wide = hours.len() >= 2 && minutes.len() == 2 && rest.split('.').next()?.len() == 2;
+    let unsigned = [hours, minutes, rest].iter().all(|part| part.starts_with(|c: char| c.is_ascii_digit()));
+    let (hours, minutes, us) = (whole(hours)?, whole(minutes)?, seconds(rest)?);
+    let sound = wide && unsigned && minutes < 60 && us < 60 * US;
+    hours.checked_mul(60)?.checked_add(minutes)?.checked_mul(60 * US)?.checked_add(us).filter(|_| sound)
+}
+
+fn signed(text: &str) -> (bool, &str) {
+    text.strip_prefix('-').map_or((false, text.strip_prefix('+').unwrap_or(text)), |text| (true, text))
+}
+
+fn whole(text: &str) -> Option<i64> {
+    let (negative, digits) = signed(text);
+    let sound = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let number: i64 = sound.then(|| digits.parse().ok()).flatten()?;
+    Some(if negative { -number } else { number })
+}
+
+/// Microseconds of `-6.7`.
+fn seconds(text: &str) -> Option<i64> {
+    let (negative, digits) = signed(text);
+    let (seconds, fraction) = digits.split_once('.').map_or((digits, None), |(whole, rest)| (whole, Some(rest)));
+    let unsigned = seconds.bytes().all(|byte| byte.is_ascii_digit());
+    let us = fraction.map_or(Some(0), micros)?;
+    let us = whole(seconds).filter(|_| unsigned)?.checked_mul(US)?.checked_add(us)?;
+    Some(if negative { -us } else { us })
+}
+
+fn add_months(sum: &mut Interval, months: i64) -> Option<()> {
+    sum.months = i32::try_from(i64::from(sum.months).checked_add(months)?).ok()?;
+    Some(())
+}
+
+fn add_days(sum: &mut Interval, days: i64) -> Option<()> {
+    sum.days = i32::try_from(i64::from(sum.days).checked_add(days)?).ok()?;
+    Some(())
+}
+
+fn add_us(sum: &mut Interval, us: i64) -> Option<()> {
+    sum.us = sum.us.checked_add(us)?;
+    Some(())
+}
+
 fn number(digits: &str) -> Option<i64> {
     let sound = !digits.is_empty() && digits.len() <= 6 && digits.bytes().all(|byte| byte.is_ascii_digit());
     sound.then(|| digits.parse().ok()).flatten()
@@ -110,8 +222,75 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_read_or_not_without_a_panic(text in "[0-9TZ:+. -]{0,32}|\\PC{0,16}") {
-            let _ = (date(&text), time(&text), date_time(&text), timestamp(&text));
+        fn intervals_are_read_back_as_each_spells_them(months: i32, days: i32, us: i64) {
+            // Of the least number of microseconds there is no positive one.
+            let interval_of = Interval { months, days, us: us.max(-i64::MAX) };
+            let us = interval_of.us;
+            prop_assert_eq!(interval(&Value::Interval(interval_of).to_string()), Some(interval_of));
+            let (sign, abs) = (if us < 0 { "-" } else { "" }, us.unsigned_abs());
+            let (s, fraction) = (abs / 1_000_000, abs % 1_000_000);
+            let clock = format!("{sign}{:02}:{:02}:{:02}.{fraction:06}", s / 3_600, s / 60 % 60, s % 60);
+            let printed = format!("{} years {} mons {days:+} days {clock}", months / 12, months % 12);
+            prop_assert_eq!(interval(&printed), Some(interval_of));
+        }
+
+        #[test]
+        fn any_text_is_read_or_not_without_a_panic(text in "[0-9TZ:+. -]{0,32}|P?[0-9YMWDTHS.+-]{0,24}|[0-9a-z: .+-]{0,24}|\\PC{0,16}") {
+            let _ = (date(&text), time(&text), date_time(&text), timestamp(&text), interval(&text));
+        }
+    }
+
+    #[test]
+    fn what_is_no_interval_is_none() {
+        let of = |months, days, us| Some(Interval { months, days, us });
+        for (text, meant) in [
+            ("PT0S", of(0, 0, 0)),
+            ("P1Y2M3DT4H5M6.7S", of(14, 3, 14_706_700_000)),
+            ("P-1Y2M-3DT4H-5M-6.5S", of(-10, -3, 14_400 * US - 306_500_000)),
+            ("P2W", of(0, 14, 0)),
+            ("PT-0.5S", of(0, 0, -500_000)),
+            ("00:00:00", of(0, 0, 0)),
+            ("-1 years -2 mons +3 days -04:05:06.7", of(-14, 3, -14_706_700_000)),
+            ("1 mon", of(1, 0, 0)),
+            ("1 day 100:00:00", of(0, 1, 360_000 * US)),
+        ] {
+            assert_eq!(interval(text), meant, "{text:?}");
+        }
+        for wrong in [
+            "",
+            "P",
+            "PT",
+            "P1",
+            "1Y",
+            "P1D1Y",
+            "P1Y1Y",
+            "P1.5D",
+            "PT1.S",
+            "P1DT",
+            "PT1H ",
+            "p1d",
+            "P1é",
+            "P99999999999Y",
+            "1",
+            "1 day 1 mon",
+            "1 days 2 days",
+            " 1 day",
+            "1 day ",
+            "1  day",
+            "1 day ago",
+            "1 hour",
+            "4:05:06",
+            "04:05",
+            "04:60:00",
+            "04:05:60",
+            "04:-5:06",
+            "04:05:06 1 day",
+            "1 fortnight",
+            "--1 day",
+            "1 day --04:05:06",
+            "infinity",
+        ] {
+            assert_eq!(interval(wrong), None, "{wrong:?}");
         }
     }
 

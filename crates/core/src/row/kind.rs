@@ -2,7 +2,7 @@
 //!
 //! Which declared type of which store is of which kind is the adapters' concern.
 
-use super::iso::{date, date_time, time, timestamp};
+use super::iso::{date, date_time, interval, time, timestamp};
 use super::{Decimal, Float, Json, Value};
 
 /// The kind of a column's values.
@@ -104,6 +104,8 @@ impl Kind {
         let (less, more) = (self.min(other), self.max(other));
         match (less, more) {
             _ if less == more => Some(more),
+            // Where lists have no type of their own they are spelled as JSON, of which the elements' kinds are no part.
+            (Kind::Any | Kind::Text | Kind::Json, Kind::Array) => Some(Kind::Json),
             (Kind::Any, kind) => Some(kind),
             // How a text spells them depends on a type that it does not tell.
             (Kind::Array | Kind::Other, Kind::Spelled) => None,
@@ -114,7 +116,7 @@ impl Kind {
             (Kind::Bytes, Kind::Uuid) => Some(Kind::Uuid),
             // A text has no type of its own.
             (kind, Kind::Text) => Some(kind),
-            (Kind::Text, Kind::Bytes | Kind::Interval | Kind::Array | Kind::Other) => None,
+            (Kind::Text, Kind::Bytes | Kind::Other) => None,
             (Kind::Text, kind) => Some(kind),
             _ => None,
         }
@@ -145,9 +147,11 @@ impl Kind {
             (Kind::DateTime, Value::Text(text)) => date_time(text).map(Value::DateTime),
             (Kind::Date, Value::Text(text)) => date(text).map(Value::Date),
             (Kind::Time, Value::Text(text)) => time(text).map(Value::Time),
+            (Kind::Interval, Value::Text(text)) => interval(text).map(Value::Interval),
             (Kind::Uuid, Value::Text(text)) => uuid(text).map(Value::Uuid),
             (Kind::Uuid, Value::Bytes(bytes)) => bytes.as_slice().try_into().ok().map(Value::Uuid),
             (Kind::Json, Value::Text(text)) => Json::parse(text).ok().map(Value::Json),
+            (Kind::Json, Value::Array(_)) => Json::parse(&value.to_string()).ok().map(Value::Json),
             (Kind::Spelled, value) if !matches!(value, Value::Null | Value::Text(_)) => {
                 Some(Value::Text(value.to_string()))
             }
@@ -188,6 +192,7 @@ fn uuid(text: &str) -> Option<[u8; 16]> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Interval;
     use super::*;
 
     fn text(text: &str) -> Value {
@@ -212,6 +217,19 @@ mod tests {
             (Kind::Timestamp, vec![text("1970-01-01 02:00:00+02"), text("1970-01-01T00:00:00Z")], Value::Timestamp(0)),
             (Kind::Time, vec![text("00:00:00.000001")], Value::Time(1)),
             (Kind::Json, vec![text("{\"b\": 1, \"a\": [] }")], Kind::Json.take(text("{\"a\":[],\"b\":1}"))),
+            (
+                Kind::Json,
+                vec![
+                    Value::Array(vec![text("a\""), Value::Null, Value::Array(vec![Value::Int(1), Value::Bool(true)])]),
+                    text("[\"a\\\"\", null, [1, true]]"),
+                ],
+                Value::Json(Json::parse("[\"a\\\"\",null,[1,true]]").expect("JSON")),
+            ),
+            (
+                Kind::Interval,
+                vec![text("P1Y2M3DT4H5M6.7S"), text("1 year 2 mons 3 days 04:05:06.7")],
+                Value::Interval(Interval { months: 14, days: 3, us: 14_706_700_000 }),
+            ),
             (
                 Kind::Uuid,
                 vec![
@@ -244,6 +262,7 @@ mod tests {
             (Kind::Time, text("24:00:01")),
             (Kind::Uuid, text("00000000-0000-0000-0000-0000000000f")),
             (Kind::Json, text("{")),
+            (Kind::Interval, text("1 day ago")),
             (Kind::Any, text("1")),
         ] {
             assert_eq!(kind.take(value.clone()), value, "as {}", kind.name());
@@ -263,6 +282,10 @@ mod tests {
         assert_eq!((Text.paired(Int), Text.paired(Date), Any.paired(Text)), (Some(Int), Some(Date), Some(Text)));
         assert_eq!((Int.paired(Date), DateTime.paired(Timestamp), Text.paired(Bytes)), (None, None, None));
         assert_eq!((Spelled.paired(Bytes), Any.paired(Spelled)), (Some(Bytes), Some(Spelled)));
-        assert_eq!((Spelled.paired(Array), Spelled.paired(Other)), (None, None));
+        assert_eq!((Spelled.paired(Array), Text.paired(Array), Any.paired(Array)), (None, Some(Json), Some(Json)));
+        assert_eq!(
+            (Json.paired(Array), Text.paired(Interval), Spelled.paired(Other)),
+            (Some(Json), Some(Interval), None)
+        );
     }
 }

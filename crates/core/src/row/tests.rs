@@ -302,3 +302,30 @@ fn values_are_spelled_for_people() {
         assert_eq!(value.to_string(), text);
     }
 }
+
+#[test]
+fn what_engines_spell_each_in_its_own_way_has_these_bytes() {
+    let bytes = |kind: Kind, value: Value| {
+        let mut row = Row::new();
+        row.set("c", kind.take(value)).unwrap();
+        encode(&row)
+    };
+    let text = |text: &str| Value::Text(text.into());
+    let interval =
+        [&[1, 1, b'c', 12, 16][..], &[0, 0, 0, 14, 0xff, 0xff, 0xff, 0xfd, 0, 0, 0, 0, 0, 0x0f, 0x42, 0x40]].concat();
+    for value in [
+        Value::Interval(Interval { months: 14, days: -3, us: 1_000_000 }),
+        text("P1Y2M-3DT1S"),
+        text("P14M-3DT1S"),
+        text("1 year 2 mons -3 days +00:00:01"),
+    ] {
+        assert_eq!(bytes(Kind::Interval, value.clone()), interval, "{value:?}");
+    }
+    let list = [&[1, 1, b'c', 14, 14][..], b"[\"a\",null,1.5]"].concat();
+    for value in [
+        Value::Array(vec![text("a"), Value::Null, Value::Decimal(Decimal::parse("1.50").unwrap())]),
+        text(" [\"\\u0061\", null, 1.50]"),
+    ] {
+        assert_eq!(bytes(Kind::Json, value.clone()), list, "{value:?}");
+    }
+}

@@ -1,6 +1,6 @@
 //! Values as PostgreSQL reads them from text: what is sent as a parameter, and cast to the column's type there.
 
-use reknit_core::row::{Kind, Value};
+use reknit_core::row::{Json, Kind, Value};
 
 /// The text of a value for a column of a kind; none for NULL.
 pub(super) fn text(value: &Value, column: Kind) -> Option<String> {
@@ -10,6 +10,7 @@ pub(super) fn text(value: &Value, column: Kind) -> Option<String> {
         Value::Bool(yes) if column == Kind::Int => u8::from(*yes).to_string(),
         Value::Date(_) | Value::DateTime(_) | Value::Timestamp(_) => since_christ(&value.to_string()),
         Value::Array(items) => array(items),
+        Value::Json(json) if column == Kind::Array => list(json).unwrap_or_else(|| value.to_string()),
         _ => value.to_string(),
     })
 }
@@ -34,7 +35,7 @@ pub(super) fn can_be_in(value: &Value, column: Kind) -> bool {
         Kind::Interval => matches!(value, Value::Interval(_)),
         Kind::Uuid => matches!(value, Value::Uuid(_)),
         Kind::Json => matches!(value, Value::Json(_)),
-        Kind::Array => matches!(value, Value::Array(_)),
+        Kind::Array => matches!(value, Value::Array(_) | Value::Json(_)),
         Kind::Other => matches!(value, Value::Other { .. }),
         // No text holds a zero byte there.
         _ => !matches!(value, Value::Null | Value::Bytes(_)) && !value.to_string().contains('\0'),
@@ -57,10 +58,25 @@ fn array(items: &[Value]) -> String {
         Value::Array(items) => array(items),
         value => match text(value, Kind::Any) {
             None => "NULL".into(),
-            Some(text) => format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")),
+            Some(text) => quoted(&text),
         },
     };
     format!("{{{}}}", items.iter().map(item).collect::<Vec<_>>().join(","))
+}
+
+/// A list of JSON as an array: lists in it are dimensions, and what its elements are is for the column's type to say.
+fn list(json: &Json) -> Option<String> {
+    let item = |element: &str| match Json::value(element).ok()? {
+        Value::Null => Some("NULL".into()),
+        Value::Json(inner) if element.starts_with('[') => list(&inner),
+        value => Some(quoted(&value.to_string())),
+    };
+    let items = json.elements()?.into_iter().map(item).collect::<Option<Vec<String>>>()?;
+    Some(format!("{{{}}}", items.join(",")))
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 #[cfg(test)]
@@ -74,6 +90,13 @@ mod tests {
         assert_eq!([date(-719_163), date(-719_162), date(-735_160)], ["0001-12-31 BC", "0001-01-01", "0044-03-15 BC"]);
         let nested = Value::Array(vec![Value::Array(vec![Value::Text("a\"\\,".into()), Value::Null])]);
         assert_eq!(text(&nested, Kind::Array).as_deref(), Some("{{\"a\\\"\\\\,\",NULL}}"));
+        let json = Value::Json(Json::parse(r#"[["a\"\\", null], [1.50, true], {"b": []}]"#).expect("JSON"));
+        let spelled = r#"{{"a\"\\",NULL},{"1.5","true"},"{\"b\":[]}"}"#;
+        assert_eq!(text(&json, Kind::Array).as_deref(), Some(spelled));
+        assert_eq!(
+            (text(&json, Kind::Json), text(&json, Kind::Text)),
+            (Some(json.to_string()), Some(json.to_string()))
+        );
         assert_eq!((text(&Value::Null, Kind::Text), text(&Value::Bool(true), Kind::Int)), (None, Some("1".into())));
     }
 }
