@@ -12,7 +12,7 @@ use std::rc::Rc;
 use reknit::core::canonical::Reader;
 use reknit::core::record::Dot;
 use reknit::core::stamp::CLOCK_BOUND_MILLIS;
-use reknit::core::{Actor, CollectionId, Content, Definition, Keeps, Sibling, Stamp, State};
+use reknit::core::{Actor, CollectionId, Definition, Keeps, Sibling, Stamp, State};
 
 use crate::disk::{Changed, Map};
 

@@ -21,7 +21,7 @@ use crate::store::{Store, Why};
 use crate::transport::PeerId;
 
 /// What trouble is about, as far as it is known here; more may be said by others.
-pub(crate) const ABOUT: [&str; 16] = [
+pub(crate) const ABOUT: [&str; 17] = [
     "apart",
     "clock",
     "config",
