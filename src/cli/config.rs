@@ -26,6 +26,7 @@ pub(crate) use self::template::TEMPLATE;
 pub(crate) use self::when::jitter;
 use super::CliError;
 use super::args::{Cli, Command, Place};
+use super::commands::apply;
 use super::commands::sides::tables;
 use super::env::Env;
 use super::login::{Password, Source as From};
@@ -247,6 +248,9 @@ pub(crate) fn settle(cli: &mut Cli, env: &mut Env) -> Result<(), CliError> {
         command.send_metrics(|file| asked.or(file));
         (cli.command, cli.job) = (command, Some(name));
         env.command = cli.command.name();
+    }
+    if let Command::Apply(args) = &mut cli.command {
+        apply::take_sides(args, &env.dir)?;
     }
     let (mut said, typed_here) = (false, cli.job.is_none());
     let mut settle = |place: Place<'_>| -> Result<(), CliError> {

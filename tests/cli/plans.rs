@@ -70,6 +70,25 @@ fn a_plan_is_written_and_then_carried_out() {
 }
 
 #[test]
+fn a_plan_knows_its_sides() {
+    let place = drifted();
+    place.run("init c --like a").ok();
+    place.run("repair a b --plan p.plan").exits(1);
+    place.run("apply p.plan a").fails("usage.sides").says(&["both sides, or none", "nothing was changed"]);
+    let b = place.path("b").canonicalize().expect("there").display().to_string();
+    let text = place.read("p.plan");
+    assert!(text.contains(&b), "{text}");
+    place.secret("x.plan", &text.replacen(&b, &place.path("c").display().to_string(), 1));
+    refused(&place, "apply x.plan", "plan.altered");
+    place.secret("y.plan", &text.replacen("\"b\":", "\"c\":", 1));
+    refused(&place, "apply y.plan", "plan.malformed");
+    place.run("apply none.plan").fails("plan.file");
+    place.run("apply p.plan").ok().says(&["carried out 9 of 9 keys", "6 records to a and 3 to b"]);
+    place.run("check a b").ok();
+    refused(&place, "apply p.plan", "plan.applied");
+}
+
+#[test]
 fn values_are_in_a_plan_only_if_they_are_asked_for() {
     let place = drifted();
     place.run("repair a b --plan p.plan --values").exits(1);

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::{Args, ValueEnum, value_parser};
+use clap::{Arg, Args, ValueEnum, value_parser};
 use serde::{Deserialize, Serialize};
 
 use super::Sides;
@@ -152,7 +152,8 @@ pub(crate) struct BrakeFlags {
 
 #[derive(Clone, Debug, Args, Serialize, Deserialize)]
 #[command(
-    after_help = "Examples:\n  reknit apply night.plan a b\n  reknit apply night.plan a quic://PEER@host/a --max-age 3d"
+    after_help = "Examples:\n  reknit apply night.plan\n  reknit apply night.plan a quic://PEER@host/a --max-age 3d",
+    mut_args(of_the_plan)
 )]
 pub(crate) struct Apply {
     /// The plan
@@ -169,4 +170,17 @@ pub(crate) struct Apply {
     pub(crate) writes: WriteFlags,
     #[command(flatten)]
     pub(crate) brakes: BrakeFlags,
+}
+
+/// The sides need not be typed, since the plan names them.
+fn of_the_plan(arg: Arg) -> Arg {
+    match arg.get_id().as_str() {
+        "a" | "b" => arg
+            .required(false)
+            .default_value("")
+            .hide_default_value(true)
+            .help("The side [default: the plan's]")
+            .long_help(None),
+        _ => arg,
+    }
 }

@@ -1,4 +1,4 @@
-//! `reknit apply FILE A B`: carries out a plan, each key only if it still is what the plan saw.
+//! `reknit apply FILE [A B]`: carries out a plan, each key only if it still is what the plan saw.
 
 use std::io::Write;
 use std::path::Path;
@@ -46,6 +46,24 @@ struct Sum {
     caught_up: (Option<RunId>, Option<RunId>),
     /// Rows that were not stored, with the reasons, and what else is to be known, a line each.
     lines: Vec<String>,
+}
+
+/// Takes the sides from the plan where none are typed; whether it was altered is seen when it is read, before anything is done.
+pub(crate) fn take_sides(args: &mut Apply, dir: &Path) -> Result<(), CliError> {
+    match (args.sides.a.is_empty(), args.sides.b.is_empty()) {
+        (false, false) => return Ok(()),
+        (true, true) => {}
+        _ => {
+            let message = "apply takes both sides, or none to take them from the plan; nothing was changed";
+            return Err(CliError::new("usage.sides", message));
+        }
+    }
+    let header = PlanReader::peek(&dir.join(&args.file))?;
+    for (name, side) in [("a", &mut args.sides.a), ("b", &mut args.sides.b)] {
+        let unnamed = || CliError::refused("plan.malformed", format!("{} names no side {name}", args.file.display()));
+        *side = header[name].as_str().ok_or_else(unnamed)?.into();
+    }
+    Ok(())
 }
 
 pub(crate) fn run(args: &Apply, env: &mut Env) -> Result<Exit, CliError> {
