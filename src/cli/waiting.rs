@@ -37,17 +37,25 @@ impl Conflicts {
         collections: impl IntoIterator<Item = &'a String>,
         most: usize,
     ) -> Result<Conflicts, StoreError> {
+        Conflicts::by_pages(store, collections, (most, PAGE))
+    }
+
+    fn by_pages<'a>(
+        store: &Store,
+        collections: impl IntoIterator<Item = &'a String>,
+        (most, page): (usize, usize),
+    ) -> Result<Conflicts, StoreError> {
         let mut all = Conflicts::default();
         for name in collections {
             let collection = store.collection(name)?;
             let (mut looked, mut after) = (0, None::<Vec<u8>>);
             loop {
-                let wanted = PAGE.min(most - looked);
-                let page = collection.conflicts(after.as_deref(), wanted)?;
-                let whole = page.len() < wanted;
-                looked += page.len();
-                after = page.last().map(|last| last.key.clone());
-                page.into_iter().for_each(|conflict| all.add(name, conflict.key, conflict.judgement));
+                let wanted = page.min(most - looked);
+                let some = collection.conflicts(after.as_deref(), wanted)?;
+                let whole = some.len() < wanted;
+                looked += some.len();
+                after = some.last().map(|last| last.key.clone());
+                some.into_iter().for_each(|conflict| all.add(name, conflict.key, conflict.judgement));
                 if whole {
                     break;
                 }
@@ -80,6 +88,38 @@ impl Conflicts {
                 }
             }
             _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reknit_core::query::{Guard, Incoming};
+    use reknit_core::{CollectionId, DatasetId, DatasetKey, Definition};
+
+    use super::*;
+    use crate::store::contract::record;
+    use crate::store::{Durability, Options, Side};
+
+    #[test]
+    fn all_are_counted_page_by_page_unless_fewer_are_asked_for() {
+        let mut definition = Definition::simple(DatasetId([1; 16]), "test");
+        definition.collections[0].policy = "ask/1".into();
+        let store =
+            Store::in_memory(definition, DatasetKey::from_bytes([2; 32]), &Options::default()).expect("a store");
+        for stamp in [5, 7] {
+            let one = |key: u8| record(&[key], stamp << 16, stamp, Some(b"value"));
+            let batch = (0..7).map(|key| Incoming { record: one(key), guard: Guard::Join }).collect();
+            store.apply(CollectionId(0), batch, Durability::Buffered).expect("applied");
+        }
+        let names: Vec<String> = store.definition().collections.iter().map(|of| of.name.clone()).collect();
+        let counted = |most, page| {
+            let found = Conflicts::by_pages(&store, &names, (most, page)).expect("looked at");
+            (found.keys, found.asked, found.failed, found.more)
+        };
+        for page in [1, 2, 3, 7, 100] {
+            assert_eq!(counted(usize::MAX, page), (7, 7, 0, false), "{page}");
+            assert_eq!(counted(4, page), (4, 4, 0, true), "{page}");
         }
     }
 }
