@@ -66,6 +66,7 @@ mod supervisor;
 mod tables;
 mod terms;
 mod tls;
+mod types;
 mod upgrade;
 mod web;
 mod writers;

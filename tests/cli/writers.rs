@@ -44,6 +44,11 @@ fn writers_make_no_drift_and_hide_none_where_a_slot_follows_them() {
     beside_writers(Some("slot"));
 }
 
+#[test]
+fn writers_make_no_drift_and_hide_none_where_triggers_follow_them() {
+    beside_writers(Some("triggers"));
+}
+
 /// Looks beside writers, with a table that is read whole each time or followed by a feed; the other side has triggers then.
 fn beside_writers(feed: Option<&str>) {
     let (server, place) = (Server::with_slots(), Place::new());

@@ -29,6 +29,8 @@ pub(super) fn kind(of: &Type) -> Kind {
         _ => match of.kind() {
             TypeKind::Enum(_) => Kind::Text,
             TypeKind::Domain(base) => kind(base),
+            // Arrays that are spelled like none.
+            _ if matches!(*of, Type::OID_VECTOR | Type::INT2_VECTOR) => Kind::Other,
             TypeKind::Array(element) if !matches!(kind(element), Kind::Other) => Kind::Array,
             _ => Kind::Other,
         },
