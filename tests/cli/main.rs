@@ -30,6 +30,7 @@ mod jobs;
 mod journal;
 mod kills;
 mod locks;
+mod looking;
 mod members;
 mod metrics;
 mod monitoring;
