@@ -85,7 +85,8 @@ pub struct Open {
     pub commit: u64,
     /// The collections that the session is about; none named: all.
     pub scope: Vec<CollectionId>,
-    /// Of the only collection in scope, if it descends: the first cells of its root, a packed [`crate::sketch::CellRun`].
+    /// If it descends: the first cells of the only collection in scope, a packed [`crate::sketch::CellRun`], and behind it
+    /// its lost ranges; or those of the sum of all collections, and behind them which those are.
     pub cells: Blob,
     /// And the last byte of the counts of its cells 96 to 191, if it keeps so many: for estimates.
     pub counts: Blob,
@@ -276,6 +277,30 @@ pub struct Differing {
     pub marks: Blob,
     /// Packed ranges of single elements where the two meet otherwise.
     pub unclear: Blob,
+}
+
+/// The same in one of several collections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedIn {
+    /// The collection.
+    pub collection: CollectionId,
+    /// Elements that only the responder has, packed.
+    pub mine: Blob,
+    /// As in [`Differing`].
+    pub marks: Blob,
+    /// As in [`Differing`].
+    pub unclear: Blob,
+}
+
+/// Everything that differs in all collections in scope, as far as the sum of their sketches tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// Elements that only the opener has, packed; in which collection it knows itself.
+    pub theirs: Blob,
+    /// What else differs, by collection.
+    pub each: Vec<NamedIn>,
+    /// Collections that differ without being in the sum: to be compared.
+    pub open: Vec<CollectionId>,
 }
 
 /// Asks for cells of ranges; answered by one or more [`Cells`].
@@ -469,6 +494,7 @@ pub enum Message {
     AskMet,
     Raise(Horizon),
     Raised(Raising),
+    Named(Named),
 }
 
 impl Message {
@@ -496,6 +522,7 @@ impl Message {
             Message::AskMet => pack(19, &()),
             Message::Raise(body) => pack(20, body),
             Message::Raised(body) => pack(21, body),
+            Message::Named(body) => pack(22, body),
         }
     }
 
@@ -531,6 +558,7 @@ impl Message {
             19 => unpack::<()>(body).map(|()| Message::AskMet)?,
             20 => Message::Raise(unpack(body)?),
             21 => Message::Raised(unpack(body)?),
+            22 => Message::Named(unpack(body)?),
             _ => return Err(DecodeError::Malformed("kind of message")),
         })
     }

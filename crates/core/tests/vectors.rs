@@ -319,6 +319,19 @@ fn messages() -> BTreeMap<&'static str, Message> {
         ("18 recognised", Message::Recognised(Recognised { renewed: true })),
         ("20 raise", Message::Raise(horizon())),
         ("21 raised", Message::Raised(Raising::Behind)),
+        (
+            "22 named",
+            Message::Named(Named {
+                theirs: Blob(pack_elements(64, &[Element(3)])),
+                each: vec![NamedIn {
+                    collection: CollectionId(1),
+                    mine: Blob(pack_elements(64, &[Element(2 << 60)])),
+                    marks: Blob(pack_marks(&marks, Grain::Each)),
+                    unclear: Blob(pack_ranges(&[Range::of(Position(1 << 60), 10)])),
+                }],
+                open: vec![CollectionId(2)],
+            }),
+        ),
     ])
 }
 

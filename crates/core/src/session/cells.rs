@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::gate::Gate;
+use super::lost::{LOST_FROM, beside, cells_without, with_aside, without_aside};
 use super::opener::{Awaited, Opener, Purpose};
 use super::planner::{FURTHER, OPENING_MAX, Plan, Why};
 use super::{Direction, Intent, Output, SessionError};
@@ -48,12 +49,12 @@ impl Seen {
 /// Entries that a sketch says differ.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Named {
-    mine: Vec<Element>,
-    theirs: Vec<Element>,
+    pub(super) mine: Vec<Element>,
+    pub(super) theirs: Vec<Element>,
     /// Where both sides have an entry under what seems to be one key.
-    both: Vec<Range>,
+    pub(super) both: Vec<Range>,
     /// What the peer told of some of those.
-    marks: Vec<Mark>,
+    pub(super) marks: Vec<Mark>,
     /// The ranges that were sketched, disjoint: elsewhere nothing is said.
     pub(super) within: Vec<Range>,
 }
@@ -71,6 +72,19 @@ impl Named {
         Named { mine, theirs, both, marks: Vec::new(), within: vec![within] }
     }
 
+    /// What a peer told of a whole collection, but for what this side has alone.
+    pub(super) fn told(theirs: &Blob, marks: &Blob, unclear: &Blob) -> Result<Named, SessionError> {
+        let marks = unpack_marks(&marks.0)?.list;
+        let mut both = wire::unpack_ranges(&unclear.0)?;
+        both.extend(marks.iter().map(|mark| mark.place));
+        both.sort_unstable();
+        if both.windows(2).any(|pair| pair[0] == pair[1]) || both.iter().any(|place| place.depth() != ELEMENT_DEPTH) {
+            return Err(SessionError::Unexpected("places that are told twice"));
+        }
+        let theirs = whole_elements(theirs)?;
+        Ok(Named { mine: Vec::new(), theirs, both, marks, within: vec![Range::ALL] })
+    }
+
     fn extend(&mut self, more: Named) {
         self.mine.extend(more.mine);
         self.theirs.extend(more.theirs);
@@ -85,9 +99,12 @@ impl Named {
         single.chain(self.both.iter().copied()).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    /// The ranges to prove, each with the places in it that are to be left out.
-    fn proofs(&self) -> Vec<(Range, Vec<Range>)> {
-        let places = self.ranges();
+    /// The ranges to prove, each with the places in it that are to be left out, and what was not sketched.
+    fn proofs(&self, aside: &[Range]) -> Vec<(Range, Vec<Range>)> {
+        let mut places = self.ranges();
+        places.retain(|place| !aside.iter().any(|part| part.covers(*place)));
+        places.extend(aside);
+        places.sort_unstable_by_key(|place| place.first());
         let share = |range: &Range| 16u64.pow(u32::from(KEPT_DEPTH_MAX - range.depth().min(KEPT_DEPTH_MAX)));
         let everything = self.within.iter().map(share).sum::<u64>() == share(&Range::ALL);
         let wholes = if everything { &[Range::ALL][..] } else { &self.within };
@@ -115,30 +132,58 @@ pub(super) fn differing(mine: Vec<Element>, theirs: Vec<Element>) -> (Differing,
     (Differing { mine, theirs, ..Differing::default() }, named.both)
 }
 
+/// Elements that come whole.
+pub(super) fn whole_elements(packed: &Blob) -> Result<Vec<Element>, SessionError> {
+    match unpack_elements(&packed.0)? {
+        (u64::BITS, elements) => Ok(elements),
+        _ => Err(SessionError::Unexpected("differences by parts of elements")),
+    }
+}
+
 impl Opener {
-    /// Looks at what the opening is to show of the only collection; says whether it has to wait for that.
+    /// Looks at what the opening is to show; says whether it has to wait for that.
     pub(super) fn prepare_opening(&mut self, count: u64) -> bool {
         let cells = usize::from(self.options.planner.opening).min(OPENING_MAX);
         let plain = self.options.intent != Intent::Check && !self.is_picked() && self.options.parked.is_none();
-        let Some(only) = self.scope.only().filter(|_| cells > 0 && plain) else { return false };
+        if cells == 0 || !plain {
+            return false;
+        }
+        let Some(only) = self.scope.only() else { return self.prepare_joint(cells) };
         if crate::sketch::cells_kept(0, count) == 0 {
             return false;
         }
         self.ask(Query::Views(only, vec![Ask { range: Range::ALL, levels: 1 }]), Purpose::OpeningParts);
-        self.ask(Query::Sketches(only, vec![Range::ALL], FURTHER.end), Purpose::OpeningCells);
         true
     }
 
-    /// The cells that the opening shows, and the counts of some further ones.
-    pub(super) fn opening_cells(&self, sketches: &[Sketch]) -> (Blob, Blob) {
+    /// Looks at the root's parts, and further down where something seems to be lost; then at cells.
+    pub(super) fn look_at_parts(&mut self, views: &[View]) {
+        let Some(only) = self.scope.only() else { return };
+        if views.first().is_some_and(|view| view.range == Range::ALL) {
+            self.opening_parts = part_hints(views);
+        }
+        match self.look_for_lost(views) {
+            asks if asks.is_empty() => {
+                self.ask(Query::Sketches(only, vec![Range::ALL], FURTHER.end), Purpose::OpeningCells);
+            }
+            asks => self.ask(Query::Views(only, asks), Purpose::OpeningParts),
+        }
+    }
+
+    /// Opens with the first cells, and behind them what is lost, and the counts of some further ones.
+    pub(super) fn show_cells(&mut self, sketches: &[Sketch]) {
         let mut cells = Vec::new();
         let Some(sketch) = sketches.first().filter(|sketch| !sketch.cells().is_empty()) else {
-            return Default::default();
+            return self.open_with(Default::default());
         };
         let shown = usize::from(self.options.planner.opening).min(OPENING_MAX).min(sketch.cells().len());
         let count = sketch.count().unsigned_abs();
         CellRun::counted(Range::ALL, count, &sketch.cells()[..shown]).encode(&mut cells);
-        (Blob(cells), Blob(further_counts(sketch)))
+        self.aside.told = self.outcome.root_mine.count >= LOST_FROM;
+        if self.aside.told {
+            self.aside.lost.encode(&mut cells);
+        }
+        self.open_with((Blob(cells), Blob(further_counts(sketch))));
     }
 
     /// Asks for the first cells of a collection whose roots differ; says whether that is worth it.
@@ -148,6 +193,7 @@ impl Opener {
             return false;
         }
         self.ask_cells(collection, vec![Seen::nothing_yet(Range::ALL, count)], cells, 0);
+        self.aside.due = !self.aside.ranges.is_empty();
         true
     }
 
@@ -162,20 +208,11 @@ impl Opener {
     pub(super) fn on_differing(&mut self, told: Differing) -> Result<(), SessionError> {
         let first = self.requests.remove(&0).filter(|request| matches!(request.awaited, Awaited::First));
         let request = first.ok_or(SessionError::Unexpected("differences that nobody asked for"))?;
-        let marks = unpack_marks(&told.marks.0)?.list;
-        let mut both = wire::unpack_ranges(&told.unclear.0)?;
-        both.extend(marks.iter().map(|mark| mark.place));
-        both.sort_unstable();
-        if both.windows(2).any(|pair| pair[0] == pair[1]) || both.iter().any(|place| place.depth() != ELEMENT_DEPTH) {
-            return Err(SessionError::Unexpected("places that are told twice"));
-        }
-        let ((mine_bits, mine), (theirs_bits, theirs)) =
-            (unpack_elements(&told.theirs.0)?, unpack_elements(&told.mine.0)?);
-        if mine_bits.min(theirs_bits) < u64::BITS {
-            return Err(SessionError::Unexpected("differences by parts of elements"));
-        }
+        let named = Named::told(&told.mine, &told.marks, &told.unclear)?;
+        let mine = whole_elements(&told.theirs)?;
         self.planned(Plan::Named);
-        self.name(request.collection, Named { mine, theirs, both, marks, within: vec![Range::ALL] });
+        self.name(request.collection, Named { mine, ..named });
+        self.compare_aside(request.collection);
         Ok(())
     }
 
@@ -232,17 +269,27 @@ impl Opener {
         let Some(request) = self.requests.remove(&cells.id) else { return Ok(()) };
         let (collection, Awaited::Cells(seen, times)) = (request.collection, request.awaited) else { return Ok(()) };
         let most = seen.iter().map(|seen| seen.sketch.cells().len()).max().unwrap_or(0);
-        let ranges = seen.iter().map(|seen| seen.range).collect();
+        let ranges = with_aside(seen.iter().map(|seen| seen.range).collect(), &self.aside.ranges);
         self.ask(Query::Sketches(collection, ranges, most), Purpose::Subtract(collection, seen, times));
         Ok(())
     }
 
     /// Subtracts the peer's sketches from ours and peels.
     pub(super) fn subtract(&mut self, collection: CollectionId, seen: Vec<Seen>, times: u8, own: Vec<Sketch>) {
+        let asked = with_aside(seen.iter().map(|seen| seen.range).collect(), &self.aside.ranges);
+        self.take_back(&asked, &own);
+        let aside = self.aside.ranges.clone();
+        let held = asked.iter().copied().zip(own.iter().map(|sketch| sketch.count().unsigned_abs())).skip(seen.len());
+        let most = cells_without(held.map(|(part, count)| (part, count.max(self.aside.told_of(part)))));
+        let own = without_aside(&asked, seen.len(), own);
         let mut named = Named::default();
         // What else is asked for, by how many cells there are and how many are wanted.
         let mut more: BTreeMap<usize, (usize, Vec<Seen>)> = BTreeMap::new();
         for (seen, mut sketch) in seen.into_iter().zip(own) {
+            let parts = beside(seen.range, &aside);
+            if parts.is_empty() {
+                continue;
+            }
             let counts = (sketch.count().unsigned_abs(), seen.count);
             sketch.subtract(&seen.sketch);
             let peeled = sketch.peel();
@@ -253,7 +300,9 @@ impl Opener {
             }
             // More cells are of use only if we keep as many as came.
             let whole = peeled.rest.cells().len() == seen.sketch.cells().len();
-            match self.options.planner.more(seen.range, counts, &peeled, seen.counted, times).filter(|_| whole) {
+            let most = most.filter(|_| parts != [seen.range]);
+            let next = self.options.planner.more(seen.range, counts, &peeled, seen.counted, times, most);
+            match next.filter(|_| whole) {
                 Some((0, cells)) => {
                     let (wanted, same) = more.entry(seen.sketch.cells().len()).or_default();
                     *wanted = cells.max(*wanted);
@@ -268,10 +317,13 @@ impl Opener {
                 None => {
                     let found = (peeled.mine.len() + peeled.theirs.len()) as u64;
                     self.planned(Plan::Compare(if usable { Why::Many(found) } else { Why::NoSketch }));
-                    if usable {
-                        self.take_whole(collection, seen.range, seen.count);
-                    } else {
-                        self.open.entry(collection).or_default().push_back((seen.range, seen.count));
+                    for part in parts {
+                        let count = seen.count >> (4 * (part.depth() - seen.range.depth()));
+                        if usable {
+                            self.take_whole(collection, part, count);
+                        } else {
+                            self.open.entry(collection).or_default().push_back((part, count));
+                        }
                     }
                 }
             }
@@ -283,6 +335,7 @@ impl Opener {
                 self.ask_cells(collection, std::mem::replace(&mut seen, rest), wanted as u32, times + 1);
             }
         }
+        self.compare_aside(collection);
     }
 
     /// Whether the verdict rests on equal roots, which show whatever was named wrongly.
@@ -291,7 +344,7 @@ impl Opener {
     }
 
     /// Acts on what was named, or keeps it until it can be proven.
-    fn name(&mut self, collection: CollectionId, named: Named) {
+    pub(super) fn name(&mut self, collection: CollectionId, named: Named) {
         if self.roots_tell() && self.gate_is_open() {
             self.act_unproven(collection, named);
         } else if !named.within.is_empty() {
@@ -302,7 +355,7 @@ impl Opener {
     /// Has everything proven that was named; says whether there was anything.
     pub(super) fn prove(&mut self) -> bool {
         for (collection, named) in &self.named {
-            let wholes = named.proofs();
+            let wholes = named.proofs(&self.aside.ranges);
             self.queries.push_back((Query::Rests(*collection, wholes.clone()), Purpose::Prove(*collection, wholes)));
         }
         !self.named.is_empty()
@@ -429,6 +482,9 @@ fn split(range: Range, places: &[Range], out: &mut Vec<(Range, Vec<Range>)>) {
     let start = places.partition_point(|place| place.last() < range.first());
     let end = places.partition_point(|place| place.first() <= range.last());
     let places = &places[start..end];
+    if places.first().is_some_and(|place| place.covers(range)) {
+        return;
+    }
     if places.len() <= PROVEN_TOGETHER {
         return out.push((range, places.to_vec()));
     }
@@ -470,7 +526,7 @@ mod tests {
         let close = |n: u64| Element(0x3a << 56 | scattered(n).0 >> 8);
         for (n, element) in [(100, &scattered as &dyn Fn(u64) -> Element), (20_000, &scattered), (20_000, &close)] {
             let named = Named::pair(Range::ALL, (1..=n).map(element).collect(), Vec::new());
-            let proofs = named.proofs();
+            let proofs = named.proofs(&[]);
             assert!(proofs.iter().all(|(range, places)| {
                 places.len() <= PROVEN_TOGETHER && places.iter().all(|place| range.covers(*place))
             }));

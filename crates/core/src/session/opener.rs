@@ -6,10 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::cells::{Named, Seen, part_hints};
+use super::cells::{Named, Seen};
 use super::descent::{self, Step};
 use super::gate::Guarded;
+use super::joint::Joint;
 use super::left::Left;
+use super::lost::Aside;
 use super::meeting::Meeting;
 use super::picked::Pending;
 use super::rounds::Phase;
@@ -27,7 +29,7 @@ use crate::mark::Mark;
 use crate::message::{Compare, Compared, Life, List, Message};
 use crate::query::{Answer, Ask, Cut, Incoming, Overwrite, Query, Selection, View};
 use crate::range::{DEPTH_MAX, Position, Range, places};
-use crate::sketch::{ELEMENT_DEPTH, Element};
+use crate::sketch::Element;
 use crate::stamp::{Millis, Stamp};
 use crate::wire::{self, RangeView, WireItem};
 
@@ -70,6 +72,8 @@ pub struct Opener {
     pub(super) cut: Option<Cut>,
     pub(super) width: u8,
     pub(super) opening_parts: Blob,
+    pub(super) aside: Aside,
+    pub(super) joint: Joint,
     pub(super) found: Vec<Difference>,
     /// Which of them were seen to move, where a first look at them was needed.
     pub(super) moving: Option<BTreeSet<usize>>,
@@ -132,6 +136,8 @@ pub(super) enum Purpose {
     MineOnly(CollectionId, Range),
     OpeningParts,
     OpeningCells,
+    JointCells,
+    JointPlaces(CollectionId),
     Subtract(CollectionId, Vec<Seen>, u8),
     Prove(CollectionId, Vec<(Range, Vec<Range>)>),
     Stood(CollectionId, Vec<u64>),
@@ -160,6 +166,8 @@ impl Opener {
             life,
             width: options.width.clamp(1, 32),
             opening_parts: Blob::default(),
+            aside: Aside::default(),
+            joint: Joint::default(),
             options,
             scope,
             now,
@@ -283,6 +291,7 @@ impl Opener {
             Message::Roots(roots) => self.on_roots(roots),
             Message::Compared(compared) => self.on_compared(compared),
             Message::Differing(told) => self.on_differing(told),
+            Message::Named(told) => self.on_named(told),
             Message::Cells(cells) => self.on_cells(cells),
             Message::Wanted(wanted) => self.on_wanted(wanted),
             Message::Written(written) => self.on_written(written),
@@ -321,8 +330,10 @@ impl Opener {
             (Purpose::OfferWhole(collection, ranges), Answer::Items(mine)) => {
                 self.offer_whole(collection, &ranges, mine);
             }
-            (Purpose::OpeningParts, Answer::Views(views)) => self.opening_parts = part_hints(&views),
-            (Purpose::OpeningCells, Answer::Sketches(sketches)) => self.open_with(self.opening_cells(&sketches)),
+            (Purpose::OpeningParts, Answer::Views(views)) => self.look_at_parts(&views),
+            (Purpose::OpeningCells, Answer::Sketches(sketches)) => self.show_cells(&sketches),
+            (Purpose::JointCells, Answer::Sketches(sketches)) => self.add_cells(&sketches),
+            (Purpose::JointPlaces(collection), Answer::Items(mine)) => self.place_elements(collection, &mine),
             (Purpose::Subtract(collection, seen, times), Answer::Sketches(own)) => {
                 self.subtract(collection, seen, times, own);
             }
@@ -467,6 +478,9 @@ impl Opener {
     fn on_compared(&mut self, compared: Compared) -> Result<(), SessionError> {
         let views = RangeView::unpack(&compared.views.0)?;
         let mut items = WireItem::unpack(&compared.items.0)?;
+        if compared.id == 0 && !compared.last && self.set_aside(&views) {
+            return Ok(());
+        }
         let unasked = SessionError::Unexpected("an answer nobody asked for");
         let request = self.requests.get_mut(&compared.id).ok_or(unasked.clone())?;
         let collection = request.collection;
@@ -511,21 +525,6 @@ impl Opener {
         let positions = items.iter().map(|item| item.item.position);
         let positions = positions.chain(compared.lacking.iter().map(|p| Position(*p))).collect();
         self.look_at_items(collection, positions, items);
-        Ok(())
-    }
-
-    /// Pairs the items of single elements' ranges, which hold all that either side has there.
-    fn pair_close(
-        &mut self,
-        collection: CollectionId,
-        ranges: Vec<Range>,
-        items: Vec<WireItem>,
-    ) -> Result<(), SessionError> {
-        let asked: BTreeSet<Range> = ranges.iter().copied().collect();
-        if items.iter().any(|item| !asked.contains(&Range::of(item.item.position, ELEMENT_DEPTH))) {
-            return Err(SessionError::Unexpected("items of ranges that were not asked about"));
-        }
-        self.ask(Query::Items(collection, ranges), Purpose::Pair(collection, items));
         Ok(())
     }
 

@@ -2,21 +2,37 @@
 //!
 //! Which items come together is the concern of [`super::opener`]; moving records that of [`super::transfers`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::opener::{FOUND_MAX, Opener};
-use super::{Direction, Intent, Output};
+use super::opener::{FOUND_MAX, Opener, Purpose};
+use super::{Direction, Intent, Output, SessionError};
 use crate::dataset::{CollectionId, Profile};
 use crate::difference::{Difference, Judged, Kind, Side, judge, lacking};
-use crate::query::Item;
-use crate::range::Position;
+use crate::query::{Item, Query};
+use crate::range::{Position, Range};
 use crate::record::Keeps;
+use crate::sketch::ELEMENT_DEPTH;
 use crate::wire::WireItem;
 
 /// What both sides know of one key.
 type Pair = (Option<Item>, Option<WireItem>);
 
 impl Opener {
+    /// Pairs the items of single elements' ranges, which hold all that either side has there.
+    pub(super) fn pair_close(
+        &mut self,
+        collection: CollectionId,
+        ranges: Vec<Range>,
+        items: Vec<WireItem>,
+    ) -> Result<(), SessionError> {
+        let asked: BTreeSet<Range> = ranges.iter().copied().collect();
+        if items.iter().any(|item| !asked.contains(&Range::of(item.item.position, ELEMENT_DEPTH))) {
+            return Err(SessionError::Unexpected("items of ranges that were not asked about"));
+        }
+        self.ask(Query::Items(collection, ranges), Purpose::Pair(collection, items));
+        Ok(())
+    }
+
     /// Pairs our items and the peer's by key, judges each pair and acts on it.
     pub(super) fn pair(&mut self, collection: CollectionId, mine: Vec<Item>, theirs: Vec<WireItem>) {
         let mut pairs: BTreeMap<(Position, Vec<u8>), Pair> = BTreeMap::new();

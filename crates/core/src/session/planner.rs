@@ -29,6 +29,8 @@ pub(super) const OPENING_MAX: usize = 64;
 const REACH_TELLS: usize = 12;
 /// Elements from which on the whole margin is sent.
 const MANY: u64 = 400;
+/// Elements that are thought to lie beside what is lost, if an estimate of all does not tell that there are more.
+const BESIDE_LOST: u64 = 128;
 /// Of these further cells an opening tells a byte of the count. So far down, it tells some hundred thousand differences.
 pub(super) const FURTHER: std::ops::Range<usize> = 96..192;
 
@@ -39,6 +41,10 @@ pub(super) struct Hints {
     pub(super) parts: Option<u32>,
     /// What is left of 256 of the difference of the counts of [`FURTHER`]; nothing if one side does not keep those.
     pub(super) further: Vec<u8>,
+    /// About how many entries the peer has in ranges that are lost here and set aside.
+    pub(super) lost: u64,
+    /// Cells that both sides have of the root without what is set aside; nothing if that is nothing.
+    pub(super) most: Option<usize>,
 }
 
 impl Default for Planner {
@@ -76,6 +82,8 @@ pub enum Why {
     Clustered(u32),
     /// So many entries differ that naming them one by one is dearer.
     Many(u64),
+    /// One side has lost the range: it is set aside, the rest is planned without it.
+    Lost(Range),
 }
 
 impl std::fmt::Display for Plan {
@@ -92,6 +100,7 @@ impl std::fmt::Display for Plan {
                 write!(f, "compare ranges: all differences lie in {parts} of 16 parts")
             }
             Plan::Compare(Why::Many(elements)) => write!(f, "compare ranges: about {elements} entries differ"),
+            Plan::Compare(Why::Lost(range)) => write!(f, "compare range {range} for itself: one side has lost it"),
         }
     }
 }
@@ -115,11 +124,14 @@ impl Planner {
         if let Some(parts) = hints.parts.filter(|parts| *parts <= 8 && elements >= 64) {
             return Plan::Compare(Why::Clustered(parts));
         }
+        // An estimate is off by an eighth: of what is left of it without what is lost, only so much is sure.
+        let beside = || elements.saturating_sub(hints.lost + elements / 8).max(BESIDE_LOST);
+        let elements = if hints.lost > 0 { elements.min(beside()) } else { elements };
         // To tell of every record costs some nine bytes each, to name an entry that differs some eighteen.
         if elements > (mine + theirs) / 4 {
             return Plan::Compare(Why::Many(elements));
         }
-        match self.level(Range::ALL, 0, elements, mine.min(theirs)) {
+        match self.level(Range::ALL, 0, elements, mine.min(theirs), hints.most) {
             Some((depth, cells)) => Plan::Cells { depth, cells, elements },
             None => Plan::Compare(Why::Many(elements)),
         }
@@ -127,9 +139,10 @@ impl Planner {
 
     /// The first level, from so many below a range on, whose cells suffice for so many elements in the range, and how
     /// many of each; none if none keeps enough.
-    fn level(&self, range: Range, from: u8, elements: u64, count: u64) -> Option<(u8, usize)> {
+    fn level(&self, range: Range, from: u8, elements: u64, count: u64, most: Option<usize>) -> Option<(u8, usize)> {
         let levels = || from..=KEPT_DEPTH_MAX.saturating_sub(range.depth());
-        let kept = |below: u8| cells_kept(range.depth() + below, count >> (4 * u32::from(below)));
+        let most = |below: u8| most.filter(|_| below == 0).unwrap_or(usize::MAX);
+        let kept = |below: u8| cells_kept(range.depth() + below, count >> (4 * u32::from(below))).min(most(below));
         // A level that would not do if the estimate is a quarter too low is passed over for the next.
         let fits = |below: &u8| cells_at(*below, elements * 5 / 4) <= kept(*below);
         // And if there is none, an estimate that is a third too high must not keep a level from being used, where
@@ -145,7 +158,8 @@ impl Planner {
     }
 
     /// What else may give a range away that so many cells did not: more cells of it, or cells of its parts, so many
-    /// levels below; none if another look is not worth it. `counted` says whether the counts of its cells tell anything.
+    /// levels below; none if another look is not worth it. `counted` says whether the counts of its cells tell anything,
+    /// `most` how many cells there are at most.
     pub(super) fn more(
         &self,
         range: Range,
@@ -153,6 +167,7 @@ impl Planner {
         peeled: &Peeled,
         counted: bool,
         times: u8,
+        most: Option<usize>,
     ) -> Option<(u8, usize)> {
         let had = peeled.rest.cells().len();
         let elements = match peeled.reach() {
@@ -164,10 +179,10 @@ impl Planner {
         }
         let count = counts.0.min(counts.1);
         let wanted = cells_at(0, self.with_margin(elements)).max(had + had / 8 + 8);
-        if wanted <= cells_kept(range.depth(), count) {
+        if wanted <= cells_kept(range.depth(), count).min(most.unwrap_or(usize::MAX)) {
             Some((0, wanted))
         } else {
-            self.level(range, 1, elements, count)
+            self.level(range, 1, elements, count, None)
         }
     }
 }

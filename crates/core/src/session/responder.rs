@@ -5,13 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::cells::{part_hints, parts_that_differ};
 use super::descent::{self, Step};
 use super::gate::Meter;
+use super::joint::Shown;
 use super::meeting::Known;
-use super::planner::{FURTHER, Planner};
+use super::planner::Planner;
 use super::scope::{Grant, Scope, hint};
-use super::shown::opening_cells;
+use super::shown::{Opened, opened};
 use super::witness::Signing;
 use super::{Input, Output, SessionError};
 use crate::bounds::{FRAME_BYTES_AIM, REQUESTS_MAX};
@@ -28,7 +28,7 @@ use crate::message::{
 };
 use crate::query::{Answer, Ask, Cut, Incoming, Item, Query, View};
 use crate::range::{Position, Range, places};
-use crate::sketch::{CellRun, ELEMENT_DEPTH};
+use crate::sketch::ELEMENT_DEPTH;
 use crate::wire::{self, Body, RangeView, WireItem};
 
 /// Width of the digests in the first, unasked view.
@@ -46,9 +46,11 @@ pub struct Responder {
     inbox: VecDeque<Work>,
     asked: Option<Stage>,
     pub(super) outputs: VecDeque<Output>,
-    scope: Option<Scope>,
+    pub(super) scope: Option<Scope>,
     pub(super) cut: Option<Cut>,
     pub(super) own_commits: BTreeSet<u64>,
+    /// Ranges without which cells are shown.
+    pub(super) aside: Vec<Range>,
     pub(super) transfers: BTreeMap<Transfer, Written>,
     /// Transfers whose outcome was told.
     written: u64,
@@ -81,19 +83,11 @@ pub(super) enum Stage {
     TellMet,
     Horizon(Box<Open>, Scope, Cut, Vec<Sighting>),
     Raise,
-    /// The opener's first cells and the hints of its parts, and what is known of ours.
-    Parts {
-        collection: CollectionId,
-        theirs: CellRun,
-        counts: Blob,
-        parts: Blob,
-    },
-    Plan {
-        collection: CollectionId,
-        theirs: CellRun,
-        counts: Blob,
-        parts: Option<Vec<u8>>,
-    },
+    /// What the opening showed, and what is known of ours.
+    Parts(CollectionId, Box<Opened>),
+    Plan(CollectionId, Box<Opened>, Vec<Range>),
+    JointCells(Box<Shown>),
+    JointPlaces(CollectionId, Box<Shown>),
     Differing(CollectionId, Differing, Vec<Range>),
     Offer {
         transfer: Transfer,
@@ -167,6 +161,7 @@ impl Responder {
             scope: None,
             cut: None,
             own_commits: BTreeSet::new(),
+            aside: Vec::new(),
             transfers: BTreeMap::new(),
             written: 0,
             takes: Rights(0),
@@ -276,13 +271,13 @@ impl Responder {
             (Stage::TellMet, Answer::Met(_, met)) => self.tell_met(met),
             (Stage::Confirm, Answer::Confirmed(same)) => self.confirmed(same),
             (Stage::First(levels), Answer::Views(views)) => self.first(levels, &views),
-            (Stage::Parts { collection, theirs, counts, parts }, Answer::Views(views)) => {
-                let parts = parts_that_differ(&part_hints(&views), &parts);
-                let stage = Stage::Plan { collection, theirs, counts, parts };
-                self.ask(Query::Sketches(collection, vec![Range::ALL], FURTHER.end), stage);
+            (Stage::Parts(collection, opened), Answer::Views(views)) => self.look_at_parts(collection, opened, &views),
+            (Stage::Plan(collection, opened, asked), Answer::Sketches(own)) => {
+                self.plan(collection, *opened, &asked, own);
             }
-            (Stage::Plan { collection, theirs, counts, parts }, Answer::Sketches(own)) => {
-                self.plan(collection, theirs, &counts, parts, own);
+            (Stage::JointCells(shown), Answer::Sketches(own)) => self.add_joint_cells(shown, &own),
+            (Stage::JointPlaces(collection, shown), Answer::Items(items)) => {
+                self.add_joint_items(collection, shown, items);
             }
             (Stage::Differing(collection, told, both), Answer::Items(items)) => {
                 self.send_differing(collection, told, &both, items);
@@ -294,7 +289,7 @@ impl Responder {
                 self.answer_offer(transfer, &marks, apart, items);
             }
             (Stage::Cells { id, ranges, from }, Answer::Sketches(sketches)) => {
-                self.send_cells(id, &ranges, from, &sketches);
+                self.send_cells(id, &ranges, from, sketches);
             }
             (Stage::Rests { id, collection, theirs }, Answer::Rests(own)) => self.rests(id, collection, &theirs, &own),
             (Stage::Roots, Answer::Cut(cut)) => self.send_roots(cut, true),
@@ -369,15 +364,17 @@ impl Responder {
         self.root_count = roots.iter().map(|root| root.count).sum();
         self.set_brakes();
         match only {
-            Some(collection) => match opening_cells(&open) {
-                Some(theirs) => {
-                    let (counts, parts) = (open.counts, open.parts);
+            Some(collection) => match opened(open) {
+                Some(opened) => {
                     let ask = Ask { range: Range::ALL, levels: 1 };
-                    self.ask(Query::Views(collection, vec![ask]), Stage::Parts { collection, theirs, counts, parts });
+                    self.ask(Query::Views(collection, vec![ask]), Stage::Parts(collection, Box::new(opened)));
                 }
                 None => self.show_root(collection, descent::levels(Range::ALL, self.root_count, 1)),
             },
-            None if open.descend => self.send_roots(cut, false),
+            None if open.descend => match self.shown_jointly(&open, &roots) {
+                Some(shown) => self.look_at_joint(shown),
+                None => self.first_roots(),
+            },
             None => {}
         }
     }
@@ -430,6 +427,13 @@ impl Responder {
         if self.roots_after.is_some_and(|after| self.written >= after) {
             self.roots_after = None;
             self.ask(Query::Cut, Stage::Roots);
+        }
+    }
+
+    /// Tells the roots of several collections, which were looked at last.
+    pub(super) fn first_roots(&mut self) {
+        if let Some(cut) = self.cut.clone() {
+            self.send_roots(cut, false);
         }
     }
 

@@ -98,6 +98,12 @@ impl Opener {
         }));
     }
 
+    /// Whether the first roots of several collections are awaited.
+    pub(super) fn awaits_first_roots(&self) -> bool {
+        let awaited = matches!(&self.phase, Phase::Looking(look) if look.before.is_some() && look.theirs.is_none());
+        awaited && self.counts.rounds == 0
+    }
+
     /// The session begins.
     pub(super) fn accepted(&mut self, accept: &Accept) {
         self.outcome.members_differ = accept.more.members;
@@ -376,6 +382,7 @@ impl Opener {
         self.phase = Phase::Descending;
         // Whatever was only likely is compared again, or shown by roots that are equal now.
         self.unconfirmed.clear();
+        self.aside.due = false;
         self.close_gate();
         if self.is_picked() {
             return self.list_picked();

@@ -171,6 +171,9 @@ impl Opener {
 
     /// What is known to differ, and has yet to be looked at.
     fn frontier(&self, visit: &mut dyn FnMut(CollectionId, Part<'_>)) {
+        self.joint.unknown().for_each(|collection| visit(collection, Part::Range(Range::ALL)));
+        let aside = self.scope.only().filter(|_| self.aside.due);
+        aside.iter().for_each(|only| self.aside.ranges.iter().for_each(|range| visit(*only, Part::Range(*range))));
         for (collection, queue) in &self.open {
             queue.iter().for_each(|(range, _)| visit(*collection, Part::Range(*range)));
         }

@@ -1,5 +1,7 @@
 //! A store as an ordered map.
 
+mod several;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -23,6 +25,10 @@ use crate::tree::{Summary, is_leaf};
 
 pub(super) struct Model {
     definition: Definition,
+    /// The collection that it holds.
+    name: String,
+    /// Those that it holds beside it.
+    beside: Vec<Model>,
     keys: Keys,
     pub(super) life: Life,
     clock: Clock,
@@ -64,6 +70,8 @@ impl Model {
         let clock = Clock::default();
         Model {
             definition,
+            name: "default".into(),
+            beside: Vec::new(),
             keys,
             life,
             clock,
@@ -111,7 +119,7 @@ impl Model {
     /// What the profile makes of a key's record.
     pub(super) fn worth(&self, key: &[u8]) -> Option<crate::Digest> {
         let state = self.records.get(key)?.clone();
-        self.keys.entry(self.definition.profile, "default", &Record { key: key.to_vec(), state })
+        self.keys.entry(self.definition.profile, &self.name, &Record { key: key.to_vec(), state })
     }
 
     pub(super) fn fill(&mut self, n: u32) {
@@ -172,7 +180,7 @@ impl Model {
     }
 
     fn entry(&self, key: &[u8]) -> Option<Entry> {
-        Some(Entry { position: self.keys.position("default", key), digest: self.worth(key)? })
+        Some(Entry { position: self.keys.position(&self.name, key), digest: self.worth(key)? })
     }
 
     /// Loses all records of a range, as a damaged disk would; says how many.
@@ -253,7 +261,7 @@ impl Model {
             }
         };
         Item {
-            position: self.keys.position("default", key),
+            position: self.keys.position(&self.name, key),
             key: key.to_vec(),
             digest: self.worth(key),
             versions: self.records[key].versions().iter().map(info).collect(),
@@ -275,7 +283,7 @@ impl Model {
             horizon: self.horizon.stamp,
             undone: self.undone,
             watermark: self.watermark,
-            roots: vec![root],
+            roots: [root].into_iter().chain(self.beside.iter().flat_map(|other| other.cut().roots)).collect(),
         }
     }
 
@@ -303,7 +311,8 @@ impl Model {
         selections.iter().map(at).find(|stuck| stuck.ranges.iter().any(within))
     }
 
-    pub(super) fn answer(&mut self, query: Query) -> Answer {
+    /// What it answers about its first collection, and as a whole.
+    fn answer_alone(&mut self, query: Query) -> Answer {
         match query {
             Query::Cut => Answer::Cut(self.cut()),
             Query::Expire(upto) => {

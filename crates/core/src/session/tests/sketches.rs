@@ -18,20 +18,25 @@ use crate::tree::Summary;
 
 /// Two sides of `n` records that share all but `d`: half of those are missing on the first, a quarter on the second, a
 /// quarter are newer on the second.
-fn drifted(n: u32, d: u32, seed: u32) -> (Model, Model) {
+pub(super) fn drifted(n: u32, d: u32, seed: u32) -> (Model, Model) {
     let (mut a, mut b) = (Model::new(1, Profile::Versioned, 64), Model::new(2, Profile::Versioned, 64));
+    drift(&mut a, &mut b, n, d, seed);
+    (a, b)
+}
+
+/// The same with two sides that hold nothing yet.
+pub(super) fn drift(a: &mut Model, b: &mut Model, n: u32, d: u32, seed: u32) {
     let key = |i: u32| [seed.to_be_bytes(), i.to_be_bytes(), [7; 4], [7; 4]].concat();
     let value = |i: u32| Some([i.to_be_bytes(); 25].concat());
     (0..n).for_each(|i| a.write(&key(i), value(i)));
-    b.copy_from(&a);
+    b.copy_from(a);
     let quarter = d / 4;
     (0..quarter).for_each(|i| a.write(&key(n + i), value(i)));
     (0..quarter).for_each(|i| b.write(&key(i * (n / d)), value(n + i)));
     (0..d - 2 * quarter).for_each(|i| b.write(&key(2 * n + i), value(i)));
-    (a, b)
 }
 
-fn repair(planner: Planner) -> Options {
+pub(super) fn repair(planner: Planner) -> Options {
     Options { planner, ..Options::new(Intent::Repair(Direction::Both)) }
 }
 
@@ -64,7 +69,7 @@ fn golden_counters() {
     assert_eq!(text, include_str!("../../../tests/vectors/counters.tsv"), "as it is now:\n{text}");
 }
 
-fn planner() -> impl Strategy<Value = Planner> {
+pub(super) fn planner() -> impl Strategy<Value = Planner> {
     (0u8..80, 0u8..100, 0u8..3).prop_map(|(opening, margin, more)| Planner { opening, margin, more })
 }
 

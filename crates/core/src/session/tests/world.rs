@@ -222,7 +222,7 @@ pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: Wor
                     opener.handle(Input::Lost, now).expect("it ends");
                 }
                 Output::Stream { transfer, selections, given, guards } => {
-                    let (records, moved) = a.stream(&selections, given, &guards);
+                    let (records, moved) = a.of(transfer.1).stream(&selections, given, &guards);
                     whole += with_content(&records);
                     let sent = records.len() as u64;
                     for some in records.chunks(100) {
@@ -262,7 +262,7 @@ pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: Wor
                 }
                 Output::Ask(query) => responder.handle(Input::Answer(b.answer(query))).expect("in order"),
                 Output::Stream { transfer, selections, given, guards } => {
-                    let (records, moved) = b.stream(&selections, given, &guards);
+                    let (records, moved) = b.of(transfer.1).stream(&selections, given, &guards);
                     whole += with_content(&records);
                     let sent = records.len() as u64;
                     for some in records.chunks(100) {
@@ -284,9 +284,16 @@ pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: Wor
             if bursts % 2 == 0 {
                 burst.sort_by_key(|input| !matches!(input, Input::Message(_)));
             }
-            for input in burst {
+            let mut burst = VecDeque::from(burst);
+            while let Some(input) = burst.pop_front() {
+                // What there is no room for waits in its lane.
+                if matches!(input, Input::Message(_)) && !responder.has_room() {
+                    to_b.push_back(input);
+                    break;
+                }
                 responder.handle(input).expect("an opener keeps to the protocol");
             }
+            to_b.extend(burst);
         } else if let Some(at) = opener.wake_at() {
             now = at;
             if let Some(followed) = &mut world.followed {
