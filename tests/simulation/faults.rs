@@ -58,7 +58,7 @@ impl World {
     pub(crate) fn crash(&mut self, peer: usize, doing: Where) {
         self.die(peer, doing);
         let mut unsynced = std::mem::take(&mut self.peers[peer].unsynced);
-        unsynced.append(&mut self.peers[peer].derived);
+        let derived = std::mem::take(&mut self.peers[peer].derived);
         loop {
             if self.faulty && self.draw.below(self.shape.crash_again) == 0 {
                 let fuse = Fuse::draw(&mut self.draw, 3);
@@ -84,6 +84,8 @@ impl World {
                 }
             }
         }
+        let commit = self.peers[peer].commit;
+        unsynced.extend(derived.into_iter().filter(|(made, _)| *made > commit).map(|(_, id)| id));
         for id in unsynced {
             let dot = self.oracle.writes[id as usize].sibling.version.dot();
             let key = self.oracle.writes[id as usize].key;
@@ -93,7 +95,6 @@ impl World {
             }
         }
         let at = &mut self.peers[peer];
-        let commit = at.commit;
         at.runs.values_mut().for_each(|steps| steps.retain(|step| step.new.is_none() || step.commit <= commit));
         at.runs.retain(|_, steps| !steps.is_empty() && steps.iter().all(|step| step.new.is_some()));
         let at = &self.peers[peer];

@@ -208,6 +208,16 @@ impl Oracle {
         (steps, fresh)
     }
 
+    /// The commit that a write came with, if one of these steps wrote it.
+    pub(crate) fn written(&self, id: WriteId, steps: &[Step]) -> Option<u64> {
+        let Write { key, sibling, .. } = &self.writes[id as usize];
+        let wrote = |step: &&Step| {
+            let new = step.new.iter().flat_map(|state| state.versions());
+            step.key == *key && new.into_iter().any(|made| made.version.dot() == sibling.version.dot())
+        };
+        steps.iter().filter(wrote).map(|step| step.commit).min()
+    }
+
     /// All versions of what is held: those that are not known were made by the store itself when it was opened.
     pub(crate) fn know_all(&mut self, who: &Who<'_>, held: &Held, before: &Held) {
         for (key, state) in held.states.iter() {

@@ -40,8 +40,8 @@ pub(crate) struct Peer {
     pub(crate) commit: u64,
     /// Writes that nobody has promised yet.
     pub(crate) unsynced: Vec<WriteId>,
-    /// What sessions and undos wrote anew since then.
-    pub(crate) derived: Vec<WriteId>,
+    /// What sessions and undos wrote anew since then, each with its commit.
+    pub(crate) derived: Vec<(u64, WriteId)>,
     /// How often its disk was replaced.
     pub(crate) epoch: u64,
     /// Times that states came back which had been replaced.
@@ -331,7 +331,9 @@ impl World {
         let at = &mut self.peers[peer];
         at.lineage.extend(collected);
         at.held = held;
-        at.derived.extend(fresh.iter().filter(|_| cause != Cause::Local));
+        if cause != Cause::Local {
+            at.derived.extend(fresh.iter().filter_map(|id| Some((self.oracle.written(*id, &steps)?, *id))));
+        }
         for step in &steps {
             match &step.new {
                 Some(_) => at.commits.insert(step.key, step.commit),
