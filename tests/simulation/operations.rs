@@ -28,12 +28,12 @@ impl World {
             34..40 => self.write_many(peer),
             40..72 => self.meet(),
             72..76 => self.undo(peer),
-            76..84 => self.resume(peer),
-            84..92 => self.resolve(peer),
-            92..94 => self.strangers(peer),
-            94..96 if self.shape.histories && self.draw.below(2) == 0 => self.keep_history(peer),
-            94..96 => self.bound_journal(peer),
-            96..98 => self.collect(peer),
+            76..83 => self.resume(peer),
+            83..89 => self.resolve(peer),
+            89..91 => self.strangers(peer),
+            91..93 if self.shape.histories && self.draw.below(2) == 0 => self.keep_history(peer),
+            91..93 => self.bound_journal(peer),
+            93..98 => self.collect(peer),
             _ => self.sync(peer),
         }
         self.tally.operations += u64::from(!self.idle);
