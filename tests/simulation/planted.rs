@@ -21,7 +21,8 @@ fn every_planted_bug_is_caught() {
     std::panic::set_hook(Box::new(|_| ()));
     // `REKNIT_BUG` names the only one to look for.
     let only = std::env::var("REKNIT_BUG").ok();
-    let bugs: Vec<Bug> = Bug::ALL.into_iter().filter(|bug| only.is_none() || only == Some(format!("{bug:?}"))).collect();
+    let bugs: Vec<Bug> =
+        Bug::ALL.into_iter().filter(|bug| only.is_none() || only == Some(format!("{bug:?}"))).collect();
     let (left, right) = bugs.split_at(bugs.len() / 2);
     let found: Vec<(Bug, Option<(u64, String)>)> = std::thread::scope(|scope| {
         let half = |bugs: &[Bug]| bugs.iter().map(|bug| (*bug, caught(*bug))).collect::<Vec<_>>();
