@@ -306,6 +306,7 @@ mod tests {
             mine: None,
             theirs: None,
             entries: [Some(5), None],
+            shared: Vec::new(),
             stable: true,
         };
         assert_eq!(

@@ -11,7 +11,7 @@ use reknit::core::query::{Guard, Incoming, Raising};
 use reknit::core::receipt::{Receipt, Seat, Tally};
 use reknit::core::session::Verdict;
 use reknit::core::stamp::Stamp;
-use reknit::core::{CollectionId, Definition, Range};
+use reknit::core::{CollectionId, Definition, Range, State, difference};
 use reknit::store::contract::record;
 use reknit::store::engine::{Batch, Engine, EngineError, Memory, Snapshot};
 use reknit::store::{Base, CaughtUp, Durability, Missed, Options, Release, Side, Stands, Store, Undo, Why};
@@ -222,12 +222,13 @@ fn header() -> RunHeader {
 }
 
 fn catch_up(held: &Held, bases: &[Base]) -> CaughtUp {
-    let missed = |key: &str, stands| Missed { collection: FIRST, key: key.as_bytes().to_vec(), stands, there: None };
+    let missed =
+        |key: &str, stands| Missed { collection: FIRST, key: key.as_bytes().to_vec(), stands, shared: Vec::new() };
     let all = vec![
         missed("gone", Stands::Alone),
         missed("since", Stands::Alone),
         missed("dead", Stands::Alone),
-        missed("older", Stands::Beside),
+        missed("older", Stands::Above),
         missed("never", Stands::Alone),
     ];
     let run = held.store.in_run(header()).expect("a run").expect("journalled");
@@ -348,14 +349,11 @@ fn receipts_are_handed_on_now_and_then_where_there_is_a_third_to_tell() {
 }
 
 #[test]
-fn what_the_other_side_has_something_older_instead_of_had_been_deleted_there() {
-    for (policy, stands, stays) in [
-        ("newest/1", Stands::Above, false),
-        // It goes by itself once the newer one comes.
-        ("newest/1", Stands::Beside, true),
-        ("keep-both/1", Stands::Above, false),
-        ("keep-both/1", Stands::Beside, false),
-    ] {
+fn what_the_other_side_has_something_else_instead_of_had_been_deleted_or_replaced_there() {
+    // What replaced it there may never come: nothing that is newer there lets it stay.
+    let each =
+        [Stands::Above, Stands::Beside, Stands::Below].map(|stands| [("newest/1", stands), ("keep-both/1", stands)]);
+    for (policy, stands) in each.concat() {
         let mut definition = support::definition();
         definition.collections[0].policy = policy.into();
         for known in [true, false] {
@@ -365,20 +363,44 @@ fn what_the_other_side_has_something_older_instead_of_had_been_deleted_there() {
             let info = held.store.describe();
             let met = Sighting { nonce: info.nonce, commit: held.store.cut().commit };
             let base = Base { actor: info.actor.0, met, cut: met.commit };
-            let missed = Missed { collection: FIRST, key: b"k".to_vec(), stands, there: Some(7) };
+            let missed = Missed { collection: FIRST, key: b"k".to_vec(), stands, shared: Vec::new() };
             let horizon = held.store.cut().stamp;
             let bases: &[Base] = if known { &[base] } else { &[] };
             let run = held.store.in_run(header()).expect("a run").expect("journalled");
             let caught = run.catch_up(vec![missed], bases, horizon).expect("caught up");
-            let expected = match (stays, known) {
-                (true, _) => CaughtUp { kept: 1, ..CaughtUp::default() },
-                (false, true) => CaughtUp { removed: 1, ..CaughtUp::default() },
-                (false, false) => CaughtUp { strays: 1, ..CaughtUp::default() },
+            let expected = match known {
+                true => CaughtUp { removed: 1, ..CaughtUp::default() },
+                false => CaughtUp { strays: 1, ..CaughtUp::default() },
             };
             assert_eq!(caught, expected, "{policy} {stands:?} with a receipt: {known}");
-            assert_eq!(held.store.get(b"k").expect("get").is_some(), stays);
+            assert_eq!(held.store.get(b"k").expect("get"), None);
             assert_sound(&held.store, "caught up");
         }
+    }
+}
+
+#[test]
+fn a_deletion_is_not_written_anew_over_what_is_newer_there() {
+    for (policy, stands, anew) in [
+        ("newest/1", Stands::Above, true),
+        ("newest/1", Stands::Beside, false),
+        ("newest/1", Stands::Below, false),
+        ("keep-both/1", Stands::Above, true),
+        ("keep-both/1", Stands::Beside, true),
+        ("keep-both/1", Stands::Below, false),
+    ] {
+        let mut definition = support::definition();
+        definition.collections[0].policy = policy.into();
+        let held = Held::of(definition);
+        held.bring("k", Stamp(held.store.cut().stamp.0 + 1), 7, None);
+        let missed = Missed { collection: FIRST, key: b"k".to_vec(), stands, shared: Vec::new() };
+        let horizon = held.store.cut().stamp;
+        let run = held.store.in_run(header()).expect("a run").expect("journalled");
+        let caught = run.catch_up(vec![missed], &[], horizon).expect("caught up");
+        assert_eq!((caught.removed, caught.kept), (u64::from(anew), u64::from(!anew)), "{policy} {stands:?}");
+        let state = held.store.first().versions(b"k").expect("read").expect("it is there");
+        assert_eq!(state.winner().version.stamp > horizon, anew, "{policy} {stands:?}");
+        assert_sound(&held.store, "caught up");
     }
 }
 
@@ -387,31 +409,36 @@ fn a_version_that_the_other_side_has_too_stays_beside_those_that_it_lacks() {
     let mut definition = support::definition();
     definition.collections[0].policy = "keep-both/1".into();
     for known in [true, false] {
-        // Two that are there, one of which nobody there knows, and one that was written since.
+        // Many that are there, one of which nobody there knows, one that replaced what is there still, and one that was
+        // written since.
         let (held, other) = (Held::of(definition.clone()), Held::of(definition.clone()));
         let stamp = |n: u64| Stamp(n << 16);
-        for (n, both) in [(1, true), (2, false), (3, true), (5, false)] {
+        let both = (1..=9).filter(|n| *n != 2);
+        for (n, there) in both.map(|n| (n, true)).chain([(2, false), (21, false)]) {
             held.bring("k", stamp(n), n, Some(b"value"));
-            if both {
+            if there {
                 other.bring("k", stamp(n), n, Some(b"value"));
             }
         }
+        other.bring("k", stamp(10), 30, Some(b"value"));
+        held.bring("k", stamp(11), 30, Some(b"value"));
         let info = held.store.describe();
         let met = Sighting { nonce: info.nonce, commit: held.store.cut().commit };
         let base = Base { actor: info.actor.0, met, cut: met.commit };
-        let theirs = other.store.items(FIRST, &[Range::ALL]).expect("items");
-        let there = theirs[0].digest.map(|digest| digest.short());
-        let missed = Missed { collection: FIRST, key: b"k".to_vec(), stands: Stands::Above, there };
+        let [mine, theirs] = [&held, &other].map(|held| held.store.items(FIRST, &[Range::ALL]).expect("items"));
+        let shared = difference::shared(&mine[0].versions, &theirs[0].versions);
+        let missed = Missed { collection: FIRST, key: b"k".to_vec(), stands: Stands::Above, shared };
         let bases: &[Base] = if known { &[base] } else { &[] };
         let run = held.store.in_run(header()).expect("a run").expect("journalled");
-        let caught = run.catch_up(vec![missed], bases, stamp(4)).expect("caught up");
+        let caught = run.catch_up(vec![missed], bases, stamp(20)).expect("caught up");
         let strays = u64::from(!known);
         assert_eq!(caught, CaughtUp { removed: 1 - strays, kept: 0, strays });
+        let actors = |state: &State| state.versions().iter().map(|sibling| sibling.version.actor.0).collect::<Vec<_>>();
         let state = held.store.first().versions(b"k").expect("read").expect("it is there");
-        let left: Vec<u64> = state.versions().iter().map(|sibling| sibling.version.actor.0).collect();
-        assert_eq!(left, [5, 3, 1], "with a receipt: {known}");
+        assert_eq!(actors(&state), [21, 9, 8, 7, 6, 5, 4, 3, 1], "with a receipt: {known}");
         let apart = held.store.quarantined(None, 10).expect("listed");
-        assert!(apart.iter().all(|held| held.state.versions().iter().all(|held| held.version.actor.0 == 2)));
+        assert!(apart.iter().all(|held| actors(&held.state) == [30, 2]), "{apart:?}");
+        assert_eq!(apart.is_empty(), known);
         assert_sound(&held.store, "caught up");
     }
 }

@@ -67,6 +67,9 @@ pub struct Difference {
     pub theirs: Option<VersionInfo>,
     /// The entries of the opener and of the responder, by [`Digest::short`].
     pub entries: [Option<u64>; 2],
+    /// Where all versions are kept, those that both sides have. They are told to whoever holds the session, and to nobody else.
+    #[serde(skip)]
+    pub shared: Vec<Dot>,
     /// Both sides stood still across the settle window. If not, it was or may have been in flight.
     pub stable: bool,
 }
@@ -209,6 +212,11 @@ fn judge_newest(a: &VersionInfo, b: &VersionInfo) -> Option<Judged> {
     Some(Judged::one(if seen { Kind::Newer(winner) } else { Kind::Concurrent(winner) }, winner))
 }
 
+/// Whether one of two versions of one name is the other, or is it once that has expired.
+fn is_same(version: &VersionInfo, as_other: &VersionInfo) -> bool {
+    cut(version) == cut(as_other) || is_expired(version, as_other)
+}
+
 /// The versions of one side that the other lacks, and whether it holds all their contents.
 pub fn lacking(of: &[VersionInfo], by: &[VersionInfo]) -> (Vec<Dot>, bool) {
     let lacking = || of.iter().filter(|version| !is_covered(by, version));
@@ -216,11 +224,20 @@ pub fn lacking(of: &[VersionInfo], by: &[VersionInfo]) -> (Vec<Dot>, bool) {
     (lacking().map(|info| info.version.dot()).collect(), lacking().all(held))
 }
 
+/// The versions of one side that another has too, under the same name and with the same content, or expired there.
+pub fn shared(of: &[VersionInfo], with: &[VersionInfo]) -> Vec<Dot> {
+    let has = |version: &VersionInfo, other: &VersionInfo| {
+        other.version.dot() == version.version.dot() && is_same(other, version)
+    };
+    let both = of.iter().filter(|version| with.iter().any(|other| has(version, other)));
+    both.map(|info| info.version.dot()).collect()
+}
+
 /// Whether one of these versions is this one, has seen it or is it once it has expired. Whoever writes twice under one dot
 /// has not seen the other.
 fn is_covered(by: &[VersionInfo], version: &VersionInfo) -> bool {
     by.iter().any(|other| match other.version.dot() == version.version.dot() {
-        true => cut(other) == cut(version) || is_expired(other, version),
+        true => is_same(other, version),
         false => other.version.has_seen(&version.version),
     })
 }

@@ -72,8 +72,10 @@ impl CatchingUp {
             return;
         }
         let Some(one) = Missed::of(difference) else { return };
-        self.still &= difference.stable;
-        if one.stands != Stands::Beside && difference.mine.as_ref().is_some_and(|mine| mine.content.is_some()) {
+        // What is newer there comes when it comes.
+        self.still &= difference.stable || one.stands == Stands::Below;
+        let lost = matches!(one.stands, Stands::Alone | Stands::Above);
+        if lost && difference.mine.as_ref().is_some_and(|mine| mine.content.is_some()) {
             self.losses.add(Some(Loss::Deleted));
             self.samples.note(Loss::Deleted, one.collection, &one.key);
         }

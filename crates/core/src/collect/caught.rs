@@ -7,6 +7,8 @@ use crate::dataset::{CollectionId, Definition};
 use crate::difference::{Difference, Kind, Side};
 use crate::life::Sighting;
 use crate::receipt::{PeerKey, Receipt, Seat};
+use crate::record::Dot;
+
 use crate::session::Other;
 
 /// Receipts that are looked at for what the other side had: the newest.
@@ -21,8 +23,8 @@ pub struct Missed {
     pub key: Vec<u8>,
     /// How it stands.
     pub stands: Stands,
-    /// The entry of the other side, by [`Digest::short`](crate::Digest::short), if it has one.
-    pub there: Option<u64>,
+    /// Where all versions are kept, those that the other side has too.
+    pub shared: Vec<Dot>,
 }
 
 /// How a key stands on a side that missed a horizon.
@@ -34,6 +36,8 @@ pub enum Stands {
     Above,
     /// The other side lacks something of what is here, and has something newer.
     Beside,
+    /// The other side has all of what is here, or had seen it, and has something newer: written since this side took all.
+    Below,
 }
 
 /// A receipt of a side, as far as it is needed to tell what the other side had.
@@ -59,8 +63,8 @@ pub struct CaughtUp {
 }
 
 impl Missed {
-    /// How a key that differs stands on the side that catches up, which looked at it as the opener; none where it is but
-    /// older there.
+    /// How a key that differs stands on the side that catches up, which looked at it as the opener; none where nothing of
+    /// it is here.
     #[must_use]
     pub fn of(difference: &Difference) -> Option<Self> {
         let stands = match difference.kind {
@@ -68,13 +72,14 @@ impl Missed {
             // Also the same content by another version: whoever deletes the one has not seen the other.
             Kind::Newer(Side::Mine) | Kind::Concurrent(Side::Mine) | Kind::Versions(Side::Mine) => Stands::Above,
             Kind::Concurrent(Side::Theirs) | Kind::Versions(Side::Theirs) => Stands::Beside,
+            Kind::Newer(Side::Theirs) => Stands::Below,
             _ => return None,
         };
         Some(Self {
             collection: difference.collection,
             key: difference.key.clone(),
             stands,
-            there: difference.entries[1],
+            shared: difference.shared.clone(),
         })
     }
 }

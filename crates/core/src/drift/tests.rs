@@ -17,6 +17,7 @@ fn difference(key: &[u8], kind: Kind) -> Difference {
         mine: None,
         theirs: None,
         entries: [Some(1), None],
+        shared: Vec::new(),
         stable: true,
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::opener::{FOUND_MAX, Opener, Purpose};
 use super::{Direction, Intent, Output, SessionError};
 use crate::dataset::{CollectionId, Profile};
-use crate::difference::{Difference, Judged, Kind, Side, judge, lacking};
+use crate::difference::{Difference, Judged, Kind, Side, judge, lacking, shared};
 use crate::query::{Item, Query};
 use crate::range::{Position, Range};
 use crate::record::Keeps;
@@ -59,6 +59,10 @@ impl Opener {
             let fresh =
                 theirs.as_ref().is_some_and(|t| t.fresh) || mine.as_ref().is_some_and(|item| self.is_fresh(item));
             let newest = |item: Option<&Item>| item.and_then(|i| i.versions.first().cloned());
+            let shared = match (mine.as_ref(), other) {
+                (Some(mine), Some(other)) if keeps == Keeps::All => shared(&mine.versions, &other.versions),
+                _ => Vec::new(),
+            };
             let difference = Difference {
                 collection,
                 position,
@@ -66,6 +70,7 @@ impl Opener {
                 kind,
                 mine: newest(mine.as_ref()),
                 theirs: newest(theirs.as_ref().map(|t| &t.item)),
+                shared,
                 stable: !fresh,
                 entries: [mine.as_ref(), other].map(|item| item.and_then(|i| i.digest).map(|digest| digest.short())),
             };

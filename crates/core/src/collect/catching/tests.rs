@@ -33,6 +33,7 @@ fn difference(key: &str, kind: Kind) -> Difference {
         mine: Some(info),
         theirs: None,
         entries: [Some(1), None],
+        shared: Vec::new(),
         stable: true,
     }
 }
@@ -81,16 +82,16 @@ fn it_takes_before_it_looks_and_asks_before_it_judges() {
 }
 
 #[test]
-fn what_is_older_here_is_not_judged() {
+fn what_is_newer_there_is_judged_and_need_not_stand_still() {
     let found = [
         difference("alone", Kind::Only(Side::Mine)),
         difference("theirs", Kind::Only(Side::Theirs)),
-        difference("older", Kind::Newer(Side::Theirs)),
+        Difference { stable: false, ..difference("older", Kind::Newer(Side::Theirs)) },
         difference("beside", Kind::Concurrent(Side::Theirs)),
     ];
     let Next::Judge(missed, _) = judged(base(), &found) else { panic!("it is to be judged") };
     let stands: Vec<_> = missed.into_iter().map(|missed| missed.stands).collect();
-    assert_eq!(stands, [Stands::Alone, Stands::Beside]);
+    assert_eq!(stands, [Stands::Alone, Stands::Below, Stands::Beside]);
 }
 
 #[test]

@@ -156,3 +156,26 @@ fn a_mirror_holds_what_readers_saw_of_several_versions() {
         assert_eq!((now.versions().len(), a.shown(now)), (1, shown), "{policy} {side:?}");
     }
 }
+
+#[test]
+fn whoever_asks_is_told_which_versions_both_sides_have() {
+    let model = |actor| Model::new(actor, Profile::Versioned, 64).with_policy("keep-both/1");
+    let (mut a, mut b, mut third) = (model(1), model(2), model(3));
+    third.write(b"key", Some(vec![3]));
+    b.write(b"key", Some(vec![2]));
+    run(&mut third, &mut b, Options::new(BOTH), World::quiet());
+    a.copy_from(&b);
+    let both: BTreeSet<_> = a.records()[&b"key"[..]].versions().iter().map(|one| one.version.dot()).collect();
+    assert_eq!(both.len(), 2);
+    let mut fourth = model(4);
+    fourth.write(b"key", Some(vec![4]));
+    run(&mut fourth, &mut a, Options::new(BOTH), World::quiet());
+    let Run { found, .. } = run(&mut a, &mut b, Options::new(Intent::Diff), World::quiet());
+    assert_eq!(found[0].shared.iter().copied().collect::<BTreeSet<_>>(), both);
+    let newest = |actor| Model::new(actor, Profile::Versioned, 64);
+    let (mut a, mut b) = (newest(1), newest(2));
+    a.write(b"key", Some(vec![1]));
+    b.write(b"key", Some(vec![2]));
+    let Run { found, .. } = run(&mut a, &mut b, Options::new(Intent::Diff), World::quiet());
+    assert!(found[0].shared.is_empty(), "where only the newest is kept there is none to share");
+}
