@@ -171,15 +171,19 @@ impl World {
                 // Set apart here, it may be gone for good once what is full there is settled.
                 self.oracle.let_go(id);
             }
+            let (collection, key) = self.oracle.place(id);
+            let is_it = |held: &&Quarantined| held.collection == collection && held.key == key;
+            let of_key: Vec<&Quarantined> = quarantined.iter().filter(is_it).collect();
+            let apart = of_key.iter().any(|held| self.oracle.covers(&held.state, id));
+            // Then it may go wherever this peer's word is taken for it, unless it is the other's own word too.
+            if apart && !self.oracle.is_there(&self.peers[other].held, id) {
+                self.oracle.let_go(id);
+            }
             if here || there || deleted {
                 continue;
             }
-            let (collection, key) = self.oracle.place(id);
-            let is_it = |held: &Quarantined| held.collection == collection && held.key == key;
-            let apart = quarantined.iter().any(|held| is_it(held) && self.oracle.covers(&held.state, id));
             let rightly = apart || !self.oracle.is_promised(id);
-            let held = quarantined.iter().find(|held| is_it(held));
-            assert!(rightly, "I1: {} went while peer {peer} caught up with {other}: {held:?}", self.oracle.shown(id));
+            assert!(rightly, "I1: {} went while peer {peer} caught up with {other}: {of_key:?}", self.oracle.shown(id));
             self.oracle.let_go(id);
         }
         lives

@@ -268,7 +268,7 @@ impl World {
                     self.oracle.undone(step.key);
                 }
             }
-            self.not_stored_again(peer, run);
+            self.not_stored_again(peer, run, &steps);
             if self.peers[peer].disk.died().is_some() {
                 died = true;
                 self.crash(peer, Where::Undoing);
@@ -303,8 +303,12 @@ impl World {
     }
 
     /// Deletions that an undo would have put back, had they not been collected meanwhile.
-    fn not_stored_again(&mut self, peer: usize, run: reknit::core::journal::RunId) {
+    fn not_stored_again(&mut self, peer: usize, run: reknit::core::journal::RunId, undone: &[Step]) {
         let at = &self.peers[peer];
+        // What a run changed whose disk was copied is not known here, but which deletions went with it.
+        let went = undone.iter().filter(|step| step.new.is_none());
+        let went = went.flat_map(|step| step.old.iter().flat_map(|old| old.versions()).map(|old| (step.key, old)));
+        let went = went.filter(|(_, sibling)| sibling.gone_since().is_some_and(|since| since <= at.horizon));
         let gone = |step: &&Step| !at.held.states.contains_key(&step.key);
         let steps = at.runs.get(&run).into_iter().flatten().filter(gone);
         let before = steps.filter_map(|step| Some((step.key, step.old.as_ref()?)));
@@ -314,7 +318,7 @@ impl World {
             is_dead(expired.as_ref().unwrap_or(old), at.horizon)
         });
         let each = dead.flat_map(|(key, state)| state.versions().iter().map(move |sibling| (key, sibling)));
-        let collected = each.filter_map(|(key, sibling)| self.oracle.find(key, sibling));
+        let collected = each.chain(went).filter_map(|(key, sibling)| self.oracle.find(key, sibling));
         for id in collected.collect::<Vec<_>>() {
             // Had it been undone before it was collected, others rightly have what it deleted.
             if !self.peers.iter().any(|peer| peer.lineage.contains(&id)) {
@@ -355,12 +359,13 @@ impl World {
     fn undone_for_all(&mut self, peer: usize, run: reknit::core::journal::RunId, before: &crate::oracle::Held) {
         let Some(steps) = self.peers[peer].runs.get(&run).cloned() else { return };
         let watermark = self.store(peer).cut().watermark;
-        let mut walked = BTreeMap::new();
+        let (mut walked, mut skipped) = (BTreeMap::new(), BTreeMap::new());
         for Step { key, old, new, .. } in steps.into_iter().rev() {
             let now = walked.get(&key).map_or_else(|| before.states.get(&key), Option::as_ref);
-            if now == new.as_ref() {
-                walked.insert(key, old);
-            }
+            // A change that led to one that is skipped is skipped with it, whatever brought its outcome back since.
+            let led_there = new.is_some() && skipped.get(&key) == Some(&new);
+            let of = if now == new.as_ref() && !led_there { &mut walked } else { &mut skipped };
+            of.insert(key, old);
         }
         self.tally.add("undone for all", walked.len() as u64);
         for (key, old) in walked {

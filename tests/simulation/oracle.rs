@@ -254,7 +254,8 @@ impl Oracle {
             let anew = own && !there && (local || write.lost && (cause == Cause::Local || write.derived));
             if !anew {
                 // Two lives may give the very same one name: it then stands for both, and for what each of them replaced.
-                if cause == Cause::Local && own && who.forked && write.origin != who.peer && !there {
+                let other_life = (write.origin, write.epoch) != (who.peer, who.epoch);
+                if cause == Cause::Local && own && who.forked && other_life && !there {
                     let (mut seen, mut passed) = (BTreeSet::new(), BTreeSet::new());
                     for had in old.into_iter().flat_map(State::versions).map(|had| self.id(key, had)) {
                         self.sees(had, &mut seen, &mut passed);
@@ -548,8 +549,14 @@ impl Oracle {
         for gone in lineage {
             let write = &self.writes[*gone as usize];
             let live = held.states.get(&write.key).into_iter().flat_map(|state| state.versions());
-            let mut live = live.map(|sibling| self.id(write.key, sibling)).filter(|id| !self.revived.contains(id));
-            let back = live.find(|id| write.seen.contains(id));
+            // Under the name that another life of its writer still had for it, whoever saw it under a new one never saw it.
+            let under_another = |id: WriteId, sibling: &Sibling| {
+                self.writes[id as usize].names.len() > 1 && !write.sibling.version.has_seen(&sibling.version)
+            };
+            let is_back = |(id, sibling): &(WriteId, &Sibling)| {
+                write.seen.contains(id) && !self.revived.contains(id) && !under_another(*id, sibling)
+            };
+            let back = live.map(|sibling| (self.id(write.key, sibling), sibling)).find(is_back).map(|(id, _)| id);
             assert!(
                 back.is_none(),
                 "I8: {:?} is back, {} was collected",

@@ -464,9 +464,10 @@ impl World {
         self.preferred_rightly(session, half, &steps, &fresh);
         let own = self.peers[peer].store.as_ref().map_or(Actor(0), Store::actor);
         let watermark = self.peers[peer].store.as_ref().map_or(0, |store| store.cut().watermark);
+        let horizon = self.peers[peer].horizon;
         steps.retain(|step| !step.renames(own));
         let all = steps.len();
-        steps.retain(|step| !step.expires(watermark));
+        steps.retain(|step| !step.expires(watermark) && !step.expires_and_goes(watermark, horizon));
         self.tally.add("expired", (all - steps.len()) as u64);
         if steps.is_empty() {
             return;

@@ -30,6 +30,13 @@ impl Oracle {
         state.is_some_and(|state| !self.holds(state, id) && self.is_beyond(state, id))
     }
 
+    /// Whether a peer holds a write itself.
+    pub(crate) fn is_there(&self, held: &Held, id: WriteId) -> bool {
+        let key = self.writes[id as usize].key;
+        let all = held.states.get(&key).into_iter().flat_map(|state| state.versions());
+        all.into_iter().any(|sibling| self.find(key, sibling) == Some(id))
+    }
+
     /// Another has what came in its place: whoever wrote it need not hold it any more.
     pub(crate) fn moved_on(&mut self, id: WriteId) {
         self.with_it(id).into_iter().for_each(|id| self.writes[id as usize].epoch = u64::MAX);

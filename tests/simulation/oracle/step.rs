@@ -5,7 +5,7 @@ use std::rc::Rc;
 use reknit::core::stamp::CLOCK_BOUND_MILLIS;
 use reknit::core::{Actor, Content, Sibling, Stamp, State};
 
-use super::KeyId;
+use super::{KeyId, is_dead};
 
 /// One change of one key.
 #[derive(Clone, Debug)]
@@ -41,6 +41,12 @@ impl Step {
         let expired = new.versions().iter().filter(|sibling| sibling.has_expired() && !had(sibling));
         let latest = expired.filter_map(|sibling| sibling.expires).max().filter(|latest| *latest <= watermark);
         latest.and_then(|latest| old.expired(latest)).is_some_and(|expired| expired == **new)
+    }
+
+    /// Whether a key went since all that was left of it had expired so long ago that it is collected at once, which no run does.
+    pub(crate) fn expires_and_goes(&self, watermark: u64, horizon: Stamp) -> bool {
+        let expired = self.old.as_ref().and_then(|old| old.expired(watermark));
+        self.new.is_none() && expired.is_some_and(|expired| is_dead(&expired, horizon))
     }
 
     /// Nothing expired further ahead of the latest time that the wall clock told than the bound.
