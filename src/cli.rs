@@ -12,6 +12,7 @@ mod error;
 mod exit;
 mod http;
 mod interrupt;
+mod layouts;
 mod login;
 mod metrics;
 mod new_file;

@@ -18,6 +18,7 @@ use super::args::{Cli, Engine, Global, InCollection, OutputFormat};
 use super::commands::sides::scans::Fresh;
 use super::config::Config;
 use super::daemon::Daemon;
+use super::layouts::of_collection;
 use super::metrics::Measured;
 use super::output::OfTable;
 use crate::format::Layout;
@@ -209,7 +210,7 @@ impl Env {
 
     /// How the rows of a store's first collection are laid out.
     pub(crate) fn layout(&self, store: &Store) -> Result<Layout, CliError> {
-        layout_of(&store.first())
+        of_collection(&store.first())
     }
 
     /// The collection of a store that is meant, and how its rows are laid out.
@@ -224,7 +225,7 @@ impl Env {
             }
             Some(name) => store.collection(name)?,
         };
-        let layout = layout_of(&collection)?;
+        let layout = of_collection(&collection)?;
         Ok((collection, layout))
     }
 }
@@ -238,10 +239,4 @@ pub(crate) fn home_dir(global: &Global) -> Result<PathBuf, CliError> {
     let state = var("XDG_STATE_HOME").or_else(|| var("HOME").map(|home| home.join(".local/state")));
     let state = state.ok_or_else(|| CliError::new("home.none", "there is no home; name one with --home DIR"))?;
     Ok(state.join("reknit"))
-}
-
-/// How the rows of a collection are laid out.
-fn layout_of(collection: &Collection) -> Result<Layout, CliError> {
-    let bytes = collection.layout()?.unwrap_or_default();
-    Layout::from_bytes(&bytes).map_err(|error| CliError::new("store.layout", error.to_string()))
 }

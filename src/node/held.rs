@@ -5,14 +5,16 @@
 
 use std::time::Duration;
 
+use reknit_core::CollectionId;
 use reknit_core::difference::Difference;
 use reknit_core::session::{Counts, Intent, Options, Outcome, Unproven, Verdict};
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 use tokio::sync::{mpsc, watch};
 
 use super::serve::{Node, Serving};
 use super::{Budget, NodeError, Over, Progress, SessionReport, Traffic};
-use crate::store::{SideInfo, for_session};
+use crate::store::{Side as Sided, SideInfo, StoreError, for_session};
 use crate::transport::{Address, CloseCode, FrameWriter, Link, PeerId, TransportError};
 
 /// The first byte of a frame that asks for a session with a third node.
@@ -42,13 +44,39 @@ pub struct HoldRequest {
 }
 
 /// What a node says about the store that it holds a session for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldStore {
     /// The dataset's collections.
     pub collections: Vec<String>,
     /// How the rows of the first are laid out, if that is known.
     #[serde(with = "serde_bytes")]
     pub layout: Option<Vec<u8>>,
+    /// How those of the others are, by their places, where that is known of any; empty where it is not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<ByteBuf>,
+}
+
+impl HeldStore {
+    /// What there is to say of a side. Layouts too long for a frame are left out: keys are then shown as they are kept.
+    ///
+    /// # Errors
+    /// What the store met.
+    pub fn of(side: &dyn Sided) -> Result<Self, StoreError> {
+        let collections: Vec<String> =
+            side.describe().definition.collections.iter().map(|of| of.name.clone()).collect();
+        let mut room = LAYOUT_BYTES_MAX;
+        let mut layout = |place: usize| -> Result<Option<Vec<u8>>, StoreError> {
+            let layout = side.layout(CollectionId(place as u16))?.filter(|layout| layout.len() <= room);
+            room -= layout.as_ref().map_or(0, Vec::len);
+            Ok(layout)
+        };
+        let first = layout(0)?;
+        let others =
+            (1..collections.len()).map(|place| layout(place).map(Option::unwrap_or_default).map(ByteBuf::from));
+        let mut others = others.collect::<Result<Vec<_>, _>>()?;
+        others.truncate(others.iter().rposition(|bytes| !bytes.is_empty()).map_or(0, |last| last + 1));
+        Ok(Self { collections, layout: first, others })
+    }
 }
 
 /// How bad it is that a held session has no outcome.
@@ -96,7 +124,7 @@ impl Node {
         // A connection that was closed for a reason says more than the end of its lane.
         let lost = |error| (link.closed)().unwrap_or(error);
         link.control.writer.write(&frame(FRAME_HOLD, request)).await.map_err(lost)?;
-        let mut store = HeldStore { collections: Vec::new(), layout: None };
+        let mut store = HeldStore::default();
         let mut asked_to_stop = false;
         let mut report = loop {
             let read = tokio::select! {
@@ -211,11 +239,8 @@ impl Serving {
             options.scope.push(definition.collection(name).ok_or_else(unknown)?);
         }
         let address: Address = request.with.parse().map_err(|error| not_begun(format!("{}: {error}", request.with)))?;
-        let layout = side.layout(reknit_core::CollectionId(0)).map_err(|error| not_begun(error.to_string()))?;
-        // A layout too long for a frame is left out: keys are then shown as they are kept.
-        let layout = layout.filter(|layout| layout.len() <= LAYOUT_BYTES_MAX);
-        let collections = definition.collections.iter().map(|collection| collection.name.clone()).collect();
-        let _ = tell.send(Told::Store(HeldStore { collections, layout }));
+        let held = HeldStore::of(&*side).map_err(|error| not_begun(error.to_string()))?;
+        let _ = tell.send(Told::Store(held));
         let budget = Budget { time: request.max_ms.map(Duration::from_millis), bytes: request.max_bytes };
         let mut told = 0;
         let mut progress = |progress: Progress| {
@@ -296,8 +321,18 @@ mod tests {
         );
         let back: HoldRequest = rmp_serde::from_slice(&preferring[1..]).expect("understood");
         assert_eq!(back.options, options);
-        let store = HeldStore { collections: vec!["users".into()], layout: Some(vec![1, 2]) };
+        let store = HeldStore { collections: vec!["users".into()], layout: Some(vec![1, 2]), others: Vec::new() };
         assert_eq!(hex(&frame(FRAME_TOLD, &Told::Store(store))), "4381a553746f72659291a57573657273c4020102");
+        let two = HeldStore {
+            collections: vec!["users".into(), "carts".into()],
+            layout: None,
+            others: vec![ByteBuf::from([3])],
+        };
+        // Told where there is something to tell, which no release before could make by its commands.
+        let framed = frame(FRAME_TOLD, &Told::Store(two.clone()));
+        assert_eq!(hex(&framed), "4381a553746f72659392a57573657273a56361727473c091c40103");
+        let Ok(Told::Store(back)) = rmp_serde::from_slice(&framed[1..]) else { panic!("understood") };
+        assert_eq!(back, two);
         let difference = Difference {
             collection: CollectionId(1),
             position: Position(7),

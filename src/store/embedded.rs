@@ -438,6 +438,14 @@ impl Collection {
             .collect()
     }
 
+    /// How many of its records are live, and how many are tombstones.
+    #[must_use]
+    pub fn counts(&self) -> (u64, u64) {
+        let writer = self.store.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = &writer.counts[usize::from(self.id.0)];
+        (count.live, count.tombstones)
+    }
+
     /// The opaque bytes that say how the rows of this collection are laid out, if any were set.
     ///
     /// # Errors

@@ -27,6 +27,23 @@ fn apart(policy: &str) -> Place {
 }
 
 #[test]
+fn a_run_tells_what_readers_lost_by_it_whatever_was_newest() {
+    let place = Place::new();
+    place.run("init a --policy ask").ok();
+    place.run("put a k one").ok();
+    place.run("init b --like a").ok();
+    place.run("repair a b --apply").ok();
+    place.run("put b k two").ok();
+    place.run("delete a k").ok();
+    place.run("repair a b --apply").ok();
+    // The newest version is the deletion; until somebody decides, readers see the older one.
+    place.run("get b k").ok().prints("two");
+    place.run("conflicts resolve a k --value three").ok();
+    place.run("repair a b --apply").ok();
+    place.run("runs show b 3").ok().says(&["* k\toverwrote"]);
+}
+
+#[test]
 fn what_the_policy_keeps_is_listed_shown_and_settled() {
     let place = apart("ask");
     place.run("get b 1").ok().prints("1,Berne,150\n");

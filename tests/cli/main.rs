@@ -7,6 +7,7 @@ mod base;
 mod beside;
 mod brakes;
 mod bucket;
+mod collections;
 mod config;
 mod conflicts;
 mod daemon;

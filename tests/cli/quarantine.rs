@@ -9,13 +9,20 @@ use crate::harness::Place;
 
 /// Puts into a store by a clock that is a day ahead.
 pub(crate) fn put_tomorrow(place: &Place, store: &str, keys: &[&str]) {
+    put_tomorrow_in(place, store, "", keys);
+}
+
+/// The same into a collection; the first, if it has no name.
+pub(crate) fn put_tomorrow_in(place: &Place, store: &str, collection: &str, keys: &[&str]) {
     let now = || {
         u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis()).expect("a number")
     };
     let options = Options { clock: Arc::new(move || now() + 24 * 60 * 60 * 1000), ..Options::default() };
     let store = Store::open(&place.path(store), &options).expect("opened");
+    let first = store.first();
+    let into = if collection.is_empty() { first } else { store.collection(collection).expect("it is there") };
     for key in keys {
-        store.put(key.as_bytes(), b"tomorrow").expect("put");
+        into.put(key.as_bytes(), b"tomorrow").expect("put");
     }
 }
 

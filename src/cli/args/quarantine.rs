@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 
+use super::InCollection;
+
 #[derive(Debug, Args, Serialize, Deserialize)]
 #[command(
     after_help = "Examples:\n  reknit quarantine list a\n  reknit quarantine accept a 2661552\n  reknit quarantine drop a --all"
@@ -30,6 +32,8 @@ pub(crate) enum QuarantineCommand {
         store: PathBuf,
         #[command(flatten)]
         which: Which,
+        #[command(flatten)]
+        of: InCollection,
     },
     /// Drop a record; a peer that still has it will send it again; exit 1 if it was not there
     Drop {
@@ -37,6 +41,8 @@ pub(crate) enum QuarantineCommand {
         store: PathBuf,
         #[command(flatten)]
         which: Which,
+        #[command(flatten)]
+        of: InCollection,
     },
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct Demo {
 
 #[derive(Debug, Args, Serialize, Deserialize)]
 #[command(
-    after_help = "Examples:\n  reknit init a\n  reknit init b --like a\n  reknit init postgres://me@host/db/t --name orders --ignore note    a dataset for a table that stays where it is"
+    after_help = "Examples:\n  reknit init a\n  reknit init b --like a\n  reknit init c --collection users --collection carts=keep-both\n  reknit init postgres://me@host/db/t --name orders --ignore note    a dataset for a table that stays where it is"
 )]
 pub(crate) struct Init {
     /// Where the store will be; or the table that becomes a dataset, to be compared with tables of peers
@@ -36,6 +36,9 @@ pub(crate) struct Init {
     /// merge STAMPS[;COLUMN=KIND]...
     #[arg(long, env = "REKNIT_POLICY", default_value = "newest")]
     pub(crate) policy: String,
+    /// A collection of the dataset, and its policy if not that of --policy; may be given several times [default: one, "default"]
+    #[arg(long, env = "REKNIT_COLLECTIONS", value_name = "NAME[=POLICY]")]
+    pub(crate) collection: Vec<String>,
     /// Keep no index by key: smaller and faster, but records cannot be listed in key order
     #[arg(long, env = "REKNIT_NO_KEY_INDEX")]
     pub(crate) no_key_index: bool,
@@ -68,6 +71,8 @@ pub(crate) struct Import {
     pub(crate) store: PathBuf,
     /// The file; - for stdin; .zst is unpacked
     pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) of: InCollection,
     /// The columns that make the key
     #[arg(long, env = "REKNIT_KEY", value_name = "COL[,COL]", value_delimiter = ',')]
     pub(crate) key: Vec<String>,
@@ -81,6 +86,8 @@ pub(crate) struct Import {
 pub(crate) struct Export {
     /// The store
     pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) of: InCollection,
     /// Write to this file instead of stdout
     #[arg(long, short, env = "REKNIT_OUTPUT", value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,

@@ -335,8 +335,8 @@ impl Sum {
             // Of tables it is one for all sessions.
             self.runs.extend(run.filter(|run| !self.runs.contains(run)));
         }
-        for (_, key, reason) in &outcome.refused {
-            self.lines.push(format!("not stored: {}: {reason}", ran.layout.show_key(key)));
+        for (of, key, reason) in &outcome.refused {
+            self.lines.push(format!("not stored: {}: {reason}", ran.layouts.of(*of).show_key(key)));
         }
         self.lines.extend(ran.notes.iter().cloned());
         let (a, b) = ran.caught_up();
@@ -358,7 +358,7 @@ fn tell(args: &Apply, env: &mut Env, plan: &Plan, ran: &Ran, sum: &Sum, exit: Ex
     let mut printer = Printer::new(env);
     for (collection, key) in &sum.skipped {
         let name = ran.collections.get(*collection).cloned().unwrap_or_default();
-        let shown = ran.layout.show_key(key);
+        let shown = ran.layouts.at(*collection).show_key(key);
         printer.item(
             || format!("skipped {shown}: it has moved since the plan was made"),
             || json!({ "t": "skipped", "collection": name, "key": shown, "key_hex": hex(key) }),

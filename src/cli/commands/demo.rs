@@ -158,7 +158,7 @@ fn show_diff(env: &mut Env, pair: &Sides) -> Result<(), CliError> {
         }
     })?;
     for (difference, swapped) in &shown {
-        writeln!(env.out, "{}", sides::line(difference, *swapped, &ran.layout))?;
+        writeln!(env.out, "{}", sides::line(difference, *swapped, &ran.layouts))?;
     }
     let differences = show_count(ran.report.outcome.counts.differences());
     writeln!(env.out, "… {differences} keys differ{} ({})", super::diff::described(&ran), ran.cost())?;

@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Diff, env: &mut Env) -> Result<Exit, CliError> {
         let value = |store: &crate::store::Store| {
             let name = &ran.collections[usize::from(difference.collection.0)];
             let value = store.collection(name).and_then(|collection| collection.get(&difference.key));
-            value.ok().flatten().map(|value| ran.layout.show_value(&value))
+            value.ok().flatten().map(|value| ran.layouts.of(difference.collection).show_value(&value))
         };
         let values = args.values.then(|| {
             let (mine, theirs) = (opener.as_ref().and_then(value), responder.as_ref().and_then(value));
@@ -48,13 +48,13 @@ pub(crate) fn run(args: &Diff, env: &mut Env) -> Result<Exit, CliError> {
         });
         printer.item(
             || {
-                let line = sides::line(difference, ran.swapped, &ran.layout);
+                let line = sides::line(difference, ran.swapped, &ran.layouts);
                 let Some((a, b)) = &values else { return line };
                 let shown = |side: &str, value: &Option<String>| value.as_ref().map(|v| format!("\n    {side}: {v}"));
                 [Some(line), shown("a", a), shown("b", b)].into_iter().flatten().collect()
             },
             || {
-                let mut object = sides::object(difference, ran.swapped, &ran.layout, &ran.collections);
+                let mut object = sides::object(difference, ran.swapped, &ran.layouts, &ran.collections);
                 if let Some((a, b)) = &values {
                     object["values"] = json!({ "a": a, "b": b });
                 }

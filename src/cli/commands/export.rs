@@ -22,10 +22,10 @@ const WRITE_BYTES: usize = 256 << 10;
 
 pub(crate) fn run(args: &Export, env: &mut Env) -> Result<Exit, CliError> {
     let store = env.store(&args.store)?;
-    let layout = env.layout(&store)?;
+    let (from, layout) = env.collection(&store, &args.of)?;
     let named = args.output.as_deref().and_then(Format::of_path);
     let format = args.file_format.map(Format::from).or(named).unwrap_or(layout.format());
-    let export = Work { total: store.stats()?.records, rows: store.scan(b"")?, format, layout };
+    let export = Work { total: from.counts().0, rows: from.scan(b"")?, format, layout };
     let Some(typed) = &args.output else {
         return to_stdout(export, env);
     };

@@ -13,17 +13,18 @@ use crate::cli::progress::Progress;
 use crate::cli::units::show_count;
 use crate::cli::{CliError, Exit};
 use crate::format::{self, Format, FormatError, Layout, Reader};
-use crate::store::{ImportError, Store, StoreError};
+use crate::store::{Collection, ImportError, StoreError};
 
 pub(crate) fn run(args: &Import, env: &mut Env) -> Result<Exit, CliError> {
     let store = env.store(&args.store)?;
+    let (into, _) = env.collection(&store, &args.of)?;
     let began = Instant::now();
-    let known = known_layout(&store)?;
+    let known = known_layout(&into)?;
     let source = Source::of(args, known.as_ref())?;
     let mut reader = source.reader(source.input(env)?)?;
     // What does not go together is told before a long file is read.
     joined(known.as_ref(), &reader.layout())?;
-    let kept = store.first().layout()?;
+    let kept = into.layout()?;
     let mut saved = None;
     let imported = {
         let mut progress = Progress::new(env, "reading records");
@@ -36,10 +37,10 @@ pub(crate) fn run(args: &Import, env: &mut Env) -> Result<Exit, CliError> {
             Some(row) => Some(row.map_err(CliError::from)),
             None => {
                 ended = true;
-                save_layout(&store, known.as_ref(), &reader.layout(), &mut saved).err().map(Err)
+                save_layout(&into, known.as_ref(), &reader.layout(), &mut saved).err().map(Err)
             }
         });
-        store.first().import(rows, &mut |so_far| {
+        into.import(rows, &mut |so_far| {
             if so_far.written > 0 {
                 progress.turn_to("writing records");
                 progress.at(so_far.written, Some(so_far.read));
@@ -53,8 +54,8 @@ pub(crate) fn run(args: &Import, env: &mut Env) -> Result<Exit, CliError> {
         Err(ImportError::Source(error)) => return Err(error),
         Err(ImportError::Store(StoreError::Duplicate { key, first, second })) => {
             // Nothing was imported, so nothing of the file stays; unless another import has gone on from its layout.
-            if saved.is_some() && store.first().layout()? == saved {
-                store.first().set_layout(kept)?;
+            if saved.is_some() && into.layout()? == saved {
+                into.set_layout(kept)?;
             }
             return Err(source.duplicate(env, &key, first, second));
         }
@@ -74,20 +75,19 @@ pub(crate) fn run(args: &Import, env: &mut Env) -> Result<Exit, CliError> {
         "read": imported.records,
         "wrote": imported.changed,
         "unchanged": unchanged,
-        "records": store.stats()?.records,
+        "records": into.counts().0,
         "seconds": (seconds * 1000.0).round() / 1000.0,
         "records_per_second": rate,
     });
     Printer::new(env).end(Exit::Done, &text, fields(summary))
 }
 
-/// The store's layout; none if it is free to take the file's.
-fn known_layout(store: &Store) -> Result<Option<Layout>, CliError> {
-    if let Some(bytes) = store.first().layout()? {
+/// The collection's layout; none if it is free to take the file's.
+fn known_layout(into: &Collection) -> Result<Option<Layout>, CliError> {
+    if let Some(bytes) = into.layout()? {
         return Ok(Some(Layout::from_bytes(&bytes)?));
     }
-    let stats = store.stats()?;
-    Ok((stats.records + stats.tombstones > 0).then(Layout::raw))
+    Ok((into.counts() != (0, 0)).then(Layout::raw))
 }
 
 fn joined(known: Option<&Layout>, file: &Layout) -> Result<Layout, CliError> {
@@ -95,7 +95,7 @@ fn joined(known: Option<&Layout>, file: &Layout) -> Result<Layout, CliError> {
 }
 
 fn save_layout(
-    store: &Store,
+    into: &Collection,
     known: Option<&Layout>,
     file: &Layout,
     saved: &mut Option<Vec<u8>>,
@@ -103,7 +103,7 @@ fn save_layout(
     let layout = joined(known, file)?;
     if known != Some(&layout) && layout != Layout::raw() {
         let bytes = layout.to_bytes();
-        store.first().set_layout(Some(bytes.clone()))?;
+        into.set_layout(Some(bytes.clone()))?;
         *saved = Some(bytes);
     }
     Ok(())

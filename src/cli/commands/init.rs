@@ -14,7 +14,7 @@ use crate::cli::shared_tables::{self, SharedTable};
 use crate::cli::{CliError, Exit};
 use crate::core::bounds::NAME_BYTES_MAX;
 use crate::core::policy::named;
-use crate::core::{DatasetId, DatasetKey, Definition, Profile};
+use crate::core::{Collection, DatasetId, DatasetKey, Definition, Profile};
 use crate::store::Store;
 
 /// The policy where none was typed.
@@ -43,10 +43,12 @@ pub(crate) fn run(args: &Init, env: &mut Env) -> Result<Exit, CliError> {
                 ProfileArg::Content => Profile::Content,
             };
             definition.key_index = !args.no_key_index;
+            definition.collections = collections(args)?;
             if !args.no_members && definition.profile == Profile::Versioned {
                 definition = definition.with_members();
             }
-            definition.collections[0].policy = policy(&args.policy)?;
+            let wrong = |error| CliError::new("usage.collection", format!("{error}; nothing was made"));
+            definition.check().map_err(wrong)?;
             Store::create(&dir, definition, DatasetKey::from_bytes(key), &env.store_options())?
         }
     };
@@ -67,10 +69,14 @@ fn like(other: &Store, dir: &Path, env: &Env) -> Result<Store, CliError> {
 
 /// A dataset of a table, which stays where it is and as it is.
 fn of_table(typed: &str, args: &Init, env: &mut Env) -> Result<Exit, CliError> {
-    let of_stores = args.like.is_some() || args.policy != NEWEST || args.no_key_index || args.no_members;
+    let of_stores = args.like.is_some()
+        || args.policy != NEWEST
+        || !args.collection.is_empty()
+        || args.no_key_index
+        || args.no_members;
     if of_stores || !args.terms.tolerance.is_empty() {
-        let message = "--like, --policy, --no-key-index and --no-members are for stores, and --tolerance is for two tables of one \
-                       machine; nothing was made";
+        let message = "--like, --policy, --collection, --no-key-index and --no-members are for stores, and --tolerance is for two \
+                       tables of one machine; nothing was made";
         return Err(CliError::new("usage.terms", message));
     }
     let table = tables::table(env, typed)?;
@@ -111,6 +117,24 @@ pub(super) fn made(store: &Store, typed: &Path, env: &mut Env) -> Result<Exit, C
         "records": store.stats()?.records,
     });
     Printer::new(env).end(Exit::Done, &text, fields(summary))
+}
+
+/// The collections that were typed, each with its policy.
+fn collections(args: &Init) -> Result<Vec<Collection>, CliError> {
+    let of_all = policy(&args.policy)?;
+    if args.collection.is_empty() {
+        return Ok(vec![Collection { name: "default".into(), policy: of_all }]);
+    }
+    let each = args.collection.iter().map(|typed| {
+        let (name, own) = typed.split_once('=').map_or((typed.as_str(), None), |(name, own)| (name, Some(own)));
+        if name.is_empty() || name.contains('/') || name.chars().any(char::is_control) {
+            let message =
+                format!("{name:?} cannot name a collection: it is empty, or has a slash or a control character");
+            return Err(CliError::new("usage.collection", format!("{message}; nothing was made")));
+        }
+        Ok(Collection { name: name.into(), policy: own.map_or_else(|| Ok(of_all.clone()), policy)? })
+    });
+    each.collect()
 }
 
 /// The policy that was typed, in its one spelling; the version may be left out.

@@ -6,15 +6,15 @@ use reknit_core::journal::RunId;
 
 use super::sides::tables;
 use crate::cli::env::Env;
+use crate::cli::layouts::Layouts;
 use crate::cli::{CliError, Exit};
-use crate::format::Layout;
 use crate::store::linked::Linked;
 use crate::store::{Skipped, Store, StoreError, Undo, Undone};
 
 /// A store that has a journal, and how its keys are shown.
 pub(crate) struct Kept {
     pub(crate) store: Store,
-    pub(crate) layout: Layout,
+    pub(crate) layouts: Layouts,
     /// The table, if the store is its index.
     table: Option<Linked>,
 }
@@ -43,11 +43,11 @@ impl Kept {
 pub(crate) fn open(env: &Env, typed: &Path) -> Result<Vec<Kept>, CliError> {
     let Some(address) = typed.to_str().filter(|typed| tables::is_table(typed)) else {
         let store = env.store(typed)?;
-        return Ok(vec![Kept { layout: env.layout(&store)?, store, table: None }]);
+        return Ok(vec![Kept { layouts: Layouts::of_store(&store)?, store, table: None }]);
     };
     let kept = |table: Linked| Kept {
         store: table.index().clone(),
-        layout: tables::layout(table.shape()),
+        layouts: Layouts::one(tables::layout(table.shape())),
         table: Some(table),
     };
     Ok(tables::indexes(env, address)?.into_iter().map(kept).collect())

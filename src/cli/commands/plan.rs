@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 use super::{diff, sides};
 use crate::cli::args::{Preferred, Repair, TermFlags, To};
 use crate::cli::env::Env;
+use crate::cli::layouts::Layouts;
 use crate::cli::output::Printer;
 use crate::cli::plans::{self, Header, Key, Loses, PlanWriter, Tally};
 use crate::cli::records::hex;
 use crate::cli::units::show_count;
 use crate::cli::{CliError, Exit, verdicts};
-use crate::format::Layout;
 use crate::store::Store;
 
 /// Bytes of a value as it is shown; longer ones are left out.
@@ -77,7 +77,7 @@ enum Values<'a> {
 struct Made<'a> {
     args: &'a Repair,
     definition: &'a Definition,
-    layout: &'a Layout,
+    layouts: &'a Layouts,
     values: Values<'a>,
 }
 
@@ -88,10 +88,10 @@ pub(super) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     let (mut plan, file) = begun(args, env)?;
     let here = Here::open(env, &args.sides)?;
     let Some(store) = here.any() else { return Err(CliError::new("defect", "no side is here")) };
-    let (definition, layout) = (store.definition().clone(), env.layout(store)?);
+    let (definition, layouts) = (store.definition().clone(), Layouts::of_store(store)?);
     let header = header(args, env, &definition, &env.home()?.identity()?.peer().to_string())?;
     plan.line(&value(&header)?)?;
-    let made = Made { args, definition: &definition, layout: &layout, values: Values::Stores(&here) };
+    let made = Made { args, definition: &definition, layouts: &layouts, values: Values::Stores(&here) };
     let mut writing = Writing { plan, tally: empty(), failed: None };
     let mut found = |difference: &Difference, swapped: bool| {
         if writing.failed.is_none()
@@ -254,12 +254,12 @@ impl Made<'_> {
             Values::Rows(a, b) => (a.get(&d.key).cloned(), b.get(&d.key).cloned()),
         };
         let shown = |value: Option<Vec<u8>>| {
-            Some(self.layout.show_value(&value?)).filter(|value| value.len() <= VALUE_BYTES_MAX)
+            Some(self.layouts.of(d.collection).show_value(&value?)).filter(|value| value.len() <= VALUE_BYTES_MAX)
         };
         let key = Key {
             t: "key".into(),
             collection: name.clone(),
-            key: self.layout.show_key(&d.key),
+            key: self.layouts.of(d.collection).show_key(&d.key),
             key_hex: hex(&d.key),
             op: sides::op(d.kind, swapped).into(),
             write,

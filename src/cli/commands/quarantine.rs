@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use super::sides::plural;
-use crate::cli::args::{Quarantine, QuarantineCommand, Which};
+use crate::cli::args::{InCollection, Quarantine, QuarantineCommand, Which};
 use crate::cli::env::Env;
+use crate::cli::layouts::Layouts;
 use crate::cli::output::{Printer, fields};
 use crate::cli::records::key_fields;
 use crate::cli::{CliError, Exit};
@@ -20,19 +21,19 @@ pub(crate) fn run(args: &Quarantine, env: &mut Env) -> Result<Exit, CliError> {
             let store = env.store(store)?;
             list(&store, limit.unwrap_or(u64::MAX), env)
         }
-        QuarantineCommand::Accept { store, which } => {
+        QuarantineCommand::Accept { store, which, of } => {
             let store = env.store(store)?;
-            release(&store, which, Release::Accept, env)
+            release(&store, (which, of), Release::Accept, env)
         }
-        QuarantineCommand::Drop { store, which } => {
+        QuarantineCommand::Drop { store, which, of } => {
             let store = env.store(store)?;
-            release(&store, which, Release::Drop, env)
+            release(&store, (which, of), Release::Drop, env)
         }
     }
 }
 
 fn list(store: &Store, limit: u64, env: &mut Env) -> Result<Exit, CliError> {
-    let layout = env.layout(store)?;
+    let layouts = Layouts::of_store(store)?;
     let mut printer = Printer::new(env);
     let mut listed = 0;
     let mut after: Option<(CollectionId, Vec<u8>)> = None;
@@ -44,6 +45,7 @@ fn list(store: &Store, limit: u64, env: &mut Env) -> Result<Exit, CliError> {
         for held in page.iter().take(usize::try_from(limit - listed).unwrap_or(usize::MAX)) {
             listed += 1;
             let collection = &store.definition().collections[usize::from(held.collection.0)].name;
+            let layout = layouts.of(held.collection);
             let version = &held.state.winner().version;
             printer.item(
                 || {
@@ -69,7 +71,7 @@ fn list(store: &Store, limit: u64, env: &mut Env) -> Result<Exit, CliError> {
                             Why::Stray => "stray",
                         },
                     }));
-                    object.extend(key_fields(&layout, &held.key));
+                    object.extend(key_fields(layout, &held.key));
                     Value::Object(object)
                 },
             )?;
@@ -91,17 +93,15 @@ fn list(store: &Store, limit: u64, env: &mut Env) -> Result<Exit, CliError> {
     printer.end(exit, &text, fields(json!({ "keys": listed, "more": listed < all })))
 }
 
-fn release(store: &Store, which: &Which, how: Release, env: &mut Env) -> Result<Exit, CliError> {
+fn release(store: &Store, (which, of): (&Which, &InCollection), how: Release, env: &mut Env) -> Result<Exit, CliError> {
     let left = match &which.key {
-        None => store.release_all(how)?,
+        None => match &of.name {
+            None => store.release_all(how)?,
+            Some(_) => release_all_of(store, env.collection(store, of)?.0.id(), how)?,
+        },
         Some(typed) => {
-            let key = env.layout(store)?.encode_key_argument(typed)?;
-            let mut left = 0;
-            for place in 0..store.definition().collections.len() {
-                let collection = CollectionId(u16::try_from(place).unwrap_or(u16::MAX));
-                left += u64::from(store.release(collection, &key, how)?);
-            }
-            left
+            let (of, layout) = env.collection(store, of)?;
+            u64::from(store.release(of.id(), &layout.encode_key_argument(typed)?, how)?)
         }
     };
     let (exit, wrote) =
@@ -112,4 +112,17 @@ fn release(store: &Store, which: &Which, how: Release, env: &mut Env) -> Result<
         (n, _) => format!("applied {n} record{}", plural(n)),
     };
     Printer::new(env).end(exit, &text, fields(json!({ "keys": left, "wrote": wrote })))
+}
+
+fn release_all_of(store: &Store, collection: CollectionId, how: Release) -> Result<u64, CliError> {
+    let (mut left, mut after) = (0, None);
+    loop {
+        let from = after.as_ref().map(|(collection, key): &(_, Vec<u8>)| (*collection, key.as_slice()));
+        let page = store.quarantined(from, PAGE)?;
+        let Some(last) = page.last() else { return Ok(left) };
+        after = Some((last.collection, last.key.clone()));
+        for held in page.iter().filter(|held| held.collection == collection) {
+            left += u64::from(store.release(collection, &held.key, how)?);
+        }
+    }
 }

@@ -119,7 +119,7 @@ fn apply(args: &Repair, env: &mut Env, opened: Option<sides::Opened>) -> Result<
     }
     for (collection, key, reason) in &outcome.refused {
         let name = ran.collections.get(usize::from(collection.0)).map_or("", String::as_str);
-        text.push_str(&format!("\nnot stored: {} in {name}: {reason}", ran.layout.show_key(key)));
+        text.push_str(&format!("\nnot stored: {} in {name}: {reason}", ran.layouts.of(*collection).show_key(key)));
     }
     for line in &ran.notes {
         text.push_str(&format!("\n{line}"));
@@ -160,7 +160,9 @@ fn preferred(args: &Repair, ran: &sides::Ran, wins: &str) -> String {
 /// What is said of keys that have several versions after a repair.
 fn waiting(open: &Conflicts, ran: &sides::Ran) -> String {
     let named = |(name, key, error): &(String, Vec<u8>, String)| {
-        format!("\nopen conflict: {} in {name}: {error}", ran.layout.show_key(key))
+        let of = ran.collections.iter().position(|known| known == name).unwrap_or_default();
+        let layout = ran.layouts.at(of);
+        format!("\nopen conflict: {} in {name}: {error}", layout.show_key(key))
     };
     let mut text: String = open.samples.iter().map(named).collect();
     if open.keys > 0 {

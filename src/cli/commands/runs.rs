@@ -52,7 +52,7 @@ fn list(store: &Path, env: &mut Env) -> Result<Exit, CliError> {
 }
 
 fn show(store: &Path, id: RunId, limit: Option<u64>, env: &mut Env) -> Result<Exit, CliError> {
-    let journals::Kept { store, layout, .. } = journals::of_run(env, store, id)?;
+    let journals::Kept { store, layouts, .. } = journals::of_run(env, store, id)?;
     let run = store.run(id)?;
     let mut printer = Printer::new(env);
     let mut printed = 0;
@@ -66,16 +66,16 @@ fn show(store: &Path, id: RunId, limit: Option<u64>, env: &mut Env) -> Result<Ex
             None => ("+", "inserted"),
             // Of bare content nothing is left; elsewhere a tombstone is.
             Some(_) if entry.after.is_none() => ("-", "deleted"),
-            Some(before) if before.state.is_live() => ("*", "overwrote"),
+            Some(before) if store.shows(entry.collection, &before.state) => ("*", "overwrote"),
             Some(_) => ("+", "revived"),
         };
         let collection = store.definition().collections.get(usize::from(entry.collection.0));
         let collection = collection.map(|collection| collection.name.as_str());
         let shown = printer.item(
-            || format!("{sign} {}\t{op}", layout.show_key(&entry.key)),
+            || format!("{sign} {}\t{op}", layouts.of(entry.collection).show_key(&entry.key)),
             || {
                 let mut object = fields(json!({ "t": "change", "op": op, "collection": collection }));
-                object.extend(key_fields(&layout, &entry.key));
+                object.extend(key_fields(layouts.of(entry.collection), &entry.key));
                 Value::Object(object)
             },
         );
@@ -99,7 +99,7 @@ fn show(store: &Path, id: RunId, limit: Option<u64>, env: &mut Env) -> Result<Ex
 fn undo(store: &Path, id: RunId, everywhere: bool, env: &mut Env) -> Result<Exit, CliError> {
     let typed = tables::typed_again(&store.display().to_string());
     let kept_by = journals::of_run(env, store, id).map_err(refused)?;
-    let (store, layout) = (&kept_by.store, &kept_by.layout);
+    let (store, layouts) = (&kept_by.store, &kept_by.layouts);
     let all = store.run(id).map_err(|error| refused(error.into()))?.entries;
     let how = if everywhere { Undo::Everywhere } else { Undo::Here };
     let mut kept = Vec::new();
@@ -110,6 +110,7 @@ fn undo(store: &Path, id: RunId, everywhere: bool, env: &mut Env) -> Result<Exit
     };
     let mut printer = Printer::new(env);
     for (collection, key) in &kept {
+        let layout = layouts.of(*collection);
         let collection = store.definition().collections.get(usize::from(collection.0)).map(|c| c.name.clone());
         printer.item(
             || format!("! {}\twritten since, stays as it is", layout.show_key(key)),

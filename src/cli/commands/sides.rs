@@ -43,9 +43,9 @@ use crate::cli::args::{PaceFlags, Sides, TermFlags, To};
 use crate::cli::config::bandwidth;
 use crate::cli::env::Env;
 use crate::cli::interrupt::Interrupt;
+use crate::cli::layouts::Layouts;
 use crate::cli::units::{parse_bytes, parse_duration};
 use crate::cli::verdicts::{self, Last};
-use crate::format::Layout;
 use crate::node::{
     Budget, HeldStore, HoldRequest, Home, Node, NodeError, Progress, SessionReport, Windows, between_counted,
     between_witnessed,
@@ -183,8 +183,7 @@ pub(crate) fn run(
     let (own, dataset, stores) = match &pair {
         Pair::Own(opener, other) => {
             options.scope = scope(opener.definition(), &sides.collections)?;
-            let collections = opener.definition().collections.iter().map(|c| c.name.clone()).collect();
-            let own = HeldStore { collections, layout: opener.first().layout()? };
+            let own = HeldStore::of(opener)?;
             let responder = if let Target::Here(store) = other { Some(store.clone()) } else { None };
             let stores = (Some(opener.clone()), responder);
             (Some(own), opener.definition().name.clone(), stores)
@@ -263,9 +262,8 @@ pub(crate) fn run(
         let error = CliError::from(error);
         CliError { exit: interrupted.unwrap_or(error.exit), ..error }
     })?;
-    let HeldStore { collections, layout } = held.or(own).unwrap_or(HeldStore { collections: Vec::new(), layout: None });
-    let layout = Layout::from_bytes(&layout.unwrap_or_default());
-    let layout = layout.map_err(|error| CliError::new("store.layout", error.to_string()))?;
+    let of = held.or(own).unwrap_or_default();
+    let (layouts, collections) = (Layouts::told(&of)?, of.collections);
     if !whole && report.outcome.verdict == Verdict::InSync {
         // Of all other keys nothing was read.
         report.outcome.verdict = Verdict::Converged;
@@ -296,7 +294,7 @@ pub(crate) fn run(
     let mut ran = Ran {
         report,
         swapped,
-        layout,
+        layouts,
         collections,
         scope,
         interrupted,
@@ -364,7 +362,7 @@ fn of_table(options: &mut Options, linked: &Linked, named: &[String]) -> Result<
     options.scope = scope(&definition, named)?;
     let collections = definition.collections.iter().map(|c| c.name.clone()).collect();
     let layout = Some(tables::layout(linked.shape()).to_bytes());
-    Ok((HeldStore { collections, layout }, definition.name.clone()))
+    Ok((HeldStore { collections, layout, others: Vec::new() }, definition.name.clone()))
 }
 
 /// How long differences may settle, and when a session is to end with what is known.

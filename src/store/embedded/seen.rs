@@ -14,7 +14,7 @@ use super::commit::submit;
 use super::read::{item, records};
 use super::rows;
 use super::write::{Fate, Write, read_state};
-use super::{Collection, Inner, StoreError, check_bounds};
+use super::{Collection, Inner, Store, StoreError, check_bounds};
 use crate::store::engine::Durability;
 
 /// A key whose versions have not seen each other.
@@ -158,6 +158,14 @@ impl Seen<'_> {
     pub(super) fn written(self) -> (Content, Option<Millis>) {
         let live = *self.content != Content::Tombstone;
         (self.content.into_owned(), self.expires.filter(|_| live))
+    }
+}
+
+impl Store {
+    /// Whether readers see a value of a state, by its collection's policy; none where there is no such collection.
+    #[must_use]
+    pub fn shows(&self, collection: CollectionId, state: &State) -> bool {
+        usize::from(collection.0) < self.inner.policies.len() && self.inner.is_live(collection, state)
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
             false => Ok(BTreeMap::new()),
         };
         let values = Values::Rows(values(&pair[0])?, values(&pair[1])?);
-        let made = Made { args, definition: &definition, layout: &ran.layout, values };
+        let made = Made { args, definition: &definition, layouts: &ran.layouts, values };
         for difference in some {
             if repair::is_spared(args, difference) && difference.stable {
                 writing.tally.left += 1;

@@ -33,7 +33,7 @@ pub(super) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     let mut found = |difference: &Difference, _: bool| {
         if difference.stable {
             for (nth, side) in [Side::Mine, Side::Theirs].into_iter().enumerate() {
-                foreseen.add(nth, &difference.key, difference.loss(side, &how));
+                foreseen.add(nth, (difference.collection, &difference.key), difference.loss(side, &how));
             }
         }
     };

@@ -54,7 +54,7 @@ impl Collected {
             return;
         }
         let nth = usize::from(side == Side::Theirs);
-        self.foreseen.add(nth, &difference.key, difference.loss(side, &how));
+        self.foreseen.add(nth, (difference.collection, &difference.key), difference.loss(side, &how));
         let [mine, theirs] = difference.entries;
         let (here, there) = if side == Side::Mine { (theirs, mine) } else { (mine, theirs) };
         self.keys.push(Compared { key: difference.key.clone(), here, there });
@@ -104,7 +104,7 @@ impl Collected {
             )),
         }
         for (key, reason) in scripted.left.iter().take(NAMED_MAX) {
-            text.push_str(&format!("\nin no statement: {}: {reason}", ran.layout.show_key(key)));
+            text.push_str(&format!("\nin no statement: {}: {reason}", ran.layouts.first().show_key(key)));
         }
         let path = (scripted.statements() > 0).then(|| env.path(file).display().to_string());
         summary.insert(

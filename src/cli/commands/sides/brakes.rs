@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use reknit_core::CollectionId;
 use reknit_core::brakes::{Braked, Brakes, Loss, Losses, SAMPLES_MAX};
 use reknit_core::difference::Side as Seen;
 use reknit_core::session::Outcome;
@@ -37,21 +38,24 @@ pub(super) fn by_the_peer(outcome: &Outcome) -> CliError {
     CliError { exit: Exit::Refused, ..CliError::new("peer.brakes", message) }
 }
 
+/// A key, and its collection.
+type Sample = (CollectionId, Vec<u8>);
+
 /// What a repair would take from each side, counted before it writes anything.
 #[derive(Default)]
 pub(crate) struct Foreseen {
-    sides: [(Losses, [Vec<Vec<u8>>; 2]); 2],
+    sides: [(Losses, [Vec<Sample>; 2]); 2],
 }
 
 impl Foreseen {
     /// Counts what becomes of a key in `a` (0) or in `b`.
-    pub(crate) fn add(&mut self, side: usize, key: &[u8], loss: Option<Loss>) {
+    pub(crate) fn add(&mut self, side: usize, (of, key): (CollectionId, &[u8]), loss: Option<Loss>) {
         let (losses, samples) = &mut self.sides[side];
         losses.add(loss);
         if let Some(loss) = loss {
             let samples = &mut samples[usize::from(loss == Loss::Changed)];
             if samples.len() < SAMPLES_MAX {
-                samples.push(key.to_vec());
+                samples.push((of, key.to_vec()));
             }
         }
     }
@@ -70,7 +74,7 @@ impl Foreseen {
             let (losses, records, others) = (*losses, records[nth], records[1 - nth]);
             let allowed = Losses::allowed(limits, records);
             let shrank = exactly && !limits.shrunken && others < records.div_ceil(2) && losses != Losses::default();
-            let keys = |keys: &[Vec<u8>]| keys.iter().map(|key| ran.layout.show_key(key)).collect();
+            let keys = |keys: &[Sample]| keys.iter().map(|(of, key)| ran.layouts.of(*of).show_key(key)).collect();
             (!losses.within(&allowed) || shrank).then(|| TooMuch {
                 side,
                 records,
@@ -191,7 +195,7 @@ pub(crate) fn stopped(
     braked: &Braked,
     wrote: u64,
 ) -> Result<Exit, CliError> {
-    let keys = |loss| braked.samples.of(loss).iter().map(|(_, key)| ran.layout.show_key(key)).collect();
+    let keys = |loss| braked.samples.of(loss).iter().map(|(of, key)| ran.layouts.of(*of).show_key(key)).collect();
     let counts = &ran.report.outcome.counts;
     let much = TooMuch {
         side: if (braked.side == Seen::Mine) != ran.swapped { "a" } else { "b" },

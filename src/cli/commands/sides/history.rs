@@ -52,7 +52,7 @@ pub(super) fn note(
         compared: ran.compared.as_ref().map_or(String::new(), |(terms, shapes)| compared::name(terms, shapes)),
         scope: ran.scope.clone(),
         collections: ran.collections.clone(),
-        layout: ran.layout.to_bytes(),
+        layout: ran.layouts.first().to_bytes(),
     };
     let dir = env.home()?.drift();
     let path = dir.join(pair.id());

@@ -10,10 +10,10 @@ use reknit_core::session::{Counts, Moves, Verdict};
 use serde_json::{Map, Value, json};
 
 use super::{compared, pair_of_runs, plural, shown};
+use crate::cli::layouts::Layouts;
 use crate::cli::metrics::Measured;
 use crate::cli::units::{show_bytes, show_count};
 use crate::cli::{CliError, Exit};
-use crate::format::Layout;
 use crate::node::SessionReport;
 use crate::store::Store;
 use crate::store::linked::{Linked, Shape, Terms};
@@ -24,7 +24,7 @@ pub(crate) struct Ran {
     /// Whether the opener is `b`.
     pub(crate) swapped: bool,
     /// How keys are shown.
-    pub(crate) layout: Layout,
+    pub(crate) layouts: Layouts,
     /// The collections' names.
     pub(crate) collections: Vec<String>,
     /// The names of those that the session is about.

@@ -6,11 +6,11 @@ use reknit_core::difference::{Difference, Kind, Side as Seen};
 use reknit_core::query::VersionInfo;
 use serde_json::{Value, json};
 
+use crate::cli::layouts::Layouts;
 use crate::cli::units::show_count;
-use crate::format::Layout;
 
 /// One difference as an object, with `a` and `b` as they were typed.
-pub(crate) fn object(difference: &Difference, swapped: bool, layout: &Layout, collections: &[String]) -> Value {
+pub(crate) fn object(difference: &Difference, swapped: bool, layouts: &Layouts, collections: &[String]) -> Value {
     let version = |info: &Option<VersionInfo>| {
         info.as_ref().map(|info| {
             json!({
@@ -29,7 +29,7 @@ pub(crate) fn object(difference: &Difference, swapped: bool, layout: &Layout, co
         "t": "difference",
         "op": op(difference.kind, swapped),
         "collection": collections.get(usize::from(difference.collection.0)),
-        "key": layout.show_key(&difference.key),
+        "key": layouts.of(difference.collection).show_key(&difference.key),
         "key_hex": hex,
         "state": if difference.stable { "stable" } else { "in_flight" },
         "a": a,
@@ -64,8 +64,8 @@ pub(crate) fn unproven(unproven: &Unproven) -> String {
 }
 
 /// One difference as a line.
-pub(crate) fn line(difference: &Difference, swapped: bool, layout: &Layout) -> String {
-    let key = layout.show_key(&difference.key);
+pub(crate) fn line(difference: &Difference, swapped: bool, layouts: &Layouts) -> String {
+    let key = layouts.of(difference.collection).show_key(&difference.key);
     let tombstone = |info: &Option<VersionInfo>| info.as_ref().is_some_and(|info| info.content.is_none());
     let deleted = if tombstone(&difference.mine) || tombstone(&difference.theirs) { ", deleted there" } else { "" };
     let flight = if difference.stable { "" } else { " (in flight)" };
