@@ -1,7 +1,7 @@
 //! Indexes that follow their tables by feeds: what changes is noticed, whatever changes it; a gap is never equal; what is
 //! installed is shown first, and goes without a trace.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, StatementStatus};
 
 use crate::harness::{Place, Ran};
 use crate::server::Server;
@@ -246,6 +246,28 @@ fn keys_that_a_collation_takes_for_one_are_noticed_when_they_are_replaced() {
     sql(&place, "a.db", "INSERT OR REPLACE INTO t (rowid, k, v) SELECT rowid, 'new', 'z' FROM t WHERE k = 'x'");
     let looked = differ(&place, "sqlite:a.db", "sqlite:b.db", &["ABC", "abc", "new", "x"]);
     assert!(!looked.err.contains("read whole"), "{}", looked.err);
+}
+
+/// Steps of SQLite's machine for one statement, with all that its triggers do.
+fn steps(connection: &Connection, statement: &str) -> i32 {
+    let mut statement = connection.prepare(statement).expect("a statement");
+    statement.execute([]).expect("done");
+    statement.get_status(StatementStatus::VmStep)
+}
+
+#[test]
+fn what_waits_in_a_feed_of_sqlite_costs_its_writers_nothing() {
+    let place = Place::new();
+    sql(&place, "a.db", T);
+    follows(&place, "sqlite:a.db");
+    let connection = Connection::open(place.path("a.db")).expect("a database");
+    let each = ["INSERT INTO t (v) VALUES ('x')", "UPDATE t SET v = 'y' WHERE id = 7", "DELETE FROM t WHERE id = 8"];
+    sql(&place, "a.db", "UPDATE t SET v = 'z' WHERE id = 1");
+    let few = each.map(|statement| steps(&connection, statement));
+    sql(&place, "a.db", "UPDATE t SET v = 'z'; UPDATE t SET v = 'w'; INSERT INTO t (id, v) VALUES (8, 'v8')");
+    let many = each.map(|statement| steps(&connection, statement));
+    assert_eq!(many, few, "steps with 2,000 changes that wait, and with some");
+    assert!(few.iter().all(|steps| *steps < 400), "{few:?}");
 }
 
 #[test]

@@ -64,8 +64,10 @@ impl<'a> Triggers<'a> {
         self.key.iter().map(|name| format!("{row}.{}", quoted(name))).collect::<Vec<_>>().join(", ")
     }
 
+    /// Asked for one by one, the least and the greatest are found without reading the table.
     fn full(&self) -> String {
-        format!("(SELECT coalesce(max(n) - min(n), 0) >= {CHANGES_MAX} FROM {})", self.dirty())
+        let end = |which: &str| format!("(SELECT {which}(n) FROM {})", self.dirty());
+        format!("(coalesce({} - {}, 0) >= {CHANGES_MAX})", end("max"), end("min"))
     }
 
     /// What marks the keys that a query gives.
