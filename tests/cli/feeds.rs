@@ -121,6 +121,13 @@ fn a_gap_in_a_feed_is_never_equal() {
     assert!(differ(&place, a, b, &["5", "6"]).err.contains("read whole"));
     place.run("index build sqlite:a.db --feed triggers --apply").ok();
     assert!(!differ(&place, a, b, &["5", "6"]).err.contains("read whole"));
+    // Triggers that another release made otherwise are made anew.
+    let (name, make) = trigger();
+    sql(&place, "a.db", &format!("DROP TRIGGER {name}; {}", make.replace("NOT", "not")));
+    assert!(differ(&place, a, b, &["5", "6"]).err.contains("not as it was made"));
+    place.run("index build sqlite:a.db --feed triggers --apply").ok();
+    assert_eq!(trigger(), (name, make));
+    assert!(!differ(&place, a, b, &["5", "6"]).err.contains("read whole"));
     // What a lost home has left is removed from the database alone.
     std::fs::remove_dir_all(place.path("home/index")).expect("removed");
     place.run("index drop sqlite:a.db").ok().says(&["0 feeds"]);
