@@ -84,6 +84,10 @@ fn collections_that_cannot_be_are_told_and_nothing_is_made() {
         place.run(&format!("init a {typed}")).exits(2).says(&[said, "nothing was made"]);
         assert!(!place.path("a").exists(), "{typed}");
     }
+    // A dataset that there is says itself which it has.
+    place.run("init a").ok();
+    place.run("init b --like a --collection x").exits(2).says(&["--like", "--collection"]);
+    assert!(!place.path("b").exists());
 }
 
 #[test]

@@ -8,7 +8,6 @@ use crate::difference::{Difference, Kind, Side};
 use crate::life::Sighting;
 use crate::receipt::{PeerKey, Receipt, Seat};
 use crate::record::Dot;
-
 use crate::session::Other;
 
 /// Receipts that are looked at for what the other side had: the newest.
