@@ -278,7 +278,8 @@ impl Cli {
         // What the environment says of new stores contradicts nothing that is typed.
         if let (Command::Init(init), Some(matches)) = (&mut cli.command, matches.subcommand_matches("init")) {
             let typed = |flag: &&str| matches.value_source(flag) == Some(ValueSource::CommandLine);
-            match (typed(&"like"), ["name", "profile", "no_key_index"].into_iter().find(typed)) {
+            let of_new = ["name", "profile", "policy", "collection", "no_key_index", "no_members"];
+            match (typed(&"like"), of_new.into_iter().find(typed)) {
                 (true, Some(flag)) => {
                     let flag = flag.replace('_', "-");
                     let message =

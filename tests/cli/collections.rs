@@ -74,7 +74,7 @@ fn a_file_goes_into_the_collection_that_is_named_or_nowhere() {
 
 #[test]
 fn collections_that_cannot_be_are_told_and_nothing_is_made() {
-    let place = Place::new();
+    let mut place = Place::new();
     for (typed, said) in [
         ("--collection x --collection x", "two collections of one name"),
         ("--collection .x", "begins with a dot"),
@@ -86,8 +86,22 @@ fn collections_that_cannot_be_are_told_and_nothing_is_made() {
     }
     // A dataset that there is says itself which it has.
     place.run("init a").ok();
-    place.run("init b --like a --collection x").exits(2).says(&["--like", "--collection"]);
+    for said in ["--collection", "--policy", "--name", "--profile"] {
+        let typed = if said == "--profile" { "content" } else { "ask" };
+        place.run(&format!("init b --like a {said} {typed}")).exits(2).says(&["--like", said]);
+    }
+    for said in ["--no-key-index", "--no-members"] {
+        place.run(&format!("init b --like a {said}")).exits(2).says(&["--like", said]);
+    }
     assert!(!place.path("b").exists());
+    // What the environment says of new datasets, and lists of it.
+    place.vars = vec![("REKNIT_COLLECTIONS", "x,y=keep-both".into())];
+    place.run("init c --like a").ok().says(&["dataset a"]);
+    place.run("init d").ok().says(&["dataset d"]);
+    place.vars = vec![("REKNIT_LIKE", "a".into())];
+    place.run("init e --collection z").ok().says(&["dataset e"]);
+    place.vars.clear();
+    place.run("export d --collection nothing").exits(2).says(&["x, y"]);
 }
 
 #[test]
