@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use reknit::core::journal::RunId;
 use reknit::core::session::{Direction, Intent, Options as SessionOptions, Verdict};
 use reknit::core::{DatasetKey, Definition};
 use reknit::node::{Budget, between};
 use reknit::store::engine::Memory;
-use reknit::store::{Options, Store};
+use reknit::store::{Options, Store, Undo};
 use tokio::sync::watch;
 
 use crate::support::{assert_sound, contents, definition, run};
@@ -174,6 +175,55 @@ fn a_renewal_that_was_cut_short_is_finished_when_the_store_is_opened_again() {
         assert_sound(&a);
         drop(a);
         assert_eq!(opened(engine).actor().0, 7);
+    });
+}
+
+#[test]
+fn what_an_undo_brings_back_from_before_a_renewal_is_of_the_new_life() {
+    run(async {
+        let ticks = Arc::new(AtomicU64::new(2_000_000_000_000));
+        let clock = move || ticks.fetch_add(1, Ordering::Relaxed);
+        let options = Options { clock: Arc::new(clock), ..Options::default() };
+        let opened = |engine| Store::over(engine, &options).expect("opened");
+        for reopens in [false, true] {
+            let key = DatasetKey::from_bytes([9; 32]);
+            let founded = || {
+                let engine = Arc::new(Memory::new());
+                Store::found_over(engine, keep_both(), key.clone(), &options).expect("a store")
+            };
+            let (a, p) = (founded(), founded());
+            let undo = |store: &Store, run: RunId, how| {
+                let undone = store.undo(run, how, &mut |_| (), &mut |_| ()).expect("undone");
+                store.resume().expect("resumed");
+                assert_eq!((undone.restored, undone.skipped), (1, 0));
+                undone.by
+            };
+            a.put(b"k", b"first").expect("put");
+            assert_eq!(repair(&a, &p).await.0, Verdict::InSync);
+            p.put(b"k", b"theirs").expect("put");
+            assert_eq!(repair(&a, &p).await.0, Verdict::InSync);
+            let overwrote = a.runs().last().expect("a run").0;
+            let copy = opened(image(&a));
+            // Both write the key under one name, the copy later, and the copy's is only in its journal when it gets a name.
+            a.put(b"k", b"mine").expect("put");
+            let wrote = undo(&copy, overwrote, Undo::Everywhere);
+            assert_eq!(values(&copy, b"k"), ["first"]);
+            let undid = undo(&copy, wrote, Undo::Here);
+            assert_eq!(values(&copy, b"k"), ["theirs"]);
+            let old = copy.actor();
+            assert_eq!(repair(&a, &p).await.0, Verdict::InSync);
+            assert_eq!(repair(&copy, &p).await.0, Verdict::Undetermined);
+            assert_ne!(copy.actor(), old);
+            let copy = if reopens { opened(image(&copy)) } else { copy };
+            undo(&copy, undid, Undo::Here);
+            let version = copy.first().versions(b"k").expect("versions").expect("one").winner().version.clone();
+            assert_eq!(version.actor, copy.actor(), "{reopens}");
+            assert_eq!((repair(&copy, &p).await.0, repair(&a, &p).await.0), (Verdict::InSync, Verdict::InSync));
+            for store in [&a, &p] {
+                assert_eq!(values(store, b"k"), ["first", "mine"], "{reopens}");
+            }
+            assert_sound(&copy);
+        }
     });
 }
 

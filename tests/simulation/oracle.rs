@@ -2,6 +2,7 @@
 //! It knows nothing of trees, sessions or stores; states of keys are what it is told.
 
 mod gone;
+mod renamed;
 mod step;
 mod words;
 
@@ -16,6 +17,7 @@ use reknit::core::{Actor, CollectionId, Definition, Keeps, Sibling, Stamp, State
 
 use crate::disk::{Changed, Map};
 
+pub(crate) use renamed::is_renamed;
 pub(crate) use step::Step;
 
 pub(crate) type KeyId = u32;
@@ -153,7 +155,7 @@ impl Oracle {
             let state = State::decode(bytes).expect("a store writes canonical states");
             let old = before.states.get(&key).map(|old| &**old);
             for sibling in state.versions() {
-                let _ = self.find(key, sibling).is_some() || self.renamed(key, sibling, old, &state);
+                let _ = self.find(key, sibling).is_some() || self.renamed(Cause::Undo, key, sibling, (old, &state));
             }
             commits.insert(key, commit);
             self.lay(&mut held, key, None, Some((commit, bytes)));
@@ -270,7 +272,7 @@ impl Oracle {
                 return None;
             }
         }
-        if self.renamed(key, sibling, old, new) {
+        if self.renamed(cause, key, sibling, (old, new)) {
             return None;
         }
         match self.by_dot.get(&version.dot()).and_then(|ids| ids.last()).copied() {
@@ -335,35 +337,6 @@ impl Oracle {
             *of == key && is_of(sibling, known)
         };
         self.by_dot.get(&sibling.version.dot())?.iter().rev().find(same).copied()
-    }
-
-    /// Whether a version that is not known is one that was there, under another actor: the life that wrote it became another.
-    fn renamed(&mut self, key: KeyId, sibling: &Sibling, old: Option<&State>, new: &State) -> bool {
-        // Two may have written the same under one stamp: what stands there still was not renamed.
-        let stays = |had: &Sibling| new.versions().iter().any(|other| other.version.dot() == had.version.dot());
-        let same = |had: &&Sibling| {
-            let stamp = had.version.stamp == sibling.version.stamp && had.version.actor != sibling.version.actor;
-            stamp && is_of(sibling, had) && !stays(had)
-        };
-        let Some(had) = old.and_then(|old| old.versions().iter().find(same)) else { return false };
-        let id = self.id(key, had);
-        self.by_dot.entry(sibling.version.dot()).or_default().push(id);
-        self.writes[id as usize].names.push(sibling.version.dot());
-        // What it does not claim any more to have replaced may come to stand beside it, and beside what replaces it.
-        let claims = |other: &WriteId| {
-            let version = &sibling.version;
-            let told = |(stamp, actor): &Dot| match *actor == version.actor {
-                true => *stamp <= version.stamp,
-                false => version.seen.seen(*actor) >= Some(*stamp),
-            };
-            self.writes[*other as usize].names.iter().any(told)
-        };
-        let had = self.writes[id as usize].seen.clone();
-        let (seen, passed) = had.into_iter().partition(claims);
-        let write = &mut self.writes[id as usize];
-        write.seen = seen;
-        write.passed.extend::<BTreeSet<WriteId>>(passed);
-        true
     }
 
     /// Adds a write and all that it had seen.

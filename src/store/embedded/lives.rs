@@ -10,24 +10,23 @@ use reknit_core::life::{Common, Meeting, Opening, Sighting, confirm, forked, mee
 use reknit_core::query::{Cut, Recognition};
 use reknit_core::{Actor, CollectionId, DecodeError, Range, Stamp, State};
 
-use super::commit::submit;
 use super::open::{Random, put_life};
 use super::read::records_after;
 use super::rows::{self, Opened};
-use super::write::Write;
 use super::{Store, StoreError};
 use crate::store::engine::{Batch, Durability, Snapshot};
 
+mod renewal;
+
+pub(super) use renewal::Renewal;
+use renewal::Renewals;
+
 /// Where the store lay when it was opened last, as far as the system can tell one directory from a copy of it.
 const PLACE: &str = "place";
-/// A life that was begun while versions of the old one are still to be given to it.
-const RENEWAL: &str = "renewal";
 /// First and last of the openings that are kept, and how many there are.
 const OPENINGS: &str = "openings";
 /// Openings that are kept: one a minute for four months.
 const OPENINGS_MAX: u64 = 200_000;
-/// Records that are looked at, or change, in one commit of a renewal.
-const PAGE: usize = 1_000;
 
 /// What is known of the store's lives while it is open.
 pub(super) struct Lives {
@@ -36,50 +35,17 @@ pub(super) struct Lives {
     /// The last stamp before this opening.
     before: Stamp,
     introduced: AtomicBool,
-    renewal: Mutex<Option<Renewal>>,
-}
-
-/// A new life, and what of the old one it is to take over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Renewal {
-    old: Actor,
-    after: Stamp,
-    new: Actor,
-}
-
-impl Renewal {
-    /// The state under the new life, if that changes it.
-    pub(super) fn of(self, state: &State) -> Option<State> {
-        state.reattributed(self.old, self.after, self.new)
-    }
-
-    fn encode(self) -> Vec<u8> {
-        [self.old.0, self.after.0, self.new.0].map(u64::to_be_bytes).concat()
-    }
-
-    fn decode(value: &[u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(value);
-        let renewal = Self { old: Actor(reader.u64()?), after: Stamp(reader.u64()?), new: Actor(reader.u64()?) };
-        reader.end()?;
-        Ok(renewal)
-    }
+    renewals: Mutex<Renewals>,
 }
 
 impl Lives {
     pub(super) fn open(snapshot: &dyn Snapshot, actor: Actor, nonce: u64, before: Stamp) -> Result<Self, StoreError> {
-        let renewal = match snapshot.get(&rows::meta(RENEWAL))? {
-            Some(value) => Some(
-                Renewal::decode(&value)
-                    .map_err(|_| StoreError::damaged(format!("the row {RENEWAL:?} does not decode")))?,
-            ),
-            None => None,
-        };
         Ok(Self {
             actor: AtomicU64::new(actor.0),
             nonce,
             before,
             introduced: AtomicBool::new(false),
-            renewal: Mutex::new(renewal),
+            renewals: Mutex::new(Renewals::open(snapshot)?),
         })
     }
 
@@ -91,13 +57,19 @@ impl Lives {
         self.nonce
     }
 
-    fn locked(&self) -> MutexGuard<'_, Option<Renewal>> {
-        self.renewal.lock().unwrap_or_else(PoisonError::into_inner)
+    fn renewals(&self) -> MutexGuard<'_, Renewals> {
+        self.renewals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The renewal that is under way.
     pub(super) fn renewal(&self) -> Option<Renewal> {
-        *self.locked()
+        self.renewals().under_way
+    }
+
+    /// A state that was overwritten, as it is worth now: one that an earlier life wrote, before it was told apart from another
+    /// of its name, is of the life that went on with it. `made` is the commit that had made it.
+    pub(super) fn of_earlier(&self, state: State, made: u64) -> State {
+        self.renewals().of_earlier(state, made)
     }
 }
 
@@ -358,56 +330,18 @@ impl Store {
             let snapshot = inner.engine.snapshot()?;
             let mut batch = Batch::new();
             put_life(renewal.new, &mut batch);
-            batch.put(&rows::meta(RENEWAL), &renewal.encode());
+            renewal::begin(renewal, &mut batch);
             forget_openings(&*snapshot, &mut batch)?;
             drop(snapshot);
             if let Err(error) = inner.engine.commit(&mut batch, Durability::Synced) {
                 writer.failed = true;
                 return Err(error.into());
             }
-            *inner.lives.locked() = Some(renewal);
+            inner.lives.renewals().under_way = Some(renewal);
             inner.lives.actor.store(renewal.new.0, Ordering::Release);
             inner.lives.introduced.store(false, Ordering::Release);
         }
         self.finish_renewal()
-    }
-
-    /// Goes on with a renewal that is under way.
-    pub(super) fn finish_renewal(&self) -> Result<(), StoreError> {
-        let inner = &*self.inner;
-        let Some(renewal) = inner.lives.renewal() else { return Ok(()) };
-        for place in 0..inner.definition.collections.len() {
-            let collection = CollectionId(u16::try_from(place).unwrap_or(u16::MAX));
-            let mut after = None;
-            loop {
-                let snapshot = inner.engine.snapshot()?;
-                let (mut seen, mut writes) = (0, Vec::new());
-                for stored in records_after(inner, &*snapshot, collection, Range::ALL, after.as_ref())?.take(PAGE) {
-                    let stored = stored?;
-                    seen += 1;
-                    if renewal.of(&stored.state).is_some() {
-                        writes.push(Write::Reattribute { collection, key: stored.key.clone() });
-                    }
-                    after = Some((stored.position, stored.key));
-                }
-                drop(snapshot);
-                if !writes.is_empty() {
-                    submit(inner, writes, Durability::Buffered)?;
-                }
-                if seen < PAGE {
-                    break;
-                }
-            }
-        }
-        let mut writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut batch = Batch::new();
-        batch.delete(&rows::meta(RENEWAL));
-        if let Err(error) = inner.engine.commit(&mut batch, Durability::Synced) {
-            writer.failed = true;
-            return Err(error.into());
-        }
-        *inner.lives.locked() = None;
-        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@ use reknit_core::{CollectionId, Millis, Stamp, State};
 use super::collecting::parted;
 use super::commit::submit;
 use super::journal::Writing;
+use super::lives::Renewal;
 use super::rows;
 use super::write::{Fate, Write};
 use super::{Inner, Store, StoreError};
@@ -157,7 +158,10 @@ pub(super) fn look_up(
         let Write::Release { collection, key, how, state, .. } = write else { continue };
         let row = rows::quarantined(*collection, key);
         let Some(value) = snapshot.get(&row)? else { continue };
-        let held = rows::read_quarantined(&row, &value)?;
+        let mut held = rows::read_quarantined(&row, &value)?;
+        if let Some(renewed) = store.lives.renewal().and_then(|renewal| renewed(&held, renewal)) {
+            held.state = renewed;
+        }
         let near = held.due().millis() <= now.saturating_add(store.clock_bound);
         if *how == Release::Due && (!near || held.why == Why::Stray) {
             continue;
@@ -182,6 +186,42 @@ pub(super) fn look_up(
         held.bytes = held.bytes.saturating_sub(value.len() as u64);
     }
     Ok(())
+}
+
+/// What was written here and set apart, under a new life; none where that changes nothing. What peers sent is as they have it.
+fn renewed(held: &Quarantined, renewal: Renewal) -> Option<State> {
+    if held.why == Why::Stray { renewal.of(&held.state) } else { None }
+}
+
+/// Gives to a new life what the old one wrote of what is set apart.
+pub(super) fn renew(store: &Inner, renewal: Renewal) -> Result<(), StoreError> {
+    let (mut start, end) = rows::quarantined_all();
+    loop {
+        let mut writer = store.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = store.engine.snapshot()?;
+        let (mut seen, mut batch) = (0, Batch::new());
+        for found in snapshot.scan(&start, &end)?.take(PAGE) {
+            let (row, value) = found?;
+            let held = rows::read_quarantined(&row, &value)?;
+            seen += 1;
+            if let Some(state) = renewed(&held, renewal) {
+                let value_now = rows::put_quarantined(&row, &held.key, (held.since, held.why), &state);
+                let mut bytes = store.quarantine.held();
+                bytes.bytes = bytes.bytes.saturating_sub(value.len() as u64) + value_now.len() as u64;
+                drop(bytes);
+                batch.put(&row, &value_now);
+            }
+            start = rows::after(row);
+        }
+        drop(snapshot);
+        if let Err(error) = store.engine.commit(&mut batch, Durability::Buffered) {
+            writer.failed = true;
+            return Err(error.into());
+        }
+        if seen < PAGE {
+            return Ok(());
+        }
+    }
 }
 
 impl Store {

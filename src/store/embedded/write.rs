@@ -451,6 +451,7 @@ impl Plan {
                 if expected != slot.now_digest.map(|digest| digest.short()) {
                     return Fate::Moved;
                 }
+                let state = state.map(|(state, made)| store.lives.of_earlier(state, made));
                 if slot.now == state {
                     return Fate::Kept;
                 }

@@ -145,7 +145,7 @@ impl<'s> Again<'s> {
 }
 
 /// The commit that wrote what another replaced, and whether it is that one itself, which had written the key before.
-fn written(before: &Before, commit: u64) -> (u64, bool) {
+pub(super) fn written(before: &Before, commit: u64) -> (u64, bool) {
     if before.commit == 0 { (commit, true) } else { (before.commit, false) }
 }
 

@@ -7,7 +7,7 @@ use reknit_core::CollectionId;
 use reknit_core::journal::{Changed, JournalEntry, Run, RunHeader, RunId, RunKind, Undoing};
 use reknit_core::query::{Overwrite, Replacement};
 
-use super::again::Again;
+use super::again::{Again, written};
 use super::{NEXT_RUN, PAUSED, Writing, fill, is_kept, put_run};
 use crate::store::embedded::commit::submit;
 use crate::store::embedded::write::{Fate, Write};
@@ -59,8 +59,9 @@ impl PutsBack for Store {
         (run, undoing): (RunId, Undoing),
     ) -> Result<Vec<bool>, StoreError> {
         let of = entries.len();
+        let made = undoing.at.map_or(0, |(commit, _)| commit);
         let mut writes: Vec<Write> =
-            entries.into_iter().map(|entry| write(&self.inner, entry, kind, writing)).collect();
+            entries.into_iter().map(|entry| write(&self.inner, (entry, made), kind, writing)).collect();
         // The commit that puts them back counts them too.
         writes.push(Write::Undoing { run, undoing, of });
         let done = submit(&self.inner, writes, Durability::Buffered)?;
@@ -208,12 +209,16 @@ impl Store {
     }
 }
 
-/// What undoes one change.
-fn write(store: &Inner, entry: JournalEntry, kind: RunKind, writing: &Arc<Writing>) -> Write {
+/// What undoes one change, made in a commit.
+fn write(store: &Inner, (entry, made): (JournalEntry, u64), kind: RunKind, writing: &Arc<Writing>) -> Write {
     let JournalEntry { collection, key, before, after, .. } = entry;
     let run = Arc::clone(writing);
     if let RunKind::Undo(_) = kind {
-        return Write::Restore { collection, key, expected: after, state: before.map(|before| before.state), run };
+        let state = before.map(|before| {
+            let (made, _) = written(&before, made);
+            (before.state, made)
+        });
+        return Write::Restore { collection, key, expected: after, state, run };
     }
     // What readers would see of it now, which may be another version than the newest, or made of several.
     let content = before.map_or(Replacement::Delete, |before| Replacement::Shown(store.without_expired(before.state)));

@@ -21,8 +21,14 @@ pub(in crate::store::embedded) enum Write {
     Overwrite { collection: CollectionId, overwrite: Overwrite, run: Option<Arc<Writing>> },
     /// A record of a peer.
     Incoming { collection: CollectionId, incoming: Incoming, run: Option<Arc<Writing>> },
-    /// The exact state of before a run, over the entry that the run left.
-    Restore { collection: CollectionId, key: Vec<u8>, expected: Option<u64>, state: Option<State>, run: Arc<Writing> },
+    /// The exact state of before a run, with the commit that had made it, over the entry that the run left.
+    Restore {
+        collection: CollectionId,
+        key: Vec<u8>,
+        expected: Option<u64>,
+        state: Option<(State, u64)>,
+        run: Arc<Writing>,
+    },
     /// How far a run is undone, by the so many writes just before.
     Undoing { run: RunId, undoing: Undoing, of: usize },
     /// What an earlier life wrote is given to the one that goes on.
