@@ -1,5 +1,6 @@
 //! Tombstones that are collected, and peers that missed it: what a home and a node do about them, over pretended peers.
 
+use reknit::core::Stamp;
 use reknit::core::brakes::Losses;
 use reknit::core::collect::{self, CatchingUp as Steps, Horizon, Known, Next};
 use reknit::core::difference::Side as Which;
@@ -11,7 +12,7 @@ use reknit::core::receipt::{PeerKey, Receipt, Signature, Witness};
 use reknit::core::session::{Behind, Intent, Other};
 use reknit::store::{Base, Missed, Quarantined, Side, StoreError};
 
-use crate::oracle::{Cause, Step};
+use crate::oracle::{Cause, Lineage, Step};
 use crate::session::{CatchingUp, Session};
 use crate::tally::Where;
 use crate::world::World;
@@ -148,7 +149,7 @@ impl World {
     }
 
     /// What went while a peer caught up with another had been deleted there, or is set apart. Says whether the process lives.
-    fn gone_rightly(&mut self, peer: usize, other: usize) -> bool {
+    fn gone_rightly(&mut self, peer: usize, other: usize, horizon: Stamp) -> bool {
         let mut lives = true;
         let quarantined = loop {
             let read = self.store(peer).quarantined(None, usize::MAX);
@@ -166,6 +167,11 @@ impl World {
             let deleted = self.oracle.is_explained(id, &self.peers[other].lineage);
             if there || deleted && !here {
                 self.oracle.moved_on(id);
+            }
+            // Of what was collected there since it told its horizon nothing is known here.
+            let told: Lineage = self.oracle.up_to(&self.peers[other].lineage, horizon).collect();
+            if deleted && !here && !self.oracle.is_explained(id, &told) {
+                self.oracle.let_go(id);
             }
             if there && self.oracle.is_beyond_held(&self.peers[other].held, id) {
                 // Set apart here, it may be gone for good once what is full there is settled.
@@ -189,13 +195,15 @@ impl World {
         lives
     }
 
-    /// A peer that caught up with another knows of collected deletions what that one does.
-    fn takes_over(&mut self, peer: usize, other: usize) {
-        let theirs = self.peers[other].lineage.clone();
-        let before = std::mem::replace(&mut self.peers[peer].lineage, theirs);
-        for id in before.difference(&self.peers[other].lineage) {
+    /// A peer that caught up with another knows of collected deletions what that one does, up to the horizon that it heard of.
+    fn takes_over(&mut self, peer: usize, other: usize, horizon: Stamp) {
+        let before = std::mem::take(&mut self.peers[peer].lineage);
+        let theirs = &self.peers[other].lineage;
+        let lineage = self.oracle.up_to(theirs, horizon).chain(before.intersection(theirs).copied()).collect();
+        for id in before.difference(theirs) {
             self.oracle.let_go(*id);
         }
+        self.peers[peer].lineage = lineage;
     }
 
     /// What a node does once a session has found a side behind.
@@ -269,7 +277,7 @@ impl World {
                 return self.refused_run(error);
             }
             let caught = self.changed(peer, caught, Where::Collecting);
-            let lives = self.gone_rightly(peer, other);
+            let lives = self.gone_rightly(peer, other, horizon.stamp);
             let Some((caught, steps)) = caught.filter(|_| lives) else { return };
             let newest = self.newest_run(peer).filter(|_| !steps.is_empty());
             if let Some(run) = newest {
@@ -287,7 +295,7 @@ impl World {
         let raised = run.raise(horizon, true);
         let raised = self.raised(peer, raised, Where::Collecting);
         if self.peers[peer].horizon >= horizon.stamp {
-            self.takes_over(peer, other);
+            self.takes_over(peer, other, horizon.stamp);
         }
         match raised {
             Some(Raising::Raised) => self.tally.note("caught up"),

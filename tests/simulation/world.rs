@@ -493,7 +493,7 @@ impl World {
         let horizon = at.store.as_ref().map_or(at.horizon, |store| store.horizon().stamp);
         let raised = horizon > at.horizon;
         if raised {
-            let lineage = self.peers[other].lineage.clone();
+            let lineage: Lineage = self.oracle.up_to(&self.peers[other].lineage, horizon).collect();
             self.peers[peer].horizon = horizon;
             self.peers[peer].lineage.extend(lineage);
         }

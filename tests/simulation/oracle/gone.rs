@@ -9,6 +9,15 @@ use reknit::core::{Actor, CollectionId, Stamp, State};
 use super::{Held, KeyId, Lineage, Oracle, Step, WriteId, is_dead};
 
 impl Oracle {
+    /// Those of the deletions that a horizon collects.
+    pub(crate) fn up_to<'l>(&'l self, lineage: &'l Lineage, horizon: Stamp) -> impl Iterator<Item = WriteId> + 'l {
+        let due = move |id: &&WriteId| {
+            let deletion = &self.writes[**id as usize].sibling;
+            deletion.gone_since().is_none_or(|since| since <= horizon)
+        };
+        lineage.iter().filter(due).copied()
+    }
+
     /// Whether a deletion that was collected is why a write is gone, or is that write.
     pub(crate) fn is_explained(&self, id: WriteId, lineage: &Lineage) -> bool {
         let key = self.writes[id as usize].key;
