@@ -58,31 +58,35 @@ impl<'a> Triggers<'a> {
         (0..self.key.len()).map(|nth| format!("k{nth}")).collect::<Vec<_>>().join(", ")
     }
 
+    /// What the triggers do. Every writer pays for each word of it, so it sets no search path: all that it names it names in full,
+    /// since it runs with the rights of whoever installed it.
     fn function(&self) -> String {
-        let (dirty, columns, key) = (self.named("dirty"), self.columns(), list(&self.key));
+        let (dirty, every, columns, key) = (self.named("dirty"), self.named("every"), self.columns(), list(&self.key));
         let of =
             |row: &str| self.key.iter().map(|name| format!("{row}.{}", ident(name))).collect::<Vec<_>>().join(", ");
-        let body = match self.replicated {
-            false => format!(
-                "ELSIF TG_OP = 'INSERT' THEN INSERT INTO {dirty} ({columns}) SELECT {key} FROM reknit_new; \
-                 ELSIF TG_OP = 'UPDATE' THEN INSERT INTO {dirty} ({columns}) SELECT {key} FROM reknit_new UNION SELECT {key} FROM reknit_old; \
-                 ELSE INSERT INTO {dirty} ({columns}) SELECT {key} FROM reknit_old; END IF;"
-            ),
-            true => format!(
-                "ELSIF TG_OP = 'INSERT' THEN INSERT INTO {dirty} ({columns}) VALUES ({new}); \
-                 ELSIF TG_OP = 'UPDATE' THEN INSERT INTO {dirty} ({columns}) SELECT {new} UNION SELECT {old}; \
-                 ELSE INSERT INTO {dirty} ({columns}) VALUES ({old}); END IF;",
-                new = of("new"),
-                old = of("old")
-            ),
+        let [inserted, updated, deleted] = match self.replicated {
+            false => {
+                let of = |rows: &str| format!("SELECT {key} FROM {rows}");
+                [of("reknit_new"), format!("{} UNION {}", of("reknit_new"), of("reknit_old")), of("reknit_old")]
+            }
+            true => {
+                let (new, old) = (of("new"), of("old"));
+                [format!("VALUES ({new})"), format!("SELECT {new} UNION SELECT {old}"), format!("VALUES ({old})")]
+            }
         };
+        let note = |keys: &str| format!("INSERT INTO {dirty} ({columns}) {keys};");
         format!(
-            "CREATE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $reknit$ \
-             BEGIN IF TG_OP = 'TRUNCATE' OR pg_relation_size({}::regclass) > {CHANGES_BYTES} THEN \
-             PERFORM FROM {dirty} WHERE every LIMIT 1 FOR KEY SHARE; \
-             IF NOT FOUND THEN INSERT INTO {dirty} (every) VALUES (true); END IF; {body} RETURN NULL; END $reknit$",
+            "CREATE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $reknit$ \
+             BEGIN IF TG_OP OPERATOR(pg_catalog.=) 'TRUNCATE' \
+             OR pg_catalog.pg_relation_size({}::pg_catalog.regclass) OPERATOR(pg_catalog.>) {CHANGES_BYTES} THEN \
+             PERFORM FROM {every} LIMIT 1 FOR KEY SHARE; IF NOT FOUND THEN INSERT INTO {every} DEFAULT VALUES; END IF; \
+             ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN {} \
+             ELSIF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN {} ELSE {} END IF; RETURN NULL; END $reknit$",
             self.named("note"),
-            literal(&dirty)
+            literal(&dirty),
+            note(&inserted),
+            note(&updated),
+            note(&deleted)
         )
     }
 
@@ -142,8 +146,7 @@ impl<'a> Triggers<'a> {
         if known.as_ref() != Some(&mark.nonce) && (known.is_none() || known != mark.next) {
             return Ok(Some("the database was put back to an earlier state, or another home has read its feed".into()));
         }
-        let every =
-            client.query_one(&format!("SELECT EXISTS (SELECT FROM {} WHERE every)", self.named("dirty")), &[])?;
+        let every = client.query_one(&format!("SELECT EXISTS (SELECT FROM {})", self.named("every")), &[])?;
         if every.get(0) {
             return Ok(Some(
                 "it was emptied by TRUNCATE, or more changed than the feed holds, since it was read".into(),
@@ -162,7 +165,7 @@ impl<'a> Triggers<'a> {
         let cast = |of: &Type| if kind(of) == Kind::Other { "::text" } else { "" };
         let columns: Vec<String> = types.iter().enumerate().map(|(nth, of)| format!("k{nth}{}", cast(of))).collect();
         let cursor = format!(
-            "DECLARE reknit NO SCROLL CURSOR FOR SELECT {}, n FROM {} WHERE NOT every FOR UPDATE",
+            "DECLARE reknit NO SCROLL CURSOR FOR SELECT {}, ctid::text FROM {} FOR UPDATE",
             columns.join(", "),
             self.named("dirty")
         );
@@ -171,7 +174,8 @@ impl<'a> Triggers<'a> {
         loop {
             let rows = client.query(&format!("FETCH {KEYS} FROM reknit"), &[]).map_err(met)?;
             let mut keys = Vec::with_capacity(rows.len());
-            let mut numbers: Vec<i64> = Vec::with_capacity(rows.len());
+            // Where each lies, which nobody changes while it is locked.
+            let mut places: Vec<String> = Vec::with_capacity(rows.len());
             for row in &rows {
                 let value = |(nth, of): (usize, &Type)| -> Result<Value, StoreError> {
                     let sent: Sent<'_> = row.try_get(nth).map_err(met)?;
@@ -181,16 +185,15 @@ impl<'a> Triggers<'a> {
                     sent.value(of).map_err(wrong)
                 };
                 keys.push(types.iter().enumerate().map(value).collect::<Result<Vec<_>, _>>()?);
-                numbers.push(row.try_get(self.key.len()).map_err(met)?);
+                places.push(row.try_get(self.key.len()).map_err(met)?);
             }
             if rows.is_empty() {
                 break;
             }
             take(keys)?;
-            all += numbers.len() as u64;
-            client
-                .execute(&format!("DELETE FROM {} WHERE n = ANY($1)", self.named("dirty")), &[&numbers])
-                .map_err(met)?;
+            all += places.len() as u64;
+            let taken = format!("DELETE FROM {} WHERE ctid = ANY($1::text[]::tid[])", self.named("dirty"));
+            client.execute(&taken, &[&places]).map_err(met)?;
         }
         client.batch_execute("CLOSE reknit").map_err(met)?;
         Ok(all)
@@ -202,16 +205,17 @@ impl Feed for Triggers<'_> {
         let about = feed_comment(&self.table.table.1, &self.table.place);
         let types = self.key.iter().map(|name| self.table.type_of(name).map_or("text", |of| of.1.as_str()));
         let columns: Vec<String> = types.enumerate().map(|(nth, of)| format!("k{nth} {of}")).collect();
-        let (dirty, feed, note) = (self.named("dirty"), self.named("feed"), self.named("note"));
+        let [dirty, every, feed, note] = ["dirty", "every", "feed", "note"].map(|what| self.named(what));
         let mut all = vec![
-            format!(
-                "CREATE TABLE {dirty} (n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, every boolean NOT NULL DEFAULT false, {})",
-                columns.join(", ")
-            ),
-            format!("CREATE INDEX {} ON {dirty} (every) WHERE every", ident(&format!("{}_every", self.name))),
+            // Neither has a key, which writers would keep up; where all tables are published, rows without one are not deleted.
+            format!("CREATE TABLE {dirty} ({})", columns.join(", ")),
+            format!("CREATE TABLE {every} (since timestamptz NOT NULL DEFAULT now())"),
+            format!("ALTER TABLE {dirty} REPLICA IDENTITY FULL"),
+            format!("ALTER TABLE {every} REPLICA IDENTITY FULL"),
             format!("CREATE TABLE {feed} (one boolean PRIMARY KEY DEFAULT true CHECK (one), nonce text)"),
             format!("INSERT INTO {feed} (nonce) VALUES ('')"),
             format!("COMMENT ON TABLE {dirty} IS {}", literal(&about)),
+            format!("COMMENT ON TABLE {every} IS {}", literal(&about)),
             format!("COMMENT ON TABLE {feed} IS {}", literal(&about)),
             self.function(),
             format!("COMMENT ON FUNCTION {note}() IS {}", literal(&about)),
@@ -236,9 +240,11 @@ impl Feed for Triggers<'_> {
 
     fn restart(&self, nonce: &str) -> Result<Option<FeedMark>, StoreError> {
         let met = |error| self.table.met(&error);
-        let (dirty, feed) = (self.named("dirty"), self.named("feed"));
+        let [dirty, every, feed] = ["dirty", "every", "feed"].map(|what| self.named(what));
         let mut client = self.table.client()?;
-        let there = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&feed]).map_err(met)?;
+        // A feed of an earlier release had no table of its own for what may all have changed.
+        let there = "SELECT to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL";
+        let there = client.query_one(there, &[&feed, &every]).map_err(met)?;
         if !there.get::<_, bool>(0) {
             self.table.put_back(client);
             return Ok(None);
@@ -246,12 +252,12 @@ impl Feed for Triggers<'_> {
         let layout = parts::layout(&mut client, self.table.oid).map_err(met)?;
         self.table.run(&[
             // Waits for those who rely on a row that says it.
-            format!("DELETE FROM {dirty} WHERE every"),
+            format!("DELETE FROM {every}"),
             format!("DELETE FROM {dirty}"),
             format!("UPDATE {feed} SET nonce = {}", literal(nonce)),
         ])?;
         // Its bytes are what the cap counts: those of rows that are gone are given back.
-        client.batch_execute(&format!("VACUUM {dirty}")).map_err(met)?;
+        client.batch_execute(&format!("VACUUM {dirty}, {every}")).map_err(met)?;
         self.table.put_back(client);
         Ok(Some(FeedMark { nonce: nonce.into(), layout, ..FeedMark::default() }))
     }
@@ -298,6 +304,7 @@ fn remove_sql(schema: &str, name: &str) -> Vec<String> {
     vec![
         format!("DROP FUNCTION IF EXISTS {}() CASCADE", named("note")),
         format!("DROP TABLE IF EXISTS {}", named("dirty")),
+        format!("DROP TABLE IF EXISTS {}", named("every")),
         format!("DROP TABLE IF EXISTS {}", named("feed")),
     ]
 }
