@@ -84,6 +84,7 @@ impl From<StoreError> for CliError {
             StoreError::NoRun { .. } => "journal.no-run",
             StoreError::NoUndo { .. } => "journal.no-undo",
             StoreError::Undone { .. } => "journal.undone",
+            StoreError::BeingUndone { .. } => "journal.being-undone",
             StoreError::Paused { .. } => "journal.paused",
             StoreError::JournalFull { .. } => "journal.full",
             StoreError::Panicked(_) => "defect",
@@ -91,9 +92,10 @@ impl From<StoreError> for CliError {
             _ => "store.failed",
         };
         match error {
-            StoreError::NoUndo { .. } | StoreError::Undone { .. } | StoreError::Paused { .. } => {
-                CliError::refused(id, error)
-            }
+            StoreError::NoUndo { .. }
+            | StoreError::Undone { .. }
+            | StoreError::BeingUndone { .. }
+            | StoreError::Paused { .. } => CliError::refused(id, error),
             StoreError::Stopped => CliError { exit: Exit::Interrupted, ..CliError::new(id, error.to_string()) },
             // What was applied before the journal was full stays.
             StoreError::JournalFull { .. } => CliError { exit: Exit::Refused, ..CliError::new(id, error.to_string()) },

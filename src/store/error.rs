@@ -179,6 +179,20 @@ pub enum StoreError {
         /// The run that undid it.
         by: u64,
     },
+    /// The run is being undone in the other way.
+    #[error(
+        "run {run} is being undone by run {by}, {}; nothing was changed; that goes on with: `reknit runs undo STORE {run}{}`",
+        if *everywhere { "everywhere and not here alone" } else { "here alone and not everywhere" },
+        if *everywhere { " --everywhere" } else { "" }
+    )]
+    BeingUndone {
+        /// Its number.
+        run: u64,
+        /// The undo that has begun.
+        by: u64,
+        /// Whether that writes new versions, which win wherever they come.
+        everywhere: bool,
+    },
     /// Repairs are paused after an undo, since they would bring back what was undone.
     #[error(
         "repairs of this store are paused since run {run} undid a run, which a repair would bring back; `reknit resume STORE` lets them go on"

@@ -1,5 +1,10 @@
 //! Runs of repairs: listed, shown, undone, bounded; and the history of a key.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use reknit::core::journal::RunId;
+use reknit::store::{Options, Store, Undo};
+
 use crate::daemon::{Daemon, admit, at};
 use crate::harness::Place;
 
@@ -82,6 +87,30 @@ fn an_undo_everywhere_wins_on_the_other_side_too() {
     place.run("repair a b --apply").ok();
     place.run("export a").ok().prints(&before);
     place.run("export b").ok().prints(&before);
+}
+
+/// Both ways an undo of one kind and then of the other would be told as what it is not.
+#[test]
+fn an_undo_that_was_cut_short_goes_on_as_it_began_and_not_otherwise() {
+    for (how, began, other) in [(Undo::Here, "", " --everywhere"), (Undo::Everywhere, " --everywhere", "")] {
+        let place = repaired();
+        place.run("repair a b --apply").ok();
+        let store = Store::open(&place.path("a"), &Options::default()).expect("opened");
+        let cut = AssertUnwindSafe(|| store.undo(RunId(1), how, &mut |_| (), &mut |_| panic!("cut short")));
+        assert!(catch_unwind(cut).is_err());
+        drop(store);
+        place.run("runs list a").ok().says(&["being undone"]);
+        let (held, paused) = (place.run("export a").ok().out, how == Undo::Here);
+        let go_on = format!("`reknit runs undo STORE 1{began}`");
+        let refused = place.run(&format!("runs undo a 1{other}")).exits(4);
+        refused.says(&["[journal.being-undone]", "by run 2", &go_on, "wrote 0 records"]);
+        assert_eq!(place.run("export a").ok().out, held);
+        let done = place.json(&format!("runs undo a 1{began}")).ok().summary();
+        assert_eq!((&done["restored"], &done["everywhere"]), (&3.into(), &(!paused).into()));
+        assert_eq!(done["paused_by"].is_string(), paused);
+        place.run("export a").ok().prints("k1\tone\nk2\ttwo\nk3\tthree\n");
+        place.run("verify a").ok();
+    }
 }
 
 #[test]

@@ -123,7 +123,7 @@ fn undo(store: &Path, id: RunId, everywhere: bool, env: &mut Env) -> Result<Exit
     }
     let (restored, skipped) = (show_count(done.restored), show_count(done.skipped));
     let mut text = format!("undid run {id} as run {}: {restored} changes put back, {skipped} skipped", done.by);
-    if !everywhere {
+    if store.paused().is_some() {
         text.push_str(&format!("\nrepairs of this store are paused; let them go on with: reknit resume {typed}"));
     }
     let summary = json!({

@@ -74,7 +74,8 @@ impl Store {
     /// keys that stay, `progress` the changes undone so far.
     ///
     /// # Errors
-    /// [`StoreError::NoRun`], [`StoreError::NoUndo`], [`StoreError::Undone`], or what the engine met; what was put back before stays so.
+    /// [`StoreError::NoRun`], [`StoreError::NoUndo`], [`StoreError::Undone`], [`StoreError::BeingUndone`], or what the engine
+    /// met; what was put back before stays so.
     pub fn undo(
         &self,
         id: RunId,
@@ -101,7 +102,7 @@ impl Store {
         if is_kept(&run) {
             return Err(StoreError::NoUndo { run: id.0 });
         }
-        let mut kind = if how == Undo::Here { RunKind::Undo(id) } else { RunKind::UndoEverywhere(id) };
+        let kind = if how == Undo::Here { RunKind::Undo(id) } else { RunKind::UndoEverywhere(id) };
         if let Some(undone) = run.undone.filter(|undone| undone.done) {
             return Err(StoreError::Undone { run: id.0, by: undone.by.0 });
         }
@@ -110,10 +111,14 @@ impl Store {
         }
         let inner = &self.inner;
         let header = |kind| RunHeader { kind, peer: String::new(), opener: true, policy: String::new(), started: 0 };
-        // One that was killed goes on as it began.
         let (writing, mut undoing) = match run.undone {
+            // One that was killed goes on as it began.
             Some(undoing) => {
-                kind = self.run(undoing.by).map_or(kind, |by| by.header.kind);
+                let began = self.run(undoing.by).map_or(kind, |by| by.header.kind);
+                if began != kind {
+                    let everywhere = how == Undo::Here;
+                    return Err(StoreError::BeingUndone { run: id.0, by: undoing.by.0, everywhere });
+                }
                 (Writing::resumed(header(kind), undoing.by), undoing)
             }
             None => {
