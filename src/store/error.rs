@@ -172,12 +172,16 @@ pub enum StoreError {
         run: u64,
     },
     /// The run was undone already.
-    #[error("run {run} was undone already, by run {by}; nothing was changed; to have it back undo run {by}")]
+    #[error(
+        "run {run} was undone already, by {}; nothing was changed; to have it back, or to undo it otherwise, undo {} first",
+        runs(by),
+        runs(by)
+    )]
     Undone {
         /// Its number.
         run: u64,
-        /// The run that undid it.
-        by: u64,
+        /// The runs that undid it, newest first.
+        by: Vec<u64>,
     },
     /// The run is being undone in the other way.
     #[error(
@@ -277,6 +281,10 @@ impl StoreError {
     pub(crate) fn damaged(what: impl Into<String>) -> Self {
         Self::Damaged { what: what.into() }
     }
+}
+
+fn runs(all: &[u64]) -> String {
+    all.iter().map(|run| format!("run {run}")).collect::<Vec<_>>().join(" and ")
 }
 
 /// A key as people can read it: text where it is text, else hexadecimal; cut short where it is long.

@@ -89,6 +89,36 @@ fn an_undo_everywhere_wins_on_the_other_side_too() {
     place.run("export b").ok().prints(&before);
 }
 
+/// Run 2 changed both keys, run 3 one of them again.
+#[test]
+fn what_an_undo_skipped_comes_back_once_nothing_stands_over_it() {
+    let place = repaired();
+    place.run("repair a b --apply").ok();
+    for (key, run) in [("k1", 2), ("k3", 2), ("k1", 3)] {
+        place.run(&format!("put b {key} by-{run}")).ok();
+        if (key, run) != ("k1", 2) {
+            place.run("repair a b --apply").ok();
+        }
+    }
+    place.run("runs undo a 2").ok().says(&["as run 4: 1 changes put back, 1 skipped", "! k1\twritten since"]);
+    place.run("runs undo a 2 --everywhere").exits(4).says(&["[journal.undone]", "by run 4", "undo run 4 first"]);
+    place.run("runs undo a 3").ok();
+    place.run("export a").ok().prints("k1\tby-2\nk3\tthree\nk4\tfour\n");
+    let again = place.run("runs undo a 2").ok().says(&["as run 6: 1 changes put back, 0 skipped"]);
+    assert!(!again.out.contains("written since"), "what is back already is not told: {}", again.out);
+    place.run("export a").ok().prints("k1\tnew\nk3\tthree\nk4\tfour\n");
+    place.run("runs undo a 2").exits(4).says(&["[journal.undone]", "by run 6 and run 4", "undo run 6 and run 4 first"]);
+    // What the message says helps.
+    place.run("runs undo a 6").ok();
+    place.run("runs undo a 4").ok();
+    place.run("export a").ok().prints("k1\tby-2\nk3\tby-2\nk4\tfour\n");
+    place.run("runs undo a 2 --everywhere").ok().says(&["as run 9: 2 changes put back, 0 skipped"]);
+    place.run("resume a").ok();
+    place.run("repair a b --apply").ok();
+    place.run("export b").ok().prints("k1\tnew\nk3\tthree\nk4\tfour\n");
+    place.run("verify a").ok();
+}
+
 /// Both ways an undo of one kind and then of the other would be told as what it is not.
 #[test]
 fn an_undo_that_was_cut_short_goes_on_as_it_began_and_not_otherwise() {

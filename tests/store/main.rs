@@ -18,5 +18,6 @@ mod reads;
 mod sides;
 mod sketches;
 mod support;
+mod undos;
 mod watching;
 mod written;

@@ -168,8 +168,8 @@ fn refuse_to_forget(env: &Env, typed: &str, dirs: &[(String, PathBuf)]) -> Resul
         match tables::reopen(env, typed, dir) {
             // Of a table that has changed its columns nothing is put back.
             Ok(linked) if linked.misfit().is_none() => {
-                for (id, _) in linked.index().runs().iter().filter(|(_, run)| can_be_undone(run)) {
-                    if linked.tells_what_it_left(*id)? {
+                for (id, run) in linked.index().runs().iter() {
+                    if has_changed(run) && linked.index().undone(*id).is_none() && linked.tells_what_it_left(*id)? {
                         runs.push(id.to_string());
                     }
                 }
@@ -193,10 +193,9 @@ fn refuse_to_forget(env: &Env, typed: &str, dirs: &[(String, PathBuf)]) -> Resul
     Err(CliError::refused("database.journal", message))
 }
 
-/// Whether a run of a repair has changed something that it could still put back.
-fn can_be_undone(run: &Run) -> bool {
-    let undone = run.undone.is_some_and(|undone| undone.done);
-    run.entries > 0 && !run.dropped && !undone && run.header.kind.undoes().is_none()
+/// Whether a run of a repair has changed something that the journal still has.
+fn has_changed(run: &Run) -> bool {
+    run.entries > 0 && !run.dropped && run.header.kind.undoes().is_none()
 }
 
 /// Statements, each on lines of its own.

@@ -17,6 +17,7 @@ mod fill;
 mod kept;
 mod pushed;
 mod side;
+mod standing;
 mod undo;
 mod verify;
 

@@ -7,6 +7,7 @@ use reknit_core::journal::{Before, Changed, Filled, JournalEntry, RunId};
 use reknit_core::{CollectionId, Position};
 
 use crate::store::StoreError;
+use crate::store::embedded::rows::Stored;
 use crate::store::embedded::write::{digested, read_stored};
 use crate::store::embedded::{Inner, rows};
 use crate::store::engine::Snapshot;
@@ -96,6 +97,17 @@ impl<'s> Again<'s> {
         let Some(last) = self.of_key(before.commit, collection, key)?.pop() else { return Ok(false) };
         let first = self.first(before.commit, &last)?;
         Ok(now.map(|digest| digest.short()) == undone.after && first.is_none_or(|first| first.commit < commit))
+    }
+
+    /// Whether it was the run that wrote a record last.
+    pub(super) fn wrote(&mut self, collection: CollectionId, stored: &Stored) -> Result<bool, StoreError> {
+        let made = self.at(stored.commit)?;
+        if made.filled.iter().any(|filled| lies_in(filled, collection, stored.position)) {
+            return Ok(true);
+        }
+        let Some(last) = self.of_key(stored.commit, collection, &stored.key)?.pop() else { return Ok(false) };
+        let now = digested(self.inner, collection, &stored.key, stored.state.clone()).1;
+        Ok(now.map(|digest| digest.short()) == last.after)
     }
 
     /// The commits, from this one on, in which the run replaced something at a position.

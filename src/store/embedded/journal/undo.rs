@@ -8,6 +8,7 @@ use reknit_core::journal::{Changed, JournalEntry, Run, RunHeader, RunId, RunKind
 use reknit_core::query::{Overwrite, Replacement};
 
 use super::again::{Again, written};
+use super::standing::{is_back, not_back};
 use super::{NEXT_RUN, PAUSED, Writing, fill, is_kept, put_run};
 use crate::store::embedded::commit::submit;
 use crate::store::embedded::write::{Fate, Write};
@@ -103,15 +104,19 @@ impl Store {
             return Err(StoreError::NoUndo { run: id.0 });
         }
         let kind = if how == Undo::Here { RunKind::Undo(id) } else { RunKind::UndoEverywhere(id) };
-        if let Some(undone) = run.undone.filter(|undone| undone.done) {
-            return Err(StoreError::Undone { run: id.0, by: undone.by.0 });
+        if let Some(last) = self.undone(id) {
+            // What it has put back is back in its way, so only the same way goes on with what it skipped.
+            let same = self.run(last.by).map_or(true, |by| by.header.kind == kind);
+            if last.skipped == 0 || !same {
+                return Err(StoreError::Undone { run: id.0, by: self.standing(id, last.by) });
+            }
         }
         if run.dropped {
             return Err(StoreError::NoRun { run: id.0 });
         }
         let inner = &self.inner;
         let header = |kind| RunHeader { kind, peer: String::new(), opener: true, policy: String::new(), started: 0 };
-        let (writing, mut undoing) = match run.undone {
+        let (writing, mut undoing) = match run.undone.filter(|undone| !undone.done) {
             // One that was killed goes on as it began.
             Some(undoing) => {
                 let began = self.run(undoing.by).map_or(kind, |by| by.header.kind);
@@ -128,6 +133,7 @@ impl Store {
                 (writing, Undoing { by, at: None, restored: 0, skipped: 0, done: false })
             }
         };
+        let earlier = self.undos_before(id, undoing.by);
         let mut seen = undoing.restored + undoing.skipped;
         loop {
             let snapshot = inner.engine.snapshot()?;
@@ -138,8 +144,10 @@ impl Store {
             let mut entries = Vec::new();
             // The exact state that a change left is there again once a later one is undone; a new version is not that state.
             let mut again = matches!(kind, RunKind::UndoEverywhere(_)).then(|| Again::new(inner, &*snapshot, id));
+            let mut earlier: Vec<Again<'_>> = earlier.iter().map(|by| Again::new(inner, &*snapshot, *by)).collect();
             for changed in rows::read_packed(&last.0, &last.1)?.into_iter().rev() {
                 match (changed, &mut again) {
+                    (Changed::Key(entry), _) if is_back(inner, &*snapshot, &mut earlier, &entry)? => seen += 1,
                     (Changed::Key(entry), None) => entries.push(entry),
                     (Changed::Key(entry), Some(again)) => {
                         if !again.is_within(commit, &entry)? {
@@ -158,8 +166,11 @@ impl Store {
                                 }
                             }
                         }
-                        // Keys that were deleted and collected since leave no trace; they count as skipped all the same.
-                        let gone = filled.count.saturating_sub(stand.len() as u64 + undone).max(since.len() as u64);
+                        since = not_back(inner, &*snapshot, &mut earlier, filled.collection, since)?;
+                        // Keys that were deleted and collected since leave no trace; they count as skipped all the same, but
+                        // where an earlier undo may have removed them.
+                        let rest = if earlier.is_empty() { filled.count } else { 0 };
+                        let gone = rest.saturating_sub(stand.len() as u64 + undone).max(since.len() as u64);
                         undoing.skipped += gone;
                         seen += gone;
                         since.into_iter().for_each(|key| skipped((filled.collection, key)));
@@ -167,7 +178,7 @@ impl Store {
                     }
                 }
             }
-            drop(again);
+            drop((again, earlier));
             drop(snapshot);
             let keys: Vec<Skipped> = entries.iter().map(|entry| (entry.collection, entry.key.clone())).collect();
             undoing.at = Some((commit, number));
