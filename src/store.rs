@@ -43,9 +43,9 @@ pub mod linked;
 #[cfg(feature = "node")]
 pub(crate) use embedded::Acquaintance;
 pub use embedded::{
-    ChangedAfter, ChangedRecord, Collection, Conflict, Cursor, Earlier, Event, GivesWay, ImportError, ImportProgress,
-    Imported, JournalLimits, KeepHistory, Lagged, Op, Options, Origin, Quarantined, Reads, Release, Report, Resolution,
-    Resolved, Scan, ScanPositions, Skipped, Stats, Store, Undo, Undone, Watcher, Why,
+    ChangedAfter, ChangedRecord, Collection, Conflict, Cursor, Did, Earlier, Event, GivesWay, ImportError,
+    ImportProgress, Imported, JournalLimits, KeepHistory, Lagged, Op, Options, Origin, Quarantined, Reads, Release,
+    Report, Resolution, Resolved, Scan, ScanPositions, Skipped, Stats, Store, Undo, Undone, Watcher, Why,
 };
 pub use engine::{Durability, EngineError, EngineKind};
 pub use error::{Left, StoreError};

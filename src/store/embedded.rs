@@ -57,7 +57,7 @@ pub(crate) use following::Followed;
 pub use giving_way::GivesWay;
 pub(crate) use import::{BareRows, Keeping, SortedUpto};
 pub use import::{ImportError, ImportProgress, Imported};
-pub use journal::{Earlier, JournalLimits, KeepHistory, Skipped, Undo, Undone};
+pub use journal::{Did, Earlier, JournalLimits, KeepHistory, Skipped, Undo, Undone};
 pub(crate) use journal::{PutsBack, Writing};
 #[cfg(feature = "node")]
 pub(crate) use lives::Acquaintance;

@@ -44,6 +44,15 @@ fn a_run_tells_what_readers_lost_by_it_whatever_was_newest() {
 }
 
 #[test]
+fn a_version_that_is_laid_beside_another_overwrites_nothing() {
+    let place = apart("keep-both");
+    let run = place.json("runs list a").ok().objects()[0]["run"].as_str().expect("a run").to_owned();
+    place.run(&format!("runs show a {run}")).ok().says(&["+ 1\tlaid beside", "+ 2\tlaid beside"]);
+    let objects = place.json(&format!("runs show a {run}")).ok().objects();
+    assert!(objects.iter().any(|object| object["key"] == "1" && object["op"] == "beside"), "{objects:?}");
+}
+
+#[test]
 fn what_the_policy_keeps_is_listed_shown_and_settled() {
     let place = apart("ask");
     place.run("get b 1").ok().prints("1,Berne,150\n");

@@ -28,12 +28,12 @@ fn a_repair_is_undone_and_repairs_pause_until_resumed() {
     let listed = place.run("runs list a").ok();
     listed.says(&[
         "1\trepair with ",
-        "3 changes, 2 overwrote\tin_sync\t",
+        "3 changes, 2 of known keys\tin_sync\t",
         " ago\t",
         "both sides are written; newest/1",
         "1 runs",
     ]);
-    place.run("runs show a 1").ok().says(&["* k1\toverwrote", "* k2\toverwrote", "+ k4\tinserted"]);
+    place.run("runs show a 1").ok().says(&["* k1\toverwrote", "- k2\tdeleted", "+ k4\tinserted"]);
     place.run("runs undo a 1").ok().says(&["as run 2: 3 changes put back, 0 skipped", "reknit resume a"]);
     assert_eq!((place.run("export a").ok().out, place.root("a")), (before, root));
     place.run("verify a").ok();
@@ -52,13 +52,36 @@ fn a_repair_is_undone_and_repairs_pause_until_resumed() {
     place.run("get a k4").ok().prints("four");
 }
 
+/// What a run did to a key is told by what it left there, as long as that is there.
+#[test]
+fn a_run_says_of_each_key_what_it_did_to_it() {
+    let place = repaired();
+    // A deletion of what was never here, and the same value anew.
+    place.run("put b k5 five").ok();
+    ["delete b k5", "put b k3 three"].iter().for_each(|line| drop(place.run(line).ok()));
+    place.run("repair a b --apply").ok().says(&["reknit runs undo a 1"]);
+    let shown = place.run("runs show a 1").ok();
+    shown.says(&["* k1\toverwrote", "- k2\tdeleted", "* k3\tchanged", "+ k4\tinserted", "- k5\tdeleted"]);
+    place.run("put b k2 again").ok();
+    place.run("repair a b --apply").ok();
+    place.run("runs show a 2").ok().says(&["+ k2\trevived"]);
+    // Of what was written since, only what there was is known.
+    ["put a k1 mine", "delete a k4"].iter().for_each(|line| drop(place.run(line).ok()));
+    place.run("runs show a 1").ok().says(&["* k1\tchanged", "* k2\tchanged", "+ k4\tinserted"]);
+    let ops = place.json("runs show a 1").ok().objects();
+    assert!(ops.iter().any(|object| object["key"] == "k1" && object["op"] == "changed"), "{ops:?}");
+    // An undo is shown likewise.
+    place.run("runs undo a 2").ok();
+    place.run("runs show a 3").ok().says(&["- k2\tdeleted"]);
+}
+
 /// Of keys that come together the journal keeps no list: those that were written since are told by their number.
 #[test]
 fn a_run_that_filled_a_store_says_how_many_of_its_keys_were_written_since() {
     let place = Place::with_file("all.kv", &(0..100).map(|n| format!("k{n:03}\tv\n")).collect::<String>(), "");
     place.run("init a --like s").ok();
     place.run("repair a s --apply").ok();
-    let shown = place.run("runs show a 1").ok().says(&["+ k042\tinserted", "100 changes, 0 overwrote"]);
+    let shown = place.run("runs show a 1").ok().says(&["+ k042\tinserted", "100 changes, 0 of known keys"]);
     assert!(!shown.out.contains("written since"), "{}", shown.out);
     place.run("put a k042 w").ok();
     place.run("delete a k043").ok();
@@ -210,7 +233,7 @@ fn what_is_written_over_is_kept_if_a_store_is_told_to() {
     place.run("history s k --values").ok().says(&["two", "unkept", "replaced by a write here", "there now"]);
     let ran = place.run("history s k --values").ok();
     assert!(!ran.out.contains("one"), "{}", ran.out);
-    place.run("runs list s").ok().says(&["written", "2 changes, 2 overwrote", "kept"]);
+    place.run("runs list s").ok().says(&["written", "2 changes, 2 of known keys", "kept"]);
     place.run("runs undo s 1").exits(4).says(&["[journal.no-undo]", "history"]);
     place.run("verify s").ok();
     place.run("runs limit s --keep-history 1KiB").ok().says(&["at most 1.0 kB"]);
@@ -243,7 +266,7 @@ fn a_run_of_a_peer_in_a_served_store_is_undone_while_the_daemon_runs_and_when_it
         let run = runs.iter().filter(|one| one["peer"].as_str() == Some(&mine)).map(run_of).max();
         let run = run.expect("a run of the peer");
         let daemon = running.then_some(daemon);
-        at(&place, "there", &format!("runs show b {run}")).ok().says(&["* k1", "* k2", "+ k3"]);
+        at(&place, "there", &format!("runs show b {run}")).ok().says(&["* k1\toverwrote", "- k2\tdeleted", "+ k3"]);
         let undone = at(&place, "there", &format!("runs undo b {run}")).ok();
         undone.says(&["3 changes put back, 0 skipped", "reknit resume b"]);
         assert_eq!(at(&place, "there", "export b").ok().out, before, "running: {running}");

@@ -16,7 +16,7 @@ use crate::cli::records::key_fields;
 use crate::cli::units::{parse_bytes, parse_duration, show_bytes, show_count, show_duration};
 use crate::cli::verdicts::now_ms;
 use crate::cli::{CliError, Exit};
-use crate::store::{JournalLimits, KeepHistory, Undo};
+use crate::store::{Did, JournalLimits, KeepHistory, Undo};
 
 pub(crate) fn run(args: &Runs, env: &mut Env) -> Result<Exit, CliError> {
     match &args.command {
@@ -62,28 +62,28 @@ fn show(store: &Path, id: RunId, limit: Option<u64>, env: &mut Env) -> Result<Ex
             return false;
         }
         printed += 1;
-        let (sign, op) = match &entry.before {
-            None => ("+", "inserted"),
-            // Of bare content nothing is left; elsewhere a tombstone is.
-            Some(_) if entry.after.is_none() => ("-", "deleted"),
-            Some(before) if store.shows(entry.collection, &before.state) => ("*", "overwrote"),
-            Some(_) => ("+", "revived"),
+        let (sign, op, told) = match store.did(&entry) {
+            Ok(did) => named(did),
+            Err(error) => {
+                failed = Some(error.into());
+                return false;
+            }
         };
         let collection = store.definition().collections.get(usize::from(entry.collection.0));
         let collection = collection.map(|collection| collection.name.as_str());
         let shown = printer.item(
-            || format!("{sign} {}\t{op}", layouts.of(entry.collection).show_key(&entry.key)),
+            || format!("{sign} {}\t{told}", layouts.of(entry.collection).show_key(&entry.key)),
             || {
                 let mut object = fields(json!({ "t": "change", "op": op, "collection": collection }));
                 object.extend(key_fields(layouts.of(entry.collection), &entry.key));
                 Value::Object(object)
             },
         );
-        failed = shown.err();
+        failed = shown.err().map(CliError::from);
         failed.is_none()
     })?;
     if let Some(error) = failed {
-        return Err(error.into());
+        return Err(error);
     }
     let mut summary = fields(object(id, &run));
     summary.remove("t");
@@ -94,6 +94,18 @@ fn show(store: &Path, id: RunId, limit: Option<u64>, env: &mut Env) -> Result<Ex
         text.push_str(&format!("\nand {} that were written since", show_count(run.entries - printed)));
     }
     printer.end(Exit::Done, &text, summary)
+}
+
+/// What a change did: its sign, its name for machines, and for people.
+fn named(did: Did) -> (&'static str, &'static str, &'static str) {
+    match did {
+        Did::Inserted => ("+", "inserted", "inserted"),
+        Did::Deleted => ("-", "deleted", "deleted"),
+        Did::Overwrote => ("*", "overwrote", "overwrote"),
+        Did::Beside => ("+", "beside", "laid beside"),
+        Did::Revived => ("+", "revived", "revived"),
+        Did::Changed => ("*", "changed", "changed"),
+    }
 }
 
 fn undo(store: &Path, id: RunId, everywhere: bool, env: &mut Env) -> Result<Exit, CliError> {
@@ -225,7 +237,7 @@ fn line(id: RunId, run: &Run) -> String {
     let policy = if run.header.policy.is_empty() { String::new() } else { format!("\t{}", run.header.policy) };
     let state = state(run);
     format!(
-        "{id}\t{kind}{undoes}{peer}\t{entries} changes, {overwritten} overwrote\t{state}\t{ago} ago\t{bytes}{policy}"
+        "{id}\t{kind}{undoes}{peer}\t{entries} changes, {overwritten} of known keys\t{state}\t{ago} ago\t{bytes}{policy}"
     )
 }
 

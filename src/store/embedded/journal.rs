@@ -13,6 +13,7 @@ use super::{Inner, Store, StoreError};
 use crate::store::engine::{Batch, Durability, Snapshot};
 
 mod again;
+mod did;
 mod fill;
 mod kept;
 mod pushed;
@@ -24,6 +25,7 @@ mod verify;
 use kept::{KEPT, Keeping, counted, is_kept};
 use pushed::Pushing;
 
+pub use did::Did;
 pub use kept::KeepHistory;
 pub(super) use side::InRun;
 pub(crate) use undo::PutsBack;
