@@ -142,6 +142,54 @@ fn what_an_undo_skipped_comes_back_once_nothing_stands_over_it() {
     place.run("verify a").ok();
 }
 
+#[test]
+fn an_undo_that_stands_is_told_from_one_that_was_undone() {
+    let place = repaired();
+    place.run("repair a b --apply").ok();
+    place.run("put a k1 later").ok();
+    place.run("runs undo a 1").ok();
+    let line = |run: u64| {
+        let listed = place.run("runs list a").ok().out;
+        listed.lines().find(|line| line.starts_with(&format!("{run}\t"))).expect("a run").to_owned()
+    };
+    let state = |run: u64| {
+        let summary = place.json(&format!("runs show a {run}")).ok().summary();
+        (summary["state"].clone(), summary["undone_by"].clone())
+    };
+    assert!(line(1).contains("\tundone by run 2, 1 skipped\t"), "{}", line(1));
+    assert!(line(2).contains("\tdone\t"), "{}", line(2));
+    assert_eq!(state(1), ("undone".into(), "2".into()));
+    assert_eq!(state(2), ("done".into(), serde_json::Value::Null));
+    place.run("runs undo a 2").ok();
+    assert!(line(1).contains("\tin_sync\t"), "run 1 is in force again: {}", line(1));
+    assert!(line(2).contains("\tundone by run 3\t"), "{}", line(2));
+    assert!(line(3).contains("\tdone\t"), "{}", line(3));
+    assert_eq!(state(1), ("in_sync".into(), serde_json::Value::Null));
+    assert_eq!(state(2), ("undone".into(), "3".into()));
+    place.run("history a k2").ok().says(&[
+        "replaced by run 2 (undo)",
+        "replaced by run 3 (undo)",
+        "replaced by run 1 (",
+    ]);
+    let kinds = place.json("history a k2").ok().objects();
+    assert!(kinds.iter().any(|object| object["kind"] == "undo" && object["replaced_by"] == "3"), "{kinds:?}");
+}
+
+#[test]
+fn keys_of_several_collections_are_told_with_theirs() {
+    let place = Place::new();
+    place.run("init a --collection items --collection titles").ok();
+    place.run("init b --like a").ok();
+    for of in ["items", "titles"] {
+        place.run(&format!("put b k 1 --collection {of}")).ok();
+    }
+    place.run("repair a b --apply").ok();
+    place.run("runs show a 1").ok().says(&["+ k in items\tinserted", "+ k in titles\tinserted"]);
+    place.run("put a k 2 --collection titles").ok();
+    let undone = place.run("runs undo a 1").ok().says(&["! k in titles\twritten since", "1 skipped"]);
+    assert!(!undone.out.contains("in items"), "{}", undone.out);
+}
+
 /// Both ways an undo of one kind and then of the other would be told as what it is not.
 #[test]
 fn an_undo_that_was_cut_short_goes_on_as_it_began_and_not_otherwise() {

@@ -30,14 +30,20 @@ pub(crate) fn run(args: &History, env: &mut Env) -> Result<Exit, CliError> {
             let live = matches!(sibling.content, Content::Live(_));
             let bytes = sibling.value().map_or(0, Vec::len) as u64;
             let (millis, actor) = (sibling.version.stamp.millis(), sibling.version.actor);
-            let peer = replaced.and_then(|run| store.run(run).ok()).map(|run| run.header.peer);
+            let header = replaced.and_then(|run| store.run(run).ok()).map(|run| run.header);
+            let peer = header.as_ref().map(|header| header.peer.as_str());
+            let kind = header.as_ref().map(|header| header.kind.name());
             let value = sibling.value().filter(|_| args.values);
             let text = || {
                 let ago = u64::try_from(verdicts::now()).unwrap_or_default().saturating_sub(millis / 1000);
                 let what = if live { show_bytes(bytes) } else { "deleted".into() };
                 let until = match replaced {
                     Some(run) if written(*run) => "replaced by a write here".into(),
-                    Some(run) => format!("replaced by run {run} ({})", peer.as_deref().unwrap_or_default()),
+                    Some(run) => {
+                        // An undo takes nobody's word.
+                        let by = peer.filter(|peer| !peer.is_empty()).or(kind).unwrap_or_default();
+                        format!("replaced by run {run} ({by})")
+                    }
                     None => "there now".into(),
                 };
                 let ago = show_duration(Duration::from_secs(ago));
@@ -47,7 +53,7 @@ pub(crate) fn run(args: &History, env: &mut Env) -> Result<Exit, CliError> {
             let object = || {
                 let mut object = fields(json!({
                     "t": "kept_version", "at_ms": millis, "actor": format!("{:016x}", actor.0), "live": live, "bytes": bytes,
-                    "replaced_by": replaced.map(|run| run.to_string()), "peer": peer,
+                    "replaced_by": replaced.map(|run| run.to_string()), "peer": peer, "kind": kind,
                 }));
                 object.extend(value.map(|value| value_fields(&layout, value)).unwrap_or_default());
                 Value::Object(object)

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use reknit_core::journal::{Run, RunId, RunKind};
+use reknit_core::CollectionId;
+use reknit_core::journal::{Run, RunId, RunKind, Undoing};
 use serde_json::{Value, json};
 
 use super::journals;
@@ -16,7 +17,8 @@ use crate::cli::records::key_fields;
 use crate::cli::units::{parse_bytes, parse_duration, show_bytes, show_count, show_duration};
 use crate::cli::verdicts::now_ms;
 use crate::cli::{CliError, Exit};
-use crate::store::{Did, JournalLimits, KeepHistory, Undo};
+use crate::core::members::MEMBERS;
+use crate::store::{Did, JournalLimits, KeepHistory, Store, Undo};
 
 pub(crate) fn run(args: &Runs, env: &mut Env) -> Result<Exit, CliError> {
     match &args.command {
@@ -35,7 +37,7 @@ fn list(store: &Path, env: &mut Env) -> Result<Exit, CliError> {
     let mut listed = 0;
     for kept in &all {
         for (id, run) in kept.store.runs().iter().rev() {
-            printer.item(|| line(*id, run), || object(*id, run))?;
+            printer.item(|| line(&kept.store, *id, run), || object(&kept.store, *id, run))?;
             listed += 1;
         }
     }
@@ -72,7 +74,10 @@ fn show(store: &Path, id: RunId, limit: Option<u64>, env: &mut Env) -> Result<Ex
         let collection = store.definition().collections.get(usize::from(entry.collection.0));
         let collection = collection.map(|collection| collection.name.as_str());
         let shown = printer.item(
-            || format!("{sign} {}\t{told}", layouts.of(entry.collection).show_key(&entry.key)),
+            || {
+                let key = layouts.of(entry.collection).show_key(&entry.key);
+                format!("{sign} {key}{}\t{told}", place(&store, entry.collection))
+            },
             || {
                 let mut object = fields(json!({ "t": "change", "op": op, "collection": collection }));
                 object.extend(key_fields(layouts.of(entry.collection), &entry.key));
@@ -85,10 +90,10 @@ fn show(store: &Path, id: RunId, limit: Option<u64>, env: &mut Env) -> Result<Ex
     if let Some(error) = failed {
         return Err(error);
     }
-    let mut summary = fields(object(id, &run));
+    let mut summary = fields(object(&store, id, &run));
     summary.remove("t");
     summary.insert("printed".into(), json!(printed));
-    let mut text = line(id, &run);
+    let mut text = line(&store, id, &run);
     // Of keys that came together, the store knows those that are as the run left them.
     if limit.is_none() && !run.dropped && printed < run.entries {
         text.push_str(&format!("\nand {} that were written since", show_count(run.entries - printed)));
@@ -122,10 +127,10 @@ fn undo(store: &Path, id: RunId, everywhere: bool, env: &mut Env) -> Result<Exit
     };
     let mut printer = Printer::new(env);
     for (collection, key) in &kept {
-        let layout = layouts.of(*collection);
+        let (layout, place) = (layouts.of(*collection), place(store, *collection));
         let collection = store.definition().collections.get(usize::from(collection.0)).map(|c| c.name.clone());
         printer.item(
-            || format!("! {}\twritten since, stays as it is", layout.show_key(key)),
+            || format!("! {}{place}\twritten since, stays as it is", layout.show_key(key)),
             || {
                 let mut object = fields(json!({ "t": "skipped", "collection": collection }));
                 object.extend(key_fields(layout, key));
@@ -217,37 +222,58 @@ fn keeping(text: &str, limits: JournalLimits) -> Result<Option<KeepHistory>, Cli
     }
 }
 
-fn state(run: &Run) -> &str {
-    match (&run.undone, &run.end) {
+/// Which collection a key is of, where there are several.
+fn place(store: &Store, id: CollectionId) -> String {
+    let all = &store.definition().collections;
+    let several = all.iter().filter(|collection| collection.name != MEMBERS).count() > 1;
+    let named = all.get(usize::from(id.0)).filter(|collection| several || collection.name == MEMBERS);
+    named.map(|collection| format!(" in {}", collection.name)).unwrap_or_default()
+}
+
+/// How a run stands, and the undo that undoes it or has undone it.
+fn state<'r>(store: &Store, id: RunId, run: &'r Run) -> (&'r str, Option<Undoing>) {
+    let unfinished = run.undone.filter(|undone| !undone.done);
+    let undone = store.undone(id).or(unfinished);
+    let state = match (undone, &run.end) {
         _ if run.header.kind == RunKind::Written => "kept",
         (Some(undone), _) if undone.done => "undone",
         (Some(_), _) => "being undone",
+        // So undos ended in earlier releases, whether they stand or not.
+        (None, Some(end)) if run.header.kind.undoes().is_some() && end.verdict == "undone" => "done",
         (None, Some(end)) => &end.verdict,
         (None, None) if run.header.kind == RunKind::Pushed => "goes on",
         (None, None) => "not ended",
-    }
+    };
+    (state, undone)
 }
 
-fn line(id: RunId, run: &Run) -> String {
+fn line(store: &Store, id: RunId, run: &Run) -> String {
     let peer = if run.header.peer.is_empty() { String::new() } else { format!(" with {}", run.header.peer) };
     let undoes = run.header.kind.undoes().map(|run| format!(" of run {run}")).unwrap_or_default();
     let (entries, overwritten) = (show_count(run.entries), show_count(run.overwritten));
     let (kind, bytes) = (run.header.kind.name(), show_bytes(run.bytes));
     let ago = show_duration(Duration::from_millis(now_ms().saturating_sub(run.header.started)));
     let policy = if run.header.policy.is_empty() { String::new() } else { format!("\t{}", run.header.policy) };
-    let state = state(run);
+    let state = match state(store, id, run) {
+        (state, Some(undone)) if undone.skipped > 0 => {
+            format!("{state} by run {}, {} skipped", undone.by, show_count(undone.skipped))
+        }
+        (state, Some(undone)) => format!("{state} by run {}", undone.by),
+        (state, None) => state.to_owned(),
+    };
     format!(
         "{id}\t{kind}{undoes}{peer}\t{entries} changes, {overwritten} of known keys\t{state}\t{ago} ago\t{bytes}{policy}"
     )
 }
 
-fn object(id: RunId, run: &Run) -> Value {
+fn object(store: &Store, id: RunId, run: &Run) -> Value {
+    let (state, undone) = state(store, id, run);
     json!({
         "t": "run", "run": id.to_string(), "kind": run.header.kind.name(), "peer": run.header.peer,
         "undoes": run.header.kind.undoes().map(|run| run.to_string()), "opener": run.header.opener,
         "policy": run.header.policy, "started_ms": run.header.started,
-        "ended_ms": run.end.as_ref().map(|end| end.ended), "state": state(run), "changes": run.entries,
+        "ended_ms": run.end.as_ref().map(|end| end.ended), "state": state, "changes": run.entries,
         "overwritten": run.overwritten, "journal_bytes": run.bytes,
-        "undone_by": run.undone.map(|undone| undone.by.to_string()),
+        "undone_by": undone.map(|undone| undone.by.to_string()),
     })
 }

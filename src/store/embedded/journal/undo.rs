@@ -197,7 +197,7 @@ impl Store {
         }
         undoing.done = true;
         submit(inner, vec![Write::Undoing { run: id, undoing, of: 0 }], Durability::Synced)?;
-        self.end_writing(&writing, "undone")?;
+        self.end_writing(&writing, "done")?;
         Ok(Undone { by: undoing.by, restored: undoing.restored, skipped: undoing.skipped })
     }
 
