@@ -93,6 +93,40 @@ fn what_the_policy_keeps_is_listed_shown_and_settled() {
 }
 
 #[test]
+fn a_version_that_nobody_looked_at_is_not_taken_for_one_that_was_shown() {
+    let place = Place::new();
+    place.run("init a --policy ask").ok();
+    for store in ["b", "c"] {
+        place.run(&format!("init {store} --like a")).ok();
+    }
+    for (store, value) in [("a", "one"), ("b", "two"), ("c", "three")] {
+        place.run_args(&["put", store, "the key", value]).ok();
+    }
+    place.run("repair a b --apply").ok();
+    let shown = place.run_args(&["conflicts", "show", "a", "the key"]).exits(1);
+    let command = shown.out.lines().last().expect("a line").split("reknit ").nth(1).expect("a command");
+    let (typed, seen) = command.split_once(" --seen ").expect("what was seen");
+    assert_eq!(typed, "conflicts resolve a 'the key'");
+    let seen = seen.split_whitespace().next().expect("a digest");
+    let resolve =
+        |how: &[&str]| place.run_args(&[&["conflicts", "resolve", "a", "the key", "--seen", seen], how].concat());
+    // Another comes, and the numbers mean others now.
+    place.run("repair a c --apply").ok();
+    let root = place.root("a");
+    for how in [&["--version", "1"][..], &["--value", "four"], &["--delete"]] {
+        resolve(how).exits(3).says(&["another version of the key came meanwhile", "[conflict.moved]"]);
+    }
+    assert_eq!(place.root("a"), root);
+    let again = place.run_args(&["conflicts", "show", "a", "the key", "--format", "jsonl"]).exits(1).summary();
+    let entry = again["entry"].as_str().expect("a digest");
+    assert_ne!(entry, seen);
+    let shown = place.run_args(&["conflicts", "show", "c", "the key"]).exits(1);
+    shown.says(&[entry, "three"]);
+    place.run_args(&["conflicts", "resolve", "a", "the key", "--seen", entry, "--value", "four"]).ok();
+    place.run_args(&["get", "a", "the key"]).ok().prints("four");
+}
+
+#[test]
 fn the_policy_is_a_part_of_the_definition() {
     let place = apart("newest");
     place.run("conflicts list a").ok();

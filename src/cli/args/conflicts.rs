@@ -9,7 +9,7 @@ use super::InCollection;
 
 #[derive(Debug, Args, Serialize, Deserialize)]
 #[command(
-    after_help = "Examples:\n  reknit conflicts list a\n  reknit conflicts show a 2661552\n  reknit conflicts resolve a 2661552 --version 2"
+    after_help = "Examples:\n  reknit conflicts list a\n  reknit conflicts show a 2661552\n  reknit conflicts resolve a 2661552 --version 2 --seen 5f0c1d2e3a4b5968"
 )]
 pub(crate) struct Conflicts {
     #[command(subcommand)]
@@ -48,6 +48,10 @@ pub(crate) enum ConflictsCommand {
         key: String,
         #[command(flatten)]
         by: ResolveBy,
+        /// Only if its versions are still those that `show` told, by the digest that it printed
+        #[arg(long, env = "REKNIT_RESOLVE_SEEN", value_name = "ENTRY")]
+        #[serde(default)]
+        seen: Option<String>,
         #[command(flatten)]
         #[serde(default)]
         of: InCollection,

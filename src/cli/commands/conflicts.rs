@@ -24,15 +24,17 @@ pub(crate) fn run(args: &Conflicts, env: &mut Env) -> Result<Exit, CliError> {
             let store = env.store(store)?;
             list(&store, collection.as_deref(), limit.unwrap_or(u64::MAX), env)
         }
-        ConflictsCommand::Show { store, key, of } => {
-            let store = env.store(store)?;
+        ConflictsCommand::Show { store: typed, key, of } => {
+            let store = env.store(typed)?;
             let (collection, layout) = env.collection(&store, of)?;
-            show(&collection, &layout, key, env)
+            let again = format!("{} {}", quoted(&typed.display().to_string()), quoted(key));
+            let of = of.name.as_ref().map_or_else(String::new, |name| format!(" --collection {}", quoted(name)));
+            show(&collection, &layout, (key, &format!("{again}{of}")), env)
         }
-        ConflictsCommand::Resolve { store, key, by, of } => {
+        ConflictsCommand::Resolve { store, key, by, seen, of } => {
             let store = env.store(store)?;
             let (collection, layout) = env.collection(&store, of)?;
-            resolve(&store, (&collection, &layout), key, by, env)
+            resolve(&store, (&collection, &layout), key, (by, seen.as_deref()), env)
         }
     }
 }
@@ -98,39 +100,65 @@ fn list(store: &Store, only: Option<&str>, limit: u64, env: &mut Env) -> Result<
     printer.end(exit, &text, fields(json!({ "keys": listed, "more": more, "quarantined": aside })))
 }
 
-fn show(collection: &Collection, layout: &Layout, typed: &str, env: &mut Env) -> Result<Exit, CliError> {
+/// Shows the versions of a key; `again` is what to type of it to settle its conflict.
+fn show(
+    collection: &Collection,
+    layout: &Layout,
+    (typed, again): (&str, &str),
+    env: &mut Env,
+) -> Result<Exit, CliError> {
     let key = layout.encode_key_argument(typed)?;
-    let (conflict, versions) = match collection.conflict(&key)? {
-        Some(conflict) => (true, conflict.versions.clone()),
-        None => (false, collection.versions(&key)?.map(|state| state.versions().to_vec()).unwrap_or_default()),
+    let (entry, versions) = match collection.conflict(&key)? {
+        Some(conflict) => (Some(shown_entry(&conflict)), conflict.versions),
+        None => (None, collection.versions(&key)?.map(|state| state.versions().to_vec()).unwrap_or_default()),
     };
     let mut printer = Printer::new(env);
     for (nth, sibling) in (1..).zip(&versions) {
         printer.item(|| version_line(layout, nth, sibling), || version_object(layout, nth, sibling))?;
     }
-    let mut text = match (conflict, versions.is_empty()) {
-        (true, _) => "settle it with: reknit conflicts resolve STORE KEY --version N, --value VALUE or --delete",
-        (false, true) => "the key was never written",
-        (false, false) => "no conflict: one version",
-    }
-    .to_string();
+    let mut text = match (&entry, versions.is_empty()) {
+        (Some(entry), _) => format!(
+            "settle it with: reknit conflicts resolve {again} --seen {entry} --version N, or with --value VALUE or --delete at the end"
+        ),
+        (None, true) => "the key was never written".into(),
+        (None, false) => "no conflict: one version".into(),
+    };
     let mut summary = fields(json!({ "versions": versions.len() }));
+    let exit = if entry.is_some() { Exit::Differs } else { Exit::Done };
+    summary.extend(entry.map(|entry| ("entry".to_string(), json!(entry))));
     if is_full(versions.len()) {
         text = format!("{} versions{FULL}\n{text}", versions.len());
     }
     summary.extend(key_fields(layout, &key));
-    printer.end(if conflict { Exit::Differs } else { Exit::Done }, &text, summary)
+    printer.end(exit, &text, summary)
+}
+
+/// What `--seen` takes of the versions of a key.
+fn shown_entry(conflict: &Conflict) -> String {
+    format!("{:016x}", conflict.entry)
+}
+
+/// An argument as a shell takes it.
+fn quoted(typed: &str) -> String {
+    match typed.chars().all(|c| c.is_ascii_alphanumeric() || "_-./:@%+,=".contains(c)) && !typed.is_empty() {
+        true => typed.into(),
+        false => format!("'{}'", typed.replace('\'', r"'\''")),
+    }
 }
 
 fn resolve(
     store: &Store,
     (collection, layout): (&Collection, &Layout),
     typed: &str,
-    by: &ResolveBy,
+    (by, seen): (&ResolveBy, Option<&str>),
     env: &mut Env,
 ) -> Result<Exit, CliError> {
     let key = layout.encode_key_argument(typed)?;
     let shown = layout.show_key(&key);
+    let moved = || {
+        let message = format!("another version of {shown} came meanwhile; nothing was changed; look again");
+        CliError { exit: Exit::Undetermined, ..CliError::new("conflict.moved", message) }
+    };
     let by = match (by.version, &by.value) {
         (Some(nth), _) => Resolution::Version(nth.wrapping_sub(1)),
         (None, Some(typed)) => Resolution::Value(typed_value(env, layout, &key, typed)?),
@@ -142,6 +170,9 @@ fn resolve(
         let text = format!("{shown} has no conflict; nothing was changed");
         return Printer::new(env).end(Exit::Differs, &text, summary);
     };
+    if seen.is_some_and(|seen| seen != shown_entry(&conflict)) {
+        return Err(moved());
+    }
     match collection.resolve(&conflict, by)? {
         Resolved::Written => {
             let mut summary = fields(json!({ "found": true, "wrote": 1, "commit": store.cut().commit }));
@@ -152,10 +183,7 @@ fn resolve(
             let n = conflict.versions.len();
             Err(CliError::new("usage.version", format!("{shown} has versions 1 to {n}; nothing was changed")))
         }
-        Resolved::Moved => {
-            let message = format!("another version of {shown} came meanwhile; nothing was changed; look again");
-            Err(CliError { exit: Exit::Undetermined, ..CliError::new("conflict.moved", message) })
-        }
+        Resolved::Moved => Err(moved()),
     }
 }
 

@@ -13,7 +13,7 @@ use reknit_core::{CollectionId, Content, Millis, Range, Sibling, State};
 use super::commit::submit;
 use super::read::{item, records};
 use super::rows;
-use super::write::{Fate, Write, read_state};
+use super::write::{Fate, Write, digested, read_state};
 use super::{Collection, Inner, Store, StoreError, check_bounds};
 use crate::store::engine::Durability;
 
@@ -26,6 +26,8 @@ pub struct Conflict {
     pub versions: Vec<Sibling>,
     /// What readers see meanwhile, and why if nobody decided yet.
     pub judgement: Judgement,
+    /// The digest of its entry, shortened: another as soon as its versions are others, here and on every replica.
+    pub entry: u64,
 }
 
 /// What settles a conflict.
@@ -85,8 +87,7 @@ impl Collection {
             let state = read_state(inner, &*snapshot, self.id, position, &key)?.ok_or_else(|| {
                 StoreError::damaged(format!("the list of conflicts names {}, which has no record", super::shown(&key)))
             })?;
-            let judgement = inner.judge(self.id, &state);
-            found.push(Conflict { key, versions: state.versions().to_vec(), judgement });
+            found.push(self.as_conflict(key, state));
         }
         Ok(found)
     }
@@ -97,8 +98,15 @@ impl Collection {
     /// As for [`Collection::versions`].
     pub fn conflict(&self, key: &[u8]) -> Result<Option<Conflict>, StoreError> {
         let Some(state) = self.versions(key)?.filter(is_conflict) else { return Ok(None) };
-        let judgement = self.store.inner.judge(self.id, &state);
-        Ok(Some(Conflict { key: key.to_vec(), versions: state.versions().to_vec(), judgement }))
+        Ok(Some(self.as_conflict(key.to_vec(), state)))
+    }
+
+    fn as_conflict(&self, key: Vec<u8>, state: State) -> Conflict {
+        let inner = &self.store.inner;
+        let judgement = inner.judge(self.id, &state);
+        let (state, digest) = digested(inner, self.id, &key, state);
+        let entry = digest.map(|digest| digest.short()).unwrap_or_default();
+        Conflict { key, versions: state.versions().to_vec(), judgement, entry }
     }
 
     /// Settles a conflict by a version that has seen all of those that were looked at; synced when it returns.
