@@ -5,6 +5,7 @@ use reknit::core::{
     Actor, Collection, CollectionId, Content, DatasetId, DatasetKey, Definition, Record, Sibling, Stamp, State, Version,
 };
 use reknit::store::{Durability, Options, Side, Store};
+use serde_json::json;
 
 use crate::harness::Place;
 
@@ -169,6 +170,32 @@ fn a_conflict_that_no_policy_can_judge_is_open() {
     assert_eq!((&again["verdict"], &again["conflicts"]["failed"]), (&"in_sync".into(), &1.into()));
     place.run("conflicts list a").exits(1).says(&["open: the policy needs the column people, which a version lacks"]);
     assert_eq!(place.json("conflicts list a").exits(1).objects()[0]["open"], true);
+}
+
+#[test]
+fn a_plan_that_was_carried_out_names_what_no_policy_can_judge() {
+    let place = Place::new();
+    place.run_args(&["init", "a", "--policy", "largest people"]).ok();
+    place.file("rows.jsonl", "{\"id\":1,\"people\":5}\n{\"id\":2,\"people\":5}\n");
+    place.run("import a rows.jsonl --key id").ok();
+    place.run("init b --like a").ok();
+    place.run("repair a b --apply").ok();
+    place.run_args(&["put", "a", "1", r#"{"id":1,"people":7}"#]).ok();
+    place.run_args(&["put", "b", "1", r#"{"id":1,"people":6}"#]).ok();
+    place.run_args(&["put", "a", "2", r#"{"id":2,"people":7}"#]).ok();
+    place.run("repair a b --plan plan").exits(1);
+    let carried_out = place.json("apply plan").ok().summary();
+    assert_eq!(
+        (&carried_out["carried_out"], &carried_out["conflicts"]),
+        (&2.into(), &json!({ "keys": 1, "failed": 0 }))
+    );
+    place.run_args(&["put", "b", "2", r#"{"id":2,"name":"x"}"#]).ok();
+    place.run_args(&["put", "a", "2", r#"{"id":2,"people":8}"#]).ok();
+    place.run("repair a b --plan again").exits(1);
+    let told = place.run("apply again").exits(1).says(&["carried out 1 of 1 keys", "2 keys have several versions"]);
+    drop(told.says(&["open conflict: 2 in default: the policy needs the column people"]));
+    let again = place.run("repair a b --apply").exits(1);
+    again.says(&["in sync", "open conflict: 2 in default"]);
 }
 
 /// A place with stores `a` and `b` of a dataset of two collections and its members, as a program makes it.

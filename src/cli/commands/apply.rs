@@ -12,6 +12,7 @@ use reknit_core::session::{Intent, Moves, PICKED_MAX, Picked, PickedKey, Verdict
 use serde_json::{Map, Value, json};
 
 use super::plan::Here;
+use super::repair;
 use super::sides::brakes::TooMuch;
 use super::sides::{self, Keyed, Ran, tables};
 use crate::cli::args::{Apply, To};
@@ -353,8 +354,10 @@ impl Sum {
     }
 }
 
-fn tell(args: &Apply, env: &mut Env, plan: &Plan, ran: &Ran, sum: &Sum, exit: Exit) -> Result<Exit, CliError> {
+fn tell(args: &Apply, env: &mut Env, plan: &Plan, ran: &Ran, sum: &Sum, mut exit: Exit) -> Result<Exit, CliError> {
     let outcome = &ran.report.outcome;
+    let mut open = (String::new(), Map::new());
+    repair::tell_open(env, ran, &mut exit, (&mut open.0, &mut open.1))?;
     let mut printer = Printer::new(env);
     for (collection, key) in &sum.skipped {
         let name = ran.collections.get(*collection).cloned().unwrap_or_default();
@@ -398,5 +401,6 @@ fn tell(args: &Apply, env: &mut Env, plan: &Plan, ran: &Ran, sum: &Sum, exit: Ex
         "to_a": moves(sum.to_a), "to_b": moves(sum.to_b), "wrote": wrote,
         "caught_up": sides::pair_of_runs(sum.caught_up),
     })));
-    printer.end(exit, &text, summary)
+    summary.extend(open.1);
+    printer.end(exit, &format!("{text}{}", open.0), summary)
 }

@@ -7,7 +7,7 @@ pub(super) mod tables;
 use reknit_core::Profile;
 use reknit_core::difference::{Difference, Kind, Side as Seen};
 use reknit_core::session::{Intent, Verdict};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::{diff, plan, sides};
 use crate::cli::args::{Preferred, Repair, To};
@@ -125,24 +125,34 @@ fn apply(args: &Repair, env: &mut Env, opened: Option<sides::Opened>) -> Result<
         text.push_str(&format!("\n{line}"));
     }
     let mut summary = ran.summary();
-    let (opener, responder) = &ran.stores;
     let apart = if args.prefer.is_some() { 0 } else { outcome.counts.content };
     let left = outcome.counts.left.saturating_sub(outcome.counts.tolerated);
     tables::told_since(args, &ran, left.saturating_sub(apart), &mut text);
     let mut exit = tables::with_kept(args, &ran, left, ran.exit(), &mut text);
-    if let Some(store) = opener.as_ref().or(responder.as_ref()) {
-        let open = Conflicts::of(store, &ran.scope, usize::MAX)?;
-        text.push_str(&waiting(&open, &ran));
-        // What no policy can judge is a difference that is left, though both sides hold it.
-        if open.failed > 0 && exit == Exit::Done {
-            exit = Exit::Differs;
-            let keys = show_count(open.failed);
-            let message = format!("the policy cannot judge {keys} keys, which stay open: reknit conflicts list STORE");
-            env.failed = Some(("repair.unjudged", message));
-        }
-        summary.insert("conflicts".into(), json!({ "keys": open.keys, "failed": open.failed }));
-    }
+    tell_open(env, &ran, &mut exit, (&mut text, &mut summary))?;
     Printer::new(env).end(exit, &text, summary)
+}
+
+/// Tells which keys of a store here have several versions after it was written, and that some cannot be judged.
+pub(super) fn tell_open(
+    env: &mut Env,
+    ran: &sides::Ran,
+    exit: &mut Exit,
+    (text, summary): (&mut String, &mut Map<String, Value>),
+) -> Result<(), CliError> {
+    let (opener, responder) = &ran.stores;
+    let Some(store) = opener.as_ref().or(responder.as_ref()) else { return Ok(()) };
+    let open = Conflicts::of(store, &ran.scope, usize::MAX)?;
+    text.push_str(&waiting(&open, ran));
+    // What no policy can judge is a difference that is left, though both sides hold it.
+    if open.failed > 0 && *exit == Exit::Done {
+        *exit = Exit::Differs;
+        let keys = show_count(open.failed);
+        let message = format!("the policy cannot judge {keys} keys, which stay open: reknit conflicts list STORE");
+        env.failed = Some(("repair.unjudged", message));
+    }
+    summary.insert("conflicts".into(), json!({ "keys": open.keys, "failed": open.failed }));
+    Ok(())
 }
 
 /// A line on the keys where one side is preferred, if it is and there are any.
