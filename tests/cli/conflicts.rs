@@ -153,6 +153,36 @@ fn the_policy_is_a_part_of_the_definition() {
 }
 
 #[test]
+fn a_policy_has_one_spelling_however_it_was_typed() {
+    let place = Place::new();
+    let made = [
+        ("merge ch;tags=set;hits=counter", "merge/1 ch;hits=counter;tags=set"),
+        ("merge/1  ch ; b=set; a=maximum", "merge/1 ch;a=maximum;b=set"),
+        (r"merge ch;b\;=set;b=counter;b\=c=minimum", r"merge/1 ch;b=counter;b\;=set;b\=c=minimum"),
+        ("largest  pop", "largest/1 pop"),
+        (" newest ", "newest/1"),
+        ("newest/1 the column ", "newest/1 the column"),
+    ];
+    for (nth, (typed, policy)) in made.into_iter().enumerate() {
+        place.run_args(&["init", &format!("s{nth}"), "--policy", typed]).ok();
+        let shown = place.json(&format!("dataset show s{nth}")).ok().summary();
+        assert_eq!(shown["collections"][0]["policy"], policy, "{typed:?}");
+    }
+    for typed in ["merge ch;a=set;a=counter", "merge ch;ch=set", "merge ch;a", "merge", "largest "] {
+        place.run_args(&["init", "none", "--policy", typed]).fails("usage.policy");
+    }
+    // There are no versions that it could judge.
+    for typed in
+        [&["--policy", "ask"][..], &["--policy", "newest pop"], &["--collection", "a", "--collection", "b=ask"]]
+    {
+        let ran = place.run_args(&[&["init", "none", "--profile", "content"], typed].concat()).fails("usage.policy");
+        ran.says(&["the profile content keeps no versions", "nothing was made"]);
+    }
+    assert!(!place.path("none").exists());
+    place.run("init bare --profile content --policy newest").ok();
+}
+
+#[test]
 fn a_conflict_that_no_policy_can_judge_is_open() {
     let place = Place::new();
     place.run_args(&["init", "a", "--policy", "largest people"]).ok();

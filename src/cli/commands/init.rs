@@ -19,6 +19,8 @@ use crate::store::Store;
 
 /// The policy where none was typed.
 const NEWEST: &str = "newest";
+/// The policy that goes by the kinds of columns.
+const MERGE: &str = "merge/1";
 
 pub(crate) fn run(args: &Init, env: &mut Env) -> Result<Exit, CliError> {
     if let Some(typed) = args.dir.to_str().filter(|typed| tables::is_table(typed)) {
@@ -44,6 +46,7 @@ pub(crate) fn run(args: &Init, env: &mut Env) -> Result<Exit, CliError> {
             };
             definition.key_index = !args.no_key_index;
             definition.collections = collections(args)?;
+            refuse_idle_policy(&definition)?;
             if !args.no_members && definition.profile == Profile::Versioned {
                 definition = definition.with_members();
             }
@@ -137,13 +140,55 @@ fn collections(args: &Init) -> Result<Vec<Collection>, CliError> {
     each.collect()
 }
 
+/// Refuses a policy where there are no versions that it could judge.
+fn refuse_idle_policy(definition: &Definition) -> Result<(), CliError> {
+    let idle = |of: &&Collection| definition.profile == Profile::Content && of.policy != format!("{NEWEST}/1");
+    let Some(Collection { name, policy }) = definition.collections.iter().find(idle) else { return Ok(()) };
+    let message = format!(
+        "the policy {policy} of {name} would judge nothing: the profile content keeps no versions, and of two contents that differ \
+         none is newer; leave --policy or --profile out; nothing was made"
+    );
+    Err(CliError::new("usage.policy", message))
+}
+
 /// The policy that was typed, in its one spelling; the version may be left out.
 fn policy(typed: &str) -> Result<String, CliError> {
-    let (name, rest) = typed.split_once(' ').map_or((typed, String::new()), |(name, rest)| (name, format!(" {rest}")));
-    let text = if name.contains('/') { typed.to_string() } else { format!("{name}/1{rest}") };
+    let typed = typed.trim();
+    let (name, rest) = typed.split_once(char::is_whitespace).map_or((typed, ""), |(name, rest)| (name, rest.trim()));
+    let mut text = if name.contains('/') { name.to_string() } else { format!("{name}/1") };
+    if !rest.is_empty() {
+        let rest = if text == MERGE { in_order(rest) } else { rest.into() };
+        text = format!("{text} {rest}");
+    }
     let known = named(&text);
     known.map_err(|error| CliError::new("usage.policy", format!("{error}; nothing was made")))?;
     Ok(text)
+}
+
+/// What `merge` is told: the column of stamps, then the others sorted, so that one policy has one spelling.
+fn in_order(typed: &str) -> String {
+    // Of each part its name, without the backslashes, and itself.
+    let mut parts = vec![(String::new(), String::new())];
+    let (mut chars, mut named) = (typed.chars(), true);
+    while let Some(c) = chars.next() {
+        let literal = if c == '\\' { chars.next() } else { None };
+        if c == ';' {
+            parts.push(Default::default());
+            named = true;
+            continue;
+        }
+        named &= c != '=';
+        if let Some((name, part)) = parts.last_mut() {
+            name.extend(literal.or(Some(c)).filter(|_| named));
+            part.push(c);
+            part.extend(literal);
+        }
+    }
+    for (name, part) in &mut parts {
+        (*name, *part) = (name.trim_start().into(), part.trim().into());
+    }
+    parts[1..].sort();
+    parts.into_iter().map(|(_, part)| part).collect::<Vec<_>>().join(";")
 }
 
 /// The dataset's name: as given, or the directory's. It stands in addresses, so it has no slash.
