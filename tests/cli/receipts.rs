@@ -44,6 +44,17 @@ fn both_sides_keep_the_same_receipt_and_anyone_can_verify_it() {
         .says(&["[receipt.dataset]"]);
     elsewhere(&format!("receipts verify signed --peer {me}")).exits(4).says(&["[receipt.other-peer]", &there]);
     elsewhere("receipts verify signed --peer nobody").exits(2);
+    // What is typed wrongly is not held against the file, and nothing is no proof.
+    for typed in ["xyz", "", &dataset[..30], &format!("{dataset}00")] {
+        let dataset = format!("--dataset={typed}");
+        at(&place, "elsewhere", &format!("receipts verify signed --peer {me},{there} {dataset}"))
+            .fails("usage.dataset");
+    }
+    elsewhere(&format!("receipts verify signed --peer {me},{there} --dataset {}", dataset.to_uppercase())).ok();
+    place.file("nothing", "");
+    elsewhere(&format!("receipts verify nothing --peer {me}")).fails("receipt.none").says(&["nothing was proven"]);
+    place.file("summary", place.json("receipts export s").ok().out.lines().last().expect("a summary"));
+    elsewhere(&format!("receipts verify summary --peer {me}")).fails("receipt.none");
     elsewhere(&format!("receipts verify none --peer {me}")).exits(2).says(&["[receipt.file]"]);
 }
 

@@ -93,6 +93,7 @@ fn export(receipts: &[Receipt], env: &mut Env) -> Result<Exit, CliError> {
 
 fn verify(file: &Path, peers: &[String], dataset: Option<&str>, env: &mut Env) -> Result<Exit, CliError> {
     let peers = peers.iter().map(|peer| parsed(peer)).collect::<Result<Vec<PeerId>, CliError>>()?;
+    let dataset = dataset.map(dataset_id).transpose()?;
     let shown = file.display().to_string();
     let unreadable = |error: std::io::Error| CliError::new("receipt.file", format!("{shown} cannot be read: {error}"));
     let input: Box<dyn Read> = match shown.as_str() {
@@ -123,7 +124,7 @@ fn verify(file: &Path, peers: &[String], dataset: Option<&str>, env: &mut Env) -
         }
         let holds = receipt.verify(|peer, statement, signature| PeerId(*peer).verify(statement, signature));
         holds.map_err(|why| refused("receipt.altered", why.to_string()))?;
-        if dataset.is_some_and(|id| id != receipt.dataset.to_string()) {
+        if dataset.is_some_and(|id| id != receipt.dataset) {
             return Err(refused("receipt.dataset", format!("it is about the dataset {}", receipt.dataset)));
         }
         let signers = [PeerId(receipt.opener.peer), PeerId(receipt.responder.peer)];
@@ -132,6 +133,10 @@ fn verify(file: &Path, peers: &[String], dataset: Option<&str>, env: &mut Env) -
         }
         held += 1;
         alone += u64::from(receipt.one_witness());
+    }
+    if held == 0 {
+        // Whoever asks whether receipts hold takes silence for a yes.
+        return Err(CliError::new("receipt.none", format!("there is no receipt in {shown}: nothing was proven")));
     }
     let one = match alone {
         0 => String::new(),
@@ -142,6 +147,14 @@ fn verify(file: &Path, peers: &[String], dataset: Option<&str>, env: &mut Env) -
     };
     let text = format!("{} as signed{one}", counted(held));
     Printer::new(env).end(Exit::Done, &text, fields(json!({ "receipts": held, "one_witness": alone })))
+}
+
+fn dataset_id(typed: &str) -> Result<DatasetId, CliError> {
+    let id = unhex(typed).and_then(|bytes| bytes.try_into().ok()).map(DatasetId);
+    id.ok_or_else(|| {
+        let message = format!("{typed:?} is no id of a dataset, which has 32 hex digits: reknit dataset show STORE");
+        CliError::new("usage.dataset", message)
+    })
 }
 
 fn counted(n: u64) -> String {
