@@ -114,7 +114,9 @@ fn line(standing: &Standing, me: PeerId, now: u64) -> String {
             ago(standing.lapses, now)
         ),
     };
-    format!("{peer}\t{heard}; {passed}")
+    // Stores of one home have one peer.
+    let actor = standing.actor.map(|actor| format!(" as {actor:016x}")).unwrap_or_default();
+    format!("{peer}{actor}\t{heard}; {passed}")
 }
 
 fn object(standing: &Standing, me: PeerId) -> Value {

@@ -284,7 +284,15 @@ pub(crate) fn run(
         notes.extend(tables::written(pair, &mut report));
     }
     if let Some(refuse) = &report.outcome.refusal {
-        let error = CliError::refusal(refuse.code, &report.outcome.reason);
+        let named = |of: &Store| format!("the dataset {} ({})", of.definition().name, of.definition().id);
+        let reason = match &stores {
+            // Of two stores here none is a peer.
+            (Some(a), Some(b)) if refuse.code == RefuseCode::Dataset => {
+                format!("{} holds {}, {} holds {}", sides.a, named(a), sides.b, named(b))
+            }
+            _ => report.outcome.reason.clone(),
+        };
+        let error = CliError::refusal(refuse.code, &reason);
         return Err(if refuse.code == RefuseCode::Brakes { brakes::by_the_peer(&report.outcome) } else { error });
     }
     let scope = match sides.collections.is_empty() {
