@@ -44,6 +44,7 @@ mod peers;
 mod plans;
 mod postgres;
 mod prefer;
+mod previews;
 mod quarantine;
 mod rates;
 mod receipts;

@@ -124,8 +124,9 @@ fn a_mirror_is_exactly_the_other_side() {
         "repair.mirror-direction",
     ]);
     let plan = place.json("repair a b --mirror --to a").exits(1).summary();
-    assert_eq!(plan["would_write"], json!({ "a": 5, "b": 0, "left": 0 }));
-    place.run("repair a b --mirror --to a --apply").ok().says(&["in sync"]);
+    // What was newer in a, or there alone, is superseded by new versions that b gets too.
+    assert_eq!(plan["would_write"], json!({ "a": 5, "b": 2, "left": 0 }));
+    place.run("repair a b --mirror --to a --apply").ok().says(&["in sync", "wrote 5 records to a and 2 to b"]);
     assert_eq!(place.run("export a").ok().out, export, "deletes and overwrites included");
     assert_eq!(place.run("export b").ok().out, export);
     place.run("get a only-a").exits(1);

@@ -49,6 +49,21 @@ pub enum Kind {
     Tolerated,
 }
 
+impl Kind {
+    /// Whether a mirror writes a new version of the key, which its source gets too: what the mirrored side has would win, or stand
+    /// beside the other's. Bare content has no versions.
+    pub fn is_renewed(self, mirrored: Side, keeps: Keeps) -> bool {
+        match self {
+            Kind::Only(side) | Kind::Newer(side) => side == mirrored,
+            // Where all versions are kept, neither wins.
+            Kind::Concurrent(side) => side == mirrored || keeps == Keeps::All,
+            // The same content needs no new version.
+            Kind::Versions(_) | Kind::Tolerated => false,
+            Kind::Content => true,
+        }
+    }
+}
+
 /// One key that differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
@@ -110,6 +125,16 @@ impl Difference {
             Kind::Only(wins) | Kind::Newer(wins) | Kind::Concurrent(wins) | Kind::Versions(wins) => {
                 (wins == Side::Theirs && how.mine, wins == Side::Mine && how.theirs)
             }
+        }
+    }
+
+    /// The same, with the source of a mirror where it gets a new version that leaves its content as it is.
+    pub fn writes_in_all(&self, how: &Resolution) -> (bool, bool) {
+        let (mine, theirs) = self.writes(how);
+        let mirrored = how.mirror.filter(|_| how.profile == Profile::Versioned);
+        match mirrored.filter(|mirrored| self.kind.is_renewed(*mirrored, how.keeps)) {
+            Some(_) => (true, true),
+            None => (mine, theirs),
         }
     }
 

@@ -5,14 +5,14 @@ mod tables;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use reknit_core::Definition;
 use reknit_core::brakes::Loss;
-use reknit_core::difference::{Difference, Resolution, Side as Seen};
+use reknit_core::difference::{Difference, Side as Seen};
 use reknit_core::session::{Intent, Verdict};
-use reknit_core::{CollectionId, Definition};
 use serde_json::{Value, json};
 
-use super::{diff, sides};
-use crate::cli::args::{Preferred, Repair, TermFlags, To};
+use super::{diff, repair, sides};
+use crate::cli::args::{Repair, Sides, TermFlags, To};
 use crate::cli::env::Env;
 use crate::cli::layouts::Layouts;
 use crate::cli::output::Printer;
@@ -32,8 +32,8 @@ pub(super) struct Here {
 }
 
 impl Here {
-    /// Opens those sides that are directories; at least one must be.
-    pub(super) fn open(env: &mut Env, sides: &crate::cli::args::Sides) -> Result<Here, CliError> {
+    /// Opens those sides that are directories.
+    pub(super) fn of(env: &mut Env, sides: &Sides) -> Result<Here, CliError> {
         let mut open = |typed: &str| -> Result<Option<Store>, CliError> {
             if typed.contains("://") {
                 return Ok(None);
@@ -44,7 +44,12 @@ impl Here {
             }
             Ok(Some(store))
         };
-        let here = Here { a: open(&sides.a)?, b: open(&sides.b)? };
+        Ok(Here { a: open(&sides.a)?, b: open(&sides.b)? })
+    }
+
+    /// The same, where one must be.
+    pub(super) fn open(env: &mut Env, sides: &Sides) -> Result<Here, CliError> {
+        let here = Here::of(env, sides)?;
         if here.any().is_none() {
             let message = "a plan needs one side that is a directory; run the command on one of the two nodes";
             return Err(CliError::new("plan.two-addresses", message));
@@ -160,6 +165,7 @@ fn ended(
     if args.sides.terms != TermFlags::default() {
         text.push_str(", with the same flags on what is compared");
     }
+    text.push_str(&repair::told_source(args, tally.writes_a, tally.writes_b));
     for line in &ran.notes {
         text.push_str(&format!("\n{line}"));
     }
@@ -220,10 +226,9 @@ impl Made<'_> {
             tally.in_flight += 1;
             return Ok(());
         }
-        let how = self.resolution(d.collection, swapped);
-        let order = |mine, theirs| if swapped { (theirs, mine) } else { (mine, theirs) };
-        let (mine, theirs) = d.writes(&how);
-        let (a, b) = order(mine, theirs);
+        let how = repair::resolution(self.args, Some(self.definition), d.collection, swapped);
+        let order = |(mine, theirs)| if swapped { (theirs, mine) } else { (mine, theirs) };
+        let (a, b) = order(d.writes(&how));
         let write = match (a, b) {
             (false, false) => {
                 tally.left += 1;
@@ -236,13 +241,13 @@ impl Made<'_> {
         let (side_a, side_b) = if swapped { (Seen::Theirs, Seen::Mine) } else { (Seen::Mine, Seen::Theirs) };
         let (loss_a, loss_b) = (d.loss(side_a, &how), d.loss(side_b, &how));
         tally.keys += 1;
+        let (a, b) = order(d.writes_in_all(&how));
         tally.writes_a += u64::from(a);
         tally.writes_b += u64::from(b);
         tally.loses_a.add(loss_a);
         tally.loses_b.add(loss_b);
         let entry = |entry: Option<u64>| entry.map(|short| format!("{short:016x}"));
-        let entries = d.entries.map(entry);
-        let [mine, theirs] = entries;
+        let [mine, theirs] = d.entries.map(entry);
         let (entry_a, entry_b) = if swapped { (theirs, mine) } else { (mine, theirs) };
         let name = &self.definition.collections[usize::from(d.collection.0)].name;
         let held = |store: &Option<Store>| {
@@ -271,19 +276,6 @@ impl Made<'_> {
             value_b: shown(value_b),
         };
         writing.plan.line(&value(&key)?)
-    }
-
-    fn resolution(&self, collection: CollectionId, swapped: bool) -> Resolution {
-        let direction = sides::direction(self.args.to(), swapped);
-        Resolution {
-            mine: direction.writes(Seen::Mine),
-            theirs: direction.writes(Seen::Theirs),
-            mirror: super::repair::exactly(self.args).then(|| sides::seen(self.args.to(), swapped)),
-            // Only of tables, where a row goes to the one side alone.
-            prefer: self.args.prefer.map(|side| sides::seen(Preferred::side(side), swapped)),
-            profile: self.definition.profile,
-            keeps: self.definition.keeps(collection),
-        }
     }
 }
 

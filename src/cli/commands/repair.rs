@@ -1,12 +1,16 @@
-//! `reknit repair A B`: makes two stores equal; without `--apply` it prints what that would do.
+//! `reknit repair A B`: makes two stores equal.
+//!
+//! What that would do is told by [`preview`], and written down by [`super::plan`].
 
 mod ordered;
+mod preview;
 mod script;
 pub(super) mod tables;
 
-use reknit_core::Profile;
-use reknit_core::difference::{Difference, Kind, Side as Seen};
+use reknit_core::difference::{Resolution, Side as Seen};
+use reknit_core::record::Keeps;
 use reknit_core::session::{Intent, Verdict};
+use reknit_core::{CollectionId, Definition, Profile};
 use serde_json::{Map, Value, json};
 
 use super::{diff, plan, sides};
@@ -16,7 +20,6 @@ use crate::cli::output::Printer;
 use crate::cli::units::show_count;
 use crate::cli::waiting::Conflicts;
 use crate::cli::{CliError, Exit};
-use crate::store::Store;
 
 pub(crate) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     sides::refuse_one_table(&args.sides)?;
@@ -51,19 +54,13 @@ pub(crate) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
     match args.apply {
         true if args.among.deletes_later => ordered::run(args, env),
         true => apply(args, env, None),
-        false => preview(args, env),
+        false => preview::run(args, env),
     }
 }
 
 /// Whether one side is made exactly the other.
 pub(super) fn exactly(args: &Repair) -> bool {
     args.mirror || args.delete && args.to() != To::Both
-}
-
-/// Whether the sides hold bare content, without versions.
-fn is_bare(args: &Repair, ran: &sides::Ran) -> bool {
-    let bare = |store: &Store| store.definition().profile == Profile::Content;
-    sides::are_tables(&args.sides) || ran.stores.0.as_ref().is_some_and(bare)
 }
 
 /// Repairs; two tables that are open as they are.
@@ -182,71 +179,32 @@ fn waiting(open: &Conflicts, ran: &sides::Ran) -> String {
     text
 }
 
-fn preview(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
-    sides::brakes::typed(&args.brakes)?;
-    // Keys that were written apart, by the side whose version is the newest.
-    let (mut apart_a, mut apart_b) = (0, 0);
-    let mut spared = tables::Spared::default();
-    let mut script = args.sql.as_ref().map(|_| script::Collected::default());
-    let mut found = |difference: &Difference, swapped: bool| {
-        if let Some(script) = &mut script {
-            script.add(args, difference);
-        }
-        match difference.kind {
-            Kind::Concurrent(leads) if (leads == Seen::Mine) != swapped => apart_a += 1,
-            Kind::Concurrent(_) => apart_b += 1,
-            _ => spared.add(args, difference),
-        }
-    };
-    let (tables, since) = (tables::writing(args)?, tables::since(args));
-    let asked = sides::Asked { tables, since, newest: args.newest.clone(), ..sides::Asked::default() };
-    let ran = sides::run(env, &args.sides, |_| Intent::Diff, asked, &mut found)?;
-    let (only_a, only_b, a_newer, b_newer) = ran.counted();
-    let (mut to_a, mut to_b) = (only_b + b_newer, only_a + a_newer);
-    let counts = &ran.report.outcome.counts;
-    // Bare content has no order: it is written to the one side that is, and left where both are.
-    let undirected = counts.versions + if is_bare(args, &ran) { 0 } else { counts.content };
-    let all = counts.differences() - counts.tolerated;
-    match (args.to(), exactly(args)) {
-        (To::A, true) => (to_a, to_b) = (all, 0),
-        (To::B, true) => (to_a, to_b) = (0, all),
-        (To::A, false) => (to_a, to_b) = (to_a + counts.content, 0),
-        (To::B, false) => (to_a, to_b) = (0, to_b + counts.content),
-        (To::Both, _) => {}
+/// How a repair resolves the differences of a collection; `definition` is none where no store is here: of tables, and of two peers,
+/// where each key is counted for the side that is older.
+pub(super) fn resolution(
+    args: &Repair,
+    definition: Option<&Definition>,
+    collection: CollectionId,
+    swapped: bool,
+) -> Resolution {
+    let direction = sides::direction(args.to(), swapped);
+    Resolution {
+        mine: direction.writes(Seen::Mine),
+        theirs: direction.writes(Seen::Theirs),
+        mirror: exactly(args).then(|| sides::seen(args.to(), swapped)),
+        prefer: args.prefer.map(|side| sides::seen(Preferred::side(side), swapped)),
+        profile: definition.map_or(Profile::Content, |definition| definition.profile),
+        keeps: definition.map_or(Keeps::Newest, |definition| definition.keeps(collection)),
     }
-    let mut left = all - (to_a + to_b).min(all) - if args.to() == To::Both { undirected } else { 0 };
-    if let Some(preferred) = args.prefer {
-        // The newest too is superseded by a new version; bare content is written where it is not preferred.
-        (to_a, to_b, left) = (to_a + apart_a, to_b + apart_b, 0);
-        *(if preferred == Preferred::A { &mut to_b } else { &mut to_a }) += counts.content;
+}
+
+/// A line on a mirror whose source is written too, so many records.
+pub(super) fn told_source(args: &Repair, to_a: u64, to_b: u64) -> String {
+    let (source, mirrored, written) = if args.to() == To::A { ("b", "a", to_b) } else { ("a", "b", to_a) };
+    match exactly(args) && written > 0 {
+        true => format!(
+            "\n{mirrored} becomes {source} by new versions, which go to {source} too and leave its content as it is"
+        ),
+        false => String::new(),
     }
-    (to_a, to_b, left) = (to_a - spared.a, to_b - spared.b, left + spared.a + spared.b);
-    let mut text = format!("{}{} ({})", ran.verdict(), diff::described(&ran), ran.cost());
-    if ran.report.outcome.verdict != Verdict::InSync {
-        let (a, b) = (show_count(to_a), show_count(to_b));
-        text.push_str(&format!("\nwould write {a} records to a and {b} to b"));
-        if left > tables::kept(args, &ran) {
-            text.push_str(&format!("; {} differences would be left", show_count(left)));
-        }
-        text.push_str(match &script {
-            Some(_) => "; wrote 0 records",
-            None => "; wrote 0 records, add --apply to write",
-        });
-        text.push_str(&preferred(args, &ran, "would win"));
-    }
-    let mut summary = ran.summary();
-    if let Some(script) = script {
-        if let Some(much) = script.too_much(args, &ran)? {
-            return much.tell(env, 0, summary);
-        }
-        script.write(args, env, &ran, (&mut text, &mut summary))?;
-    }
-    for line in &ran.notes {
-        text.push_str(&format!("\n{line}"));
-    }
-    tables::told_since(args, &ran, spared.a + spared.b, &mut text);
-    let exit = tables::with_kept(args, &ran, all, ran.exit(), &mut text);
-    summary.insert("applied".into(), json!(false));
-    summary.insert("would_write".into(), json!({ "a": to_a, "b": to_b, "left": left }));
-    Printer::new(env).end(exit, &text, summary)
 }

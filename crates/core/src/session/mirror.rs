@@ -10,7 +10,7 @@ use crate::dataset::Profile;
 use crate::difference::{Difference, Kind, Side};
 use crate::planted::{Bug, planted};
 use crate::query::{Item, Overwrite, Replacement};
-use crate::record::{Actor, Content, Keeps, Record, Sibling, State, Version};
+use crate::record::{Actor, Content, Record, Sibling, State, Version};
 use crate::stamp::Stamp;
 
 impl Opener {
@@ -48,15 +48,11 @@ impl Opener {
         }
         let mirrored = self.mirroring()?;
         let wins = match difference.kind {
+            // It has no order, so the source always wins.
             _ if bare => true,
             // The session wrote it a round before: it is on its way to the other side.
             Kind::Newer(Side::Mine) if made => false,
-            Kind::Only(side) | Kind::Newer(side) => side == mirrored,
-            // Where all versions are kept, neither wins.
-            Kind::Concurrent(side) => side == mirrored || self.definition.keeps(difference.collection) == Keeps::All,
-            // The same content needs no new version; bare content has no order, so the source always wins.
-            Kind::Versions(_) | Kind::Tolerated => false,
-            Kind::Content => true,
+            kind => kind.is_renewed(mirrored, self.definition.keeps(difference.collection)),
         };
         wins.then_some(mirrored)
     }

@@ -80,23 +80,6 @@ pub(super) fn kept(args: &Repair, ran: &Ran) -> u64 {
     }
 }
 
-/// Rows that one side has deleted and that stay on the other, by where they stay.
-#[derive(Default)]
-pub(super) struct Spared {
-    pub(super) a: u64,
-    pub(super) b: u64,
-}
-
-impl Spared {
-    pub(super) fn add(&mut self, args: &Repair, difference: &Difference) {
-        match kept_by(args, difference) {
-            Some(Side::Mine) => self.a += 1,
-            Some(Side::Theirs) => self.b += 1,
-            None => {}
-        }
-    }
-}
-
 /// Whether a row stays that one side has deleted.
 pub(in crate::cli::commands) fn is_spared(args: &Repair, difference: &Difference) -> bool {
     kept_by(args, difference).is_some()
