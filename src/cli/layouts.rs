@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use reknit_core::CollectionId;
+use reknit_core::{CollectionId, Sibling, row};
 
 use super::CliError;
 use crate::format::Layout;
@@ -52,6 +52,33 @@ impl Layouts {
 /// How the rows of a collection are laid out.
 pub(crate) fn of_collection(collection: &Collection) -> Result<Layout, CliError> {
     read(&collection.layout()?.unwrap_or_default())
+}
+
+/// The layout of a collection that keeps none yet, if all that it holds are rows of this one: with their columns besides.
+///
+/// They came from another store, which did not say how they are laid out.
+pub(crate) fn fitted(collection: &Collection, layout: &Layout) -> Result<Option<Layout>, CliError> {
+    let mut fitted = layout.clone();
+    for record in collection.scan_positions() {
+        let (_, record) = record?;
+        let values = record.state.versions().iter().filter_map(Sibling::value);
+        if !values.into_iter().all(|value| fitted.takes_in(&record.key, value)) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(fitted))
+}
+
+/// Whether a collection that keeps no layout begins with a row of a file.
+pub(crate) fn lacks_one(collection: &Collection) -> Result<bool, CliError> {
+    if collection.layout()?.is_some() {
+        return Ok(false);
+    }
+    let Some(first) = collection.scan_positions().next() else { return Ok(false) };
+    let (_, record) = first?;
+    let is_row = |value: &Vec<u8>| row::decode(value).is_ok();
+    let key = row::decode_key(&record.key).is_ok_and(|parts| !parts.is_empty());
+    Ok(key && record.state.versions().iter().filter_map(Sibling::value).any(is_row))
 }
 
 fn read(bytes: &[u8]) -> Result<Layout, CliError> {

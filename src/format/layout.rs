@@ -164,6 +164,18 @@ impl Layout {
         Ok(joined)
     }
 
+    /// Takes in a record that was kept before anybody knew this layout: its columns too, unless it is no row of this key.
+    pub fn takes_in(&mut self, key: &[u8], value: &[u8]) -> bool {
+        let row = row::decode(value).ok().filter(|row| self.format != Format::Kv && self.is_key_of(key, row));
+        let Some(row) = row else { return false };
+        for (name, _) in row.columns() {
+            if fits(self.columns.len()) && !self.columns.iter().any(|known| known == name) {
+                self.columns.push(name.into());
+            }
+        }
+        true
+    }
+
     /// The key of a row: the values of the key columns. In CSV, texts that are whole numbers become such.
     ///
     /// # Errors

@@ -30,6 +30,7 @@ mod inspect;
 mod jobs;
 mod journal;
 mod kills;
+mod layouts;
 mod locks;
 mod looking;
 mod members;

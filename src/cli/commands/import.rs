@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::cli::args::Import;
 use crate::cli::env::Env;
+use crate::cli::layouts::fitted;
 use crate::cli::output::{Printer, fields};
 use crate::cli::progress::Progress;
 use crate::cli::units::show_count;
@@ -22,9 +23,15 @@ pub(crate) fn run(args: &Import, env: &mut Env) -> Result<Exit, CliError> {
     let known = known_layout(&into)?;
     let source = Source::of(args, known.as_ref())?;
     let mut reader = source.reader(source.input(env)?)?;
+    let kept = into.layout()?;
+    // Rows that came by a repair before the first import here have a layout that nobody told.
+    let told = match (&kept, &known) {
+        (None, Some(_)) => fitted(&into, &reader.layout())?,
+        _ => None,
+    };
+    let known = told.or(known);
     // What does not go together is told before a long file is read.
     joined(known.as_ref(), &reader.layout())?;
-    let kept = into.layout()?;
     let mut saved = None;
     let imported = {
         let mut progress = Progress::new(env, "reading records");
@@ -37,7 +44,7 @@ pub(crate) fn run(args: &Import, env: &mut Env) -> Result<Exit, CliError> {
             Some(row) => Some(row.map_err(CliError::from)),
             None => {
                 ended = true;
-                save_layout(&into, known.as_ref(), &reader.layout(), &mut saved).err().map(Err)
+                save_layout(&into, (known.as_ref(), kept.as_ref()), &reader.layout(), &mut saved).err().map(Err)
             }
         });
         into.import(rows, &mut |so_far| {
@@ -96,13 +103,13 @@ fn joined(known: Option<&Layout>, file: &Layout) -> Result<Layout, CliError> {
 
 fn save_layout(
     into: &Collection,
-    known: Option<&Layout>,
+    (known, kept): (Option<&Layout>, Option<&Vec<u8>>),
     file: &Layout,
     saved: &mut Option<Vec<u8>>,
 ) -> Result<(), CliError> {
     let layout = joined(known, file)?;
-    if known != Some(&layout) && layout != Layout::raw() {
-        let bytes = layout.to_bytes();
+    let bytes = layout.to_bytes();
+    if kept != Some(&bytes) && layout != Layout::raw() {
         into.set_layout(Some(bytes.clone()))?;
         *saved = Some(bytes);
     }

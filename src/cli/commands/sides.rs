@@ -2,6 +2,7 @@
 
 pub(crate) mod brakes;
 mod compared;
+mod handed;
 pub(crate) mod history;
 mod keyed;
 mod listed;
@@ -32,6 +33,7 @@ use reknit_core::{CollectionId, Definition, Range};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use self::handed::Handed;
 pub(crate) use self::keyed::{Keyed, Opened};
 use self::meter::Meter;
 pub(crate) use self::ran::Ran;
@@ -199,6 +201,10 @@ pub(crate) fn run(
         }
     };
     let names = own.as_ref().map(|own| own.collections.clone()).unwrap_or_default();
+    let handed = match intent(swapped) {
+        Intent::Repair(direction) => Handed::between(&stores, direction, &options.scope)?,
+        _ => Handed::default(),
+    };
     options.parked = parked(&env.trial, &names);
     let windows = env.windows.clone();
     let (ran, interrupted) = runtime()?.block_on(async {
@@ -262,6 +268,11 @@ pub(crate) fn run(
         let error = CliError::from(error);
         CliError { exit: interrupted.unwrap_or(error.exit), ..error }
     })?;
+    let own = if report.outcome.refusal.is_none() && report.outcome.braked.is_none() {
+        handed.take(env, &stores)?.or(own)
+    } else {
+        own
+    };
     let of = held.or(own).unwrap_or_default();
     let (layouts, collections) = (Layouts::told(&of)?, of.collections);
     if !whole && report.outcome.verdict == Verdict::InSync {
