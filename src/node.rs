@@ -31,7 +31,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
-use reknit_core::brakes::Brakes;
 use reknit_core::difference::Side as Seen;
 use reknit_core::message::{Life, Message, Rights};
 use reknit_core::session::{Grant, Opener, Options, Responder, SessionError, Stuck};
@@ -53,8 +52,8 @@ pub use serve::{Joined, Node, NodeOptions, Served, Serving};
 pub use succession::statements_typed;
 pub use ticket::{Ticket, TicketError};
 
-use self::brakes::Window;
 pub(crate) use self::brakes::Windows;
+use self::brakes::{Guarded, Window};
 use self::receipts::Signer;
 use self::runs::SideRun;
 use self::visits::{Asked, Peer, visit};
@@ -156,7 +155,7 @@ async fn open_with(
     progress: &mut (dyn FnMut(Progress) + Send),
     whom: Whom,
 ) -> Result<SessionReport, NodeError> {
-    let Asked { options, budget, stop, windows: [window, theirs] } = asked;
+    let Asked { options, budget, stop, windows: [window, theirs], brakes, released } = asked;
     let run = SideRun::opener(side, &options, whom.name)?;
     let side = run.side();
     let info = side.describe();
@@ -165,11 +164,13 @@ async fn open_with(
     if let Some(signer) = &signer {
         opener = opener.with_witness(signer.clone());
     }
+    // Where that is counted in a window, it is there already.
+    opener.note_released(Seen::Theirs, &released);
     for (window, of) in [(&window, Seen::Mine), (&theirs, Seen::Theirs)] {
         let lost = window.as_ref().map(|window| window.lost(Instant::now()));
         lost.into_iter().for_each(|lost| opener.note_lost(of, lost));
     }
-    let report = driver::open(opener, (side.clone(), window), link, budget, stop, progress).await;
+    let report = driver::open(opener, (side.clone(), (brakes, window)), link, budget, stop, progress).await;
     let ended = run.end(report.as_ref().map_or("undetermined", |report| report.outcome.verdict.name())).await;
     let mut report = report?;
     report.runs.0 = ended?;
@@ -241,6 +242,12 @@ async fn with_store(
 ) -> Result<SessionReport, NodeError> {
     let places = (a.describe().place, b.describe().place);
     let theirs = SideRun::other(b, &asked.options, places.0)?;
+    // The opener must know of it, since it says what the other side may lose.
+    let released = match theirs.release((asked.brakes, asked.windows[1].clone())).await {
+        Ok(released) => released,
+        Err(error) => return theirs.end("undetermined").await.and(Err(error)),
+    };
+    let asked = Asked { released, ..asked };
     let (near, far) = Link::pair();
     // Only the opener is told to stop: it ends the session with what it knows, and the other side with it.
     let (_never, unstopped) = tokio::sync::watch::channel(false);
@@ -313,28 +320,25 @@ async fn answer_with(
     Ok(answered)
 }
 
-/// What a side that answers may lose, and where that is counted.
-type Guarded = (Option<Brakes>, Option<Window>);
-
 async fn answer_on(
     side: Arc<dyn Side>,
     link: Link,
     grant: Grant,
     first: Option<Message>,
     stop: tokio::sync::watch::Receiver<bool>,
-    ((brakes, window), signer): (Guarded, Option<Arc<Signer>>),
+    (guarded, signer): (Guarded, Option<Arc<Signer>>),
 ) -> Result<Answered, NodeError> {
     let info = side.describe();
     // What is never written grants nobody to write it.
     let grant = if info.writable { grant } else { grant.at_most(Rights::COMPARE.and(Rights::READ)) };
     let mut responder = Responder::new(info.definition.clone(), info.keys.clone(), life(&*side), grant);
-    if let Some(brakes) = brakes {
+    if let Some(brakes) = guarded.0 {
         responder = responder.with_brakes(brakes);
     }
     if let Some(signer) = signer {
         responder = responder.with_witness(signer);
     }
-    driver::answer(responder, first, side, link, stop, window).await
+    driver::answer(responder, first, (side, guarded), link, stop).await
 }
 
 fn life(side: &dyn Side) -> Life {

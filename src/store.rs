@@ -22,6 +22,7 @@
 
 use std::sync::Arc;
 
+use reknit_core::brakes::{Brakes, Losses};
 use reknit_core::collect::Horizon;
 pub use reknit_core::collect::{Base, CaughtUp, Missed, Stands};
 use reknit_core::journal::{RunHeader, RunId};
@@ -110,6 +111,17 @@ pub trait Side: Send + Sync {
     /// What the store met.
     fn introduce(&self) -> Result<Cut, StoreError> {
         self.cut()
+    }
+
+    /// Lets out of quarantine what has come due, before records move and under the run of this side, as far as no more of it is
+    /// lost than may be, where so much is lost already; without brakes all of it. What stays counts as moved. At most once a
+    /// session; whoever does not ask is given all with [`Side::introduce`].
+    ///
+    /// # Errors
+    /// What the store met; what left before stays out.
+    fn release_due(&self, brakes: Option<&Brakes>, lost: Losses) -> Result<Applied, StoreError> {
+        let _ = (brakes, lost);
+        Ok(Applied::default())
     }
 
     /// Remembers that a store of this actor was met in an opening, at a commit number; or gives what is remembered of it if

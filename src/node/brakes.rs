@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use reknit_core::DatasetId;
 use reknit_core::brakes::{Brakes, Losses};
+use reknit_core::query::Applied;
 
 use crate::store::SideInfo;
 use crate::transport::PeerId;
@@ -103,6 +104,21 @@ impl Window {
         sum
     }
 
+    /// What counts now of what leaves quarantine: with what pushes lost, since it is not known any more who brought it, and how.
+    pub(super) fn lost_before_release(&self, now: Instant) -> Losses {
+        self.lost(now).max(self.of_pushes_here().lost(now))
+    }
+
+    /// More was lost by what left quarantine.
+    pub(super) fn note_released(&self, losses: Losses, now: Instant) {
+        self.note(losses, now);
+        self.of_pushes_here().note(losses, now);
+    }
+
+    fn of_pushes_here(&self) -> Window {
+        Window { whose: (self.whose.0.clone(), To::Pushes), ..self.clone() }
+    }
+
     /// More was lost. What comes close together is kept together, under the later time.
     pub(super) fn note(&self, losses: Losses, now: Instant) {
         if losses == Losses::default() {
@@ -117,6 +133,20 @@ impl Window {
             Some((at, sum)) if close(*at) => *sum = sum.and(losses),
             _ => lost.parts.push_back((now, losses)),
         }
+    }
+}
+
+/// What a side may lose, and where that is counted.
+pub(super) type Guarded = (Option<Brakes>, Option<Window>);
+
+/// Counts what left quarantine, and tells of what had to stay.
+pub(super) fn note_released(window: Option<&Window>, released: &Applied) {
+    if let Some(window) = window {
+        window.note_released(released.losses, Instant::now());
+    }
+    if released.moved > 0 {
+        let left = released.moved;
+        tracing::warn!(left, "more would be lost than may be by what is due in quarantine; the rest stays there");
     }
 }
 

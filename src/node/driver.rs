@@ -6,11 +6,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use reknit_core::brakes::Brakes;
 use reknit_core::canonical::Blob;
 use reknit_core::difference::{Difference, Side as Seen};
 use reknit_core::journal::RunId;
 use reknit_core::message::{Message, RefuseCode};
-use reknit_core::query::{Answer, Incoming, Query};
+use reknit_core::query::{Answer, Applied, Incoming, Query};
 use reknit_core::receipt::Receipt;
 use reknit_core::session::{Counts, Input, Opener, Outcome, Output, Responder, SessionError, Stuck, Verdict};
 use reknit_core::wire::RecordFrame;
@@ -19,7 +20,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::NodeError;
-use super::brakes::Window;
+use super::brakes::{Guarded, Window, note_released};
 use super::lanes::{self, Job, Traffic};
 use crate::store::{Side, SideInfo, StoreError, answer};
 use crate::transport::limits::SILENCE_MAX;
@@ -44,6 +45,8 @@ pub(super) enum Event {
     Message(Message),
     /// Records came.
     Records(RecordFrame),
+    /// Records left quarantine before the session begins.
+    Released(Applied),
     /// The store answered.
     Answer(Result<Answer, Failure>),
     /// Streaming records failed.
@@ -164,15 +167,14 @@ impl Machine {
 /// Runs an opener to its outcome. Dropping the future ends the session; what was applied stays valid.
 pub(super) async fn open(
     opener: Opener,
-    (side, window): (Arc<dyn Side>, Option<Window>),
+    (side, guarded): (Arc<dyn Side>, Guarded),
     link: Link,
     budget: Budget,
     stop: tokio::sync::watch::Receiver<bool>,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<SessionReport, NodeError> {
     let begun = Instant::now();
-    let mut driver = Driver::new(Machine::Opener(Box::new(opener)), side, link, budget, stop);
-    driver.window = window;
+    let mut driver = Driver::new(Machine::Opener(Box::new(opener)), (side, guarded), link, budget, stop);
     let outcome = driver.run(progress).await?;
     let outcome = outcome.ok_or(NodeError::Session(SessionError::Driver("an opener ended without an outcome")))?;
     let lost = match driver.lost.take() {
@@ -209,13 +211,12 @@ pub(super) struct Answered {
 pub(super) async fn answer(
     responder: Responder,
     first: Option<Message>,
-    side: Arc<dyn Side>,
+    (side, guarded): (Arc<dyn Side>, Guarded),
     link: Link,
     stop: tokio::sync::watch::Receiver<bool>,
-    window: Option<Window>,
 ) -> Result<Answered, NodeError> {
-    let mut driver = Driver::new(Machine::Responder(Box::new(responder)), side, link, Budget::default(), stop);
-    driver.window = window;
+    let machine = Machine::Responder(Box::new(responder));
+    let mut driver = Driver::new(machine, (side, guarded), link, Budget::default(), stop);
     driver.held.extend(first);
     let ran = driver.run(&mut |_| {}).await;
     if ran.is_err() {
@@ -258,7 +259,8 @@ struct Driver {
     applying: usize,
     chunks: answer::Chunks,
     held: std::collections::VecDeque<Message>,
-    /// What this side has lost to the other, where that is counted.
+    /// What this side may lose by what leaves quarantine, and what it has lost to the other, where that is counted.
+    brakes: Option<Brakes>,
     window: Option<Window>,
     /// Why the peer was refused, if it was.
     refused: Option<RefuseCode>,
@@ -267,7 +269,7 @@ struct Driver {
 impl Driver {
     fn new(
         machine: Machine,
-        side: Arc<dyn Side>,
+        (side, (brakes, window)): (Arc<dyn Side>, Guarded),
         link: Link,
         budget: Budget,
         stop: tokio::sync::watch::Receiver<bool>,
@@ -302,7 +304,8 @@ impl Driver {
             applying: 0,
             chunks: answer::Chunks::default(),
             held: Default::default(),
-            window: None,
+            brakes,
+            window,
             refused: None,
         }
     }
@@ -347,6 +350,7 @@ impl Driver {
             match event {
                 Event::Message(message) => self.held.push_back(message),
                 Event::Records(frame) => self.on_records(frame)?,
+                Event::Released(released) => self.released(&released),
                 Event::Answer(Ok(answer)) => {
                     self.asking -= 1;
                     if let (Answer::Applied(applied), Some(window)) = (&answer, &self.window) {
@@ -479,15 +483,38 @@ impl Driver {
         let (side, sender, rate_limit) = (self.side.clone(), self.sender.clone(), self.rate_limit.clone());
         self.asking += 1;
         let stuck = Stuck::asking(&query, &self.definition, &self.keys);
+        // Records are to move.
+        let begins = matches!(query, Query::Introduce | Query::Meet(..));
+        let lost = self.window.as_ref().filter(|_| begins).map(|window| window.lost_before_release(Instant::now()));
+        let brakes = self.brakes.filter(|_| begins);
         self.tasks.spawn(async move {
-            let answer = tokio::task::spawn_blocking(move || answer::answer(&*side, query)).await;
-            let answer = answer.unwrap_or_else(|panic| Err(StoreError::Panicked(panic.to_string())));
+            let work = move || {
+                let released = match begins {
+                    true => side.release_due(brakes.as_ref(), lost.unwrap_or_default())?,
+                    false => Applied::default(),
+                };
+                Ok((released, answer::answer(&*side, query)))
+            };
+            let answered = tokio::task::spawn_blocking(work).await;
+            let answered = answered.unwrap_or_else(|panic| Err(StoreError::Panicked(panic.to_string())));
+            let (released, answer) = answered.unwrap_or_else(|error| (Applied::default(), Err(error)));
+            if released != Applied::default() {
+                let _ = sender.send(Event::Released(released)).await;
+            }
             if let Ok(Answer::Items(items) | Answer::Listed(items, _)) = &answer {
                 rate_limit.records(items.len()).await;
             }
             let answer = answer.map_err(|error| Failure::of(error, || stuck));
             let _ = sender.send(Event::Answer(answer)).await;
         });
+    }
+
+    fn released(&mut self, released: &Applied) {
+        note_released(self.window.as_ref(), released);
+        match &mut self.machine {
+            Machine::Opener(opener) => opener.note_released(Seen::Mine, released),
+            Machine::Responder(responder) => responder.note_released(released),
+        }
     }
 
     fn tell_failure(&mut self, failure: &Failure) {

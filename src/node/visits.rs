@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use reknit_core::brakes::{Brakes, Limit};
+use reknit_core::query::Applied;
 use reknit_core::session::{Intent, Options};
 use tokio::sync::watch;
 
@@ -24,12 +26,23 @@ pub(super) struct Asked {
     pub(super) stop: watch::Receiver<bool>,
     /// Where it counts what it loses this side, and the other where that is a store of this process too.
     pub(super) windows: [Option<Window>; 2],
+    /// What may be lost by what leaves quarantine as it begins.
+    pub(super) brakes: Option<Brakes>,
+    /// What left it in that other store.
+    pub(super) released: Applied,
 }
 
 impl Asked {
     /// What counts for this session alone.
     pub(super) fn once(options: Options, budget: Budget, stop: watch::Receiver<bool>) -> Asked {
-        Asked { options, budget, stop, windows: [None, None] }
+        let (brakes, released) = (options.brakes, Applied::default());
+        Asked { options, budget, stop, windows: [None, None], brakes, released }
+    }
+
+    /// The same of a session that follows, as which nothing more leaves quarantine that somebody would lose something by.
+    fn after(self) -> Asked {
+        let nothing = Limit::records(0);
+        Asked { brakes: Some(Brakes { delete: nothing, change: nothing, shrunken: false }), ..self }
     }
 }
 
@@ -115,6 +128,7 @@ pub(super) async fn visit(
 ) -> Result<SessionReport, NodeError> {
     let intent = asked.options.intent;
     let mut report = peer.session(side.clone(), asked.clone(), progress).await?;
+    let asked = asked.after();
     for _ in 1..TIMES_MAX {
         let ready = match report.outcome.behind.clone() {
             None => report.outcome.raised,

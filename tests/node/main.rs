@@ -7,6 +7,7 @@ mod gossip;
 mod links;
 mod lives;
 mod networks;
+mod quarantine;
 mod raw;
 #[path = "../support/relay.rs"]
 mod relay;

@@ -108,6 +108,19 @@ impl Losses {
         Losses { deleted: self.deleted.saturating_add(deleted), changed: self.changed.saturating_add(changed) }
     }
 
+    /// What is left of this once so much was lost.
+    #[must_use]
+    pub fn without(self, lost: Losses) -> Losses {
+        let Losses { deleted, changed } = lost;
+        Losses { deleted: self.deleted.saturating_sub(deleted), changed: self.changed.saturating_sub(changed) }
+    }
+
+    /// The greater of both, of each kind.
+    #[must_use]
+    pub fn max(self, other: Losses) -> Losses {
+        Losses { deleted: self.deleted.max(other.deleted), changed: self.changed.max(other.changed) }
+    }
+
     /// Whether all of this may be lost.
     pub fn within(&self, allowed: &Losses) -> bool {
         self.deleted <= allowed.deleted && self.changed <= allowed.changed

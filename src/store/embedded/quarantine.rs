@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use reknit_core::brakes::Losses;
+use reknit_core::query::Applied;
 use reknit_core::{CollectionId, Millis, Stamp, State};
 
 use super::collecting::parted;
@@ -146,16 +148,43 @@ pub(super) fn stage(
     Ok(())
 }
 
-/// Looks up what the releases among some writes mean, and drops the rows. The writer's lock is held.
+/// What leaves quarantine, and what becomes of its row then.
+#[derive(Clone, Debug)]
+pub(super) struct Leaving {
+    /// Why it was there.
+    pub(super) why: Why,
+    /// What leaves; none where all of it stays, as a stray.
+    pub(super) state: Option<State>,
+    row: Vec<u8>,
+    bytes: u64,
+    /// What stays of it.
+    stays: Option<Vec<u8>>,
+}
+
+impl Leaving {
+    /// Lays into a commit that it leaves. The writer's lock is held.
+    pub(super) fn stage(&self, store: &Inner, batch: &mut Batch) {
+        let mut held = store.quarantine.held();
+        let left = self.stays.as_ref().map_or(0, |stays| stays.len() as u64);
+        held.bytes = held.bytes.saturating_sub(self.bytes) + left;
+        held.records = held.records.saturating_sub(u64::from(self.stays.is_none()));
+        drop(held);
+        match &self.stays {
+            Some(stays) => batch.put(&self.row, stays),
+            None => batch.delete(&self.row),
+        }
+    }
+}
+
+/// Looks up what the releases among some writes mean. The writer's lock is held.
 pub(super) fn look_up(
     store: &Inner,
     snapshot: &dyn Snapshot,
     now: Millis,
     writes: &mut [Write],
-    batch: &mut Batch,
 ) -> Result<(), StoreError> {
     for write in writes {
-        let Write::Release { collection, key, how, state, .. } = write else { continue };
+        let Write::Release { collection, key, how, leaving, .. } = write else { continue };
         let row = rows::quarantined(*collection, key);
         let Some(value) = snapshot.get(&row)? else { continue };
         let mut held = rows::read_quarantined(&row, &value)?;
@@ -166,24 +195,17 @@ pub(super) fn look_up(
         if *how == Release::Due && (!near || held.why == Why::Stray) {
             continue;
         }
+        let (why, bytes) = (held.why, value.len() as u64);
         let horizon = store.collecting.stamp();
         if *how == Release::Due
             && let (Some(old), later) = parted(&held.state, |sibling| sibling.version.stamp <= horizon)
         {
             // Whatever deleted those may have been collected since.
-            let stray = rows::put_quarantined(&row, key, (held.since, Why::Stray), &old);
-            let mut held_now = store.quarantine.held();
-            held_now.bytes = held_now.bytes.saturating_sub(value.len() as u64) + stray.len() as u64;
-            drop(held_now);
-            batch.put(&row, &stray);
-            *state = later.map(|later| (held.why, later));
+            let stays = Some(rows::put_quarantined(&row, key, (held.since, Why::Stray), &old));
+            *leaving = Some(Leaving { why, state: later, row, bytes, stays });
             continue;
         }
-        *state = Some((held.why, held.state));
-        batch.delete(&row);
-        let mut held = store.quarantine.held();
-        held.records = held.records.saturating_sub(1);
-        held.bytes = held.bytes.saturating_sub(value.len() as u64);
+        *leaving = Some(Leaving { why, state: Some(held.state), row, bytes, stays: None });
     }
     Ok(())
 }
@@ -258,7 +280,7 @@ impl Store {
     /// # Errors
     /// What the engine met; nothing has then changed.
     pub fn release(&self, collection: CollectionId, key: &[u8], how: Release) -> Result<bool, StoreError> {
-        let write = Write::Release { collection, key: key.to_vec(), how, state: None, run: None };
+        let write = Write::Release { collection, key: key.to_vec(), how, leaving: None, room: None, run: None };
         let done = submit(&self.inner, vec![write], Durability::Synced)?;
         Ok(done.fates != [Fate::Moved])
     }
@@ -268,12 +290,19 @@ impl Store {
     /// # Errors
     /// What the engine met; those that left before stay out.
     pub fn release_all(&self, how: Release) -> Result<u64, StoreError> {
-        self.release_in(how, None)
+        let left = self.release_in(how, None, None)?;
+        Ok(left.applied + left.kept)
     }
 
-    /// The same, under a run.
-    pub(super) fn release_in(&self, how: Release, run: Option<&Arc<Writing>>) -> Result<u64, StoreError> {
-        let mut left = 0;
+    /// The same, under a run, as far as there is room for what readers lose; of more, what would lose them something stays, and
+    /// counts as moved.
+    pub(super) fn release_in(
+        &self,
+        how: Release,
+        run: Option<&Arc<Writing>>,
+        mut room: Option<Losses>,
+    ) -> Result<Applied, StoreError> {
+        let mut all = Applied::default();
         let mut after: Option<(CollectionId, Vec<u8>)> = None;
         while self.quarantined_count() > 0 {
             let page = self.quarantined(after.as_ref().map(|(collection, key)| (*collection, key.as_slice())), PAGE)?;
@@ -283,14 +312,20 @@ impl Store {
                 collection: held.collection,
                 key: held.key,
                 how,
-                state: None,
+                leaving: None,
+                room,
                 run: run.cloned(),
             };
             let writes = page.into_iter().map(release).collect();
             let done = submit(&self.inner, writes, Durability::Synced)?;
-            left += done.fates.iter().filter(|fate| **fate != Fate::Moved).count() as u64;
+            let of = |is: fn(&Fate) -> bool| done.fates.iter().filter(|fate| is(fate)).count() as u64;
+            all.applied += done.changed();
+            all.kept += of(|fate| *fate == Fate::Kept);
+            all.moved += of(|fate| matches!(fate, Fate::Refused(_)));
+            all.losses = all.losses.and(done.losses);
+            room = room.map(|room| room.without(done.losses));
         }
-        Ok(left)
+        Ok(all)
     }
 }
 

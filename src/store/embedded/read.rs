@@ -280,7 +280,7 @@ impl Side for Store {
     }
 
     fn in_run(&self, header: RunHeader) -> Result<Option<Arc<dyn Side>>, StoreError> {
-        Ok(Some(Arc::new(InRun { writing: self.begin_run(header)?, store: self.clone() })))
+        Ok(Some(Arc::new(InRun::new(self.clone(), self.begin_run(header)?))))
     }
 
     fn sync(&self) -> Result<(), StoreError> {

@@ -7,9 +7,7 @@ use std::sync::{Arc, PoisonError};
 
 use reknit_core::brakes::{Loss, Losses};
 use reknit_core::tree::{Change, Update, update};
-use reknit_core::{
-    Clock, CollectionId, Content, Digest, Millis, Position, Profile, Range, Record, Sibling, Stamp, State,
-};
+use reknit_core::{Clock, CollectionId, Content, Digest, Millis, Position, Profile, Record, Sibling, Stamp, State};
 
 use reknit_core::planted::{Bug, planted};
 
@@ -27,11 +25,14 @@ use crate::store::engine::{Batch, Durability, EngineError, Snapshot};
 mod arriving;
 mod asked;
 mod found;
+mod leaving;
 mod missed;
 mod put;
 
-use arriving::{admit, own_version, receive, supersede};
+use arriving::{own_version, receive, supersede};
+use leaving::leave;
 use missed::{catch_up, collect};
+use put::put_tree;
 
 pub(super) use asked::Write;
 
@@ -100,7 +101,7 @@ pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durabi
     let now = (store.clock)();
     let mut batch = Batch::new();
     let mut writes: Vec<Write> = callers.into_iter().flatten().collect();
-    quarantine::look_up(store, &*snapshot, now, &mut writes, &mut batch)?;
+    quarantine::look_up(store, &*snapshot, now, &mut writes)?;
     let mut plan = Plan::read(store, &mut writer, &*snapshot, writes)?;
     let mut clock = writer.clock;
     let fates = plan.decide(store, &mut clock, now, &mut batch);
@@ -201,24 +202,6 @@ pub(super) fn put_head(commit: u64, clock: &Clock, batch: &mut Batch) {
     batch.put(&rows::meta(super::HEAD), &value);
 }
 
-fn put_tree(store: &Inner, collection: CollectionId, laid: &Update, batch: &mut Batch) {
-    for (range, summary) in &laid.nodes {
-        match summary {
-            Some(summary) => batch.put(&rows::node(collection, *range), &rows::node_value(summary)),
-            None => batch.delete(&rows::node(collection, *range)),
-        }
-    }
-    // Entries of bare records are worked out from those.
-    for (position, digests) in laid.positions.iter().filter(|_| !store.bare) {
-        match digests.as_slice() {
-            [] => batch.delete(&rows::entry(collection, *position)),
-            [digest] => batch.put(&rows::entry(collection, *position), &digest.0),
-            digests => batch.put(&rows::entry(collection, *position), &rows::entry_value(digests)),
-        }
-    }
-    batch.put(&rows::node(collection, Range::ALL), &rows::node_value(&laid.root));
-}
-
 /// The writes of a group in the order in which they came, and the keys that they touch in the order of their rows.
 struct Plan {
     writes: Vec<Write>,
@@ -240,6 +223,8 @@ struct Plan {
     /// What readers lost by the write that was decided last.
     loss: Option<Loss>,
     quarantined: quarantine::Gathered,
+    /// What readers lost by what left quarantine.
+    released: Losses,
 }
 
 impl Plan {
@@ -298,6 +283,7 @@ impl Plan {
             keeping: None,
             loss: None,
             quarantined: quarantine::Gathered::default(),
+            released: Losses::default(),
         };
         plan.load(store, writer, snapshot)?;
         Ok(plan)
@@ -443,10 +429,12 @@ impl Plan {
                     Err(fate) => return fate,
                 }
             }
-            (Write::Release { state, how, run, .. }, Some(slot)) => match admit(store, clock, now, slot, how, state) {
-                Ok(state) => (slot, Some(state), Origin::Session, run),
-                Err(fate) => return fate,
-            },
+            (Write::Release { leaving, how, room, run, .. }, Some(slot)) => {
+                match leave(store, (clock, now), slot, (how, leaving, room), (&mut self.released, batch)) {
+                    Ok(state) => (slot, Some(state), Origin::Session, run),
+                    Err(fate) => return fate,
+                }
+            }
             (Write::Restore { expected, state, run, .. }, Some(slot)) => {
                 if expected != slot.now_digest.map(|digest| digest.short()) {
                     return Fate::Moved;

@@ -81,3 +81,43 @@ fn turns_of_gossip_lose_a_store_no_more_than_one_of_them_may() {
         Gossiping::end_all(vec![first, second]).await;
     });
 }
+
+/// Nobody knows any more who pushed what waited in quarantine, so it counts for all who push.
+#[test]
+fn what_was_pushed_into_quarantine_counts_as_pushed_when_it_leaves() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    run(async {
+        let clock = Arc::new(AtomicU64::new(1_000_000_000));
+        let ahead = |by: u64| {
+            let clock = Arc::clone(&clock);
+            let options = Options { clock: Arc::new(move || clock.load(Ordering::Relaxed) + by), ..Options::default() };
+            Store::in_memory(definition(), reknit::core::DatasetKey::from_bytes([9; 32]), &options).expect("a store")
+        };
+        let stores = [ahead(63_000), ahead(0), ahead(0)];
+        plant(&stores.each_ref(), 60);
+        // Two that know nothing of each other push to the one between them.
+        let [fast, middle, other] = [peer(true), peer(true), peer(true)];
+        for outer in [&fast, &other] {
+            middle.admit(outer.node.peer(), Rights::ALL);
+            outer.admit(middle.node.peer(), Rights::ALL);
+        }
+        let seed = vec![middle.address()];
+        let [ahead, between, beside] = stores;
+        let middle = Gossiping::start(middle, between, Vec::new(), NEVER);
+        let fast = Gossiping::start(fast, ahead, seed.clone(), NEVER);
+        let other = Gossiping::start(other, beside, seed, NEVER);
+        until("it knows both", || middle.up() == 2).await;
+        (0..9).for_each(|nth| assert!(fast.store.delete(&key(nth)).expect("deleted")));
+        until("they are set apart", || middle.store.quarantined_count() == 9).await;
+        clock.fetch_add(5_000, Ordering::Relaxed);
+        let to = middle.peer.address();
+        let side = Arc::new(fast.store.clone());
+        let repair = session(&fast.peer.node, &to, side, intent(Intent::Repair(Direction::Both))).await;
+        assert_eq!(repair.expect("an outcome").outcome.verdict, Verdict::InSync);
+        assert_eq!(contents(&middle.store).len(), 51);
+        (20..29).for_each(|nth| assert!(other.store.delete(&key(nth)).expect("deleted")));
+        until("the others are withheld", || middle.gossip.withheld(DatasetId([7; 16])).0 == 8).await;
+        assert_eq!(contents(&middle.store).len(), 50);
+        Gossiping::end_all(vec![fast, middle, other]).await;
+    });
+}

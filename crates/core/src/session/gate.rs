@@ -12,7 +12,7 @@ use crate::brakes::{Braked, Brakes, Loss, Losses, Samples};
 use crate::dataset::CollectionId;
 use crate::difference::{Difference, Resolution, Side};
 use crate::message::{Message, Refuse, RefuseCode, Transfer};
-use crate::query::{Incoming, Item, Query};
+use crate::query::{Applied, Incoming, Item, Query};
 use crate::range::{Position, places};
 
 /// Differences whose records are gathered while the gate is closed; of more, all are counted first and found again.
@@ -45,12 +45,15 @@ pub(super) struct Meter {
     written: Losses,
     /// In the sessions before this one that count.
     earlier: Losses,
+    /// By what left quarantine as this session began.
+    released: Losses,
 }
 
 impl Meter {
     /// What was lost before stays; how much may be is known now.
     fn limited(&self, allowed: Option<Losses>, records: u64) -> Meter {
-        Meter { allowed, records, written: self.written, earlier: self.written, ..Meter::default() }
+        let (written, released) = (self.written, self.released);
+        Meter { allowed, records, written, earlier: written.without(released), released, ..Meter::default() }
     }
 
     /// How many keys may still be acted on whatever becomes of them.
@@ -109,6 +112,11 @@ impl Meter {
     pub(super) fn wrote(&mut self, losses: Losses) {
         self.written = self.written.and(losses);
     }
+
+    fn released(&mut self, losses: Losses) {
+        self.released = losses;
+        self.wrote(losses);
+    }
 }
 
 /// The opener's brakes.
@@ -136,6 +144,14 @@ impl Opener {
     /// as often as records come.
     pub fn note_lost(&mut self, side: Side, losses: Losses) {
         self.guarded.side(side).written = losses;
+    }
+
+    /// What left quarantine on a side as the session begins: it was written, and what it lost counts with the rest.
+    pub fn note_released(&mut self, side: Side, released: &Applied) {
+        self.guarded.side(side).released(released.losses);
+        let moves = if side == Side::Mine { &mut self.counts.to_mine } else { &mut self.counts.to_theirs };
+        moves.offered += released.applied;
+        moves.applied += released.applied;
     }
 
     fn braked(&self) -> Option<(Brakes, Direction)> {
@@ -342,6 +358,12 @@ impl Responder {
     /// What the opener has lost this side so far, in this session and before, as far as that still counts.
     pub fn note_lost(&mut self, losses: Losses) {
         self.meter.written = losses;
+    }
+
+    /// What left quarantine here as the session begins: it was written, and what it lost counts with the rest.
+    pub fn note_released(&mut self, released: &Applied) {
+        self.meter.released(released.losses);
+        self.wrote += released.applied;
     }
 
     /// What the opener has lost this side, in all that was counted.

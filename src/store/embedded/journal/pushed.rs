@@ -110,6 +110,6 @@ impl Store {
             })?;
             self.drop_old_runs()?;
         }
-        Ok(Arc::new(InRun { writing, store: self.clone() }))
+        Ok(Arc::new(InRun::new(self.clone(), writing)))
     }
 }

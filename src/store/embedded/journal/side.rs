@@ -2,7 +2,9 @@
 //! All else is the store's own.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use reknit_core::brakes::{Brakes, Losses};
 use reknit_core::collect::Horizon;
 use reknit_core::journal::RunId;
 use reknit_core::life::Sighting;
@@ -20,6 +22,14 @@ use crate::store::{Base, CaughtUp, Durability, Listed, Missed, Side, SideInfo, S
 pub(in crate::store::embedded) struct InRun {
     pub(in crate::store::embedded) store: Store,
     pub(in crate::store::embedded) writing: Arc<Writing>,
+    /// Whether what is due has left quarantine.
+    released: AtomicBool,
+}
+
+impl InRun {
+    pub(in crate::store::embedded) fn new(store: Store, writing: Arc<Writing>) -> InRun {
+        InRun { store, writing, released: AtomicBool::new(false) }
+    }
 }
 
 impl Side for InRun {
@@ -36,13 +46,22 @@ impl Side for InRun {
     }
 
     fn introduce(&self) -> Result<Cut, StoreError> {
-        // Records are to move: what is due leaves quarantine first, and can be undone like what the run brings; not so what
-        // would have expired here anyway.
-        self.store.expire_until(None)?;
-        self.store.release_in(Release::Due, Some(&self.writing))?;
+        self.release_due(None, Losses::default())?;
         let cut = Side::introduce(&self.store)?;
         self.writing.begin(cut.horizon);
         Ok(cut)
+    }
+
+    fn release_due(&self, brakes: Option<&Brakes>, lost: Losses) -> Result<Applied, StoreError> {
+        if self.released.swap(true, Ordering::SeqCst) {
+            return Ok(Applied::default());
+        }
+        // Records are to move: what is due leaves quarantine first, and can be undone like what the run brings; not so what
+        // would have expired here anyway.
+        let cut = self.store.expire_until(None)?;
+        let records = cut.roots.iter().map(|root| root.count).sum();
+        let room = brakes.map(|brakes| Losses::allowed(brakes, records).without(lost));
+        self.store.release_in(Release::Due, Some(&self.writing), room)
     }
 
     fn meet(&self, actor: Actor, now: Sighting, recognised: Option<Sighting>) -> Result<Vec<Sighting>, StoreError> {

@@ -8,7 +8,7 @@ use reknit_core::{Clock, Content, Millis, Sibling, Stamp, State, Version};
 use super::{Fate, Slot};
 use crate::store::embedded::Inner;
 use crate::store::embedded::planted::pairwise;
-use crate::store::embedded::quarantine::{self, Release, Why};
+use crate::store::embedded::quarantine::{self, Why};
 use crate::store::embedded::seen::Seen;
 
 /// What a peer's record makes of a key, or why it stays as it is.
@@ -91,31 +91,6 @@ pub(super) fn supersede(
     let state = State::single(Sibling { version, content, expires });
     storable(&slot.key, &state).map_err(Fate::Refused)?;
     Ok(state)
-}
-
-/// What a record that leaves quarantine makes of a key; none where it was not there.
-pub(super) fn admit(
-    store: &Inner,
-    clock: &mut Clock,
-    now: Millis,
-    slot: &Slot,
-    how: Release,
-    held: Option<(Why, State)>,
-) -> Result<State, Fate> {
-    let (why, held) = held.ok_or(Fate::Moved)?;
-    let stray = why == Why::Stray && how == Release::Accept;
-    let held = if stray { anew(store, clock, now, slot, &held) } else { held };
-    let next = match (&slot.now, how) {
-        (_, Release::Drop) => return Err(Fate::Kept),
-        (Some(mine), _) => mine.join(&held, store.definition.keeps(slot.collection), &store.keys),
-        (None, _) => held,
-    };
-    if slot.now.as_ref() == Some(&next) {
-        return Err(Fate::Kept);
-    }
-    // One that was accepted from further away is not followed.
-    let _ = clock.observe(next.winner().version.stamp, now, store.clock_bound);
-    Ok(next)
 }
 
 /// What readers see of a state, under a version of this store's own that has seen all of it.

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use reknit_core::brakes::Losses;
 use reknit_core::journal::{RunId, Undoing};
 use reknit_core::query::{Incoming, Overwrite};
 use reknit_core::{CollectionId, Content, Millis, Stamp, State};
 
 use crate::store::Missed;
 use crate::store::embedded::journal::Writing;
-use crate::store::embedded::quarantine::{Release, Why};
+use crate::store::embedded::quarantine::{Leaving, Release};
 
 /// One thing to be written.
 #[derive(Clone, Debug)]
@@ -40,12 +41,13 @@ pub(in crate::store::embedded) enum Write {
     /// A key of a store that missed a horizon: what was there at the cut `base` of its last receipt, and is unchanged since,
     /// goes where the other side has it no more.
     CatchUp { missed: Missed, base: Option<u64>, horizon: Stamp, run: Arc<Writing> },
-    /// A record that leaves quarantine, with its state once that was looked up.
+    /// A record that leaves quarantine, once it was looked up, if there is room for what readers lose by it.
     Release {
         collection: CollectionId,
         key: Vec<u8>,
         how: Release,
-        state: Option<(Why, State)>,
+        leaving: Option<Leaving>,
+        room: Option<Losses>,
         run: Option<Arc<Writing>>,
     },
     /// What a row of a database is worth now, by the digest of its content; under a run, with what it was in full.

@@ -1,4 +1,7 @@
-//! The rows that the changed records of a commit make: the records, the lists that name them, and their counts.
+//! The rows that the changed records of a commit make: the records, the lists that name them, their counts, and their trees.
+
+use reknit_core::tree::Update;
+use reknit_core::{CollectionId, Range};
 
 use super::Plan;
 use crate::store::embedded::Inner;
@@ -65,4 +68,23 @@ impl Plan {
             }
         }
     }
+}
+
+/// Puts the nodes and entries that an update of a tree changed.
+pub(super) fn put_tree(store: &Inner, collection: CollectionId, laid: &Update, batch: &mut Batch) {
+    for (range, summary) in &laid.nodes {
+        match summary {
+            Some(summary) => batch.put(&rows::node(collection, *range), &rows::node_value(summary)),
+            None => batch.delete(&rows::node(collection, *range)),
+        }
+    }
+    // Entries of bare records are worked out from those.
+    for (position, digests) in laid.positions.iter().filter(|_| !store.bare) {
+        match digests.as_slice() {
+            [] => batch.delete(&rows::entry(collection, *position)),
+            [digest] => batch.put(&rows::entry(collection, *position), &digest.0),
+            digests => batch.put(&rows::entry(collection, *position), &rows::entry_value(digests)),
+        }
+    }
+    batch.put(&rows::node(collection, Range::ALL), &rows::node_value(&laid.root));
 }
