@@ -46,7 +46,7 @@ pub(crate) use embedded::Acquaintance;
 pub use embedded::{
     ChangedAfter, ChangedRecord, Collection, Conflict, Cursor, Did, Earlier, Event, GivesWay, ImportError,
     ImportProgress, Imported, JournalLimits, KeepHistory, Lagged, Op, Options, Origin, Quarantined, Reads, Release,
-    Report, Resolution, Resolved, Scan, ScanPositions, Skipped, Stats, Store, Undo, Undone, Watcher, Why,
+    Released, Report, Resolution, Resolved, Scan, ScanPositions, Skipped, Stats, Store, Undo, Undone, Watcher, Why,
 };
 pub use engine::{Durability, EngineError, EngineKind};
 pub use error::{Left, StoreError};

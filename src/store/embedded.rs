@@ -63,7 +63,7 @@ pub(crate) use journal::{PutsBack, Writing};
 pub(crate) use lives::Acquaintance;
 pub use open::Options;
 pub(crate) use open::random;
-pub use quarantine::{Quarantined, Release, Why};
+pub use quarantine::{Quarantined, Release, Released, Why};
 pub(crate) use renew::{RENEWED, renew};
 pub use scan::{Scan, ScanPositions};
 pub use seen::{Conflict, Resolution, Resolved};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use reknit::store::{Options, Store};
+use serde_json::json;
 
 use crate::harness::Place;
 
@@ -60,4 +61,37 @@ fn a_clock_that_runs_ahead_is_not_followed_and_nothing_is_lost() {
     place.run("repair a b --apply").exits(1);
     place.run("quarantine accept a l").ok();
     place.run("repair a b --apply").ok().says(&["in sync"]);
+}
+
+#[test]
+fn what_is_accepted_replaces_under_a_run_that_can_be_undone() {
+    let place = Place::new();
+    place.run("init a").ok();
+    place.run("put a k today").ok();
+    place.run("init b --like a").ok();
+    place.run("repair a b --apply").ok();
+    put_tomorrow(&place, "b", &["k", "l"]);
+    place.run("repair a b --apply").exits(1);
+    place.run("runs limit a --keep-history 30d").ok();
+    place.run("put a k now").ok();
+    let accepted = place.json("quarantine accept a --all").ok().summary();
+    let run = accepted["run"].as_str().expect("its number").to_owned();
+    assert_eq!((&accepted["keys"], &accepted["wrote"]), (&json!(2), &json!(2)));
+    let runs = place.json("runs list a").ok().objects();
+    let runs: Vec<_> = runs.iter().filter(|one| one["kind"] == "accepted").collect();
+    assert_eq!(runs.len(), 1, "one for all: {runs:?}");
+    let told = ["run", "state", "changes", "overwritten"].map(|field| runs[0][field].clone());
+    assert_eq!(told, [json!(run.as_str()), json!("accepted"), json!(2), json!(1)]);
+    place.run("history a k --values").ok().says(&["now"]);
+    place.run(&format!("runs undo a {run}")).ok().says(&["2 changes put back"]);
+    place.run("get a k").ok().prints("now");
+    place.run("get a l").exits(1);
+    place.run("resume a").ok();
+    place.run("repair a b --apply").exits(1);
+    place.run("quarantine accept a k").ok().says(&["applied 1 record", "to undo it in a: reknit runs undo a "]);
+    place.run("get a k").ok().prints("tomorrow");
+    // What is dropped changes nothing that readers see, so that there is nothing to undo.
+    let dropped = place.json("quarantine drop a l").ok().summary();
+    assert_eq!((&dropped["wrote"], &dropped["run"]), (&json!(0), &json!(null)));
+    place.run("verify a").ok();
 }

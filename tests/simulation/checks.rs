@@ -224,7 +224,7 @@ impl World {
             let store = self.store(peer);
             store.set_journal_limits(JournalLimits { bytes: u64::MAX, age: u64::MAX }).expect("room");
             store.resume().expect("resumed");
-            store.release_all(Release::Due).expect("released");
+            store.release_all(Release::Due, None).expect("released");
             let _ = self.observe(peer, crate::oracle::Cause::Local);
         }
         self.event(&[21], || "all is healed".into());

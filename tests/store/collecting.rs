@@ -269,10 +269,10 @@ fn without_a_receipt_that_it_recalls_they_are_strays() {
     assert_eq!(strays.iter().map(|held| held.key.as_slice()).collect::<Vec<_>>(), [b"gone".as_slice(), b"since"]);
     assert!(strays.iter().all(|held| held.why == Why::Stray));
     // Time alone does not let them out.
-    assert_eq!(held.store.release_all(Release::Due).expect("released"), 0);
+    assert_eq!(held.store.release_all(Release::Due, None).expect("released").left, 0);
     let stamp = held.store.cut().stamp;
-    assert!(held.store.release(FIRST, b"gone", Release::Accept).expect("released"));
-    assert!(held.store.release(FIRST, b"since", Release::Drop).expect("dropped"));
+    assert_eq!(held.store.release(FIRST, b"gone", Release::Accept).expect("released").left, 1);
+    assert_eq!(held.store.release(FIRST, b"since", Release::Drop).expect("dropped").left, 1);
     let gone = held.store.first().versions(b"gone").expect("read").expect("it is back");
     assert!(
         gone.is_live() && gone.winner().version.stamp > stamp,

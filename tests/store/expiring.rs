@@ -131,7 +131,7 @@ fn what_has_expired_too_early_elsewhere_waits_in_quarantine() {
     let kept = held.store.quarantined(None, 10).expect("quarantined");
     assert_eq!((kept.len(), kept[0].why), (1, Why::Ahead));
     held.at(BEGUN + 5);
-    assert_eq!(held.store.release_all(Release::Due).expect("release"), 1);
+    assert_eq!(held.store.release_all(Release::Due, None).expect("release").left, 1);
     assert!(!held.has("k") && held.state("k").winner().has_expired());
     assert_sound(&held.store, "released");
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use reknit::core::CollectionId;
+use reknit::core::journal::RunKind;
 use reknit::core::query::{Applied, Guard, Incoming};
 use reknit::core::stamp::CLOCK_BOUND_MILLIS;
 use reknit::store::contract::record;
 use reknit::store::engine::Memory;
-use reknit::store::{Durability, Options, Release, Side, Store};
+use reknit::store::{Durability, JournalLimits, Options, Release, Released, Side, Store, StoreError, Undo};
 
 use crate::support::{self, assert_sound};
 
@@ -56,13 +57,13 @@ fn a_record_from_beyond_the_bound_is_kept_apart_and_applied_once_the_clock_is_ne
     held.bring("k", stamp, b"new");
     held.store = Store::over(held.engine.clone(), &held.options).expect("opened");
     assert_eq!((held.store.quarantined_count(), held.keys()), (1, vec![b"k".to_vec()]));
-    assert_eq!(held.store.release_all(Release::Due).expect("release"), 0);
+    assert_eq!(held.store.release_all(Release::Due, None).expect("release").left, 0);
     // Its own writes stay near its own clock.
     held.store.put(b"other", b"v").expect("put");
     let own = held.store.first().versions(b"other").expect("versions").expect("one").winner().version.stamp;
     assert!(own.millis() <= now + CLOCK_BOUND_MILLIS);
     held.clock.store(stamp - CLOCK_BOUND_MILLIS, Ordering::Relaxed);
-    assert_eq!(held.store.release_all(Release::Due).expect("release"), 1);
+    assert_eq!(held.store.release_all(Release::Due, None).expect("release").left, 1);
     assert_eq!(held.store.get(b"k").expect("get"), Some(b"new".to_vec()));
     assert_eq!((held.store.quarantined_count(), held.keys()), (0, Vec::new()));
     assert_sound(&held.store, "released");
@@ -74,9 +75,9 @@ fn someone_decides_sooner() {
     let now = held.clock.load(Ordering::Relaxed);
     held.bring("a", now + DAY, b"1");
     held.bring("b", now + DAY, b"2");
-    assert!(held.store.release(ALL, b"a", Release::Accept).expect("release"));
-    assert!(!held.store.release(ALL, b"a", Release::Accept).expect("release"));
-    assert!(held.store.release(ALL, b"b", Release::Drop).expect("release"));
+    assert_eq!(held.store.release(ALL, b"a", Release::Accept).expect("release").left, 1);
+    assert_eq!(held.store.release(ALL, b"a", Release::Accept).expect("release").left, 0);
+    assert_eq!(held.store.release(ALL, b"b", Release::Drop).expect("release").left, 1);
     assert_eq!(held.store.get(b"a").expect("get"), Some(b"1".to_vec()));
     assert_eq!(held.store.get(b"b").expect("get"), None);
     // A write here has seen what was accepted, so its stamp is greater; the clock did not follow.
@@ -87,6 +88,35 @@ fn someone_decides_sooner() {
     assert!(stamp(b"a").0 > (now + DAY) << 16 && stamp(b"c").millis() <= now + CLOCK_BOUND_MILLIS);
     assert_eq!(held.store.quarantined_count(), 0);
     assert_sound(&held.store, "decided");
+}
+
+#[test]
+fn nothing_is_accepted_that_could_not_be_undone() {
+    let held = held();
+    let later = held.clock.load(Ordering::Relaxed) + DAY;
+    held.store.put(b"k", b"now").expect("put");
+    held.bring("k", later, b"tomorrow");
+    held.bring("new", later, b"tomorrow");
+    let limits = held.store.journal_limits();
+    held.store.set_journal_limits(JournalLimits { bytes: 0, ..limits }).expect("set");
+    for refused in [held.store.release(ALL, b"k", Release::Accept), held.store.release_all(Release::Accept, None)] {
+        assert!(matches!(refused, Err(StoreError::JournalFull { .. })), "{refused:?}");
+    }
+    assert_eq!(held.store.quarantined_count(), 2);
+    held.store.set_journal_limits(limits).expect("set");
+    assert_eq!(held.store.release_all(Release::Accept, Some(CollectionId(1))).expect("none").left, 0);
+    let Released { left, run } = held.store.release_all(Release::Accept, Some(ALL)).expect("release");
+    let id = run.expect("a run");
+    let run = held.store.run(id).expect("it is kept");
+    assert_eq!((left, run.header.kind, run.entries, run.overwritten), (2, RunKind::Accepted, 2, 1));
+    held.store.undo(id, Undo::Here, &mut |_| (), &mut |_| ()).expect("undone");
+    assert_eq!(held.store.get(b"k").expect("get"), Some(b"now".to_vec()));
+    assert_eq!(held.store.get(b"new").expect("get"), None);
+    // No repair may write here now; somebody may decide all the same.
+    held.bring("k", later, b"tomorrow");
+    assert!(held.store.release(ALL, b"k", Release::Accept).expect("release").run.is_some());
+    assert_eq!(held.store.get(b"k").expect("get"), Some(b"tomorrow".to_vec()));
+    assert_sound(&held.store, "accepted");
 }
 
 #[test]

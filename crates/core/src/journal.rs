@@ -44,6 +44,8 @@ pub enum RunKind {
     Written,
     /// What a peer pushed as it was written there, in no session.
     Pushed,
+    /// What had been set apart was applied at somebody's word.
+    Accepted,
     /// The exact states before a run were put back here.
     Undo(RunId),
     /// The contents before a run were written anew, for all.
@@ -60,6 +62,7 @@ impl RunKind {
             RunKind::CatchUp => "catch-up",
             RunKind::Written => "written",
             RunKind::Pushed => "pushed",
+            RunKind::Accepted => "accepted",
             RunKind::Undo(_) => "undo",
             RunKind::UndoEverywhere(_) => "undo-everywhere",
         }
@@ -148,6 +151,7 @@ impl Run {
             RunKind::Written => (5, None),
             RunKind::CatchUp => (6, None),
             RunKind::Pushed => (7, None),
+            RunKind::Accepted => (8, None),
             RunKind::Undo(run) => (2, Some(run)),
             RunKind::UndoEverywhere(run) => (3, Some(run)),
         };
@@ -202,6 +206,7 @@ impl Run {
             5 => RunKind::Written,
             6 => RunKind::CatchUp,
             7 => RunKind::Pushed,
+            8 => RunKind::Accepted,
             _ => return Err(DecodeError::Malformed("kind of a run")),
         };
         let peer = take_text(&mut reader)?;

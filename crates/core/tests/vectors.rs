@@ -487,6 +487,7 @@ fn journal() {
         ("run(of ordinary writes)", Run::new(header(RunKind::Written)).encode()),
         ("run(catching up)", Run::new(header(RunKind::CatchUp)).encode()),
         ("run(of pushes)", Run::new(header(RunKind::Pushed)).encode()),
+        ("run(of what was accepted)", Run::new(header(RunKind::Accepted)).encode()),
         ("entry(inserted)", entry(None, Some(7))),
         ("entry(overwrote)", entry(Some(before.clone()), Some(7))),
         ("entry(removed)", entry(Some(before), None)),

@@ -26,7 +26,7 @@ pub(crate) enum QuarantineCommand {
         #[arg(long, env = "REKNIT_LIMIT", value_name = "N")]
         limit: Option<u64>,
     },
-    /// Apply a record whatever its stamp; exit 1 if it was not there
+    /// Apply a record whatever its stamp, in a run that can be undone; exit 1 if it was not there
     Accept {
         /// The store
         store: PathBuf,
@@ -35,7 +35,7 @@ pub(crate) enum QuarantineCommand {
         #[command(flatten)]
         of: InCollection,
     },
-    /// Drop a record; a peer that still has it will send it again; exit 1 if it was not there
+    /// Drop a record; a peer that still has it will send it again, but nobody a stray, which is gone for good; exit 1 if it was not there
     Drop {
         /// The store
         store: PathBuf,

@@ -1,8 +1,10 @@
 //! `reknit quarantine`: records that peers stamped too far in the future, and letting them out.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
-use super::sides::plural;
+use super::sides::{plural, tables};
 use crate::cli::args::{InCollection, Quarantine, QuarantineCommand, Which};
 use crate::cli::env::Env;
 use crate::cli::layouts::Layouts;
@@ -10,7 +12,7 @@ use crate::cli::output::{Printer, fields};
 use crate::cli::records::key_fields;
 use crate::cli::{CliError, Exit};
 use crate::core::CollectionId;
-use crate::store::{Release, Store, Why};
+use crate::store::{Release, Released, Store, Why};
 
 /// Records that are read at once.
 const PAGE: usize = 256;
@@ -21,14 +23,8 @@ pub(crate) fn run(args: &Quarantine, env: &mut Env) -> Result<Exit, CliError> {
             let store = env.store(store)?;
             list(&store, limit.unwrap_or(u64::MAX), env)
         }
-        QuarantineCommand::Accept { store, which, of } => {
-            let store = env.store(store)?;
-            release(&store, (which, of), Release::Accept, env)
-        }
-        QuarantineCommand::Drop { store, which, of } => {
-            let store = env.store(store)?;
-            release(&store, (which, of), Release::Drop, env)
-        }
+        QuarantineCommand::Accept { store, which, of } => release(store, (which, of), Release::Accept, env),
+        QuarantineCommand::Drop { store, which, of } => release(store, (which, of), Release::Drop, env),
     }
 }
 
@@ -93,36 +89,29 @@ fn list(store: &Store, limit: u64, env: &mut Env) -> Result<Exit, CliError> {
     printer.end(exit, &text, fields(json!({ "keys": listed, "more": listed < all })))
 }
 
-fn release(store: &Store, (which, of): (&Which, &InCollection), how: Release, env: &mut Env) -> Result<Exit, CliError> {
-    let left = match &which.key {
-        None => match &of.name {
-            None => store.release_all(how)?,
-            Some(_) => release_all_of(store, env.collection(store, of)?.0.id(), how)?,
-        },
+fn release(path: &Path, (which, of): (&Which, &InCollection), how: Release, env: &mut Env) -> Result<Exit, CliError> {
+    let store = &env.store(path)?;
+    let Released { left, run } = match &which.key {
+        None => {
+            let of = of.name.as_ref().map(|_| env.collection(store, of)).transpose()?;
+            store.release_all(how, of.map(|(of, _)| of.id()))?
+        }
         Some(typed) => {
             let (of, layout) = env.collection(store, of)?;
-            u64::from(store.release(of.id(), &layout.encode_key_argument(typed)?, how)?)
+            store.release(of.id(), &layout.encode_key_argument(typed)?, how)?
         }
     };
     let (exit, wrote) =
         (if left == 0 { Exit::Differs } else { Exit::Done }, if how == Release::Drop { 0 } else { left });
-    let text = match (left, how) {
+    let mut text = match (left, how) {
         (0, _) => "not in quarantine; nothing was changed".to_string(),
         (n, Release::Drop) => format!("dropped {n} record{}", plural(n)),
         (n, _) => format!("applied {n} record{}", plural(n)),
     };
-    Printer::new(env).end(exit, &text, fields(json!({ "keys": left, "wrote": wrote })))
-}
-
-fn release_all_of(store: &Store, collection: CollectionId, how: Release) -> Result<u64, CliError> {
-    let (mut left, mut after) = (0, None);
-    loop {
-        let from = after.as_ref().map(|(collection, key): &(_, Vec<u8>)| (*collection, key.as_slice()));
-        let page = store.quarantined(from, PAGE)?;
-        let Some(last) = page.last() else { return Ok(left) };
-        after = Some((last.collection, last.key.clone()));
-        for held in page.iter().filter(|held| held.collection == collection) {
-            left += u64::from(store.release(collection, &held.key, how)?);
-        }
+    if let Some(run) = run {
+        let store = tables::typed_again(&path.display().to_string());
+        text.push_str(&format!("\nto undo it in {store}: reknit runs undo {store} {run}"));
     }
+    let run = run.map(|run| run.to_string());
+    Printer::new(env).end(exit, &text, fields(json!({ "keys": left, "wrote": wrote, "run": run })))
 }

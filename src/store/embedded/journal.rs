@@ -240,9 +240,18 @@ impl Journal {
 
     /// The same for a run that may have written before.
     fn admits_more(&self, writing: &Writing) -> Result<(), StoreError> {
-        self.admits().map_err(|error| match error {
+        if let Some(run) = self.known().paused {
+            return Err(StoreError::Paused { run: run.0 });
+        }
+        self.has_room(writing)
+    }
+
+    /// Refuses where no more can be undone, a run that may have written before.
+    pub(super) fn has_room(&self, writing: &Writing) -> Result<(), StoreError> {
+        let known = self.known();
+        known.room().map_err(|error| match error {
             StoreError::JournalFull { bytes, limit, .. } => {
-                let run = writing.id.get().and_then(|id| self.known().runs.get(id).map(|run| run.entries));
+                let run = writing.id.get().and_then(|id| known.runs.get(id).map(|run| run.entries));
                 StoreError::JournalFull { bytes, limit, wrote: run.unwrap_or(0) }
             }
             error => error,

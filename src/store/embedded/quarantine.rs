@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use reknit_core::brakes::Losses;
+use reknit_core::journal::{RunHeader, RunId, RunKind};
 use reknit_core::query::Applied;
 use reknit_core::{CollectionId, Millis, Stamp, State};
 
@@ -68,10 +69,19 @@ pub enum Why {
 pub enum Release {
     /// It is applied if the clock has come near enough; a stray stays.
     Due,
-    /// It is applied whatever its stamp. The clock does not follow it. A stray is written anew.
+    /// It is applied whatever its stamp, under a run. The clock does not follow it. A stray is written anew.
     Accept,
-    /// It is dropped; a peer that still has it will send it again.
+    /// It is dropped; a peer that still has it will send it again. A stray, which nobody sends, is gone for good.
     Drop,
+}
+
+/// What left quarantine at somebody's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Released {
+    /// How many records.
+    pub left: u64,
+    /// The run that can be undone, if what was accepted changed something.
+    pub run: Option<RunId>,
 }
 
 /// What a quarantine holds.
@@ -275,30 +285,42 @@ impl Store {
         Ok(found)
     }
 
-    /// Lets one record out of quarantine; synced. Tells whether it left; applied, it joins what is there.
+    /// Lets one record out of quarantine; synced. Applied, it joins what is there.
     ///
     /// # Errors
-    /// What the engine met; nothing has then changed.
-    pub fn release(&self, collection: CollectionId, key: &[u8], how: Release) -> Result<bool, StoreError> {
-        let write = Write::Release { collection, key: key.to_vec(), how, leaving: None, room: None, run: None };
+    /// What the engine met, or of what is accepted [`StoreError::JournalFull`]; nothing has then changed.
+    pub fn release(&self, collection: CollectionId, key: &[u8], how: Release) -> Result<Released, StoreError> {
+        let run = accepting(how);
+        if let Some(run) = &run {
+            self.inner.journal.has_room(run)?;
+        }
+        let (key, run_of) = (key.to_vec(), run.clone());
+        let write = Write::Release { collection, key, how, leaving: None, room: None, run: run_of };
         let done = submit(&self.inner, vec![write], Durability::Synced)?;
-        Ok(done.fates != [Fate::Moved])
+        Ok(Released { left: u64::from(done.fates != [Fate::Moved]), run: self.accepted(run.as_ref())? })
     }
 
-    /// Lets all out of quarantine of which that may be said, some at a time; tells how many left.
+    /// Lets all out of quarantine of which that may be said, or all of a collection, some at a time.
     ///
     /// # Errors
-    /// What the engine met; those that left before stay out.
-    pub fn release_all(&self, how: Release) -> Result<u64, StoreError> {
-        let left = self.release_in(how, None, None)?;
-        Ok(left.applied + left.kept)
+    /// As for [`Store::release`]; those that left before stay out.
+    pub fn release_all(&self, how: Release, of: Option<CollectionId>) -> Result<Released, StoreError> {
+        let run = accepting(how);
+        let left = self.release_in((how, of), run.as_ref(), None);
+        let run = self.accepted(run.as_ref())?;
+        left.map(|left| Released { left: left.applied + left.kept, run })
     }
 
-    /// The same, under a run, as far as there is room for what readers lose; of more, what would lose them something stays, and
-    /// counts as moved.
+    /// Notes that what was accepted is written.
+    fn accepted(&self, run: Option<&Arc<Writing>>) -> Result<Option<RunId>, StoreError> {
+        run.map_or(Ok(None), |run| self.end_writing(run, RunKind::Accepted.name()))
+    }
+
+    /// Lets out all of which that may be said, as far as there is room for what readers lose; of more, what would lose them
+    /// something stays, and counts as moved.
     pub(super) fn release_in(
         &self,
-        how: Release,
+        (how, of): (Release, Option<CollectionId>),
         run: Option<&Arc<Writing>>,
         mut room: Option<Losses>,
     ) -> Result<Applied, StoreError> {
@@ -316,17 +338,31 @@ impl Store {
                 room,
                 run: run.cloned(),
             };
-            let writes = page.into_iter().map(release).collect();
+            let wanted = page.into_iter().filter(|held| of.is_none_or(|of| of == held.collection));
+            let writes: Vec<Write> = wanted.map(release).collect();
+            if writes.is_empty() {
+                continue;
+            }
+            if let Some(run) = run.filter(|_| how == Release::Accept) {
+                self.inner.journal.has_room(run)?;
+            }
             let done = submit(&self.inner, writes, Durability::Synced)?;
-            let of = |is: fn(&Fate) -> bool| done.fates.iter().filter(|fate| is(fate)).count() as u64;
+            let count = |is: fn(&Fate) -> bool| done.fates.iter().filter(|fate| is(fate)).count() as u64;
             all.applied += done.changed();
-            all.kept += of(|fate| *fate == Fate::Kept);
-            all.moved += of(|fate| matches!(fate, Fate::Refused(_)));
+            all.kept += count(|fate| *fate == Fate::Kept);
+            all.moved += count(|fate| matches!(fate, Fate::Refused(_)));
             all.losses = all.losses.and(done.losses);
             room = room.map(|room| room.without(done.losses));
         }
         Ok(all)
     }
+}
+
+/// The run under which is kept what accepting replaces; whatever else somebody decides replaces nothing.
+fn accepting(how: Release) -> Option<Arc<Writing>> {
+    let policy = "what had been set apart is applied".into();
+    let header = RunHeader { kind: RunKind::Accepted, peer: String::new(), opener: true, policy, started: 0 };
+    (how == Release::Accept).then(|| Writing::new(header))
 }
 
 /// Says of each row of the quarantine whether it is sound.

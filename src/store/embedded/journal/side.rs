@@ -61,7 +61,7 @@ impl Side for InRun {
         let cut = self.store.expire_until(None)?;
         let records = cut.roots.iter().map(|root| root.count).sum();
         let room = brakes.map(|brakes| Losses::allowed(brakes, records).without(lost));
-        self.store.release_in(Release::Due, Some(&self.writing), room)
+        self.store.release_in((Release::Due, None), Some(&self.writing), room)
     }
 
     fn meet(&self, actor: Actor, now: Sighting, recognised: Option<Sighting>) -> Result<Vec<Sighting>, StoreError> {

@@ -202,7 +202,7 @@ mod tests {
         let actors: Vec<_> = actors.iter().map(|held| (held.why, held.state.winner().version.actor)).collect();
         assert_eq!(actors, [(Why::Ahead, old), (Why::Stray, new)]);
         // Written anew it has seen what the new life wrote, and nothing more of the other of its old name.
-        assert!(store.release(first, b"stray", Release::Accept).expect("released"));
+        assert_eq!(store.release(first, b"stray", Release::Accept).expect("released").left, 1);
         let state = store.first().versions(b"stray").expect("read").expect("a state");
         assert_eq!(state.winner().version.seen.seen(old), Some(Stamp(30)));
     }
