@@ -57,7 +57,8 @@ pub(super) async fn catch_up(
         started: 0,
     };
     let run = SideRun::begin(lower, header)?;
-    let done = caught_up(&run, &other, horizon, behind.side, &asked, &mut report.outcome).await;
+    let strays = if behind.side == Seen::Mine { &mut report.strays.0 } else { &mut report.strays.1 };
+    let done = caught_up(&run, &other, horizon, behind.side, &asked, (&mut report.outcome, strays)).await;
     let verdict = if matches!(done, Ok(Caught::Up)) { Verdict::Converged } else { Verdict::Undetermined };
     let id = run.end(verdict.name()).await?;
     let told = if behind.side == Seen::Mine { &mut report.caught_up.0 } else { &mut report.caught_up.1 };
@@ -71,7 +72,7 @@ async fn caught_up(
     horizon: Horizon,
     seen: Seen,
     asked: &Asked,
-    outcome: &mut Outcome,
+    (outcome, set_apart): (&mut Outcome, &mut u64),
 ) -> Result<Caught, NodeError> {
     let Options { settle, brakes, .. } = asked.options;
     let window = &asked.windows[0];
@@ -117,6 +118,7 @@ async fn caught_up(
     let done = tokio::task::spawn_blocking(work).await;
     let (raising, done) = done.unwrap_or_else(|panic| Err(StoreError::Panicked(panic.to_string())))?;
     let CaughtUp { removed, kept, strays } = done;
+    *set_apart += strays;
     if let Some(window) = window {
         window.note(Losses { deleted: removed, changed: 0 }, Instant::now());
     }

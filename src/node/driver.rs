@@ -131,6 +131,8 @@ pub struct SessionReport {
     pub runs: (Option<RunId>, Option<RunId>),
     /// The same of the runs by which a side that had been away caught up before it.
     pub caught_up: (Option<RunId>, Option<RunId>),
+    /// How many records were set apart as strays then.
+    pub strays: (u64, u64),
     /// How the link was lost before the end, if it was: the outcome says what was known by then.
     pub lost: Option<Arc<NodeError>>,
 }
@@ -186,8 +188,8 @@ pub(super) async fn open(
         driver.end_lanes().await;
     }
     let (traffic, elapsed) = (driver.traffic(), begun.elapsed());
-    let (runs, caught_up) = ((None, None), (None, None));
-    let report = SessionReport { outcome, traffic, elapsed, runs, caught_up, lost };
+    let (runs, caught_up, strays) = ((None, None), (None, None), (0, 0));
+    let report = SessionReport { outcome, traffic, elapsed, runs, caught_up, strays, lost };
     if report.lost.is_none() {
         // Whoever waits for the outcome does not wait for the peer to have heard it.
         tokio::spawn(driver.hear_the_end());

@@ -144,8 +144,9 @@ impl Node {
                     Told::Counted(counts, coverage) => progress(Progress::Counted(counts, coverage)),
                     Told::Ended { outcome, traffic, elapsed_ms } => {
                         let elapsed = Duration::from_millis(elapsed_ms);
-                        let (runs, caught_up) = ((None, None), (None, None));
-                        break SessionReport { outcome: *outcome, traffic, elapsed, runs, caught_up, lost: None };
+                        let (runs, caught_up, strays) = ((None, None), (None, None), (0, 0));
+                        let outcome = *outcome;
+                        break SessionReport { outcome, traffic, elapsed, runs, caught_up, strays, lost: None };
                     }
                     Told::Failed(failure, message) => return Err(NodeError::Held { failure, message }),
                     Told::Unproven(_) => return Err(NodeError::Cut),

@@ -146,7 +146,8 @@ pub(super) async fn visit(
         counts.to_theirs = counts.to_theirs.and(before.to_theirs);
         let traffic = report.traffic.and(again.traffic);
         let elapsed = report.elapsed + again.elapsed;
-        report = SessionReport { traffic, elapsed, caught_up: report.caught_up, ..again };
+        let (caught_up, strays) = (report.caught_up, report.strays);
+        report = SessionReport { traffic, elapsed, caught_up, strays, ..again };
     }
     about_members(&side, &peer, intent, &asked, &report).await;
     Ok(report)

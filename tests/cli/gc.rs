@@ -176,10 +176,11 @@ fn a_member_whose_lease_lapsed_catches_up_before_it_gives_anything() {
 #[test]
 fn without_its_receipts_what_only_it_has_is_set_apart() {
     let (place, daemon, s) = lapsed(false);
-    at(&place, "away", &format!("repair c {s} --apply")).ok().says(&["in sync"]);
+    let told = ["in sync", "2 records of c were set apart", "reknit quarantine list c"];
+    at(&place, "away", &format!("repair c {s} --apply")).ok().says(&told);
     at(&place, "home", "get s since").exits(1);
     let listed = at(&place, "away", "quarantine list c").exits(1);
-    listed.says(&["gone", "since", "nobody else has it", "2 records in quarantine"]);
+    listed.says(&["gone", "since", "no receipt tells whether it was deleted", "2 records in quarantine"]);
     at(&place, "away", "conflicts list c").exits(1).says(&["2 records in quarantine"]);
     at(&place, "away", "quarantine accept c since").ok();
     at(&place, "away", "quarantine drop c gone").ok();
@@ -187,6 +188,26 @@ fn without_its_receipts_what_only_it_has_is_set_apart() {
     at(&place, "home", "get s since").ok();
     at(&place, "home", "get s gone").exits(1);
     drop(daemon);
+}
+
+#[test]
+fn what_is_newer_and_set_apart_is_told_as_what_others_may_have_older() {
+    let place = Place::with_file("a.kv", "gone\t1\nk\t1\nl\t1\n", "");
+    place.run("init c --like s").ok();
+    let me = place.run("id").ok().out.trim().to_owned();
+    place.run(&format!("members add s {me}")).ok();
+    for key in ["k", "l", "only"] {
+        place.run(&format!("put c {key} newer")).ok();
+    }
+    place.run("delete s gone").ok();
+    place.run("gc s --grace 0s --apply").ok().says(&["collected 1 of 1"]);
+    let repaired = place.json("repair s c --apply").ok().summary();
+    assert_eq!(repaired["strays"], json!({ "a": 0, "b": 3 }), "{repaired}");
+    place.run("get c k").ok().prints("1");
+    let listed = place.run("quarantine list c").exits(1);
+    let listed = listed.says(&["default k", "3 records in quarantine", "no other store had it as it is here"]);
+    assert!(!listed.out.contains("nobody else has it"), "{}", listed.out);
+    assert_eq!(place.json("repair s c --apply").ok().summary()["strays"], json!({ "a": 0, "b": 0 }));
 }
 
 #[test]

@@ -45,6 +45,8 @@ struct Sum {
     runs: Vec<(String, String)>,
     /// The runs by which the sides caught up before it.
     caught_up: (Option<RunId>, Option<RunId>),
+    /// Records that were set apart then.
+    strays: (u64, u64),
     /// Rows that were not stored, with the reasons, and what else is to be known, a line each.
     lines: Vec<String>,
 }
@@ -342,6 +344,8 @@ impl Sum {
         self.lines.extend(ran.notes.iter().cloned());
         let (a, b) = ran.caught_up();
         self.caught_up = (self.caught_up.0.or(a), self.caught_up.1.or(b));
+        let (a, b) = ran.strays();
+        self.strays = (self.strays.0 + a, self.strays.1 + b);
     }
 
     /// Keys that moved: before they were looked at, or just after.
@@ -390,7 +394,7 @@ fn tell(args: &Apply, env: &mut Env, plan: &Plan, ran: &Ran, sum: &Sum, mut exit
         let side = tables::typed_again(if side == "a" { &args.sides.a } else { &args.sides.b });
         text.push_str(&format!("\nto undo it in {side}: reknit runs undo {side} {run}"));
     }
-    for line in sides::told_caught_up(&args.sides, sum.caught_up).iter().chain(&sum.lines) {
+    for line in sides::told_caught_up(&args.sides, sum.caught_up, sum.strays).iter().chain(&sum.lines) {
         text.push_str(&format!("\n{line}"));
     }
     let moves = |m: Moves| json!({ "offered": m.offered, "applied": m.applied, "kept": m.kept, "moved": m.moved, "refused": m.refused });
@@ -399,7 +403,7 @@ fn tell(args: &Apply, env: &mut Env, plan: &Plan, ran: &Ran, sum: &Sum, mut exit
         "plan": plan.header.id, "made_by": plan.header.made_by, "made_at_ms": plan.header.made_at_ms,
         "keys": plan.tally.keys, "carried_out": sum.applied(), "skipped": sum.skipped(), "failed": sum.refused,
         "to_a": moves(sum.to_a), "to_b": moves(sum.to_b), "wrote": wrote,
-        "caught_up": sides::pair_of_runs(sum.caught_up),
+        "caught_up": sides::pair_of_runs(sum.caught_up), "strays": sides::pair_of_counts(sum.strays),
     })));
     summary.extend(open.1);
     printer.end(exit, &format!("{text}{}", open.0), summary)

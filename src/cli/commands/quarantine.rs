@@ -48,7 +48,9 @@ fn list(store: &Store, limit: u64, env: &mut Env) -> Result<Exit, CliError> {
                     let (shown, stamp) = (layout.show_key(&held.key), version.stamp.millis());
                     let why = match held.why {
                         Why::Ahead => "came",
-                        Why::Stray => "nobody else has it, and no receipt tells whether it was deleted; set apart",
+                        Why::Stray => {
+                            "no other store had it as it is here, and no receipt tells whether it was deleted; set apart"
+                        }
                     };
                     format!(
                         "{collection} {shown}  stamped {stamp} ms by {:016x}, {why} at {} ms",

@@ -111,7 +111,7 @@ fn apply(args: &Repair, env: &mut Env, opened: Option<sides::Opened>) -> Result<
             text.push_str(&format!("\nto undo it in {side}: reknit runs undo {side} {run}"));
         }
     }
-    for line in sides::told_caught_up(&args.sides, ran.caught_up()) {
+    for line in sides::told_caught_up(&args.sides, ran.caught_up(), ran.strays()) {
         text.push_str(&format!("\n{line}"));
     }
     for (collection, key, reason) in &outcome.refused {

@@ -46,7 +46,7 @@ use crate::cli::config::bandwidth;
 use crate::cli::env::Env;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::layouts::Layouts;
-use crate::cli::units::{parse_bytes, parse_duration};
+use crate::cli::units::{parse_bytes, parse_duration, show_count};
 use crate::cli::verdicts::{self, Last};
 use crate::node::{
     Budget, HeldStore, HoldRequest, Home, Node, NodeError, Progress, SessionReport, Windows, between_counted,
@@ -401,12 +401,24 @@ pub(crate) fn pair_of_runs((a, b): (Option<RunId>, Option<RunId>)) -> Value {
     json!({ "a": a.map(|run| run.to_string()), "b": b.map(|run| run.to_string()) })
 }
 
-/// A line for each side that caught up.
-pub(crate) fn told_caught_up(sides: &Sides, (a, b): (Option<RunId>, Option<RunId>)) -> Vec<String> {
-    let line = |(side, run): (&String, Option<RunId>)| {
-        run.map(|run| format!("{side} had been away and was changed first, to catch up: reknit runs show {side} {run}"))
-    };
-    [(&sides.a, a), (&sides.b, b)].into_iter().filter_map(line).collect()
+/// Counts of the two sides, as machines read them.
+pub(crate) fn pair_of_counts((a, b): (u64, u64)) -> Value {
+    json!({ "a": a, "b": b })
+}
+
+/// A line for each side that caught up, and one more where records of it were set apart.
+pub(crate) fn told_caught_up(sides: &Sides, (a, b): (Option<RunId>, Option<RunId>), strays: (u64, u64)) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (side, run, strays) in [(&sides.a, a, strays.0), (&sides.b, b, strays.1)] {
+        let told =
+            |run| format!("{side} had been away and was changed first, to catch up: reknit runs show {side} {run}");
+        lines.extend(run.map(told));
+        if strays > 0 {
+            let (n, s, were) = (show_count(strays), plural(strays), if strays == 1 { "was" } else { "were" });
+            lines.push(format!("{n} record{s} of {side} {were} set apart: reknit quarantine list {side}"));
+        }
+    }
+    lines
 }
 
 /// The two sides as they were typed, and whether the second opens.

@@ -60,7 +60,8 @@ impl Quarantined {
 pub enum Why {
     /// It was stamped too far ahead of the clock.
     Ahead,
-    /// This store missed that tombstones were collected, no other has the record, and no receipt tells whether it was deleted.
+    /// This store missed that tombstones were collected, whom it caught up with had the record not or only older, and no receipt
+    /// tells whether it was deleted.
     Stray,
 }
 

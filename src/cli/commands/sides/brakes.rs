@@ -209,7 +209,7 @@ pub(crate) fn stopped(
     };
     let exit = much.tell(env, wrote + counts.to_mine.applied + counts.to_theirs.applied, ran.summary())?;
     if env.text() {
-        told_caught_up(sides, ran.caught_up()).iter().try_for_each(|line| writeln!(env.err, "{line}"))?;
+        told_caught_up(sides, ran.caught_up(), ran.strays()).iter().try_for_each(|line| writeln!(env.err, "{line}"))?;
     }
     Ok(exit)
 }

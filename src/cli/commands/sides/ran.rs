@@ -9,7 +9,7 @@ use reknit_core::journal::RunId;
 use reknit_core::session::{Counts, Moves, Verdict};
 use serde_json::{Map, Value, json};
 
-use super::{compared, pair_of_runs, plural, shown};
+use super::{compared, pair_of_counts, pair_of_runs, plural, shown};
 use crate::cli::layouts::Layouts;
 use crate::cli::metrics::Measured;
 use crate::cli::units::{show_bytes, show_count};
@@ -89,6 +89,12 @@ impl Ran {
     /// The runs by which `a` and `b` caught up before it, of stores here.
     pub(crate) fn caught_up(&self) -> (Option<RunId>, Option<RunId>) {
         let (mine, theirs) = self.report.caught_up;
+        if self.swapped { (theirs, mine) } else { (mine, theirs) }
+    }
+
+    /// Records of `a` and `b` that were set apart then.
+    pub(crate) fn strays(&self) -> (u64, u64) {
+        let (mine, theirs) = self.report.strays;
         if self.swapped { (theirs, mine) } else { (mine, theirs) }
     }
 
@@ -203,6 +209,7 @@ impl Ran {
             "run": self.runs().0.or(self.runs().1).map(|run| run.to_string()),
             "runs": pair_of_runs(self.runs()),
             "caught_up": pair_of_runs(self.caught_up()),
+            "strays": pair_of_counts(self.strays()),
         });
         let mut map = match fields {
             Value::Object(map) => map,
