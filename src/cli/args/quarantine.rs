@@ -35,7 +35,9 @@ pub(crate) enum QuarantineCommand {
         #[command(flatten)]
         of: InCollection,
     },
-    /// Drop a record; a peer that still has it will send it again, but nobody a stray, which is gone for good; exit 1 if it was not there
+    /// Drop a record; exit 1 if it was not there
+    ///
+    /// A peer that still has it will send it again. A stray nobody else has: it is gone for good.
     Drop {
         /// The store
         store: PathBuf,
