@@ -112,6 +112,27 @@ fn a_key_that_was_skipped_everywhere_comes_back_everywhere() {
 }
 
 #[test]
+fn a_key_that_went_back_half_of_the_way_is_told_each_time() {
+    let (here, other) = (fresh(), fresh());
+    let header =
+        RunHeader { kind: RunKind::Repair, peer: "peer".into(), opener: true, policy: "both".into(), started: 0 };
+    let side = here.in_run(header).expect("a run").expect("a journal");
+    let run: &dyn Side = &*side;
+    // Others write the key between two changes of one run.
+    for (mine, theirs) in [(b"a", b"b"), (b"x", b"y")] {
+        here.put(b"k", mine).expect("put");
+        bring(&here, &other, 9);
+        other.put(b"k", theirs).expect("put");
+        let incoming = |record: &Record| Incoming { record: record.clone(), guard: Guard::Join };
+        run.apply(FIRST, records(&other).iter().map(incoming).collect(), Durability::Buffered).expect("applied");
+    }
+    let id = run.end_run("in_sync").expect("ended").expect("it wrote").0;
+    done(&here, id, Undo::Here, id + 1, 1, &["k"]);
+    done(&here, id, Undo::Here, id + 2, 0, &["k"]);
+    assert_eq!(here.get(b"k").expect("read"), Some(b"x".to_vec()));
+}
+
+#[test]
 fn a_run_is_undone_as_long_as_its_undo_stands() {
     let (a, _) = twice_over();
     done(&a, 3, Undo::Here, 4, 1, &[]);

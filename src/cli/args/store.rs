@@ -37,7 +37,7 @@ pub(crate) struct Init {
     #[arg(long, env = "REKNIT_POLICY", default_value = "newest")]
     pub(crate) policy: String,
     /// A collection of the dataset, and its policy if not that of --policy; may be given several times [default: one, "default"]
-    #[arg(long, env = "REKNIT_COLLECTIONS", value_name = "NAME[=POLICY]", value_delimiter = ',')]
+    #[arg(long, env = "REKNIT_COLLECTIONS", value_name = "NAME[=POLICY]")]
     pub(crate) collection: Vec<String>,
     /// Keep no index by key: smaller and faster, but records cannot be listed in key order
     #[arg(long, env = "REKNIT_NO_KEY_INDEX")]

@@ -1,7 +1,7 @@
 //! Which runs are undone, and by what: an undo stands until it is undone itself. How a run is undone is said in [`super::undo`].
 
-use reknit_core::CollectionId;
 use reknit_core::journal::{JournalEntry, Run, RunId, Undoing};
+use reknit_core::{CollectionId, Content, State};
 
 use super::Known;
 use super::again::Again;
@@ -52,19 +52,26 @@ impl Store {
     }
 }
 
-/// Whether a key that a run changed is as earlier undos of that run have left it.
+/// Whether a key that a run changed in a commit is as earlier undos of that run have left it, and shows what it did before that
+/// change and those that had led to it. One that others wrote in between may have gone back half of the way.
 pub(super) fn is_back(
     inner: &Inner,
     snapshot: &dyn Snapshot,
-    earlier: &mut [Again<'_>],
-    entry: &JournalEntry,
+    (run, earlier): (&mut Again<'_>, &mut [Again<'_>]),
+    (commit, entry): (u64, &JournalEntry),
 ) -> Result<bool, StoreError> {
     if earlier.is_empty() {
         return Ok(false);
     }
     let JournalEntry { collection, position, key, .. } = entry;
     match read_stored(inner, snapshot, *collection, *position, key)? {
-        Some(stored) => wrote(earlier, *collection, &stored),
+        Some(stored) => {
+            let shown = |state: &State| inner.seen(*collection, state).written();
+            let before = run.first(commit, entry)?;
+            let before =
+                before.map_or((Content::Tombstone, None), |before| shown(&inner.without_expired(before.state)));
+            Ok(wrote(earlier, *collection, &stored)? && shown(&stored.state) == before)
+        }
         None => Ok(entry.before.as_ref().is_none_or(|before| !inner.is_live(*collection, &before.state))),
     }
 }

@@ -144,10 +144,15 @@ impl Store {
             let mut entries = Vec::new();
             // The exact state that a change left is there again once a later one is undone; a new version is not that state.
             let mut again = matches!(kind, RunKind::UndoEverywhere(_)).then(|| Again::new(inner, &*snapshot, id));
+            let mut run = Again::new(inner, &*snapshot, id);
             let mut earlier: Vec<Again<'_>> = earlier.iter().map(|by| Again::new(inner, &*snapshot, *by)).collect();
             for changed in rows::read_packed(&last.0, &last.1)?.into_iter().rev() {
                 match (changed, &mut again) {
-                    (Changed::Key(entry), _) if is_back(inner, &*snapshot, &mut earlier, &entry)? => seen += 1,
+                    (Changed::Key(entry), _)
+                        if is_back(inner, &*snapshot, (&mut run, &mut earlier), (commit, &entry))? =>
+                    {
+                        seen += 1
+                    }
                     (Changed::Key(entry), None) => entries.push(entry),
                     (Changed::Key(entry), Some(again)) => {
                         if !again.is_within(commit, &entry)? {

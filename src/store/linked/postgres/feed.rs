@@ -61,7 +61,7 @@ impl<'a> Triggers<'a> {
     /// What the triggers do. Every writer pays for each word of it, so it sets no search path: all that it names it names in full,
     /// since it runs with the rights of whoever installed it.
     fn function(&self) -> String {
-        let (dirty, every, columns, key) = (self.named("dirty"), self.named("every"), self.columns(), list(&self.key));
+        let (dirty, whole, columns, key) = (self.named("dirty"), self.named("whole"), self.columns(), list(&self.key));
         let of =
             |row: &str| self.key.iter().map(|name| format!("{row}.{}", ident(name))).collect::<Vec<_>>().join(", ");
         let [inserted, updated, deleted] = match self.replicated {
@@ -79,7 +79,7 @@ impl<'a> Triggers<'a> {
             "CREATE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $reknit$ \
              BEGIN IF TG_OP OPERATOR(pg_catalog.=) 'TRUNCATE' \
              OR pg_catalog.pg_relation_size({}::pg_catalog.regclass) OPERATOR(pg_catalog.>) {CHANGES_BYTES} THEN \
-             PERFORM FROM {every} LIMIT 1 FOR KEY SHARE; IF NOT FOUND THEN INSERT INTO {every} DEFAULT VALUES; END IF; \
+             PERFORM FROM {whole} LIMIT 1 FOR KEY SHARE; IF NOT FOUND THEN INSERT INTO {whole} DEFAULT VALUES; END IF; \
              ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN {} \
              ELSIF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN {} ELSE {} END IF; RETURN NULL; END $reknit$",
             self.named("note"),
@@ -146,7 +146,7 @@ impl<'a> Triggers<'a> {
         if known.as_ref() != Some(&mark.nonce) && (known.is_none() || known != mark.next) {
             return Ok(Some("the database was put back to an earlier state, or another home has read its feed".into()));
         }
-        let every = client.query_one(&format!("SELECT EXISTS (SELECT FROM {})", self.named("every")), &[])?;
+        let every = client.query_one(&format!("SELECT EXISTS (SELECT FROM {})", self.named("whole")), &[])?;
         if every.get(0) {
             return Ok(Some(
                 "it was emptied by TRUNCATE, or more changed than the feed holds, since it was read".into(),
@@ -205,17 +205,17 @@ impl Feed for Triggers<'_> {
         let about = feed_comment(&self.table.table.1, &self.table.place);
         let types = self.key.iter().map(|name| self.table.type_of(name).map_or("text", |of| of.1.as_str()));
         let columns: Vec<String> = types.enumerate().map(|(nth, of)| format!("k{nth} {of}")).collect();
-        let [dirty, every, feed, note] = ["dirty", "every", "feed", "note"].map(|what| self.named(what));
+        let [dirty, whole, feed, note] = ["dirty", "whole", "feed", "note"].map(|what| self.named(what));
         let mut all = vec![
             // Neither has a key, which writers would keep up; where all tables are published, rows without one are not deleted.
             format!("CREATE TABLE {dirty} ({})", columns.join(", ")),
-            format!("CREATE TABLE {every} (since timestamptz NOT NULL DEFAULT now())"),
+            format!("CREATE TABLE {whole} (since timestamptz NOT NULL DEFAULT now())"),
             format!("ALTER TABLE {dirty} REPLICA IDENTITY FULL"),
-            format!("ALTER TABLE {every} REPLICA IDENTITY FULL"),
+            format!("ALTER TABLE {whole} REPLICA IDENTITY FULL"),
             format!("CREATE TABLE {feed} (one boolean PRIMARY KEY DEFAULT true CHECK (one), nonce text)"),
             format!("INSERT INTO {feed} (nonce) VALUES ('')"),
             format!("COMMENT ON TABLE {dirty} IS {}", literal(&about)),
-            format!("COMMENT ON TABLE {every} IS {}", literal(&about)),
+            format!("COMMENT ON TABLE {whole} IS {}", literal(&about)),
             format!("COMMENT ON TABLE {feed} IS {}", literal(&about)),
             self.function(),
             format!("COMMENT ON FUNCTION {note}() IS {}", literal(&about)),
@@ -240,11 +240,11 @@ impl Feed for Triggers<'_> {
 
     fn restart(&self, nonce: &str) -> Result<Option<FeedMark>, StoreError> {
         let met = |error| self.table.met(&error);
-        let [dirty, every, feed] = ["dirty", "every", "feed"].map(|what| self.named(what));
+        let [dirty, whole, feed] = ["dirty", "whole", "feed"].map(|what| self.named(what));
         let mut client = self.table.client()?;
         // A feed of an earlier release had no table of its own for what may all have changed.
         let there = "SELECT to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL";
-        let there = client.query_one(there, &[&feed, &every]).map_err(met)?;
+        let there = client.query_one(there, &[&feed, &whole]).map_err(met)?;
         if !there.get::<_, bool>(0) {
             self.table.put_back(client);
             return Ok(None);
@@ -252,12 +252,12 @@ impl Feed for Triggers<'_> {
         let layout = parts::layout(&mut client, self.table.oid).map_err(met)?;
         self.table.run(&[
             // Waits for those who rely on a row that says it.
-            format!("DELETE FROM {every}"),
+            format!("DELETE FROM {whole}"),
             format!("DELETE FROM {dirty}"),
             format!("UPDATE {feed} SET nonce = {}", literal(nonce)),
         ])?;
         // Its bytes are what the cap counts: those of rows that are gone are given back.
-        client.batch_execute(&format!("VACUUM {dirty}, {every}")).map_err(met)?;
+        client.batch_execute(&format!("VACUUM {dirty}, {whole}")).map_err(met)?;
         self.table.put_back(client);
         Ok(Some(FeedMark { nonce: nonce.into(), layout, ..FeedMark::default() }))
     }
@@ -304,7 +304,7 @@ fn remove_sql(schema: &str, name: &str) -> Vec<String> {
     vec![
         format!("DROP FUNCTION IF EXISTS {}() CASCADE", named("note")),
         format!("DROP TABLE IF EXISTS {}", named("dirty")),
-        format!("DROP TABLE IF EXISTS {}", named("every")),
+        format!("DROP TABLE IF EXISTS {}", named("whole")),
         format!("DROP TABLE IF EXISTS {}", named("feed")),
     ]
 }
