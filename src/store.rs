@@ -115,13 +115,13 @@ pub trait Side: Send + Sync {
 
     /// Lets out of quarantine what has come due, before records move and under the run of this side, as far as no more of it is
     /// lost than may be, where so much is lost already; without brakes all of it. What stays counts as moved. At most once a
-    /// session; whoever does not ask is given all with [`Side::introduce`].
+    /// session; whoever does not ask is given all with [`Side::introduce`]. What was done is added to `released`.
     ///
     /// # Errors
-    /// What the store met; what left before stays out.
-    fn release_due(&self, brakes: Option<&Brakes>, lost: Losses) -> Result<Applied, StoreError> {
-        let _ = (brakes, lost);
-        Ok(Applied::default())
+    /// What the store met; what left before stays out, and is told.
+    fn release_due(&self, brakes: Option<&Brakes>, lost: Losses, released: &mut Applied) -> Result<(), StoreError> {
+        let _ = (brakes, lost, released);
+        Ok(())
     }
 
     /// Remembers that a store of this actor was met in an opening, at a commit number; or gives what is remembered of it if

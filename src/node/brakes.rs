@@ -10,7 +10,7 @@ use reknit_core::DatasetId;
 use reknit_core::brakes::{Brakes, Losses};
 use reknit_core::query::Applied;
 
-use crate::store::SideInfo;
+use crate::store::{Side, SideInfo, StoreError};
 use crate::transport::PeerId;
 
 /// Parts of a window that are told apart; a loss is forgotten at most so much of a window late.
@@ -41,7 +41,11 @@ struct Lost {
 
 /// What the stores of a process have lost, as far back as it counts. It lasts as long as the process.
 #[derive(Default)]
-pub(crate) struct Windows(Mutex<BTreeMap<(Store, To), Lost>>);
+pub(crate) struct Windows {
+    lost: Mutex<BTreeMap<(Store, To), Lost>>,
+    /// Whose turn it is, of each store, to let something out of quarantine.
+    turns: Mutex<BTreeMap<Store, Arc<Mutex<()>>>>,
+}
 
 /// A store, by where it is: a process may hold several of one dataset.
 type Store = (DatasetId, String);
@@ -88,7 +92,7 @@ impl Window {
 
     /// What counts now.
     pub(super) fn lost(&self, now: Instant) -> Losses {
-        let mut windows = self.windows.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut windows = self.windows.lost.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(lost) = windows.get_mut(&self.whose) else { return Losses::default() };
         lost.longest = lost.longest.max(self.within);
         let longest = lost.longest;
@@ -104,13 +108,19 @@ impl Window {
         sum
     }
 
+    /// What is held by whoever lets something out of quarantine, for as long as it takes.
+    fn turn(&self) -> Arc<Mutex<()>> {
+        let mut turns = self.windows.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(turns.entry(self.whose.0.clone()).or_default())
+    }
+
     /// What counts now of what leaves quarantine: with what pushes lost, since it is not known any more who brought it, and how.
-    pub(super) fn lost_before_release(&self, now: Instant) -> Losses {
+    fn lost_before_release(&self, now: Instant) -> Losses {
         self.lost(now).max(self.of_pushes_here().lost(now))
     }
 
     /// More was lost by what left quarantine.
-    pub(super) fn note_released(&self, losses: Losses, now: Instant) {
+    fn note_released(&self, losses: Losses, now: Instant) {
         self.note(losses, now);
         self.of_pushes_here().note(losses, now);
     }
@@ -124,7 +134,7 @@ impl Window {
         if losses == Losses::default() {
             return;
         }
-        let mut windows = self.windows.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut windows = self.windows.lost.lock().unwrap_or_else(PoisonError::into_inner);
         let lost = windows.entry(self.whose.clone()).or_default();
         lost.longest = lost.longest.max(self.within);
         let close = |at: Instant| now.saturating_duration_since(at) < self.within / PARTS;
@@ -139,15 +149,24 @@ impl Window {
 /// What a side may lose, and where that is counted.
 pub(super) type Guarded = (Option<Brakes>, Option<Window>);
 
-/// Counts what left quarantine, and tells of what had to stay.
-pub(super) fn note_released(window: Option<&Window>, released: &Applied) {
+/// Lets out of quarantine what is due and may be lost, and counts it, all before anyone else's turn: who read what was lost before
+/// it is counted would have the whole room again. It blocks, and counts whether or not the session still stands when it is done;
+/// what left before an error is given beside it.
+pub(super) fn release(side: &dyn Side, (brakes, window): &Guarded) -> (Applied, Result<(), StoreError>) {
+    let turn = window.as_ref().map(Window::turn);
+    let held = turn.as_ref().map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
+    let lost = window.as_ref().map(|window| window.lost_before_release(Instant::now())).unwrap_or_default();
+    let mut released = Applied::default();
+    let done = side.release_due(brakes.as_ref(), lost, &mut released);
     if let Some(window) = window {
         window.note_released(released.losses, Instant::now());
     }
+    drop(held);
     if released.moved > 0 {
         let left = released.moved;
         tracing::warn!(left, "more would be lost than may be by what is due in quarantine; the rest stays there");
     }
+    (released, done)
 }
 
 #[cfg(test)]
@@ -187,10 +206,10 @@ mod tests {
         assert_eq!(window.lost(at(108)), lost(1, 2));
         assert_eq!(window.lost(at(109)), lost(0, 0));
         others.iter().for_each(|other| assert_eq!(other.lost(at(50)), lost(0, 0)));
-        assert!(windows.0.lock().expect("whole").is_empty(), "what is past takes no room");
+        assert!(windows.lost.lock().expect("whole").is_empty(), "what is past takes no room");
         let much = |n: u64| begun + Duration::from_micros(n * 10);
         (0..100_000).for_each(|n| window.note(lost(1, 0), much(n)));
-        let kept = windows.0.lock().expect("whole").values().map(|lost| lost.parts.len()).sum::<usize>();
+        let kept = windows.lost.lock().expect("whole").values().map(|lost| lost.parts.len()).sum::<usize>();
         assert!((1..=PARTS as usize + 1).contains(&kept), "{kept}");
     }
 

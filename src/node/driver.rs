@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use reknit_core::brakes::Brakes;
 use reknit_core::canonical::Blob;
 use reknit_core::difference::{Difference, Side as Seen};
 use reknit_core::journal::RunId;
@@ -17,10 +16,10 @@ use reknit_core::session::{Counts, Input, Opener, Outcome, Output, Responder, Se
 use reknit_core::wire::RecordFrame;
 use reknit_core::{Definition, Keys};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::NodeError;
-use super::brakes::{Guarded, Window, note_released};
+use super::brakes::{self, Guarded};
 use super::lanes::{self, Job, Traffic};
 use crate::store::{Side, SideInfo, StoreError, answer};
 use crate::transport::limits::SILENCE_MAX;
@@ -262,8 +261,7 @@ struct Driver {
     chunks: answer::Chunks,
     held: std::collections::VecDeque<Message>,
     /// What this side may lose by what leaves quarantine, and what it has lost to the other, where that is counted.
-    brakes: Option<Brakes>,
-    window: Option<Window>,
+    guarded: Guarded,
     /// Why the peer was refused, if it was.
     refused: Option<RefuseCode>,
 }
@@ -271,7 +269,7 @@ struct Driver {
 impl Driver {
     fn new(
         machine: Machine,
-        (side, (brakes, window)): (Arc<dyn Side>, Guarded),
+        (side, guarded): (Arc<dyn Side>, Guarded),
         link: Link,
         budget: Budget,
         stop: tokio::sync::watch::Receiver<bool>,
@@ -306,8 +304,7 @@ impl Driver {
             applying: 0,
             chunks: answer::Chunks::default(),
             held: Default::default(),
-            brakes,
-            window,
+            guarded,
             refused: None,
         }
     }
@@ -355,7 +352,7 @@ impl Driver {
                 Event::Released(released) => self.released(&released),
                 Event::Answer(Ok(answer)) => {
                     self.asking -= 1;
-                    if let (Answer::Applied(applied), Some(window)) = (&answer, &self.window) {
+                    if let (Answer::Applied(applied), Some(window)) = (&answer, &self.guarded.1) {
                         window.note(applied.losses, Instant::now());
                     }
                     // New versions of a mirror are applied too, without a frame that brought them.
@@ -458,7 +455,7 @@ impl Driver {
         };
         self.applying += 1;
         // Others may have been busy for the same peer, and time has passed.
-        if let Some(window) = &self.window {
+        if let Some(window) = &self.guarded.1 {
             let lost = window.lost(Instant::now());
             match &mut self.machine {
                 Machine::Responder(responder) => responder.note_lost(lost),
@@ -487,19 +484,16 @@ impl Driver {
         let stuck = Stuck::asking(&query, &self.definition, &self.keys);
         // Records are to move.
         let begins = matches!(query, Query::Introduce | Query::Meet(..));
-        let lost = self.window.as_ref().filter(|_| begins).map(|window| window.lost_before_release(Instant::now()));
-        let brakes = self.brakes.filter(|_| begins);
+        let releases = begins.then(|| self.guarded.clone());
         self.tasks.spawn(async move {
             let work = move || {
-                let released = match begins {
-                    true => side.release_due(brakes.as_ref(), lost.unwrap_or_default())?,
-                    false => Applied::default(),
-                };
-                Ok((released, answer::answer(&*side, query)))
+                let released = releases.map(|guarded| brakes::release(&*side, &guarded));
+                let (released, done) = released.unwrap_or_else(|| (Applied::default(), Ok(())));
+                (released, done.and_then(|()| answer::answer(&*side, query)))
             };
             let answered = tokio::task::spawn_blocking(work).await;
-            let answered = answered.unwrap_or_else(|panic| Err(StoreError::Panicked(panic.to_string())));
-            let (released, answer) = answered.unwrap_or_else(|error| (Applied::default(), Err(error)));
+            let panicked = |panic: JoinError| (Applied::default(), Err(StoreError::Panicked(panic.to_string())));
+            let (released, answer) = answered.unwrap_or_else(panicked);
             if released != Applied::default() {
                 let _ = sender.send(Event::Released(released)).await;
             }
@@ -511,8 +505,8 @@ impl Driver {
         });
     }
 
+    /// It is counted already, in case nobody is there any more to hear of it.
     fn released(&mut self, released: &Applied) {
-        note_released(self.window.as_ref(), released);
         match &mut self.machine {
             Machine::Opener(opener) => opener.note_released(Seen::Mine, released),
             Machine::Responder(responder) => responder.note_released(released),

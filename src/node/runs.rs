@@ -2,7 +2,6 @@
 //! What a run keeps is the store's concern.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use reknit_core::difference::Side as Seen;
 use reknit_core::journal::{RunHeader, RunId, RunKind};
@@ -12,7 +11,7 @@ use reknit_core::session::{Direction, Intent, Options};
 use reknit_core::{CollectionId, Profile};
 
 use super::NodeError;
-use super::brakes::{Guarded, note_released};
+use super::brakes::{self, Guarded};
 use crate::store::{Side, StoreError};
 
 /// One side's run of one session.
@@ -58,13 +57,14 @@ impl SideRun {
     }
 
     /// Lets out of quarantine what is due, before a session of which the other side says what may be lost.
-    pub(super) async fn release(&self, (brakes, window): Guarded) -> Result<Applied, NodeError> {
+    pub(super) async fn release(&self, guarded: Guarded) -> Result<Applied, NodeError> {
         let Some(run) = self.run.clone() else { return Ok(Applied::default()) };
-        let lost = window.as_ref().map(|window| window.lost_before_release(Instant::now())).unwrap_or_default();
-        let released = tokio::task::spawn_blocking(move || run.release_due(brakes.as_ref(), lost)).await;
-        let released = released.unwrap_or_else(|panic| Err(StoreError::Panicked(panic.to_string())))?;
-        note_released(window.as_ref(), &released);
-        Ok(released)
+        let work = move || {
+            let (released, done) = brakes::release(&*run, &guarded);
+            done.map(|()| released)
+        };
+        let released = tokio::task::spawn_blocking(work).await;
+        Ok(released.unwrap_or_else(|panic| Err(StoreError::Panicked(panic.to_string())))?)
     }
 
     /// Notes how the session ended; gives the number of the run if it changed anything.

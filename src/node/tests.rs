@@ -1,5 +1,6 @@
 //! Sessions through the driver: over links in memory, and held by another node over QUIC.
 
+mod leaving;
 mod path;
 
 use std::sync::Mutex;

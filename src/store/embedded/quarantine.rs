@@ -307,9 +307,10 @@ impl Store {
     /// As for [`Store::release`]; those that left before stay out.
     pub fn release_all(&self, how: Release, of: Option<CollectionId>) -> Result<Released, StoreError> {
         let run = accepting(how);
-        let left = self.release_in((how, of), run.as_ref(), None);
+        let mut left = Applied::default();
+        let done = self.release_in((how, of), run.as_ref(), None, &mut left);
         let run = self.accepted(run.as_ref())?;
-        left.map(|left| Released { left: left.applied + left.kept, run })
+        done.map(|()| Released { left: left.applied + left.kept, run })
     }
 
     /// Notes that what was accepted is written.
@@ -318,14 +319,14 @@ impl Store {
     }
 
     /// Lets out all of which that may be said, as far as there is room for what readers lose; of more, what would lose them
-    /// something stays, and counts as moved.
+    /// something stays, and counts as moved. What an error leaves done is told too.
     pub(super) fn release_in(
         &self,
         (how, of): (Release, Option<CollectionId>),
         run: Option<&Arc<Writing>>,
         mut room: Option<Losses>,
-    ) -> Result<Applied, StoreError> {
-        let mut all = Applied::default();
+        all: &mut Applied,
+    ) -> Result<(), StoreError> {
         let mut after: Option<(CollectionId, Vec<u8>)> = None;
         while self.quarantined_count() > 0 {
             let page = self.quarantined(after.as_ref().map(|(collection, key)| (*collection, key.as_slice())), PAGE)?;
@@ -355,7 +356,7 @@ impl Store {
             all.losses = all.losses.and(done.losses);
             room = room.map(|room| room.without(done.losses));
         }
-        Ok(all)
+        Ok(())
     }
 }
 

@@ -46,22 +46,22 @@ impl Side for InRun {
     }
 
     fn introduce(&self) -> Result<Cut, StoreError> {
-        self.release_due(None, Losses::default())?;
+        self.release_due(None, Losses::default(), &mut Applied::default())?;
         let cut = Side::introduce(&self.store)?;
         self.writing.begin(cut.horizon);
         Ok(cut)
     }
 
-    fn release_due(&self, brakes: Option<&Brakes>, lost: Losses) -> Result<Applied, StoreError> {
+    fn release_due(&self, brakes: Option<&Brakes>, lost: Losses, released: &mut Applied) -> Result<(), StoreError> {
         if self.released.swap(true, Ordering::SeqCst) {
-            return Ok(Applied::default());
+            return Ok(());
         }
         // Records are to move: what is due leaves quarantine first, and can be undone like what the run brings; not so what
         // would have expired here anyway.
         let cut = self.store.expire_until(None)?;
         let records = cut.roots.iter().map(|root| root.count).sum();
         let room = brakes.map(|brakes| Losses::allowed(brakes, records).without(lost));
-        self.store.release_in((Release::Due, None), Some(&self.writing), room)
+        self.store.release_in((Release::Due, None), Some(&self.writing), room, released)
     }
 
     fn meet(&self, actor: Actor, now: Sighting, recognised: Option<Sighting>) -> Result<Vec<Sighting>, StoreError> {
