@@ -70,7 +70,7 @@ fn both_keys_are_the_peer_while_they_overlap_whoever_connects() {
     // So by whoever knows an address alone, who hears of the new key there.
     let third = id(&place, "third");
     place.run(&format!("peers add {third} --may compare,read")).ok();
-    at(&place, "third", &format!("check c {}", by(&old, &home))).ok();
+    at(&place, "third", &format!("check c {} --receipt", by(&old, &home))).ok();
     let signed = at(&place, "third", "receipts export c").ok().out;
     place.file("signed", signed);
     place.run(&format!("receipts verify signed --peer {third} --peer {old}")).ok();
