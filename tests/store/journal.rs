@@ -61,7 +61,7 @@ fn undo(store: &Store, run: RunId) -> (u64, BTreeSet<Vec<u8>>) {
     (done.restored, skipped)
 }
 
-fn write(store: &Store, ops: &[(u8, Option<u8>)]) {
+pub(super) fn write(store: &Store, ops: &[(u8, Option<u8>)]) {
     let op = |(key, value): &(u8, Option<u8>)| match value {
         Some(value) => Op::put([*key], vec![*value; 1 + usize::from(*value)]),
         None => Op::delete([*key]),
@@ -69,7 +69,7 @@ fn write(store: &Store, ops: &[(u8, Option<u8>)]) {
     store.batch(ops.iter().map(op).collect(), Durability::Buffered).expect("written");
 }
 
-fn some_ops(most: usize) -> impl Strategy<Value = Vec<(u8, Option<u8>)>> {
+pub(super) fn some_ops(most: usize) -> impl Strategy<Value = Vec<(u8, Option<u8>)>> {
     prop::collection::vec((0..40_u8, prop::option::weighted(0.7, any::<u8>())), 0..most)
 }
 

@@ -8,6 +8,7 @@ use reknit::core::query::{Guard, Incoming, Selection};
 use reknit::core::{CollectionId, Range, Record, State};
 use reknit::store::{Durability, EngineKind, Op, Side, Store, StoreError, Undo};
 
+use super::journal::{some_ops, write};
 use super::support::{assert_sound, memory, options};
 
 const FIRST: CollectionId = CollectionId(0);
@@ -188,18 +189,6 @@ fn a_run_that_filled_a_store_is_undone_again() {
         assert_eq!(store.stats().expect("stats").records, 0);
         assert_sound(&store, "undone");
     }
-}
-
-fn write(store: &Store, ops: &[(u8, Option<u8>)]) {
-    let op = |(key, value): &(u8, Option<u8>)| match value {
-        Some(value) => Op::put([*key], vec![*value; 1 + usize::from(*value)]),
-        None => Op::delete([*key]),
-    };
-    store.batch(ops.iter().map(op).collect(), Durability::Buffered).expect("written");
-}
-
-fn some_ops(most: usize) -> impl Strategy<Value = Vec<(u8, Option<u8>)>> {
-    prop::collection::vec((0..40_u8, prop::option::weighted(0.7, any::<u8>())), 0..most)
 }
 
 proptest! {
