@@ -52,8 +52,10 @@ pub use serve::{Joined, Node, NodeOptions, Served, Serving};
 pub use succession::statements_typed;
 pub use ticket::{Ticket, TicketError};
 
+use self::brakes::Guarded;
+#[cfg(feature = "cli")]
+use self::brakes::Window;
 pub(crate) use self::brakes::Windows;
-use self::brakes::{Guarded, Window};
 use self::receipts::Signer;
 use self::runs::SideRun;
 use self::visits::{Asked, Peer, visit};
