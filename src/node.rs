@@ -33,6 +33,7 @@ use std::time::Instant;
 
 use reknit_core::difference::Side as Seen;
 use reknit_core::message::{Life, Message, Rights};
+use reknit_core::query::Applied;
 use reknit_core::session::{Grant, Opener, Options, Responder, SessionError, Stuck};
 
 pub use brakes::NodeBrakes;
@@ -157,11 +158,22 @@ async fn open_with(
     progress: &mut (dyn FnMut(Progress) + Send),
     whom: Whom,
 ) -> Result<SessionReport, NodeError> {
+    let run = SideRun::opener(side, &asked.options, whom.name)?;
+    open_in(run, link, asked, progress, whom.signer).await
+}
+
+/// The same, in a run that has begun.
+async fn open_in(
+    run: SideRun,
+    link: Link,
+    asked: Asked,
+    progress: &mut (dyn FnMut(Progress) + Send),
+    signer: Option<Arc<Signer>>,
+) -> Result<SessionReport, NodeError> {
     let Asked { options, budget, stop, windows: [window, theirs], brakes, released } = asked;
-    let run = SideRun::opener(side, &options, whom.name)?;
     let side = run.side();
     let info = side.describe();
-    let signer = whom.signer.filter(|_| options.receipt);
+    let signer = signer.filter(|_| options.receipt);
     let mut opener = Opener::new(info.definition.clone(), info.keys.clone(), life(&*side), options, 0);
     if let Some(signer) = &signer {
         opener = opener.with_witness(signer.clone());
@@ -242,12 +254,23 @@ async fn with_store(
     asked: Asked,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<SessionReport, NodeError> {
-    let places = (a.describe().place, b.describe().place);
-    let theirs = SideRun::other(b, &asked.options, places.0)?;
-    // The opener must know of it, since it says what the other side may lose.
-    let released = match theirs.release((asked.brakes, asked.windows[1].clone())).await {
-        Ok(released) => released,
+    let infos = (a.describe(), b.describe());
+    let theirs = SideRun::other(b, &asked.options, infos.0.place)?;
+    let ours = match SideRun::opener(a, &asked.options, infos.1.place) {
+        Ok(ours) => ours,
         Err(error) => return theirs.end("undetermined").await.and(Err(error)),
+    };
+    // The opener must know of it, since it says what the other side may lose. Of two datasets nothing is written.
+    let released = match infos.0.definition == infos.1.definition {
+        true => theirs.release((asked.brakes, asked.windows[1].clone())).await,
+        false => Ok(Applied::default()),
+    };
+    let released = match released {
+        Ok(released) => released,
+        Err(error) => {
+            let ended = (ours.end("undetermined").await, theirs.end("undetermined").await);
+            return ended.0.and(ended.1).and(Err(error));
+        }
     };
     let asked = Asked { released, ..asked };
     let (near, far) = Link::pair();
@@ -257,7 +280,7 @@ async fn with_store(
     // How much it may lose is the opener's concern; what it lost is counted where it is written.
     let guarded = (None, asked.windows[1].clone());
     let answering = tokio::spawn(answer_on(theirs.side(), far, grant, None, unstopped, (guarded, signer.clone())));
-    let report = open_with(a, near, asked, progress, Whom::new(places.1, signer)).await;
+    let report = open_in(ours, near, asked, progress, signer).await;
     let answered = answering.await;
     let verdict = report.as_ref().map_or("undetermined", |report| report.outcome.verdict.name());
     let ended = theirs.end(verdict).await;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::store::engine::{Batch, Engine, EngineError, Memory, Snapshot};
-use crate::store::{Durability, Op, Options as StoreOptions, Store};
+use crate::store::{Durability, Op, Options as StoreOptions, Store, Undo};
 use crate::transport::{Address, CloseCode, FrameReader, FrameWriter};
 use reknit_core::dataset::Collection;
 use reknit_core::session::{Direction, Intent, Verdict};

@@ -149,3 +149,28 @@ fn what_left_quarantine_before_a_store_failed_is_counted() {
         assert_eq!(window.lost(Instant::now()), Losses { deleted: left, changed: 0 });
     });
 }
+
+/// Neither would come to a session.
+#[test]
+fn nothing_leaves_quarantine_for_a_store_that_takes_no_part() {
+    run(async {
+        let (paused, b, _) = due(20).await;
+        let (first, _) = paused.runs().first().cloned().expect("it was repaired");
+        paused.undo(first, Undo::Here, &mut |_| (), &mut |_| ()).expect("undone");
+        let another = Definition { id: DatasetId([9; 16]), ..definition() };
+        let another = Store::in_memory(another, DatasetKey::from_bytes([2; 32]), &StoreOptions::default());
+        for a in [paused, another.expect("a store")] {
+            let (_stop, stopped) = tokio::sync::watch::channel(false);
+            let sides = (Arc::new(a), Arc::new(b.clone()));
+            let mut progress = |_| ();
+            let session =
+                between(sides.0, sides.1, options(REPAIR, &[]), Budget::default(), stopped, &mut progress).await;
+            let refused = match session {
+                Ok(report) => report.outcome.verdict == Verdict::Refused,
+                Err(error) => matches!(error, NodeError::Store(StoreError::Paused { .. })),
+            };
+            assert!(refused);
+            assert_eq!((live(&b), b.quarantined_count()), (u64::from(LIVE), 20));
+        }
+    });
+}
