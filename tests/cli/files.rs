@@ -418,7 +418,7 @@ fn the_small_geonames_pair_differs_alike_in_every_store() {
 
 #[test]
 fn files_in_a_bucket_are_read_as_those_that_are_here() {
-    let Some(bucket) = Bucket::start() else { return };
+    let bucket = Bucket::start();
     let (server, mut place) = (Server::start(), Place::new());
     fill(&server, "t");
     fill(&server, "later");
@@ -455,8 +455,8 @@ fn files_in_a_bucket_are_read_as_those_that_are_here() {
 
 /// Whichever request another version comes before, none is taken for the other.
 #[test]
-fn an_object_that_becomes_another_while_it_is_read_is_an_error() {
-    let Some(bucket) = Bucket::start() else { return };
+fn an_object_of_a_bucket_that_becomes_another_while_it_is_read_is_an_error() {
+    let bucket = Bucket::start();
     let bucket = Arc::new(bucket);
     let mut place = small();
     let rows = |text: &str| -> String { (0..20_000).map(|i| format!("{i},{}\n", text.repeat(300))).collect() };
