@@ -16,6 +16,7 @@ use reknit_core::members::MEMBERS;
 use super::CliError;
 use super::args::{Cli, Engine, Global, InCollection, OutputFormat};
 use super::commands::sides::scans::Fresh;
+use super::commands::sides::tables;
 use super::config::Config;
 use super::daemon::Daemon;
 use super::layouts::of_collection;
@@ -180,6 +181,10 @@ impl Env {
     /// A store of this machine.
     pub(crate) fn store(&self, typed: &Path) -> Result<Store, CliError> {
         let path = self.path(typed);
+        let table = typed.strip_prefix(&self.dir).unwrap_or(typed).to_str().filter(|typed| tables::is_table(typed));
+        if let Some(table) = table.filter(|_| !path.exists()) {
+            return Err(tables::no_store(table));
+        }
         if let Some(open) = path.canonicalize().ok().and_then(|path| self.open.get(&path)) {
             return Ok(open.clone());
         }

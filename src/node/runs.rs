@@ -93,8 +93,8 @@ fn header(options: &Options, side: &Arc<dyn Side>, peer: String, opener: bool) -
         (None, Some(_)) => RunKind::Mirror,
         (None, None) => RunKind::Repair,
     };
-    let written = match options.intent {
-        Intent::Repair(Direction::Both) => "both sides are written",
+    let written = match (options.mirror, options.intent) {
+        (None, Intent::Repair(Direction::Both)) => "both sides are written",
         _ => "one side is written",
     };
     let preferred = match options.prefer.map(|side| (side == Seen::Mine) == opener) {

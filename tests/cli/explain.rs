@@ -23,7 +23,7 @@ fn a_table_and_a_pair_are_explained() {
         "noted",
         "rows of c",
         "would install triggers",
-        "enough for compare, repair, triggers",
+        "enough for compare, repair, triggers; no slot there",
         "rows\tunknown",
     ]);
     let told = place.run("explain sqlite:a.db/t sqlite:b.db/t").ok();

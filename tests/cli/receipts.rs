@@ -31,7 +31,7 @@ fn both_sides_keep_the_same_receipt_and_anyone_can_verify_it() {
         (Some(&*me), Some(&*there))
     );
     assert_eq!(receipt["opener"]["root"]["digest"].as_str(), Some(&*place.root("s")));
-    place.run("receipts list s").ok().says(&["in_sync", "2 records", "2 moved", "1 receipt"]);
+    place.run("receipts list s").ok().says(&[" UTC\tin_sync", "2 records", "2 moved", "1 receipt"]);
     place.file("signed", lines.clone());
     // Neither store nor home is needed.
     let elsewhere = |line: &str| at(&place, "elsewhere", line);

@@ -200,7 +200,7 @@ fn a_repair_writes_what_differs_and_is_undone() {
     let json = place.json("repair sqlite:a.db sqlite:b.db --to b --delete --apply").ok().summary();
     assert_eq!([&json["wrote"], &json["runs"]["b"]], [&serde_json::json!(1), &serde_json::json!("2")]);
     place.run("check sqlite:b.db sqlite:a.db").ok().says(&["in sync: 4 records"]);
-    place.run("runs show sqlite:b.db 2").ok().says(&["- 9\tdeleted"]);
+    place.run("runs show sqlite:b.db 2").ok().says(&["- 9\tdeleted", "one side is written"]);
     // Undone backwards, the last run first; what was written since stays.
     place.run("runs undo sqlite:b.db 2").ok().says(&["1 changes put back, 0 skipped"]);
     sql(&place, "b.db", "UPDATE people SET name = 'Lise M.' WHERE id = 7");

@@ -116,17 +116,20 @@ fn costs(
     shape: &Shape,
     env: &Env,
 ) -> Result<Vec<(String, Value)>, CliError> {
-    let (mut may, mut lacks) = (Vec::new(), Vec::new());
+    let (mut may, mut lacks, mut never) = (Vec::new(), Vec::new(), Vec::new());
     for purpose in Purpose::ALL {
         match table.lacking(purpose) {
             Ok(lacking) if lacking.is_empty() => may.push(purpose.name()),
-            // What cannot be had is told by the feeds.
-            _ => lacks.push(purpose.name()),
+            Ok(_) => lacks.push(purpose.name()),
+            Err(_) => never.push(purpose.name()),
         }
     }
     let mut told = format!("enough for {}", may.join(", "));
     if !lacks.is_empty() {
         told += &format!("; not for {} (--grants tells what is lacking)", lacks.join(", "));
+    }
+    if !never.is_empty() {
+        told += &format!("; no {} there", never.join(", "));
     }
     let mut lines = vec![line(side, "rights", told)];
     let cost = table.cost(shape)?;

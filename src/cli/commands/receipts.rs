@@ -14,7 +14,7 @@ use crate::cli::args::{Receipts, ReceiptsCommand};
 use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
 use crate::cli::records::{hex, unhex};
-use crate::cli::units::show_count;
+use crate::cli::units::{show_count, show_time};
 use crate::cli::{CliError, Exit};
 use crate::store::Side;
 use crate::transport::PeerId;
@@ -171,8 +171,8 @@ fn line(receipt: &Receipt, me: PeerId) -> String {
     let moved = show_count(tally.to_opener + tally.to_responder);
     let left = if tally.left == 0 { String::new() } else { format!(", {} left", show_count(tally.left)) };
     let (records, root) = (show_count(receipt.responder.root.count), hex(&receipt.responder.root.digest.0[..8]));
-    let (verdict, time) = (receipt.verdict.name(), receipt.opener.time);
-    format!("{time} ms\t{verdict}\t{with}\t{records} records, root {root}…\t{moved} moved{left}")
+    let (verdict, time) = (receipt.verdict.name(), show_time(receipt.opener.time));
+    format!("{time}\t{verdict}\t{with}\t{records} records, root {root}…\t{moved} moved{left}")
 }
 
 /// The same as [`object`], without what was not yet shown when that was exported.

@@ -62,6 +62,16 @@ pub(crate) fn is_file(typed: &str) -> bool {
     typed.starts_with(S3) || typed.starts_with(STORE) || FILES.iter().any(|(scheme, _)| typed.starts_with(scheme))
 }
 
+/// The answer of a command that is about records with versions, which a table has not.
+pub(crate) fn no_store(typed: &str) -> CliError {
+    let message = format!(
+        "{} is a table or a file, and this command is for stores of Reknit; of a table tell `reknit inspect`, `reknit index` \
+         and `reknit runs`; nothing was changed",
+        shown(typed)
+    );
+    CliError::new("store.table", message)
+}
+
 pub(crate) fn is_postgres(typed: &str) -> bool {
     POSTGRES.iter().any(|scheme| typed.starts_with(scheme))
 }
