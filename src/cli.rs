@@ -21,6 +21,7 @@ mod plans;
 mod progress;
 mod records;
 mod shared_tables;
+pub(crate) mod sql_file;
 mod telling;
 mod units;
 mod verdicts;

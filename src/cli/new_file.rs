@@ -11,6 +11,7 @@ const PART: &str = ".part";
 
 /// A file that is being written; nothing is left of it unless it is finished. What a process that was killed has left of it
 /// goes when the same file is begun again.
+#[derive(Debug)]
 pub(crate) struct NewFile {
     file: BufWriter<fs::File>,
     path: PathBuf,

@@ -1,8 +1,10 @@
 //! Databases whose tables refer to one another are repaired with parents before children, and rows go with children before parents.
 
 use rusqlite::Connection;
+use serde_json::{Value, json};
 
 use crate::harness::{Place, Ran};
+use crate::scripts::{psql, sqlite3};
 use crate::server::Server;
 
 /// Tables by whose names children come before parents; those that are referred to lose what refers to them, or are kept by it.
@@ -61,6 +63,14 @@ impl Two {
         self.place.run_args(&words.collect::<Vec<_>>())
     }
 
+    /// Runs a file of statements on `b`, by the shell of its engine, which goes on where one is refused, as it does by itself.
+    fn run_file(&self, file: &str) -> Ran {
+        match &self.servers {
+            Some([_, b]) => psql(b, &self.place, file, ("0", "")),
+            None => sqlite3(&self.place, "b.db", file),
+        }
+    }
+
     fn table(&self, side: usize, table: &str) -> String {
         match &self.servers {
             Some(servers) => servers[side].table("reknit", table),
@@ -73,6 +83,58 @@ impl Two {
 fn told(ran: &Ran) -> Vec<&str> {
     let names = ran.out.lines().filter_map(|line| line.split_once(": "));
     names.map(|(name, _)| name).filter(|name| ["zones", "orders", "items", "apart"].contains(name)).collect()
+}
+
+/// By shells that know of no order but that of the file.
+#[test]
+fn statements_for_whole_databases_are_one_file_in_an_order_in_which_they_run() {
+    for two in Two::all() {
+        two.sql(0, READ);
+        two.sql(1, WRITTEN);
+        two.sql(
+            0,
+            "INSERT INTO zones VALUES (1, 'one'), (3, 'x'); INSERT INTO orders VALUES (10, 1, 'new'), (11, 1, 'moved');
+             INSERT INTO items VALUES (100, 10, 1), (101, 11, 3); INSERT INTO apart VALUES (1, 'a')",
+        );
+        two.sql(
+            1,
+            "INSERT INTO zones VALUES (3, 'x'), (8, 'eight'), (9, 'nine'); INSERT INTO orders VALUES (11, 8, 'moved'), (12, 9, 'old');
+             INSERT INTO items VALUES (101, 11, 8), (102, 12, 8), (103, 11, 3); INSERT INTO apart VALUES (2, 'b')",
+        );
+        let written = |more: &str| two.run("repair", &format!("{DELETES} --sql {more}"));
+        // A table that cannot be put in: others may refer to it.
+        let less = DELETES.replace("--max-delete 100%", "--max-delete 1");
+        let told = two.run("repair", &format!("{less} --sql f.sql")).exits(4);
+        told.says(&["no file was written, since not all tables could be put in it", "[repair.braked]"]);
+        two.run("repair", &format!("{DELETES} --plan f.plan")).exits(4).says(&["[plan.several]", "name it"]);
+        written("no/f.sql").fails("sql.file");
+        for file in ["f.sql", "f.plan"] {
+            assert!(!two.place.path(file).exists(), "{file}");
+        }
+        let told = written("b.sql").exits(1);
+        told.says(&[
+            "3 statements for b in 2 transactions: 1 rows inserted, 0 changed, 2 deleted",
+            "12 statements in all written to b.sql",
+            "4 tables: 4 with differences",
+        ]);
+        assert_eq!(two.rows("zones"), "3 8 9");
+        written("b.sql").fails("sql.exists");
+        let json = two.run("repair", &format!("{DELETES} --sql c.sql --format jsonl")).exits(1).summary();
+        let counts = ["inserts", "updates", "deletes", "left"].map(|name| json["sql"][name].clone());
+        assert_eq!((counts, &json["sql"]["file"]), ([4, 2, 6, 0].map(Value::from), &json!(two.place.path("c.sql"))));
+        two.run_file("b.sql").ok();
+        two.run("check", "").ok().says(&["4 tables: 4 in sync"]);
+        written("d.sql").ok().says(&["no statements: no file was written"]);
+        assert!(!two.place.path("d.sql").exists());
+        // What one needs another has yet.
+        two.sql(0, "INSERT INTO zones VALUES (20, 'free')");
+        two.sql(1, "INSERT INTO zones VALUES (21, 'free')");
+        written("d.sql").exits(1);
+        two.run_file("d.sql");
+        assert_eq!(two.rows("zones"), "1 3");
+        two.run_file("d.sql").ok();
+        two.run("check", "").ok();
+    }
 }
 
 const DELETES: &str = "--to b --delete --max-delete 100% --max-change 100% --no-probe";

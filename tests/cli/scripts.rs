@@ -10,11 +10,19 @@ use crate::harness::{Place, Ran};
 use crate::server::Server;
 
 /// Runs a file by SQLite's own shell.
-fn sqlite3(place: &Place, database: &str, file: &str) -> Ran {
+pub(crate) fn sqlite3(place: &Place, database: &str, file: &str) -> Ran {
     let mut command = Command::new("sqlite3");
     command.arg("-init").arg("/dev/null").arg("-batch").arg(place.path(database));
     command.stdin(std::fs::File::open(place.path(file)).expect("a file"));
     Ran::of(command.output().expect("sqlite3 is installed; scripts/test sees to it"))
+}
+
+/// Runs a file by PostgreSQL's, which stops at the first error or not, with these settings.
+pub(crate) fn psql(server: &Server, place: &Place, file: &str, (stops, settings): (&str, &str)) -> Ran {
+    let mut command = Command::new("psql");
+    command.args(["-X", "-v", &format!("ON_ERROR_STOP={stops}"), "-f"]).arg(place.path(file)).arg(server.conninfo());
+    command.env("PGOPTIONS", settings).env("LC_ALL", "C");
+    Ran::of(command.output().expect("psql"))
 }
 
 fn lite(place: &Place, file: &str, statements: &str) {
@@ -161,12 +169,7 @@ fn psql_runs_what_a_repair_would_write() {
     assert_eq!(text.lines().filter(|line| *line == "COMMIT;").count(), 2);
     // What has changed since is left.
     server.sql("UPDATE \"o's\".\"B b\" SET raw = '\\x01' WHERE id = 7");
-    let psql = |settings: &str| {
-        let mut command = Command::new("psql");
-        command.args(["-X", "-v", "ON_ERROR_STOP=1", "-f"]).arg(place.path("b.sql")).arg(server.conninfo());
-        command.env("PGOPTIONS", settings).env("LC_ALL", "C");
-        Ran::of(command.output().expect("psql"))
-    };
+    let psql = |settings: &str| psql(&server, &place, "b.sql", ("1", settings));
     let ran = psql("-c standard_conforming_strings=off -c datestyle=sql,dmy -c intervalstyle=sql_standard -c search_path=pg_catalog").ok();
     assert_eq!(ran.out.lines().filter(|line| *line == "UPDATE 0").count(), 1, "{ran:?}");
     let left = place.run_args(&["diff", &a, &b]).exits(1);

@@ -4,12 +4,13 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use clap::{Arg, Args, ValueEnum, value_parser};
 use serde::{Deserialize, Serialize};
 
 use super::Sides;
+use crate::cli::sql_file::SqlFile;
 
 /// Rows that one transaction may write: all of them are in memory, and locked, at once.
 const BATCH_ROWS_MAX: i64 = 10_000;
@@ -74,6 +75,8 @@ pub(crate) struct Among {
     pub(crate) tables: [Arc<BTreeSet<String>>; 2],
     /// Whether rows go only once all tables were written.
     pub(crate) deletes_later: bool,
+    /// Where the statements of all of them go, if they are for somebody else to run.
+    pub(crate) script: Option<Arc<Mutex<SqlFile>>>,
 }
 
 /// Which side a repair writes.

@@ -5,15 +5,17 @@ mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use reknit_core::session::Verdict;
 use serde_json::json;
 
-use super::sides::tables;
+use super::sides::{plural, tables};
 use crate::cli::args::{Among, Repair, Sides, TermFlags};
 use crate::cli::env::Env;
 use crate::cli::metrics::Measured;
 use crate::cli::output::{self, Printer, fields};
+use crate::cli::sql_file::{self, SqlFile};
 use crate::cli::units::show_count;
 use crate::cli::{CliError, Exit};
 use crate::store::linked::{Columns, Postgres, ShapeError, Sqlite};
@@ -89,7 +91,9 @@ pub(crate) fn each(
         todo.push(Todo { name: pair.name, sides, among: Among::default() });
     }
     fit_terms(env, sides, &mut todo)?;
+    let mut script = None;
     if let Some(repair) = repair {
+        script = statements(env, repair, &mut todo)?;
         todo = turns::in_order(env, repair, todo);
     }
     let mut through = Through::default();
@@ -104,7 +108,20 @@ pub(crate) fn each(
         let later = later.collect();
         through.pass(env, later, repairs, &mut run);
     }
-    end(env, through, &alone)
+    end(env, through, &alone, script)
+}
+
+/// Begins the file for the statements of all tables, if that is what is asked for.
+fn statements(env: &mut Env, repair: &Repair, todo: &mut [Todo]) -> Result<Option<Arc<Mutex<SqlFile>>>, CliError> {
+    if repair.plan.is_some() {
+        let message = "a plan is of one table: name it; --sql writes the statements for several";
+        return Err(CliError::refused("plan.several", message));
+    }
+    // What speaks against it is told of each.
+    let Some(path) = repair.sql.as_ref().filter(|_| !repair.apply) else { return Ok(None) };
+    let file = Arc::new(Mutex::new(SqlFile::create(&env.path(path), &mut env.err)?));
+    todo.iter_mut().for_each(|todo| todo.among.script = Some(Arc::clone(&file)));
+    Ok(Some(file))
 }
 
 impl Todo {
@@ -160,7 +177,12 @@ impl Through {
     }
 }
 
-fn end(env: &mut Env, through: Through, alone: &[Vec<String>; 2]) -> Result<Exit, CliError> {
+fn end(
+    env: &mut Env,
+    through: Through,
+    alone: &[Vec<String>; 2],
+    script: Option<Arc<Mutex<SqlFile>>>,
+) -> Result<Exit, CliError> {
     let Through { exits, measured, items } = through;
     let measured = measured.into_values().reduce(Measured::and);
     let ended = |exit: Exit| exits.values().filter(|of| **of == exit).count() as u64;
@@ -190,6 +212,27 @@ fn end(env: &mut Env, through: Through, alone: &[Vec<String>; 2]) -> Result<Exit
     if wrote > 0 {
         text += &format!("\nwrote {} records in all", show_count(wrote));
     }
+    let script = script.and_then(Arc::into_inner).map(|file| file.into_inner().unwrap_or_else(PoisonError::into_inner));
+    let mut sql = None;
+    if let Some(file) = script {
+        let (whole, scripted) =
+            (exits.values().all(|of| matches!(of, Exit::Done | Exit::Differs)), file.scripted().clone());
+        // Rows of one table may refer to rows of another.
+        let path = if whole { file.finish()? } else { None };
+        text += &match (&path, whole) {
+            (Some(path), _) => format!(
+                "\n{} statement{} in all written to {}",
+                show_count(scripted.statements()),
+                plural(scripted.statements()),
+                path.strip_prefix(&env.dir).unwrap_or(path).display()
+            ),
+            (None, true) => "\nno statements: no file was written".into(),
+            (None, false) => {
+                "\nno file was written, since not all tables could be put in it; --ignore-table leaves one out".into()
+            }
+        };
+        sql = Some(sql_file::object(&scripted, path.as_deref()));
+    }
     let verdict = match exit {
         Exit::Done => Verdict::InSync,
         Exit::Differs => Verdict::Differs,
@@ -200,8 +243,9 @@ fn end(env: &mut Env, through: Through, alone: &[Vec<String>; 2]) -> Result<Exit
     };
     let scope: Vec<&String> = exits.keys().collect();
     env.measured = measured;
-    let summary = json!({ "verdict": verdict.name(), "scope": scope, "tables": counts, "wrote": wrote });
-    Printer::with(env, items).end(exit, &text, fields(summary))
+    let mut summary = fields(json!({ "verdict": verdict.name(), "scope": scope, "tables": counts, "wrote": wrote }));
+    summary.extend(sql.map(|sql| ("sql".into(), sql)));
+    Printer::with(env, items).end(exit, &text, summary)
 }
 
 /// The two databases with their tables, if that is what was typed.

@@ -49,6 +49,15 @@ pub struct Scripted {
 }
 
 impl Scripted {
+    /// Puts together what became of some and of others.
+    pub fn add(&mut self, other: Scripted) {
+        self.inserts += other.inserts;
+        self.updates += other.updates;
+        self.deletes += other.deletes;
+        self.batches += other.batches;
+        self.left.extend(other.left);
+    }
+
     /// How many statements there are.
     #[must_use]
     pub fn statements(&self) -> u64 {
@@ -152,7 +161,9 @@ impl Linked {
             }
         }
         put(&*script, &mut begun, &mut lines, &mut scripted, line)?;
-        script.closes().iter().try_for_each(|text| line(text))?;
+        if scripted.statements() > 0 {
+            script.closes().iter().try_for_each(|text| line(text))?;
+        }
         Ok(scripted)
     }
 }

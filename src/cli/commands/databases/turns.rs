@@ -39,16 +39,21 @@ pub(super) fn in_order(env: &mut Env, repair: &Repair, todo: Vec<Todo>) -> Vec<T
         let circle: Vec<&str> = circle.iter().map(|place| todo[*place].name.as_str()).collect();
         let _ = writeln!(
             env.err,
-            "reknit: {} refer to one another in a circle: none of them comes first, and rows that are refused are tried again",
-            circle.join(", ")
+            "reknit: {} refer to one another in a circle: none of them comes first, and {}",
+            circle.join(", "),
+            match &repair.sql {
+                None => "rows that are refused are tried again",
+                Some(_) => "some of the statements may be refused, unless they are run once more",
+            }
         );
     }
     let related: BTreeSet<usize> = pairs.iter().flat_map(|(child, parent)| [*child, *parent]).collect();
-    let later = repair.apply && repair.deletes();
+    let later = (repair.apply || repair.sql.is_some()) && repair.deletes();
     let mut todo: Vec<Option<Todo>> = todo.into_iter().map(Some).collect();
     let put = order.parents_first.into_iter().filter_map(|place| {
-        let among = Among { tables: names.clone(), deletes_later: later && related.contains(&place) };
-        Some(Todo { among, ..todo.get_mut(place)?.take()? })
+        let todo = todo.get_mut(place)?.take()?;
+        let deletes_later = later && related.contains(&place);
+        Some(Todo { among: Among { tables: names.clone(), deletes_later, ..todo.among }, ..todo })
     });
     put.collect()
 }

@@ -1,15 +1,14 @@
 //! `reknit repair A B --to SIDE --sql FILE`: what a repair of tables would write, as statements for somebody else to run.
 //!
-//! How databases spell them is told by the adapters; what a repair would do is seen by the preview.
+//! What a repair would do is seen by the preview; how they become a file is said in `sql_file`.
 
-use std::io::Write;
-use std::path::Path;
+use std::sync::PoisonError;
 
 use reknit_core::Profile;
 use reknit_core::difference::{Difference, Resolution, Side};
 use reknit_core::record::Keeps;
 use reknit_core::session::Verdict;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::exactly;
 use crate::cli::CliError;
@@ -17,7 +16,7 @@ use crate::cli::args::{Repair, To};
 use crate::cli::commands::sides::brakes::{self, Foreseen, TooMuch};
 use crate::cli::commands::sides::{self, Ran};
 use crate::cli::env::Env;
-use crate::cli::new_file::NewFile;
+use crate::cli::sql_file::{self, SqlFile};
 use crate::cli::units::show_count;
 use crate::store::linked::{Compared, Linked, Scripted};
 
@@ -83,21 +82,33 @@ impl Collected {
         }
         let [a, b] = &**pair;
         let (from, to) = if written(args) == Side::Mine { (b, a) } else { (a, b) };
-        let mut scripted = Scripted::default();
+        let (mut scripted, mut path) = (Scripted::default(), None);
         // What is not known for sure is no file, nor is nothing.
         if ran.report.outcome.verdict == Verdict::Differs && !self.keys.is_empty() {
-            scripted = put(&env.path(file), (from, to), self.keys, (args, &mut env.err))?;
+            let later = args.among.deletes_later;
+            if let Some(all) = &args.among.script {
+                let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+                scripted = all.put((from, to), self.keys, (&head(args, from, to), later))?;
+            } else {
+                let mut one = SqlFile::create(&env.path(file), &mut env.err)?;
+                scripted = one.put((from, to), self.keys, (&head(args, from, to), later))?;
+                path = one.finish()?;
+            }
         }
-        let side = if written(args) == Side::Mine { "a" } else { "b" };
+        let side = side_of(args);
+        let whole = match &args.among.script {
+            None => format!(" written to {}", file.display()),
+            Some(_) => String::new(),
+        };
         match scripted.statements() {
+            0 if args.among.script.is_some() => text.push_str(&format!("\nno statements for {side}")),
             0 => text.push_str(&format!("\nno statements for {side}: {} was not written", file.display())),
             n => text.push_str(&format!(
-                "\n{} statement{} for {side} in {} transaction{} written to {}: {} rows inserted, {} changed, {} deleted",
+                "\n{} statement{} for {side} in {} transaction{}{whole}: {} rows inserted, {} changed, {} deleted",
                 show_count(n),
                 sides::plural(n),
                 show_count(scripted.batches),
                 sides::plural(scripted.batches),
-                file.display(),
                 show_count(scripted.inserts),
                 show_count(scripted.updates),
                 show_count(scripted.deletes)
@@ -106,14 +117,7 @@ impl Collected {
         for (key, reason) in scripted.left.iter().take(NAMED_MAX) {
             text.push_str(&format!("\nin no statement: {}: {reason}", ran.layouts.first().show_key(key)));
         }
-        let path = (scripted.statements() > 0).then(|| env.path(file).display().to_string());
-        summary.insert(
-            "sql".into(),
-            json!({
-                "file": path, "inserts": scripted.inserts, "updates": scripted.updates, "deletes": scripted.deletes,
-                "transactions": scripted.batches, "left": scripted.left.len(),
-            }),
-        );
+        summary.insert("sql".into(), sql_file::object(&scripted, path.as_deref()));
         Ok(())
     }
 }
@@ -123,36 +127,14 @@ fn written(args: &Repair) -> Side {
     sides::seen(args.to(), false)
 }
 
-fn put(
-    path: &Path,
-    (from, to): (&Linked, &Linked),
-    keys: Vec<Compared>,
-    (args, tell): (&Repair, &mut dyn Write),
-) -> Result<Scripted, CliError> {
-    let unusable = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            CliError::new("sql.exists", format!("{} is there already", path.display()))
-        }
-        _ => CliError::new("sql.file", format!("{} cannot be written: {error}", path.display())),
-    };
-    let mut file = NewFile::create(path, tell).map_err(unusable)?;
-    let (wanted, moved) = from.wanted(keys)?;
+/// What is said before the statements of a table.
+fn head(args: &Repair, from: &Linked, to: &Linked) -> [String; 3] {
     let delete = if exactly(args) { " --delete" } else { "" };
-    let head = [
+    [
         format!("By these statements {} takes what {} has", to.table().place(), from.table().place()),
         format!("(reknit repair --to {}{delete}). A row is written only if it is still what was", side_of(args)),
         "compared, and if none has come meanwhile. Then: reknit check".into(),
-    ];
-    for line in head {
-        let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        writeln!(file, "-- {line}").map_err(unusable)?;
-    }
-    let mut scripted = to.script(&wanted, &mut |line: &str| writeln!(file, "{line}").map_err(unusable))?;
-    scripted.left.extend(moved.into_iter().map(|key| (key, "it has changed since it was compared".into())));
-    if scripted.statements() > 0 {
-        file.finish().map_err(unusable)?;
-    }
-    Ok(scripted)
+    ]
 }
 
 fn side_of(args: &Repair) -> &'static str {
