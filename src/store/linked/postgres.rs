@@ -47,6 +47,8 @@ pub struct Postgres {
     /// Schema and name.
     table: (String, String),
     place: String,
+    /// The same as it can be typed.
+    typed: String,
     columns: Columns,
     oid: u32,
     /// What the driver knows of each column's type, and how SQL spells it, in the table's order.
@@ -104,7 +106,8 @@ impl Postgres {
         let columns = Columns { columns: names.into_iter().zip(&types).map(column).collect(), key };
         let types = types.into_iter().zip(spelled).collect();
         let idle = Mutex::new(Some(client));
-        Ok(Postgres { connector, table, place: address.place, columns, oid, types, sequences, references, along, idle })
+        let PostgresAddress { place, typed, .. } = address;
+        Ok(Postgres { connector, table, place, typed, columns, oid, types, sequences, references, along, idle })
     }
 
     /// The statements that let the user of an address do something with its table, as far as they are lacking; also for one who

@@ -52,6 +52,8 @@ pub struct PostgresAddress {
     pub(super) table: String,
     /// Where the table is, without who asks and how.
     pub(super) place: String,
+    /// The same as it can be typed.
+    pub(super) typed: String,
 }
 
 impl PostgresAddress {
@@ -76,8 +78,10 @@ impl PostgresAddress {
                 _ => return Err(wrong(format!("`{name}` is no option of an address; {} are", OPTIONS.join(" and ")))),
             }
         }
-        let place = place(&config, table);
-        Ok(PostgresAddress { config, encryption, table: table.into(), place })
+        let place = place(&config, table, &host(&config));
+        // The slashes of a socket's directory would end it.
+        let typed = self::place(&config, table, &host(&config).replace('/', "%2F"));
+        Ok(PostgresAddress { config, encryption, table: table.into(), place, typed })
     }
 
     /// The host as it is written, or the directory of a socket.
@@ -162,10 +166,10 @@ fn split(address: &str) -> Result<(String, &str), String> {
     Ok((format!("{scheme}://{host}/{database}"), table))
 }
 
-fn place(config: &Config, table: &str) -> String {
+fn place(config: &Config, table: &str, host: &str) -> String {
     let port =
         config.get_ports().first().filter(|port| **port != PORT).map_or(String::new(), |port| format!(":{port}"));
-    format!("postgres://{}{port}/{}/{table}", host(config), config.get_dbname().unwrap_or_default())
+    format!("postgres://{host}{port}/{}/{table}", config.get_dbname().unwrap_or_default())
 }
 
 fn host(config: &Config) -> String {
@@ -189,6 +193,8 @@ mod tests {
         assert_eq!((address.database(), address.user(), address.table.as_str()), ("db", Some("me"), "public.t"));
         assert!(address.has_password() && !format!("{address:?}").contains("p@ss"), "{address:?}");
         assert_eq!(address.place, "postgres:///run/pg:5433/db/public.t");
+        assert_eq!(address.typed, "postgres://%2Frun%2Fpg:5433/db/public.t");
+        assert_eq!(PostgresAddress::parse(&address.typed).expect("an address").place, address.place);
         assert_eq!(address.encryption.mode, Some(SslMode::VerifyCa));
         assert_eq!(address.encryption.roots, Some(PathBuf::from("/etc/root@x.pem")));
         assert_eq!(redacted(text), text.replace(":p%40ss", ""));

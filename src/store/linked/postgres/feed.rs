@@ -91,7 +91,7 @@ impl<'a> Triggers<'a> {
     }
 
     /// What makes each trigger.
-    fn triggers(&self) -> Vec<String> {
+    fn triggers(&self, about: &str) -> Vec<String> {
         let each = if self.replicated { "ROW" } else { "STATEMENT" };
         let tables = |new: bool, old: bool| match (self.replicated, new, old) {
             (true, ..) => "",
@@ -115,6 +115,7 @@ impl<'a> Triggers<'a> {
                 );
                 all.push(make);
                 all.push(format!("ALTER TABLE {part} ENABLE ALWAYS TRIGGER {name}"));
+                all.push(format!("COMMENT ON TRIGGER {name} ON {part} IS {}", literal(about)));
             }
         }
         all
@@ -202,7 +203,7 @@ impl<'a> Triggers<'a> {
 
 impl Feed for Triggers<'_> {
     fn install_sql(&self) -> Vec<Vec<String>> {
-        let about = feed_comment(&self.table.table.1, &self.table.place);
+        let about = feed_comment(&self.table.table.1, &self.table.typed);
         let types = self.key.iter().map(|name| self.table.type_of(name).map_or("text", |of| of.1.as_str()));
         let columns: Vec<String> = types.enumerate().map(|(nth, of)| format!("k{nth} {of}")).collect();
         let [dirty, whole, feed, note] = ["dirty", "whole", "feed", "note"].map(|what| self.named(what));
@@ -221,7 +222,7 @@ impl Feed for Triggers<'_> {
             format!("COMMENT ON FUNCTION {note}() IS {}", literal(&about)),
             format!("REVOKE ALL ON FUNCTION {note}() FROM PUBLIC"),
         ];
-        all.extend(self.triggers());
+        all.extend(self.triggers(&about));
         vec![all]
     }
 

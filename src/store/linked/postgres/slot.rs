@@ -303,7 +303,7 @@ impl Reading {
 impl Feed for Slot<'_> {
     fn install_sql(&self) -> Vec<Vec<String>> {
         let name = ident(&self.name);
-        let about = literal(&feed_comment(&self.table.table.1, &self.table.place));
+        let about = literal(&feed_comment(&self.table.table.1, &self.table.typed));
         vec![
             vec![
                 format!("CREATE PUBLICATION {name} FOR TABLE {}", quoted(&self.table.table)),
