@@ -16,6 +16,7 @@ use reknit::core::row::Value;
 use serde_json::{Value as Json, json};
 
 use crate::bucket::{BUCKET, Bucket};
+use crate::geonames::{Known, LARGE, SMALL};
 use crate::harness::{Place, Ran};
 use crate::server::Server;
 
@@ -350,9 +351,18 @@ fn files_without_types_are_compared_as_text() {
 /// Release A in PostgreSQL against release B in every other store: the numbers are those of the data's README.
 #[test]
 fn the_small_geonames_pair_differs_alike_in_every_store() {
+    differs_alike_in_every_store("cities15000", ["1.6.0", "2.0.0"], SMALL);
+}
+
+#[test]
+fn the_large_geonames_pair_differs_alike_in_every_store() {
+    differs_alike_in_every_store("cities5000", ["2.0.0", "3.0.0"], LARGE);
+}
+
+fn differs_alike_in_every_store(cities: &str, [of_a, of_b]: [&str; 2], [_, in_b, only_a, only_b, content]: Known) {
     let (server, place) = (Server::start(), Place::new());
     let data = |release: &str| {
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("data/geonames/cities15000-{release}.csv.zst"))
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("data/geonames/{cities}-{release}.csv.zst"))
     };
     let plain = |release: &str| zstd::decode_all(std::fs::File::open(data(release)).expect("the data")).expect("zstd");
     let columns = "geonameid bigint PRIMARY KEY, name text, latitude double precision, longitude double precision, countrycode text,
@@ -360,11 +370,11 @@ fn the_small_geonames_pair_differs_alike_in_every_store() {
     server.sql(&format!("CREATE TABLE cities ({columns})"));
     let mut client = server.client();
     let mut copy = client.copy_in("COPY cities FROM STDIN (FORMAT csv, HEADER)").expect("a copy");
-    std::io::Write::write_all(&mut copy, &plain("1.6.0")).expect("rows");
+    std::io::Write::write_all(&mut copy, &plain(of_a)).expect("rows");
     copy.finish().expect("copied");
     let pg = server.table("reknit", "cities");
 
-    let b = plain("2.0.0");
+    let b = plain(of_b);
     let rows = reknit::format::Rows::csv("b", Box::new(BufReader::new(std::io::Cursor::new(b.clone())))).expect("rows");
     let rows: Vec<Vec<Option<String>>> = rows
         .map(|row| {
@@ -405,15 +415,22 @@ fn the_small_geonames_pair_differs_alike_in_every_store() {
     writer.close().expect("closed");
 
     let known = differences(&place, &pg, "sqlite:b.db");
-    assert_eq!(known.len(), 2 + 8 + 256);
-    let zipped = format!("csv:{}", data("2.0.0").display());
+    assert_eq!(known.len() as u64, only_a + only_b + content);
+    let zipped = format!("csv:{}", data(of_b).display());
     for other in ["csv:b.csv", "parquet:b.parquet", &zipped] {
         assert_eq!(differences(&place, &pg, other), known, "{other}");
-        place.run_args(&["check", other, "sqlite:b.db"]).ok().says(&["in sync: 26,463 records"]);
+        place.run_args(&["check", other, "sqlite:b.db"]).ok().says(&[&format!(
+            "in sync: {},{:03} records",
+            in_b / 1000,
+            in_b % 1000
+        )]);
     }
     let summary = place.json(&format!("diff {pg} parquet:b.parquet --settle 0ms --limit 0")).exits(1).summary();
     let counts = &summary["counts"];
-    assert_eq!([&counts["only_a"], &counts["only_b"], &counts["content"]], [&json!(2), &json!(8), &json!(256)]);
+    assert_eq!(
+        [&counts["only_a"], &counts["only_b"], &counts["content"]],
+        [&json!(only_a), &json!(only_b), &json!(content)]
+    );
 }
 
 #[test]
