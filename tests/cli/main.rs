@@ -1,5 +1,6 @@
 //! The real binary: every documented outcome of the commands, with its exit code and error id.
 
+mod abandoned;
 mod adapters;
 mod alerts;
 mod api;

@@ -2,13 +2,13 @@
 //! that no transaction lasts and others are let past in between.
 
 use std::io::BufRead;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use postgres::Client;
 use postgres::types::Type;
+use postgres::{CancelToken, Client};
 use reknit_core::row::{Kind, Value};
 
 use super::super::pace::{Held, Slices};
@@ -21,6 +21,8 @@ use crate::store::StoreError;
 
 /// Pages that may be ahead of who takes them.
 const PAGES_AHEAD: usize = 4;
+/// How often whoever waits for a page looks whether it still is to: the server may have nothing to send for long.
+const LOOKS_EVERY: Duration = Duration::from_millis(100);
 /// Rows and bytes that are read in a second at least: a table that would take half as long as a transaction may is read in
 /// slices from the start.
 const ROWS_A_SECOND: u64 = 50_000;
@@ -58,7 +60,7 @@ impl Postgres {
     pub(super) fn read_whole(&self, shape: &Shape, pace: Option<&Arc<Pace>>) -> Result<Pages<'static>, StoreError> {
         let (copy, types) = self.scan_sql(shape)?;
         let (pace, place, columns) = (pace.cloned(), self.place.clone(), types.len());
-        self.spawn(types, columns, move |reading| {
+        self.spawn((types, columns), pace.clone(), move |reading| {
             let mut client = reading.connect()?;
             let began = Instant::now();
             let still = &mut || match &pace {
@@ -93,7 +95,7 @@ impl Postgres {
             (format!("SELECT {} FROM {} AS t", wanted.join(", "), quoted(&self.table)), names.join(", "));
         let (condition, pace) = (shape.condition(), Arc::clone(pace));
         let mut after = after.map(|after| String::from_utf8_lossy(after).into_owned());
-        self.spawn(types, columns, move |reading| {
+        self.spawn((types, columns), Some(Arc::clone(&pace)), move |reading| {
             let mut client = reading.connect()?;
             let (mut slices, mut held) = (Slices::new(time), Held::new(pace.rate, Instant::now()));
             loop {
@@ -121,21 +123,23 @@ impl Postgres {
     /// Reads on a thread of its own.
     fn spawn(
         &self,
-        types: Vec<Type>,
-        columns: usize,
+        (types, columns): (Vec<Type>, usize),
+        pace: Option<Arc<Pace>>,
         read: impl FnOnce(&mut Reading) -> Result<(), StoreError> + Send + 'static,
     ) -> Result<Pages<'static>, StoreError> {
-        let (connector, place) = (self.connector.clone(), self.place.clone());
+        let (statement, place) = (Statement::of(&self.connector), self.place.clone());
+        let running = statement.clone();
         let (sender, receiver) = sync_channel(PAGES_AHEAD);
         let reader = std::thread::spawn(move || {
             let fields = Arc::new(Fields { types, columns, place });
-            let mut reading = Reading { connector, fields, sender };
+            let mut reading = Reading { statement, fields, sender };
             if let Some(error) = read(&mut reading).err().filter(|error| !matches!(error, StoreError::Abandoned)) {
                 // Whoever has gone needs it no more.
                 let _ = reading.sender.send(Err(error));
             }
+            reading.statement.ended();
         });
-        Ok(Box::new(Scan { receiver, reader: Some(reader) }))
+        Ok(Box::new(Scan { receiver, reader: Some(reader), pace, running }))
     }
 }
 
@@ -150,14 +154,14 @@ type Upto<'a> = &'a mut dyn FnMut(u64, &[Value]) -> Option<Vec<u8>>;
 
 /// What the thread has that reads.
 struct Reading {
-    connector: Connector,
+    statement: Statement,
     fields: Arc<Fields>,
     sender: SyncSender<Result<Page, StoreError>>,
 }
 
 impl Reading {
     fn connect(&self) -> Result<Client, StoreError> {
-        self.connector.connect().map_err(|message| StoreError::database(&self.fields.place, message))
+        self.statement.connect().map_err(|message| StoreError::database(&self.fields.place, message))
     }
 
     fn met(&self, error: &postgres::Error) -> StoreError {
@@ -219,16 +223,66 @@ fn told_of(error: &std::io::Error) -> String {
 struct Scan {
     receiver: Receiver<Result<Page, StoreError>>,
     reader: Option<JoinHandle<()>>,
+    pace: Option<Arc<Pace>>,
+    running: Statement,
 }
 
 impl Iterator for Scan {
     type Item = Result<Page, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Ok(page) = self.receiver.recv() {
-            return Some(page);
+        loop {
+            match self.receiver.recv_timeout(LOOKS_EVERY) {
+                Ok(page) => return Some(page),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if let Err(stopped) = self.pace.as_ref().map_or(Ok(()), |pace| pace.goes_on()) {
+                self.running.cancel();
+                return Some(Err(stopped));
+            }
         }
         let panicked = self.reader.take().is_some_and(|reader| reader.join().is_err());
         panicked.then(|| Err(StoreError::Panicked("reading a table".into())))
+    }
+}
+
+impl Drop for Scan {
+    fn drop(&mut self) {
+        // Nobody takes what it still reads.
+        self.running.cancel();
+    }
+}
+
+/// What is run for a scan, which whoever waits for it can end at the server.
+#[derive(Clone)]
+struct Statement {
+    connector: Connector,
+    token: Arc<Mutex<Option<CancelToken>>>,
+}
+
+impl Statement {
+    fn of(connector: &Connector) -> Statement {
+        Statement { connector: connector.clone(), token: Arc::default() }
+    }
+
+    fn connect(&self) -> Result<Client, String> {
+        let client = self.connector.connect()?;
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(client.cancel_token());
+        Ok(client)
+    }
+
+    fn ended(&self) {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Has the server end it; nobody waits for that, since it may say nothing.
+    fn cancel(&self) {
+        let token = self.token.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(token) = token {
+            let connector = self.connector.clone();
+            // Where there is no thread the server notices in time that nobody is there.
+            let _ = std::thread::Builder::new().name("cancels".into()).spawn(move || connector.cancel(&token));
+        }
     }
 }
