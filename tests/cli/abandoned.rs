@@ -10,7 +10,8 @@ fn slow() -> (Server, Place, [String; 2]) {
     let server = Server::start();
     server.sql(
         "CREATE FUNCTION slow() RETURNS boolean LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(3600); RETURN true; END';
-         CREATE TABLE a (id int PRIMARY KEY, v text); INSERT INTO a VALUES (1, 'x'); CREATE TABLE b (LIKE a INCLUDING ALL)",
+         CREATE TABLE a (id int PRIMARY KEY, v text); CREATE TABLE b (LIKE a INCLUDING ALL);
+         ALTER TABLE a ALTER v SET STORAGE PLAIN; INSERT INTO a SELECT i, repeat('x', 7000) FROM generate_series(1, 1500) AS i",
     );
     let sides = ["a", "b"].map(|table| server.table("reknit", table));
     (server, Place::new(), sides)
@@ -38,8 +39,9 @@ fn a_run_that_is_cancelled_leaves_no_statement_behind() {
 #[test]
 fn a_process_that_was_killed_leaves_no_statement_behind() {
     let (server, place, [a, b]) = slow();
-    let mut command = place.command(&["check", &a, &b, "--where", "slow()"]).spawn().expect("the binary");
-    until(|| running(&server) > 0);
+    let mut command =
+        place.command(&["check", &a, &b, "--where", "slow()", "--readers", "3"]).spawn().expect("the binary");
+    until(|| running(&server) == 3);
     command.kill().expect("killed");
     command.wait().expect("its end");
     until(|| running(&server) == 0);

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::Child;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -267,4 +268,46 @@ fn a_replica_is_read_once_it_has_come_as_far_as_its_primary() {
     other.sql("CREATE TABLE t (k text, n int, v text, PRIMARY KEY (k, n))");
     let foreign = other.table("reknit", "t");
     place.run_args(&["check", &table, "sqlite:b.db", "--scan-from", &foreign]).fails("database.no-replica");
+}
+
+/// Ends what goes on beside a test, also where that fails.
+struct Ended<'d>(&'d AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Rows that move while they are read, also from part to part, are read once by all that read, since these see one snapshot.
+#[test]
+fn several_readers_see_one_snapshot() {
+    let (server, place) = (Server::start(), Place::new());
+    server.sql(
+        "CREATE TABLE a (id int, part int, v text, PRIMARY KEY (id, part)) PARTITION BY LIST (part);
+         CREATE TABLE a0 PARTITION OF a FOR VALUES IN (0); CREATE TABLE a1 PARTITION OF a FOR VALUES IN (1);
+         ALTER TABLE a ALTER v SET STORAGE PLAIN; ALTER TABLE a0 ALTER v SET STORAGE PLAIN; ALTER TABLE a1 ALTER v SET STORAGE PLAIN;
+         INSERT INTO a SELECT i, i % 2, repeat('x', 3000) FROM generate_series(1, 6000) AS i",
+    );
+    let (a, b) = (server.table("reknit", "a"), server.table("reknit", "b"));
+    let build = |readers: &str| place.run_args(&["index", "build", &a, "--key", "id", "--readers", readers]);
+    build("17").exits(2);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut client = server.client();
+            for nth in (0..).take_while(|_| !done.load(Ordering::Relaxed)) {
+                client.execute("UPDATE a SET part = 1 - part WHERE id % 40 = $1", &[&(nth % 40)]).expect("moved");
+            }
+        });
+        let _ended = Ended(&done);
+        (0..4).for_each(|_| drop(build("3").ok().says(&["6,000 rows indexed"])));
+    });
+    server.sql(
+        "CREATE TABLE b AS SELECT * FROM a; ALTER TABLE b ADD PRIMARY KEY (id, part); DELETE FROM b WHERE id = 77",
+    );
+    for readers in ["1", "2", "16"] {
+        let ran = place.run_args(&["diff", &a, &b, "--key", "id", "--readers", readers, "--settle", "0ms"]).exits(1);
+        ran.says(&["- 77\tonly in a", "1 only in a"]);
+    }
 }

@@ -23,6 +23,10 @@ pub(crate) struct PaceFlags {
     /// About how long one slice is read, where a table is read in slices [default: 500ms]
     #[arg(long, env = "REKNIT_CHUNK_TIME", value_name = "TIME")]
     pub(crate) chunk_time: Option<String>,
+    /// Read a large table by so many connections at once, 1 to 16, which see one snapshot (PostgreSQL 14 and later)
+    /// [default: half of this machine's processors, at most 4]
+    #[arg(long, env = "REKNIT_READERS", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub(crate) readers: Option<u8>,
     /// Read at most so many rows (20000), or bytes (5MB), of a table in a second
     #[arg(long, env = "REKNIT_MAX_RATE", value_name = "ROWS|BYTES")]
     pub(crate) max_rate: Option<String>,
@@ -55,6 +59,7 @@ impl PaceFlags {
         Ok(Pace {
             max_snapshot: time(&self.max_snapshot, "--max-snapshot")?.unwrap_or(usual.max_snapshot),
             chunk: time(&self.chunk_time, "--chunk-time")?,
+            readers: self.readers.map_or_else(usual_readers, usize::from),
             rate: self.max_rate.as_deref().map(rate).transpose()?,
             pause_file: self.pause_file.clone(),
             max_active: self.max_active,
@@ -64,6 +69,12 @@ impl PaceFlags {
             told: None,
         })
     }
+}
+
+/// The server, which may be on this machine, has as much to do as those who read from it.
+fn usual_readers() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    (processors / 2).clamp(1, 4)
 }
 
 /// A load, in hundredths; only where the system tells its own.

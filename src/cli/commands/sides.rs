@@ -425,8 +425,8 @@ pub(crate) fn told_caught_up(sides: &Sides, (a, b): (Option<RunId>, Option<RunId
 fn pair(env: &mut Env, sides: &Sides) -> Result<(Pair, bool), CliError> {
     match [&sides.a, &sides.b].map(|side| tables::is_table(side)) {
         [false, false] if sides.no_scan || sides.pace != PaceFlags::default() => {
-            let message = "--no-scan, --max-snapshot, --chunk-time, --max-rate, --pause-file, --max-active, --max-replica-lag, \
-                           --max-load and --scan-from are about reading tables whole; stores are never read so";
+            let message = "--no-scan, --max-snapshot, --chunk-time, --readers, --max-rate, --pause-file, --max-active, \
+                           --max-replica-lag, --max-load and --scan-from are about reading tables whole; stores are never read so";
             return Err(CliError::new("usage.terms", message));
         }
         [false, false] if sides.terms != TermFlags::default() => {

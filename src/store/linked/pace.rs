@@ -41,6 +41,8 @@ pub struct Pace {
     pub max_snapshot: Duration,
     /// How long one slice is read, about; none: slices are made only where a table would take longer than a transaction may.
     pub chunk: Option<Duration>,
+    /// By so many connections at most a large table is read in one go, where it can be: they see it by one snapshot.
+    pub readers: usize,
     /// At most so much in a second.
     pub rate: Option<Rate>,
     /// While it exists nothing is read.
@@ -58,11 +60,12 @@ pub struct Pace {
 }
 
 impl Default for Pace {
-    /// As fast as it goes, in transactions of at most fifteen minutes.
+    /// As fast as one connection goes, in transactions of at most fifteen minutes.
     fn default() -> Self {
         Pace {
             max_snapshot: Duration::from_secs(15 * 60),
             chunk: None,
+            readers: 1,
             rate: None,
             pause_file: None,
             max_active: None,

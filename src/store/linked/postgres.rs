@@ -8,6 +8,7 @@ mod encode;
 mod feed;
 mod parts;
 mod pgoutput;
+mod readers;
 mod rights;
 mod scan;
 mod script;

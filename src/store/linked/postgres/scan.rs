@@ -1,5 +1,5 @@
-//! A table read whole on a thread of its own: by one COPY from one snapshot, or by one COPY a slice in the order of the key, so
-//! that no transaction lasts and others are let past in between.
+//! A table read whole on a thread of its own: by one COPY from one snapshot, by several connections ([`super::readers`]), or by one
+//! COPY a slice in the order of the key, so that no transaction lasts and others are let past in between.
 
 use std::io::BufRead;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -16,6 +16,7 @@ use super::super::{Load, Pace, Page, Pages, Shape, Table};
 use super::connect::{Connector, told};
 use super::copied::{Cutter, Fields};
 use super::decode::kind;
+use super::readers::Wanted;
 use super::{Postgres, encode, ident, quoted};
 use crate::store::StoreError;
 
@@ -60,14 +61,23 @@ impl Postgres {
     pub(super) fn read_whole(&self, shape: &Shape, pace: Option<&Arc<Pace>>) -> Result<Pages<'static>, StoreError> {
         let (copy, types) = self.scan_sql(shape)?;
         let (pace, place, columns) = (pace.cloned(), self.place.clone(), types.len());
+        let wanted = Wanted {
+            oid: self.oid,
+            columns: self.selected(shape)?.0.join(", "),
+            condition: shape.condition().to_string(),
+            readers: pace.as_ref().map_or(1, |pace| pace.readers),
+        };
         self.spawn((types, columns), pace.clone(), move |reading| {
             let mut client = reading.connect()?;
             let began = Instant::now();
-            let still = &mut || match &pace {
+            let still = || match &pace {
                 Some(pace) if began.elapsed() > pace.max_snapshot => Err(pace.too_long(&place)),
                 _ => Ok(()),
             };
-            reading.copy(&mut client, &copy, still, &mut |_, _| None).map(drop)
+            if reading.read_apart(&mut client, &wanted, &still)? {
+                return Ok(());
+            }
+            reading.copy(&mut client, &copy, &mut || still(), &mut |_, _| None).map(drop)
         })
     }
 
@@ -153,18 +163,18 @@ fn literal(value: &Value, (kind, spelled): &(Kind, String)) -> String {
 type Upto<'a> = &'a mut dyn FnMut(u64, &[Value]) -> Option<Vec<u8>>;
 
 /// What the thread has that reads.
-struct Reading {
+pub(super) struct Reading {
     statement: Statement,
     fields: Arc<Fields>,
     sender: SyncSender<Result<Page, StoreError>>,
 }
 
 impl Reading {
-    fn connect(&self) -> Result<Client, StoreError> {
+    pub(super) fn connect(&self) -> Result<Client, StoreError> {
         self.statement.connect().map_err(|message| StoreError::database(&self.fields.place, message))
     }
 
-    fn met(&self, error: &postgres::Error) -> StoreError {
+    pub(super) fn met(&self, error: &postgres::Error) -> StoreError {
         StoreError::database(&self.fields.place, told(error))
     }
 
@@ -177,8 +187,8 @@ impl Reading {
     /// Hands on what a COPY gives; looks up `still` with each page. `upto` hears at its end how many rows that were and what is
     /// behind the columns of the last one, and says from where to go on. Says how many rows and bytes that were.
     /// [`StoreError::Abandoned`] if nobody takes them any more.
-    fn copy(
-        &mut self,
+    pub(super) fn copy(
+        &self,
         client: &mut Client,
         copy: &str,
         still: &mut dyn FnMut() -> Result<(), StoreError>,
@@ -254,35 +264,36 @@ impl Drop for Scan {
     }
 }
 
-/// What is run for a scan, which whoever waits for it can end at the server.
+/// What is run for a scan, by all its connections, which whoever waits for it can end at the server.
 #[derive(Clone)]
 struct Statement {
     connector: Connector,
-    token: Arc<Mutex<Option<CancelToken>>>,
+    tokens: Arc<Mutex<Vec<CancelToken>>>,
 }
 
 impl Statement {
     fn of(connector: &Connector) -> Statement {
-        Statement { connector: connector.clone(), token: Arc::default() }
+        Statement { connector: connector.clone(), tokens: Arc::default() }
     }
 
     fn connect(&self) -> Result<Client, String> {
         let client = self.connector.connect()?;
-        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(client.cancel_token());
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).push(client.cancel_token());
         Ok(client)
     }
 
     fn ended(&self) {
-        self.token.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Has the server end it; nobody waits for that, since it may say nothing.
     fn cancel(&self) {
-        let token = self.token.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(token) = token {
+        let tokens = std::mem::take(&mut *self.tokens.lock().unwrap_or_else(PoisonError::into_inner));
+        if !tokens.is_empty() {
             let connector = self.connector.clone();
+            let end = move || tokens.iter().for_each(|token| connector.cancel(token));
             // Where there is no thread the server notices in time that nobody is there.
-            let _ = std::thread::Builder::new().name("cancels".into()).spawn(move || connector.cancel(&token));
+            let _ = std::thread::Builder::new().name("cancels".into()).spawn(end);
         }
     }
 }
