@@ -4,11 +4,10 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use crate::harness::{Place, Ran};
+use crate::harness::Place;
 use crate::server::Server;
 
 /// Records in a and in b; only in a, only in b, other content.

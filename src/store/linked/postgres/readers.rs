@@ -29,6 +29,9 @@ const FILES: &str = "SELECT concat(quote_ident(n.nspname), '.', quote_ident(c.re
                      FROM pg_class c JOIN parts USING (oid) JOIN pg_namespace n ON n.oid = c.relnamespace \
                      LEFT JOIN pg_am a ON a.oid = c.relam WHERE c.relkind <> 'p' ORDER BY 1";
 
+/// Files by name, with their blocks.
+type Files = Vec<(String, i64)>;
+
 /// A range of the blocks of a file: from one on, up to another or to its end.
 #[derive(Debug, PartialEq, Eq)]
 struct Blocks<'f> {
@@ -112,13 +115,13 @@ impl Reading {
 
 /// Begins a transaction whose snapshot others can have, and says how that is called and which files there are; none where they
 /// are not worth it, or not to be read in ranges.
-fn found(client: &mut Client, oid: u32) -> Result<Option<(String, Vec<(String, i64)>)>, postgres::Error> {
+fn found(client: &mut Client, oid: u32) -> Result<Option<(String, Files)>, postgres::Error> {
     client.batch_execute(BEGIN)?;
     let row = client.query_one("SELECT current_setting('server_version_num')::int4, pg_export_snapshot()", &[])?;
     let (version, snapshot): (i32, String) = (row.get(0), row.get(1));
     let rows = client.query(&format!("{PARTS} {FILES}"), &[&oid])?;
     let all = version >= READS_RANGES && rows.iter().all(|row| row.get::<_, Option<bool>>(2) == Some(true));
-    let files: Vec<(String, i64)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let files: Files = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     let blocks: i64 = files.iter().map(|(_, blocks)| blocks).sum();
     Ok((all && blocks >= 2 * BLOCKS_MIN).then_some((snapshot, files)))
 }
