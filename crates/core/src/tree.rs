@@ -21,6 +21,11 @@ use crate::range::{DEPTH_MAX, Range};
 /// Entries that a leaf may hold. A format constant: the shape of every tree depends on it.
 pub const LEAF_ENTRIES_MAX: usize = 32;
 
+/// Depth, prefix and count of a range, with which what its digest covers begins.
+const HEADER_BYTES: usize = 17;
+/// What it covers of an entry or a child: a number and a digest.
+const PART_BYTES: usize = 40;
+
 /// What a range is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Summary {
@@ -57,13 +62,9 @@ impl Keys {
         if entries.is_empty() {
             return Summary::EMPTY;
         }
-        let mut preimage = Vec::with_capacity(17 + 40 * entries.len());
+        let mut preimage = vec![0; HEADER_BYTES + PART_BYTES * entries.len()];
         let count = entries.len() as u64;
-        put_header(&mut preimage, range, count);
-        for entry in entries {
-            preimage.extend_from_slice(&entry.position.0.to_be_bytes());
-            preimage.extend_from_slice(&entry.digest.0);
-        }
+        put_node(&mut preimage, range, count, entries.iter().map(|entry| (entry.position.0, entry.digest)));
         if planted(Bug::XorLeaves) {
             let xor = |all: Digest, one: &Entry| Digest(std::array::from_fn(|i| all.0[i] ^ one.digest.0[i]));
             return Summary { count, digest: entries.iter().fold(Digest::ZERO, xor) };
@@ -73,14 +74,11 @@ impl Keys {
 
     /// The summary of an inner node from its sixteen children.
     pub fn inner(&self, range: Range, children: &[Summary; 16]) -> Summary {
-        let mut preimage = Vec::with_capacity(17 + 40 * 16);
+        let mut preimage = [0; HEADER_BYTES + PART_BYTES * 16];
         let count = children.iter().map(|child| child.count).sum();
-        put_header(&mut preimage, range, count);
-        for child in children.iter().take(if planted(Bug::LastChildDropped) { 15 } else { 16 }) {
-            preimage.extend_from_slice(&child.count.to_be_bytes());
-            preimage.extend_from_slice(&child.digest.0);
-        }
-        Summary { count, digest: keyed(&self.inner, &preimage) }
+        put_node(&mut preimage, range, count, children.iter().map(|child| (child.count, child.digest)));
+        let told = if planted(Bug::LastChildDropped) { preimage.len() - PART_BYTES } else { preimage.len() };
+        Summary { count, digest: keyed(&self.inner, &preimage[..told]) }
     }
 
     /// The root of a dataset from the roots of its collections, each with its name.
@@ -116,10 +114,16 @@ impl Keys {
     }
 }
 
-fn put_header(out: &mut Vec<u8>, range: Range, count: u64) {
-    out.push(range.depth());
-    out.extend_from_slice(&range.bits().to_be_bytes());
-    out.extend_from_slice(&count.to_be_bytes());
+/// Fills in what a node's digest covers: the range, how many entries it has, and each part of it, an entry or a child.
+fn put_node(out: &mut [u8], range: Range, count: u64, parts: impl Iterator<Item = (u64, Digest)>) {
+    let (header, rest) = out.split_at_mut(HEADER_BYTES);
+    header[0] = range.depth();
+    header[1..9].copy_from_slice(&range.bits().to_be_bytes());
+    header[9..].copy_from_slice(&count.to_be_bytes());
+    for (out, (number, digest)) in rest.as_chunks_mut::<PART_BYTES>().0.iter_mut().zip(parts) {
+        out[..8].copy_from_slice(&number.to_be_bytes());
+        out[8..].copy_from_slice(&digest.0);
+    }
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ pub fn update<N: Nodes>(
     changes.sort_unstable();
     let positions = Vec::with_capacity(changes.len());
     let mut run = Run { keys, nodes, written: Vec::new(), positions, digested: 0 };
-    let root = run.range(Range::ALL, root, &changes)?;
+    let root = if changes.is_empty() { root } else { run.range(Range::ALL, root, &changes)? };
     run.written.sort_unstable_by_key(|(range, _)| *range);
     Ok(Update { root, nodes: run.written, positions: run.positions, digested: run.digested })
 }
@@ -102,10 +102,8 @@ struct Run<'a, N> {
 }
 
 impl<N: Nodes> Run<'_, N> {
+    /// The range after some changes, at least one.
     fn range(&mut self, range: Range, old: Summary, changes: &[Change]) -> Result<Summary, UpdateError<N::Error>> {
-        if changes.is_empty() {
-            return Ok(old);
-        }
         if is_leaf(range, old.count) {
             let before = if old.is_empty() { Vec::new() } else { self.read(range)? };
             let after = apply(before, changes)?;
@@ -115,11 +113,10 @@ impl<N: Nodes> Run<'_, N> {
         let old_children = self.nodes.children(range).map_err(UpdateError::Store)?;
         let mut children = old_children;
         let mark = self.written.len();
-        let mut rest = changes;
-        for (digit, child) in children.iter_mut().enumerate() {
-            let part = range.child(digit as u8);
-            let (mine, others) = rest.split_at(rest.partition_point(|change| part.contains(change.position)));
-            rest = others;
+        let digit = |change: &Change| range.digit(change.position);
+        for mine in changes.chunk_by(|a, b| digit(a) == digit(b)) {
+            let digit = digit(&mine[0]);
+            let (part, child) = (range.child(digit), &mut children[usize::from(digit)]);
             let new = self.range(part, *child, mine)?;
             if new != *child {
                 self.written.push((part, (!new.is_empty()).then_some(new)));
