@@ -103,7 +103,7 @@ impl Cell {
         };
         let element = Element(self.sum);
         let alone = element.check() == self.check;
-        (alone && Places::of(element).find(|p| *p >= place as u64) == Some(place as u64)).then_some((element, sign))
+        (alone && Places::of(element).find(|p| *p >= place as f64) == Some(place as f64)).then_some((element, sign))
     }
 
     fn is_empty(&self) -> bool {
@@ -339,43 +339,52 @@ fn chance(place: usize) -> f64 {
 /// The cells that an element falls in, in order: the first always, cell `i` with probability `2 / (i + 2)`.
 struct Places {
     seed: u64,
-    next: u64,
+    next: f64,
 }
 
 impl Places {
     fn of(element: Element) -> Places {
-        Places { seed: scramble(element.0 ^ PLACE_SEED), next: 0 }
+        Places { seed: scramble(element.0 ^ PLACE_SEED), next: 0.0 }
     }
 
     /// Those among the first `cells`.
     fn within(element: Element, cells: usize) -> impl Iterator<Item = usize> {
-        Places::of(element).take_while(move |place| *place < cells as u64).map(|place| place as usize)
+        Places::of(element).take_while(move |place| *place < cells as f64).map(|place| place as usize)
     }
 }
 
 impl Iterator for Places {
-    type Item = u64;
+    type Item = f64;
 
-    fn next(&mut self) -> Option<u64> {
+    fn next(&mut self) -> Option<f64> {
         let place = self.next;
-        self.next = next_place(place, &mut self.seed);
+        self.next = next_place(place, luck(&mut self.seed));
         Some(place)
     }
 }
 
-/// The next cell after `place` that an element falls in.
-fn next_place(place: u64, seed: &mut u64) -> u64 {
+/// Above 0 and at most 1, from the upper 53 bits of the next number.
+#[inline]
+fn luck(seed: &mut u64) -> f64 {
     *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    // Above 0 and at most 1, from the upper 53 bits. Root, quotient and product of doubles are exact by standard.
-    let luck = ((scramble(*seed) >> 11) + 1) as f64 / (1u64 << 53) as f64;
+    // Signed, since that is what a processor turns into a double.
+    ((scramble(*seed) >> 11) as i64 + 1) as f64 / (1u64 << 53) as f64
+}
+
+/// The next cell after `place` that an element falls in. Of any that there is memory for it is exact; a double, since
+/// processors work out several of those at once.
+#[inline]
+fn next_place(place: f64, luck: f64) -> f64 {
     // The next place is beyond j with the probability (i + 1)(i + 2) / (j + 1)(j + 2), the product of not falling
-    // in any cell up to it; this solves it for j.
-    let here = (place as f64 + 1.0) * (place as f64 + 2.0);
-    let beyond = (here / luck + 0.25).sqrt() - 1.5;
-    // Rounded up, without the call that it takes where processors of any age are to run it.
-    let next = beyond as u64;
-    let next = next.saturating_add(u64::from((next as f64) < beyond));
-    next.max(place.saturating_add(1))
+    // in any cell up to it; this solves it for j. Root, quotient and product of doubles are exact by standard.
+    let beyond = ((place + 1.0) * (place + 2.0) / luck + 0.25).sqrt() - 1.5;
+    // Rounded up, without the call that it takes where processors of any age are to run it: a sum this large has no
+    // room for a fraction.
+    const WHOLE: f64 = (1u64 << 52) as f64;
+    let near = beyond + WHOLE - WHOLE;
+    let next = near + f64::from(u8::from(near < beyond));
+    let least = place + 1.0;
+    if next > least { next } else { least }
 }
 
 /// A bijection of 64 bits that spreads every bit over all (the finalizer of splitmix64, Steele, Lea and Flood, 2014).

@@ -3,10 +3,12 @@
 //! Each place of an element follows from the one before through a root and a quotient, which a processor works out for
 //! several elements in the time of one. Shorter sketches take the first places of longer ones.
 
-use super::{Element, Places, Sketch, next_place};
+use super::{Element, Places, Sketch, luck, next_place};
 
-/// Elements worked out at once.
+/// Elements worked out at once, where there are so many; the last ones by two, such as those of one record.
 const LANES: usize = 8;
+/// Most elements have fewer places.
+const PLACES: usize = 24;
 
 /// Elements with their counts, and the cells that each falls in.
 #[derive(Clone, Debug, Default)]
@@ -30,44 +32,48 @@ impl Falls {
     /// for each place: `2 ln(cells)` of them.
     pub fn new(elements: &[(Element, i64)], cells: usize) -> Falls {
         let cells = cells.min(u32::MAX as usize);
-        // Most elements have fewer places.
-        const PLACES: usize = 24;
         let places = Vec::with_capacity(PLACES * elements.len());
         let mut falls = Falls { cells, elements: Vec::with_capacity(elements.len()), places };
-        let room = |lane| if lane < elements.len() { PLACES } else { 0 };
-        let mut found: [Vec<u32>; LANES] = std::array::from_fn(|lane| Vec::with_capacity(room(lane)));
-        for some in elements.chunks(LANES) {
-            falls.work_out(some, &mut found);
-            for ((element, count), found) in some.iter().zip(&mut found) {
-                falls.places.append(found);
-                let (check, end) = (element.check(), falls.places.len());
-                falls.elements.push(Fall { element: *element, count: *count, check, end });
-            }
-        }
+        let (many, few) = elements.split_at(elements.len() - elements.len() % LANES);
+        falls.work_out::<LANES>(many);
+        falls.work_out::<2>(few);
         falls
     }
 
-    fn work_out(&self, some: &[(Element, i64)], found: &mut [Vec<u32>; LANES]) {
-        let (mut seeds, mut places) = ([0; LANES], [u64::MAX; LANES]);
-        for ((element, _), (seed, place)) in some.iter().zip(seeds.iter_mut().zip(&mut places)) {
-            (*seed, *place) = (Places::of(*element).seed, 0);
-        }
-        loop {
-            let mut going = false;
-            for (place, found) in places.iter().zip(found.iter_mut()) {
-                if *place < self.cells as u64 {
-                    found.push(*place as u32);
-                    going = true;
-                }
-            }
-            if !going {
-                return;
-            }
-            for (seed, place) in seeds.iter_mut().zip(&mut places).take(some.len()) {
-                *place = next_place(*place, seed);
+    /// Appends the places of these elements, so many at once.
+    fn work_out<const N: usize>(&mut self, elements: &[(Element, i64)]) {
+        let mut steps = Vec::with_capacity(2 * PLACES);
+        for some in elements.chunks(N) {
+            let found = side_by_side::<N>(some, self.cells, &mut steps);
+            for (lane, ((element, count), found)) in some.iter().zip(found).enumerate() {
+                self.places.extend(steps[..found].iter().map(|step| step[lane]));
+                let (check, end) = (element.check(), self.places.len());
+                self.elements.push(Fall { element: *element, count: *count, check, end });
             }
         }
     }
+}
+
+/// The places of at most so many elements, step by step, and how many of them each has among the first `cells`.
+fn side_by_side<const N: usize>(some: &[(Element, i64)], cells: usize, steps: &mut Vec<[u32; N]>) -> [usize; N] {
+    let cells = cells as f64;
+    let (mut seeds, mut places, mut found) = ([0; N], [cells; N], [0; N]);
+    for ((element, _), (seed, place)) in some.iter().zip(seeds.iter_mut().zip(&mut places)) {
+        (*seed, *place) = (Places::of(*element).seed, 0.0);
+    }
+    steps.clear();
+    while places.iter().any(|place| *place < cells) {
+        steps.push(places.map(|place| place as u32));
+        for (found, place) in found.iter_mut().zip(&places) {
+            *found += usize::from(*place < cells);
+        }
+        // First what a processor works out one by one, then what it works out side by side.
+        let lucks = seeds.each_mut().map(luck);
+        for (place, luck) in places.iter_mut().zip(lucks) {
+            *place = next_place(*place, luck);
+        }
+    }
+    found
 }
 
 impl Falls {

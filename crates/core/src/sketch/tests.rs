@@ -12,6 +12,20 @@ fn sketch(cells: usize, elements: impl IntoIterator<Item = u64>) -> Sketch {
     sketch
 }
 
+proptest! {
+    #[test]
+    fn the_next_place_is_where_luck_puts_it_rounded_up(place: u32, start: u64, near in 0u64..3) {
+        let (place, mut seed) = (f64::from(place), start);
+        let drawn = luck(&mut seed);
+        prop_assert!(0.0 < drawn && drawn <= 1.0);
+        // However little is left of luck to go further, it is another place.
+        for luck in [drawn, 1.0 - near as f64 / (1u64 << 53) as f64] {
+            let expected = (((place + 1.0) * (place + 2.0) / luck + 0.25).sqrt() - 1.5).ceil().max(place + 1.0);
+            prop_assert_eq!(next_place(place, luck), expected);
+        }
+    }
+}
+
 #[test]
 fn an_element_carries_the_key_and_tells_two_digests_of_it_apart() {
     let position = Position(0x0123_4567_89ab_cdef);
