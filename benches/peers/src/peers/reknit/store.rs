@@ -1,14 +1,15 @@
 //! One side's store in memory: answers what a session asks, keeps summaries and sketches, takes back what was written.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use reknit_core::query::{
     Answer, Applied, Ask, Cut, Guard, Incoming, Item, Query, Raising, Recognition, Selection, Shape, VersionInfo, View,
 };
 use reknit_core::session::Guards;
-use reknit_core::sketch::{Element, KEPT_DEPTH_MAX, Sketch, cells_kept};
+use reknit_core::sketch::{self, Element, Falls, KEPT_DEPTH_MAX, Sketch, cells_kept};
 use reknit_core::tree::{self, Change, is_leaf};
 use reknit_core::{Actor, Digest, Entry, Keys, Position, Range, Record, Summary};
 
@@ -23,9 +24,9 @@ pub(super) struct Store {
     pub(super) root: Summary,
     pub(super) rows: BTreeMap<Entry, Kept>,
     /// The children of each inner node.
-    pub(super) nodes: HashMap<Range, Box<[Summary; 16]>>,
+    pub(super) nodes: ByRange<Box<[Summary; 16]>>,
     /// The cells of each range that keeps some.
-    pub(super) sketches: HashMap<Range, Sketch>,
+    pub(super) sketches: ByRange<Sketch>,
     /// What a session applied and what is not yet in rows and tree: what was there, and what will be there.
     pub(super) pending: HashMap<Vec<u8>, (Option<Row>, Option<Row>)>,
     /// What sessions replaced, to be taken back.
@@ -51,25 +52,18 @@ impl Store {
     pub(super) fn build(&mut self, ready: &[Row]) {
         self.rows = ready.iter().copied().collect();
         let entries: Vec<Entry> = ready.iter().map(|(entry, _)| *entry).collect();
-        let mut nodes = HashMap::new();
+        let mut nodes = ByRange::default();
         self.root = self.keys.build(Range::ALL, &entries, &mut |part, summary| put_node(&mut nodes, part, summary));
         self.nodes = nodes;
-        self.sketches.clear();
-        self.build_sketches(Range::ALL, &entries);
+        self.build_sketches(&entries);
     }
 
-    fn build_sketches(&mut self, range: Range, entries: &[Entry]) {
-        let cells = cells_kept(range.depth(), entries.len() as u64);
-        if cells > 0 {
-            let mut sketch = Sketch::new(cells);
-            entries.iter().for_each(|entry| sketch.add(Element::of(entry)));
-            self.sketches.insert(range, sketch);
-        }
-        if range.depth() < KEPT_DEPTH_MAX {
-            for same in entries.chunk_by(|a, b| range.digit(a.position) == range.digit(b.position)) {
-                self.build_sketches(range.child(range.digit(same[0].position)), same);
-            }
-        }
+    fn build_sketches(&mut self, entries: &[Entry]) {
+        self.sketches.clear();
+        let elements: Vec<(Element, i64)> = entries.iter().map(|entry| (Element::of(entry), 1)).collect();
+        sketch::build(Range::ALL, &elements, &mut Sketch::default(), &cells_kept, &mut |range, _, kept| {
+            self.sketches.insert(range, kept);
+        });
     }
 
     fn cut(&self) -> Cut {
@@ -138,6 +132,15 @@ impl Store {
         match self.nodes.get(&parent) {
             Some(children) => children[usize::from(parent.digit(range.first()))],
             None => self.keys.build(range, &self.entries_of(range), &mut |_, _| {}),
+        }
+    }
+
+    /// Entries of any range.
+    fn count(&self, range: Range) -> u64 {
+        let Some(parent) = range.parent() else { return self.root.count };
+        match self.nodes.get(&parent) {
+            Some(children) => children[usize::from(parent.digit(range.first()))].count,
+            None => self.within(range).count() as u64,
         }
     }
 
@@ -267,37 +270,41 @@ impl Store {
         self.update_sketches(&rows);
     }
 
-    /// Lays changes over the sketches; a range whose count calls for another number of cells is summed anew, and so is
-    /// everything if much has changed.
+    /// Lays changes over the sketches, or sums everything anew if much has changed.
     fn update_sketches(&mut self, rows: &[(Option<Row>, Option<Row>)]) {
         if rows.len() > self.rows.len() / 8 {
             let entries: Vec<Entry> = self.rows.keys().copied().collect();
-            self.sketches.clear();
-            return self.build_sketches(Range::ALL, &entries);
+            return self.build_sketches(&entries);
         }
-        let changes = rows.iter().flat_map(|(before, after)| [(before, -1), (after, 1)]);
-        let changes: Vec<(Entry, i64)> = changes.filter_map(|(row, sign)| Some((row.as_ref()?.0, sign))).collect();
+        let moves = rows.iter().flat_map(|(before, after)| [(before, -1), (after, 1)]);
+        let moves = moves.filter_map(|(row, count)| Some((Element::of(&row.as_ref()?.0), count)));
+        let mut moves: Vec<(Element, i64)> = moves.collect();
+        moves.sort_unstable();
+        let falls = Falls::new(&moves, cells_kept(0, self.root.count));
         for depth in 0..=KEPT_DEPTH_MAX {
-            for (entry, sign) in &changes {
-                let range = Range::of(entry.position, depth);
-                let kept = cells_kept(depth, self.summary(range).count);
-                let sketch = self.sketches.get_mut(&range);
-                match sketch {
-                    Some(sketch) if sketch.cells().len() == kept => sketch.lay(Element::of(entry), *sign),
-                    None if kept == 0 => {}
-                    _ => {
-                        self.sketches.remove(&range);
-                    }
-                }
+            let range = |(element, _): &(Element, i64)| Range::of(Position(element.0), depth);
+            let mut start = 0;
+            for same in moves.chunk_by(|a, b| range(a) == range(b)) {
+                let end = start + same.len();
+                self.update_sketch(range(&same[0]), &falls, start..end);
+                start = end;
             }
-            let ranges: BTreeSet<Range> = changes.iter().map(|(entry, _)| Range::of(entry.position, depth)).collect();
-            for range in ranges {
-                let kept = cells_kept(depth, self.summary(range).count);
-                if kept > 0 && !self.sketches.contains_key(&range) {
-                    let mut sketch = Sketch::new(kept);
-                    self.within(range).for_each(|(entry, _)| sketch.add(Element::of(entry)));
-                    self.sketches.insert(range, sketch);
-                }
+        }
+    }
+
+    /// Lays some of the falls over the sketch of a range, or sums it anew if its count calls for another number of cells.
+    fn update_sketch(&mut self, range: Range, falls: &Falls, of: std::ops::Range<usize>) {
+        let kept = cells_kept(range.depth(), self.count(range));
+        match self.sketches.get_mut(&range) {
+            Some(sketch) if sketch.cells().len() == kept => sketch.lay_falls(falls, of),
+            None if kept == 0 => {}
+            _ if kept == 0 => {
+                self.sketches.remove(&range);
+            }
+            _ => {
+                let mut sketch = Sketch::new(kept);
+                self.within(range).for_each(|(entry, _)| sketch.add(Element::of(entry)));
+                self.sketches.insert(range, sketch);
             }
         }
     }
@@ -333,8 +340,34 @@ impl tree::Nodes for Store {
     }
 }
 
+/// Ranges need no hash that guards against chosen keys: their prefixes are those of keyed hashes.
+type ByRange<T> = HashMap<Range, T, BuildHasherDefault<RangeHasher>>;
+
+/// Spreads the prefix of a range, whose lower bits are zero, over all bits.
+#[derive(Default)]
+pub(super) struct RangeHasher(u64);
+
+impl Hasher for RangeHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u8(*byte));
+    }
+
+    fn write_u8(&mut self, number: u8) {
+        self.write_u64(number.into());
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        let wide = u128::from(self.0 ^ number) * 0x9e37_79b9_7f4a_7c15;
+        self.0 = wide as u64 ^ (wide >> 64) as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// Keeps a summary with its parent; a parent without children is no inner node any more.
-fn put_node(nodes: &mut HashMap<Range, Box<[Summary; 16]>>, part: Range, summary: Summary) {
+fn put_node(nodes: &mut ByRange<Box<[Summary; 16]>>, part: Range, summary: Summary) {
     let parent = part.parent().expect("the root is kept apart");
     let children = nodes.entry(parent).or_insert_with(|| Box::new([Summary::EMPTY; 16]));
     children[usize::from(parent.digit(part.first()))] = summary;
