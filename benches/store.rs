@@ -1,4 +1,4 @@
-//! What the embedded store costs: durable loads, group commit, imports, and the digests of the tree alone.
+//! What the embedded store costs: durable loads, group commit, imports, and the work on tree and sketches alone.
 //! Prints one table; `benches/README.md` says how the figures are taken.
 //!
 //! `cargo bench --bench store -- [--records N] [--only WORD]…`: rows whose name holds a word; all without one.
@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use reknit::core::sketch::{self, Element, Sketch, cells_kept};
+use reknit::core::sketch::{self, Element, Falls, KEPT_DEPTH_MAX, Sketch, cells_kept};
 use reknit::core::tree::{Change, LEAF_ENTRIES_MAX, Nodes, Summary, update};
 use reknit::core::{
     Actor, CollectionId, Content, DatasetId, DatasetKey, Definition, Digest, Entry, Keys, Position, Profile, Range,
@@ -19,6 +19,8 @@ use reknit::store::{Durability, EngineError, EngineKind, Op, Options, Side as _,
 
 const BATCH: usize = 10_000;
 const VALUE_BYTES: usize = 100;
+/// Elements whose cells are worked out at once, as by the store.
+const LAID_AT_ONCE: usize = 4096;
 
 fn main() {
     let mut args = std::env::args().skip(1);
@@ -438,11 +440,13 @@ fn build(name: &str, records: u64, cores: usize) {
     );
 }
 
-/// A tree in memory, so that nothing but the work of digests is timed.
+/// A tree and its sketches in memory, so that nothing but the work on them is timed.
 struct InMemory {
     families: HashMap<Range, [Summary; 16]>,
     /// By the first four hex digits of their positions; sorted.
     entries: Vec<Vec<Entry>>,
+    /// The cells of each range that keeps some.
+    sketches: HashMap<Range, Sketch>,
 }
 
 impl InMemory {
@@ -461,6 +465,34 @@ impl InMemory {
         match bucket.binary_search_by_key(&position, |entry| entry.position) {
             Ok(place) => bucket[place].digest = digest,
             Err(place) => bucket.insert(place, Entry { position, digest }),
+        }
+    }
+
+    fn build_sketches(&mut self) {
+        let elements: Vec<(Element, i64)> =
+            self.entries.iter().flatten().map(|entry| (Element::of(entry), 1)).collect();
+        sketch::build(Range::ALL, &elements, &mut Sketch::default(), &cells_kept, &mut |range, _, kept| {
+            self.sketches.insert(range, kept);
+        });
+    }
+
+    /// Lays what replaced each other over the cells of all ranges that keep some.
+    fn lay(&mut self, mut replaced: Vec<(Element, i64)>) {
+        replaced.sort_unstable();
+        let longest = self.sketches.get(&Range::ALL).map_or(0, |root| root.cells().len());
+        for some in replaced.chunks(LAID_AT_ONCE) {
+            let falls = Falls::new(some, longest);
+            for depth in 0..=KEPT_DEPTH_MAX {
+                let range = |(element, _): &(Element, i64)| Range::of(Position(element.0), depth);
+                let mut start = 0;
+                for same in some.chunk_by(|a, b| range(a) == range(b)) {
+                    let of = start..start + same.len();
+                    start = of.end;
+                    if let Some(sketch) = self.sketches.get_mut(&range(&same[0])) {
+                        sketch.lay_falls(&falls, of);
+                    }
+                }
+            }
         }
     }
 }
@@ -490,17 +522,25 @@ fn digest(name: &str, records: u64, batch: usize) {
         let after = keys.entry(Profile::Versioned, "default", record);
         Change { position, before, after }
     };
-    let mut tree = InMemory { families: HashMap::new(), entries: vec![Vec::new(); 1 << 16] };
+    let (families, sketches) = Default::default();
+    let mut tree = InMemory { families, entries: vec![Vec::new(); 1 << 16], sketches };
     let mut root = Summary::EMPTY;
-    let mut took = Duration::ZERO;
     // Position, content and entry digests belong to the work; making records and finding what there was does not.
-    let mut lay = |records: Vec<Record>| {
+    let mut lay = |tree: &mut InMemory, records: Vec<Record>| {
         let before = |record: &Record| tree.digest(keys.position("default", &record.key));
         let before: Vec<Option<Digest>> = records.iter().map(before).collect();
         let began = Instant::now();
-        let changes = records.iter().zip(before).map(|(record, before)| change(record, before)).collect();
-        let laid = update(&keys, &tree, root, changes).expect("a tree");
-        let spent = began.elapsed();
+        let changes: Vec<Change> = records.iter().zip(before).map(|(record, before)| change(record, before)).collect();
+        let digested = began.elapsed();
+        let element = |position, digest: Digest| Element::of(&Entry { position, digest });
+        let moves = changes.iter().flat_map(|change| {
+            let (before, after) = (change.before.map(|digest| (digest, -1)), change.after.map(|digest| (digest, 1)));
+            before.into_iter().chain(after).map(|(digest, count)| (element(change.position, digest), count))
+        });
+        let replaced = moves.collect();
+        let between = Instant::now();
+        let laid = update(&keys, tree, root, changes).expect("a tree");
+        let spent = digested + between.elapsed();
         root = laid.root;
         for (range, summary) in laid.nodes {
             let Some(parent) = range.parent() else { continue };
@@ -510,17 +550,23 @@ fn digest(name: &str, records: u64, batch: usize) {
         for (position, digests) in laid.positions {
             tree.set(position, digests[0]);
         }
-        spent
+        let began = Instant::now();
+        tree.lay(replaced);
+        [spent, began.elapsed()]
     };
     for first in (0..records).step_by(BATCH) {
-        lay((first..records.min(first + BATCH as u64)).map(|n| record(n, 1)).collect());
+        lay(&mut tree, (first..records.min(first + BATCH as u64)).map(|n| record(n, 1)).collect());
     }
+    tree.build_sketches();
     let writes = if batch == 1 { 20_000 } else { 20 * BATCH };
+    let mut took = [Duration::ZERO; 2];
     for nth in 0..writes / batch {
         let mut some: Vec<u64> = (0..batch).map(|i| mixed((nth * batch + i) as u64) % records).collect();
         some.sort_unstable();
         some.dedup();
-        took += lay(some.into_iter().map(|n| record(n, 2 + nth as u64)).collect());
+        let spent = lay(&mut tree, some.into_iter().map(|n| record(n, 2 + nth as u64)).collect());
+        took = [took[0] + spent[0], took[1] + spent[1]];
     }
-    row(name, writes as u64, took, None);
+    row(name, writes as u64, took[0], None);
+    row("  its sketches", writes as u64, took[1], None);
 }
