@@ -3,6 +3,7 @@
 //! Nothing needs it. What a job does is the command's that it names; when it is due is the scheduler's.
 
 mod alerts;
+mod error;
 mod gossip;
 mod job;
 mod peer;
@@ -16,7 +17,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use toml::de::DeTable;
+
 pub(crate) use self::alerts::{AlertsTable, COMMAND};
+pub(crate) use self::error::ConfigError;
+use self::error::{Errors, Lines, malformed};
 pub(crate) use self::gossip::GossipTable;
 pub(crate) use self::job::{Job, bytes_a_day, time_a_day};
 pub(crate) use self::peer::bandwidth;
@@ -40,6 +45,8 @@ const PASSWORD_COMMAND: &str = "password_command";
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// What is in it.
 const TABLES: [&str; 7] = ["serve", "gossip", "alerts", "peer", "store", "dataset", "job"];
+/// Ends what stopped a command before it did anything.
+const DONE_NOTHING: &str = "; nothing was done";
 /// Rights of others than the owner, in the mode of a file.
 const OTHERS: u32 = 0o077;
 
@@ -60,6 +67,7 @@ pub(crate) struct Config {
     pub(crate) alerts: AlertsTable,
     /// What whoever wrote it should know.
     pub(crate) warnings: Vec<String>,
+    lines: Lines,
     /// What jobs do, of those that somebody has asked about.
     does: Mutex<BTreeMap<String, Option<Does>>>,
 }
@@ -82,6 +90,16 @@ impl Config {
     /// # Errors
     /// `config.file` and `config.malformed`, with the line.
     pub(crate) fn load(home: &Home) -> Result<Config, CliError> {
+        let (config, errors) = Config::read(home)?;
+        error::first(&errors)?;
+        Ok(config)
+    }
+
+    /// Reads what can be understood of it, and all that is wrong with the rest.
+    ///
+    /// # Errors
+    /// `config.file`.
+    pub(crate) fn read(home: &Home) -> Result<(Config, Vec<ConfigError>), CliError> {
         let path = home.config();
         let failed = |cause: std::io::Error| {
             CliError::new("config.file", format!("{} cannot be read: {cause}; nothing was done", path.display()))
@@ -89,7 +107,7 @@ impl Config {
         let found = match std::fs::metadata(&path) {
             Ok(found) => found,
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Config { path, ..Config::default() });
+                return Ok((Config { path, ..Config::default() }, Vec::new()));
             }
             Err(cause) => return Err(failed(cause)),
         };
@@ -97,7 +115,7 @@ impl Config {
             return Err(failed(std::io::Error::other(format!("it has more than {CONFIG_BYTES_MAX} bytes"))));
         }
         let text = std::fs::read_to_string(&path).map_err(failed)?;
-        let mut config = Config::parse(&path, &text)?;
+        let (mut config, errors) = Config::parse(&path, &text);
         let has_password = config.stores.values().any(|store| tables::has_password(&store.url));
         if has_password && found.mode() & OTHERS != 0 {
             let path = path.display();
@@ -106,45 +124,86 @@ impl Config {
             ));
         }
         config.warnings.extend(config.alerts.warning());
-        Ok(config)
+        Ok((config, errors))
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Config, CliError> {
-        let source = Source { path, text };
-        let root = source.parse()?;
+    fn parse(path: &Path, text: &str) -> (Config, Vec<ConfigError>) {
+        let errors = Errors::default();
+        let source = Source { path, text, errors: &errors };
+        let root = source.parse();
         let mut config = Config { path: path.into(), ..Config::default() };
-        let dir = path.parent().unwrap_or(path);
-        for (key, _) in root.get_ref() {
+        if errors.count() == 0 {
+            config.lines = Lines::of(text, root.get_ref());
+            config.fill(source, root.get_ref());
+        }
+        // What the file has that is no TOML shifts what is told of the rest.
+        (config, errors.sorted())
+    }
+
+    /// Reads all tables.
+    fn fill<'t>(&mut self, source: Source<'t>, root: &'t DeTable<'t>) {
+        let dir = source.path.parent().unwrap_or(source.path);
+        for (key, _) in root {
             let name = key.get_ref();
             if !TABLES.contains(&&**name) {
                 let meant = meant(name, TABLES.into_iter());
-                return Err(source.wrong(format!("unknown table [{name}]{meant}"), key.span()));
+                source.note((name, None), key.span(), format!("unknown table [{name}]{meant}"));
             }
         }
-        let sections = |name: &str| match root.get_ref().get(name) {
-            Some(value) => Section::of(source, name.into(), value)?.sections(),
-            None => Ok(Vec::new()),
+        let section = |name: &str| Section::of(source, name.into(), root.get(name)?);
+        let sections = |name: &str| section(name).map(|section| section.sections()).unwrap_or_default();
+        if let Some(section) = section("serve") {
+            self.serve = ServeTable::read(&section, dir);
+        }
+        self.serve.gossip = section("gossip").map(|section| GossipTable::read(&section));
+        self.peers = peer::peers(sections("peer"));
+        if let Some(section) = section("alerts") {
+            self.alerts = AlertsTable::read(&section, dir);
+        }
+        for (name, section) in sections("store") {
+            self.stores.insert(name.into(), NamedStore::read(&section, dir));
+        }
+        let stores: Vec<&str> = self.stores.keys().map(String::as_str).collect();
+        let datasets: Vec<_> =
+            sections("dataset").iter().map(|(name, section)| (*name, job::dataset(section))).collect();
+        for (name, section) in sections("job") {
+            if let Some(job) = Job::read(&section, &stores, &datasets) {
+                self.jobs.insert(name.into(), job);
+            }
+        }
+    }
+
+    /// What is named and is not there, or has another's tables: it stops only those who need it.
+    pub(crate) fn missing(&self) -> Vec<ConfigError> {
+        let mut all = Vec::new();
+        let mut look = |table: &str, key: &str, typed: &str| {
+            if typed.starts_with('@')
+                && let Err(error) = self.address(typed)
+            {
+                all.push(self.wrong(table, key, error));
+            }
         };
-        if let Some(value) = root.get_ref().get("serve") {
-            config.serve = ServeTable::read(&Section::of(source, "serve".into(), value)?, dir)?;
+        for store in self.serve.stores.iter().filter_map(|store| store.to_str()) {
+            look("serve", "stores", store);
         }
-        if let Some(value) = root.get_ref().get("gossip") {
-            config.serve.gossip = Some(GossipTable::read(&Section::of(source, "gossip".into(), value)?)?);
+        for (name, job) in &self.jobs {
+            let table = format!("job.{name}");
+            // What it does is judged where it is read.
+            let Ok(mut command) = job.command() else { continue };
+            let keys: &[&str] = if command.places().len() == 1 { &["store"] } else { &["a", "b"] };
+            for (key, place) in keys.iter().zip(command.places()) {
+                place.typed().into_iter().for_each(|typed| look(&table, key, typed));
+            }
+            command.replica().iter().filter_map(Place::typed).for_each(|typed| look(&table, "scan_from", typed));
         }
-        config.peers = peer::peers(sections("peer")?)?;
-        if let Some(value) = root.get_ref().get("alerts") {
-            config.alerts = AlertsTable::read(&Section::of(source, "alerts".into(), value)?, dir)?;
-        }
-        for (name, section) in sections("store")? {
-            config.stores.insert(name.into(), NamedStore::read(&section, dir)?);
-        }
-        let stores: Vec<&str> = config.stores.keys().map(String::as_str).collect();
-        let dataset = |(name, section): (_, Section<'_>)| Ok((name, job::dataset(&section)?));
-        let datasets = sections("dataset")?.into_iter().map(dataset).collect::<Result<Vec<_>, CliError>>()?;
-        for (name, section) in sections("job")? {
-            config.jobs.insert(name.into(), Job::read(&section, &stores, &datasets)?);
-        }
-        Ok(config)
+        all
+    }
+
+    /// An error that was found later, at the key that it is about.
+    pub(crate) fn wrong(&self, table: &str, key: &str, error: CliError) -> ConfigError {
+        let message = format!("`{key}` in [{table}]: {}", error.message.trim_end_matches(DONE_NOTHING));
+        let wrong = malformed(&self.path, (self.lines.of_key(table, key), table, Some(key)), message);
+        ConfigError { id: error.id, ..wrong }
     }
 
     /// How fast sessions go.
@@ -158,7 +217,7 @@ impl Config {
             Some((name, table)) => (name, Some(table)),
             None => (typed.trim_start_matches('@'), None),
         };
-        let wrong = |message: String| CliError::new("config.store", format!("{message}; nothing was done"));
+        let wrong = |message: String| CliError::new("config.store", format!("{message}{DONE_NOTHING}"));
         let Some(store) = self.stores.get(name) else {
             let (path, meant) = (self.path.display(), meant(name, self.stores.keys().map(String::as_str)));
             return Err(wrong(format!("there is no [store.{name}] in {path}{meant}")));
@@ -220,20 +279,25 @@ impl Config {
 }
 
 impl NamedStore {
-    fn read(section: &Section<'_>, dir: &Path) -> Result<NamedStore, CliError> {
-        section.only(&["url", PASSWORD_FILE, PASSWORD_ENV, PASSWORD_COMMAND])?;
-        let url = from(dir, section.text("url")?.ok_or_else(|| section.wrong("lacks `url`"))?);
-        let file = section.text(PASSWORD_FILE)?.map(|file| From::File(dir.join(file)));
-        let variable = section.text(PASSWORD_ENV)?.map(|name| From::Env(name.into()));
-        let command = section.text(PASSWORD_COMMAND)?.map(|command| From::Command(command.into()));
-        let mut all: Vec<From> = [file, variable, command].into_iter().flatten().collect();
-        if all.len() + usize::from(tables::has_password(&url)) > 1 {
-            return Err(section.wrong("says in several ways what its password is; one is enough"));
+    fn read(section: &Section<'_>, dir: &Path) -> NamedStore {
+        section.only(&["url", PASSWORD_FILE, PASSWORD_ENV, PASSWORD_COMMAND]);
+        if !section.has("url") {
+            section.wrong("lacks `url`, an address or a directory");
         }
-        if !all.is_empty() && !tables::is_postgres(&url) {
-            return Err(section.wrong("has a password, which only a postgres:// address needs"));
+        let url = section.text("url").map(|url| from(dir, url)).unwrap_or_default();
+        let file = section.text(PASSWORD_FILE).map(|file| (PASSWORD_FILE, From::File(dir.join(file))));
+        let variable = section.text(PASSWORD_ENV).map(|name| (PASSWORD_ENV, From::Env(name.into())));
+        let command = section.text(PASSWORD_COMMAND).map(|command| (PASSWORD_COMMAND, From::Command(command.into())));
+        let mut all: Vec<(&str, From)> = [file, variable, command].into_iter().flatten().collect();
+        if let Some((key, _)) = all.last() {
+            if all.len() + usize::from(tables::has_password(&url)) > 1 {
+                section.wrong_by(key, "says in several ways what its password is; one is enough");
+            }
+            if !url.is_empty() && !tables::is_postgres(&url) {
+                section.wrong_by(key, "has a password, which only a postgres:// address needs");
+            }
         }
-        Ok(NamedStore { url, password: all.pop().map(Password::of) })
+        NamedStore { url, password: all.pop().map(|(_, from)| Password::of(from)) }
     }
 }
 
@@ -287,159 +351,4 @@ fn from(dir: &Path, written: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::num::NonZeroU32;
-
-    use super::*;
-
-    fn parse(text: &str) -> Result<Config, String> {
-        Config::parse(Path::new("/where/config.toml"), text).map_err(|error| error.message)
-    }
-
-    #[test]
-    fn names_stand_for_addresses_and_relative_paths_begin_beside_the_file() {
-        let config = parse(
-            "[store.pg]\nurl = 'postgres://me@host/db?sslmode=require'\n[store.lite]\nurl = \"sqlite:b.db\"\n\
-             [store.dir]\nurl = '../a'\n[store.peer]\nurl = 'quic://x@host/a'",
-        )
-        .expect("a configuration");
-        for (typed, address) in [
-            ("@pg/public.t", "postgres://me@host/db/public.t?sslmode=require"),
-            ("@lite", "sqlite:/where/b.db"),
-            ("@lite/t", "sqlite:/where/b.db/t"),
-            ("@dir", "/where/../a"),
-            ("@peer", "quic://x@host/a"),
-        ] {
-            assert_eq!(config.address(typed).map_err(|error| error.message), Ok(address.into()));
-        }
-        let wrong = |typed| config.address(typed).expect_err("no address").message;
-        assert!(wrong("@peers").contains("did you mean `peer`?"), "{}", wrong("@peers"));
-        assert!(wrong("@dir/t").contains("is no database"));
-        assert!(wrong("@").contains("there is no [store.]"));
-    }
-
-    #[test]
-    fn a_job_is_what_would_be_typed() {
-        let config = parse(
-            "[store.pg]\nurl = 'postgres://me@host/db/t'\n[store.b]\nurl = 'sqlite:b.db/t'\n[job.look]\na = 'pg'\nb = 'b'\n\
-             [job.mend]\ndo = 'repair'\na = '@pg'\nb = 'sqlite:c.db/t'\nto = 'b'\nat = '03:00'\ndelete = true\n\
-             max-change = \"5%\"\nreceipt = false\ncollection = ['x', 'y']\n\
-             [job.preview]\ndo = 'repair'\na = 'pg'\nb = 'b'\nto = 'a'\napply = false\n\
-             [job.some]\ndo = 'diff'\na = 'pg'\nb = 'b/u'\nlimit = 20\ndataset = 'orders'\n\
-             [dataset.orders]\nignore = ['seen', 'note']\nfloat_digits = 6\nwhere = \"region = 'eu'\"\nrename = 'nr=id'",
-        )
-        .expect("a configuration");
-        let typed = |name: &str| config.jobs[name].typed.join(" ");
-        assert_eq!(typed("look"), "check -- @pg @b");
-        assert_eq!(
-            typed("mend"),
-            "repair --collection=x,y --delete --max-change=5% --to=b --apply -- @pg sqlite:c.db/t"
-        );
-        assert_eq!(typed("preview"), "repair --to=a -- @pg @b");
-        let terms = "--float-digits=6 --ignore=seen,note --rename=nr=id --where=region = 'eu'";
-        assert_eq!(typed("some"), format!("diff --limit=20 {terms} -- @pg @b/u"));
-        assert_eq!(config.jobs["mend"].when.told(), "03:00");
-    }
-
-    #[test]
-    fn what_is_wrong_is_told_with_its_line_and_what_was_meant() {
-        let store = "[store.pg]\nurl = 'x:y'\n";
-        for (text, words) in [
-            ("[store.pg]\nurl = 'a'\nurll = 'b'", "unknown key `urll` in [store.pg] at line 3; did you mean `url`?"),
-            ("[stores.pg]\nurl = 'a'", "unknown table [stores]; did you mean `store`? at line 1"),
-            ("[store.pg]\n", "[store.pg] lacks `url` at line 1"),
-            ("[store.pg]\nurl = 5", "`url` in [store.pg] is a text in quotes; it is not at line 2"),
-            ("[store.pg]\nurl = 'secret", "at line 2"),
-            ("[store.'a b']\nurl = 'a'", "`a b` in [store] is no name"),
-            ("store = 5", "store is no table at line 1"),
-            ("\n[job.j]\na = 'pg'\nb = 'x:y'", "has `pg` for a, which is no [store.pg] and no address at line 2"),
-            (&format!("{store}[job.j]\na = 'pgg'\nb = 'pg'"), "did you mean `pg`?"),
-            (
-                &format!("{store}[job.j]\na = '@pgg/t'\nb = 'pg'"),
-                "which is no [store.pgg] and no address; did you mean `pg`?",
-            ),
-            (&format!("{store}[job.j]\na = 'pg'"), "[job.j] lacks `b` at line 3"),
-            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nsetle = '1s'"), "did you mean `settle`?"),
-            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nto = 'b'"), "unknown key `to` in [job.j] at line 6"),
-            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\ndo = 'repare'"), "did you mean `repair`?"),
-            (
-                &format!("{store}[job.j]\na = 'pg'\nb = 'pg'\ndo = 'repair'\nto = 'c'"),
-                "invalid value 'c' for '--to <TO>'",
-            ),
-            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\ndo = 'repair'\nplan = 'p'"), "unknown key `plan`"),
-            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nreceipt = 'yes'"), "`receipt` in [job.j] is true or false"),
-            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nsettle = 'soon'"), "`soon` is no duration"),
-            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\ndo = 'repair'\nmax_change = 'x'"), "`x` is no limit"),
-            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\ndataset = 'o'"), "no [dataset.o] at line 3"),
-            ("[dataset.o]\ncolumn = ['a']", "unknown key `column` in [dataset.o] at line 2; did you mean `columns`?"),
-            ("[dataset.o]\nsettle = '1s'", "unknown key `settle`"),
-            ("[dataset.o]\ncollate = 'x'", "[dataset.o] is not understood: --collate takes ci"),
-            (
-                &format!("{store}[dataset.o]\nkey = 'k'\n[job.j]\na = 'pg'\nb = 'pg'\ndataset = 'o'\nkey = 'l'"),
-                "[job.j] says `key` itself, and so does [dataset.o]",
-            ),
-            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nat = 'noon'"), "`noon` is no time of a job"),
-            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nhome = '/x'"), "unknown key `home`"),
-            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nclock = 'Europe/Nowhere'"), "the clock `Europe/Nowhere`"),
-            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nwindow = ['Mon', 'Day']"), "`Day` is no window"),
-            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nwindow = [1]"), "is a text in quotes, or a list of them"),
-            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\njitter = '2d'"), "at most a day later"),
-            (&format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nat = '03:00'\nevery = '1h'"), "says `at` and `every`"),
-            (
-                &format!("{store}[job.j]\na = 'pg'\nb = 'pg'\nat = '03:00'\nwindow = '04:00-05:00'"),
-                "is never due: none of its times lies in its windows",
-            ),
-            ("[serve]\nlisten = '7473'", "[serve] listens at `7473`, which is no address"),
-            ("[serve]\n\njobs_at_once = 0", "is a whole number from 1 to 64; it is not at line 3"),
-            (
-                "[serve]\nhttp = '7474'",
-                "[serve] answers HTTP at `7474`, which is no address; \"127.0.0.1:7474\" is one",
-            ),
-            (
-                "[serve]\nhttp_token = 'x'",
-                "unknown key `http_token` in [serve] at line 2; did you mean `http_token_file`?",
-            ),
-            ("[serve]\nstore = 'a'", "unknown key `store` in [serve] at line 2; did you mean `stores`?"),
-            ("[serve]\nmax_change = 'x'", "`x` is no limit"),
-            ("[serve]\nmax_run = 'long'", "`long` is no duration"),
-            (
-                "[serve]\nbandwidth = '1KiB'",
-                "has for `bandwidth`: `1KiB` a second is none; it is from 16KiB to 4095MiB",
-            ),
-            ("[serve]\nreads = 0", "`reads` in [serve] is a whole number from 1 to"),
-            ("[peer.x]\nbandwidth = '1MiB'", "[peer.x] lacks `id` at line 1"),
-            ("[peer.x]\nid = 'abc'", "has an `id` that is no peer"),
-            ("[peer.x]\nbandwith = '1MiB'", "unknown key `bandwith` in [peer.x] at line 2; did you mean `bandwidth`?"),
-            ("[gossip]\nseed = ['x']", "unknown key `seed` in [gossip] at line 2; did you mean `seeds`?"),
-            (
-                "[gossip]\nseeds = ['quic://x']",
-                "has `quic://x` in seeds, which is no address: an address names its peer",
-            ),
-            ("[gossip]\ndo = 'diff'", "does `diff`; it is one of check, repair"),
-            ("[gossip]\nevery = '1ms'", "at least 100ms lie between two sessions"),
-            ("[gossip]\nadvertise = 'here'", "advertises `here`, which is no address"),
-        ] {
-            let message = parse(text).expect_err(words);
-            assert!(message.contains(words) && message.starts_with("/where/config.toml: "), "{message}, not {words}");
-            assert!(!message.contains("secret"), "{message}");
-        }
-    }
-
-    #[test]
-    fn the_configuration_that_is_written_says_nothing_and_its_comments_are_one() {
-        let config = parse(TEMPLATE).expect("comments");
-        assert_eq!((config.jobs.len(), config.stores.len(), &config.serve), (0, 0, &ServeTable::default()));
-        let said: String = TEMPLATE
-            .lines()
-            .filter(|line| !line.starts_with("# "))
-            .map(|line| format!("{}\n", line.trim_start_matches('#')))
-            .collect();
-        let config = parse(&said).expect("a configuration");
-        let rates = |bytes, records| Rates { bytes: NonZeroU32::new(bytes), records: NonZeroU32::new(records) };
-        assert_eq!(config.serve.rates, rates(50 << 20, 50_000));
-        assert_eq!(config.peers.values().collect::<Vec<_>>(), [&rates(500 << 10, 0)]);
-        assert_eq!(config.serve.stores, [PathBuf::from("/where/data/cities")]);
-        let within = "every 15m Europe/Berlin within Mon,Tue,Wed,Thu,Fri 20:00-06:00, Sat,Sun 00:00-24:00";
-        assert_eq!(config.jobs["orders"].when.told(), within);
-    }
-}
+mod tests;

@@ -214,7 +214,7 @@ fn what_is_configured_can_be_tried_out_and_what_is_wrong_with_it_is_told() {
         ("command = 'a'\nrepeat = '1s'", "60s pass at least"),
         ("command = 'a'\ntimeout = '2m'", "`timeout`"),
         ("command = 'a'\nwebhook_header_file = 'h'", "no `webhook`"),
-        ("command = 'a'\nfailures = 0", "is a whole number from 1"),
+        ("command = 'a'\nfailures = 0", "must be a whole number from 1"),
         ("comand = 'a'", "did you mean `command`?"),
     ] {
         configure(&place, &format!("[alerts]\n{alerts}\n"));

@@ -60,7 +60,7 @@ fn a_name_is_taken_wherever_a_side_a_table_or_a_store_is_typed() {
     // What is no name needs no configuration, however wrong that is.
     configure(&place, "nonsense");
     place.run("check sqlite:a.db sqlite:b.db --settle 0ms").exits(1);
-    place.run("check @a @b").fails("config.malformed").says(&["line 1"]);
+    place.run("check @a @b").fails("config.malformed").says(&["config.toml:1: "]);
 }
 
 #[test]
@@ -161,7 +161,7 @@ at = 'every 15m'
     let ran = place.run("config check").ok().says(&["holds a password", "chmod 600"]);
     assert!(!ran.err.contains("secret"), "{ran:?}");
     configure(&place, "[store.pg]\nurl = 'x:y'\nurll = 'secret'");
-    let wrong = ["unknown key `urll` in [store.pg] at line 3", "did you mean `url`?", "config.toml"];
+    let wrong = ["config.toml:3: unknown key `urll` in [store.pg]; did you mean `url`?"];
     let ran = place.run("config check").fails("config.malformed").says(&wrong);
     assert!(!ran.err.contains("secret"), "{ran:?}");
     place.run("run orders").fails("config.malformed").says(&wrong);
@@ -207,8 +207,57 @@ fn what_a_job_or_a_daemon_names_is_looked_up_by_the_check() {
     let place = with_tables("[store.dir]\nurl = '../s'\n[store.b]\nurl = 'sqlite:../b.db'\n");
     place.run("config check").ok();
     let config = place.read("home/config.toml");
-    configure(&place, &format!("{config}[job.look]\na = '@dir/t'\nb = '@b/t'\n"));
-    place.run("config check").fails("config.store").says(&["[job.look]: @dir/t", "[store.dir] is no database"]);
+    configure(&place, &format!("{config}[job.look]\na = '@b/t'\nb = '@dir/t'\n"));
+    let wrong = ["config.toml:7: `b` in [job.look]: @dir/t: [store.dir] is no database, and has no tables"];
+    place.run("config check").fails("config.store").says(&wrong);
     configure(&place, &format!("[serve]\nstores = ['@nowhere']\n{config}"));
-    place.run("config check").fails("config.store").says(&["[serve]: there is no [store.nowhere]"]);
+    let wrong = ["config.toml:2: `stores` in [serve]: there is no [store.nowhere]"];
+    place.run("config check").fails("config.store").says(&wrong);
+    configure(&place, &format!("[serve]\nhttp_token_file = 'none'\nhttp = '127.0.0.1:0'\n{config}"));
+    place.run("config check").fails("http.token").says(&["config.toml:2: `http_token_file` in [serve]: "]);
+}
+
+#[test]
+fn all_that_is_wrong_is_told_in_one_run_each_with_its_line_what_was_found_and_what_was_expected() {
+    let place = with_tables(
+        "[serve]\nlisten = '7473'\nstores = ['@nowhere']\n[store.a]\nurl = 'postgres://me:secret@h/d'\nurll = 'secret'\n\
+         [job.look]\na = 'a/t'\nb = 'a/u'\nsettle = 'soon'\nmax_time = 5\nreceipt = 'yes'\n",
+    );
+    let told = [
+        (2, "serve", "listen", "`listen` in [serve]: `7473` is no address; \"0.0.0.0:7473\" is one"),
+        (3, "serve", "stores", "`stores` in [serve]: there is no [store.nowhere]"),
+        (6, "store.a", "urll", "unknown key `urll` in [store.a]; did you mean `url`?"),
+        (10, "job.look", "settle", "`settle` in [job.look]: `soon` is no duration; 500ms, 2s, 15m, 1h or 7d is"),
+        (11, "job.look", "max_time", "`max_time` in [job.look]: `5` is no duration; 500ms, 2s, 15m, 1h or 7d is"),
+        (12, "job.look", "receipt", "`receipt` in [job.look] is a text; it must be true or false"),
+    ];
+    let file = place.path("home/config.toml").display().to_string();
+    let ran = place.run("config check").fails("config.malformed");
+    let lines: Vec<&str> = ran.err.lines().filter(|line| line.contains(".toml:")).collect();
+    assert_eq!(lines.len(), told.len(), "{ran:?}");
+    for (line, (at, _, _, words)) in lines.iter().zip(told) {
+        assert!(
+            line.starts_with(&format!("reknit: {file}:{at}: {words}")) && line.ends_with(']'),
+            "{line}, not {words}"
+        );
+    }
+    let objects = place.json("config check").exits(2).objects();
+    crate::schema::holds(&objects);
+    let (summary, objects) = objects.split_last().expect("a summary");
+    assert_eq!((&summary["error"], &summary["listed"]), (&"config.malformed".into(), &told.len().into()));
+    for (object, (line, table, key, words)) in objects.iter().zip(told) {
+        let found = (&object["line"], &object["table"], &object["key"], &object["file"]);
+        assert_eq!(found, (&line.into(), &table.into(), &key.into(), &file.as_str().into()));
+        assert!(object["message"].as_str().is_some_and(|message| message.starts_with(words)), "{object}");
+    }
+    let mut document = place.command(&["config", "check", "--format", "json"]);
+    let document = Ran::of(document.output().expect("the binary")).exits(2);
+    let document: serde_json::Value = serde_json::from_str(&document.out).expect("a document");
+    assert_eq!(document["items"].as_array().map(Vec::as_slice), Some(objects));
+    assert!(!ran.err.contains("secret") && !document.to_string().contains("secret"), "{ran:?}");
+    // Who needs it hears of the first, and where the others are.
+    place
+        .run("run look")
+        .fails("config.malformed")
+        .says(&[&format!("{file}:2: "), "4 more errors: reknit config check"]);
 }

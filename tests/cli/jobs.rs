@@ -197,7 +197,7 @@ fn the_configuration_is_read_again_at_a_hangup_and_what_stays_is_named() {
     };
     configure(&place, "[job.one]\na = 'a'\nb = 'b'\nsetle = '0ms'");
     daemon.signal("-HUP");
-    wrong("unknown key `setle` in [job.one] at line 8; did you mean `settle`?");
+    wrong("config.toml:8: unknown key `setle` in [job.one]; did you mean `settle`?");
     place.run("jobs list").ok().says(&["one\t", "[config.malformed]"]);
     configure(
         &place,
@@ -294,7 +294,7 @@ fn a_days_budget_bounds_runs_that_begin_by_themselves_and_says_until_when() {
     let job =
         "[job.look]\na = '../s'\nb = '../t'\ndo = 'diff'\nsettle = '0ms'\nevery = '1s'\nclock = 'Pacific/Kiritimati'\n";
     place.file("home/config.toml", format!("{job}max_bytes_per_day = '0'\n"));
-    place.run("jobs list").fails("config.malformed").says(&["no bytes", "line "]);
+    place.run("jobs list").fails("config.malformed").says(&["config.toml:8: ", "no bytes"]);
     place.file("home/config.toml", format!("{job}max_bytes_per_day = '2kB'\n"));
     let daemon = Daemon::start(&place, "home", &[]);
     let look = wait(&place, "look", |job| job["state"] == "budget_used_up");

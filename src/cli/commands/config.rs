@@ -5,15 +5,16 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use serde_json::json;
 
+use super::sides::plural;
 use super::sides::tables;
-use crate::cli::args::{Config, ConfigCommand};
-use crate::cli::config::TEMPLATE;
+use crate::cli::args::{Config as Args, ConfigCommand};
+use crate::cli::config::{Config, ConfigError, TEMPLATE};
 use crate::cli::env::Env;
 use crate::cli::http::Wanted;
 use crate::cli::output::{Printer, fields};
 use crate::cli::{CliError, Exit};
 
-pub(crate) fn run(args: &Config, env: &mut Env) -> Result<Exit, CliError> {
+pub(crate) fn run(args: &Args, env: &mut Env) -> Result<Exit, CliError> {
     match args.command {
         ConfigCommand::Check => check(env),
         ConfigCommand::Init => init(env),
@@ -38,17 +39,19 @@ fn init(env: &mut Env) -> Result<Exit, CliError> {
 }
 
 fn check(env: &mut Env) -> Result<Exit, CliError> {
-    let config = env.config()?;
+    let (config, mut errors) = Config::read(&env.home()?)?;
+    config.warnings.iter().for_each(|warning| env.warn(warning));
     if let Some(at) = config.serve.http {
         // Whether the address is free is not looked at.
-        Wanted::new(at, config.serve.http_token_file.clone())?;
+        let key = if config.serve.http_token_file.is_some() { "http_token_file" } else { "http" };
+        let wanted = Wanted::new(at, config.serve.http_token_file.clone());
+        errors.extend(wanted.err().map(|error| config.wrong("serve", key, error)));
     }
     // What they name is looked up as a daemon does, so that it is not told only when one begins.
-    for store in config.serve.stores.iter().filter(|store| store.to_str().is_some_and(|typed| typed.starts_with('@'))) {
-        config.address(&store.to_string_lossy()).map_err(|error| said_of("[serve]", error))?;
-    }
-    for name in config.jobs.keys() {
-        config.command(name).map_err(|error| said_of(&format!("[job.{name}]"), error))?;
+    errors.extend(config.missing());
+    if !errors.is_empty() {
+        errors.sort_by_key(|error| error.line);
+        return refuse(env, &config, &errors);
     }
     let mut known: Vec<(&str, String, String)> = Vec::new();
     for (name, store) in &config.stores {
@@ -76,7 +79,20 @@ fn check(env: &mut Env) -> Result<Exit, CliError> {
     printer.end(Exit::Done, &text, fields(json!({ "listed": listed })))
 }
 
-/// What is wrong, after the table that says it.
-fn said_of(table: &str, error: CliError) -> CliError {
-    CliError { message: format!("{table}: {}", error.message), ..error }
+/// Tells all that is wrong.
+fn refuse(env: &mut Env, config: &Config, errors: &[ConfigError]) -> Result<Exit, CliError> {
+    for error in errors {
+        writeln!(env.err, "reknit: {error} [{}]", error.id)?;
+    }
+    let (id, s) = (errors[0].id, plural(errors.len() as u64));
+    let message = format!("{} error{s} in {}", errors.len(), config.path.display());
+    let for_people = env.text();
+    let mut printer = Printer::new(env);
+    for error in errors.iter().filter(|_| !for_people) {
+        printer.item(String::new, || error.object())?;
+    }
+    let summary = json!({ "listed": errors.len(), "error": id, "message": message });
+    let exit = printer.end(Exit::CannotJudge, "", fields(summary))?;
+    env.failed = Some((id, message));
+    Ok(exit)
 }

@@ -12,7 +12,6 @@ use reknit_core::alert::Rules;
 use reqwest::Url;
 
 use super::section::Section;
-use crate::cli::CliError;
 use crate::cli::units::parse_duration;
 
 /// How long passes until what goes on is told again, unless it is said, and at least.
@@ -51,7 +50,7 @@ impl Default for AlertsTable {
 
 impl AlertsTable {
     /// Reads the table; relative paths begin in `dir`.
-    pub(super) fn read(section: &Section<'_>, dir: &Path) -> Result<AlertsTable, CliError> {
+    pub(super) fn read(section: &Section<'_>, dir: &Path) -> AlertsTable {
         section.only(&[
             "command",
             "webhook",
@@ -61,41 +60,39 @@ impl AlertsTable {
             "repeat",
             "failures",
             "drift",
-        ])?;
-        let duration = |key: &str| {
-            let read = section.text(key)?.map(parse_duration).transpose();
-            read.map_err(|error| section.wrong(error.message))
-        };
-        let timeout = duration("timeout")?.unwrap_or(TIMEOUT);
+        ]);
+        let timeout = section.read("timeout", parse_duration).unwrap_or(TIMEOUT);
         if timeout.is_zero() || timeout > TIMEOUT_MAX {
-            return Err(section.wrong(format!("has a `timeout` that is not above 0 and up to {TIMEOUT_MAX:?}")));
+            section.wrong_text("timeout", format!("it is above 0 and up to {TIMEOUT_MAX:?}, not {timeout:?}"));
         }
-        let repeat = duration("repeat")?.unwrap_or(REPEAT);
+        let repeat = section.read("repeat", parse_duration).unwrap_or(REPEAT);
         if repeat < REPEAT_MIN {
-            return Err(section.wrong(format!("tells again, by `repeat`, what goes on; {REPEAT_MIN:?} pass at least")));
+            let why = format!("what goes on is told again after {repeat:?}; {REPEAT_MIN:?} pass at least");
+            section.wrong_text("repeat", why);
         }
         let table = AlertsTable {
-            command: section.texts("command")?.into_iter().map(String::from).collect(),
-            webhook: section.text("webhook")?.map(|text| webhook(section, text)).transpose()?,
-            header_file: section.text("webhook_header_file")?.map(|file| dir.join(file)),
-            ca_file: section.text("webhook_ca")?.map(|file| dir.join(file)),
+            command: section.texts("command").into_iter().map(String::from).collect(),
+            webhook: section.read("webhook", webhook),
+            header_file: section.text("webhook_header_file").map(|file| dir.join(file)),
+            ca_file: section.text("webhook_ca").map(|file| dir.join(file)),
             timeout,
             rules: Rules {
-                failures: section.number("failures", 1..=FAILURES_MAX)?.map_or(FAILURES, |n| n as u32),
-                drift: duration("drift")?.map(millis),
+                failures: section.number("failures", 1..=FAILURES_MAX).map_or(FAILURES, |n| n as u32),
+                drift: section.read("drift", parse_duration).map(millis),
                 repeat: millis(repeat),
             },
         };
-        if table.header_file.is_some() && table.webhook.is_none() {
-            return Err(section.wrong("has a `webhook_header_file`, but no `webhook` that the header is for"));
+        if section.has("webhook_header_file") && !section.has("webhook") {
+            section.wrong_text("webhook_header_file", "there is no `webhook` that the header is for");
         }
-        if table.ca_file.is_some() && table.webhook.as_ref().is_none_or(|url| url.scheme() != "https") {
-            return Err(section.wrong("has a `webhook_ca`, but no `webhook` with https:// that it vouches for"));
+        let vouched_for = |url: &Url| url.scheme() == "https";
+        if section.has("webhook_ca") && !table.webhook.as_ref().map_or(section.has("webhook"), vouched_for) {
+            section.wrong_text("webhook_ca", "there is no `webhook` with https:// that it vouches for");
         }
-        if table.ways().is_empty() {
-            return Err(section.wrong("tells nobody; `command` or `webhook` says whom"));
+        if table.ways().is_empty() && !section.has("webhook") {
+            section.wrong("tells nobody; `command` or `webhook` says whom");
         }
-        Ok(table)
+        table
     }
 
     /// By which ways something is told.
@@ -124,15 +121,16 @@ impl AlertsTable {
 pub(crate) const COMMAND: &str = "command";
 pub(crate) const WEBHOOK: &str = "webhook";
 
-fn webhook(section: &Section<'_>, text: &str) -> Result<Url, CliError> {
-    let wrong = || section.wrong("has a `webhook` that is no https:// address (http:// only to this machine itself)");
-    let url = Url::parse(text).map_err(|_| wrong())?;
+/// Reads where is told; it may hold a secret in its path, and is not shown.
+fn webhook(text: &str) -> Result<Url, &'static str> {
+    const WRONG: &str = "it is no https:// address (http:// only to this machine itself)";
+    let url = Url::parse(text).map_err(|_| WRONG)?;
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_string();
     let here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|at| at.is_loopback());
     match url.scheme() {
         "https" if !host.is_empty() => Ok(url),
         "http" if here => Ok(url),
-        _ => Err(wrong()),
+        _ => Err(WRONG),
     }
 }
 

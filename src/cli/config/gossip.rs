@@ -6,10 +6,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::section::Section;
-use crate::cli::CliError;
-use crate::cli::args::BrakeFlags;
-use crate::cli::commands::sides;
-use crate::cli::units::parse_duration;
+use super::serve::socket;
+use crate::cli::units::{parse_duration, parse_limit};
 use crate::transport::Address;
 
 /// How often a peer is met, unless it is said.
@@ -38,31 +36,25 @@ pub(crate) struct GossipTable {
 
 impl GossipTable {
     /// Reads the table.
-    pub(super) fn read(section: &Section<'_>) -> Result<GossipTable, CliError> {
-        section.only(&["seeds", "every", "do", "advertise", "max_delete", "max_change", "brake_window"])?;
-        let seed = |text: &str| {
-            text.parse().map_err(|error| section.wrong(format!("has `{text}` in seeds, which is no address: {error}")))
-        };
-        let seeds = section.texts("seeds")?.into_iter().map(seed).collect::<Result<_, _>>()?;
-        let every = section.text("every")?.map(parse_duration).transpose();
-        let every = every.map_err(|error| section.wrong(error.message))?.unwrap_or(EVERY);
+    pub(super) fn read(section: &Section<'_>) -> GossipTable {
+        section.only(&["seeds", "every", "do", "advertise", "max_delete", "max_change", "brake_window"]);
+        let seed = |text: &str| text.parse().map_err(|error| format!("`{text}` is no address: {error}"));
+        let every = section.read("every", parse_duration).unwrap_or(EVERY);
         if every < EVERY_MIN {
-            return Err(section.wrong("meets a peer so often in `every`; at least 100ms lie between two sessions"));
+            section.wrong_text("every", "a peer is met so often; at least 100ms lie between two sessions");
         }
-        let does = section.text("do")?.unwrap_or("check");
+        let does = section.text("do").unwrap_or("check");
         if !DOES.contains(&does) {
-            return Err(section.wrong(format!("does `{does}`; it is one of {}", DOES.join(", "))));
+            section.wrong_text("do", format!("`{does}` is none of {}", DOES.join(", ")));
         }
-        let advertise = section.text("advertise")?.map(|text| {
-            let wrong = || format!("advertises `{text}`, which is no address; \"203.0.113.5:7473\" is one");
-            text.parse().map_err(|_| section.wrong(wrong()))
-        });
-        let text = |key: &str| section.text(key).map(|text| text.map(String::from));
-        let flags = BrakeFlags { max_delete: text("max_delete")?, max_change: text("max_change")? };
-        sides::brakes::typed(&flags).map_err(|error| section.wrong(error.message))?;
-        let brake_window = text("brake_window")?;
-        brake_window.as_deref().map(parse_duration).transpose().map_err(|error| section.wrong(error.message))?;
-        let (advertise, BrakeFlags { max_delete, max_change }) = (advertise.transpose()?, flags);
-        Ok(GossipTable { seeds, every, repair: does == "repair", advertise, max_delete, max_change, brake_window })
+        GossipTable {
+            seeds: section.read_each("seeds", seed),
+            every,
+            repair: does == "repair",
+            advertise: section.read("advertise", |text| socket(text, "203.0.113.5:7473")),
+            max_delete: section.typed("max_delete", parse_limit),
+            max_change: section.typed("max_change", parse_limit),
+            brake_window: section.typed("brake_window", parse_duration),
+        }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The keys of a job are the flags of its command, read by whatever reads those; when a job is due is for the scheduler.
 
+use clap::error::ErrorKind;
 use clap::{Args, CommandFactory};
 use reknit_core::Millis;
 use reknit_core::agenda::DayBudget;
@@ -47,80 +48,62 @@ pub(crate) struct Job {
 /// Flags as they would be typed, by their keys.
 pub(super) type Flags = Vec<(String, String)>;
 
-/// Reads what two tables are compared on, in whatever job.
-pub(super) fn dataset(section: &Section<'_>) -> Result<Flags, CliError> {
+/// Reads what two tables are compared on, in whatever job; what is not understood of it is left out.
+pub(super) fn dataset(section: &Section<'_>) -> Flags {
     let all = TermFlags::augment_args(clap::Command::new("dataset"));
-    let flags = flags(section, &all, &[])?;
+    let flags = flags(section, &all, &[]);
     // Nothing is looked at but what is said of tables.
-    let typed = typed("check", flags.iter().map(|(_, flag)| flag.clone()), vec!["a".into(), "b".into()]);
-    admitted(&typed).map_err(|reason| section.wrong(format!("is not understood: {reason}")))?;
-    Ok(flags)
+    let wrong = judge(section, "check", &flags, &["a".into(), "b".into()]);
+    flags.into_iter().filter(|(key, _)| !wrong.contains(key)).collect()
 }
 
 impl Job {
-    /// Reads a job; `stores` are the names that there are, `datasets` what they say.
-    pub(super) fn read(section: &Section<'_>, stores: &[&str], datasets: &[(&str, Flags)]) -> Result<Job, CliError> {
-        let command = section.text("do")?.unwrap_or("check");
+    /// Reads a job, if it is clear what it does; `stores` are the names that there are, `datasets` what they say.
+    pub(super) fn read(section: &Section<'_>, stores: &[&str], datasets: &[(&str, Flags)]) -> Option<Job> {
+        let command = if section.has("do") { section.text("do")? } else { "check" };
         if !COMMANDS.contains(&command) {
             let meant = meant(command, COMMANDS.into_iter());
-            return Err(section.wrong(format!("does `{command}`, which is none of {}{meant}", COMMANDS.join(", "))));
+            section.wrong_text("do", format!("`{command}` is none of {}{meant}", COMMANDS.join(", ")));
+            return None;
         }
         let own = if command == VERIFY { &OWN_OF_ONE[..] } else { &OWN[..] };
         let all = Cli::command();
         let all = all.find_subcommand(command).unwrap_or(&all);
-        let mut flags = flags(section, all, &[own, &when::KEYS[..]].concat())?;
-        if let Some(name) = section.text("dataset")? {
-            let found = datasets.iter().find(|(known, _)| *known == name).ok_or_else(|| {
-                let meant = meant(name, datasets.iter().map(|(known, _)| *known));
-                section.wrong(format!("has `{name}` for its dataset, which is no [dataset.{name}]{meant}"))
-            })?;
-            if let Some((key, _)) = found.1.iter().find(|(key, _)| flags.iter().any(|(own, _)| own == key)) {
-                return Err(section.wrong(format!("says `{key}` itself, and so does [dataset.{name}]")));
-            }
-            flags.extend(found.1.iter().cloned());
-        }
+        let mut flags = flags(section, all, &[own, &when::KEYS[..]].concat());
+        flags.extend(of_dataset(section, &flags, datasets));
         // Whoever writes down a repair means it.
-        if command == "repair" && !section.values().any(|(key, _)| key == "apply") {
+        if command == "repair" && !section.has("apply") {
             flags.push(("apply".into(), "--apply".into()));
         }
-        let side = |side: &str| match section.text(side)? {
-            Some(text) => place(section, side, text, stores),
-            None => Err(section.wrong(format!("lacks `{side}`"))),
+        let side = |side: &str| {
+            if !section.has(side) {
+                section.wrong(format!("lacks `{side}`, a [store] by its name, or an address"));
+            }
+            section.read(side, |text| place(text, stores))
         };
-        let places = if command == VERIFY { vec![side("store")?] } else { vec![side("a")?, side("b")?] };
-        let typed = typed(command, flags.into_iter().map(|(_, flag)| flag), places);
-        admitted(&typed).map_err(|reason| section.wrong(format!("is no command: {reason}")))?;
-        let within =
-            section.text(WITHIN)?.map(parse_duration).transpose().map_err(|error| section.wrong(error.message))?;
+        let sides = if command == VERIFY { &["store"][..] } else { &["a", "b"][..] };
+        let sides: Vec<Option<String>> = sides.iter().map(|name| side(name)).collect();
+        let (within, when) = (section.read(WITHIN, parse_duration), When::read(section));
         let within = within.map(|within| u64::try_from(within.as_millis()).unwrap_or(Millis::MAX));
-        let when = When::read(section)?;
         if let (Some(within), Some(At::Every(every))) = (within, &when.schedule.at)
             && within < *every
         {
             let words = "is to be proven equal more often, by `proven_equal_within`, than it is looked at, by `every`";
-            return Err(section.wrong(words));
+            section.wrong_by(WITHIN, words);
+        } else if within == Some(0) {
+            section.wrong_text(WITHIN, "nothing is proven equal within no time; \"15m\" is some");
         }
-        if within == Some(0) {
-            return Err(section.wrong("is to be proven equal within no time; \"15m\" is some"));
-        }
-        let a_day = DayBudget {
-            bytes: section
-                .text(BYTES_A_DAY)?
-                .map(bytes_a_day)
-                .transpose()
-                .map_err(|error| section.wrong(error.message))?,
-            time: section
-                .text(TIME_A_DAY)?
-                .map(time_a_day)
-                .transpose()
-                .map_err(|error| section.wrong(error.message))?,
-        };
-        Ok(Job { when, within, a_day, typed })
+        let a_day =
+            DayBudget { bytes: section.read(BYTES_A_DAY, bytes_a_day), time: section.read(TIME_A_DAY, time_a_day) };
+        let places = sides.into_iter().collect::<Option<Vec<String>>>()?;
+        judge(section, command, &flags, &places);
+        let typed = typed(command, &flags, &places);
+        Some(Job { when, within, a_day, typed })
     }
 
     /// The command that it is, or what is wrong with it.
     pub(crate) fn command(&self) -> Result<Command, String> {
-        command(&self.typed)
+        command(&self.typed).map_err(|error| told(&error))
     }
 }
 
@@ -140,78 +123,122 @@ pub(crate) fn time_a_day(text: &str) -> Result<Millis, CliError> {
     }
 }
 
-fn typed(command: &str, flags: impl Iterator<Item = String>, places: Vec<String>) -> Vec<String> {
-    std::iter::once(command.to_string()).chain(flags).chain(["--".to_string()]).chain(places).collect()
+fn typed(command: &str, flags: &[(String, String)], places: &[String]) -> Vec<String> {
+    let flags = flags.iter().map(|(_, flag)| flag.clone());
+    std::iter::once(command.to_string()).chain(flags).chain(["--".to_string()]).chain(places.iter().cloned()).collect()
 }
 
-fn command(typed: &[String]) -> Result<Command, String> {
-    let typed: Vec<_> = std::iter::once("reknit").chain(typed.iter().map(String::as_str)).map(Into::into).collect();
-    let told = |error: clap::Error| {
-        let whole = error.to_string();
-        let lines = whole.lines().take_while(|line| !line.is_empty()).map(str::trim);
-        lines.collect::<Vec<_>>().join(" ").trim_start_matches("error: ").to_string()
+/// What the dataset of a job says, if it has one.
+fn of_dataset(section: &Section<'_>, flags: &Flags, datasets: &[(&str, Flags)]) -> Flags {
+    let Some(name) = section.text("dataset") else { return Flags::new() };
+    let Some((_, said)) = datasets.iter().find(|(known, _)| *known == name) else {
+        let meant = meant(name, datasets.iter().map(|(known, _)| *known));
+        section.wrong_text("dataset", format!("there is no [dataset.{name}]{meant}"));
+        return Flags::new();
     };
-    Ok(Cli::parse_typed(&typed).map_err(told)?.command)
+    let (twice, once): (Flags, Flags) =
+        said.iter().cloned().partition(|(key, _)| flags.iter().any(|(own, _)| own == key));
+    for (key, _) in twice {
+        section.wrong_by(&key, format!("says `{key}` itself, and so does [dataset.{name}]"));
+    }
+    once
+}
+
+/// Looks at whether a command would be understood; notes what is not at the keys that it is about, and gives those back.
+fn judge(section: &Section<'_>, command: &str, flags: &Flags, places: &[String]) -> Vec<String> {
+    let reason = |flags: &[(String, String)]| admitted(&typed(command, flags, places)).err();
+    let Some(whole) = reason(flags) else { return Vec::new() };
+    let without = reason(&[]);
+    // Only what no other flag makes good is about one of them.
+    let alone = |flag: &(String, String)| {
+        let reason =
+            reason(std::slice::from_ref(flag)).filter(|reason| reason.of_value && without.as_ref() != Some(reason));
+        reason.map(|reason| (flag.0.clone(), reason.words))
+    };
+    let wrong: Vec<(String, String)> = flags.iter().filter_map(alone).collect();
+    for (key, words) in &wrong {
+        section.wrong_text(key, words);
+    }
+    if wrong.is_empty() {
+        section.wrong(format!("is no command: {}", whole.words));
+    }
+    wrong.into_iter().map(|(key, _)| key).collect()
+}
+
+/// Why a command is not understood.
+#[derive(PartialEq, Eq)]
+struct Reason {
+    words: String,
+    /// Whether it is what a flag says, and not which others there are.
+    of_value: bool,
+}
+
+fn command(typed: &[String]) -> Result<Command, clap::Error> {
+    let typed: Vec<_> = std::iter::once("reknit").chain(typed.iter().map(String::as_str)).map(Into::into).collect();
+    Ok(Cli::parse_typed(&typed)?.command)
+}
+
+/// What was typed wrongly, in a line.
+fn told(error: &clap::Error) -> String {
+    let whole = error.to_string();
+    let lines = whole.lines().take_while(|line| !line.is_empty()).map(str::trim);
+    lines.collect::<Vec<_>>().join(" ").trim_start_matches("error: ").to_string()
 }
 
 /// Looks at whether a command would be understood, as far as can be said before anything is opened.
-fn admitted(typed: &[String]) -> Result<(), String> {
-    let command = command(typed)?;
-    let told = |error: CliError| error.message;
+fn admitted(typed: &[String]) -> Result<(), Reason> {
+    let wrong = |error: clap::Error| {
+        let of_others = [ErrorKind::MissingRequiredArgument, ErrorKind::ArgumentConflict].contains(&error.kind());
+        Reason { words: told(&error), of_value: !of_others }
+    };
+    let command = command(typed).map_err(wrong)?;
+    let meant = |error: CliError| Reason { words: error.message, of_value: true };
     if let Some(asked) = command.sides() {
-        sides::limits(asked).map_err(told)?;
-        asked.terms.terms().map_err(told)?;
+        sides::limits(asked).map_err(meant)?;
+        asked.terms.terms().map_err(meant)?;
     }
     if let Command::Repair(repair) = &command {
-        sides::brakes::typed(&repair.brakes).map_err(told)?;
+        sides::brakes::typed(&repair.brakes).map_err(meant)?;
     }
     Ok(())
 }
 
 /// The flags that a table sets; its other keys are `own`.
-fn flags(section: &Section<'_>, all: &clap::Command, own: &[&str]) -> Result<Flags, CliError> {
+fn flags(section: &Section<'_>, all: &clap::Command, own: &[&str]) -> Flags {
     let key = |flag: &clap::Arg| Some(flag.get_long()?.replace('-', "_")).filter(|key| !LEFT_OUT.contains(&&**key));
     let keys: Vec<(String, &clap::Arg)> = all.get_arguments().filter_map(|flag| Some((key(flag)?, flag))).collect();
     let known: Vec<&str> = own.iter().copied().chain(keys.iter().map(|(key, _)| &**key)).collect();
-    section.only(&known)?;
-    let mut flags = Flags::new();
-    for (key, value) in section.values() {
-        if let Some((_, flag)) = keys.iter().find(|(known, _)| *known == key)
-            && let Some(typed) = argument(section, &key, flag, value)?
-        {
-            flags.push((key, typed));
-        }
-    }
-    Ok(flags)
+    section.only(&known);
+    let set = |(key, value): (String, &Spanned<DeValue<'_>>)| {
+        let (_, flag) = keys.iter().find(|(known, _)| *known == key)?;
+        let typed = argument(section, &key, flag, value)?;
+        Some((key, typed))
+    };
+    section.values().filter_map(set).collect()
 }
 
 /// A flag as it would be typed; none where it is switched off.
-fn argument(
-    section: &Section<'_>,
-    key: &str,
-    flag: &clap::Arg,
-    value: &Spanned<DeValue<'_>>,
-) -> Result<Option<String>, CliError> {
+fn argument(section: &Section<'_>, key: &str, flag: &clap::Arg, value: &Spanned<DeValue<'_>>) -> Option<String> {
     let long = flag.get_long().unwrap_or_default();
-    let wrong = |must: &str| section.wrong_in(key, value, must);
-    if !flag.get_action().takes_values() {
-        let on = value.get_ref().as_bool().ok_or_else(|| wrong("is true or false"))?;
-        return Ok(on.then(|| format!("--{long}")));
-    }
-    let text = match value.get_ref() {
-        DeValue::String(text) => text.to_string(),
-        DeValue::Integer(number) if number.radix() == 10 => number.as_str().to_string(),
+    let (text, must) = match value.get_ref() {
+        DeValue::Boolean(on) if !flag.get_action().takes_values() => return on.then(|| format!("--{long}")),
+        _ if !flag.get_action().takes_values() => (None, "true or false"),
+        DeValue::String(text) => (Some(text.to_string()), ""),
+        DeValue::Integer(number) if number.radix() == 10 => (Some(number.as_str().to_string()), ""),
         DeValue::Array(items) if flag.get_value_delimiter().is_some() => {
             let items: Option<Vec<&str>> = items.iter().map(|item| item.get_ref().as_str()).collect();
-            items.ok_or_else(|| wrong("is a list of texts in quotes"))?.join(",")
+            (items.map(|items| items.join(",")), "a list of texts in quotes")
         }
-        _ => return Err(wrong("is a text in quotes, or a number")),
+        _ => (None, "a text in quotes, or a number"),
     };
-    Ok(Some(format!("--{long}={text}")))
+    if text.is_none() {
+        section.wrong_in(key, value, must);
+    }
+    text.map(|text| format!("--{long}={text}"))
 }
 
 /// A side as it would be typed: the name of a store is enough here, before a table of it too.
-fn place(section: &Section<'_>, side: &str, text: &str, stores: &[&str]) -> Result<String, CliError> {
+fn place(text: &str, stores: &[&str]) -> Result<String, String> {
     let named = text.trim_start_matches('@');
     let name = named.split('/').next().unwrap_or_default();
     if stores.contains(&name) {
@@ -221,5 +248,5 @@ fn place(section: &Section<'_>, side: &str, text: &str, stores: &[&str]) -> Resu
         return Ok(text.to_string());
     }
     let meant = meant(name, stores.iter().copied());
-    Err(section.wrong(format!("has `{text}` for {side}, which is no [store.{name}] and no address{meant}")))
+    Err(format!("`{text}` is no [store.{name}] and no address{meant}"))
 }

@@ -14,28 +14,26 @@ use crate::transport::{BYTES_MIN, PeerId, Rates};
 pub(super) const RATES: [&str; 2] = ["bandwidth", "reads"];
 
 /// Reads rates, where they are told.
-pub(super) fn rates(section: &Section<'_>) -> Result<Rates, CliError> {
-    let bytes = section.text("bandwidth")?.map(bandwidth).transpose();
-    let records = section.number("reads", 1..=u64::from(u32::MAX))?.and_then(|reads| u32::try_from(reads).ok());
-    Ok(Rates {
-        bytes: bytes.map_err(|error| section.wrong(format!("has for `bandwidth`: {}", error.message)))?,
-        records: records.and_then(NonZeroU32::new),
-    })
+pub(super) fn rates(section: &Section<'_>) -> Rates {
+    let records = section.number("reads", 1..=u64::from(u32::MAX)).and_then(|reads| u32::try_from(reads).ok());
+    Rates { bytes: section.read("bandwidth", bandwidth), records: records.and_then(NonZeroU32::new) }
 }
 
 /// Reads the rates of peers.
-pub(super) fn peers(sections: Vec<(&str, Section<'_>)>) -> Result<BTreeMap<PeerId, Rates>, CliError> {
+pub(super) fn peers(sections: Vec<(&str, Section<'_>)>) -> BTreeMap<PeerId, Rates> {
     let mut peers = BTreeMap::new();
     for (_, section) in sections {
-        section.only(&[&["id"], &RATES[..]].concat())?;
-        let id = section.text("id")?.ok_or_else(|| section.wrong("lacks `id`"))?;
-        let peer: PeerId =
-            id.parse().map_err(|error| section.wrong(format!("has an `id` that is no peer: {error}")))?;
-        if peers.insert(peer, rates(&section)?).is_some() {
-            return Err(section.wrong("has the `id` of another [peer]"));
+        section.only(&[&["id"], &RATES[..]].concat());
+        let rates = rates(&section);
+        if !section.has("id") {
+            section.wrong("lacks `id`, the peer as `reknit id` prints it there");
+        }
+        let peer = section.read("id", |id| id.parse::<PeerId>().map_err(|error| format!("it is no peer: {error}")));
+        if peer.is_some_and(|peer| peers.insert(peer, rates).is_some()) {
+            section.wrong_text("id", "it is that of another [peer]");
         }
     }
-    Ok(peers)
+    peers
 }
 
 /// Reads bytes a second.

@@ -8,10 +8,7 @@ use std::time::Duration;
 
 use super::section::Section;
 use super::{GossipTable, peer};
-use crate::cli::CliError;
-use crate::cli::args::BrakeFlags;
-use crate::cli::commands::sides;
-use crate::cli::units::parse_duration;
+use crate::cli::units::{parse_duration, parse_limit};
 use crate::transport::Rates;
 
 /// Jobs that run at the same time, and the most that may be asked for.
@@ -67,39 +64,26 @@ impl Default for ServeTable {
 
 impl ServeTable {
     /// Reads the table.
-    pub(super) fn read(section: &Section<'_>, dir: &Path) -> Result<ServeTable, CliError> {
+    pub(super) fn read(section: &Section<'_>, dir: &Path) -> ServeTable {
         let known = ["stores", "listen", "http", "http_token_file", "max_delete", "max_change", "brake_window"];
-        section.only(&[&known[..], &["jobs_at_once", "max_run"], &peer::RATES].concat())?;
-        let wrong = |error: CliError| section.wrong(error.message);
-        let text = |key: &str| section.text(key).map(|text| text.map(String::from));
-        let address = |key: &str, does: &str, example: &str| {
-            let parsed = section.text(key)?.map(|text| {
-                let wrong = || format!("{does} at `{text}`, which is no address; \"{example}\" is one");
-                text.parse::<SocketAddr>().map_err(|_| section.wrong(wrong()))
-            });
-            parsed.transpose()
-        };
+        section.only(&[&known[..], &["jobs_at_once", "max_run"], &peer::RATES].concat());
         let place = |store: &str| match store.starts_with('@') {
             true => PathBuf::from(store),
             false => super::from(dir, store).into(),
         };
-        let table = ServeTable {
-            stores: section.texts("stores")?.into_iter().map(place).collect(),
-            listen: address("listen", "listens", "0.0.0.0:7473")?,
-            http: address("http", "answers HTTP", "127.0.0.1:7474")?,
-            http_token_file: section.text("http_token_file")?.map(|file| dir.join(file)),
-            max_delete: text("max_delete")?,
-            max_change: text("max_change")?,
-            brake_window: text("brake_window")?,
-            rates: peer::rates(section)?,
-            at_once: section.number("jobs_at_once", 1..=AT_ONCE_MAX)?.map_or(AT_ONCE, |n| n as usize),
-            longest: section.text("max_run")?.map(parse_duration).transpose().map_err(wrong)?.unwrap_or(LONGEST),
+        ServeTable {
+            stores: section.texts("stores").into_iter().map(place).collect(),
+            listen: section.read("listen", |text| socket(text, "0.0.0.0:7473")),
+            http: section.read("http", |text| socket(text, "127.0.0.1:7474")),
+            http_token_file: section.text("http_token_file").map(|file| dir.join(file)),
+            max_delete: section.typed("max_delete", parse_limit),
+            max_change: section.typed("max_change", parse_limit),
+            brake_window: section.typed("brake_window", parse_duration),
+            rates: peer::rates(section),
+            at_once: section.number("jobs_at_once", 1..=AT_ONCE_MAX).map_or(AT_ONCE, |n| n as usize),
+            longest: section.read("max_run", parse_duration).unwrap_or(LONGEST),
             gossip: None,
-        };
-        let flags = BrakeFlags { max_delete: table.max_delete.clone(), max_change: table.max_change.clone() };
-        sides::brakes::typed(&flags).map_err(wrong)?;
-        table.brake_window.as_deref().map(parse_duration).transpose().map_err(wrong)?;
-        Ok(table)
+        }
     }
 
     /// What of it a running daemon cannot take up, by the keys that another table says otherwise.
@@ -116,4 +100,9 @@ impl ServeTable {
         ];
         differ.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
+}
+
+/// Reads the address of a socket.
+pub(super) fn socket(text: &str, example: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("`{text}` is no address; \"{example}\" is one"))
 }

@@ -40,32 +40,27 @@ impl Zone for Clock {
 
 impl When {
     /// Reads the keys.
-    pub(super) fn read(section: &Section<'_>) -> Result<When, CliError> {
-        let at = match (section.text("at")?, section.text("every")?) {
-            (Some(_), Some(_)) => return Err(section.wrong("says `at` and `every`; one of them says when it is due")),
-            (Some(at), None) => Some(at.to_string()),
-            (None, every) => every.map(|every| format!("every {every}")),
-        };
-        let at: Option<At> = at.map(|at| at.parse()).transpose().map_err(|error| section.wrong(error))?;
-        let windows: Result<Vec<Window>, _> = section.texts("window")?.iter().map(|window| window.parse()).collect();
-        let windows = windows.map_err(|error| section.wrong(error))?;
+    pub(super) fn read(section: &Section<'_>) -> When {
+        let every = |text: &str| format!("every {text}").parse::<At>();
+        let (at, every) = (section.read("at", str::parse::<At>), section.read("every", every));
+        if section.has("at") && section.has("every") {
+            section.wrong_by("every", "says `at` and `every`; one of them says when it is due");
+        }
+        let windows = section.read_each("window", str::parse::<Window>);
         if windows.len() > WINDOWS_MAX {
-            return Err(section.wrong(format!("has {} windows; {WINDOWS_MAX} at most", windows.len())));
+            section.wrong_by("window", format!("has {} windows; {WINDOWS_MAX} at most", windows.len()));
         }
-        let jitter = section.text("jitter")?.map(jitter).transpose().map_err(|error| section.wrong(error.message))?;
-        let zone = section.text("clock")?;
-        let clock = zone.map(TimeZone::get).transpose().map_err(|_| {
-            let name = zone.unwrap_or_default();
-            section.wrong(format!(
-                "has the clock `{name}`, which is no zone that this release knows; \"Europe/Berlin\" is one"
-            ))
-        })?;
-        let schedule = Schedule { at, windows, jitter: jitter.unwrap_or(0) };
-        let when = When { schedule, zone: zone.map(String::from), clock };
+        let jitter = section.read("jitter", jitter).unwrap_or(0);
+        let known = |zone: &str| {
+            let wrong = |_| format!("`{zone}` is no zone that this release knows; \"Europe/Berlin\" is one");
+            TimeZone::get(zone).map(|clock| (zone.to_string(), clock)).map_err(wrong)
+        };
+        let (zone, clock) = section.read("clock", known).unzip();
+        let when = When { schedule: Schedule { at: at.or(every), windows, jitter }, zone, clock };
         if when.schedule.at.is_some() && when.schedule.first(&*when.clock(), crate::cli::verdicts::now_ms()).is_none() {
-            return Err(section.wrong("is never due: none of its times lies in its windows"));
+            section.wrong_by("window", "is never due: none of its times lies in its windows");
         }
-        Ok(when)
+        when
     }
 
     /// The clock that it goes by.
