@@ -7,6 +7,7 @@ mod brakes;
 mod catching;
 mod collecting;
 mod counters;
+mod declared;
 mod driver;
 pub mod embed;
 mod gossip;
@@ -38,6 +39,7 @@ use reknit_core::session::{Grant, Opener, Options, Responder, SessionError, Stuc
 
 pub use brakes::NodeBrakes;
 pub use counters::{Counted, CountedSessions};
+pub use declared::Declared;
 use driver::Answered;
 pub use driver::{Budget, Progress, SessionReport};
 pub use gossip::{Apart, Gossip, GossipOptions, Neighbour, Waiting};

@@ -24,7 +24,7 @@ pub(crate) use self::error::ConfigError;
 use self::error::{Errors, Lines, malformed};
 pub(crate) use self::gossip::GossipTable;
 pub(crate) use self::job::{Job, bytes_a_day, time_a_day};
-pub(crate) use self::peer::bandwidth;
+pub(crate) use self::peer::{PeerTable, bandwidth};
 use self::section::{Section, Source, meant};
 pub(crate) use self::serve::ServeTable;
 pub(crate) use self::template::TEMPLATE;
@@ -35,7 +35,7 @@ use super::commands::apply;
 use super::commands::sides::tables;
 use super::env::Env;
 use super::login::{Password, Source as From};
-use crate::node::Home;
+use crate::node::{Home, KnownPeer};
 use crate::transport::{PeerId, RateLimits, Rates};
 
 const PASSWORD_FILE: &str = "password_file";
@@ -44,11 +44,12 @@ const PASSWORD_COMMAND: &str = "password_command";
 /// Bytes of the file.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// What is in it.
-const TABLES: [&str; 7] = ["serve", "gossip", "alerts", "peer", "store", "dataset", "job"];
+const TABLES: [&str; 8] = ["identity", "serve", "gossip", "alerts", "peer", "store", "dataset", "job"];
 /// Ends what stopped a command before it did anything.
 const DONE_NOTHING: &str = "; nothing was done";
 /// Rights of others than the owner, in the mode of a file.
 const OTHERS: u32 = 0o077;
+const OTHERS_WRITE: u32 = 0o022;
 
 /// What is written in the configuration.
 #[derive(Debug, Default)]
@@ -59,8 +60,10 @@ pub(crate) struct Config {
     pub(crate) stores: BTreeMap<String, NamedStore>,
     /// Jobs by their names.
     pub(crate) jobs: BTreeMap<String, Job>,
-    /// How fast sessions go with peers that have rates of their own.
-    pub(crate) peers: BTreeMap<PeerId, Rates>,
+    /// Peers by their names.
+    pub(crate) peers: BTreeMap<String, PeerTable>,
+    /// Which peer this home is, if that is said.
+    identity: Option<PeerId>,
     /// What a daemon does.
     pub(crate) serve: ServeTable,
     /// Whom it tells what is wrong.
@@ -123,6 +126,11 @@ impl Config {
                 "{path} holds a password, and others than its owner may read it: chmod 600 {path}, or password_file"
             ));
         }
+        if config.peers.values().any(|peer| peer.may.is_some()) && found.mode() & OTHERS_WRITE != 0 {
+            let path = path.display();
+            let words = "says what peers may, and others than its owner may write it";
+            config.warnings.push(format!("{path} {words}: chmod go-w {path}"));
+        }
         config.warnings.extend(config.alerts.warning());
         Ok((config, errors))
     }
@@ -155,22 +163,29 @@ impl Config {
         if let Some(section) = section("serve") {
             self.serve = ServeTable::read(&section, dir);
         }
-        self.serve.gossip = section("gossip").map(|section| GossipTable::read(&section));
-        self.peers = peer::peers(sections("peer"));
+        if let Some(section) = section("identity") {
+            section.only(&["peer"]);
+            self.identity = section.read("peer", |id| id.parse().map_err(|error| format!("it is no peer: {error}")));
+        }
         if let Some(section) = section("alerts") {
             self.alerts = AlertsTable::read(&section, dir);
         }
         for (name, section) in sections("store") {
             self.stores.insert(name.into(), NamedStore::read(&section, dir));
         }
-        let stores: Vec<&str> = self.stores.keys().map(String::as_str).collect();
+        let mut named: Vec<&str> = self.stores.keys().map(String::as_str).collect();
+        self.peers = peer::peers(sections("peer"), &named);
+        named.extend(self.peers.keys().map(String::as_str));
+        let address = |typed: &str| self.address(typed).map_err(|error| said(&error).to_string());
+        let gossip = section("gossip").map(|section| GossipTable::read(&section, address));
         let datasets: Vec<_> =
             sections("dataset").iter().map(|(name, section)| (*name, job::dataset(section))).collect();
         for (name, section) in sections("job") {
-            if let Some(job) = Job::read(&section, &stores, &datasets) {
+            if let Some(job) = Job::read(&section, &named, &datasets) {
                 self.jobs.insert(name.into(), job);
             }
         }
+        self.serve.gossip = gossip;
     }
 
     /// What is named and is not there, or has another's tables: it stops only those who need it.
@@ -201,25 +216,64 @@ impl Config {
 
     /// An error that was found later, at the key that it is about.
     pub(crate) fn wrong(&self, table: &str, key: &str, error: CliError) -> ConfigError {
-        let message = format!("`{key}` in [{table}]: {}", error.message.trim_end_matches(DONE_NOTHING));
+        let message = format!("`{key}` in [{table}]: {}", said(&error));
         let wrong = malformed(&self.path, (self.lines.of_key(table, key), table, Some(key)), message);
         ConfigError { id: error.id, ..wrong }
     }
 
-    /// How fast sessions go.
-    pub(crate) fn rate_limits(&self) -> RateLimits {
-        RateLimits::new(self.serve.rates, self.peers.clone())
+    /// The same as [`Config::load`], for a daemon of this home: which must be the peer that the configuration says.
+    ///
+    /// # Errors
+    /// As for [`Config::load`], `config.identity`, `home.identity`.
+    pub(crate) fn load_to_serve(home: &Home) -> Result<Config, CliError> {
+        let config = Config::load(home)?;
+        error::first(config.another(home)?.as_slice())?;
+        Ok(config)
     }
 
-    /// The address that a name stands for: `@NAME`, or `@NAME/TABLE` where the store is a database.
+    /// That the home is another peer than the configuration says, if it is. One of its older keys is it, too.
+    pub(crate) fn another(&self, home: &Home) -> Result<Option<ConfigError>, CliError> {
+        let Some(said) = self.identity else { return Ok(None) };
+        let found = match home.is_peer(said)? {
+            Some(true) => return Ok(None),
+            Some(false) => format!("this home is {}, not {said}", home.identity()?.peer()),
+            None => format!("this home has no key yet, and would not become {said}"),
+        };
+        Ok(Some(self.wrong("identity", "peer", CliError::new("config.identity", found))))
+    }
+
+    /// How fast sessions go.
+    pub(crate) fn rate_limits(&self) -> RateLimits {
+        RateLimits::new(self.serve.rates, self.peer_rates())
+    }
+
+    /// How fast sessions go with peers that have rates of their own.
+    pub(crate) fn peer_rates(&self) -> BTreeMap<PeerId, Rates> {
+        self.peers.values().map(|peer| (peer.id, peer.rates)).collect()
+    }
+
+    /// The peers of which it says what they may.
+    pub(crate) fn declared(&self) -> Vec<KnownPeer> {
+        let declared = |(name, peer): (&String, &PeerTable)| {
+            Some(KnownPeer { peer: peer.id, may: peer.may.clone()?, name: Some(name.clone()) })
+        };
+        self.peers.iter().filter_map(declared).collect()
+    }
+
+    /// The address that a name stands for: `@NAME`, or `@NAME/TABLE` where the store is a database; `@NAME/DATASET` of a peer.
     pub(crate) fn address(&self, typed: &str) -> Result<String, CliError> {
         let (name, table) = match typed.trim_start_matches('@').split_once('/') {
             Some((name, table)) => (name, Some(table)),
             None => (typed.trim_start_matches('@'), None),
         };
         let wrong = |message: String| CliError::new("config.store", format!("{message}{DONE_NOTHING}"));
+        if let Some(peer) = self.peers.get(name) {
+            let dataset =
+                table.ok_or_else(|| wrong(format!("{typed} is a peer; a dataset there is {typed}/DATASET")))?;
+            return peer.at(dataset).ok_or_else(|| wrong(format!("{typed}: [peer.{name}] has no `address`")));
+        }
         let Some(store) = self.stores.get(name) else {
-            let (path, meant) = (self.path.display(), meant(name, self.stores.keys().map(String::as_str)));
+            let (path, meant) = (self.path.display(), meant(name, self.names()));
             return Err(wrong(format!("there is no [store.{name}] in {path}{meant}")));
         };
         match table {
@@ -227,6 +281,11 @@ impl Config {
             Some(table) if tables::is_table(&store.url) => Ok(tables::with_table(&store.url, table)),
             Some(_) => Err(wrong(format!("{typed}: [store.{name}] is no database, and has no tables"))),
         }
+    }
+
+    /// What `@` may stand before.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.stores.keys().chain(self.peers.keys()).map(String::as_str)
     }
 
     /// The password of the store that has this address, or whose database it is in.
@@ -337,6 +396,11 @@ pub(crate) fn settle(cli: &mut Cli, env: &mut Env) -> Result<(), CliError> {
         );
     }
     Ok(())
+}
+
+/// What went wrong, without that nothing was done.
+fn said(error: &CliError) -> &str {
+    error.message.trim_end_matches(DONE_NOTHING)
 }
 
 /// A place as it is written in the configuration: relative paths begin beside it.

@@ -261,7 +261,7 @@ impl Daemon {
     /// As for [`Config::load`]; what was configured before stays.
     pub(crate) fn reload(&self) -> Result<Vec<&'static str>, CliError> {
         let _told = supervisor::Reloading::begin();
-        let config = Config::load(&self.home);
+        let config = Config::load_to_serve(&self.home);
         let mut state = self.lock();
         let config = config.inspect_err(|error| {
             let message = format!("{error} [{}]; what was configured before still is", error.id);
@@ -274,7 +274,8 @@ impl Daemon {
             let message = format!("{keys} of [serve] is taken up when the daemon begins again; the rest was taken up");
             state.wrong.insert("config".into(), message);
         }
-        self.rate_limits.set(config.serve.rates, config.peers.clone());
+        self.rate_limits.set(config.serve.rates, config.peer_rates());
+        self.home.declare(config.declared());
         state.config = Arc::new(config);
         state.plan(now_ms());
         let names: Vec<String> = state.agenda.jobs().keys().cloned().collect();

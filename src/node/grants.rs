@@ -29,6 +29,13 @@ impl Grants {
         self
     }
 
+    /// What both allow.
+    pub fn both(&self, other: &Grants) -> Grants {
+        let places = self.0.keys().chain(other.0.keys());
+        let both = |place: &String| (place.clone(), self.reach(place).both(other.reach(place)));
+        Grants(places.map(both).filter(|(_, rights)| *rights != Rights::default()).collect())
+    }
+
     /// Those that name no place are meant for this dataset alone.
     pub fn within(self, dataset: &str) -> Grants {
         self.0.into_iter().fold(Grants::default(), |all, (place, rights)| {
@@ -48,6 +55,13 @@ impl Grants {
             }
         }
         grant
+    }
+
+    /// What is allowed at a place: there, in the dataset that it is of, or everywhere.
+    fn reach(&self, place: &str) -> Rights {
+        let at = |place: &str| self.0.get(place).copied().unwrap_or_default();
+        let dataset = place.split_once('/').map_or(place, |(dataset, _)| dataset);
+        at("").and(at(dataset)).and(at(place))
     }
 
     /// Whether nothing is allowed anywhere.
@@ -89,6 +103,31 @@ mod tests {
     use super::*;
     use reknit_core::dataset::Collection;
     use reknit_core::{CollectionId, DatasetId};
+
+    proptest::proptest! {
+        #[test]
+        fn what_both_allow_is_allowed_by_each(
+            one in proptest::collection::vec((0usize..5, 0usize..4), 0..6), other in proptest::collection::vec((0usize..5, 0usize..4), 0..6),
+        ) {
+            let places = ["", "shop=", "shop/users=", "shop/orders=", "other="];
+            let rights = ["compare", "read", "write", "operate"];
+            let grants = |of: &[(usize, usize)]| {
+                let names: Vec<String> = of.iter().map(|(place, right)| format!("{}{}", places[*place], rights[*right])).collect();
+                names.join(",").parse::<Grants>().expect("understood")
+            };
+            let collections = ["users", "orders"].map(|name| Collection { name: name.into(), policy: "newest/1".into() });
+            let shop = Definition { collections: collections.into(), ..Definition::simple(DatasetId([1; 16]), "shop") };
+            let (one, other) = (grants(&one), grants(&other));
+            let both = one.both(&other);
+            for definition in [shop, Definition::simple(DatasetId([2; 16]), "other"), Definition::simple(DatasetId([3; 16]), "new")] {
+                for at in (0..definition.collections.len()).map(|nth| CollectionId(nth as u16)) {
+                    let on = |grants: &Grants| grants.on(&definition).on(at);
+                    proptest::prop_assert_eq!(on(&both), on(&one).both(on(&other)), "{:?}", both.names());
+                }
+            }
+            proptest::prop_assert_eq!(both.names().join(",").parse::<Grants>().expect("understood"), both);
+        }
+    }
 
     #[test]
     fn a_right_holds_where_it_was_granted_and_nowhere_else() {

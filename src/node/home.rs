@@ -15,7 +15,7 @@ use reknit_core::{DatasetId, Millis};
 use serde::{Deserialize, Serialize};
 
 use super::serve::now;
-use super::{Grants, GrantsError};
+use super::{Declared, Grants, GrantsError};
 use crate::transport::{Identity, IdentityError, PeerId};
 
 pub(super) const IDENTITY: &str = "identity.key";
@@ -144,8 +144,8 @@ struct InvitationEntry {
 /// Decides what a peer may that is not in the file of peers; none: it is not admitted.
 pub type Authority = Arc<dyn Fn(PeerId) -> Option<Grants> + Send + Sync>;
 
-/// Which file of peers, how long, and when it was changed.
-pub(super) type VersionOfPeers = (u64, u64, [i64; 4]);
+/// Which file of peers, how long, and when it was changed, if there is one; and how often others were declared.
+pub(super) type VersionOfPeers = (Option<(u64, u64, [i64; 4])>, u64);
 
 /// The directory of a node.
 #[derive(Clone)]
@@ -154,6 +154,8 @@ pub struct Home {
     /// What else would be files, of a home that has no directory.
     memory: Option<Arc<Mutex<Memory>>>,
     authority: Option<Authority>,
+    /// What a configuration says of peers.
+    pub(super) declared: Option<Arc<Declared>>,
 }
 
 /// What a home without a directory holds.
@@ -179,13 +181,13 @@ impl Home {
     pub fn open(dir: &Path) -> Result<Home, HomeError> {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
         made.map_err(|cause| HomeError::Io { path: dir.into(), cause })?;
-        Ok(Home { dir: dir.into(), memory: None, authority: None })
+        Ok(Home { dir: dir.into(), memory: None, authority: None, declared: None })
     }
 
     /// A home without a directory: what it knows is gone with its last clone, and each time that it is asked for its identity
     /// it has another.
     pub fn in_memory() -> Home {
-        Home { dir: PathBuf::from("memory"), memory: Some(Arc::default()), authority: None }
+        Home { dir: PathBuf::from("memory"), memory: Some(Arc::default()), authority: None, declared: None }
     }
 
     /// The same home, where somebody decides what peers may that are not in its file. It is asked at each session, and each
@@ -208,13 +210,16 @@ impl Home {
         }))
     }
 
-    /// What tells one version of the file of peers from another; none while there is none.
-    pub(super) fn version_of_peers(&self) -> Option<VersionOfPeers> {
+    /// What tells what peers may now from what they might before.
+    pub(super) fn version_of_peers(&self) -> VersionOfPeers {
+        let declared = self.declared.as_ref().map_or(0, |declared| declared.changes());
         if let Some(memory) = self.memory() {
-            return Some((0, memory.changes, [0; 4]));
+            return (Some((0, memory.changes, [0; 4])), declared);
         }
-        let facts = fs::metadata(self.peers_file()).ok()?;
-        Some((facts.ino(), facts.len(), [facts.mtime(), facts.mtime_nsec(), facts.ctime(), facts.ctime_nsec()]))
+        let of = |facts: fs::Metadata| {
+            (facts.ino(), facts.len(), [facts.mtime(), facts.mtime_nsec(), facts.ctime(), facts.ctime_nsec()])
+        };
+        (fs::metadata(self.peers_file()).ok().map(of), declared)
     }
 
     /// Where it is.
@@ -281,13 +286,20 @@ impl Home {
         Ok(file)
     }
 
-    /// The peers that are known, in the order in which they were added.
+    /// The peers that may something, in the order in which they were added, then those that are declared alone.
     ///
     /// # Errors
     /// [`HomeError::Malformed`] names the entry.
     pub fn peers(&self) -> Result<Vec<KnownPeer>, HomeError> {
         let file = self.read()?;
-        file.peer.iter().map(|entry| self.peer(entry)).collect()
+        let lines = self.lines_of(&file)?;
+        self.peers_in(&file, &lines)
+    }
+
+    fn peers_in(&self, file: &File, lines: &Lines) -> Result<Vec<KnownPeer>, HomeError> {
+        let listed = file.peer.iter().map(|entry| self.peer(entry)).collect::<Result<Vec<_>, _>>()?;
+        let all = self.with_those_declared(listed, lines);
+        Ok(all.into_iter().filter(|known| !known.may.is_empty()).collect())
     }
 
     /// What a peer may do here, by any of its keys that is not over; nobody may anything until added.
@@ -302,6 +314,8 @@ impl Home {
         }
         match self.granted(&file, &lines, peer)? {
             Some(grants) => Ok(Some(grants)),
+            // Who was removed is let in by nobody else.
+            None if self.was_removed(&file, &lines, peer) => Ok(None),
             None => Ok(self.authority().and_then(|authority| authority(peer))),
         }
     }
@@ -319,8 +333,15 @@ impl Home {
     /// What the file grants a peer, by whichever of its keys it is listed.
     pub(super) fn granted(&self, file: &File, lines: &Lines, peer: PeerId) -> Result<Option<Grants>, HomeError> {
         let line = lines.line(peer.0);
-        let known = file.peer.iter().map(|entry| self.peer(entry)).collect::<Result<Vec<_>, _>>()?;
-        Ok(known.into_iter().find(|known| line.contains(&known.peer.0)).map(|known| known.may))
+        Ok(self.peers_in(file, lines)?.into_iter().find(|known| line.contains(&known.peer.0)).map(|known| known.may))
+    }
+
+    /// Whether the file lists a peer without any right.
+    fn was_removed(&self, file: &File, lines: &Lines, peer: PeerId) -> bool {
+        let line = lines.line(peer.0);
+        file.peer
+            .iter()
+            .any(|entry| entry.may.is_empty() && entry.id.parse().is_ok_and(|id: PeerId| line.contains(&id.0)))
     }
 
     /// Lists a peer by its newer key from now on.
@@ -363,7 +384,8 @@ impl Home {
         })
     }
 
-    /// Removes a peer, by any of its keys, with all of them; says whether it was known.
+    /// Removes a peer, by any of its keys, with all of them; says whether it might anything. Where peers
+    /// are declared, what is declared of it lets it in no more, until it is added again.
     ///
     /// # Errors
     /// As for [`Home::peers`], or the file could not be written.
@@ -371,11 +393,18 @@ impl Home {
         self.change(|file| {
             let mut lines = self.lines_of(file)?;
             let line = lines.line(peer.0);
-            let before = file.peer.len();
-            file.peer.retain(|entry| entry.id.parse().is_ok_and(|id: PeerId| !line.contains(&id.0)));
+            let in_line = |entry: &PeerEntry| entry.id.parse().is_ok_and(|id: PeerId| line.contains(&id.0));
+            let listed = file.peer.iter().any(|entry| in_line(entry) && !entry.may.is_empty());
+            let known = listed || self.granted(file, &lines, peer)?.is_some() || line.len() > 1;
+            if known {
+                file.peer.retain(|entry| !in_line(entry));
+                // A peer that is listed without rights is one that was removed: nothing that is declared lets it in.
+                let removed = |key| PeerEntry { id: PeerId(key).to_string(), name: None, may: Vec::new() };
+                file.peer.extend(line.into_iter().filter(|_| self.declared.is_some()).map(removed));
+            }
             lines.forget(peer.0);
             file.keep(&lines);
-            Ok(file.peer.len() < before || line.len() > 1)
+            Ok(known)
         })
     }
 

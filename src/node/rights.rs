@@ -35,7 +35,7 @@ impl InForce {
         self.look_from(known, stop)
     }
 
-    async fn look_from(self, mut known: Option<VersionOfPeers>, mut stop: watch::Receiver<bool>) {
+    async fn look_from(self, mut known: VersionOfPeers, mut stop: watch::Receiver<bool>) {
         // The end of an overlap takes away what a key may, as a change of the file does.
         let mut ends = self.home.next_end();
         loop {

@@ -84,6 +84,18 @@ impl Home {
         Ok(Rotated { old: before.peer(), new: identity.peer(), until_ms })
     }
 
+    /// Whether this home is this peer, by its key or by one that it had before; nothing if it has no key yet, and none is made.
+    ///
+    /// # Errors
+    /// [`HomeError::Identity`].
+    pub fn is_peer(&self, peer: PeerId) -> Result<Option<bool>, HomeError> {
+        if !self.dir().join(IDENTITY).exists() {
+            return Ok(None);
+        }
+        let me = self.identity()?.peer();
+        Ok(Some(me == peer || self.statements_of(me).iter().any(|stated| stated.succession.old == peer.0)))
+    }
+
     /// An identity with the keys before it.
     pub(super) fn with_keys_before(&self, identity: Identity) -> Result<Identity, HomeError> {
         let statements = self.statements_of(identity.peer());

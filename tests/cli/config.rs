@@ -184,6 +184,15 @@ fn the_configuration_of_the_guide_is_understood() {
     let daemon = guide.split("```toml\n").nth(2).and_then(|rest| rest.split("```").next()).expect("another");
     configure(&place, &format!("{stores}{daemon}"));
     place.run("config check").ok().says(&["every 15m Europe/Berlin within", "Sat,Sun 00:00-24:00"]);
+    // And of peers: this home is another.
+    let peers = guide.split("```toml\n").nth(3).and_then(|rest| rest.split("```").next()).expect("a third");
+    configure(&place, peers);
+    place
+        .run("config check")
+        .fails("config.identity")
+        .says(&["config.toml:2: `peer` in [identity]: this home has no key"]);
+    configure(&place, peers.split_once("\n\n").expect("a table").1);
+    place.run("config check").ok().says(&["peer\tbranch\t", "at branch.example:7473, may compare, cities=read"]);
 }
 
 #[test]

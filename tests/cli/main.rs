@@ -15,6 +15,7 @@ mod daemon;
 mod databases;
 mod datasets;
 mod ddl;
+mod declared;
 mod documents;
 mod drift;
 mod explain;

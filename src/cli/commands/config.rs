@@ -47,6 +47,7 @@ fn check(env: &mut Env) -> Result<Exit, CliError> {
         let wanted = Wanted::new(at, config.serve.http_token_file.clone());
         errors.extend(wanted.err().map(|error| config.wrong("serve", key, error)));
     }
+    errors.extend(config.another(&env.home()?)?);
     // What they name is looked up as a daemon does, so that it is not told only when one begins.
     errors.extend(config.missing());
     if !errors.is_empty() {
@@ -59,6 +60,12 @@ fn check(env: &mut Env) -> Result<Exit, CliError> {
             store.password.as_ref().map_or(String::new(), |from| format!(", password from {}", from.place()));
         known.push(("store", name.clone(), format!("{}{password}", tables::shown(&store.url))));
     }
+    for (name, peer) in &config.peers {
+        let may = peer.may.as_ref().map(|may| if may.is_empty() { "nothing".into() } else { may.names().join(", ") });
+        let may = may.map_or(String::new(), |may| format!(", may {may}"));
+        let at = peer.address.as_ref().map_or(String::new(), |address| format!(" at {address}"));
+        known.push(("peer", name.clone(), format!("{}{at}{may}", peer.id)));
+    }
     for (name, job) in &config.jobs {
         let typed: Vec<String> =
             job.typed.iter().filter(|word| *word != "--").map(|word| tables::shown(word)).collect();
@@ -69,7 +76,9 @@ fn check(env: &mut Env) -> Result<Exit, CliError> {
     if !config.alerts.ways().is_empty() {
         known.push(("alerts", "alerts".into(), config.alerts.told()));
     }
-    let text = format!("{}: {} stores, {} jobs", config.path.display(), config.stores.len(), config.jobs.len());
+    let (stores, peers, jobs) = (config.stores.len(), config.peers.len(), config.jobs.len());
+    let peers = if peers == 0 { String::new() } else { format!("{peers} peers, ") };
+    let text = format!("{}: {stores} stores, {peers}{jobs} jobs", config.path.display());
     let listed = known.len();
     let mut printer = Printer::new(env);
     for (what, name, told) in known {

@@ -13,7 +13,8 @@ use crate::cli::output::{Printer, fields};
 use crate::cli::units::show_duration;
 use crate::cli::verdicts::now_ms;
 use crate::cli::{CliError, Exit};
-use crate::node::KnownPeer;
+use crate::core::message::Rights;
+use crate::node::{Declared, Grants, Home, KnownPeer};
 use crate::transport::PeerId;
 
 pub(crate) fn run(args: &Peers, env: &mut Env) -> Result<Exit, CliError> {
@@ -21,9 +22,12 @@ pub(crate) fn run(args: &Peers, env: &mut Env) -> Result<Exit, CliError> {
         PeersCommand::List => list(env),
         PeersCommand::Add { peer, may, name } => {
             let known = KnownPeer { peer: parsed(peer)?, may: grants(may)?, name: name.clone() };
-            env.home()?.add_peer(&known)?;
-            let may = known.may.names();
-            let text = format!("{} may {} here", known.peer.short(), may.join(", "));
+            let home = home(env, None)?;
+            home.add_peer(&known)?;
+            let may = home.grants(known.peer)?.unwrap_or_default();
+            let bound = if may == known.may { "" } else { ": config.toml lets it no more" };
+            let text = format!("{} may {} here{bound}", known.peer.short(), words(&may));
+            let may = may.names();
             let summary = json!({ "peer": known.peer.to_string(), "may": may, "name": name });
             Printer::new(env).end(Exit::Done, &text, fields(summary))
         }
@@ -37,7 +41,7 @@ pub(crate) fn run(args: &Peers, env: &mut Env) -> Result<Exit, CliError> {
         }
         PeersCommand::Remove { peer } => {
             let peer = parsed(peer)?;
-            let found = env.home()?.remove_peer(peer)?;
+            let found = home(env, Some(peer))?.remove_peer(peer)?;
             let (exit, text) = match found {
                 true => (Exit::Done, format!("removed {}: it may nothing here", peer.short())),
                 false => (Exit::Differs, format!("{} was not known; nothing was changed", peer.short())),
@@ -48,26 +52,57 @@ pub(crate) fn run(args: &Peers, env: &mut Env) -> Result<Exit, CliError> {
     }
 }
 
+/// The home, with what is configured of peers. Rights can be taken away though that cannot be read: then it is as if all were
+/// configured of whom they are taken from.
+fn home(env: &Env, from: Option<PeerId>) -> Result<Home, CliError> {
+    let declared = match env.config() {
+        Ok(config) => config.declared(),
+        Err(error) => {
+            env.warn(&format!("what config.toml says of peers is not known: {error}"));
+            from.map(|peer| KnownPeer { peer, may: Rights::ALL.into(), name: None }).into_iter().collect()
+        }
+    };
+    Ok(env.home()?.with_declared(Declared::new(declared)))
+}
+
 fn list(env: &mut Env) -> Result<Exit, CliError> {
-    let (peers, lines) = (env.home()?.peers()?, env.home()?.lines()?);
+    let configured = env.config()?.declared();
+    let home = env.home()?.with_declared(Declared::new(configured.clone()));
+    let (mut peers, lines) = (home.peers()?, home.lines()?);
+    // Of those that config.toml lets in and the home does not it is told, too.
+    for known in configured {
+        let peer = PeerId(lines.newest(known.peer.0));
+        if !known.may.is_empty() && home.grants(peer)?.is_none() {
+            peers.push(KnownPeer { peer, may: Grants::default(), ..known });
+        }
+    }
     let mut printer = Printer::new(env);
     for known in &peers {
         let KnownPeer { peer, may, name } = known;
         let shown = name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
         let text = || {
             let before: String = before(&lines, *peer).iter().map(|one| format!("\n  {}", one.line())).collect();
-            format!("{peer}{shown} may {}{before}", may.names().join(", "))
+            let more = home.declared(*peer).filter(|declared| declared != may);
+            let more = more.map_or(String::new(), |more| format!("; config.toml says {}", words(&more)));
+            format!("{peer}{shown} may {}{more}{before}", words(may))
         };
-        printer.item(text, || object(known, &lines))?;
+        printer.item(text, || object(known, &lines, &home))?;
     }
     let text = if peers.is_empty() { "no peer may connect; add one with: reknit peers add PEER" } else { "" };
     printer.end(Exit::Done, text, fields(json!({ "peers": peers.len() })))
 }
 
+/// Rights for people.
+fn words(may: &Grants) -> String {
+    if may.is_empty() { "nothing".into() } else { may.names().join(", ") }
+}
+
 /// A peer for machines.
-pub(crate) fn object(KnownPeer { peer, may, name }: &KnownPeer, lines: &Lines) -> Value {
+pub(crate) fn object(KnownPeer { peer, may, name }: &KnownPeer, lines: &Lines, home: &Home) -> Value {
     let was: Vec<Value> = before(lines, *peer).iter().map(Before::object).collect();
-    json!({ "t": "peer", "peer": peer.to_string(), "may": may.names(), "name": name, "was": was })
+    let configured = home.declared(*peer).map(|may| may.names());
+    let peer = peer.to_string();
+    json!({ "t": "peer", "peer": peer, "may": may.names(), "name": name, "configured": configured, "was": was })
 }
 
 /// An older key of a peer.

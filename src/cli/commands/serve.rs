@@ -26,7 +26,9 @@ use crate::cli::shared_tables::{self, SharedTable};
 use crate::cli::units::parse_duration;
 use crate::cli::{CliError, Exit};
 use crate::core::Definition;
-use crate::node::{Gossip, GossipOptions, Node, NodeBrakes, NodeOptions, Served, Windows, follow_keys, member_of};
+use crate::node::{
+    Declared, Gossip, GossipOptions, Node, NodeBrakes, NodeOptions, Served, Windows, follow_keys, member_of,
+};
 use crate::store::linked::ServedTable;
 use crate::store::{Side, Store};
 use crate::transport::Address;
@@ -38,7 +40,8 @@ const BRAKE_WINDOW: &str = "1h";
 pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
     // What is typed goes before what is configured. A daemon has the configuration that it read at its start.
     let home = env.home()?;
-    let config = Config::load(&home)?;
+    let config = Config::load_to_serve(&home)?;
+    let home = home.with_declared(Declared::new(config.declared()));
     let table = config.serve.clone();
     let flags = BrakeFlags {
         max_delete: args.brakes.max_delete.clone().or(table.max_delete),

@@ -35,10 +35,13 @@ pub(crate) struct GossipTable {
 }
 
 impl GossipTable {
-    /// Reads the table.
-    pub(super) fn read(section: &Section<'_>) -> GossipTable {
+    /// Reads the table; `named` knows the address that a name stands for.
+    pub(super) fn read(section: &Section<'_>, named: impl Fn(&str) -> Result<String, String>) -> GossipTable {
         section.only(&["seeds", "every", "do", "advertise", "max_delete", "max_change", "brake_window"]);
-        let seed = |text: &str| text.parse().map_err(|error| format!("`{text}` is no address: {error}"));
+        let seed = |text: &str| {
+            let address = if text.starts_with('@') { named(text)? } else { text.into() };
+            address.parse().map_err(|error| format!("`{text}` is no address: {error}"))
+        };
         let every = section.read("every", parse_duration).unwrap_or(EVERY);
         if every < EVERY_MIN {
             section.wrong_text("every", "a peer is met so often; at least 100ms lie between two sessions");

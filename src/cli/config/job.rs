@@ -58,8 +58,8 @@ pub(super) fn dataset(section: &Section<'_>) -> Flags {
 }
 
 impl Job {
-    /// Reads a job, if it is clear what it does; `stores` are the names that there are, `datasets` what they say.
-    pub(super) fn read(section: &Section<'_>, stores: &[&str], datasets: &[(&str, Flags)]) -> Option<Job> {
+    /// Reads a job, if it is clear what it does; `named` are the names that there are, `datasets` what they say.
+    pub(super) fn read(section: &Section<'_>, named: &[&str], datasets: &[(&str, Flags)]) -> Option<Job> {
         let command = if section.has("do") { section.text("do")? } else { "check" };
         if !COMMANDS.contains(&command) {
             let meant = meant(command, COMMANDS.into_iter());
@@ -79,7 +79,7 @@ impl Job {
             if !section.has(side) {
                 section.wrong(format!("lacks `{side}`, a [store] by its name, or an address"));
             }
-            section.read(side, |text| place(text, stores))
+            section.read(side, |text| place(text, named))
         };
         let sides = if command == VERIFY { &["store"][..] } else { &["a", "b"][..] };
         let sides: Vec<Option<String>> = sides.iter().map(|name| side(name)).collect();
@@ -237,16 +237,16 @@ fn argument(section: &Section<'_>, key: &str, flag: &clap::Arg, value: &Spanned<
     text.map(|text| format!("--{long}={text}"))
 }
 
-/// A side as it would be typed: the name of a store is enough here, before a table of it too.
-fn place(text: &str, stores: &[&str]) -> Result<String, String> {
-    let named = text.trim_start_matches('@');
-    let name = named.split('/').next().unwrap_or_default();
-    if stores.contains(&name) {
-        return Ok(format!("@{named}"));
+/// A side as it would be typed: the name of a store or a peer is enough here, before a table or a dataset of it too.
+fn place(text: &str, named: &[&str]) -> Result<String, String> {
+    let bare = text.trim_start_matches('@');
+    let name = bare.split('/').next().unwrap_or_default();
+    if named.contains(&name) {
+        return Ok(format!("@{bare}"));
     }
     if !text.starts_with('@') && text.contains([':', '/']) {
         return Ok(text.to_string());
     }
-    let meant = meant(name, stores.iter().copied());
-    Err(format!("`{text}` is no [store.{name}] and no address{meant}"))
+    let meant = meant(name, named.iter().copied());
+    Err(format!("`{text}` is no [store.{name}] or [peer.{name}] and no address{meant}"))
 }

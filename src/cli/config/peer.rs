@@ -1,6 +1,8 @@
-//! The tables `[peer.NAME]`, and what `[serve]` says of all other peers: how fast sessions with them go.
+//! The tables `[peer.NAME]`: who a peer is, where it is reached, what it may here and how fast sessions with it go; and what `[serve]`
+//! says of the sessions with all others.
 //!
-//! Who a peer is and what it may, is in the file of peers; what keeps sessions to a rate is [`crate::transport::RateLimits`].
+//! What follows for a peer that the home knows too is said in [`crate::node::Declared`]; what keeps sessions to a rate is
+//! [`crate::transport::RateLimits`].
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -8,7 +10,8 @@ use std::num::NonZeroU32;
 use super::section::Section;
 use crate::cli::CliError;
 use crate::cli::units::parse_bytes;
-use crate::transport::{BYTES_MIN, PeerId, Rates};
+use crate::node::Grants;
+use crate::transport::{Address, BYTES_MIN, PeerId, Rates};
 
 /// The keys of rates.
 pub(super) const RATES: [&str; 2] = ["bandwidth", "reads"];
@@ -19,21 +22,56 @@ pub(super) fn rates(section: &Section<'_>) -> Rates {
     Rates { bytes: section.read("bandwidth", bandwidth), records: records.and_then(NonZeroU32::new) }
 }
 
-/// Reads the rates of peers.
-pub(super) fn peers(sections: Vec<(&str, Section<'_>)>) -> BTreeMap<PeerId, Rates> {
-    let mut peers = BTreeMap::new();
-    for (_, section) in sections {
-        section.only(&[&["id"], &RATES[..]].concat());
-        let rates = rates(&section);
+/// What `[peer.NAME]` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PeerTable {
+    pub(crate) id: PeerId,
+    /// Where it is reached, host and port.
+    pub(crate) address: Option<String>,
+    /// What it may here, if that is said.
+    pub(crate) may: Option<Grants>,
+    pub(crate) rates: Rates,
+}
+
+/// Reads all of them; names of `stores` are taken.
+pub(super) fn peers(sections: Vec<(&str, Section<'_>)>, stores: &[&str]) -> BTreeMap<String, PeerTable> {
+    let mut peers: BTreeMap<String, PeerTable> = BTreeMap::new();
+    for (name, section) in sections {
+        section.only(&[&["id", "address", "may"], &RATES[..]].concat());
+        if stores.contains(&name) {
+            section.wrong(format!("has the name of [store.{name}]; @{name} is one of both"));
+        }
         if !section.has("id") {
             section.wrong("lacks `id`, the peer as `reknit id` prints it there");
         }
-        let peer = section.read("id", |id| id.parse::<PeerId>().map_err(|error| format!("it is no peer: {error}")));
-        if peer.is_some_and(|peer| peers.insert(peer, rates).is_some()) {
+        let id = section.read("id", |id| id.parse::<PeerId>().map_err(|error| format!("it is no peer: {error}")));
+        let (rates, rights) = (rates(&section), section.read_each("may", str::parse::<Grants>));
+        let may = rights.iter().fold(Grants::default(), Grants::and);
+        let address = section.typed("address", host);
+        let Some(id) = id else { continue };
+        if peers.values().any(|other| other.id == id) {
             section.wrong_text("id", "it is that of another [peer]");
         }
+        peers.insert(name.into(), PeerTable { id, address, may: section.has("may").then_some(may), rates });
     }
     peers
+}
+
+impl PeerTable {
+    /// The address of a dataset there.
+    pub(super) fn at(&self, dataset: &str) -> Option<String> {
+        Some(format!("quic://{}@{}/{dataset}", self.id, self.address.as_ref()?))
+    }
+}
+
+/// Reads where a peer is reached.
+fn host(text: &str) -> Result<(), String> {
+    let whole = format!("quic://{}@{text}/dataset", PeerId([0; 32]));
+    let wrong = || format!("`{text}` is no host[:port]; \"branch.example:7473\" is one");
+    if text.contains(['@', '/']) {
+        return Err(wrong());
+    }
+    whole.parse::<Address>().map(drop).map_err(|_| wrong())
 }
 
 /// Reads bytes a second.

@@ -4,6 +4,9 @@
 pub(crate) const TEMPLATE: &str = r#"# The configuration of this home. Nothing needs it; what is written here has a name.
 # `reknit config check` reads it, and a running daemon takes it up again on SIGHUP.
 
+#[identity]                                 # nothing is served by a home that is
+#peer = "lh4mfee-wnejaad-nb7errh-cad3wso-btwjjgm-5ad4vml-5nz7tzf-x7qk6mo" # another peer (`reknit id`)
+
 #[serve]                                    # what `reknit serve` does unless it is told otherwise
 #stores = ["data/cities"]                   # directories; relative paths begin beside this file
 #listen = "0.0.0.0:7473"                    # the UDP address
@@ -26,9 +29,12 @@ pub(crate) const TEMPLATE: &str = r#"# The configuration of this home. Nothing n
 #max_change = "20%"                         # brake_window; as in [serve], if it is not said
 #brake_window = "1h"
 
-#[peer.branch]                              # a peer with rates of its own
+#[peer.branch]                              # a peer, @branch/DATASET wherever a side is typed
 #id = "lh4mfee-wnejaad-nb7errh-cad3wso-btwjjgm-5ad4vml-5nz7tzf-x7qk6mo"
-#bandwidth = "500KiB"
+#address = "branch.example:7473"            # where it is reached
+#may = ["compare", "cities=read"]           # what it may here: what `reknit peers` says of it too is bounded by
+#                                           # this, and this by that; who is removed there is not let in by this
+#bandwidth = "500KiB"                       # rates of its own
 
 #[alerts]                                   # whom a daemon tells what is wrong; `reknit alerts test` tries it out
 # command = ["/usr/local/bin/page", "reknit"] # gets JSON on stdin; no shell

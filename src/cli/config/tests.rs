@@ -66,9 +66,13 @@ fn what_is_wrong_is_told_with_its_line_and_what_was_meant() {
         ("[store.pg]\nurl = ['secret']", 2, "`url` in [store.pg] is a list; it must be a text in quotes"),
         ("\n[store.'a b']\nurl = 'a'", 2, "`a b` in [store] is no name; letters, digits, - and _ make one"),
         ("store = 5", 1, "`store` is 5; it must be a table, [store]"),
-        ("\n[job.j]\na = 'pg'\nb = 'x:y'", 3, "`a` in [job.j]: `pg` is no [store.pg] and no address"),
+        ("\n[job.j]\na = 'pg'\nb = 'x:y'", 3, "`a` in [job.j]: `pg` is no [store.pg] or [peer.pg] and no address"),
         (&format!("{store}[job.j]\na = 'pgg'\nb = 'pg'"), 4, "did you mean `pg`?"),
-        (&format!("{store}[job.j]\nb = 'pg'\na = '@pgg/t'"), 5, "is no [store.pgg] and no address; did you mean `pg`?"),
+        (
+            &format!("{store}[job.j]\nb = 'pg'\na = '@pgg/t'"),
+            5,
+            "is no [store.pgg] or [peer.pgg] and no address; did you mean `pg`?",
+        ),
         (&format!("{store}[job.j]\na = 'pg'"), 3, "[job.j] lacks `b`, a [store] by its name, or an address"),
         (&job("setle = '1s'"), 6, "unknown key `setle` in [job.j]; did you mean `settle`?"),
         (&job("to = 'b'"), 6, "unknown key `to` in [job.j]"),
@@ -199,7 +203,12 @@ fn the_configuration_that_is_written_says_nothing_and_its_comments_are_one() {
     let config = parse(&said).expect("a configuration");
     let rates = |bytes, records| Rates { bytes: NonZeroU32::new(bytes), records: NonZeroU32::new(records) };
     assert_eq!(config.serve.rates, rates(50 << 20, 50_000));
-    assert_eq!(config.peers.values().collect::<Vec<_>>(), [&rates(500 << 10, 0)]);
+    let PeerTable { id, address, may, rates: slow } = &config.peers["branch"];
+    assert_eq!((address.as_deref(), *slow), (Some("branch.example:7473"), rates(500 << 10, 0)));
+    assert_eq!(
+        (config.identity, may.as_ref().map(crate::node::Grants::names)),
+        (Some(*id), Some(vec!["compare".into(), "cities=read".into()]))
+    );
     assert_eq!(config.serve.stores, [PathBuf::from("/where/data/cities")]);
     let within = "every 15m Europe/Berlin within Mon,Tue,Wed,Thu,Fri 20:00-06:00, Sat,Sun 00:00-24:00";
     assert_eq!(config.jobs["orders"].when.told(), within);

@@ -104,7 +104,7 @@ pub(super) fn runs(daemon: &Daemon, asked: &Asked) -> Told {
 pub(super) fn peers(daemon: &Daemon, _: &Asked) -> Told {
     let known = daemon.home().peers().map_err(crate::cli::CliError::from)?;
     let lines = daemon.home().lines().map_err(crate::cli::CliError::from)?;
-    let peers = known.iter().map(|known| peers::object(known, &lines));
+    let peers = known.iter().map(|known| peers::object(known, &lines, daemon.home()));
     Ok(Answer::json(&json!({ "peers": peers.collect::<Vec<_>>() })))
 }
 
