@@ -118,7 +118,7 @@ impl Config {
             return Err(failed(std::io::Error::other(format!("it has more than {CONFIG_BYTES_MAX} bytes"))));
         }
         let text = std::fs::read_to_string(&path).map_err(failed)?;
-        let (mut config, errors) = Config::parse(&path, &text);
+        let (mut config, errors) = Config::parse(&path, &text, |variable| std::env::var_os(variable).is_some());
         let has_password = config.stores.values().any(|store| tables::has_password(&store.url));
         if has_password && found.mode() & OTHERS != 0 {
             let path = path.display();
@@ -135,16 +135,16 @@ impl Config {
         Ok((config, errors))
     }
 
-    fn parse(path: &Path, text: &str) -> (Config, Vec<ConfigError>) {
+    fn parse(path: &Path, text: &str, environment: fn(&str) -> bool) -> (Config, Vec<ConfigError>) {
         let errors = Errors::default();
-        let source = Source { path, text, errors: &errors };
+        let source = Source { path, text, errors: &errors, environment };
         let root = source.parse();
         let mut config = Config { path: path.into(), ..Config::default() };
+        // What is no TOML shifts what would be told of the rest.
         if errors.count() == 0 {
             config.lines = Lines::of(text, root.get_ref());
             config.fill(source, root.get_ref());
         }
-        // What the file has that is no TOML shifts what is told of the rest.
         (config, errors.sorted())
     }
 
@@ -186,6 +186,17 @@ impl Config {
             }
         }
         self.serve.gossip = gossip;
+    }
+
+    /// What the environment overrules of jobs.
+    pub(crate) fn overruled(&self) -> Vec<String> {
+        let told = |(name, job): (&String, &Job)| {
+            let told = |(key, variable): &(String, String)| {
+                format!("{variable} is set, which goes before `{key}` in [job.{name}]")
+            };
+            job.overruled.iter().map(told).collect::<Vec<_>>()
+        };
+        self.jobs.iter().flat_map(told).collect()
     }
 
     /// What is named and is not there, or has another's tables: it stops only those who need it.

@@ -24,12 +24,15 @@ impl Daemon {
     }
 
     pub(crate) fn start_with(place: &Place, home: &str, stores: &[&str], flags: &[&str]) -> Daemon {
+        // What comes later would be refused as said twice.
+        let listen: &[&str] = if flags.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
+        Daemon::start_as_told(place, home, stores, &[listen, flags].concat(), flags.contains(&"--http"))
+    }
+
+    /// The same with these flags alone; `http` tells whether it answers that.
+    pub(crate) fn start_as_told(place: &Place, home: &str, stores: &[&str], flags: &[&str], http: bool) -> Daemon {
         let words: Vec<&str> = ["serve"].into_iter().chain(stores.iter().copied()).collect();
         let mut command = place.command(&words);
-        // What comes later would be refused as said twice.
-        if !flags.contains(&"--listen") {
-            command.args(["--listen", "127.0.0.1:0"]);
-        }
         command.args(flags).env("REKNIT_HOME", place.path(home)).env("RUST_LOG", "off");
         let mut child = command.stderr(Stdio::null()).spawn().expect("the binary");
         let mut lines = BufReader::new(child.stdout.take().expect("its stdout")).lines();
@@ -41,7 +44,7 @@ impl Daemon {
         if stores.is_empty() {
             lines.next().expect("a line of what it does").expect("readable");
         }
-        let http = flags.contains(&"--http").then(|| {
+        let http = http.then(|| {
             let line = lines.next().expect("a line of where it answers").expect("readable");
             let url = line.rsplit(' ').next().and_then(|url| url.strip_prefix("http://")).expect("an address");
             url.trim_end_matches('/').parse().expect("host and port")

@@ -46,6 +46,7 @@ mod peer_tables;
 mod peers;
 mod plans;
 mod postgres;
+mod precedence;
 mod prefer;
 mod previews;
 mod quarantine;

@@ -40,7 +40,7 @@ fn init(env: &mut Env) -> Result<Exit, CliError> {
 
 fn check(env: &mut Env) -> Result<Exit, CliError> {
     let (config, mut errors) = Config::read(&env.home()?)?;
-    config.warnings.iter().for_each(|warning| env.warn(warning));
+    config.warnings.iter().chain(&config.overruled()).for_each(|warning| env.warn(warning));
     if let Some(at) = config.serve.http {
         // Whether the address is free is not looked at.
         let key = if config.serve.http_token_file.is_some() { "http_token_file" } else { "http" };

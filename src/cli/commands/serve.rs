@@ -71,7 +71,7 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
         env.global.output = OutputFormat::Jsonl;
     }
     log(env);
-    config.warnings.iter().for_each(|warning| env.warn(warning));
+    config.warnings.iter().chain(&config.overruled()).for_each(|warning| env.warn(warning));
     let reading_ends = Arc::new(AtomicBool::new(false));
     // A client of a database has a runtime of its own, and cannot begin within another.
     let tables = tables(&typed, &config, env, &reading_ends)?;

@@ -43,10 +43,22 @@ pub(crate) struct Job {
     pub(crate) a_day: DayBudget,
     /// As it would be typed after the program's name.
     pub(crate) typed: Vec<String>,
+    /// Keys for which the environment says something, each with the variable: that goes before them.
+    pub(crate) overruled: Vec<(String, String)>,
 }
 
-/// Flags as they would be typed, by their keys.
-pub(super) type Flags = Vec<(String, String)>;
+/// A flag that a table sets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Flag {
+    key: String,
+    /// As it would be typed.
+    typed: String,
+    /// The variable of the environment that says the same.
+    variable: Option<String>,
+}
+
+/// Flags in the order of the table.
+pub(super) type Flags = Vec<Flag>;
 
 /// Reads what two tables are compared on, in whatever job; what is not understood of it is left out.
 pub(super) fn dataset(section: &Section<'_>) -> Flags {
@@ -54,7 +66,7 @@ pub(super) fn dataset(section: &Section<'_>) -> Flags {
     let flags = flags(section, &all, &[]);
     // Nothing is looked at but what is said of tables.
     let wrong = judge(section, "check", &flags, &["a".into(), "b".into()]);
-    flags.into_iter().filter(|(key, _)| !wrong.contains(key)).collect()
+    flags.into_iter().filter(|flag| !wrong.contains(&flag.key)).collect()
 }
 
 impl Job {
@@ -73,7 +85,8 @@ impl Job {
         flags.extend(of_dataset(section, &flags, datasets));
         // Whoever writes down a repair means it.
         if command == "repair" && !section.has("apply") {
-            flags.push(("apply".into(), "--apply".into()));
+            let variable = all.get_arguments().find(|flag| flag.get_long() == Some("apply")).and_then(variable);
+            flags.push(Flag { key: "apply".into(), typed: "--apply".into(), variable });
         }
         let side = |side: &str| {
             if !section.has(side) {
@@ -97,8 +110,11 @@ impl Job {
             DayBudget { bytes: section.read(BYTES_A_DAY, bytes_a_day), time: section.read(TIME_A_DAY, time_a_day) };
         let places = sides.into_iter().collect::<Option<Vec<String>>>()?;
         judge(section, command, &flags, &places);
+        let said = |flag: &Flag| flag.variable.as_ref().is_some_and(|variable| section.is_in_environment(variable));
+        let (overruled, flags): (Flags, Flags) = flags.into_iter().partition(said);
         let typed = typed(command, &flags, &places);
-        Some(Job { when, within, a_day, typed })
+        let overruled = overruled.into_iter().filter_map(|flag| Some((flag.key, flag.variable?))).collect();
+        Some(Job { when, within, a_day, typed, overruled })
     }
 
     /// The command that it is, or what is wrong with it.
@@ -123,8 +139,8 @@ pub(crate) fn time_a_day(text: &str) -> Result<Millis, CliError> {
     }
 }
 
-fn typed(command: &str, flags: &[(String, String)], places: &[String]) -> Vec<String> {
-    let flags = flags.iter().map(|(_, flag)| flag.clone());
+fn typed(command: &str, flags: &[Flag], places: &[String]) -> Vec<String> {
+    let flags = flags.iter().map(|flag| flag.typed.clone());
     std::iter::once(command.to_string()).chain(flags).chain(["--".to_string()]).chain(places.iter().cloned()).collect()
 }
 
@@ -137,8 +153,8 @@ fn of_dataset(section: &Section<'_>, flags: &Flags, datasets: &[(&str, Flags)]) 
         return Flags::new();
     };
     let (twice, once): (Flags, Flags) =
-        said.iter().cloned().partition(|(key, _)| flags.iter().any(|(own, _)| own == key));
-    for (key, _) in twice {
+        said.iter().cloned().partition(|flag| flags.iter().any(|own| own.key == flag.key));
+    for Flag { key, .. } in twice {
         section.wrong_by(&key, format!("says `{key}` itself, and so does [dataset.{name}]"));
     }
     once
@@ -146,14 +162,14 @@ fn of_dataset(section: &Section<'_>, flags: &Flags, datasets: &[(&str, Flags)]) 
 
 /// Looks at whether a command would be understood; notes what is not at the keys that it is about, and gives those back.
 fn judge(section: &Section<'_>, command: &str, flags: &Flags, places: &[String]) -> Vec<String> {
-    let reason = |flags: &[(String, String)]| admitted(&typed(command, flags, places)).err();
+    let reason = |flags: &[Flag]| admitted(&typed(command, flags, places)).err();
     let Some(whole) = reason(flags) else { return Vec::new() };
     let without = reason(&[]);
     // Only what no other flag makes good is about one of them.
-    let alone = |flag: &(String, String)| {
+    let alone = |flag: &Flag| {
         let reason =
             reason(std::slice::from_ref(flag)).filter(|reason| reason.of_value && without.as_ref() != Some(reason));
-        reason.map(|reason| (flag.0.clone(), reason.words))
+        reason.map(|reason| (flag.key.clone(), reason.words))
     };
     let wrong: Vec<(String, String)> = flags.iter().filter_map(alone).collect();
     for (key, words) in &wrong {
@@ -212,9 +228,14 @@ fn flags(section: &Section<'_>, all: &clap::Command, own: &[&str]) -> Flags {
     let set = |(key, value): (String, &Spanned<DeValue<'_>>)| {
         let (_, flag) = keys.iter().find(|(known, _)| *known == key)?;
         let typed = argument(section, &key, flag, value)?;
-        Some((key, typed))
+        Some(Flag { key, typed, variable: variable(flag) })
     };
     section.values().filter_map(set).collect()
+}
+
+/// The variable of the environment that says the same as a flag.
+fn variable(flag: &clap::Arg) -> Option<String> {
+    flag.get_env().map(|name| name.to_string_lossy().into_owned())
 }
 
 /// A flag as it would be typed; none where it is switched off.

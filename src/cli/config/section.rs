@@ -21,6 +21,8 @@ pub(super) struct Source<'t> {
     pub(super) path: &'t Path,
     pub(super) text: &'t str,
     pub(super) errors: &'t Errors,
+    /// Whether the environment says something by a variable, which goes before what is written.
+    pub(super) environment: fn(&str) -> bool,
 }
 
 impl<'t> Source<'t> {
@@ -150,6 +152,11 @@ impl<'t> Section<'t> {
             self.wrong_in(key, value, &format!("a whole number from {} to {}", bounds.start(), bounds.end()));
         }
         number
+    }
+
+    /// Whether the environment says something by a variable.
+    pub(super) fn is_in_environment(&self, variable: &str) -> bool {
+        (self.source.environment)(variable)
     }
 
     /// Notes that something is wrong with the table.

@@ -2,10 +2,12 @@
 
 use std::num::NonZeroU32;
 
+use clap::CommandFactory;
+
 use super::*;
 
 fn parse(text: &str) -> Result<Config, Vec<ConfigError>> {
-    let (config, errors) = Config::parse(Path::new("/where/config.toml"), text);
+    let (config, errors) = Config::parse(Path::new("/where/config.toml"), text, |_| false);
     if errors.is_empty() { Ok(config) } else { Err(errors) }
 }
 
@@ -212,4 +214,32 @@ fn the_configuration_that_is_written_says_nothing_and_its_comments_are_one() {
     assert_eq!(config.serve.stores, [PathBuf::from("/where/data/cities")]);
     let within = "every 15m Europe/Berlin within Mon,Tue,Wed,Thu,Fri 20:00-06:00, Sat,Sun 00:00-24:00";
     assert_eq!(config.jobs["orders"].when.told(), within);
+}
+
+#[test]
+fn the_environment_goes_before_the_file_for_each_flag_of_a_job() {
+    let all = Cli::command();
+    let mut seen = 0;
+    for command in ["check", "diff", "repair", "verify"] {
+        let sides = if command == "verify" { "store = 'x:y'" } else { "a = 'x:y'\nb = 'x:z'" };
+        let flags = all.find_subcommand(command).expect("a command").get_arguments();
+        for flag in flags.filter(|flag| flag.get_long().is_some_and(|long| !["plan", "sql"].contains(&long))) {
+            let long = flag.get_long().expect("a name");
+            let variable =
+                flag.get_env().unwrap_or_else(|| panic!("{long} has no variable")).to_string_lossy().into_owned();
+            let value = if flag.get_action().takes_values() { "'1'" } else { "true" };
+            let text = format!("[job.j]\ndo = '{command}'\n{sides}\n{long} = {value}\n");
+            let typed = |environment: fn(&str) -> bool| {
+                let (mut config, _) = Config::parse(Path::new("/where/config.toml"), &text, environment);
+                let job = config.jobs.remove("j").expect("a job");
+                (job.typed.iter().any(|word| word.split('=').next() == Some(&format!("--{long}"))), job.overruled)
+            };
+            assert_eq!(typed(|_| false), (true, Vec::new()), "{text}");
+            // What is implied is overruled as well.
+            let (typed, overruled) = typed(|variable| variable.starts_with("REKNIT_"));
+            assert!(!typed && overruled.contains(&(long.replace('-', "_"), variable)), "{text}: {overruled:?}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 60, "{seen}");
 }
