@@ -188,6 +188,26 @@ impl Config {
         self.serve.gossip = gossip;
     }
 
+    /// What a running daemon that began with this one cannot take up of another, each by its table and key.
+    pub(crate) fn fixed(&self, other: &Config) -> Vec<(String, &'static str)> {
+        let of = |table: &str, keys: Vec<&'static str>| keys.into_iter().map(|key| (table.to_string(), key)).collect();
+        let mut all: Vec<(String, &'static str)> = of("serve", self.serve.fixed(&other.serve));
+        all.extend(match (&self.serve.gossip, &other.serve.gossip) {
+            (Some(mine), Some(others)) => of("gossip", mine.fixed(others)),
+            (None, None) => Vec::new(),
+            _ => of("gossip", vec![""]),
+        });
+        // A store that is served by its name stays where it was when it was opened.
+        for name in self.serve.stores.iter().filter_map(|store| store.to_str()?.strip_prefix('@')) {
+            let name = name.split('/').next().unwrap_or_default();
+            let url = |config: &Config| config.stores.get(name).map(|store| store.url.clone());
+            if url(self) != url(other) {
+                all.push((format!("store.{name}"), "url"));
+            }
+        }
+        all
+    }
+
     /// What the environment overrules of jobs.
     pub(crate) fn overruled(&self) -> Vec<String> {
         let told = |(name, job): (&String, &Job)| {

@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use super::args::{Command, Global, Place, STORE, store_in};
 use super::commands::sides::scans::Fresh;
 use super::commands::sides::tables;
-use super::config::{Config, ServeTable};
+use super::config::Config;
 use super::http::Face;
 use super::verdicts::now_ms;
 use super::{CliError, Exit};
@@ -66,6 +66,8 @@ pub(crate) struct Daemon {
     gossip: OnceLock<Gossip>,
     /// Where it answers HTTP.
     http: OnceLock<SocketAddr>,
+    /// Keys of `[serve]` that were said where it was started, which goes before the configuration.
+    overruled: OnceLock<Vec<&'static str>>,
     /// When it was made.
     began: Millis,
     /// What has happened since.
@@ -85,8 +87,8 @@ pub(crate) struct Daemon {
 struct State {
     agenda: Agenda,
     config: Arc<Config>,
-    /// What `[serve]` said when the daemon began.
-    began_with: ServeTable,
+    /// What was configured when the daemon began.
+    began_with: Arc<Config>,
     /// Stores that are open here: several jobs may work on one.
     shared: BTreeSet<String>,
     running: BTreeMap<String, Stopped>,
@@ -142,12 +144,12 @@ impl Daemon {
             wrong.insert("alerts memory".into(), message);
             Alerts::default()
         });
-        let (began_with, rate_limits) = (config.serve.clone(), Arc::new(config.rate_limits()));
+        let (rate_limits, config) = (Arc::new(config.rate_limits()), Arc::new(config));
         let shared = stores.keys().map(|dir| dir.display().to_string()).collect();
         let mut state = State {
             agenda,
-            config: Arc::new(config),
-            began_with,
+            began_with: Arc::clone(&config),
+            config,
             shared,
             running: BTreeMap::new(),
             left_behind: BTreeMap::new(),
@@ -160,7 +162,7 @@ impl Daemon {
         };
         state.plan(now);
         let (state, woken) = (Mutex::new(state), Condvar::new());
-        let (windows, gossip, http, mistakes, requests, node, tables) = Default::default();
+        let (windows, gossip, http, overruled, mistakes, requests, node, tables) = Default::default();
         let (began, events) = (now, Events::new(now));
         let daemon = Daemon {
             home,
@@ -171,6 +173,7 @@ impl Daemon {
             windows,
             gossip,
             http,
+            overruled,
             began,
             events,
             mistakes,
@@ -255,11 +258,17 @@ impl Daemon {
         Ok(begun)
     }
 
-    /// Reads the configuration again; gives back what a running daemon cannot take up.
+    /// Goes by these keys of `[serve]` as they were said where it was started, whatever is configured.
+    pub(crate) fn goes_by(&self, keys: Vec<&'static str>) {
+        // They are said once.
+        let _ = self.overruled.set(keys);
+    }
+
+    /// Reads the configuration again, and tells what of it this daemon does not take up.
     ///
     /// # Errors
-    /// As for [`Config::load`]; what was configured before stays.
-    pub(crate) fn reload(&self) -> Result<Vec<&'static str>, CliError> {
+    /// As for [`Config::load_to_serve`]; what was configured before stays.
+    pub(crate) fn reload(&self) -> Result<NotTaken, CliError> {
         let _told = supervisor::Reloading::begin();
         let config = Config::load_to_serve(&self.home);
         let mut state = self.lock();
@@ -267,11 +276,15 @@ impl Daemon {
             let message = format!("{error} [{}]; what was configured before still is", error.id);
             state.wrong.insert("config".into(), message);
         })?;
-        let fixed = state.began_with.fixed(&config.serve);
+        let goes_by = self.overruled.get().map_or(&[][..], Vec::as_slice);
+        let overruled = |(table, key): &(String, &'static str)| table == "serve" && goes_by.contains(key);
+        let (overruled, until_begun): (Vec<_>, Vec<_>) =
+            state.began_with.fixed(&config).into_iter().partition(overruled);
+        let not_taken = NotTaken { until_begun: named(&until_begun), overruled: named(&overruled) };
         state.wrong.remove("config");
-        if !fixed.is_empty() {
-            let keys = fixed.join(", ");
-            let message = format!("{keys} of [serve] is taken up when the daemon begins again; the rest was taken up");
+        if !until_begun.is_empty() {
+            let (keys, is) = (not_taken.until_begun.join(", "), if until_begun.len() == 1 { "is" } else { "are" });
+            let message = format!("{keys} {is} taken up when the daemon begins again; the rest was taken up");
             state.wrong.insert("config".into(), message);
         }
         self.rate_limits.set(config.serve.rates, config.peer_rates());
@@ -281,7 +294,7 @@ impl Daemon {
         let names: Vec<String> = state.agenda.jobs().keys().cloned().collect();
         names.iter().for_each(|name| self.write(&mut state, name));
         self.woken.notify_all();
-        Ok(fixed)
+        Ok(not_taken)
     }
 
     /// Has HTTP ask for the token that is in its file now; what is wrong with that is told until it is right.
@@ -447,6 +460,23 @@ impl State {
         let here = places.iter().filter_map(Place::typed).filter(|place| !place.starts_with("quic://")).map(full);
         here.filter(|place| !self.shared.contains(place)).collect()
     }
+}
+
+/// What a daemon does not take up of a configuration that it reads again, key by key.
+pub(crate) struct NotTaken {
+    /// Until it begins again.
+    pub(crate) until_begun: Vec<String>,
+    /// Since it was said where it was started.
+    pub(crate) overruled: Vec<String>,
+}
+
+/// Keys in their tables, as errors name them; a table alone where it is there or not.
+fn named(keys: &[(String, &'static str)]) -> Vec<String> {
+    let name = |(table, key): &(String, &'static str)| match *key {
+        "" => format!("[{table}]"),
+        key => format!("`{key}` in [{table}]"),
+    };
+    keys.iter().map(name).collect()
 }
 
 /// Why a job does not begin, or is not changed.

@@ -201,10 +201,10 @@ fn the_configuration_is_read_again_at_a_hangup_and_what_stays_is_named() {
     place.run("jobs list").ok().says(&["one\t", "[config.malformed]"]);
     configure(
         &place,
-        "[serve]\nlisten = '127.0.0.1:1'\n[job.two]\na = 'a'\nb = 'b'\nsettle = '0ms'\nevery = '1s'\nclock = 'Europe/Berlin'",
+        "[serve]\nmax_change = '1%'\n[job.two]\na = 'a'\nb = 'b'\nsettle = '0ms'\nevery = '1s'\nclock = 'Europe/Berlin'",
     );
     daemon.signal("-HUP");
-    wrong("listen of [serve] is taken up when the daemon begins again");
+    wrong("`max_change` in [serve] is taken up when the daemon begins again; the rest was taken up");
     let two = wait(&place, "two", |job| job["runs"].as_u64() >= Some(1));
     assert_eq!((&two["clock"], &two["at"]), (&"Europe/Berlin".into(), &"every 1s".into()));
     assert_eq!(place.json("jobs show one").ok().objects()[0]["state"], "not_configured");

@@ -25,6 +25,7 @@ mod files;
 mod gc;
 mod geonames;
 mod gossip;
+mod hangup;
 mod harness;
 mod http;
 mod imports;

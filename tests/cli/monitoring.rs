@@ -124,7 +124,7 @@ fn what_is_measured_is_so_and_every_metric_is_explained() {
 }
 
 /// A daemon whose log is a file.
-fn logged(place: &Place, words: &[&str], level: &str) -> (Child, SocketAddr, impl Iterator<Item = Value>) {
+pub(crate) fn logged(place: &Place, words: &[&str], level: &str) -> (Child, SocketAddr, impl Iterator<Item = Value>) {
     let mut command =
         place.command(&[&["serve"], words, &["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]].concat());
     command.env("REKNIT_FORMAT", "jsonl").env("RUST_LOG", level);
@@ -136,11 +136,11 @@ fn logged(place: &Place, words: &[&str], level: &str) -> (Child, SocketAddr, imp
     (child, at, objects)
 }
 
-fn log(place: &Place) -> Vec<Value> {
+pub(crate) fn log(place: &Place) -> Vec<Value> {
     place.read("log").lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect()
 }
 
-fn signal(child: &Child, signal: &str) {
+pub(crate) fn signal(child: &Child, signal: &str) {
     assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill").success());
 }
 

@@ -17,7 +17,7 @@ use super::sides;
 use crate::cli::args::{BrakeFlags, OutputFormat, Serve};
 use crate::cli::config::{Config, GossipTable};
 use crate::cli::control::Control;
-use crate::cli::daemon::{Daemon, supervisor};
+use crate::cli::daemon::{Daemon, NotTaken, supervisor};
 use crate::cli::env::Env;
 use crate::cli::http::{Face, Wanted};
 use crate::cli::interrupt::Interrupt;
@@ -94,6 +94,7 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
         let daemon = Daemon::load(home.clone(), env.global.clone(), config, stores.clone(), at)?;
         let windows = Arc::<Windows>::default();
         daemon.counts_in(windows.clone(), window);
+        daemon.goes_by(said(args));
         let node = node.map(|node| node.with_rate_limits(daemon.rate_limits.clone()).with_windows(windows));
         let _control = Control::listen(home.socket(), &stores, at, &daemon)?;
         // Whoever reads the address may ask for the end, and for the configuration to be read again.
@@ -148,6 +149,20 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
         // A daemon that was asked to end and did is done.
         Printer::new(env).end(Exit::Done, "", Map::new())
     })
+}
+
+/// The keys of `[serve]` that are typed, or said by the environment.
+fn said(args: &Serve) -> Vec<&'static str> {
+    let said = [
+        ("stores", !args.stores.is_empty()),
+        ("listen", args.listen.is_some()),
+        ("http", args.http.is_some()),
+        ("http_token_file", args.http_token_file.is_some()),
+        ("max_delete", args.brakes.max_delete.is_some()),
+        ("max_change", args.brakes.max_change.is_some()),
+        ("brake_window", args.brake_window.is_some()),
+    ];
+    said.into_iter().filter(|(_, said)| *said).map(|(key, _)| key).collect()
 }
 
 fn begin_gossip(
@@ -244,11 +259,21 @@ fn read_again_on_hangup(daemon: &Arc<Daemon>, http: Option<&Arc<Face>>) {
             });
             let read = read.await;
             match read {
-                Ok(Ok(fixed)) if fixed.is_empty() => tracing::info!("the configuration was read again"),
-                Ok(Ok(fixed)) => tracing::warn!(
-                    keys = fixed.join(", "),
-                    "the configuration was read again; these of [serve] are taken up when the daemon begins again"
-                ),
+                Ok(Ok(not_taken)) => {
+                    tracing::info!("the configuration was read again");
+                    let NotTaken { until_begun, overruled } = not_taken;
+                    if !until_begun.is_empty() {
+                        let keys = until_begun.join(", ");
+                        tracing::warn!(keys, "they are taken up when the daemon begins again");
+                    }
+                    if !overruled.is_empty() {
+                        let keys = overruled.join(", ");
+                        tracing::warn!(
+                            keys,
+                            "they are not taken up: the daemon was told otherwise where it was started"
+                        );
+                    }
+                }
                 Ok(Err(error)) => tracing::error!(%error, id = error.id, "what was configured before still is"),
                 Err(_) => tracing::error!("the configuration could not be read again: a defect"),
             }

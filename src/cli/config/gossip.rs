@@ -60,4 +60,18 @@ impl GossipTable {
             brake_window: section.typed("brake_window", parse_duration),
         }
     }
+
+    /// The keys that another table says otherwise; a running daemon takes up none of them.
+    pub(super) fn fixed(&self, other: &GossipTable) -> Vec<&'static str> {
+        let differ = [
+            ("seeds", self.seeds != other.seeds),
+            ("every", self.every != other.every),
+            ("do", self.repair != other.repair),
+            ("advertise", self.advertise != other.advertise),
+            ("max_delete", self.max_delete != other.max_delete),
+            ("max_change", self.max_change != other.max_change),
+            ("brake_window", self.brake_window != other.brake_window),
+        ];
+        differ.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
 }

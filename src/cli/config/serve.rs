@@ -86,8 +86,8 @@ impl ServeTable {
         }
     }
 
-    /// What of it a running daemon cannot take up, by the keys that another table says otherwise.
-    pub(crate) fn fixed(&self, other: &ServeTable) -> Vec<&'static str> {
+    /// The keys that another table says otherwise, of those that a running daemon cannot take up.
+    pub(super) fn fixed(&self, other: &ServeTable) -> Vec<&'static str> {
         let differ = [
             ("stores", self.stores != other.stores),
             ("listen", self.listen != other.listen),
@@ -96,7 +96,6 @@ impl ServeTable {
             ("max_delete", self.max_delete != other.max_delete),
             ("max_change", self.max_change != other.max_change),
             ("brake_window", self.brake_window != other.brake_window),
-            ("[gossip]", self.gossip != other.gossip),
         ];
         differ.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
