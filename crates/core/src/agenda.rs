@@ -31,6 +31,27 @@ const RETRY_MAX_MILLIS: Millis = 3_600_000;
 const RETRY_INTERVALS_MAX: u64 = 8;
 /// Runs by which it is told how long a job takes.
 const MEASURED_RUNS: usize = 5;
+/// So much later than its window opens a run may begin that had all of it.
+const WINDOW_SLACK: Millis = 60_000;
+
+/// What runs cannot keep of a schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmet {
+    /// They take longer than until the next is due.
+    Interval {
+        /// How long they take.
+        took: Millis,
+        /// How long passes at least until the next is due.
+        interval: Millis,
+    },
+    /// They take longer than until the windows close.
+    Window {
+        /// How long they take; at least so long where the window cut the last one short.
+        took: Millis,
+        /// How long there is at least.
+        window: Millis,
+    },
+}
 
 /// A job as it is configured.
 #[derive(Clone)]
@@ -282,13 +303,27 @@ impl Agenda {
 }
 
 impl Job {
-    /// How long its runs took of late, and its interval, if they take longer than that.
-    pub fn too_slow(&self) -> Option<(Millis, Millis)> {
-        let Some(At::Every(every)) = self.plan.as_ref()?.schedule.at else { return None };
+    /// What its runs cannot keep of its schedule, by how long they took of late.
+    pub fn unmet(&self) -> Option<Unmet> {
+        let plan = self.plan.as_ref()?;
+        let room = plan.schedule.room()?;
+        let took = |ran: &Ran| ran.ended - ran.began.min(ran.ended);
         let whole = self.kept.history.iter().rev().filter(|ran| !ran.failed());
-        let mut took: Vec<Millis> = whole.take(MEASURED_RUNS).map(|ran| ran.ended - ran.began.min(ran.ended)).collect();
-        took.sort_unstable();
-        took.get(took.len() / 2).copied().filter(|took| *took > every).map(|took| (took, every))
+        let mut all: Vec<Millis> = whole.take(MEASURED_RUNS).map(took).collect();
+        all.sort_unstable();
+        let median = all.get(all.len() / 2).copied().unwrap_or(0);
+        if median > room.interval {
+            return Some(Unmet::Interval { took: median, interval: room.interval });
+        }
+        let window = room.window?;
+        // One that its window cut short had all of it, but for the moment in which it began.
+        let cut = |ran: &&Ran| {
+            ran.verdict == RunVerdict::Partial
+                && took(ran) + WINDOW_SLACK >= window
+                && !plan.schedule.is_open(&*plan.zone, ran.ended)
+        };
+        let cut = self.kept.last().filter(cut).map_or(0, took);
+        (median > window || cut > 0).then(|| Unmet::Window { took: median.max(cut), window })
     }
 
     /// How the objective stands that its sides are proven equal within some time, if that is wanted.

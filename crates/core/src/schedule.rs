@@ -2,11 +2,13 @@
 //!
 //! Where a zone's clock stands is said by a [`Zone`]; which job runs, and what came of it, is for [`crate::agenda`].
 
+mod room;
 mod text;
 mod window;
 
 use crate::stamp::Millis;
 
+pub use self::room::Room;
 pub use self::text::{AtError, WindowError};
 pub use self::window::Window;
 

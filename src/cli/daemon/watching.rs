@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use reknit_core::Millis;
+use reknit_core::agenda::Unmet;
 use serde_json::json;
 
 use super::Daemon;
@@ -20,8 +20,15 @@ const LOOK: Duration = Duration::from_secs(1);
 struct Known {
     troubles: BTreeMap<String, Trouble>,
     up: BTreeMap<String, String>,
-    /// Jobs that take longer than their interval.
-    slow: BTreeSet<String>,
+    /// Jobs that take too long, each with for what.
+    slow: BTreeSet<(String, Kept)>,
+}
+
+/// What a run is to keep.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kept {
+    Interval,
+    Window,
 }
 
 impl Daemon {
@@ -38,19 +45,38 @@ impl Daemon {
         }
     }
 
-    /// Logs which jobs take longer than their interval, or no longer do: beside their other troubles.
-    fn look_at_intervals(&self, known: &mut BTreeSet<String>) {
+    /// Logs which jobs take longer than they have until they are due again, or until their windows close, or no longer do: beside
+    /// their other troubles.
+    fn look_at_schedules(&self, known: &mut BTreeSet<(String, Kept)>) {
         let state = self.lock();
-        let all = state.agenda.jobs().iter().filter_map(|(name, job)| Some((name.clone(), job.too_slow()?)));
-        let slow: BTreeMap<String, (Millis, Millis)> = all.collect();
+        let all = state.agenda.jobs().iter().filter_map(|(name, job)| Some((name.clone(), job.unmet()?)));
+        let all: Vec<(String, Unmet)> = all.collect();
         drop(state);
-        for (job, (takes_ms, every_ms)) in slow.iter().filter(|(name, _)| !known.contains(*name)) {
-            tracing::warn!(job, takes_ms, every_ms, "the interval cannot be met: a run takes longer");
+        let mut now = BTreeSet::new();
+        for (job, unmet) in all {
+            let kept = match unmet {
+                Unmet::Interval { .. } => Kept::Interval,
+                Unmet::Window { .. } => Kept::Window,
+            };
+            if !known.contains(&(job.clone(), kept)) {
+                match unmet {
+                    Unmet::Interval { took: takes_ms, interval: every_ms } => {
+                        tracing::warn!(job, takes_ms, every_ms, "the interval cannot be met: a run takes longer");
+                    }
+                    Unmet::Window { took: takes_ms, window: window_ms } => {
+                        tracing::warn!(job, takes_ms, window_ms, "the window cannot be kept: a run takes longer");
+                    }
+                }
+            }
+            now.insert((job, kept));
         }
-        for job in known.iter().filter(|name| !slow.contains_key(*name)) {
-            tracing::info!(job, "the interval can be met again");
+        for (job, kept) in known.difference(&now) {
+            match kept {
+                Kept::Interval => tracing::info!(job, "the interval can be met again"),
+                Kept::Window => tracing::info!(job, "the window can be kept again"),
+            }
         }
-        *known = slow.into_keys().collect();
+        *known = now;
     }
 
     fn look(&self, known: &mut Known) {
@@ -66,7 +92,7 @@ impl Daemon {
             self.events.tell("trouble_over", json!({ "about": about, "subject": subject }));
         }
         known.troubles = troubles;
-        self.look_at_intervals(&mut known.slow);
+        self.look_at_schedules(&mut known.slow);
         let neighbours = self.gossip().map(crate::node::Gossip::neighbours).unwrap_or_default();
         let up: BTreeMap<String, String> =
             neighbours.iter().map(|near| (near.peer.to_string(), near.at.to_string())).collect();

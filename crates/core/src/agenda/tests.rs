@@ -176,7 +176,49 @@ fn an_interval_that_cannot_be_met_is_told() {
     }
     assert_eq!(now, 90 * SECOND, "slots that pass meanwhile are skipped");
     assert_eq!(jobs.jobs()["a"].kept.missed, 6);
-    assert_eq!(jobs.jobs()["a"].too_slow(), Some((25 * SECOND, 10 * SECOND)));
+    assert_eq!(jobs.jobs()["a"].unmet(), Some(Unmet::Interval { took: 25 * SECOND, interval: 10 * SECOND }));
+}
+
+#[test]
+fn windows_and_times_that_runs_do_not_fit_in_are_told() {
+    const MINUTE: Millis = 60 * SECOND;
+    let planned = |at: &str| Plan { longest: 1440 * MINUTE, ..plan(at, &[]) };
+    let within = |at: &str, window: &str| {
+        let windows = vec![window.parse().expect("a window")];
+        Plan { schedule: Schedule { windows, ..planned(at).schedule }, ..planned(at) }
+    };
+    // What three runs come to that take so many minutes, or are cut short as their window closes.
+    let unmet = |plan: Plan, took: u64| {
+        let mut jobs = agenda(&[("a", plan)], 1, 0);
+        let mut now = 0;
+        for _ in 0..3 {
+            now = if jobs.due(now).is_empty() { jobs.wake(now).expect("it is due") } else { now };
+            let begun = jobs.begin("a", By::Schedule, now).expect("it begins");
+            let (verdict, ended) = match now + took * MINUTE {
+                ended if ended > begun.until => (RunVerdict::Partial, begun.until),
+                ended => (RunVerdict::InSync, ended),
+            };
+            now = ended;
+            jobs.end("a", ran(begun, verdict, now));
+        }
+        jobs.jobs()["a"].unmet()
+    };
+    // The interval is long enough, but not the window.
+    let short = Unmet::Window { took: 30 * MINUTE, window: 30 * MINUTE };
+    assert_eq!(unmet(within("every 1h", "22:00-22:30"), 45), Some(short));
+    assert_eq!(unmet(within("every 1h", "22:00-23:00"), 45), None);
+    // A time in the middle of its window has the rest of it, and one before another the time between.
+    // The first is cut short, and tried again as the window opens: that one takes all of its time.
+    let rest = Unmet::Window { took: 25 * MINUTE, window: 20 * MINUTE };
+    assert_eq!(unmet(within("22:10", "22:00-22:30"), 25), Some(rest));
+    assert_eq!(unmet(within("22:00", "22:00-22:30"), 25), None);
+    assert_eq!(unmet(planned("22:00,22:20"), 25), Some(Unmet::Interval { took: 25 * MINUTE, interval: 20 * MINUTE }));
+    assert_eq!(unmet(planned("22:00,22:30"), 25), None);
+    // One that was cut short by something else, or in a part of its window, says nothing of the window.
+    let mut jobs = agenda(&[("a", within("every 1h", "22:00-23:00"))], 1, 22 * 60 * MINUTE);
+    let begun = jobs.begin("a", By::Schedule, 22 * 60 * MINUTE + 40 * MINUTE).expect("it begins");
+    jobs.end("a", ran(begun, RunVerdict::Partial, begun.until));
+    assert_eq!((begun.until, jobs.jobs()["a"].unmet()), (23 * 60 * MINUTE, None));
 }
 
 #[derive(Clone, Debug)]

@@ -165,3 +165,52 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_run_has_the_least_time_until_it_is_due_again_and_until_its_windows_close() {
+    let minutes = |minutes: u64| minutes * MINUTE_MILLIS;
+    for (at, windows, interval, window) in [
+        ("every 15m", &[][..], 15, None),
+        ("every 15m", &["22:00-23:00"], 15, Some(60)),
+        ("every 1d", &["22:00-06:00", "Sat,Sun"], 1_440, Some(480)),
+        ("every 1h", &["Sat", "Sun 00:00-06:00"], 60, Some(1_800)),
+        // Past the end of the week, and always.
+        ("every 1h", &["Sun 23:00-01:00", "Mon 01:00-02:00"], 60, Some(180)),
+        ("every 1h", &["00:00-12:00", "12:00-24:00"], 60, None),
+        ("every 1h", &["Mon-Fri", "Sat,Sun"], 60, None),
+        ("03:00", &[], 1_440, None),
+        ("03:00", &["Mon"], 7 * 1_440, Some(21 * 60)),
+        ("03:00,03:30", &[], 30, None),
+        ("03:00,03:30", &["02:00-04:00"], 30, Some(30)),
+        ("01:00,03:00", &["00:30-02:00"], 1_440, Some(60)),
+        ("23:00,01:00", &["22:00-02:00"], 120, Some(60)),
+        ("00:00", &["Sun 22:00-02:00", "Wed"], 3 * 1_440 - 1_440, Some(120)),
+    ] {
+        let room = schedule(at, windows).room();
+        let expected = Room { interval: minutes(interval), window: window.map(minutes) };
+        assert_eq!(room, Some(expected), "{at} within {windows:?}");
+    }
+    let late = Schedule { jitter: minutes(45), ..schedule("every 1h", &["22:00-23:00"]) };
+    assert_eq!(late.room().and_then(|room| room.window), Some(minutes(15)));
+    assert_eq!(Schedule::by_hand().room(), None);
+}
+
+proptest! {
+    /// What is worked out of the week is what the clock shows minute by minute.
+    #[test]
+    fn the_least_window_is_the_shortest_that_opens_in_a_week(
+        windows in proptest::collection::vec((1u8..128, 0u16..1_440, 1u16..=1_440), 1..5),
+    ) {
+        let window = |(days, from, to): (u8, u16, u16)| Window { days: std::array::from_fn(|day| days >> day & 1 == 1), from, to };
+        let windows: Vec<Window> = windows.into_iter().filter(|(_, from, to)| from != to).map(window).collect();
+        let all = Schedule { windows, ..schedule("every 1h", &[]) };
+        let (mut at, mut least) = (utc(4, 0, 0), None);
+        // From one opening to the next, for two weeks.
+        while let Some(opens) = all.closes(&Utc, at).and_then(|closed| all.opens(&Utc, closed)).filter(|at| *at < utc(18, 0, 0)) {
+            let lasts = all.closes(&Utc, opens).expect("they close") - opens;
+            least = Some(least.map_or(lasts, |least: Millis| least.min(lasts)));
+            at = opens;
+        }
+        prop_assert_eq!(all.room().and_then(|room| room.window), least);
+    }
+}

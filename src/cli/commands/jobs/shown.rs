@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use reknit_core::Millis;
-use reknit_core::agenda::{DayBudget, Job, Parked, RANGES_KEPT_MAX, Ran, RunVerdict, Unproven};
+use reknit_core::agenda::{DayBudget, Job, Parked, RANGES_KEPT_MAX, Ran, RunVerdict, Unmet, Unproven};
 use reknit_core::objective::{Objective, State};
-use reknit_core::schedule::Window;
+use reknit_core::schedule::{At, Window};
 use serde_json::{Value, json};
 
 use crate::cli::commands::sides::{plural, unproven, unproven_object};
@@ -55,11 +55,7 @@ impl Seen<'_> {
             all.push(format!("{}: {times} ended {}{why}", self.name, words(ran.verdict)));
         }
         all.extend(self.parked_words());
-        if let Some((took, every)) = self.job.too_slow() {
-            let (took, every) =
-                (show_duration(Duration::from_millis(took)), show_duration(Duration::from_millis(every)));
-            all.push(format!("{}: a run takes {took}, which every {every} cannot be met with", self.name));
-        }
+        all.extend(self.job.unmet().map(|unmet| format!("{}: a run takes {}", self.name, self.unmet(unmet))));
         if let Some((objective, since)) = self.objective().and_then(|of| Some((of, of.broken_since()?))) {
             let (within, ago) = (typed_duration(objective.within), self.ago(since));
             let never = if objective.proven { "" } else { " and never was" };
@@ -70,6 +66,26 @@ impl Seen<'_> {
             all.push(format!("{}: run {} was to have ended {late} ago, and was told to", self.name, begun.number));
         }
         all
+    }
+
+    /// How long a run takes, and what of its schedule cannot be kept so.
+    fn unmet(&self, unmet: Unmet) -> String {
+        let shown = |millis| show_duration(Duration::from_millis(millis));
+        let every = matches!(self.job.plan.as_ref().and_then(|plan| plan.schedule.at.as_ref()), Some(At::Every(_)));
+        match unmet {
+            Unmet::Interval { took, interval } if every => {
+                format!("{}, which every {} cannot be met with", shown(took), shown(interval))
+            }
+            Unmet::Interval { took, interval } => {
+                format!("{}, and {} after one of its times is the next", shown(took), shown(interval))
+            }
+            Unmet::Window { took, window } if took <= window => {
+                format!("longer than the {} that it has until its window closes", shown(window))
+            }
+            Unmet::Window { took, window } => {
+                format!("{}, and it has {} until its window closes", shown(took), shown(window))
+            }
+        }
     }
 
     /// One line.
@@ -345,4 +361,43 @@ fn counted(ran: &Ran) -> String {
 
 fn ago(now: Millis, at: Millis) -> String {
     show_duration(Duration::from_millis(now.saturating_sub(at)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reknit_core::agenda::{Agenda, By, Plan};
+    use reknit_core::schedule::{Schedule, Utc};
+
+    const MINUTE: Millis = 60_000;
+
+    /// What is wrong with a job once a run took so many minutes, or was cut short.
+    fn wrong(at: &str, windows: &[&str], took: Millis) -> Vec<String> {
+        let windows = windows.iter().map(|window| window.parse().expect("a window")).collect();
+        let schedule = Schedule { at: Some(at.parse().expect("a time")), windows, jitter: 0 };
+        let (longest, within, a_day, places) = (1_440 * MINUTE, None, DayBudget::default(), Default::default());
+        let plan = Plan { schedule, zone: std::sync::Arc::new(Utc), places, longest, within, a_day };
+        let mut agenda = Agenda::new([7; 32], 1);
+        agenda.configure([("j".to_string(), plan)].into(), 1, 0);
+        let now = agenda.wake(0).unwrap_or(0);
+        let begun = agenda.begin("j", By::Schedule, now).expect("it begins");
+        let ended = (now + took * MINUTE).min(begun.until);
+        let verdict = if ended < now + took * MINUTE { RunVerdict::Partial } else { RunVerdict::InSync };
+        agenda.end("j", Ran { verdict, ..Ran::cut(begun, ended) });
+        let config = Config::default();
+        let seen = Seen { name: "j", job: &agenda.jobs()["j"], config: &config, now: ended, live: true };
+        seen.wrong().into_iter().filter(|words| !words.contains("its last run")).collect()
+    }
+
+    #[test]
+    fn what_a_schedule_cannot_keep_is_told_in_words() {
+        assert_eq!(wrong("every 1h", &[], 90), ["j: a run takes 1 h, which every 1 h cannot be met with"]);
+        assert_eq!(wrong("03:00,03:30", &[], 45), ["j: a run takes 45 m, and 30 m after one of its times is the next"]);
+        let window = "j: a run takes longer than the 20 m that it has until its window closes";
+        assert_eq!(wrong("03:10", &["03:00-03:30"], 25), [window]);
+        // One of some days ends later than one of others may.
+        let window = "j: a run takes 45 m, and it has 30 m until its window closes";
+        assert_eq!(wrong("every 2h", &["Thu-Sun 03:00-04:00", "Mon-Wed 03:00-03:30"], 45), [window]);
+        assert_eq!(wrong("every 2h", &["03:00-04:00"], 45), [""; 0]);
+    }
 }
