@@ -24,8 +24,9 @@ mod terms;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use clap::builder::Resettable;
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::journal::{History, Inspect, Resume, Runs, RunsCommand};
@@ -271,7 +272,23 @@ impl Cli {
     /// # Errors
     /// What was typed wrongly, or an answer: help, version.
     pub(crate) fn parse_typed(typed: &[OsString]) -> Result<Cli, clap::Error> {
-        let matches = Cli::command().try_get_matches_from(typed)?;
+        Cli::parse_by(Cli::command(), typed)
+    }
+
+    /// The same of a job: what that writes, and what it may lose by it, it says alone. A variable that is meant for a command, or
+    /// for peers, would turn round what it does.
+    ///
+    /// # Errors
+    /// As for [`Cli::parse_typed`].
+    pub(crate) fn parse_job(typed: &[OsString]) -> Result<Cli, clap::Error> {
+        let unheard = |flag: Arg| flag.env(Resettable::Reset);
+        let repair =
+            |repair| Repair::WRITING.iter().fold(repair, |all: clap::Command, flag| all.mut_arg(flag, unheard));
+        Cli::parse_by(Cli::command().mut_subcommand("repair", repair), typed)
+    }
+
+    fn parse_by(command: clap::Command, typed: &[OsString]) -> Result<Cli, clap::Error> {
+        let matches = command.try_get_matches_from(typed)?;
         let mut cli = Cli::from_arg_matches(&matches)?;
         let typed = matches.value_source("format") == Some(ValueSource::CommandLine);
         let refused = |message: String| Cli::command().error(clap::error::ErrorKind::InvalidValue, message);

@@ -173,15 +173,15 @@ impl Config {
         for (name, section) in sections("store") {
             self.stores.insert(name.into(), NamedStore::read(&section, dir));
         }
-        let mut named: Vec<&str> = self.stores.keys().map(String::as_str).collect();
-        self.peers = peer::peers(sections("peer"), &named);
-        named.extend(self.peers.keys().map(String::as_str));
+        let stores: Vec<&str> = self.stores.keys().map(String::as_str).collect();
+        self.peers = peer::peers(sections("peer"), &stores);
+        let names: Vec<&str> = stores.iter().copied().chain(self.peers.keys().map(String::as_str)).collect();
         let address = |typed: &str| self.address(typed).map_err(|error| said(&error).to_string());
         let gossip = section("gossip").map(|section| GossipTable::read(&section, address));
         let datasets: Vec<_> =
             sections("dataset").iter().map(|(name, section)| (*name, job::dataset(section))).collect();
         for (name, section) in sections("job") {
-            if let Some(job) = Job::read(&section, &named, &datasets) {
+            if let Some(job) = Job::read(&section, (&stores, &names), &datasets) {
                 self.jobs.insert(name.into(), job);
             }
         }
@@ -208,13 +208,17 @@ impl Config {
         all
     }
 
-    /// What the environment overrules of jobs.
+    /// What the environment overrules of jobs, and what it says that they do not go by.
     pub(crate) fn overruled(&self) -> Vec<String> {
         let told = |(name, job): (&String, &Job)| {
-            let told = |(key, variable): &(String, String)| {
+            let goes_before = |(key, variable): &(String, String)| {
                 format!("{variable} is set, which goes before `{key}` in [job.{name}]")
             };
-            job.overruled.iter().map(told).collect::<Vec<_>>()
+            let unheard = |variable: &String| {
+                format!("{variable} is set, and [job.{name}] does not go by it: what a job writes it says itself")
+            };
+            let goes_before = job.overruled.iter().map(goes_before);
+            goes_before.chain(job.unheard.iter().map(unheard)).collect::<Vec<_>>()
         };
         self.jobs.iter().flat_map(told).collect()
     }

@@ -280,7 +280,8 @@ impl Daemon {
         let overruled = |(table, key): &(String, &'static str)| table == "serve" && goes_by.contains(key);
         let (overruled, until_begun): (Vec<_>, Vec<_>) =
             state.began_with.fixed(&config).into_iter().partition(overruled);
-        let not_taken = NotTaken { until_begun: named(&until_begun), overruled: named(&overruled) };
+        let told = config.warnings.iter().cloned().chain(config.overruled()).collect();
+        let not_taken = NotTaken { until_begun: named(&until_begun), overruled: named(&overruled), told };
         state.wrong.remove("config");
         if !until_begun.is_empty() {
             let (keys, is) = (not_taken.until_begun.join(", "), if until_begun.len() == 1 { "is" } else { "are" });
@@ -468,6 +469,8 @@ pub(crate) struct NotTaken {
     pub(crate) until_begun: Vec<String>,
     /// Since it was said where it was started.
     pub(crate) overruled: Vec<String>,
+    /// What else is to be known of it, in words.
+    pub(crate) told: Vec<String>,
 }
 
 /// Keys in their tables, as errors name them; a table alone where it is there or not.

@@ -396,7 +396,8 @@ impl Home {
             let in_line = |entry: &PeerEntry| entry.id.parse().is_ok_and(|id: PeerId| line.contains(&id.0));
             let listed = file.peer.iter().any(|entry| in_line(entry) && !entry.may.is_empty());
             let known = listed || self.granted(file, &lines, peer)?.is_some() || line.len() > 1;
-            if known {
+            // Whoever reads this home may go by declarations that are no longer those here.
+            if known || self.declared.is_some() {
                 file.peer.retain(|entry| !in_line(entry));
                 // A peer that is listed without rights is one that was removed: nothing that is declared lets it in.
                 let removed = |key| PeerEntry { id: PeerId(key).to_string(), name: None, may: Vec::new() };

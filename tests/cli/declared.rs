@@ -95,7 +95,7 @@ fn rights_can_be_taken_away_while_the_configuration_cannot_be_read() {
 fn a_peer_with_an_address_is_named_wherever_a_side_is() {
     let (place, _daemon, _) = served(|me| peer(me, "'compare,read'"));
     let config = place.read("home/config.toml");
-    let jobs = "[job.look]\na = '../t'\nb = 'node/s'\n[gossip]\nseeds = ['@node/s']\n";
+    let jobs = "[job.look]\na = '../t'\nb = '@node/s'\n[gossip]\nseeds = ['@node/s']\n";
     place.file("home/config.toml", format!("{config}{jobs}"));
     place.run("config check").ok().says(&["peer\tnode\t", " at 127.0.0.1:", "check ../t @node/s", "1 peers, 1 jobs"]);
     schema::holds(&place.json("config check").ok().objects());

@@ -149,17 +149,43 @@ fn what_a_job_does_and_where_its_metrics_go() {
     assert!(!ran.out.contains("--limit"), "{ran:?}");
     place.run("run list --metrics-file flag.prom").exits(1);
     assert_eq!(written(&place), [false, false, true]);
-    // That a job writes is what the file says, too, where it says so by what the job does.
-    place.vars = vec![("REKNIT_APPLY", "false".into())];
-    place.run("run mend").exits(1).says(&["would write 0 records to a and 3 to b"]);
-    place.vars.clear();
-    // Of a daemon its own environment counts.
-    place.file("home/config.toml", config.replace("[job.mend]", "[job.mend]\nevery = '1s'"));
-    place.vars = vec![("REKNIT_APPLY", "false".into())];
-    let daemon = Daemon::start_as_told(&place, "home", &[], &[], false);
-    place.vars.clear();
-    wait(&place, "mend", |job| job["runs"].as_u64() > Some(0) && job["verdict"] == "differs");
-    drop(daemon);
+}
+
+/// Nothing that the environment says makes a job write what it does not say itself, nor another side, nor more.
+#[test]
+fn what_a_job_writes_and_may_lose_it_says_alone() {
+    let mut place = Place::with_file("a.kv", "a\t1\nb\t2\nc\t3\n", "");
+    place.run("init t --like s").ok();
+    std::fs::create_dir_all(place.path("home")).expect("a home");
+    let job = |more: &str| format!("[job.j]\na = '../s'\nb = '../t'\nsettle = '0ms'\n{more}\n");
+    let all = ["APPLY=true", "TO=a", "MIRROR=true", "PREFER=b", "MAX_DELETE=100%", "MAX_CHANGE=100%"].map(|said| {
+        let (name, value) = said.split_once('=').expect("a value");
+        (format!("REKNIT_{name}").leak() as &'static str, value.to_string())
+    });
+    let kept = |place: &Place| [place.run("export s").ok().out, place.run("export t").ok().out];
+    let before = kept(&place);
+    place.vars = all.to_vec();
+    for more in ["", "do = 'diff'", "do = 'repair'\napply = false"] {
+        place.file("home/config.toml", job(more));
+        place.run("run j").exits(1);
+        assert_eq!(kept(&place), before, "{more}");
+    }
+    let told = place.run("config check").ok();
+    told.says(&["REKNIT_TO is set, and [job.j] does not go by it", "REKNIT_MAX_DELETE is set"]);
+    // By its own word `t` becomes `s`, and a brake of its own holds.
+    place.file("home/config.toml", job("do = 'repair'\nto = 'b'\nmirror = true\nmax_change = '100%'"));
+    place.run("run j").ok();
+    assert_eq!(kept(&place), [before[0].clone(), before[0].clone()]);
+    place.run("delete s a").ok();
+    place.file("home/config.toml", job("do = 'repair'\nmax_delete = '0'"));
+    place.run("run j").exits(4).says(&["[repair.braked]"]);
+    // Of a daemon neither.
+    place.file("home/config.toml", job("do = 'repair'\nevery = '1s'\nmax_delete = '0'"));
     let _daemon = Daemon::start_as_told(&place, "home", &[], &[], false);
-    wait(&place, "mend", |job| job["verdict"] == "in_sync" || job["verdict"] == "converged");
+    place.vars.clear();
+    wait(&place, "j", |job| job["runs"].as_u64() > Some(0) && job["verdict"] == "refused");
+    // What is not understood is said where the configuration is looked at.
+    place.file("home/config.toml", job("do = 'diff'\nlimit = 1"));
+    place.vars = vec![("REKNIT_LIMIT", "lots".into())];
+    place.run("config check").exits(2).says(&["what REKNIT_LIMIT says goes before it, and is not understood"]);
 }

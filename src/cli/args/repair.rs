@@ -68,6 +68,23 @@ pub(crate) struct Repair {
     pub(crate) among: Among,
 }
 
+impl Repair {
+    /// What says what it writes, and what it may lose by it.
+    pub(crate) const WRITING: [&str; 11] = [
+        "to",
+        "mirror",
+        "newest",
+        "delete",
+        "ignore_extra",
+        "write_replica",
+        "no_probe",
+        "prefer",
+        "apply",
+        "max_delete",
+        "max_change",
+    ];
+}
+
 /// A table among others that one command repairs.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Among {

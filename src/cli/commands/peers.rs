@@ -44,7 +44,9 @@ pub(crate) fn run(args: &Peers, env: &mut Env) -> Result<Exit, CliError> {
             let found = home(env, Some(peer))?.remove_peer(peer)?;
             let (exit, text) = match found {
                 true => (Exit::Done, format!("removed {}: it may nothing here", peer.short())),
-                false => (Exit::Differs, format!("{} was not known; nothing was changed", peer.short())),
+                false => {
+                    (Exit::Differs, format!("{} was not known; config.toml lets it in no more either", peer.short()))
+                }
             };
             let summary = json!({ "peer": peer.to_string(), "found": found });
             Printer::new(env).end(exit, &text, fields(summary))

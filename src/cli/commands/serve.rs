@@ -261,7 +261,8 @@ fn read_again_on_hangup(daemon: &Arc<Daemon>, http: Option<&Arc<Face>>) {
             match read {
                 Ok(Ok(not_taken)) => {
                     tracing::info!("the configuration was read again");
-                    let NotTaken { until_begun, overruled } = not_taken;
+                    let NotTaken { until_begun, overruled, told } = not_taken;
+                    told.iter().for_each(|told| tracing::warn!("{told}"));
                     if !until_begun.is_empty() {
                         let keys = until_begun.join(", ");
                         tracing::warn!(keys, "they are taken up when the daemon begins again");

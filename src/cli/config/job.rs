@@ -13,7 +13,7 @@ use toml::de::DeValue;
 use super::section::{Section, meant};
 use super::when::{self, When};
 use crate::cli::CliError;
-use crate::cli::args::{Cli, Command, TermFlags};
+use crate::cli::args::{Cli, Command, Repair, TermFlags};
 use crate::cli::commands::sides;
 use crate::cli::units::{parse_bytes, parse_duration};
 
@@ -45,6 +45,8 @@ pub(crate) struct Job {
     pub(crate) typed: Vec<String>,
     /// Keys for which the environment says something, each with the variable: that goes before them.
     pub(crate) overruled: Vec<(String, String)>,
+    /// Variables that are set, and that it does not go by: what it writes it says alone.
+    pub(crate) unheard: Vec<String>,
 }
 
 /// A flag that a table sets.
@@ -53,7 +55,7 @@ pub(super) struct Flag {
     key: String,
     /// As it would be typed.
     typed: String,
-    /// The variable of the environment that says the same.
+    /// The variable of the environment that goes before it.
     variable: Option<String>,
 }
 
@@ -70,8 +72,8 @@ pub(super) fn dataset(section: &Section<'_>) -> Flags {
 }
 
 impl Job {
-    /// Reads a job, if it is clear what it does; `named` are the names that there are, `datasets` what they say.
-    pub(super) fn read(section: &Section<'_>, named: &[&str], datasets: &[(&str, Flags)]) -> Option<Job> {
+    /// Reads a job, if it is clear what it does; `names` are those that there are, of stores and of all, `datasets` what they say.
+    pub(super) fn read(section: &Section<'_>, names: (&[&str], &[&str]), datasets: &[(&str, Flags)]) -> Option<Job> {
         let command = if section.has("do") { section.text("do")? } else { "check" };
         if !COMMANDS.contains(&command) {
             let meant = meant(command, COMMANDS.into_iter());
@@ -85,14 +87,15 @@ impl Job {
         flags.extend(of_dataset(section, &flags, datasets));
         // Whoever writes down a repair means it.
         if command == "repair" && !section.has("apply") {
-            let variable = all.get_arguments().find(|flag| flag.get_long() == Some("apply")).and_then(variable);
-            flags.push(Flag { key: "apply".into(), typed: "--apply".into(), variable });
+            flags.push(Flag { key: "apply".into(), typed: "--apply".into(), variable: None });
         }
+        let set = |variable: &String| section.is_in_environment(variable);
+        let unheard = all.get_arguments().filter(|flag| writes(flag)).filter_map(variable).filter(set).collect();
         let side = |side: &str| {
             if !section.has(side) {
                 section.wrong(format!("lacks `{side}`, a [store] by its name, or an address"));
             }
-            section.read(side, |text| place(text, named))
+            section.read(side, |text| place(text, names))
         };
         let sides = if command == VERIFY { &["store"][..] } else { &["a", "b"][..] };
         let sides: Vec<Option<String>> = sides.iter().map(|name| side(name)).collect();
@@ -108,13 +111,23 @@ impl Job {
         }
         let a_day =
             DayBudget { bytes: section.read(BYTES_A_DAY, bytes_a_day), time: section.read(TIME_A_DAY, time_a_day) };
-        let places = sides.into_iter().collect::<Option<Vec<String>>>()?;
-        judge(section, command, &flags, &places);
-        let said = |flag: &Flag| flag.variable.as_ref().is_some_and(|variable| section.is_in_environment(variable));
+        let places = sides.iter().cloned().collect::<Option<Vec<String>>>();
+        // What is wrong with a side does not hide what is wrong with the rest.
+        let stand_ins = sides.iter().map(|_| "x:y".to_string()).collect();
+        judge(section, command, &flags, places.as_ref().unwrap_or(&stand_ins));
+        let places = places?;
+        let said = |flag: &Flag| flag.variable.as_ref().is_some_and(set);
         let (overruled, flags): (Flags, Flags) = flags.into_iter().partition(said);
         let typed = typed(command, &flags, &places);
-        let overruled = overruled.into_iter().filter_map(|flag| Some((flag.key, flag.variable?))).collect();
-        Some(Job { when, within, a_day, typed, overruled })
+        let overruled: Vec<(String, String)> =
+            overruled.into_iter().filter_map(|flag| Some((flag.key, flag.variable?))).collect();
+        if let (Some((key, _)), Err(reason)) = (overruled.first(), admitted(&typed)) {
+            let variables: Vec<&str> = overruled.iter().map(|(_, variable)| variable.as_str()).collect();
+            let words =
+                format!("what {} says goes before it, and is not understood: {}", variables.join(", "), reason.words);
+            section.wrong_text(key, words);
+        }
+        Some(Job { when, within, a_day, typed, overruled, unheard })
     }
 
     /// The command that it is, or what is wrong with it.
@@ -191,7 +204,7 @@ struct Reason {
 
 fn command(typed: &[String]) -> Result<Command, clap::Error> {
     let typed: Vec<_> = std::iter::once("reknit").chain(typed.iter().map(String::as_str)).map(Into::into).collect();
-    Ok(Cli::parse_typed(&typed)?.command)
+    Ok(Cli::parse_job(&typed)?.command)
 }
 
 /// What was typed wrongly, in a line.
@@ -228,9 +241,14 @@ fn flags(section: &Section<'_>, all: &clap::Command, own: &[&str]) -> Flags {
     let set = |(key, value): (String, &Spanned<DeValue<'_>>)| {
         let (_, flag) = keys.iter().find(|(known, _)| *known == key)?;
         let typed = argument(section, &key, flag, value)?;
-        Some(Flag { key, typed, variable: variable(flag) })
+        Some(Flag { key, typed, variable: variable(flag).filter(|_| !writes(flag)) })
     };
     section.values().filter_map(set).collect()
+}
+
+/// Whether a flag says what a repair writes, or what it may lose by it.
+fn writes(flag: &clap::Arg) -> bool {
+    Repair::WRITING.contains(&flag.get_id().as_str())
 }
 
 /// The variable of the environment that says the same as a flag.
@@ -258,16 +276,21 @@ fn argument(section: &Section<'_>, key: &str, flag: &clap::Arg, value: &Spanned<
     text.map(|text| format!("--{long}={text}"))
 }
 
-/// A side as it would be typed: the name of a store or a peer is enough here, before a table or a dataset of it too.
-fn place(text: &str, named: &[&str]) -> Result<String, String> {
+/// A side as it would be typed: the name of a store is enough here, before a table of it too. One of a peer is not, since a
+/// directory may be called so.
+fn place(text: &str, (stores, names): (&[&str], &[&str])) -> Result<String, String> {
     let bare = text.trim_start_matches('@');
     let name = bare.split('/').next().unwrap_or_default();
+    let named = if text.starts_with('@') { names } else { stores };
     if named.contains(&name) {
         return Ok(format!("@{bare}"));
     }
     if !text.starts_with('@') && text.contains([':', '/']) {
         return Ok(text.to_string());
     }
-    let meant = meant(name, named.iter().copied());
+    if names.contains(&name) {
+        return Err(format!("`{text}` is a [peer]; a dataset there is @{name}/DATASET"));
+    }
+    let meant = meant(name, names.iter().copied());
     Err(format!("`{text}` is no [store.{name}] or [peer.{name}] and no address{meant}"))
 }

@@ -63,10 +63,9 @@ impl Schedule {
         }
         all.sort_unstable();
         let mut merged: Vec<(i64, i64)> = Vec::new();
-        // Twice around, so that what goes past the end of the week goes on at its start.
-        for (from, length) in
-            all.iter().copied().chain(all.iter().map(|(from, length)| (from + MINUTES_OF_WEEK, *length)))
-        {
+        // Three times around, so that of the second all are whole: what goes past the end of the week goes on at its start.
+        let around = |week: i64| all.iter().map(move |(from, length)| (from + week * MINUTES_OF_WEEK, *length));
+        for (from, length) in (0..3).flat_map(around) {
             match merged.last_mut() {
                 Some((begun, lasts)) if from <= *begun + *lasts => *lasts = (*lasts).max(from + length - *begun),
                 _ => merged.push((from, length)),
@@ -75,8 +74,7 @@ impl Schedule {
         if merged.is_empty() || merged.iter().any(|(_, lasts)| *lasts >= MINUTES_OF_WEEK) {
             return None;
         }
-        // Those of the second time around are whole.
-        let second = |(from, lasts): &(i64, i64)| (MINUTES_OF_WEEK..2 * MINUTES_OF_WEEK).contains(&(from + lasts - 1));
+        let second = |(from, _): &(i64, i64)| (MINUTES_OF_WEEK..2 * MINUTES_OF_WEEK).contains(from);
         Some(merged.into_iter().filter(second).map(|(from, lasts)| (from.rem_euclid(MINUTES_OF_WEEK), lasts)).collect())
     }
 }

@@ -176,6 +176,8 @@ fn a_run_has_the_least_time_until_it_is_due_again_and_until_its_windows_close() 
         ("every 1h", &["Sat", "Sun 00:00-06:00"], 60, Some(1_800)),
         // Past the end of the week, and always.
         ("every 1h", &["Sun 23:00-01:00", "Mon 01:00-02:00"], 60, Some(180)),
+        ("every 1h", &["Sun 23:00-24:00", "Mon 00:00-06:00"], 60, Some(420)),
+        ("every 1h", &["22:00-24:00", "00:00-06:00"], 60, Some(480)),
         ("every 1h", &["00:00-12:00", "12:00-24:00"], 60, None),
         ("every 1h", &["Mon-Fri", "Sat,Sun"], 60, None),
         ("03:00", &[], 1_440, None),
