@@ -1,10 +1,12 @@
 //! Indexes that follow their tables by feeds: what changes is noticed, whatever changes it; a gap is never equal; what is
 //! installed is shown first, and goes without a trace.
 
+use postgres::Client;
 use rusqlite::{Connection, StatementStatus};
 
 use crate::harness::{Place, Ran};
 use crate::server::Server;
+use crate::slots::{self, catalog};
 
 fn sql(place: &Place, file: &str, statements: &str) {
     let connection = Connection::open(place.path(file)).expect("a database");
@@ -351,4 +353,65 @@ fn past_its_cap_a_feed_says_that_everything_may_have_changed_and_goes_on() {
     server.sql("UPDATE t SET v = 'y' WHERE id = 7");
     let looked = differ(&place, a, &b, &["7"]);
     assert!(!looked.err.contains("read whole"), "{}", looked.err);
+}
+
+/// Whoever finds one in years knows whose it is, and how it goes.
+#[test]
+fn all_that_a_feed_makes_says_whose_it_is_and_how_it_goes() {
+    let (server, place) = (Server::with_slots(), Place::new());
+    let today = || -> String {
+        server.client().query_one("SELECT (now() AT TIME ZONE 'UTC')::date::text", &[]).expect("a day").get(0)
+    };
+    let began = today();
+    let (a, b) = slots::pair(&server, &place);
+    let days = [began, today()];
+    let query = "SELECT 'relation ' || relname, obj_description(oid, 'pg_class') FROM pg_class WHERE relname ~ '^reknit_' AND relkind = 'r'
+        UNION ALL SELECT 'function ' || proname, obj_description(oid, 'pg_proc') FROM pg_proc WHERE proname ~ '^reknit_'
+        UNION ALL SELECT 'trigger ' || tgname, obj_description(oid, 'pg_trigger') FROM pg_trigger WHERE NOT tgisinternal
+        UNION ALL SELECT 'publication ' || pubname, obj_description(oid, 'pg_publication') FROM pg_publication ORDER BY 1";
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("a name");
+    let mut kinds = std::collections::BTreeMap::new();
+    for row in server.client().query(query, &[]).expect("rows") {
+        let (what, about): (String, Option<String>) = (row.get(0), row.get(1));
+        let (kind, name) = what.split_once(' ').expect("a kind");
+        let about = about.unwrap_or_default();
+        let table = if kind == "publication" { &a } else { &b };
+        let place = table.replace("reknit@", "");
+        let since = |day: &String| format!("Reknit on {} notes here since {day} which rows of ", host.trim());
+        let whole = days.iter().any(|day| about.starts_with(&since(day)))
+            && about.ends_with(&format!("To remove it: reknit index drop {place}"));
+        assert!(name.starts_with("reknit_") && whole, "{what}: {about:?}");
+        *kinds.entry(kind.to_string()).or_insert(0) += 1;
+    }
+    let all = [("function", 1), ("publication", 1), ("relation", 3), ("trigger", 4)];
+    assert_eq!(kinds, all.map(|(kind, n)| (kind.to_string(), n)).into());
+}
+
+/// As docs/uninstall.md says it is done without Reknit.
+#[test]
+fn a_feed_goes_by_hand() {
+    let (server, place) = (Server::with_slots(), Place::new());
+    let mut client = server.client();
+    server.sql("CREATE TABLE a (id int PRIMARY KEY, v text); CREATE TABLE b (id int PRIMARY KEY, v text)");
+    let before = catalog(&mut client);
+    slots::follows(&place, &server.table("reknit", "a"));
+    follows(&place, &server.table("reknit", "b"));
+    assert_ne!(catalog(&mut client), before);
+    let names = |client: &mut Client, query: &str| -> Vec<String> {
+        client.query(query, &[]).expect("rows").iter().map(|row| row.get(0)).collect()
+    };
+    for note in names(&mut client, "SELECT oid::regprocedure::text FROM pg_proc WHERE proname ~ '^reknit_.*_note$'") {
+        client.batch_execute(&format!("DROP FUNCTION {note} CASCADE")).expect("dropped");
+    }
+    for table in names(
+        &mut client,
+        "SELECT oid::regclass::text FROM pg_class WHERE relname ~ '^reknit_.*_(dirty|whole|feed)$' AND relkind = 'r'",
+    ) {
+        client.batch_execute(&format!("DROP TABLE {table}")).expect("dropped");
+    }
+    for slot in names(&mut client, "SELECT slot_name::text FROM pg_replication_slots") {
+        client.execute("SELECT pg_drop_replication_slot($1::text::name)", &[&slot]).expect("dropped");
+        client.batch_execute(&format!("DROP PUBLICATION {slot}")).expect("dropped");
+    }
+    assert_eq!(catalog(&mut client), before);
 }

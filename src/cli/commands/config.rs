@@ -47,7 +47,9 @@ fn check(env: &mut Env) -> Result<Exit, CliError> {
         let wanted = Wanted::new(at, config.serve.http_token_file.clone());
         errors.extend(wanted.err().map(|error| config.wrong("serve", key, error)));
     }
-    errors.extend(config.another(&env.home()?)?);
+    // A key that cannot be read is told beside the rest.
+    let another = config.another(&env.home()?);
+    errors.extend(another.unwrap_or_else(|error| Some(config.wrong("identity", "peer", error))));
     // What they name is looked up as a daemon does, so that it is not told only when one begins.
     errors.extend(config.missing());
     if !errors.is_empty() {
