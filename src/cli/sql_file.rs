@@ -4,12 +4,16 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
 use super::CliError;
 use super::new_file::NewFile;
 use crate::store::linked::{Compared, Linked, Scripted};
+
+/// A file that the tables of one command are put in; taken out of here once all are.
+pub(crate) type SharedSql = Arc<Mutex<Option<SqlFile>>>;
 
 /// A file that is being written; nothing is left of it unless it is finished.
 #[derive(Debug)]
@@ -38,13 +42,10 @@ impl SqlFile {
         (head, later): (&[String], bool),
     ) -> Result<Scripted, CliError> {
         let (wanted, moved) = from.wanted(keys)?;
-        for line in head {
-            let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-            self.line(&format!("-- {line}"))?;
-        }
+        head.iter().try_for_each(|line| self.line(&comment(line)))?;
         let (now, going): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|wanted| !later || wanted.row.is_some());
         let mut scripted = to.script(&now, &mut |line: &str| self.line(line))?;
-        let mut lines = vec![format!("-- What goes of {}", to.table().place())];
+        let mut lines = vec![comment(&format!("What goes of {}", to.table().place()))];
         let gone = to.script(&going, &mut |line: &str| {
             lines.push(line.into());
             Ok::<_, CliError>(())
@@ -90,9 +91,25 @@ pub(crate) fn object(scripted: &Scripted, file: Option<&Path>) -> Value {
     })
 }
 
+/// A line that nothing runs, whatever tables are called.
+fn comment(text: &str) -> String {
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    format!("-- {text}")
+}
+
 fn unusable(path: &Path, error: &io::Error) -> CliError {
     match error.kind() {
         io::ErrorKind::AlreadyExists => CliError::new("sql.exists", format!("{} is there already", path.display())),
         _ => CliError::new("sql.file", format!("{} cannot be written: {error}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_of_a_table_ends_a_comment() {
+        assert_eq!(comment("What goes of t\n\\! id\r\n;"), "-- What goes of t \\! id  ;");
     }
 }

@@ -5,8 +5,10 @@ use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use postgres::error::SqlState;
 use rusqlite::Connection;
 
+use crate::daemon::until;
 use crate::harness::{Place, Ran};
 use crate::server::Server;
 
@@ -310,4 +312,35 @@ fn several_readers_see_one_snapshot() {
         let ran = place.run_args(&["diff", &a, &b, "--key", "id", "--readers", readers, "--settle", "0ms"]).exits(1);
         ran.says(&["- 77\tonly in a", "1 only in a"]);
     }
+}
+
+/// A part that is emptied would be read as empty by whoever has seen the table before: it cannot be, until all was read.
+#[test]
+fn what_several_read_stays_as_they_saw_it() {
+    let (server, place) = (Server::start(), Place::new());
+    server.sql(
+        "CREATE FUNCTION gate() RETURNS boolean LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock_shared(7); RETURN true; END';
+         CREATE TABLE a (id int, part int, v text, PRIMARY KEY (id, part)) PARTITION BY LIST (part)",
+    );
+    for part in 0..12 {
+        server.sql(&format!(
+            "CREATE TABLE a{part} PARTITION OF a FOR VALUES IN ({part}); ALTER TABLE a{part} ALTER v SET STORAGE PLAIN;
+             INSERT INTO a SELECT i, {part}, repeat('x', 3000) FROM generate_series(1, 350) AS i"
+        ));
+    }
+    let (mut gate, mut other) = (server.client(), server.client());
+    gate.execute("SELECT pg_advisory_lock(7)", &[]).expect("closed");
+    let table = server.table("reknit", "a");
+    let reading =
+        place.command(&["index", "build", &table, "--where", "gate()", "--readers", "3"]).spawn().expect("the binary");
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'reknit' AND wait_event_type = 'Lock'";
+    until(|| other.query_one(waiting, &[]).expect("a row").get::<_, i64>(0) == 3);
+    other.batch_execute("SET lock_timeout = '200ms'").expect("set");
+    for part in [0, 6, 11] {
+        let emptied = other.batch_execute(&format!("TRUNCATE a{part}")).expect_err("it is read");
+        assert_eq!(emptied.code(), Some(&SqlState::LOCK_NOT_AVAILABLE), "{emptied}");
+    }
+    gate.execute("SELECT pg_advisory_unlock(7)", &[]).expect("open");
+    Ran::of(reading.wait_with_output().expect("its end")).ok().says(&["4,200 rows indexed"]);
 }

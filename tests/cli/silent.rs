@@ -10,7 +10,7 @@ use crate::daemon::{Daemon, until};
 use crate::harness::Place;
 use crate::jobs::wait;
 
-/// A server that greets whoever connects as PostgreSQL does, obeys one statement, and then listens without a word.
+/// A server that greets whoever connects as PostgreSQL does, obeys two statements, and then listens without a word.
 struct Silent {
     at: SocketAddr,
     streams: Arc<Mutex<Vec<TcpStream>>>,
@@ -47,8 +47,10 @@ fn greet(mut stream: TcpStream) -> Option<()> {
     // The first message has no kind before its length.
     message(&mut stream, 0)?;
     stream.write_all(&[b"R\0\0\0\x08\0\0\0\0", &ready[..]].concat()).ok()?;
-    message(&mut stream, 1)?;
-    stream.write_all(&[b"C\0\0\0\x08SET\0", &ready[..]].concat()).ok()?;
+    for _ in 0..2 {
+        message(&mut stream, 1)?;
+        stream.write_all(&[b"C\0\0\0\x08SET\0", &ready[..]].concat()).ok()?;
+    }
     while stream.read(&mut [0; 1024]).ok()? > 0 {}
     Some(())
 }

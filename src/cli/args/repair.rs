@@ -4,13 +4,13 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use clap::{Arg, Args, ValueEnum, value_parser};
 use serde::{Deserialize, Serialize};
 
 use super::Sides;
-use crate::cli::sql_file::SqlFile;
+use crate::cli::sql_file::SharedSql;
 
 /// Rows that one transaction may write: all of them are in memory, and locked, at once.
 const BATCH_ROWS_MAX: i64 = 10_000;
@@ -93,7 +93,7 @@ pub(crate) struct Among {
     /// Whether rows go only once all tables were written.
     pub(crate) deletes_later: bool,
     /// Where the statements of all of them go, if they are for somebody else to run.
-    pub(crate) script: Option<Arc<Mutex<SqlFile>>>,
+    pub(crate) script: Option<SharedSql>,
 }
 
 /// Which side a repair writes.

@@ -15,7 +15,7 @@ use crate::cli::args::{Among, Repair, Sides, TermFlags};
 use crate::cli::env::Env;
 use crate::cli::metrics::Measured;
 use crate::cli::output::{self, Printer, fields};
-use crate::cli::sql_file::{self, SqlFile};
+use crate::cli::sql_file::{self, SharedSql, SqlFile};
 use crate::cli::units::show_count;
 use crate::cli::{CliError, Exit};
 use crate::store::linked::{Columns, Postgres, ShapeError, Sqlite};
@@ -112,14 +112,14 @@ pub(crate) fn each(
 }
 
 /// Begins the file for the statements of all tables, if that is what is asked for.
-fn statements(env: &mut Env, repair: &Repair, todo: &mut [Todo]) -> Result<Option<Arc<Mutex<SqlFile>>>, CliError> {
+fn statements(env: &mut Env, repair: &Repair, todo: &mut [Todo]) -> Result<Option<SharedSql>, CliError> {
     if repair.plan.is_some() {
         let message = "a plan is of one table: name it; --sql writes the statements for several";
         return Err(CliError::refused("plan.several", message));
     }
     // What speaks against it is told of each.
     let Some(path) = repair.sql.as_ref().filter(|_| !repair.apply) else { return Ok(None) };
-    let file = Arc::new(Mutex::new(SqlFile::create(&env.path(path), &mut env.err)?));
+    let file = Arc::new(Mutex::new(Some(SqlFile::create(&env.path(path), &mut env.err)?)));
     todo.iter_mut().for_each(|todo| todo.among.script = Some(Arc::clone(&file)));
     Ok(Some(file))
 }
@@ -177,12 +177,7 @@ impl Through {
     }
 }
 
-fn end(
-    env: &mut Env,
-    through: Through,
-    alone: &[Vec<String>; 2],
-    script: Option<Arc<Mutex<SqlFile>>>,
-) -> Result<Exit, CliError> {
+fn end(env: &mut Env, through: Through, alone: &[Vec<String>; 2], script: Option<SharedSql>) -> Result<Exit, CliError> {
     let Through { exits, measured, items } = through;
     let measured = measured.into_values().reduce(Measured::and);
     let ended = |exit: Exit| exits.values().filter(|of| **of == exit).count() as u64;
@@ -212,7 +207,7 @@ fn end(
     if wrote > 0 {
         text += &format!("\nwrote {} records in all", show_count(wrote));
     }
-    let script = script.and_then(Arc::into_inner).map(|file| file.into_inner().unwrap_or_else(PoisonError::into_inner));
+    let script = script.and_then(|file| file.lock().unwrap_or_else(PoisonError::into_inner).take());
     let mut sql = None;
     if let Some(file) = script {
         let (whole, scripted) =

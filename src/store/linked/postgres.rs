@@ -1,4 +1,4 @@
-//! Tables of PostgreSQL databases: all rows by one binary COPY from one snapshot; only transactions that write can write.
+//! Tables of PostgreSQL databases: all rows by binary COPY from one snapshot; only transactions that write can write.
 
 mod address;
 mod connect;

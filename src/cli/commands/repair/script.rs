@@ -20,7 +20,7 @@ use crate::cli::sql_file::{self, SqlFile};
 use crate::cli::units::show_count;
 use crate::store::linked::{Compared, Linked, Scripted};
 
-/// Rows that one file may write: they are put in order in memory.
+/// Rows of a table that a file may write: they are put in order in memory.
 const ROWS_MAX: usize = 1_000_000;
 /// Rows that are in no statement and are named.
 const NAMED_MAX: usize = 16;
@@ -86,8 +86,9 @@ impl Collected {
         // What is not known for sure is no file, nor is nothing.
         if ran.report.outcome.verdict == Verdict::Differs && !self.keys.is_empty() {
             let later = args.among.deletes_later;
-            if let Some(all) = &args.among.script {
-                let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+            let shared = args.among.script.as_ref().map(|all| all.lock().unwrap_or_else(PoisonError::into_inner));
+            if let Some(mut all) = shared {
+                let all = all.as_mut().ok_or_else(|| CliError::new("defect", "the file of statements is gone"))?;
                 scripted = all.put((from, to), self.keys, (&head(args, from, to), later))?;
             } else {
                 let mut one = SqlFile::create(&env.path(file), &mut env.err)?;

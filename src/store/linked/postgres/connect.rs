@@ -21,11 +21,11 @@ const GREETED: Duration = Duration::from_secs(15);
 /// Connections to servers that did not greet in time and are waited for on threads of their own, until those end them.
 const UNGREETED_MAX: usize = 32;
 
-/// What each connection begins with: it writes nothing unless a transaction says so, and what it runs ends soon after whoever asked
-/// for it is gone, where the server can tell (from PostgreSQL 14, and not on all systems).
-const BEGINS: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY;
-    DO $$ BEGIN PERFORM pg_catalog.set_config('client_connection_check_interval', '10s', false);
-    EXCEPTION WHEN OTHERS THEN NULL; END $$";
+/// What each connection begins with: it writes nothing unless a transaction says so.
+const READ_ONLY: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY";
+/// What is run ends soon after whoever asked for it is gone, where the server can tell: from PostgreSQL 14 on.
+const NOTICES: &str =
+    "SELECT set_config(name, '10s', false) FROM pg_settings WHERE name = 'client_connection_check_interval'";
 
 static UNGREETED: AtomicUsize = AtomicUsize::new(0);
 
@@ -85,7 +85,9 @@ impl Connector {
 
     fn greet(&self) -> Result<Client, String> {
         let mut client = self.open().map_err(|error| self.told(&error))?;
-        client.batch_execute(BEGINS).map_err(|error| told(&error))?;
+        client.batch_execute(READ_ONLY).map_err(|error| told(&error))?;
+        // A server that cannot is as good without.
+        let _ = client.batch_execute(NOTICES);
         Ok(client)
     }
 

@@ -21,11 +21,13 @@ const READS_RANGES: i32 = 140_000;
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ";
 /// The files that hold a table's rows, with their blocks, and whether this user may read ranges of each: what a policy of rows
-/// hides is hidden by the table that was named, not by its parts.
+/// hides, and a part that is about to be none, is left out by the table that was named, not by its parts.
 const FILES: &str = "SELECT concat(quote_ident(n.nspname), '.', quote_ident(c.relname)), \
-                     (pg_relation_size(c.oid) / current_setting('block_size')::int8)::int8, \
-                     c.relkind IN ('r', 'm') AND a.amname = 'heap' AND has_table_privilege(c.oid, 'SELECT') AND \
-                     NOT EXISTS (SELECT FROM pg_class p JOIN parts USING (oid) WHERE p.relrowsecurity) \
+                     (coalesce(pg_relation_size(c.oid), 0) / current_setting('block_size')::int8)::int8, \
+                     c.relkind = 'r' AND c.relpersistence <> 't' AND a.amname = 'heap' AND \
+                     has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE') AND \
+                     NOT EXISTS (SELECT FROM pg_class p JOIN parts USING (oid) WHERE p.relrowsecurity) AND \
+                     NOT EXISTS (SELECT FROM pg_inherits i JOIN parts ON i.inhparent = parts.oid WHERE i.inhdetachpending) \
                      FROM pg_class c JOIN parts USING (oid) JOIN pg_namespace n ON n.oid = c.relnamespace \
                      LEFT JOIN pg_am a ON a.oid = c.relam WHERE c.relkind <> 'p' ORDER BY 1";
 
@@ -43,6 +45,8 @@ struct Blocks<'f> {
 /// What is read of each file.
 pub(super) struct Wanted {
     pub(super) oid: u32,
+    /// The table that was named, as SQL names it.
+    pub(super) table: String,
     /// Columns, as SQL lists them.
     pub(super) columns: String,
     pub(super) condition: String,
@@ -62,7 +66,11 @@ impl Reading {
         if wanted.readers <= 1 {
             return Ok(false);
         }
-        let Some((snapshot, files)) = found(client, wanted.oid).ok().flatten() else {
+        let version = client.query_one("SELECT current_setting('server_version_num')::int4", &[]);
+        if version.map_err(|error| self.met(&error))?.get::<_, i32>(0) < READS_RANGES {
+            return Ok(false);
+        }
+        let Some((snapshot, files)) = found(client, wanted).ok().flatten() else {
             // Whatever spoke against it, none of it is left.
             client.batch_execute("ROLLBACK").map_err(|error| self.met(&error))?;
             return Ok(false);
@@ -72,7 +80,7 @@ impl Reading {
         std::thread::scope(|scope| {
             let others: Vec<_> = (1..wanted.readers)
                 .map(|_| {
-                    scope.spawn(|| match self.join(&snapshot) {
+                    scope.spawn(|| match self.join(&snapshot, &wanted.table) {
                         Some(mut client) => self.take(&mut client, &copies, still),
                         // It is read all the same, by fewer.
                         None => Ok(()),
@@ -88,10 +96,13 @@ impl Reading {
         Ok(true)
     }
 
-    /// Another connection that sees the same.
-    fn join(&self, snapshot: &str) -> Option<Client> {
+    /// Another connection that sees the same; none where somebody waits to change the table, who would wait for the first one,
+    /// and this one for him.
+    fn join(&self, snapshot: &str, table: &str) -> Option<Client> {
         let mut client = self.connect().ok()?;
-        client.batch_execute(&format!("{BEGIN}; SET TRANSACTION SNAPSHOT '{snapshot}'")).ok()?;
+        client
+            .batch_execute(&format!("{BEGIN}; SET TRANSACTION SNAPSHOT '{snapshot}'; {} NOWAIT", lock(table)))
+            .ok()?;
         Some(client)
     }
 
@@ -105,6 +116,9 @@ impl Reading {
         loop {
             let copy = copies.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some(copy) = copy else { return Ok(()) };
+            if self.is_cancelled() {
+                return Err(StoreError::Abandoned);
+            }
             if let Err(error) = self.copy(client, &copy, &mut || still(), &mut |_, _| None) {
                 *copies.lock().unwrap_or_else(PoisonError::into_inner) = Vec::new().into_iter();
                 return Err(error);
@@ -114,16 +128,21 @@ impl Reading {
 }
 
 /// Begins a transaction whose snapshot others can have, and says how that is called and which files there are; none where they
-/// are not worth it, or not to be read in ranges.
-fn found(client: &mut Client, oid: u32) -> Result<Option<(String, Files)>, postgres::Error> {
-    client.batch_execute(BEGIN)?;
-    let row = client.query_one("SELECT current_setting('server_version_num')::int4, pg_export_snapshot()", &[])?;
-    let (version, snapshot): (i32, String) = (row.get(0), row.get(1));
-    let rows = client.query(&format!("{PARTS} {FILES}"), &[&oid])?;
-    let all = version >= READS_RANGES && rows.iter().all(|row| row.get::<_, Option<bool>>(2) == Some(true));
+/// are not worth it, or not to be read in ranges. The table is locked before it is seen: of one that is emptied or rewritten
+/// since, an older snapshot sees no rows.
+fn found(client: &mut Client, wanted: &Wanted) -> Result<Option<(String, Files)>, postgres::Error> {
+    client.batch_execute(&format!("{BEGIN}; {}", lock(&wanted.table)))?;
+    let snapshot: String = client.query_one("SELECT pg_export_snapshot()", &[])?.get(0);
+    let rows = client.query(&format!("{PARTS} {FILES}"), &[&wanted.oid])?;
+    let all = rows.iter().all(|row| row.get::<_, Option<bool>>(2) == Some(true));
     let files: Files = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     let blocks: i64 = files.iter().map(|(_, blocks)| blocks).sum();
     Ok((all && blocks >= 2 * BLOCKS_MIN).then_some((snapshot, files)))
+}
+
+/// What keeps a table and its parts as they are, and nobody from reading or writing their rows.
+fn lock(table: &str) -> String {
+    format!("LOCK TABLE {table} IN ACCESS SHARE MODE")
 }
 
 /// All blocks of the files, each in one range.

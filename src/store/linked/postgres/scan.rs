@@ -3,7 +3,7 @@
 
 use std::io::BufRead;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -63,6 +63,7 @@ impl Postgres {
         let (pace, place, columns) = (pace.cloned(), self.place.clone(), types.len());
         let wanted = Wanted {
             oid: self.oid,
+            table: quoted(&self.table),
             columns: self.selected(shape)?.0.join(", "),
             condition: shape.condition().to_string(),
             readers: pace.as_ref().map_or(1, |pace| pace.readers),
@@ -110,6 +111,9 @@ impl Postgres {
             let (mut slices, mut held) = (Slices::new(time), Held::new(pace.rate, Instant::now()));
             loop {
                 pace.wait(&mut || reading.load(&mut client))?;
+                if reading.is_cancelled() {
+                    return Err(StoreError::Abandoned);
+                }
                 let rows = held.at_once(slices.rows());
                 let behind = after.iter().map(|after| format!(" AND ({order}) > ({after})")).collect::<String>();
                 let copy = format!(
@@ -172,6 +176,11 @@ pub(super) struct Reading {
 impl Reading {
     pub(super) fn connect(&self) -> Result<Client, StoreError> {
         self.statement.connect().map_err(|message| StoreError::database(&self.fields.place, message))
+    }
+
+    /// Whether nobody waits for what is read any more.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.statement.is_cancelled()
     }
 
     pub(super) fn met(&self, error: &postgres::Error) -> StoreError {
@@ -268,27 +277,39 @@ impl Drop for Scan {
 #[derive(Clone)]
 struct Statement {
     connector: Connector,
-    tokens: Arc<Mutex<Vec<CancelToken>>>,
+    /// None once it was cancelled: nothing more is to begin.
+    tokens: Arc<Mutex<Option<Vec<CancelToken>>>>,
 }
 
 impl Statement {
     fn of(connector: &Connector) -> Statement {
-        Statement { connector: connector.clone(), tokens: Arc::default() }
+        Statement { connector: connector.clone(), tokens: Arc::new(Mutex::new(Some(Vec::new()))) }
     }
 
     fn connect(&self) -> Result<Client, String> {
         let client = self.connector.connect()?;
-        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).push(client.cancel_token());
+        match self.tokens().as_mut() {
+            Some(tokens) => tokens.push(client.cancel_token()),
+            None => return Err("nobody waits for it any more".into()),
+        }
         Ok(client)
     }
 
     fn ended(&self) {
-        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.tokens() = None;
+    }
+
+    fn tokens(&self) -> MutexGuard<'_, Option<Vec<CancelToken>>> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.tokens().is_none()
     }
 
     /// Has the server end it; nobody waits for that, since it may say nothing.
     fn cancel(&self) {
-        let tokens = std::mem::take(&mut *self.tokens.lock().unwrap_or_else(PoisonError::into_inner));
+        let tokens = self.tokens().take().unwrap_or_default();
         if !tokens.is_empty() {
             let connector = self.connector.clone();
             let end = move || tokens.iter().for_each(|token| connector.cancel(token));
