@@ -1,9 +1,11 @@
 //! A PostgreSQL server of a test's own: private directory, no port unless it is asked for, gone with the test.
 
+use std::cell::Cell;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use postgres::{Client, NoTls};
 
@@ -46,17 +48,14 @@ impl Server {
         let bin = binaries().expect("PostgreSQL is installed (Debian: postgresql); scripts/test sees to it");
         let dir = tempfile::tempdir().expect("a directory");
         own(dir.path());
-        let (data, secret) = (dir.path().join("data"), dir.path().join("password"));
-        let mut initdb = run(&bin.join("initdb"));
-        initdb.args(["--no-sync", "--username=reknit", "--encoding=UTF8", "--locale=C", "--pgdata"]).arg(&data);
+        let data = dir.path().join("data");
         if setup.password.is_empty() {
-            initdb.arg("--auth=trust");
+            copy(&fresh(&bin), &data);
         } else {
+            let secret = dir.path().join("password");
             file(&secret, setup.password);
-            initdb.arg("--auth=scram-sha-256").arg("--pwfile").arg(&secret);
+            make(&bin, &data, &["--auth=scram-sha-256", "--pwfile", &secret.display().to_string()]);
         }
-        let made = initdb.output().expect("initdb");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let rules = std::fs::read_to_string(data.join("pg_hba.conf")).expect("the rules");
         file(&data.join("pg_hba.conf"), &format!("{}\n{rules}", setup.rules));
         let mut options = vec!["fsync=off", "wal_level=logical"];
@@ -127,7 +126,7 @@ impl Server {
     /// Stops it as a power cut would, keeps a copy of all its files, and starts it again.
     pub(crate) fn save(&mut self) {
         self.stop();
-        self.copy("data", "saved");
+        copy(&self.dir.path().join("data"), &self.dir.path().join("saved"));
         self.start_again();
     }
 
@@ -135,14 +134,8 @@ impl Server {
     pub(crate) fn put_back(&mut self) {
         self.stop();
         std::fs::remove_dir_all(self.dir.path().join("data")).expect("removed");
-        self.copy("saved", "data");
+        copy(&self.dir.path().join("saved"), &self.dir.path().join("data"));
         self.start_again();
-    }
-
-    fn copy(&self, from: &str, to: &str) {
-        let [from, to] = [from, to].map(|name| self.dir.path().join(name));
-        let copied = run(Path::new("cp")).arg("-a").arg(from).arg(to).status().expect("cp");
-        assert!(copied.success());
     }
 
     fn stop(&mut self) {
@@ -193,6 +186,44 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// The directory of a server that lets everybody in and has not run yet. It is made once, and copied for each test:
+/// to make one takes ten times as long. The next run of the tests finds it too. A copy keeps the server's identity, so a
+/// test's second server is a copy of another one.
+fn fresh(bin: &Path) -> PathBuf {
+    thread_local!(static STARTED: Cell<usize> = const { Cell::new(0) });
+    static MADE: Mutex<()> = Mutex::new(());
+    let nth = STARTED.replace(STARTED.get() + 1);
+    let _one = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    let version = Command::new(bin.join("postgres")).arg("--version").output().expect("its version").stdout;
+    let version = String::from_utf8(version).expect("text").replace(|letter: char| !letter.is_alphanumeric(), "-");
+    // What root makes, others cannot copy.
+    let whose = if other_user().is_some() { "nobody" } else { "own" };
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{version}-{whose}-{nth}"));
+    if !kept.exists() {
+        // Whom the server runs as may not come where the tests are built.
+        let dir = tempfile::tempdir().expect("a directory");
+        own(dir.path());
+        make(bin, &dir.path().join("data"), &["--auth=trust"]);
+        let half = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+        copy(&dir.path().join("data"), &half.path().join("data"));
+        // Another process may have been faster.
+        let _ = std::fs::rename(half.path().join("data"), &kept);
+    }
+    kept
+}
+
+fn make(bin: &Path, data: &Path, auth: &[&str]) {
+    let mut initdb = run(&bin.join("initdb"));
+    initdb.args(["--no-sync", "--username=reknit", "--encoding=UTF8", "--locale=C", "--pgdata"]).arg(data).args(auth);
+    let made = initdb.output().expect("initdb");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+/// Copies a directory with all rights and owners.
+fn copy(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp").success());
 }
 
 fn free_port() -> u16 {
