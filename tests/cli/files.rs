@@ -138,9 +138,12 @@ fn differences(place: &Place, a: &str, b: &str) -> Vec<[Json; 5]> {
     let found = Ran::of(ran).exits(1).objects();
     let found = found.into_iter().filter(|object| object["t"] == "difference");
     let side = |side: &Json| side["content"].clone();
-    found
+    let mut found: Vec<_> = found
         .map(|mut one| [one["op"].take(), one["key"].take(), one["state"].take(), side(&one["a"]), side(&one["b"])])
-        .collect()
+        .collect();
+    // Many are told part by part, and which part comes first depends on which is read first.
+    found.sort_by_cached_key(|one| one[1].to_string());
+    found
 }
 
 #[test]
