@@ -141,7 +141,7 @@ fn differences(place: &Place, a: &str, b: &str) -> Vec<[Json; 5]> {
     let mut found: Vec<_> = found
         .map(|mut one| [one["op"].take(), one["key"].take(), one["state"].take(), side(&one["a"]), side(&one["b"])])
         .collect();
-    // Many are told part by part, and which part comes first depends on which is read first.
+    // Many are told part by part, in no order that is promised.
     found.sort_by_cached_key(|one| one[1].to_string());
     found
 }
