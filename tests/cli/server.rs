@@ -209,7 +209,8 @@ fn fresh(bin: &Path) -> PathBuf {
         let half = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
         copy(&dir.path().join("data"), &half.path().join("data"));
         // Another process may have been faster.
-        let _ = std::fs::rename(half.path().join("data"), &kept);
+        let moved = std::fs::rename(half.path().join("data"), &kept);
+        assert!(kept.exists(), "{moved:?}");
     }
     kept
 }
