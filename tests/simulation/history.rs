@@ -33,10 +33,11 @@ impl History {
 
     /// A crash took all commits after this one.
     pub(crate) fn cut(&mut self, head: u64) {
-        self.steps.retain(|(_, step)| step.commit <= head);
-        // With all that a run kept the run is gone.
+        let lost = self.steps.extract_if(.., |(_, step)| step.commit > head).collect::<Vec<_>>();
+        // With all that a run kept the run is gone. Of what it kept when the process died of that, nobody knows.
         let steps = &self.steps;
-        self.runs.retain(|id, _| steps.iter().any(|(run, _)| *run == Some(*id)));
+        let under = |steps: &[(Option<RunId>, Step)], id: &RunId| steps.iter().any(|(run, _)| *run == Some(*id));
+        self.runs.retain(|id, _| under(steps, id) || !under(&lost, id));
     }
 }
 
@@ -110,7 +111,7 @@ impl World {
             });
             assert!(
                 oldest && due,
-                "I15: peer {peer} dropped {id:?} of its history at {now}, of {bytes} bytes: {limits:?}"
+                "I15: peer {peer} dropped {id:?} ({run:?}) of its history at {now}, of {bytes} bytes: {limits:?}"
             );
             bytes -= run.bytes;
         }

@@ -51,6 +51,11 @@ impl Oracle {
         self.with_it(id).into_iter().for_each(|id| self.writes[id as usize].epoch = u64::MAX);
     }
 
+    /// Whether another had what came in its place when its writer, or whoever caught up with that, let it go.
+    pub(crate) fn has_moved_on(&self, id: WriteId) -> bool {
+        self.writes[id as usize].epoch == u64::MAX
+    }
+
     /// A write, what it had replaced, and what it won over.
     fn with_it(&self, id: WriteId) -> BTreeSet<WriteId> {
         let (mut all, mut passed) = (BTreeSet::new(), BTreeSet::new());
