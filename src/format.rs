@@ -109,6 +109,9 @@ pub enum Reason {
     /// A line, or a CSV record, beyond [`LINE_BYTES_MAX`].
     #[error("a line of more than {LINE_BYTES_MAX} bytes; is the end of a quoted field missing?")]
     LineTooLong,
+    /// A CSV record with more fields than a row may have columns.
+    #[error("more than {COLUMNS_MAX} columns in one row; is a line end missing?")]
+    TooManyFields,
     /// Text was expected.
     #[error("{what} is not UTF-8; convert the file to UTF-8, or use kv for raw bytes")]
     NotUtf8 {
@@ -291,11 +294,6 @@ impl Reader {
     /// The first line of the record that was read last, from 1.
     pub fn line(&self) -> u64 {
         self.line
-    }
-
-    /// Bytes read so far, after decompression.
-    pub fn bytes_read(&self) -> u64 {
-        self.lines.bytes()
     }
 
     fn read(&mut self) -> Result<Option<KeyValue>, FormatError> {

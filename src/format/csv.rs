@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use super::lines::Lines;
 use super::{Format, FormatError, LINE_BYTES_MAX, Reason, fits};
-use crate::core::row::{Row, RowError, Value};
+use crate::core::row::{Row, Value};
 
 /// The fields of one record.
 #[derive(Default)]
@@ -43,14 +43,14 @@ impl Fields {
             if self.text.len() + line.len() > LINE_BYTES_MAX {
                 return Err(lines.error_at(first, Reason::LineTooLong));
             }
-            if self.feed(line).map_err(|what| lines.error_at(lines.number(), malformed(what)))? {
+            if self.feed(line).map_err(|reason| lines.error_at(lines.number(), reason))? {
                 return Ok(true);
             }
         }
     }
 
     /// Takes one line; `true` if the record ends with it, `false` if a quoted field goes on.
-    pub(super) fn feed(&mut self, line: &[u8]) -> Result<bool, &'static str> {
+    pub(super) fn feed(&mut self, line: &[u8]) -> Result<bool, Reason> {
         let content = line.strip_suffix(b"\n").unwrap_or(line);
         let ended = content.len() < line.len();
         let mut at = 0;
@@ -63,15 +63,17 @@ impl Fields {
                     self.place = Place::Quoted;
                 }
                 (Place::Quoted, _) => at = self.take_while(content, at - 1, |byte| byte != b'"'),
-                (_, b',') => self.end_field(),
+                (_, b',') => self.end_field()?,
                 (_, b'\r') if at == content.len() && ended => {}
-                (_, b'\r') => return Err("a carriage return outside quotes, not at the end of a line"),
-                (Place::Quote, _) => return Err("text after a closing quote"),
+                (_, b'\r') => {
+                    return Err(malformed("a carriage return outside quotes, not at the end of a line"));
+                }
+                (Place::Quote, _) => return Err(malformed("text after a closing quote")),
                 (Place::Start, b'"') => {
                     self.quoted = true;
                     self.place = Place::Quoted;
                 }
-                (_, b'"') => return Err("a quote inside a field that does not start with one"),
+                (_, b'"') => return Err(malformed("a quote inside a field that does not start with one")),
                 (_, _) => {
                     self.place = Place::Plain;
                     at = self.take_while(content, at - 1, |byte| !matches!(byte, b',' | b'"' | b'\r'));
@@ -82,7 +84,7 @@ impl Fields {
             self.text.extend_from_slice(if ended { b"\n" } else { b"" });
             return Ok(false);
         }
-        self.end_field();
+        self.end_field()?;
         Ok(true)
     }
 
@@ -111,10 +113,15 @@ impl Fields {
         start + count
     }
 
-    fn end_field(&mut self) {
+    /// Counts while the record is read: where an empty field ends takes many times the byte of its comma.
+    fn end_field(&mut self) -> Result<(), Reason> {
+        if !fits(self.ends.len()) {
+            return Err(Reason::TooManyFields);
+        }
         self.ends.push((self.text.len(), self.quoted));
         self.quoted = false;
         self.place = Place::Start;
+        Ok(())
     }
 }
 
@@ -129,9 +136,6 @@ pub(super) fn header(fields: &mut Fields, lines: &mut Lines) -> Result<Vec<Strin
         let Ok(name) = std::str::from_utf8(bytes) else {
             return fail(Reason::NotUtf8 { what: "the header".to_owned() });
         };
-        if !fits(columns.len()) {
-            return fail(RowError::TooManyColumns.into());
-        }
         if let Err(error) = Row::new().set(name, Value::Null) {
             return fail(error.into());
         }

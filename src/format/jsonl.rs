@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::{Format, Reason, fits};
-use crate::core::row::{Json, Row, Value, put_json_string};
+use crate::core::row::{COLUMNS_MAX, Json, Row, Value, put_json_string};
 
 /// The names that have come up, in order of first appearance. Beyond the bound of a layout their order is forgotten.
 #[derive(Default)]
@@ -45,7 +45,7 @@ pub(super) fn columns(line: &[u8]) -> Result<Vec<(String, Value)>, Reason> {
     if text.trim_ascii().is_empty() {
         return Err(malformed("an empty line; each line is one object".to_owned()));
     }
-    Json::columns(text).map_err(|error| malformed(error.to_string()))
+    Json::columns_within(text, COLUMNS_MAX).map_err(|error| malformed(error.to_string()))
 }
 
 /// The row as one object without a line end: columns as ordered, then any others by name. Absent ones stay absent.

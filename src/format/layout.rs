@@ -363,7 +363,8 @@ fn csv_fields(argument: &str) -> Result<csv::Fields, ArgumentError> {
     match fields.feed(argument.as_bytes()) {
         Ok(true) => Ok(fields),
         Ok(false) => Err(ArgumentError::Malformed("a closing quote is missing".to_owned())),
-        Err(what) => Err(ArgumentError::Malformed(what.to_owned())),
+        Err(Reason::Malformed { what, .. }) => Err(ArgumentError::Malformed(what)),
+        Err(reason) => Err(ArgumentError::Malformed(reason.to_string())),
     }
 }
 

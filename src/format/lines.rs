@@ -12,12 +12,11 @@ pub(super) struct Lines {
     input: Box<dyn BufRead + Send>,
     line: Vec<u8>,
     number: u64,
-    bytes: u64,
 }
 
 impl Lines {
     pub(super) fn new(file: String, input: Box<dyn BufRead + Send>) -> Lines {
-        Lines { file, input, line: Vec::new(), number: 0, bytes: 0 }
+        Lines { file, input, line: Vec::new(), number: 0 }
     }
 
     /// The next line with its line end, if it has one; `None` at the end of the file.
@@ -27,7 +26,6 @@ impl Lines {
         let mut bounded = (&mut self.input).take(LINE_BYTES_MAX as u64 + 1);
         let read = bounded.read_until(b'\n', &mut self.line);
         let taken = read.map_err(|error| self.error_at(self.number, Reason::Io(error)))?;
-        self.bytes += taken as u64;
         if taken > LINE_BYTES_MAX {
             return Err(self.error_at(self.number, Reason::LineTooLong));
         }
@@ -47,7 +45,6 @@ impl Lines {
         };
         if start.starts_with(MARK) {
             self.input.consume(MARK.len());
-            self.bytes += MARK.len() as u64;
         }
         Ok(())
     }
@@ -55,10 +52,6 @@ impl Lines {
     /// The number of the line that was read last, from 1; 0 before the first.
     pub(super) fn number(&self) -> u64 {
         self.number
-    }
-
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
     }
 
     pub(super) fn error_at(&self, line: u64, reason: Reason) -> FormatError {

@@ -5,8 +5,8 @@
 use std::io::BufRead;
 
 use super::lines::Lines;
-use super::{FormatError, Reason, csv, fits, jsonl};
-use crate::core::row::{Row, RowError, Value};
+use super::{FormatError, Reason, csv, jsonl};
+use crate::core::row::{Row, Value};
 
 /// The rows of a file, each as values in the order of its columns. Ends after the first error.
 pub struct Rows {
@@ -45,9 +45,6 @@ impl Rows {
         let first = lines.next()?.map(jsonl::columns).unwrap_or(Err(Reason::NoLine));
         let (columns, values): (Vec<String>, Vec<Value>) =
             first.map_err(|reason| lines.error_at(1, reason))?.into_iter().unzip();
-        if !fits(columns.len().saturating_sub(1)) {
-            return Err(lines.error_at(1, RowError::TooManyColumns.into()));
-        }
         for name in &columns {
             Row::new().set(name.as_str(), Value::Null).map_err(|error| lines.error_at(1, error.into()))?;
         }
@@ -112,6 +109,7 @@ fn in_order(row: Vec<(String, Value)>, columns: &[String]) -> Result<Vec<Value>,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::row::COLUMNS_MAX;
 
     fn read(rows: Result<Rows, FormatError>) -> Result<Vec<Vec<Value>>, String> {
         rows.and_then(Iterator::collect).map_err(|error| error.to_string())
@@ -140,5 +138,34 @@ mod tests {
         assert!(other.starts_with("f:3: the column `w` is none of the first line"), "{other}");
         assert!(told(Rows::jsonl("f", input(""))).contains("the file is empty"));
         assert!(told(Rows::csv("f", input(""))).contains("the file is empty"));
+    }
+
+    #[test]
+    fn more_columns_than_a_row_may_have_are_refused_before_they_are_held() {
+        let commas = ",".repeat(1_000_000);
+        for (text, line) in [(format!("k,v\n1,2\n{commas}\n"), 3), (format!("k,v\n\"1\n\",2\n\"\n\"{commas}"), 5)] {
+            let mut rows = Rows::csv("f", input(&text)).expect("rows");
+            assert!(rows.next().is_some_and(|row| row.is_ok()));
+            let told = rows.next().expect("an end").expect_err("an error").to_string();
+            assert_eq!(told, format!("f:{line}: more than 4096 columns in one row; is a line end missing?"));
+            let Source::Csv(fields) = &rows.source else { panic!("it is CSV") };
+            assert_eq!(fields.len(), COLUMNS_MAX);
+        }
+        let header = Rows::csv("f", input(&commas)).err().expect("an error").to_string();
+        assert!(header.starts_with("f:1: more than 4096 columns in one row"), "{header}");
+        let members: Vec<String> = (0..=COLUMNS_MAX).map(|i| format!("\"{i}\":1")).collect();
+        let (most, more) = (members[..COLUMNS_MAX].join(","), members.join(","));
+        assert_eq!(
+            Rows::jsonl("f", input(&format!("{{{most}}}"))).map(|rows| rows.columns().len()).ok(),
+            Some(COLUMNS_MAX)
+        );
+        // It is noticed where there is one too many, before what follows is read.
+        for (text, line) in [(format!("{{{more},]"), 1), (format!("{{\"0\":1}}\n{{{more},]"), 2)] {
+            let told = read(Rows::jsonl("f", input(&text))).expect_err("an error");
+            assert!(
+                told.starts_with(&format!("f:{line}: malformed jsonl: more than 4096 columns in one row")),
+                "{told}"
+            );
+        }
     }
 }

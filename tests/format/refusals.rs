@@ -52,7 +52,7 @@ fn csv_names_the_line_and_the_reason() {
     check(Format::Csv, "id", *b"id,\xff\n", 0, &format!("in.file:1: the header {not_text}"));
     csv(&format!("id,{}\n", "n".repeat(256)), 0, "in.file:1: a column name of 256 bytes; at most 255 are allowed");
     let wide: Vec<String> = (0..4097).map(|i| i.to_string()).collect();
-    csv(&wide.join(","), 0, "in.file:1: more than 4096 columns in one row");
+    csv(&wide.join(","), 0, "in.file:1: more than 4096 columns in one row; is a line end missing?");
 }
 
 #[test]

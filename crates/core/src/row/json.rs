@@ -32,6 +32,15 @@ impl Json {
     /// # Errors
     /// As for [`Json::parse`], or it is no object, or names a column twice.
     pub fn columns(text: &str) -> Result<Vec<(String, Value)>, JsonError> {
+        Json::columns_within(text, usize::MAX)
+    }
+
+    /// The same of an object that has at most so many columns. They are counted while they are read: one takes many times the
+    /// bytes of its text.
+    ///
+    /// # Errors
+    /// As for [`Json::columns`], or there are more.
+    pub fn columns_within(text: &str, most: usize) -> Result<Vec<(String, Value)>, JsonError> {
         let mut parser = Parser { text, at: 0, by_value: false };
         parser.space();
         if parser.peek() != Some(b'{') {
@@ -39,6 +48,9 @@ impl Json {
         }
         let mut columns = Vec::new();
         parser.object(|parser, name| {
+            if columns.len() == most {
+                return Err(parser.error(&format!("more than {most} columns in one row; is a line end missing?")));
+            }
             let value = parser.value()?;
             columns.push((name, value));
             Ok(())

@@ -281,6 +281,8 @@ fn json_is_rewritten_canonically() {
     }
     assert!(Json::columns("{\"a\":1,\"b\":2,\"a\":3}").unwrap_err().to_string().contains("`a` comes twice"));
     assert!(Json::columns("[1]").is_err());
+    assert_eq!(Json::columns_within("{\"a\":1,\"b\":2}", 2), Json::columns("{\"a\":1,\"b\":2}"));
+    assert!(Json::columns_within("{\"a\":1,\"b\":2", 1).unwrap_err().to_string().contains("more than 1 columns"));
 }
 
 #[test]

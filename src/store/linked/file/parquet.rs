@@ -1,8 +1,9 @@
 //! Rows of Parquet: its columns are read side by side, some rows at a time, page by page.
 //!
-//! What a column's type means, and how its values become ours, is said in [`column`].
+//! What a column's type means, and how its values become ours, is said in [`column`]; what is held of its pages in [`pages`].
 
 mod column;
+mod pages;
 
 use std::any::Any;
 use std::io::{self, Read};
@@ -10,19 +11,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Buf, Bytes};
-use parquet::column::reader::get_column_reader;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 use parquet::file::reader::{ChunkReader, Length, SerializedPageReader};
+use reknit_core::bounds::VALUE_BYTES_MAX;
 use reknit_core::row::{COLUMNS_MAX, Kind, Value};
 
-use self::column::{Leaf, Values, leaf};
+use self::column::{HELD_VALUE_BYTES, Leaf, Values, leaf};
 use super::source::Opened;
 use crate::store::StoreError;
 use crate::store::linked::{Column, Rows, Shape};
 
-/// Rows that are read of each column at once.
-const BATCH_ROWS: usize = 1_024;
+/// Bytes that all columns together hold of rows to come, beside the page of each that the library holds.
+pub(super) const HELD_BYTES: usize = 32 << 20;
+/// Rows that are read of a column at once, at most; more make nothing faster.
+const AT_ONCE_MAX: usize = 1_024;
 /// Bytes that all columns together read ahead, and the least and most that one does.
 const AHEAD_BYTES: usize = 32 << 20;
 const AHEAD_MIN: usize = 64 << 10;
@@ -51,6 +54,11 @@ pub(super) fn columns(place: &str, opened: &Arc<dyn Opened>) -> Result<Vec<Colum
 
 /// All rows.
 pub(super) fn rows<'a>(place: &'a str, opened: Arc<dyn Opened>, shape: &Shape) -> Result<Rows<'a>, StoreError> {
+    Ok(Box::new(scan(place, opened, shape)?))
+}
+
+/// The same, of which can be told what it holds.
+pub(super) fn scan<'a>(place: &'a str, opened: Arc<dyn Opened>, shape: &Shape) -> Result<Scan<'a>, StoreError> {
     let metadata = footer(place, &opened)?;
     let schema = metadata.file_metadata().schema_descr();
     let mut leaves = Vec::with_capacity(shape.columns().len());
@@ -66,7 +74,7 @@ pub(super) fn rows<'a>(place: &'a str, opened: Arc<dyn Opened>, shape: &Shape) -
     }
     let ahead = (AHEAD_BYTES / leaves.len().max(1)).clamp(AHEAD_MIN, AHEAD_MAX);
     let groups = 0..metadata.num_row_groups();
-    let batches = Batches {
+    Ok(Scan {
         place,
         opened,
         metadata,
@@ -74,11 +82,12 @@ pub(super) fn rows<'a>(place: &'a str, opened: Arc<dyn Opened>, shape: &Shape) -
         ahead,
         groups,
         group: 0,
-        readers: Vec::new(),
+        columns: Vec::new(),
+        at_once: 0,
         left: 0,
+        given: 0,
         ended: false,
-    };
-    Ok(Box::new(batches.flat_map(Batch::into_rows)))
+    })
 }
 
 fn footer(place: &str, opened: &Arc<dyn Opened>) -> Result<ParquetMetaData, StoreError> {
@@ -99,31 +108,8 @@ fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, Strin
     }
 }
 
-/// Rows that were read at once, or why there are none.
-enum Batch {
-    Rows(Vec<std::vec::IntoIter<Value>>),
-    Failed(StoreError),
-}
-
-impl Batch {
-    fn into_rows(self) -> Rows<'static> {
-        match self {
-            Batch::Failed(error) => Box::new(std::iter::once(Err(error))),
-            // All have the same number of values.
-            Batch::Rows(mut columns) => Box::new(std::iter::from_fn(move || {
-                columns
-                    .iter_mut()
-                    .map(Iterator::next)
-                    .collect::<Option<Vec<Value>>>()
-                    .filter(|row| !row.is_empty())
-                    .map(Ok)
-            })),
-        }
-    }
-}
-
-/// All rows of a file, some at a time.
-struct Batches<'a> {
+/// All rows of a file, of which each column holds some ready.
+pub(super) struct Scan<'a> {
     place: &'a str,
     opened: Arc<dyn Opened>,
     metadata: ParquetMetaData,
@@ -131,69 +117,102 @@ struct Batches<'a> {
     ahead: usize,
     /// Row groups to come.
     groups: std::ops::Range<usize>,
-    /// The one that is read, its columns, and how many rows of it are to come.
+    /// The one that is read, its columns, how many rows each of them reads at once, and how many are to come.
     group: usize,
-    readers: Vec<Values>,
+    columns: Vec<Values>,
+    at_once: usize,
     left: usize,
+    /// Rows that were given, of all groups.
+    given: u64,
     ended: bool,
 }
 
-impl Iterator for Batches<'_> {
-    type Item = Batch;
+impl Iterator for Scan<'_> {
+    type Item = Result<Vec<Value>, StoreError>;
 
-    fn next(&mut self) -> Option<Batch> {
+    fn next(&mut self) -> Option<Self::Item> {
         if self.ended {
             return None;
         }
-        let read = self.read();
-        self.ended = !matches!(read, Ok(Some(_)));
-        match read {
-            Ok(columns) => columns.map(|columns| Batch::Rows(columns.into_iter().map(Vec::into_iter).collect())),
-            Err(error) => {
-                let message = format!("row group {}: {error}; the file is damaged, write it anew", self.group + 1);
-                Some(Batch::Failed(StoreError::database(self.place, message)))
-            }
-        }
+        let row = self.row().map_err(|message| StoreError::database(self.place, message)).transpose();
+        self.ended = !matches!(row, Some(Ok(_)));
+        row
     }
 }
 
-impl Batches<'_> {
-    fn read(&mut self) -> Result<Option<Vec<Vec<Value>>>, String> {
+impl Scan<'_> {
+    fn row(&mut self) -> Result<Option<Vec<Value>>, String> {
         while self.left == 0 {
             let Some(group) = self.groups.next() else { return Ok(None) };
             self.group = group;
-            self.begin(group)?;
+            self.begin(group).map_err(|error| damaged(group, &error))?;
         }
-        let count = self.left.min(BATCH_ROWS);
-        let columns: Vec<Vec<Value>> =
-            self.readers.iter_mut().map(|reader| guarded(|| reader.read(count))).collect::<Result<_, _>>()?;
-        if let Some((column, leaf)) = columns.iter().zip(&self.leaves).find(|(column, _)| column.len() != count) {
-            return Err(format!(
-                "the column {} ends {} rows too early",
-                leaf.name(),
-                self.left - column.len().min(count)
-            ));
+        let (group, at_once, share) = (self.group, self.at_once, HELD_BYTES / self.columns.len().max(1));
+        let mut row = Vec::with_capacity(self.columns.len());
+        for column in &mut self.columns {
+            if column.is_spent() {
+                guarded(|| column.fill(at_once, share)).map_err(|error| damaged(group, &error))?;
+            }
+            match column.next_value() {
+                Some(Ok(value)) => row.push(value),
+                Some(Err(bytes)) => {
+                    let name = column.name();
+                    return Err(format!(
+                        "row {}: the column {name} holds a value of {bytes} bytes; at most {VALUE_BYTES_MAX} are allowed, and \
+                         --ignore {name} leaves the column out",
+                        self.given + 1
+                    ));
+                }
+                None => {
+                    let error = format!("the column {} ends {} rows too early", column.name(), self.left);
+                    return Err(damaged(group, &error));
+                }
+            }
         }
-        self.left -= count;
-        Ok(Some(columns))
+        self.left -= 1;
+        self.given += 1;
+        Ok(Some(row))
     }
 
     fn begin(&mut self, group: usize) -> Result<(), String> {
         let metadata = self.metadata.row_group(group);
         let rows = usize::try_from(metadata.num_rows()).map_err(|_| "its number of rows is negative".to_string())?;
-        let reader = |leaf: &Leaf| {
+        let column = |leaf: &Leaf| {
             guarded(|| {
                 let column = metadata.columns().get(leaf.place());
                 let column = column.ok_or_else(|| ParquetError::General("a column is missing".into()))?;
                 let chunk = Chunk::new(Arc::clone(&self.opened), self.ahead);
                 let pages = SerializedPageReader::new(Arc::new(chunk), column, rows, None)?;
-                Ok(Values::new(leaf.clone(), get_column_reader(leaf.descriptor(), Box::new(pages))))
+                Ok(Values::new(leaf.clone(), rows, pages))
             })
         };
-        self.readers = self.leaves.iter().map(reader).collect::<Result<_, _>>()?;
+        self.columns = self.leaves.iter().map(column).collect::<Result<_, _>>()?;
+        self.at_once = rows_at_once(metadata, rows, &self.leaves);
         self.left = rows;
         Ok(())
     }
+
+    /// Bytes that are held of rows to come.
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        self.columns.iter().map(Values::held_bytes).sum()
+    }
+}
+
+/// How many rows a column reads at once, so that all columns together hold what is wanted where rows are as long as the average.
+fn rows_at_once(group: &RowGroupMetaData, rows: usize, leaves: &[Leaf]) -> usize {
+    let bytes = |leaf: &Leaf| {
+        let column = group.columns().get(leaf.place());
+        column.and_then(|column| usize::try_from(column.uncompressed_size()).ok()).unwrap_or_default()
+    };
+    let bytes = leaves.iter().map(bytes).fold(0, usize::saturating_add);
+    // What is said of a row in few bytes takes a place for each of its values all the same.
+    let of_row = (bytes / rows.max(1)).saturating_add(leaves.len() * HELD_VALUE_BYTES);
+    (HELD_BYTES / of_row.max(1)).clamp(1, AT_ONCE_MAX)
+}
+
+fn damaged(group: usize, error: &str) -> String {
+    format!("row group {}: {error}; the file is damaged, write it anew", group + 1)
 }
 
 /// The bytes of a file as the pages of one column are read: mostly one after the other, so that some are read ahead.

@@ -7,10 +7,11 @@ use ::parquet::data_type::{
     ByteArray, ByteArrayType, DoubleType, FixedLenByteArray, FixedLenByteArrayType, Int32Type, Int64Type, Int96,
     Int96Type,
 };
-use ::parquet::file::properties::{WriterProperties, WriterVersion};
+use ::parquet::file::properties::{WriterProperties, WriterPropertiesBuilder, WriterVersion};
 use ::parquet::file::writer::SerializedFileWriter;
 use ::parquet::schema::parser::parse_message_type;
 use proptest::prelude::*;
+use reknit_core::bounds::VALUE_BYTES_MAX;
 use reknit_core::row::{Kind, Value};
 
 use super::*;
@@ -255,6 +256,90 @@ fn parquet_means_the_same_however_its_pages_are_written() {
                 assert_eq!(rows[2][3..], third);
             }
         }
+    }
+}
+
+/// Bytes of a long value.
+const LONG: usize = 4 << 20;
+
+/// A file of numbered rows with a value each; with levels that tell where lists begin, with a list each.
+fn numbered(
+    properties: WriterPropertiesBuilder,
+    values: &[ByteArray],
+    lists: Option<&[i16]>,
+) -> (tempfile::TempDir, PathBuf) {
+    let kind = if lists.is_some() { "repeated" } else { "required" };
+    let schema = format!("message m {{ required int32 k; {kind} binary v; }}");
+    let schema = Arc::new(parse_message_type(&schema).expect("a schema"));
+    let rows = lists.map_or(values.len(), |levels| levels.iter().filter(|level| **level == 0).count());
+    let keys: Vec<i32> = (0..).take(rows).collect();
+    let defined = lists.map(|levels| vec![1_i16; levels.len()]);
+    let properties = properties.set_compression(Compression::ZSTD(Default::default())).set_write_batch_size(1);
+    let mut out = Vec::new();
+    let mut writer = SerializedFileWriter::new(&mut out, schema, Arc::new(properties.build())).expect("a writer");
+    let mut group = writer.next_row_group().expect("a row group");
+    let mut column = group.next_column().expect("a column").expect("one more");
+    column.typed::<Int32Type>().write_batch(&keys, None, None).expect("written");
+    column.close().expect("closed");
+    let mut column = group.next_column().expect("a column").expect("one more");
+    column.typed::<ByteArrayType>().write_batch(values, defined.as_deref(), lists).expect("written");
+    column.close().expect("closed");
+    group.close().expect("closed");
+    writer.close().expect("closed");
+    file("a.parquet", &out)
+}
+
+#[test]
+fn no_more_is_held_of_long_values_than_is_wanted() {
+    let all = vec![ByteArray::from(vec![b'x'; LONG]); 64];
+    let some = [vec![ByteArray::from("short"); 4_000], all.clone()].concat();
+    let plain = || WriterProperties::builder().set_dictionary_enabled(false);
+    for (what, properties, values) in [
+        ("all are long", plain(), &all),
+        ("few are long, which the average does not tell", plain(), &some),
+        ("all are one of a dictionary", WriterProperties::builder().set_dictionary_page_size_limit(16 << 20), &all),
+        (
+            "all are told by the one before, on one page",
+            plain().set_column_encoding("v".into(), Encoding::DELTA_BYTE_ARRAY),
+            &all,
+        ),
+    ] {
+        let (_dir, path) = numbered(properties, values, None);
+        let table = TableFile::open(FileFormat::Parquet, &path).expect("a table");
+        let opened = table.opened().expect("opened");
+        let mut scan = super::parquet::scan(&table.place, opened, &shape(&table)).expect("rows");
+        let (mut rows, mut most) = (0, 0);
+        while let Some(row) = scan.next() {
+            let row = row.expect("a row");
+            assert!(matches!(&row[1], Value::Bytes(bytes) if bytes == values[rows].data()), "{what}: row {rows}");
+            (rows, most) = (rows + 1, most.max(scan.held_bytes()));
+        }
+        assert_eq!(rows, values.len(), "{what}");
+        assert!(most <= super::parquet::HELD_BYTES, "{what}: {most} bytes were held");
+    }
+}
+
+#[test]
+fn a_value_beyond_the_bound_is_named_with_its_row() {
+    let long = |bytes: usize| ByteArray::from(vec![b'x'; bytes]);
+    let values = [long(1), long(VALUE_BYTES_MAX), long(VALUE_BYTES_MAX + 1), long(1)];
+    let plain = WriterProperties::builder().set_dictionary_enabled(false);
+    // As many of a dictionary as are too long only together.
+    let count = VALUE_BYTES_MAX / LONG + 1;
+    let items = [vec![long(1)], vec![long(LONG); count]].concat();
+    let begins = [vec![0_i16, 0], vec![1; count - 1]].concat();
+    let dictionary = WriterProperties::builder().set_dictionary_page_size_limit(16 << 20);
+    for ((_dir, path), sound, bytes) in [
+        (numbered(plain, &values, None), 2, VALUE_BYTES_MAX + 1),
+        (numbered(dictionary, &items, Some(&begins)), 1, count * LONG),
+    ] {
+        let table = TableFile::open(FileFormat::Parquet, &path).expect("a table");
+        let mut rows = table.scan(&shape(&table)).expect("rows");
+        assert!(rows.by_ref().take(sound).all(|row| row.is_ok()));
+        let told = rows.next().expect("an end").map(drop).expect_err("an error").to_string();
+        let named = format!("row {}: the column v holds a value of {bytes} bytes; at most 67108864 are", sound + 1);
+        assert!(told.contains(&named), "{told}");
+        assert!(rows.next().is_none());
     }
 }
 

@@ -2,11 +2,15 @@
 //! types says; the older converted types are taken where there is no logical one.
 
 use parquet::basic::{ConvertedType, LogicalType, TimeUnit, Type as Physical};
-use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
-use parquet::data_type::{DataType, Int96};
+use parquet::column::page::PageReader;
+use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader};
+use parquet::data_type::{ByteArray, DataType, Int96};
 use parquet::errors::ParquetError;
 use parquet::schema::types::{ColumnDescPtr, SchemaDescriptor};
+use reknit_core::bounds::VALUE_BYTES_MAX;
 use reknit_core::row::{Decimal, Float, Interval, Json, Kind, Value};
+
+use super::pages::{Begun, Extent, Pages};
 
 const DAY_US: i64 = 86_400_000_000;
 /// The day of 1970-01-01 as times of twelve bytes count days.
@@ -138,17 +142,9 @@ fn meaning(of: &ColumnDescPtr) -> Meaning {
 }
 
 impl Leaf {
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Its place among all leaves.
     pub(super) fn place(&self) -> usize {
         self.place
-    }
-
-    pub(super) fn descriptor(&self) -> ColumnDescPtr {
-        ColumnDescPtr::clone(&self.descriptor)
     }
 
     /// What it means.
@@ -250,49 +246,158 @@ fn interval(bytes: &[u8]) -> Option<Interval> {
     Some(Interval { months: i32::try_from(months?).ok()?, days: i32::try_from(days?).ok()?, us })
 }
 
-/// The values of a column of one row group.
+/// Bytes that a value takes at least while its row is to come.
+pub(super) const HELD_VALUE_BYTES: usize = size_of::<Held>();
+
+/// The values of a column of one row group, of which some are held ready.
 pub(super) struct Values {
     leaf: Leaf,
     reader: ColumnReader,
+    begun: Begun,
+    /// The page that is read, and how many of its rows are to come.
+    page: Extent,
+    on_page: usize,
+    /// Rows of the group that are to come beside those that are held.
+    left: usize,
+    held: std::vec::IntoIter<Held>,
+}
+
+/// A value whose row is to come.
+enum Held {
+    Ready(Value),
+    /// A part of its page or of the dictionary; it is copied when its row is given, and not before.
+    Bytes(ByteArray),
+    /// So many bytes, which are more than a value may have.
+    TooLong(usize),
 }
 
 impl Values {
-    pub(super) fn new(leaf: Leaf, reader: ColumnReader) -> Values {
-        Values { leaf, reader }
+    /// The values of so many rows, which these pages hold.
+    pub(super) fn new(leaf: Leaf, rows: usize, pages: impl PageReader + 'static) -> Values {
+        let begun = Begun::default();
+        let pages = Pages::new(pages, begun.clone());
+        let reader = get_column_reader(ColumnDescPtr::clone(&leaf.descriptor), Box::new(pages));
+        let (page, held) = (Extent::default(), Vec::new().into_iter());
+        Values { leaf, reader, begun, page, on_page: 0, left: rows, held }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.leaf.name
+    }
+
+    /// Whether nothing is held.
+    pub(super) fn is_spent(&self) -> bool {
+        self.held.as_slice().is_empty()
+    }
+
+    /// The next value of those that are held; of one that is too long, its bytes.
+    pub(super) fn next_value(&mut self) -> Option<Result<Value, usize>> {
+        Some(self.held.next()?.value(&self.leaf))
+    }
+
+    /// Reads at most so many rows, of which those that no page holds take at most so many bytes; one row at least, as long as there
+    /// are some.
+    pub(super) fn fill(&mut self, rows: usize, bytes: usize) -> Result<(), ParquetError> {
+        let rows = self.at_once(rows, bytes).min(self.left);
+        let held = self.read(rows)?;
+        if held.len() > rows {
+            return Err(ParquetError::General("there are more values than said".into()));
+        }
+        if let Some(page) = self.begun.take() {
+            (self.page, self.on_page) = (page, page.values);
+        }
+        self.on_page = self.on_page.saturating_sub(held.len());
+        self.left -= held.len();
+        self.held = held.into_iter();
+        Ok(())
+    }
+
+    fn at_once(&self, rows: usize, bytes: usize) -> usize {
+        // How long a list is, is known only when it is read.
+        if self.leaf.list {
+            return 1;
+        }
+        if !matches!(self.leaf.descriptor.physical_type(), Physical::BYTE_ARRAY | Physical::FIXED_LEN_BYTE_ARRAY) {
+            return rows;
+        }
+        let rows = if self.page.rebuilt { rows.min(bytes / self.page.bytes.max(1)) } else { rows };
+        // The first row of a page is read alone: what the page holds is not known before.
+        rows.min(self.on_page).max(1)
     }
 
     /// The next values, so many or all that are left.
-    pub(super) fn read(&mut self, rows: usize) -> Result<Vec<Value>, ParquetError> {
+    fn read(&mut self, rows: usize) -> Result<Vec<Held>, ParquetError> {
         let leaf = &self.leaf;
         let mut levels = Levels::default();
-        let values: Vec<Value> = match &mut self.reader {
-            ColumnReader::BoolColumnReader(reader) => levels.read(reader, rows)?.into_iter().map(Value::Bool).collect(),
+        let values: Vec<Held> = match &mut self.reader {
+            ColumnReader::BoolColumnReader(reader) => ready(levels.read(reader, rows)?, Value::Bool),
             ColumnReader::Int32ColumnReader(reader) => {
-                levels.read(reader, rows)?.into_iter().map(|number| leaf.int(number.into())).collect()
+                ready(levels.read(reader, rows)?, |number| leaf.int(number.into()))
             }
-            ColumnReader::Int64ColumnReader(reader) => {
-                levels.read(reader, rows)?.into_iter().map(|number| leaf.int(number)).collect()
-            }
-            ColumnReader::Int96ColumnReader(reader) => {
-                levels.read(reader, rows)?.iter().map(|number| leaf.int96(number)).collect()
-            }
+            ColumnReader::Int64ColumnReader(reader) => ready(levels.read(reader, rows)?, |number| leaf.int(number)),
+            ColumnReader::Int96ColumnReader(reader) => ready(levels.read(reader, rows)?, |number| leaf.int96(&number)),
             ColumnReader::FloatColumnReader(reader) => {
                 // As it is printed: 0.1 of four bytes is 0.1 of eight.
                 let float = |number: f32| number.to_string().parse().unwrap_or_else(|_| number.into());
-                levels.read(reader, rows)?.into_iter().map(|number| Value::Float(Float::new(float(number)))).collect()
+                ready(levels.read(reader, rows)?, |number| Value::Float(Float::new(float(number))))
             }
             ColumnReader::DoubleColumnReader(reader) => {
-                levels.read(reader, rows)?.into_iter().map(|number| Value::Float(Float::new(number))).collect()
+                ready(levels.read(reader, rows)?, |number| Value::Float(Float::new(number)))
             }
             ColumnReader::ByteArrayColumnReader(reader) => {
-                levels.read(reader, rows)?.iter().map(|bytes| leaf.bytes(bytes.data())).collect()
+                levels.read(reader, rows)?.into_iter().map(Held::bytes).collect()
             }
             ColumnReader::FixedLenByteArrayColumnReader(reader) => {
-                levels.read(reader, rows)?.iter().map(|bytes| leaf.bytes(bytes.data())).collect()
+                levels.read(reader, rows)?.into_iter().map(|bytes| Held::bytes(bytes.into())).collect()
             }
         };
-        levels.placed(leaf, values)
+        if leaf.list { levels.lists(leaf, values) } else { levels.placed(leaf, values) }
     }
+
+    /// Bytes of what is held, each once however many share them.
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        let bytes = self.held.as_slice().iter().filter_map(|held| match held {
+            Held::Bytes(bytes) => Some(bytes.data()),
+            Held::Ready(Value::Bytes(bytes)) => Some(bytes.as_slice()),
+            Held::Ready(Value::Text(text)) => Some(text.as_bytes()),
+            _ => None,
+        });
+        let once: std::collections::BTreeMap<_, _> = bytes.map(|bytes| (bytes.as_ptr(), bytes.len())).collect();
+        once.values().sum()
+    }
+}
+
+impl Held {
+    /// Its length is asked for here: in a damaged file there may be none, which panics, and is expected only while it is read.
+    fn bytes(bytes: ByteArray) -> Held {
+        match bytes.len() {
+            length if length > VALUE_BYTES_MAX => Held::TooLong(length),
+            _ => Held::Bytes(bytes),
+        }
+    }
+
+    /// Bytes that it takes as a value, at least.
+    fn length(&self) -> usize {
+        match self {
+            Held::Ready(_) => 1,
+            Held::Bytes(bytes) => bytes.len().max(1),
+            Held::TooLong(length) => *length,
+        }
+    }
+
+    /// The value; of one that is too long, its bytes.
+    fn value(self, leaf: &Leaf) -> Result<Value, usize> {
+        match self {
+            Held::Ready(value) => Ok(value),
+            Held::Bytes(bytes) => Ok(leaf.bytes(bytes.data())),
+            Held::TooLong(length) => Err(length),
+        }
+    }
+}
+
+fn ready<T>(numbers: Vec<T>, value: impl Fn(T) -> Value) -> Vec<Held> {
+    numbers.into_iter().map(|number| Held::Ready(value(number))).collect()
 }
 
 /// Which values are NULL, and where lists begin.
@@ -309,22 +414,35 @@ impl Levels {
         Ok(values)
     }
 
-    /// The values of rows, in which there are some that are NULL, and lists.
-    fn placed(self, leaf: &Leaf, values: Vec<Value>) -> Result<Vec<Value>, ParquetError> {
+    /// The values of rows, in which there are some that are NULL.
+    fn placed(self, leaf: &Leaf, values: Vec<Held>) -> Result<Vec<Held>, ParquetError> {
         let most = leaf.descriptor.max_def_level();
-        if most == 0 && !leaf.list {
+        if most == 0 {
             return Ok(values);
         }
         let mut values = values.into_iter();
+        let next = |defined: i16| match defined == most {
+            true => values.next().ok_or_else(too_few),
+            false => Ok(Held::Ready(Value::Null)),
+        };
+        self.defined.into_iter().map(next).collect()
+    }
+
+    /// The list of one row.
+    fn lists(self, leaf: &Leaf, items: Vec<Held>) -> Result<Vec<Held>, ParquetError> {
+        // Added up before any is copied: a dictionary makes a long list of long values out of few bytes.
+        let bytes: usize = items.iter().map(Held::length).sum();
+        if bytes > VALUE_BYTES_MAX {
+            return Ok(vec![Held::TooLong(bytes)]);
+        }
+        // None of them alone is too long then.
+        let mut values = items.into_iter().filter_map(|item| item.value(leaf).ok());
+        // From this level on there is an element, one below is the empty list, and less is none.
+        let (most, element) = (leaf.descriptor.max_def_level(), leaf.descriptor.repeated_ancestor_def_level());
         let mut next = |defined: i16| match defined == most {
-            true => values.next().ok_or_else(|| ParquetError::General("there are fewer values than said".into())),
+            true => values.next().ok_or_else(too_few),
             false => Ok(Value::Null),
         };
-        if !leaf.list {
-            return self.defined.into_iter().map(next).collect();
-        }
-        // From this level on there is an element, one below is the empty list, and less is none.
-        let element = leaf.descriptor.repeated_ancestor_def_level();
         let mut rows: Vec<Value> = Vec::new();
         for (defined, repeated) in self.defined.into_iter().zip(self.repeated) {
             let some = if defined >= element { Some(next(defined)?) } else { None };
@@ -337,6 +455,10 @@ impl Levels {
                 _ => rows.push(Value::Null),
             }
         }
-        Ok(rows)
+        Ok(rows.into_iter().map(Held::Ready).collect())
     }
+}
+
+fn too_few() -> ParquetError {
+    ParquetError::General("there are fewer values than said".into())
 }
