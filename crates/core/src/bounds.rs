@@ -16,6 +16,8 @@ pub const COLLECTIONS_MAX: usize = 256;
 pub const POLICY_BYTES_MAX: usize = 4096;
 /// Bytes of a collection's or dataset's name.
 pub const NAME_BYTES_MAX: usize = 255;
+/// Entries that a range may be said to hold: beyond any store, and sums of all that one message tells do not overflow.
+pub const COUNT_MAX: u64 = 1 << 48;
 /// Bytes of a message on the control lane, checked before it is read. One item of the longest key and the most versions fits.
 pub const FRAME_BYTES_MAX: usize = 128 * 1024;
 /// Bytes of a frame of records before compression; larger values are cut into chunks of this size.
@@ -36,3 +38,9 @@ pub const CELLS_MAX: usize = 32 * 1024;
 pub const CELLS_HELD_MAX: usize = 1024 * 1024;
 /// Records that the responder looks at for one offer of whole ranges; openers offer a thousand or so at once.
 pub const OFFERED_ITEMS_MAX: u64 = 64 * 1024;
+/// Datasets that one peer gossips about.
+pub const GOSSIP_DATASETS_MAX: usize = 256;
+/// Rumours in one word of gossip.
+pub const GOSSIP_RUMOURS_MAX: usize = 4096;
+/// Speakers of gossip that have a number on one way of a link; the next begins anew.
+pub const GOSSIP_SPEAKERS_MAX: usize = 64;

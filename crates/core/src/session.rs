@@ -10,6 +10,7 @@
 
 mod base;
 mod cells;
+mod comparing;
 mod descent;
 mod expiry;
 mod gate;
@@ -26,6 +27,7 @@ mod parked;
 mod picked;
 mod planner;
 mod recheck;
+mod request;
 mod responder;
 mod rounds;
 mod scope;

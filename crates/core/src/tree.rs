@@ -10,8 +10,9 @@ mod update;
 pub use rest::rest;
 pub use update::{Change, Nodes, Update, UpdateError, update};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
+use crate::bounds::COUNT_MAX;
 use crate::canonical::put_bytes;
 use crate::digest::{Digest, Keys, keyed};
 use crate::entry::Entry;
@@ -29,7 +30,8 @@ const PART_BYTES: usize = 40;
 /// What a range is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Summary {
-    /// Entries in the range, exactly.
+    /// Entries in the range, exactly; at most [`COUNT_MAX`] where a peer tells it.
+    #[serde(deserialize_with = "count")]
     pub count: u64,
     /// The ordered digest of them; [`Digest::ZERO`] if there are none.
     pub digest: Digest,
@@ -43,6 +45,11 @@ impl Summary {
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
+}
+
+fn count<'de, D: Deserializer<'de>>(told: D) -> Result<u64, D::Error> {
+    let count = u64::deserialize(told)?;
+    if count <= COUNT_MAX { Ok(count) } else { Err(de::Error::custom("more entries than a range may be said to hold")) }
 }
 
 impl Default for Summary {

@@ -3,7 +3,9 @@
 //! Canonical and bounded: what is read back is exactly what was written, or an error. The grammar is
 //! in `docs/protocol.md`.
 
-use crate::bounds::{KEY_BYTES_MAX, LEVELS_MAX, RANGES_PER_MESSAGE_MAX, RECORD_FRAME_BYTES_MAX, VERSIONS_MAX};
+use crate::bounds::{
+    COUNT_MAX, KEY_BYTES_MAX, LEVELS_MAX, RANGES_PER_MESSAGE_MAX, RECORD_FRAME_BYTES_MAX, VERSIONS_MAX,
+};
 use crate::canonical::{DecodeError, Reader, put_bytes, put_varint};
 use crate::dataset::CollectionId;
 use crate::digest::Digest;
@@ -142,7 +144,7 @@ impl RangeView {
         let (range, kind) = take_range(reader)?;
         let body = match kind {
             KIND_NONE => Body::None,
-            KIND_ALL => Body::All(reader.varint("entries of a range", u64::MAX)?),
+            KIND_ALL => Body::All(reader.varint("entries of a range", COUNT_MAX)?),
             KIND_PARTS => take_parts(reader, range)?,
             KIND_ENTRIES => take_entries(reader, range)?,
             KIND_REST => take_rest(reader, range)?,

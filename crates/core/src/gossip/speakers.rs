@@ -3,12 +3,11 @@
 //! What the words mean is said in [`super::word`]; that frames arrive whole and in order is the link's promise.
 
 use super::word::SPOKEN;
+use crate::bounds::GOSSIP_SPEAKERS_MAX;
 use crate::canonical::DecodeError;
 
 /// Bytes of a speaker.
 pub(super) const SPEAKER_BYTES: usize = 48;
-/// Speakers that have a number at once; the next begins anew.
-const SPEAKERS_MAX: usize = 64;
 /// In the first byte of a frame: a number stands in place of its speaker.
 const BY_NUMBER: u8 = 0x80;
 
@@ -49,7 +48,7 @@ impl Speakers {
 
     /// Whoever is told in full has the next number.
     fn add(&mut self, speaker: [u8; SPEAKER_BYTES]) {
-        if self.0.len() == SPEAKERS_MAX {
+        if self.0.len() == GOSSIP_SPEAKERS_MAX {
             self.0.clear();
         }
         self.0.push(speaker);
@@ -109,7 +108,7 @@ mod tests {
                 if let Ok(whole) = speakers.lengthen(frame.clone()) {
                     prop_assert!(whole.len() <= frame.len() + SPEAKER_BYTES);
                 }
-                prop_assert!(speakers.0.len() <= SPEAKERS_MAX);
+                prop_assert!(speakers.0.len() <= GOSSIP_SPEAKERS_MAX);
             }
         }
     }

@@ -3,7 +3,7 @@
 //! Who may say what, and what is done about it, is left to those who hear it.
 
 use super::Rumour;
-use crate::bounds::FRAME_BYTES_MAX;
+use crate::bounds::{FRAME_BYTES_MAX, GOSSIP_DATASETS_MAX, GOSSIP_RUMOURS_MAX};
 use crate::canonical::{DecodeError, Reader, put_bytes, put_varint};
 use crate::dataset::{CollectionId, DatasetId};
 use crate::life::{Life, Sighting};
@@ -13,10 +13,6 @@ use crate::stamp::Stamp;
 
 /// The version of these words; told in the first one.
 pub const GOSSIP: u8 = 1;
-/// Datasets that one peer gossips about.
-const DATASETS_MAX: usize = 256;
-/// Rumours in a word.
-const RUMOURS_MAX: usize = 4096;
 
 const HELLO: u8 = 0;
 const TELL: u8 = 1;
@@ -166,7 +162,8 @@ impl Word {
                     return Err(DecodeError::Malformed("version of gossip"));
                 }
                 let port = u16::from_be_bytes(reader.array()?);
-                let datasets = many(&mut reader, "datasets", DATASETS_MAX, |reader| Ok(DatasetId(reader.array()?)))?;
+                let datasets =
+                    many(&mut reader, "datasets", GOSSIP_DATASETS_MAX, |reader| Ok(DatasetId(reader.array()?)))?;
                 Ok(Word::Hello { datasets, port })
             }
             TELL => Ok(Word::Tell(Speaker::decode(&mut reader)?, rumours(&mut reader)?)),
@@ -174,7 +171,7 @@ impl Word {
             RECORDS => {
                 let speaker = Speaker::decode(&mut reader)?;
                 let (to, of) = (reader.u64()?, collection(&mut reader)?);
-                Ok(Word::Records(speaker, to, of, many(&mut reader, "records", RUMOURS_MAX, Record::decode)?))
+                Ok(Word::Records(speaker, to, of, many(&mut reader, "records", GOSSIP_RUMOURS_MAX, Record::decode)?))
             }
             SWIM => {
                 let bytes = reader.bytes("bytes of who is up", FRAME_BYTES_MAX)?.to_vec();
@@ -197,7 +194,7 @@ fn collection(reader: &mut Reader<'_>) -> Result<CollectionId, DecodeError> {
 }
 
 fn rumours(reader: &mut Reader<'_>) -> Result<Vec<Rumour>, DecodeError> {
-    many(reader, "rumours", RUMOURS_MAX, |reader| {
+    many(reader, "rumours", GOSSIP_RUMOURS_MAX, |reader| {
         let collection = collection(reader)?;
         Ok(Rumour { collection, position: Position(reader.u64()?), entry: reader.u64()? })
     })

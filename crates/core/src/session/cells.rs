@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::gate::Gate;
 use super::lost::{LOST_FROM, beside, cells_without, with_aside, without_aside};
-use super::opener::{Awaited, Opener, Purpose};
+use super::opener::{Opener, Purpose};
 use super::planner::{FURTHER, OPENING_MAX, Plan, Why};
+use super::request::Awaited;
 use super::{Direction, Intent, Output, SessionError};
 use crate::bounds::{CELLS_HELD_MAX, CELLS_MAX, FRAME_BYTES_AIM, RANGES_PER_MESSAGE_MAX};
 use crate::canonical::Blob;

@@ -4,6 +4,8 @@
 //! While the gate is closed, what is to move is only gathered. Where so few keys are in question that no limit can be
 //! exceeded, it opens at once, and nothing about the session is other than without brakes.
 
+use std::collections::BTreeMap;
+
 use super::opener::{Opener, Purpose};
 use super::responder::{Responder, Stage};
 use super::rounds::Phase;
@@ -82,9 +84,10 @@ impl Meter {
         digest: &dyn Fn(&[u8]) -> u64,
     ) -> Option<Braked> {
         let (mut losses, mut samples) = (Losses::default(), self.samples.clone());
+        let there: BTreeMap<&[u8], &Item> = there.iter().map(|item| (item.key.as_slice(), item)).collect();
         for incoming in records {
             let winner = incoming.record.state.winner();
-            let held = there.iter().find(|item| item.key == incoming.record.key);
+            let held = there.get(incoming.record.key.as_slice());
             let Some(newest) = held.filter(|item| item.digest.is_some()).and_then(|item| item.versions.first()) else {
                 continue;
             };

@@ -5,8 +5,9 @@
 //! are sums. When they are compared, and how, is left to the sessions; digests decide whatever was set aside.
 
 use super::Output;
-use super::opener::{Awaited, Opener};
+use super::opener::Opener;
 use super::planner::{Plan, Why};
+use super::request::Awaited;
 use crate::canonical::{Reader, put_varint};
 use crate::dataset::CollectionId;
 use crate::query::{Ask, Shape, View};

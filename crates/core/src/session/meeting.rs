@@ -214,9 +214,24 @@ impl Responder {
         }
     }
 
+    /// What an opener remembers of this store may begin a new life here, which gives another name to all that was written
+    /// in the old one. So only those are believed who may move records, and once a session.
     pub(super) fn on_met(&mut self, met: Met) -> Result<(), SessionError> {
-        self.ask(Query::Recognise(bounded(met.met)?, true), Stage::Recognise);
+        let met = bounded(met.met)?;
+        if std::mem::replace(&mut self.was_met, true) {
+            return Err(SessionError::Unexpected("a second word on which life this store is"));
+        }
+        if !self.may_move() {
+            self.recognised(Recognition::Same);
+            return Ok(());
+        }
+        self.ask(Query::Recognise(met, true), Stage::Recognise);
         Ok(())
+    }
+
+    fn may_move(&self) -> bool {
+        let may = Rights(self.takes.0 & self.grant.anywhere().0);
+        may.allow(Rights::READ) || may.allow(Rights::WRITE)
     }
 
     pub(super) fn recognised(&mut self, recognition: Recognition) {

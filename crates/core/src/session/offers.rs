@@ -27,6 +27,46 @@ const WHOLES_MAX: usize = 16;
 /// The records of an offer, in order.
 pub(super) type Offered = Vec<(Mark, Item)>;
 
+/// The parts of a range so many levels below it, in order. What a peer says is in a range may come to millions of them, so
+/// they are made as they are taken.
+#[derive(Clone, Debug)]
+pub(super) struct Parts {
+    range: Range,
+    below: u8,
+    next: usize,
+}
+
+impl Parts {
+    /// Those that are left, as the fewest ranges that hold them.
+    pub(super) fn left(&self) -> impl Iterator<Item = Range> {
+        let mut next = self.next;
+        std::iter::from_fn(move || {
+            let up = (next.trailing_zeros() / 4).min(self.below.into());
+            let range = (next < self.len()).then(|| self.range.descendant(self.below - up as u8, next >> (4 * up)));
+            next += 1 << (4 * up);
+            range
+        })
+    }
+
+    fn is_done(&self) -> bool {
+        self.next == self.len()
+    }
+
+    fn len(&self) -> usize {
+        1 << (4 * self.below)
+    }
+}
+
+impl Iterator for Parts {
+    type Item = Range;
+
+    fn next(&mut self) -> Option<Range> {
+        let range = (!self.is_done()).then(|| self.range.descendant(self.below, self.next))?;
+        self.next += 1;
+        Some(range)
+    }
+}
+
 impl Opener {
     /// Whether stamps are all that decides which record travels, and both sides may be written. They do not tell who was
     /// written apart.
@@ -71,8 +111,7 @@ impl Opener {
         // Ranges of a few hundred records, so that some make an offer.
         let below = (0..).find(|below| count >> (4 * below) <= OFFERED_MAX as u64 / 4).unwrap_or(0);
         let below = (below as u8).min(DEPTH_MAX - range.depth());
-        let queue = self.whole.entry(collection).or_default();
-        queue.extend((0..1usize << (4 * below)).map(|i| range.descendant(below, i)));
+        self.whole.entry(collection).or_default().push_back(Parts { range, below, next: 0 });
         self.whole_size = (count >> (4 * below)).max(1);
     }
 
@@ -83,7 +122,13 @@ impl Opener {
             return;
         };
         let together = (OFFERED_MAX as u64 / self.whole_size.max(1)).max(1) as usize;
-        let ranges: Vec<Range> = queue.drain(..queue.len().min(together)).collect();
+        let mut ranges = Vec::new();
+        while let Some(parts) = queue.front_mut().filter(|_| ranges.len() < together) {
+            ranges.extend(parts.by_ref().take(together - ranges.len()));
+            if parts.is_done() {
+                queue.pop_front();
+            }
+        }
         let query = Query::Items(*collection, ranges.clone());
         self.queries.push_front((query, Purpose::OfferWhole(*collection, ranges)));
     }
@@ -226,8 +271,9 @@ impl Responder {
                 _ => unclear.push(*nth),
             }
         }
-        if let Some(apart) = apart {
-            let alone = |place: &Range| !offered.contains_key(place) && !apart.contains(place);
+        if let Some(mut apart) = apart {
+            apart.sort_unstable();
+            let alone = |place: &Range| !offered.contains_key(place) && apart.binary_search(place).is_err();
             for (_, items) in own.iter().filter(|(place, _)| alone(place)) {
                 stream.extend(items.iter().filter_map(|(_, item)| entry(item)));
                 told.newer.1 += items.len() as u64;
@@ -250,5 +296,28 @@ impl Responder {
         if streams {
             self.outputs.push_back(Output::Stream { transfer, selections, given: Vec::new(), guards: Guards::Join });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_come_in_order_and_what_is_left_of_them_is_told_in_few_ranges() {
+        let range = Range::ALL.child(3);
+        let mut parts = Parts { range, below: 2, next: 0 };
+        assert_eq!(parts.left().collect::<Vec<_>>(), [range]);
+        let taken: Vec<Range> = parts.by_ref().take(17).collect();
+        assert_eq!(taken, (0..17).map(|i| range.descendant(2, i)).collect::<Vec<_>>());
+        let left: Vec<Range> = parts.left().collect();
+        let singles = (17..32).map(|i| range.descendant(2, i));
+        assert_eq!(left, singles.chain((2..16).map(|i| range.descendant(1, i))).collect::<Vec<_>>());
+        assert_eq!((parts.by_ref().count(), parts.is_done(), parts.left().count()), (239, true, 0));
+        let whole = Parts { range, below: 0, next: 0 };
+        assert_eq!((whole.left().collect::<Vec<_>>(), whole.collect::<Vec<_>>()), (vec![range], vec![range]));
+        // As many as a peer may claim cost nothing.
+        let many = Parts { range: Range::ALL, below: 10, next: 0 };
+        assert_eq!((many.left().count(), many.clone().take(3).count()), (1, 3));
     }
 }

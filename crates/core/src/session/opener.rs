@@ -13,7 +13,9 @@ use super::joint::Joint;
 use super::left::Left;
 use super::lost::Aside;
 use super::meeting::Meeting;
+use super::offers::Parts;
 use super::picked::Pending;
+use super::request::{Awaited, Request};
 use super::rounds::Phase;
 use super::scope::Scope;
 use super::transfers::Transfers;
@@ -35,6 +37,8 @@ use crate::wire::{self, RangeView, WireItem};
 
 /// Ranges that are looked at in one question to the store.
 const ASKS_MAX: usize = 512;
+/// Questions to the store that may wait before no more messages are taken.
+const QUERIES_MAX: usize = 64;
 /// Differences that are kept to be looked at again once they had time to settle.
 pub(super) const FOUND_MAX: usize = 65_536;
 
@@ -58,7 +62,7 @@ pub struct Opener {
     /// Ranges of one element each whose items are to be asked for.
     pub(super) close: BTreeMap<CollectionId, Vec<Range>>,
     /// Ranges in which much differs, to be offered as they are, of about so many records each.
-    pub(super) whole: BTreeMap<CollectionId, VecDeque<Range>>,
+    pub(super) whole: BTreeMap<CollectionId, VecDeque<Parts>>,
     pub(super) whole_size: u64,
     /// What sketches named and is to be proven.
     pub(super) named: BTreeMap<CollectionId, Named>,
@@ -89,31 +93,6 @@ pub struct Opener {
     pub(super) guarded: Guarded,
     pub(super) pending: Pending,
     pub(super) signing: Signing,
-}
-
-/// A request that waits for its answer.
-pub(super) struct Request {
-    pub(super) collection: CollectionId,
-    pub(super) ranges: Vec<Range>,
-    pub(super) awaited: Awaited,
-    /// Single positions that were asked about.
-    pub(super) positions: Vec<u64>,
-}
-
-/// What a request waits for.
-pub(super) enum Awaited {
-    /// Whatever the responder's planner sends unasked after the opening.
-    First,
-    /// The responder's view of ranges.
-    Compare,
-    /// Whether ranges are equal without what was named.
-    Proof,
-    /// Items.
-    List,
-    /// Items of single elements' ranges, gathered until all are there.
-    Close(Vec<WireItem>),
-    /// Cells, gathered with those that came before; and how often they did not suffice.
-    Cells(Vec<Seen>, u8),
 }
 
 /// What an answer of the store is for.
@@ -236,6 +215,11 @@ impl Opener {
         }
         self.advance();
         Ok(())
+    }
+
+    /// Whether one more message may be handed in: what it asks of the own store comes after what waits already.
+    pub fn has_room(&self) -> bool {
+        self.queries.len() < QUERIES_MAX
     }
 
     /// The next output, until there is none.
@@ -428,14 +412,13 @@ impl Opener {
     pub(super) fn request(&mut self, collection: CollectionId, ranges: Vec<Range>, awaited: Awaited) -> u32 {
         let id = self.next_request;
         self.next_request = self.next_request.wrapping_add(1).max(1);
-        self.requests.insert(id, Request { collection, ranges, awaited, positions: Vec::new() });
+        self.requests.insert(id, Request::new(collection, ranges, awaited));
         id
     }
 
     /// Expects the responder's first, unasked view of a root.
     pub(super) fn expect_first(&mut self, collection: CollectionId) {
-        let ranges = vec![Range::ALL];
-        self.requests.insert(0, Request { collection, ranges, awaited: Awaited::First, positions: Vec::new() });
+        self.requests.insert(0, Request::new(collection, vec![Range::ALL], Awaited::First));
     }
 
     /// Asks for the items that were gathered, unless many requests wait already: then more are gathered first.
@@ -484,6 +467,9 @@ impl Opener {
         let unasked = SessionError::Unexpected("an answer nobody asked for");
         let request = self.requests.get_mut(&compared.id).ok_or(unasked.clone())?;
         let collection = request.collection;
+        if !request.may_tell(views.len(), compared.items.0.len()) {
+            return Err(SessionError::Unexpected("an answer that goes on beyond what was asked about"));
+        }
         // An answer speaks of nothing else than was asked about (M7).
         let below = |range: Range| request.ranges.iter().any(|asked| asked.covers(range));
         let listing = match &mut request.awaited {

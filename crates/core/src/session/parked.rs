@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::opener::{Awaited, Opener, Purpose};
+use super::opener::{Opener, Purpose};
+use super::request::{Awaited, Request};
 use super::rounds::Phase;
 use super::unproven::{Unproven, cover, share};
 use super::{Options, Verdict};
@@ -281,9 +282,8 @@ impl Opener {
     /// Where the responder's store could not answer, as far as it tells; of a comparison, the ranges that were to be compared.
     pub(super) fn stuck_there(&self, refuse: &Refuse) -> Option<Stuck> {
         let Stuck { collection, ranges } = Stuck::unpack(&refuse.definition.0)?;
-        let compares = |request: &&super::opener::Request| {
-            request.collection == collection && matches!(request.awaited, Awaited::Compare)
-        };
+        let compares =
+            |request: &&Request| request.collection == collection && matches!(request.awaited, Awaited::Compare);
         let asked: Vec<Range> =
             self.requests.values().filter(compares).flat_map(|request| request.ranges.clone()).collect();
         let widest =

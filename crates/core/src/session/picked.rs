@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use super::opener::{Awaited, Opener};
+use super::opener::Opener;
+use super::request::Awaited;
 use super::{Intent, Verdict};
 use crate::bounds::{FRAME_BYTES_AIM, ROUNDS_MAX};
 use crate::dataset::{CollectionId, Profile};

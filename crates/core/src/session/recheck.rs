@@ -7,7 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::opener::{Awaited, Opener, Purpose};
+use super::opener::{Opener, Purpose};
+use super::request::Awaited;
 use super::rounds::Phase;
 use crate::dataset::{CollectionId, Profile};
 use crate::difference::Difference;

@@ -5,6 +5,7 @@ mod brakes;
 mod crowd;
 mod earlier;
 mod expiry;
+mod hostile;
 mod joint;
 mod levels;
 mod lives;

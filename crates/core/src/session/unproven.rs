@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::gate::Gate;
-use super::opener::{Awaited, Opener, Purpose};
+use super::offers::Parts;
+use super::opener::{Opener, Purpose};
+use super::request::Awaited;
 use super::rounds::Phase;
 use super::{Intent, Output, Verdict};
 use crate::dataset::CollectionId;
@@ -188,7 +190,7 @@ impl Opener {
         }
         self.close.iter().for_each(|(collection, ranges)| visit(*collection, places(ranges)));
         for (collection, queue) in &self.whole {
-            queue.iter().for_each(|range| visit(*collection, Part::Range(*range)));
+            queue.iter().flat_map(Parts::left).for_each(|range| visit(*collection, Part::Range(range)));
         }
         for (collection, named) in &self.named {
             named.within.iter().for_each(|range| visit(*collection, Part::Range(*range)));

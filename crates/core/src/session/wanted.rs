@@ -12,6 +12,8 @@ use crate::range::Position;
 use crate::sketch::unpack_elements;
 use crate::wire;
 
+/// Transfers of an opener that have not ended: it has a few dozen at once.
+const TRANSFERS_MAX: usize = 1024;
 /// Refused records whose key and reason are told to the opener.
 const SAMPLES_MAX: usize = 16;
 /// Bytes of a sample's key and reason that are told.
@@ -43,6 +45,15 @@ impl Responder {
             given: Vec::new(),
             guards: Guards::Join,
         });
+        Ok(())
+    }
+
+    /// Records of a transfer have come, or its end.
+    pub(super) fn begin_transfer(&mut self, transfer: Transfer) -> Result<(), SessionError> {
+        if self.transfers.len() >= TRANSFERS_MAX && !self.transfers.contains_key(&transfer) {
+            return Err(SessionError::Unexpected("more transfers at once than an opener has"));
+        }
+        self.transfer(transfer);
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 //! counts, as what they are beyond what so many elements lead one to expect; on the wire less is enough ([`CellRun`]).
 
 use super::{COUNTED, Cell, ELEMENT_DEPTH, Element, POSITION_BITS};
-use crate::bounds::{CELLS_MAX, RANGES_PER_MESSAGE_MAX};
+use crate::bounds::{CELLS_MAX, COUNT_MAX, RANGES_PER_MESSAGE_MAX};
 use crate::canonical::{DecodeError, Reader, put_varint};
 use crate::range::Range;
 use crate::rising::{put_rising, take_rising};
@@ -64,7 +64,7 @@ impl CellRun {
     /// [`DecodeError`] for anything but the bytes of a run.
     pub fn decode(reader: &mut Reader<'_>) -> Result<CellRun, DecodeError> {
         let (range, 0) = take_range(reader)? else { return Err(DecodeError::Malformed("range of cells")) };
-        let count = reader.varint("elements of a range", i64::MAX as u64)?;
+        let count = reader.varint("elements of a range", COUNT_MAX)?;
         let from = reader.varint("place of a cell", CELLS_MAX as u64)? as usize;
         let length = reader.varint("cells of a run", (CELLS_MAX as u64) << 1 | 1)?;
         let (n, counted) = (length as usize >> 1, length & 1 == 1);

@@ -9,7 +9,8 @@ use crate::range::Range;
 
 /// The summary that a range worth `summary` would have without the entries in `parts`, which are sorted and lie below it.
 ///
-/// Costs one digest for each node on the paths to the parts, and one leaf read for each leaf touched.
+/// Costs one digest for each node on the paths to the parts, and reads no more than the leaves that are touched, and those
+/// that are left where they fit one.
 ///
 /// # Errors
 /// What `nodes` says.
@@ -20,36 +21,49 @@ pub fn rest<N: Nodes>(
     summary: Summary,
     parts: &[Range],
 ) -> Result<Summary, N::Error> {
+    Ok(left(keys, nodes, range, summary, parts)?.0)
+}
+
+/// What is left, with its entries where they were read.
+type Left = (Summary, Option<Vec<Entry>>);
+
+fn left<N: Nodes>(keys: &Keys, nodes: &N, range: Range, summary: Summary, parts: &[Range]) -> Result<Left, N::Error> {
     if parts.is_empty() || summary.is_empty() {
-        return Ok(summary);
+        return Ok((summary, None));
     }
     if parts.iter().any(|part| part.covers(range)) {
-        return Ok(Summary::EMPTY);
+        return Ok((Summary::EMPTY, None));
     }
     if is_leaf(range, summary.count) {
-        return Ok(keys.leaf(range, &left(nodes, range, parts)?));
+        let mut entries = nodes.entries(range)?;
+        entries.retain(|entry| !is_taken(parts, entry));
+        return Ok((keys.leaf(range, &entries), Some(entries)));
     }
-    let mut children = nodes.children(range)?;
-    for (digit, child) in children.iter_mut().enumerate() {
+    let mut children = [Summary::EMPTY; 16];
+    let mut read: [Option<Vec<Entry>>; 16] = Default::default();
+    for (digit, child) in nodes.children(range)?.into_iter().enumerate() {
         let below = range.child(digit as u8);
         let start = parts.partition_point(|part| part.last() < below.first());
         let end = parts.partition_point(|part| part.first() <= below.last());
-        *child = rest(keys, nodes, below, *child, &parts[start..end])?;
+        (children[digit], read[digit]) = left(keys, nodes, below, child, &parts[start..end])?;
     }
     let count = children.iter().map(|child| child.count).sum();
-    if is_leaf(range, count) {
-        // Shape follows from the entries alone: what is left fits a leaf.
-        return Ok(keys.leaf(range, &left(nodes, range, parts)?));
+    if !is_leaf(range, count) {
+        return Ok((keys.inner(range, &children), None));
     }
-    Ok(keys.inner(range, &children))
+    // Shape follows from the entries alone: what is left fits a leaf.
+    let mut entries = Vec::new();
+    for (digit, (child, read)) in (0..).zip(children.iter().zip(read)) {
+        match read {
+            Some(read) => entries.extend(read),
+            None if child.is_empty() => {}
+            None => entries.extend(nodes.entries(range.child(digit))?),
+        }
+    }
+    Ok((keys.leaf(range, &entries), Some(entries)))
 }
 
-fn left<N: Nodes>(nodes: &N, range: Range, parts: &[Range]) -> Result<Vec<Entry>, N::Error> {
-    let mut entries = nodes.entries(range)?;
-    let taken = |entry: &Entry| {
-        let place = parts.partition_point(|part| part.last() < entry.position);
-        parts.get(place).is_some_and(|part| part.contains(entry.position))
-    };
-    entries.retain(|entry| !taken(entry));
-    Ok(entries)
+fn is_taken(parts: &[Range], entry: &Entry) -> bool {
+    let place = parts.partition_point(|part| part.last() < entry.position);
+    parts.get(place).is_some_and(|part| part.contains(entry.position))
 }

@@ -214,3 +214,41 @@ proptest! {
         prop_assert_eq!(found, kept.keys.build(range, &left, &mut |_, _| {}));
     }
 }
+
+/// Reads a tree, and notes how many entries were read at once at most.
+struct Watched<'a>(&'a Kept, Cell<usize>);
+
+impl Nodes for Watched<'_> {
+    type Error = Infallible;
+
+    fn children(&self, range: Range) -> Result<[Summary; 16], Infallible> {
+        self.0.children(range)
+    }
+
+    fn entries(&self, range: Range) -> Result<Vec<Entry>, Infallible> {
+        let entries = self.0.entries(range)?;
+        self.1.set(entries.len().max(self.1.get()));
+        Ok(entries)
+    }
+}
+
+/// A peer that says that all but a few entries are apart must not make a side read all of them.
+#[test]
+fn of_a_rest_no_more_is_read_than_leaves() {
+    let position = |nth: u64| Position(nth.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut kept = Kept::new();
+    let add = |nth| Change { position: position(nth), before: None, after: Some(Digest([nth as u8; 32])) };
+    kept.apply((0..20_000).map(add).collect());
+    let (mut range, mut parts) = (Range::ALL, Vec::new());
+    while kept.entries(range).expect("infallible").len() > LEAF_ENTRIES_MAX {
+        parts.extend((1..16).map(|digit| range.child(digit)));
+        range = range.child(0);
+    }
+    parts.sort_unstable_by_key(|part| part.first());
+    let watched = Watched(&kept, Cell::new(0));
+    let Ok(found) = rest(&kept.keys, &watched, Range::ALL, kept.root, &parts);
+    let left = kept.entries(range).expect("infallible");
+    assert!(parts.len() > 30 && !left.is_empty(), "{} parts, {} left", parts.len(), left.len());
+    assert_eq!(found, kept.keys.build(Range::ALL, &left, &mut |_, _| {}));
+    assert!(watched.1.get() <= LEAF_ENTRIES_MAX, "{} entries were read at once", watched.1.get());
+}
