@@ -35,6 +35,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use crate::clock::now_s;
 use args::{Check, Cli, Command, Diff, Drift, Repair};
 use commands::databases;
 use env::Env;
@@ -100,7 +101,7 @@ fn measure(cli: &Cli, env: &Env, exit: Exit, took: Duration) -> Result<(), CliEr
     let Some(file) = cli.command.metrics_file() else { return Ok(()) };
     let sides = cli.command.sides().map(|sides| [&sides.a, &sides.b].map(|side| commands::sides::full(env, side)));
     let (job, measured) = (cli.job.as_deref(), env.measured.as_ref());
-    let ended = metrics::Ended { job, sides, measured, exit, took, at: verdicts::now() };
+    let ended = metrics::Ended { job, sides, measured, exit, took, at: now_s() };
     metrics::write(&env.path(file), &ended)
 }
 

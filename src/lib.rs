@@ -43,6 +43,8 @@ pub use reknit_core as core;
 
 #[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "store")]
+mod clock;
 #[cfg(any(feature = "cli", feature = "linked-files"))]
 pub mod format;
 #[cfg(feature = "node")]

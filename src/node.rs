@@ -18,6 +18,7 @@ mod introductions;
 mod lanes;
 mod members;
 mod packing;
+mod places;
 mod receipts;
 mod rights;
 mod rotation;
@@ -26,6 +27,7 @@ mod serve;
 mod succession;
 mod ticket;
 mod visits;
+pub(crate) mod whole_file;
 
 use std::sync::Arc;
 #[cfg(feature = "cli")]

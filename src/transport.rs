@@ -47,7 +47,9 @@ pub enum TransportError {
         address: String,
     },
     /// Somebody else holds the address. Do not try again before the peer's identity is cleared up.
-    #[error("an impostor at {address}: expected peer {expected}, the key there is another")]
+    #[error(
+        "an impostor at {address}: expected peer {expected}, the key there is another; find out who holds the address before anything is tried again"
+    )]
     Impostor {
         /// The address.
         address: String,
@@ -70,7 +72,7 @@ pub enum TransportError {
         me: PeerId,
     },
     /// The peer speaks another major version of the protocol.
-    #[error("{address} speaks no version of the protocol that this release knows")]
+    #[error("{address} speaks no version of the protocol that this release knows; upgrade the older of the two")]
     Version {
         /// The address.
         address: String,

@@ -5,12 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules of the product, and what each may import of ours besides the core.
-const MAY_IMPORT: [(&str, &[&str]); 5] = [
+const MAY_IMPORT: [(&str, &[&str]); 6] = [
+    ("clock", &[]),
     ("format", &[]),
-    ("store", &["format"]),
-    ("transport", &[]),
-    ("node", &["store", "transport"]),
-    ("cli", &["format", "store", "transport", "node"]),
+    ("store", &["clock", "format"]),
+    ("transport", &["clock"]),
+    ("node", &["clock", "store", "transport"]),
+    ("cli", &["clock", "format", "store", "transport", "node"]),
 ];
 /// A file beyond this is trying to be two things; unit tests at its foot do not count.
 const LINES_MAX: usize = 600;

@@ -11,6 +11,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use reknit_core::agenda::Trial;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,8 @@ const MARKER: &str = "served-by";
 const FRAME_MAX: usize = 64 << 10;
 /// Bytes of a command.
 const COMMAND_MAX: usize = 1 << 20;
+/// How long is waited where the system gives no connection.
+const NO_CONNECTION: Duration = Duration::from_millis(100);
 
 const COMMAND: u8 = 0;
 const INPUT: u8 = 1;
@@ -137,9 +140,18 @@ impl Control {
         }
         let (stores, daemon) = (stores.clone(), daemon.clone());
         std::thread::spawn(move || {
-            for connection in listener.incoming().flatten() {
-                let (stores, daemon) = (stores.clone(), daemon.clone());
-                std::thread::spawn(move || answer(connection, stores, listening, daemon));
+            for connection in listener.incoming() {
+                match connection {
+                    Ok(connection) => {
+                        let (stores, daemon) = (stores.clone(), daemon.clone());
+                        std::thread::spawn(move || answer(connection, stores, listening, daemon));
+                    }
+                    // The daemon does not wait for this thread where it ends.
+                    Err(error) => {
+                        tracing::warn!(%error, "no command can be taken up by the control socket");
+                        std::thread::sleep(NO_CONNECTION);
+                    }
+                }
             }
         });
         Ok(control)

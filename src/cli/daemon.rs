@@ -30,8 +30,8 @@ use super::commands::sides::scans::Fresh;
 use super::commands::sides::tables;
 use super::config::Config;
 use super::http::Face;
-use super::verdicts::now_ms;
 use super::{CliError, Exit};
+use crate::clock::{millis, now_ms};
 use crate::node::{Gossip, Home, Node, Windows};
 use crate::store::Store;
 use crate::store::linked::ServedTable;
@@ -229,6 +229,13 @@ impl Daemon {
             let now = now_ms();
             state.running.values_mut().for_each(|run| run.stop_if_late(now));
             self.leave_behind(&mut state, now);
+            for name in state.agenda.set_right(now) {
+                tracing::warn!(
+                    job = name,
+                    "it was planned or noted later than it can be, as by a clock that was set back; that counts from now"
+                );
+                self.write(&mut state, &name);
+            }
             for name in state.agenda.due(now) {
                 let (stop, left) = watch::channel(false);
                 match self.begin(&mut state, &name, By::Schedule, stop) {
@@ -433,7 +440,7 @@ impl State {
         let command = self.config.command(name)?;
         let job = self.config.jobs.get(name).ok_or_else(|| refused(name, &Refusal::Unknown))?;
         let when = &job.when;
-        let longest = u64::try_from(self.config.serve.longest.as_millis()).unwrap_or(u64::MAX);
+        let longest = millis(self.config.serve.longest);
         Ok(Plan {
             schedule: when.tuned(tuned),
             zone: when.clock(),

@@ -47,9 +47,10 @@ impl PlanWriter {
     /// Begins a plan at a path where nothing is yet.
     pub(crate) fn create(path: &Path, home: &Home, tell: &mut dyn Write) -> Result<PlanWriter, CliError> {
         let file = NewFile::create(path, tell).map_err(|error| match error.kind() {
-            std::io::ErrorKind::AlreadyExists => {
-                CliError::new("plan.exists", format!("{} is there already", path.display()))
-            }
+            std::io::ErrorKind::AlreadyExists => CliError::new(
+                "plan.exists",
+                format!("{} is there already, and was not touched; name another file", path.display()),
+            ),
             _ => unusable(path, &error),
         })?;
         let seal = blake3::Hasher::new_keyed(&secret(home)?);
@@ -105,7 +106,10 @@ impl PlanReader {
         match (header["t"].as_str(), header["format"].as_u64()) {
             (Some("plan"), Some(FORMAT)) => Ok(header),
             (Some("plan"), Some(format)) => {
-                let message = format!("{} is a plan of format {format}, of a newer release", path.display());
+                let message = format!(
+                    "{} is a plan of format {format}, of a newer release; carry it out with that",
+                    path.display()
+                );
                 Err(CliError::refused("plan.malformed", message))
             }
             _ => Err(no_plan()),
@@ -122,7 +126,8 @@ impl PlanReader {
             return Ok(None);
         }
         let altered = |why: &str| {
-            let message = format!("{} was altered: line {} {why}", self.path.display(), self.number);
+            let message =
+                format!("{} was altered: line {} {why}; make another with --plan", self.path.display(), self.number);
             CliError::refused("plan.altered", message)
         };
         if line.is_empty() {

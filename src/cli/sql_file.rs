@@ -99,7 +99,10 @@ fn comment(text: &str) -> String {
 
 fn unusable(path: &Path, error: &io::Error) -> CliError {
     match error.kind() {
-        io::ErrorKind::AlreadyExists => CliError::new("sql.exists", format!("{} is there already", path.display())),
+        io::ErrorKind::AlreadyExists => {
+            let message = format!("{} is there already, and was not touched; name another file", path.display());
+            CliError::new("sql.exists", message)
+        }
         _ => CliError::new("sql.file", format!("{} cannot be written: {error}", path.display())),
     }
 }

@@ -106,10 +106,27 @@ pub(crate) fn show_duration(duration: Duration) -> String {
     }
 }
 
+/// How long ago a moment is, or in how long; both in milliseconds since the Unix epoch.
+pub(crate) fn ago(then: u64, now: u64) -> String {
+    match now.checked_sub(then) {
+        Some(millis) => format!("{} ago", show_duration(Duration::from_millis(millis))),
+        None => format!("in {}", show_duration(Duration::from_millis(then - now))),
+    }
+}
+
 /// A moment, in milliseconds since the Unix epoch, by the clock of UTC, to the minute.
 pub(crate) fn show_time(at: u64) -> String {
+    shown(at, "%Y-%m-%d %H:%M UTC")
+}
+
+/// The same, to the millisecond.
+pub(crate) fn show_instant(at: u64) -> String {
+    shown(at, "%Y-%m-%d %H:%M:%S.%3f UTC")
+}
+
+fn shown(at: u64, how: &str) -> String {
     let at = i64::try_from(at).ok().and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
-    at.map_or_else(|| "some day".into(), |at| at.strftime("%Y-%m-%d %H:%M UTC").to_string())
+    at.map_or_else(|| "some day".into(), |at| at.strftime(how).to_string())
 }
 
 #[cfg(test)]
@@ -147,5 +164,9 @@ mod tests {
         shown.iter().for_each(|(n, text)| assert_eq!(show_count(*n), *text));
         assert_eq!(show_duration(Duration::from_millis(340)), "340 ms");
         assert_eq!(show_duration(Duration::from_secs(7200)), "2 h");
+        assert_eq!((ago(1000, 3500), ago(7_201_000, 1000)), ("2.5 s ago".into(), "in 2 h".into()));
+        assert_eq!(show_time(1_795_974_919_676), "2026-11-29 17:55 UTC");
+        assert_eq!(show_instant(1_795_974_919_676), "2026-11-29 17:55:19.676 UTC");
+        assert_eq!(show_instant(u64::MAX), "some day");
     }
 }

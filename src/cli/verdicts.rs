@@ -1,19 +1,12 @@
 //! The last verdict of each pair, kept in the home for `status`.
 
-use std::fs::TryLockError;
-use std::io::Write;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
 use serde::{Deserialize, Serialize};
 
 use super::CliError;
-use crate::node::Home;
+use crate::node::{Home, whole_file};
 
 const FILE: &str = "verdicts.toml";
 const LOCK: &str = "verdicts.lock";
-/// How long a writer waits for others, and how often it looks.
-const LOCKED_WITHIN: Duration = Duration::from_secs(10);
-const LOCKED_LOOK: Duration = Duration::from_millis(2);
 /// Pairs that are remembered; the oldest verdicts go first.
 const PAIRS_MAX: usize = 256;
 
@@ -60,7 +53,7 @@ pub(crate) fn read(home: &Home) -> Result<Vec<Last>, CliError> {
 pub(crate) fn note(home: &Home, last: Last) -> Result<(), CliError> {
     let path = home.dir().join(FILE);
     let failed = |error: std::io::Error| CliError::new("home.file", format!("{}: {error}", path.display()));
-    let _held = lock(home).map_err(failed)?;
+    let _held = whole_file::hold(&home.dir().join(LOCK)).map_err(failed)?;
     let mut verdict = read(home)?;
     verdict.retain(|earlier| (&earlier.a, &earlier.b) != (&last.a, &last.b));
     verdict.push(last);
@@ -69,39 +62,7 @@ pub(crate) fn note(home: &Home, last: Last) -> Result<(), CliError> {
     let text = toml::to_string(&File { verdict }).map_err(|error| CliError::new("defect", error.to_string()))?;
     // Whoever holds the lock alone writes it.
     let new = home.dir().join(format!("{FILE}.new"));
-    let write = || {
-        let mut file = std::fs::File::create(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_data()?;
-        std::fs::rename(&new, &path)
-    };
-    write().map_err(failed)
-}
-
-/// Holds what is remembered for one writer, until it is dropped.
-fn lock(home: &Home) -> std::io::Result<std::fs::File> {
-    let guard = std::fs::OpenOptions::new().create(true).append(true).open(home.dir().join(LOCK))?;
-    let since = Instant::now();
-    while let Err(TryLockError::WouldBlock) = guard.try_lock() {
-        if since.elapsed() >= LOCKED_WITHIN {
-            let message = format!("another process holds {LOCK} for more than {} s", LOCKED_WITHIN.as_secs());
-            return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, message));
-        }
-        std::thread::sleep(LOCKED_LOOK);
-    }
-    Ok(guard)
-}
-
-/// Milliseconds since the Unix epoch.
-pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Seconds since the Unix epoch.
-pub(crate) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    whole_file::replace(&path, &new, text.as_bytes()).map_err(failed)
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use tokio::task::{JoinError, JoinSet};
 use super::NodeError;
 use super::brakes::{self, Guarded};
 use super::lanes::{self, Job, Traffic};
+use crate::clock::millis;
 use crate::store::{Side, SideInfo, StoreError, answer};
 use crate::transport::limits::SILENCE_MAX;
 use crate::transport::{Link, RateLimit, TransportError};
@@ -35,8 +36,10 @@ const FRAMES_MAX: usize = 2;
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 /// How long an opener whose link is gone waits for what its store is writing, so that it is counted.
 const LANDING_MAX: Duration = Duration::from_secs(5);
-/// Bytes of messages that may wait for the link before a responder takes up more requests.
-const BACKLOG_BYTES_MAX: u64 = 4 << 20;
+/// How long a side that has nothing more to say waits for a link on which nothing moves.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The same of one that was told to end.
+const PATIENCE_STOPPED: Duration = Duration::from_secs(2);
 
 /// What can wake a session.
 pub(super) enum Event {
@@ -56,6 +59,8 @@ pub(super) enum Event {
     Broken(TransportError),
     /// Bytes were not understood.
     Garbled(SessionError),
+    /// The link has room again.
+    Room,
     /// It is time.
     Time,
     /// A budget is used up, or someone interrupts.
@@ -156,11 +161,12 @@ impl Machine {
         }
     }
 
-    /// Whether it takes a message while so many bytes of its own wait for the link. Only one of two may let the other wait.
-    fn takes_messages(&self, backlog: u64) -> bool {
+    /// Whether it takes a message, where the link has room or not for what follows. Only one of two may wait for the link, else
+    /// each would wait for the other; an opener waits for its own store alone.
+    fn takes_messages(&self, has_room: bool) -> bool {
         match self {
-            Machine::Opener(_) => true,
-            Machine::Responder(responder) => responder.has_room() && backlog < BACKLOG_BYTES_MAX,
+            Machine::Opener(opener) => opener.has_room(),
+            Machine::Responder(responder) => responder.has_room() && has_room,
         }
     }
 }
@@ -184,7 +190,7 @@ pub(super) async fn open(
         lost => lost.map(|(error, _)| Arc::new(error)),
     };
     if lost.is_none() {
-        driver.end_lanes().await;
+        driver.end_lanes(if driver.stopped { PATIENCE_STOPPED } else { PATIENCE }).await;
     }
     let (traffic, elapsed) = (driver.traffic(), begun.elapsed());
     let (runs, caught_up, strays) = ((None, None), (None, None), (0, 0));
@@ -222,10 +228,10 @@ pub(super) async fn answer(
     let ran = driver.run(&mut |_| {}).await;
     if ran.is_err() {
         // Why is said to the peer, if it still hears.
-        let _ = tokio::time::timeout(CLOSE_MAX, driver.end_lanes()).await;
+        let _ = tokio::time::timeout(CLOSE_MAX, driver.end_lanes(CLOSE_MAX)).await;
     }
     ran?;
-    driver.end_lanes().await;
+    driver.end_lanes(PATIENCE).await;
     let (verdict, receipt) = match &driver.machine {
         Machine::Responder(responder) => {
             (responder.verdict().unwrap_or_default().to_string(), responder.receipt().cloned())
@@ -255,6 +261,8 @@ struct Driver {
     stopped: bool,
     /// Questions to the store that are open.
     asking: usize,
+    /// The next part of a list, while what was listed before waits for the link.
+    parked: Option<Query>,
     /// How the link was lost, and when, if it was.
     lost: Option<(NodeError, Instant)>,
     applying: usize,
@@ -300,6 +308,7 @@ impl Driver {
             stop,
             stopped: false,
             asking: 0,
+            parked: None,
             lost: None,
             applying: 0,
             chunks: answer::Chunks::default(),
@@ -315,9 +324,11 @@ impl Driver {
             while let Some(output) = self.machine.poll() {
                 match output {
                     Output::Send(message) => self.send(&message),
+                    Output::Ask(query) if self.is_to_wait(&query) => self.parked = Some(query),
                     Output::Ask(query) => self.ask(query),
                     Output::Stream { transfer, selections, given, guards } => {
                         self.lanes.need_records();
+                        self.lanes.waits_for_stream();
                         // A closed queue means that the lane is gone, which its own event tells.
                         let _ = self.jobs.send(Job { transfer, selections, given, guards });
                     }
@@ -334,7 +345,12 @@ impl Driver {
                 }
                 Machine::Responder(_) => {}
             }
-            if self.machine.takes_messages(self.lanes.backlog())
+            if self.lanes.has_room()
+                && let Some(query) = self.parked.take()
+            {
+                self.ask(query);
+            }
+            if self.machine.takes_messages(self.lanes.has_room())
                 && let Some(message) = self.held.pop_front()
             {
                 self.messages.add_permits(1);
@@ -373,6 +389,7 @@ impl Driver {
                 }
                 // M11.
                 Event::Garbled(error) => return Err(NodeError::Session(error)),
+                Event::Room => {}
                 Event::Time => self.handle(Input::Time)?,
                 Event::Stop => {
                     self.stopped = true;
@@ -395,12 +412,13 @@ impl Driver {
         // Whoever waits for its own time, or its own store, does not wait for the peer.
         let silence = (wake.is_none() && self.asking == 0).then_some(SILENCE_MAX);
         let stopped = self.stopped;
-        let (wake, limit) = (sleep(self.landing().or(wake)), sleep(limit));
+        let (wake, limit, waiting) = (sleep(self.landing().or(wake)), sleep(limit), self.lanes.waiting());
         tokio::pin!(wake, limit);
         loop {
             let passed = self.traffic().total();
             return tokio::select! {
                 event = self.events.recv() => event.unwrap_or(Event::Ended),
+                () = waiting.eased() => Event::Room,
                 () = &mut wake => Event::Time,
                 () = &mut limit => Event::Stop,
                 () = told(&mut self.stop), if !stopped => Event::Stop,
@@ -433,7 +451,7 @@ impl Driver {
     }
 
     fn handle(&mut self, input: Input) -> Result<(), NodeError> {
-        let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now = millis(self.begun.elapsed());
         self.machine.handle(input, now).map_err(NodeError::Session)
     }
 
@@ -478,7 +496,14 @@ impl Driver {
         let _ = self.control.send(frame);
     }
 
+    /// Whether a question is the next part of a list of which enough waits for the link: one request may list a whole store.
+    fn is_to_wait(&self, query: &Query) -> bool {
+        matches!((&self.machine, query), (Machine::Responder(_), Query::List(..))) && !self.lanes.has_room()
+    }
+
     fn ask(&mut self, query: Query) {
+        // What is done is let go: a session may ask millions of times.
+        while self.tasks.try_join_next().is_some() {}
         let (side, sender, rate_limit) = (self.side.clone(), self.sender.clone(), self.rate_limit.clone());
         self.asking += 1;
         let stuck = Stuck::asking(&query, &self.definition, &self.keys);
@@ -526,13 +551,19 @@ impl Driver {
         self.lanes.traffic()
     }
 
-    /// Gives the link what is still to be said, then ends the lanes.
-    async fn end_lanes(&mut self) {
+    /// Gives the link what is still to be said, then ends the lanes; or gives up once nothing has moved for so long.
+    async fn end_lanes(&mut self, patience: Duration) {
         let (nobody, _) = mpsc::unbounded_channel();
         self.control = nobody;
         let (nobody, _) = mpsc::unbounded_channel();
         self.jobs = nobody;
-        self.lanes.finished().await;
+        loop {
+            let passed = self.traffic().total();
+            let finished = tokio::time::timeout(patience, self.lanes.finished()).await;
+            if finished.is_ok() || self.traffic().total() == passed {
+                return;
+            }
+        }
     }
 
     /// Keeps the link until the peer has ended its side: what was said last has arrived by then. A check has said nothing

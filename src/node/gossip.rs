@@ -10,6 +10,7 @@ mod links;
 mod meet;
 mod spread;
 mod swim;
+mod ticks;
 mod withheld;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 use reknit_core::gossip::{Counts, Roster, Standing, Word};
 use reknit_core::{DatasetId, Definition, Millis};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use circle::Circle;
 use inbox::{Post, inbox};
@@ -28,11 +30,12 @@ pub(crate) use links::FRAME_GOSSIP;
 use links::{Heard, Links};
 use spread::{Input, Spread};
 use swim::{Near, Said, Swim};
+use ticks::ticks;
 use withheld::Withheld;
 
 use super::rotation::own_lines;
-use super::serve::now;
 use super::{Home, Node, NodeBrakes, NodeError};
+use crate::clock::now_ms;
 use crate::store::Store;
 use crate::transport::{Address, Connection, Link, PeerId};
 
@@ -77,7 +80,7 @@ impl Default for GossipOptions {
             repair: true,
             session_max: SESSION_MAX,
             brakes: NodeBrakes::default(),
-            seed: now(),
+            seed: now_ms(),
         }
     }
 }
@@ -238,7 +241,7 @@ impl Gossip {
             shared.rosters().insert(id, Roster::new(options.seed ^ nth));
             tokio::spawn(meet::keep(node.clone(), store.clone(), shared.clone(), options.clone(), stop.clone()));
         }
-        let me = Near { peer: node.peer().0, at, life: now() };
+        let me = Near { peer: node.peer().0, at, life: now_ms() };
         // A seed is known by its newest key.
         let lines = node.home().lines()?;
         let newest = |seed: &Address| Address { peer: PeerId(lines.newest(seed.peer.0)), ..seed.clone() };
@@ -355,51 +358,59 @@ impl Gossip {
         mut stop: watch::Receiver<bool>,
         stopped: Arc<AtomicBool>,
     ) {
-        let (mut announced, mut announces): (Millis, bool) = (0, false);
+        let (mut announced, mut announces, mut lookups) = (ticks(), true, JoinSet::new());
         let circle = self.shared.circle();
         for seed in seeds.keys().filter(|seed| !circle.has(**seed)) {
             tracing::warn!(peer = %seed, "this seed has no right on what is gossiped about, and is told nothing; `reknit peers add` gives it one");
         }
         loop {
-            if announces || swim.asks_again(announced).is_some_and(|due| now() >= due) {
-                (announced, announces) = (now(), false);
-                self.announce(&mut swim, &seeds).await;
+            if announces || swim.asks_again(announced).is_some_and(|due| ticks() >= due) {
+                (announced, announces) = (ticks(), false);
+                self.announce(&mut swim);
+                // Names are looked up beside all else, however long that takes.
+                if lookups.is_empty() {
+                    for seed in seeds.values().cloned() {
+                        lookups.spawn(async move { (seed.peer, resolved(&seed).await) });
+                    }
+                }
             }
             let wakes = swim.wakes().into_iter().chain(swim.asks_again(announced)).min();
-            let wait = Duration::from_millis(wakes.unwrap_or(Millis::MAX).saturating_sub(now()).min(1_000));
+            let wait = Duration::from_millis(wakes.unwrap_or(Millis::MAX).saturating_sub(ticks()).min(1_000));
             tokio::select! {
                 heard = hears.recv() => match heard {
                     Some((from, Word::Swim(bytes), _)) => {
-                        let said = self.sifted_from(from, &bytes).map(|bytes| swim.heard(&bytes, now()));
+                        let said = self.sifted_from(from, &bytes).map(|bytes| swim.heard(&bytes, ticks()));
                         self.said(said.unwrap_or_default());
                     }
                     Some((from, word, bytes)) => self.pass_on(from, word, bytes),
                     None => break,
                 },
                 () = tokio::time::sleep(wait) => {
-                    let said = swim.tick(now());
+                    let said = swim.tick(ticks());
                     self.said(said);
+                }
+                Some(looked_up) = lookups.join_next() => {
+                    if let Ok((seed, Some(at))) = looked_up {
+                        let near = Near { peer: self.newest(seed).0, at, life: 0 };
+                        self.said(swim.announce(near, ticks()));
+                    }
                 }
                 // Of those who may be known only now it hears from others.
                 Ok(()) = changes.changed() => announces = self.review(&swim),
                 _ = stop.wait_for(|stop| *stop) => break,
             }
         }
-        let said = swim.leave(now());
+        let said = swim.leave(ticks());
         self.said(said);
         self.links.end();
         stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Asks the seeds to take this node in, and a few that are up.
-    async fn announce(&self, swim: &mut Swim, seeds: &HashMap<PeerId, Address>) {
-        let mut to: Vec<Near> = swim.up().take(3).cloned().collect();
-        for seed in seeds.values() {
-            let peer = self.newest(seed.peer).0;
-            to.extend(resolved(seed).await.map(|at| Near { peer, at, life: 0 }));
-        }
+    /// Asks a few that are up to take this node in.
+    fn announce(&self, swim: &mut Swim) {
+        let to: Vec<Near> = swim.up().take(3).cloned().collect();
         for near in to {
-            let said = swim.announce(near, now());
+            let said = swim.announce(near, ticks());
             self.said(said);
         }
     }

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::serve::{Node, Serving};
 use super::{Budget, NodeError, Over, Progress, SessionReport, Traffic};
+use crate::clock::millis;
 use crate::store::{Side as Sided, SideInfo, StoreError, for_session};
 use crate::transport::{Address, CloseCode, FrameWriter, Link, PeerId, TransportError};
 
@@ -198,7 +199,7 @@ impl Serving {
             Ok(SessionReport { mut outcome, traffic, elapsed, .. }) => {
                 unproven = Some(std::mem::take(&mut outcome.unproven)).filter(|unproven| !unproven.ranges.is_empty());
                 tracing::info!(peer = %peer.short(), verdict = outcome.verdict.name(), "session held");
-                let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+                let elapsed_ms = millis(elapsed);
                 Told::Ended { outcome: Box::new(outcome), traffic, elapsed_ms }
             }
             Err((failure, message)) => {

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,8 +13,8 @@ use reknit_core::succession::Lines;
 use reknit_core::{DatasetId, Millis};
 use serde::{Deserialize, Serialize};
 
-use super::serve::now;
-use super::{Declared, Grants, GrantsError};
+use super::{Declared, Grants, GrantsError, whole_file};
+use crate::clock::now_ms;
 use crate::transport::{Identity, IdentityError, PeerId};
 
 pub(super) const IDENTITY: &str = "identity.key";
@@ -139,6 +138,9 @@ struct InvitationEntry {
     token_hash: String,
     may: Vec<String>,
     expires_ms: i64,
+    /// Who has taken it up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    taker: Option<String>,
 }
 
 /// Decides what a peer may that is not in the file of peers; none: it is not admitted.
@@ -204,7 +206,7 @@ impl Home {
     /// Who decides on peers that are not in the file, whichever of their keys it knows.
     pub(super) fn authority(&self) -> Option<Authority> {
         let (authority, lines) = (self.authority.clone()?, self.lines().unwrap_or_default());
-        Some(Arc::new(move |peer| match lines.ended(&peer.0, now()) {
+        Some(Arc::new(move |peer| match lines.ended(&peer.0, now_ms()) {
             true => None,
             false => authority(peer).or_else(|| lines.line(peer.0).into_iter().find_map(|key| authority(PeerId(key)))),
         }))
@@ -309,7 +311,7 @@ impl Home {
     pub fn grants(&self, peer: PeerId) -> Result<Option<Grants>, HomeError> {
         let file = self.read()?;
         let lines = self.lines_of(&file)?;
-        if lines.ended(&peer.0, now()) {
+        if lines.ended(&peer.0, now_ms()) {
             return Ok(None);
         }
         match self.granted(&file, &lines, peer)? {
@@ -324,7 +326,7 @@ impl Home {
     pub(super) fn admitted(&self) -> Result<Vec<KnownPeer>, HomeError> {
         let lines = self.lines()?;
         let keys = |known: KnownPeer| {
-            let line = lines.line(known.peer.0).into_iter().filter(|key| !lines.ended(key, now()));
+            let line = lines.line(known.peer.0).into_iter().filter(|key| !lines.ended(key, now_ms()));
             line.map(move |key| KnownPeer { peer: PeerId(key), ..known.clone() }).collect::<Vec<_>>()
         };
         Ok(self.peers()?.into_iter().flat_map(keys).collect())
@@ -419,38 +421,68 @@ impl Home {
                 token_hash: hex(&invitation.token_hash),
                 may: invitation.may.names(),
                 expires_ms: invitation.expires as i64,
+                taker: None,
             });
             Ok(())
         })
     }
 
-    /// Whether an invitation is open at `now`.
+    /// Whether an invitation is open at `now` that nobody has taken up.
     ///
     /// # Errors
     /// As for [`Home::peers`].
     pub fn awaits_anyone(&self, now: Millis) -> Result<bool, HomeError> {
-        Ok(self.read()?.invitation.iter().any(|entry| entry.expires_ms as u64 > now))
+        let awaits = |entry: &InvitationEntry| entry.taker.is_none() && entry.expires_ms as u64 > now;
+        Ok(self.read()?.invitation.iter().any(awaits))
     }
 
-    /// Lets a peer take up the invitation of this token: it is added, and the invitation is used up.
+    /// Lets a peer take up the invitation of this token: it is added, and the invitation is nobody else's. Until it ends the same
+    /// peer is told the same when it shows it again, for the answer may have been lost.
     ///
     /// # Errors
     /// As for [`Home::add_peer`].
     pub fn take_up(&self, token: &[u8], peer: PeerId, now: Millis) -> Result<Option<Grants>, HomeError> {
         let hash = hex(blake3::hash(token).as_bytes());
         let open = |entry: &InvitationEntry| entry.token_hash == hash && entry.expires_ms as u64 > now;
-        // A token of nobody's costs no writing.
-        if !self.read()?.invitation.iter().any(open) {
-            return Ok(None);
+        let known = self.read()?;
+        match known.invitation.iter().find(|entry| open(entry)) {
+            // A token of nobody's costs no writing, nor does one that is shown again.
+            None => return Ok(None),
+            Some(entry) if entry.taker.is_some() => return self.told_again(&known, entry, (peer, now)),
+            Some(_) => {}
         }
         // Looked at again where nobody else can take it up.
         self.change(|file| {
-            let Some(entry) = file.invitation.iter().find(|entry| open(entry)) else { return Ok(None) };
-            let may = self.rights_named(&entry.may)?;
+            let Some(at) = file.invitation.iter().position(open) else { return Ok(None) };
+            if file.invitation[at].taker.is_some() {
+                return self.told_again(file, &file.invitation[at], (peer, now));
+            }
+            let may = self.rights_named(&file.invitation[at].may)?;
             self.grant_in(file, peer, &may)?;
-            file.invitation.retain(|entry| entry.token_hash != hash && entry.expires_ms as u64 > now);
+            file.invitation[at].taker = Some(peer.to_string());
+            file.invitation.retain(|entry| entry.expires_ms as u64 > now);
             Ok(Some(may))
         })
+    }
+
+    /// What is told a peer that shows an invitation which was taken up: nothing, unless it is the one that did. It gets nothing by
+    /// that, so what was taken away from it since stays so.
+    fn told_again(
+        &self,
+        file: &File,
+        entry: &InvitationEntry,
+        (peer, now): (PeerId, Millis),
+    ) -> Result<Option<Grants>, HomeError> {
+        let lines = self.lines_of(file)?;
+        let taker: Option<PeerId> = entry.taker.as_deref().and_then(|taker| taker.parse().ok());
+        // It may come by another of its keys.
+        let same = taker.is_some_and(|taker| lines.line(peer.0).contains(&taker.0));
+        if !same || lines.ended(&peer.0, now) {
+            return Ok(None);
+        }
+        let invited = self.rights_named(&entry.may)?;
+        let may = self.granted(file, &lines, peer)?.map(|granted| granted.both(&invited));
+        Ok(may.filter(|may| !may.is_empty()))
     }
 
     fn grant_in(&self, file: &mut File, peer: PeerId, more: &Grants) -> Result<(), HomeError> {
@@ -505,14 +537,8 @@ impl Home {
         let mut file = self.read()?;
         let changed = change(&mut file)?;
         let text = toml::to_string_pretty(&file).map_err(|error| self.malformed(error.to_string()))?;
-        let new = self.dir.join("peers.toml.new");
-        let write = || {
-            let mut out = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
-            out.write_all(text.as_bytes())?;
-            out.sync_all()?;
-            fs::rename(&new, &path)
-        };
-        write().map_err(io)?;
+        // Who was removed must not be let in again because a machine stopped.
+        whole_file::replace(&path, &self.dir.join("peers.toml.new"), text.as_bytes()).map_err(io)?;
         Ok(changed)
     }
 }
@@ -559,5 +585,42 @@ mod tests {
         drop(held);
         fs::write(dir.path().join(PEERS), "[[peer]]\nid = \"abc\"\nmay = []\n").expect("written");
         assert!(matches!(home.peers(), Err(HomeError::Malformed { .. })));
+    }
+
+    #[test]
+    fn whoever_took_up_an_invitation_is_told_so_again_and_gets_nothing_by_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let home = Home::open(dir.path()).expect("opened");
+        let [bob, carol, dora] = [1, 2, 3].map(|byte| PeerId([byte; 32]));
+        // As releases before wrote it.
+        let hash = hex(blake3::hash(b"token").as_bytes());
+        let invited = format!("token_hash = \"{hash}\"\nmay = [\"read\", \"write\"]\nexpires_ms = 100\n");
+        fs::write(home.peers_file(), format!("[[invitation]]\n{invited}")).expect("written");
+        let shows = |peer, now| home.take_up(b"token", peer, now).expect("read");
+        let (both, read): (Grants, Grants) = (Rights::READ.and(Rights::WRITE).into(), Rights::READ.into());
+        assert!(home.awaits_anyone(50).expect("read"));
+        assert_eq!([bob, bob, carol].map(|peer| shows(peer, 50)), [Some(both.clone()), Some(both), None]);
+        assert!(!home.awaits_anyone(50).expect("read"));
+        assert_eq!((shows(bob, 150), home.grants(carol).expect("read")), (None, None));
+        // What was taken away since stays so.
+        home.add_peer(&KnownPeer { peer: bob, may: read.clone(), name: None }).expect("changed");
+        assert_eq!(shows(bob, 50), Some(read.clone()));
+        assert_eq!(home.grants(bob).expect("read"), Some(read.clone()));
+        // It is the same by a newer key, and no more by the old one once that is over.
+        let next = SuccessionEntry { old: bob.to_string(), new: dora.to_string(), until_ms: 60 };
+        home.change(|file| {
+            file.succession.push(next);
+            Ok(())
+        })
+        .expect("written");
+        assert_eq!(
+            [(bob, 50), (dora, 50), (bob, 70), (dora, 70)].map(|(peer, now)| shows(peer, now).is_some()),
+            [true, true, false, true]
+        );
+        assert!(home.remove_peer(dora).expect("removed"));
+        assert_eq!(
+            [bob, dora].map(|peer| (shows(peer, 50), home.grants(peer).expect("read"))),
+            [(None, None), (None, None)]
+        );
     }
 }

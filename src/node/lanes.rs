@@ -9,7 +9,7 @@ use reknit_core::query::Selection;
 use reknit_core::session::Guards;
 use reknit_core::wire::RecordFrame;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::driver::{Event, Failure, StreamError};
@@ -62,11 +62,44 @@ impl Traffic {
     }
 }
 
+/// Bytes of messages that may wait for the link before a responder does more of what it is asked.
+const BACKLOG_BYTES_MAX: u64 = 4 << 20;
+/// Streams that may wait for the link before it takes up more requests: an opener has a few at once.
+const STREAMS_MAX: u64 = 64;
+
+/// What was given to the lanes and has not left.
+#[derive(Default)]
+pub(super) struct Waiting {
+    bytes: AtomicU64,
+    streams: AtomicU64,
+    eased: Notify,
+}
+
+impl Waiting {
+    /// Until there is room, where there was none.
+    pub(super) async fn eased(&self) {
+        self.eased.notified().await;
+    }
+
+    fn has_room(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) < BACKLOG_BYTES_MAX && self.streams.load(Ordering::Relaxed) < STREAMS_MAX
+    }
+
+    fn left(&self, bytes: u64, streams: u64) {
+        let was_full = !self.has_room();
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.streams.fetch_sub(streams, Ordering::Relaxed);
+        if was_full && self.has_room() {
+            self.eased.notify_one();
+        }
+    }
+}
+
 /// What the driver keeps of its lanes.
 pub(super) struct Lanes {
     control: (LaneCounts, LaneCounts),
     records: Arc<std::sync::Mutex<(LaneCounts, LaneCounts)>>,
-    queued: Arc<AtomicU64>,
+    waiting: Arc<Waiting>,
     needed: Option<oneshot::Sender<()>>,
     writers: JoinSet<()>,
 }
@@ -84,12 +117,22 @@ impl Lanes {
 
     /// Notes bytes that were given to the control lane.
     pub(super) fn queued(&self, bytes: usize) {
-        self.queued.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.waiting.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Bytes that the control lane has not taken yet.
-    pub(super) fn backlog(&self) -> u64 {
-        self.queued.load(Ordering::Relaxed)
+    /// Notes a stream that was given to the records lane.
+    pub(super) fn waits_for_stream(&self) {
+        self.waiting.streams.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether little enough waits for the link that more may be made ready for it.
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting.has_room()
+    }
+
+    /// What tells when there is room again.
+    pub(super) fn waiting(&self) -> Arc<Waiting> {
+        self.waiting.clone()
     }
 
     /// Records are about to travel: the opener opens the lane.
@@ -121,7 +164,7 @@ pub(super) fn spawn(
     let counts = (control.reader.counts(), control.writer.counts());
     let (control_sender, control_queue) = mpsc::unbounded_channel();
     let (job_sender, jobs) = mpsc::unbounded_channel();
-    let queued = Arc::new(AtomicU64::new(0));
+    let waiting = Arc::new(Waiting::default());
     let (needed, wanted) = oneshot::channel();
     let record_counts = Arc::new(std::sync::Mutex::new((LaneCounts::default(), LaneCounts::default())));
     let mut writers = JoinSet::new();
@@ -134,13 +177,14 @@ pub(super) fn spawn(
     let writing = write_messages(
         control.writer,
         control_queue,
-        queued.clone(),
+        waiting.clone(),
         events.clone(),
         explain.clone(),
         rate_limit.clone(),
     );
     writers.spawn(writing);
     let (side, events, frames, shared) = (side.clone(), events.clone(), frames.clone(), record_counts.clone());
+    let of_lanes = waiting.clone();
     writers.spawn(async move {
         let lane = if opens {
             match wanted.await {
@@ -168,7 +212,7 @@ pub(super) fn spawn(
         *shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
             (lane.reader.counts(), lane.writer.counts());
         let reading = read_records(lane.reader, events.clone(), frames, explain.clone(), rate_limit.clone());
-        let writing = write_records(lane.writer, jobs, side, events, explain, rate_limit);
+        let writing = write_records(lane.writer, jobs, (side, of_lanes), events, explain, rate_limit);
         tokio::pin!(writing);
         tokio::select! {
             () = &mut writing => return,
@@ -176,7 +220,7 @@ pub(super) fn spawn(
         }
         writing.await;
     });
-    let lanes = Lanes { control: counts, records: record_counts, queued, needed: Some(needed), writers };
+    let lanes = Lanes { control: counts, records: record_counts, waiting, needed: Some(needed), writers };
     (lanes, control_sender, job_sender)
 }
 
@@ -215,7 +259,7 @@ async fn read_messages(
 async fn write_messages(
     mut writer: FrameWriter,
     mut queue: mpsc::UnboundedReceiver<Vec<u8>>,
-    queued: Arc<AtomicU64>,
+    waiting: Arc<Waiting>,
     events: mpsc::Sender<Event>,
     explain: impl Fn(TransportError) -> TransportError,
     rate_limit: RateLimit,
@@ -223,7 +267,7 @@ async fn write_messages(
     while let Some(frame) = queue.recv().await {
         rate_limit.bytes(frame.len()).await;
         let written = writer.write(&frame).await;
-        queued.fetch_sub(frame.len() as u64, Ordering::Relaxed);
+        waiting.left(frame.len() as u64, 0);
         if let Err(error) = written {
             let _ = events.send(Event::Broken(explain(error))).await;
             return;
@@ -263,13 +307,15 @@ async fn read_records(
 async fn write_records(
     mut writer: FrameWriter,
     mut jobs: mpsc::UnboundedReceiver<Job>,
-    side: Arc<dyn Side>,
+    (side, waiting): (Arc<dyn Side>, Arc<Waiting>),
     events: mpsc::Sender<Event>,
     explain: impl Fn(TransportError) -> TransportError,
     rate_limit: RateLimit,
 ) {
     while let Some(job) = jobs.recv().await {
-        if let Err(error) = stream(&mut writer, job, &side, &rate_limit).await {
+        let streamed = stream(&mut writer, job, &side, &rate_limit).await;
+        waiting.left(0, 1);
+        if let Err(error) = streamed {
             let error = match error {
                 StreamError::Transport(error) => StreamError::Transport(explain(error)),
                 other => other,

@@ -12,8 +12,8 @@ use reknit_core::succession::Lines;
 use tokio::sync::watch;
 
 use super::rotation::own_lines;
-use super::serve::now;
 use super::{Home, Joined, Node, NodeError, SessionReport};
+use crate::clock::now_ms;
 use crate::store::{Side, Store};
 
 /// Makes a peer that joins a member of those stores' datasets on which it may anything.
@@ -22,7 +22,7 @@ pub fn member_of<'a>(stores: impl Iterator<Item = &'a Store>) -> Joined {
     Arc::new(move |peer, grants| {
         let may = |store: &&Store| grants.on(store.definition()).anywhere() != Rights::default();
         for store in stores.iter().filter(may) {
-            let member = Member { name: String::new(), since: now(), lease: LEASE_MILLIS };
+            let member = Member { name: String::new(), since: now_ms(), lease: LEASE_MILLIS };
             if let Err(error) = store.add_member(&peer.0, &member) {
                 tracing::error!(%error, %peer, "it could not be made a member");
             }

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,6 +12,8 @@ use reknit_core::DatasetId;
 use reknit_core::receipt::{PeerKey, Receipt, Signature, Witness};
 
 use super::home::{Home, HomeError, hex, unhex};
+use super::whole_file;
+use crate::clock::now_ms;
 use crate::transport::{Identity, PeerId};
 
 /// Receipts that are kept of a dataset.
@@ -55,8 +57,14 @@ impl Home {
         let path = self.receipts_path(receipt.dataset);
         let keep = || {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(self.dir().join(FOLDER))?;
-            let line = hex(&receipt.encode()) + "\n";
-            let mut file = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
+            let mut file = fs::OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(&path)?;
+            let mut last = *b"\n";
+            if let Some(at) = file.metadata()?.len().checked_sub(1) {
+                file.read_exact_at(&mut last, at)?;
+            }
+            // Half of a line, which a machine that went down has left, is ended: else this receipt would be part of it.
+            let begin = if last == *b"\n" { "" } else { "\n" };
+            let line = format!("{begin}{}\n", hex(&receipt.encode()));
             // One write: whoever appends at the same time comes before or after.
             file.write_all(line.as_bytes())?;
             Ok(file.metadata()?.len())
@@ -71,13 +79,8 @@ impl Home {
         let text: String = newest.iter().map(|receipt| hex(&receipt.encode()) + "\n").collect();
         let path = self.receipts_path(dataset);
         let part = path.with_extension("part");
-        let write = || {
-            let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&part)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&part, &path)
-        };
-        write().map_err(|cause| HomeError::Io { path: path.clone(), cause })
+        let written = whole_file::replace(&path, &part, text.as_bytes());
+        written.map_err(|cause| HomeError::Io { path, cause })
     }
 
     fn receipts_path(&self, dataset: DatasetId) -> PathBuf {
@@ -128,7 +131,7 @@ impl Witness for Signer {
     }
 
     fn now(&self) -> u64 {
-        super::serve::now()
+        now_ms()
     }
 
     fn sign(&self, statement: &[u8]) -> Signature {
@@ -137,5 +140,43 @@ impl Witness for Signer {
 
     fn holds(&self, peer: &PeerKey, statement: &[u8], signature: &Signature) -> bool {
         PeerId(*peer).verify(statement, signature)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reknit_core::Digest;
+    use reknit_core::receipt::{Seat, Tally};
+    use reknit_core::session::Verdict;
+
+    fn receipt(differences: u64) -> Receipt {
+        Receipt {
+            dataset: DatasetId([5; 16]),
+            definition: Digest::ZERO,
+            scope: Vec::new(),
+            opener: Seat::default(),
+            responder: Seat::default(),
+            verdict: Verdict::InSync,
+            tally: Tally { differences, ..Tally::default() },
+            signatures: ([0; 64], [0; 64]),
+        }
+    }
+
+    #[test]
+    fn half_a_receipt_takes_none_with_it_that_comes_after() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let home = Home::open(dir.path()).expect("a home");
+        let [first, second, third] = [1, 2, 3].map(receipt);
+        home.keep_receipt(&first).expect("kept");
+        let path = home.receipts_path(first.dataset);
+        let whole = fs::read_to_string(&path).expect("read");
+        fs::write(&path, whole.clone() + &whole[..whole.len() / 2]).expect("written");
+        home.keep_receipt(&second).expect("kept");
+        home.keep_receipt(&third).expect("kept");
+        assert_eq!(home.receipts(first.dataset).expect("read"), [first, second, third]);
+        // The half, and no empty line.
+        let text = fs::read_to_string(&path).expect("read");
+        assert_eq!((text.lines().count(), text.ends_with('\n')), (4, true));
     }
 }

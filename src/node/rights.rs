@@ -10,8 +10,8 @@ use reknit_core::{CollectionId, Definition};
 use tokio::sync::watch;
 
 use super::home::VersionOfPeers;
-use super::serve::now;
 use super::{Grants, Home};
+use crate::clock::now_ms;
 use crate::transport::PeerId;
 
 /// How often the file of peers is looked at: a change is known so late at most.
@@ -44,7 +44,7 @@ impl InForce {
                 _ = stop.wait_for(|stop| *stop) => return,
             }
             let version = self.home.version_of_peers();
-            if version == known && ends.is_none_or(|ends| now() < ends) {
+            if version == known && ends.is_none_or(|ends| now_ms() < ends) {
                 continue;
             }
             known = version;

@@ -13,7 +13,8 @@ use std::time::Duration;
 use reknit_core::succession::{self, Lines, OVERLAP_MILLIS_MAX, Statement, Succession};
 
 use super::home::{Home, HomeError, IDENTITY, hex, unhex};
-use super::serve::now;
+use super::whole_file;
+use crate::clock::{millis, now_ms};
 use crate::transport::{Former, Identity, IdentityError, PeerId};
 
 /// The key that was made first: what was derived from it stays as it is.
@@ -47,8 +48,8 @@ impl Home {
             return Err(self.io(STATEMENTS)(std::io::ErrorKind::Unsupported.into()));
         }
         let _held = self.hold()?;
-        let (before, now) = (self.identity()?, now());
-        let overlap_ms = u64::try_from(overlap.as_millis()).unwrap_or(u64::MAX);
+        let (before, now) = (self.identity()?, now_ms());
+        let overlap_ms = millis(overlap);
         if let (Some(former), true) = (before.former(), overlap_ms > 0) {
             return Err(HomeError::Overlap { left_ms: former.until_ms.saturating_sub(now) });
         }
@@ -101,7 +102,7 @@ impl Home {
         let statements = self.statements_of(identity.peer());
         let Some(last) = statements.last() else { return Ok(identity) };
         let until_ms = last.succession.until;
-        let former = match now() < until_ms {
+        let former = match now_ms() < until_ms {
             true => match Identity::load(&self.dir().join(FORMER)) {
                 Ok(former) if former.peer().0 == last.succession.old => Some(Arc::new(former)),
                 // It was taken away by hand.
@@ -149,14 +150,7 @@ impl Home {
     /// Writes a file that is nobody else's, whole.
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), HomeError> {
         let (path, new) = (self.dir().join(name), self.dir().join(format!("{name}.new")));
-        let write = || {
-            let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&new, &path)?;
-            fs::File::open(self.dir())?.sync_all()
-        };
-        write().map_err(self.io(name))
+        whole_file::replace(&path, &new, bytes).map_err(self.io(name))
     }
 
     fn remove(&self, name: &str) -> Result<(), HomeError> {
@@ -215,7 +209,7 @@ mod tests {
         assert!(third.former().is_none() && !dir.path().join(FORMER).exists() && !home.has_heard(first.peer()));
         assert_eq!(first.derive("a test"), third.derive("a test"));
         let lines = own_lines(&third);
-        assert!(lines.ended(&first.peer().0, now()) && lines.ended(&second.peer().0, now()));
+        assert!(lines.ended(&first.peer().0, now_ms()) && lines.ended(&second.peer().0, now_ms()));
         assert_eq!(lines.line(third.peer().0), [&third, &second, &first].map(|identity| identity.peer().0));
         let shown = succession::decode_all(third.statements()).expect("statements");
         assert!(shown.iter().all(|one| one.holds(|key, signed, by| PeerId(*key).verify(signed, by))));

@@ -84,7 +84,9 @@ fn policies(side: &Arc<dyn Side>, scope: &[CollectionId]) -> String {
     let mut policies: Vec<&str> = collections.map(|(_, collection)| collection.policy.as_str()).collect();
     policies.sort_unstable();
     policies.dedup();
-    if definition.profile == Profile::Content { String::new() } else { format!("; {}", policies.join(", ")) }
+    // A dataset of contents has none, and a session about members alone is under no policy of the user's.
+    let none = definition.profile == Profile::Content || policies.is_empty();
+    if none { String::new() } else { format!("; {}", policies.join(", ")) }
 }
 
 fn header(options: &Options, side: &Arc<dyn Side>, peer: String, opener: bool) -> RunHeader {

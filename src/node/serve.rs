@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use reknit_core::gossip::Word;
 use reknit_core::message::{Message, Refuse, RefuseCode, Rights};
 use reknit_core::session::Options;
 use reknit_core::{DatasetId, Definition};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::brakes::{NodeBrakes, Windows};
@@ -17,12 +16,14 @@ use super::counters::{Counted, Counters, Refusal, UnderWay};
 use super::gossip::{FRAME_GOSSIP, Gossip};
 use super::held::FRAME_HOLD;
 use super::introductions::FRAME_SUCCESSION;
+use super::places::Places;
 use super::receipts::Signer;
 use super::rights::{InForce, still_allows};
 use super::visits::{Asked, Peer, visit};
 use super::{
     Budget, Grants, HoldRequest, Home, HomeError, NodeError, Over, Progress, SessionReport, Ticket, Whom, answer_with,
 };
+use crate::clock::{millis, now_ms};
 use crate::store::{Side, for_session};
 use crate::transport::{
     Address, Arriving, CloseCode, Connection, Endpoint, Identity, Link, Network, PeerId, Quic, RateLimits,
@@ -263,18 +264,18 @@ impl Node {
         Whom::new(peer.to_string(), Some(signer))
     }
 
-    /// Shows the token of a ticket to the node that issued it, which then knows this node.
+    /// Shows the token of a ticket to the node that issued it, which then knows this node. It may be shown again until it ends.
     ///
     /// # Errors
-    /// [`TransportError::NotAdmitted`] if the invitation has ended or was used.
+    /// [`TransportError::NotAdmitted`] if the invitation has ended or another has used it; that the connection was lost.
     pub async fn take_up(&self, ticket: &Ticket, address: &Address) -> Result<Grants, NodeError> {
         let connection = self.connect(address).await?;
         let mut link = connection.open().await?;
         let not_admitted = || NodeError::Transport(TransportError::NotAdmitted { me: self.peer() });
-        let shown = link.control.writer.write(&[&[FRAME_JOIN], ticket.token.as_slice()].concat()).await;
         // A node that awaits nobody turns a stranger away before the token arrives.
-        shown.map_err(|error| (link.closed)().unwrap_or(error))?;
-        let answer = link.control.reader.read().await.ok().flatten().ok_or_else(not_admitted)?;
+        let lost = |error| (link.closed)().unwrap_or(error);
+        link.control.writer.write(&[&[FRAME_JOIN], ticket.token.as_slice()].concat()).await.map_err(lost)?;
+        let answer = link.control.reader.read().await.map_err(lost)?.ok_or_else(not_admitted)?;
         connection.close(CloseCode::Done);
         let names = answer.strip_prefix(&[FRAME_WELCOME]).and_then(|names| std::str::from_utf8(names).ok());
         names.and_then(|names| names.parse().ok()).ok_or_else(not_admitted)
@@ -303,7 +304,7 @@ impl Node {
         let serving = Serving {
             node: self.clone(),
             stores: Arc::new(by_dataset),
-            sessions: Arc::new(Semaphore::new(limits::SESSIONS_MAX)),
+            places: Places::default(),
             gossip,
             stop: stop.clone(),
         };
@@ -349,7 +350,7 @@ impl Node {
 pub struct Serving {
     node: Node,
     stores: Arc<BTreeMap<DatasetId, Served>>,
-    sessions: Arc<Semaphore>,
+    places: Places,
     gossip: Option<Gossip>,
     pub(super) stop: watch::Receiver<bool>,
 }
@@ -455,13 +456,13 @@ impl Serving {
     fn admit(&self, peer: PeerId) -> Result<Option<Grants>, HomeError> {
         match self.node.home.grants(peer)? {
             Some(grants) => Ok(Some(grants)),
-            None if self.node.home.awaits_anyone(now())? => Ok(Some(Grants::default())),
+            None if self.node.home.awaits_anyone(now_ms())? => Ok(Some(Grants::default())),
             None => Ok(None),
         }
     }
 
     async fn session(self, connection: Connection, mut link: Link, peer: PeerId) {
-        let Ok(place) = self.sessions.clone().try_acquire_owned() else {
+        let Some(place) = self.places.take(peer) else {
             self.refused(Refusal::Sessions);
             return connection.close(CloseCode::Busy);
         };
@@ -527,7 +528,7 @@ impl Serving {
         let counters = self.node.counters.clone();
         let _under_way = counters.answered.begins();
         let ended = answer_with(side, link, grant, first, stop, whom, guarded).await;
-        let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let elapsed_ms = millis(began.elapsed());
         match ended {
             Ok(answered) => {
                 counters.answered.ended(&answered.verdict, answered.traffic);
@@ -564,7 +565,7 @@ impl Serving {
     }
 
     async fn join(self, connection: Connection, mut link: Link, peer: PeerId, token: &[u8]) {
-        match self.node.home.take_up(token, peer, now()) {
+        match self.node.home.take_up(token, peer, now_ms()) {
             Ok(Some(grants)) => {
                 let names = grants.names().join(",");
                 tracing::info!(%peer, may = names, "joined by invitation");
@@ -592,9 +593,4 @@ async fn turn_away(connection: Connection) {
     // Its lanes are let go after the close: it must hear of nothing else.
     let _lanes = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, connection.accept()).await;
     connection.close(CloseCode::NotAdmitted);
-}
-
-pub(super) fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

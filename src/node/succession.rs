@@ -7,7 +7,7 @@ use reknit_core::Millis;
 use reknit_core::succession::{self, Lines, Next, NotTaken, Statement};
 
 use super::home::{File, Home, HomeError, SuccessionEntry, hex, unhex};
-use super::serve::now;
+use crate::clock::now_ms;
 use crate::transport::PeerId;
 
 /// What statements begin with where they are typed.
@@ -156,7 +156,7 @@ impl Home {
 
     /// When the next old key is over.
     pub(super) fn next_end(&self) -> Option<Millis> {
-        self.lines().ok()?.next_end(now())
+        self.lines().ok()?.next_end(now_ms())
     }
 }
 
@@ -184,7 +184,7 @@ mod tests {
         let [old, new, newer, stranger] = identities();
         let add = |peer| home.add_peer(&KnownPeer { peer, may: Rights::READ.into(), name: Some("bern".into()) });
         add(old.peer()).expect("added");
-        let far = now() + 1_000_000;
+        let far = now_ms() + 1_000_000;
         home.shown(&stated(&old, &new, far), new.peer(), None).expect("believed");
         let may = |of: &Identity| home.grants(of.peer()).expect("read");
         assert_eq!((may(&old), may(&new)), (Some(Rights::READ.into()), Some(Rights::READ.into())));
@@ -206,7 +206,7 @@ mod tests {
     fn what_no_known_key_has_signed_is_not_believed() {
         let home = Home::in_memory();
         let [old, new, other] = identities();
-        let far = now() + 1_000_000;
+        let far = now_ms() + 1_000_000;
         let good = stated(&old, &new, far);
         let refused = |bytes: &[u8], by: &Identity| {
             assert!(matches!(home.shown(bytes, by.peer(), None), Err(HomeError::Disbelieved(_))));
@@ -236,7 +236,7 @@ mod tests {
         let home = Home::in_memory();
         let [old, new] = identities();
         home.add_peer(&KnownPeer { peer: new.peer(), may: Rights::READ.into(), name: None }).expect("added");
-        home.shown(&stated(&old, &new, now() + 1_000_000), new.peer(), None).expect("nothing is wrong");
+        home.shown(&stated(&old, &new, now_ms() + 1_000_000), new.peer(), None).expect("nothing is wrong");
         assert_eq!(home.grants(old.peer()).expect("read"), None, "no stranger's old key is let in");
         assert!(home.lines().expect("read").all().next().is_none());
         let elsewhere = Home::in_memory();

@@ -2,6 +2,7 @@
 
 mod leaving;
 mod path;
+mod slow;
 
 use std::sync::Mutex;
 use std::time::Duration;

@@ -116,7 +116,7 @@ impl Connection {
     fn new(wire: Arc<dyn Wire>, me: PeerId, rate_limits: &RateLimits) -> Connection {
         let rate_limit = rate_limits.of(wire.peer());
         let me = wire.reached_as().unwrap_or(me);
-        let (sender, accepted) = mpsc::channel(limits::SESSIONS_PER_PEER_MAX);
+        let (sender, accepted) = mpsc::channel(limits::LINKS_WAITING_MAX);
         let inner = Arc::new(Held(wire.clone()));
         // Lanes keep the connection while they are used; sorting them does not.
         tokio::spawn(sort_lanes(wire, Arc::downgrade(&inner), me, sender, rate_limit.clone()));

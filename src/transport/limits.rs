@@ -48,14 +48,24 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(600);
 pub const UNUSED_TIMEOUT: Duration = Duration::from_secs(60);
 /// Connections at once, those in their handshake with them: more wait, and then are dropped unseen.
 pub const CONNECTIONS_MAX: usize = 512;
-/// Sessions that one peer may hold at once.
-pub const SESSIONS_PER_PEER_MAX: usize = 2;
+/// Sessions of one connection that may wait to be answered.
+pub const LINKS_WAITING_MAX: usize = 2;
 /// Sessions that a node answers at once.
 pub const SESSIONS_MAX: usize = 64;
+/// Those of one peer: half of all, so that it leaves room for others.
+pub const SESSIONS_OF_PEER_MAX: usize = SESSIONS_MAX / 2;
 /// Bytes of a frame on the control lane.
 pub const CONTROL_FRAME_BYTES_MAX: usize = FRAME_BYTES_MAX;
 /// Bytes of a frame of records, packed.
 pub const RECORD_LANE_FRAME_BYTES_MAX: usize = RECORD_FRAME_BYTES_MAX + KEY_BYTES_MAX + 16;
+/// Words of one peer's gossip that are not heard yet: some seconds of what a store takes in.
+pub const GOSSIP_WORDS_MAX: usize = 1024;
+/// The same in bytes.
+pub const GOSSIP_BYTES_MAX: usize = 4 << 20;
+/// Words of gossip that wait for a peer.
+pub const GOSSIP_QUEUE_MAX: usize = 256;
+/// A link of gossip on which nothing was said for so long, either way, is let go.
+pub const GOSSIP_UNUSED_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// quinn's settings for a connection.
 pub(super) fn transport() -> Arc<TransportConfig> {

@@ -71,7 +71,7 @@ fn what_the_policy_keeps_is_listed_shown_and_settled() {
     assert_eq!(place.json("conflicts list a --limit 1").exits(1).summary()["more"], true);
     let shown = place.json("conflicts show a 1").exits(1).objects();
     assert_eq!((&shown[0]["row"]["name"], &shown[1]["row"]["name"]), (&"Bern".into(), &"Berne".into()));
-    place.run("conflicts show a 2").exits(1).says(&["deleted", "Basle", "reknit conflicts resolve"]);
+    place.run("conflicts show a 2").exits(1).says(&["deleted", "Basle", "reknit conflicts resolve", " UTC by "]);
     place.run("conflicts show a 3").ok().says(&["no conflict"]);
     place.run("conflicts show a 9").ok().says(&["never written"]);
 

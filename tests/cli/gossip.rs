@@ -109,7 +109,7 @@ fn what_is_withheld_is_named_and_a_repair_brings_it() {
     until(|| at(&place, "two", "status").out.contains("gossip of notes withholds 3 records"));
     let looked = at(&place, "two", "status --format jsonl");
     schema::holds(&looked.objects());
-    at(&place, "two", "status").says(&["(key", "--max-delete", "reknit repair"]);
+    at(&place, "two", "status").says(&["(key", "reknit repair", "ADDRESS, with --apply and --max-delete"]);
     at(&place, "two", &format!("repair two.store {} --apply --max-delete 5", first.address())).ok();
     assert_eq!(root("one"), root("two"));
     place.file("one/config.toml", "[gossip]\nmax_delete = 'all'\n");

@@ -34,19 +34,38 @@ fn say(line: &str) {
     }
 }
 
-/// Not a test of its own: does nothing unless the environment names a store.
+/// Writes to the store that the environment names, until it is killed. Where none is named, some batches to stores of its own,
+/// which have them all afterwards.
 #[test]
 fn writes_when_told() {
-    let Ok(dir) = std::env::var(DIR) else { return };
+    let Ok(dir) = std::env::var(DIR) else { return writes_untold() };
     let engine = std::env::var(ENGINE).ok().and_then(|name| reknit::store::EngineKind::from_name(&name));
     let from: Vec<u64> = std::env::var(FROM).expect("from").split(',').map(|n| n.parse().expect("a number")).collect();
     say("\nbegun");
     let store = Store::open(Path::new(&dir), &model::options(engine.expect("an engine"))).expect("open");
+    write(&store, &from, u64::MAX, &say);
+    say("ended");
+}
+
+fn writes_untold() {
+    const BATCHES: u64 = 20;
+    for engine in model::ENGINES {
+        let home = crate::process::quick_dir();
+        let dir = home.path().join("store");
+        model::create(engine, &dir);
+        let open = || Store::open(&dir, &model::options(engine)).expect("open");
+        write(&open(), &[0; WRITERS as usize], BATCHES, &|line| assert!(line.starts_with("done"), "{line}"));
+        let store = open();
+        (0..WRITERS).for_each(|writer| assert_eq!(model::batches_held(&store, writer, "untold"), BATCHES));
+    }
+}
+
+/// Each writer goes on after its batch `from[writer]`, up to `most`.
+fn write(store: &Store, from: &[u64], most: u64, say: &(dyn Fn(&str) + Sync)) {
     std::thread::scope(|scope| {
-        for writer in 0..WRITERS {
-            let (store, from) = (&store, from[usize::try_from(writer).expect("few")]);
+        for (writer, from) in (0..WRITERS).zip(from) {
             scope.spawn(move || {
-                for nth in from + 1.. {
+                for nth in from + 1..=most {
                     match store.batch(batch(writer, nth), durability(nth)) {
                         Ok(_) => say(&format!("done {writer} {nth}")),
                         Err(error) => {
@@ -58,7 +77,6 @@ fn writes_when_told() {
             });
         }
     });
-    say("ended");
 }
 
 fn kind(error: &StoreError) -> &'static str {

@@ -28,30 +28,41 @@ const DEEP: usize = 5;
 const DIR: &str = "REKNIT_RECORDED_DIR";
 const SEED: &str = "REKNIT_RECORDED_SEED";
 
-/// Not a test of its own: does nothing unless the environment names a directory with rows.
+/// Makes a history in the directory of rows that the environment names; where none is named, in one of its own, which is what was
+/// told of it afterwards.
 #[test]
 fn makes_a_history_when_told() {
-    let (Ok(dir), Ok(seed)) = (std::env::var(DIR), std::env::var(SEED)) else { return };
-    let mut draw = Draw(seed.parse().expect("a number"));
-    let engine = engine::open(EngineKind::Fjall, Path::new(&dir), CACHE_BYTES).expect("an engine");
+    if let (Ok(dir), Ok(seed)) = (std::env::var(DIR), std::env::var(SEED)) {
+        let history = make_a_history(Path::new(&dir), seed.parse().expect("a number"));
+        return history.told().for_each(|(commit, held)| println!("\nheld {commit} {held}"));
+    }
+    let home = quick_dir();
+    let open = || engine::open(EngineKind::Fjall, home.path(), CACHE_BYTES).expect("an engine");
+    drop(found(open()));
+    let (_, held) = make_a_history(home.path(), 1).told().last().expect("commits");
+    assert_eq!(is_what(&held, &reopen(open()).expect("open"), true), Ok(()));
+}
+
+fn make_a_history(dir: &Path, seed: u64) -> History {
+    let mut draw = Draw(seed);
+    let engine = engine::open(EngineKind::Fjall, dir, CACHE_BYTES).expect("an engine");
     let store = reopen(engine).expect("open");
     let mut acknowledged = |commit: u64, synced: bool| println!("\nacknowledged {commit} {synced}");
     let mut history = History::default();
     for _ in 0..TABLES {
         history.go_on(&store, &mut draw, STEPS, &mut acknowledged);
-        let before = tables(&dir);
+        let before = tables(dir);
         history.fill(&store, &mut acknowledged);
-        while tables(&dir) == before {
+        while tables(dir) == before {
             std::thread::yield_now();
         }
     }
     history.go_on(&store, &mut draw, STEPS, &mut acknowledged);
-    drop(store);
-    history.told().for_each(|(commit, held)| println!("\nheld {commit} {held}"));
+    history
 }
 
-fn tables(dir: &str) -> usize {
-    fs::read_dir(Path::new(dir).join("keyspaces/1/tables")).map_or(0, Iterator::count)
+fn tables(dir: &Path) -> usize {
+    fs::read_dir(dir.join("keyspaces/1/tables")).map_or(0, Iterator::count)
 }
 
 /// What a process did to its files, and what its store held after each commit.

@@ -156,6 +156,9 @@ fn a_stranger_that_shows_no_invitation_is_sent_away() {
         let stranger = peer(false);
         let connection = stranger.node.connect(&two.server.address()).await.expect("connected");
         connection.closed().await;
+        // The other side has closed it: nobody's patience on this one is over.
+        let opened = connection.open().await.err();
+        assert!(matches!(opened, Some(TransportError::Closed)), "{opened:?}");
     });
 }
 
@@ -196,6 +199,45 @@ fn an_invitation_is_taken_up_once_and_in_time() {
         let a = store();
         let checked = session(&first.node, &address, Counted::new(&a), intent(Intent::Check)).await;
         assert_eq!(checked.expect("an outcome").outcome.verdict, Verdict::InSync);
+    });
+}
+
+/// The welcome may have been lost, or what was to be done with it may have failed.
+#[test]
+fn whoever_took_up_an_invitation_is_welcomed_again_and_nobody_else_is() {
+    run(async {
+        let b = store();
+        let two = two(Counted::new(&b), Rights::ALL);
+        let [first, second] = [(); 2].map(|()| peer(false));
+        let address = two.server.address();
+        // While another is open, whoever shows the one that was taken up is heard.
+        for token in [b"token", b"other"] {
+            let token_hash = *blake3::hash(token).as_bytes();
+            let may = "test=compare".parse().expect("grants");
+            two.server.home.invite(&Invitation { token_hash, may, expires: u64::MAX / 4 }).expect("invited");
+        }
+        let ticket = Ticket {
+            definition: definition(),
+            key: b.dataset_key().clone(),
+            address: address.to_string(),
+            token: b"token".to_vec(),
+            layouts: vec![None],
+            table: None,
+        };
+        let refused = |joined: Result<_, NodeError>| {
+            assert!(matches!(joined, Err(NodeError::Transport(TransportError::NotAdmitted { .. }))));
+        };
+        for _ in 0..2 {
+            let granted = first.node.take_up(&ticket, &address).await.expect("welcomed");
+            assert_eq!(granted.names(), ["test=compare"]);
+            refused(second.node.take_up(&ticket, &address).await.map(drop));
+        }
+        let known = [&first, &second].map(|guest| two.server.home.grants(guest.node.peer()).expect("read").is_some());
+        assert_eq!(known, [true, false]);
+        // Who was removed does not come back by it.
+        assert!(two.server.home.remove_peer(first.node.peer()).expect("removed"));
+        refused(first.node.take_up(&ticket, &address).await.map(drop));
+        assert_eq!(two.server.home.grants(first.node.peer()).expect("read"), None);
     });
 }
 
@@ -356,7 +398,7 @@ fn sessions_above_the_limit_are_told_that_the_node_is_busy() {
         let (mine, theirs) = differing();
         let server = peer(true);
         let (_serving, _stop) = serve(&server.node, Arc::new(theirs));
-        let per_peer = limits::SESSIONS_PER_PEER_MAX;
+        let per_peer = 2;
         let mut held = Vec::new();
         for _ in 0..limits::SESSIONS_MAX.div_ceil(per_peer) {
             let client = peer(false);
@@ -386,5 +428,32 @@ fn sessions_above_the_limit_are_told_that_the_node_is_busy() {
             }
         };
         assert_eq!(verdict, Verdict::Differs);
+    });
+}
+
+#[test]
+fn one_peer_does_not_take_the_places_of_all() {
+    run(async {
+        let (mine, theirs) = differing();
+        let server = peer(true);
+        let (_serving, _stop) = serve(&server.node, Arc::new(theirs));
+        let (greedy, other) = (peer(false), peer(false));
+        server.admit(greedy.node.peer(), Rights::ALL);
+        server.admit(other.node.peer(), Rights::ALL);
+        let mut held = Vec::new();
+        let busy = loop {
+            let connection = greedy.node.connect(&server.address()).await.expect("connected");
+            let mut link = connection.open().await.expect("opened");
+            link.control.writer.write(&opening(&mine).encode()).await.expect("written");
+            match link.control.reader.read().await {
+                Ok(Some(_)) => held.push((connection, link)),
+                _ => break (link.closed)(),
+            }
+        };
+        assert!(matches!(busy, Some(TransportError::Busy)), "{busy:?}");
+        assert_eq!(held.len(), limits::SESSIONS_OF_PEER_MAX);
+        let side: Arc<dyn Side> = Arc::new(mine);
+        let checked = session(&other.node, &server.address(), side, intent(Intent::Check)).await;
+        assert_eq!(checked.expect("an outcome").outcome.verdict, Verdict::Differs);
     });
 }

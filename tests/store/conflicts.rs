@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use reknit::core::bounds::VALUE_BYTES_MAX;
 use reknit::core::brakes::Losses;
 use reknit::core::policy::{Judgement, Policies, Policy, PolicyError, Why};
 use reknit::core::query::{Guard, Incoming};
@@ -202,4 +203,22 @@ fn the_content_profile_keeps_one_value() {
     let state = store.first().versions(b"k").expect("versions").expect("there");
     assert_eq!(state.versions().iter().map(|s| &s.content).collect::<Vec<_>>(), [&Content::Live(b"new".to_vec())]);
     assert_eq!(listed(&store), Vec::<String>::new());
+}
+
+/// What does not travel whole is not stored side by side: one key, and no session, stands still for it.
+#[test]
+fn versions_that_are_too_large_together_are_refused_by_name_and_hold_up_no_other() {
+    let store = store("keep-both/1");
+    let half = vec![7; VALUE_BYTES_MAX / 2 + 1];
+    let incoming = |key: &str, stamp: u64, value: &[u8]| Incoming {
+        record: record(key.as_bytes(), stamp << 16, stamp, Some(value)),
+        guard: Guard::Join,
+    };
+    let apply = |batch| store.apply(CollectionId(0), batch, Durability::Synced).expect("apply");
+    assert_eq!(apply(vec![incoming("k", 5, &half)]).applied, 1);
+    let applied = apply(vec![incoming("k", 7, &half), incoming("other", 7, b"small")]);
+    assert_eq!((applied.applied, applied.refused.len()), (1, 1), "{:?}", applied.refused);
+    let (key, reason) = &applied.refused[0];
+    assert!(key == b"k" && reason.contains("2 versions have 67108866 bytes together"), "{reason}");
+    assert!(store.get(b"k").expect("get") == Some(half) && listed(&store).is_empty());
 }

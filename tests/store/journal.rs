@@ -478,7 +478,7 @@ fn a_key_that_was_filled_in_and_that_a_run_wrote_again_goes_too_unless_somebody_
     let run = store.in_run(header()).expect("a run").expect("a journal");
     apply(&*run, &records(&other), 1000);
     store.put(&name(5), b"mine").expect("put");
-    let mine = store.first().state(&name(5)).expect("read");
+    let mine = store.first().versions(&name(5)).expect("read");
     // Its clock is at a standstill too; the second put is newer than mine whoever's name is greater.
     other.put(&name(5), b"once").expect("put");
     other.put(&name(5), b"again").expect("put");
@@ -488,6 +488,6 @@ fn a_key_that_was_filled_in_and_that_a_run_wrote_again_goes_too_unless_somebody_
     let run = run.end_run("in_sync").expect("ended").expect("a run");
     assert_eq!(undo(&store, run), (201, [name(5)].into()));
     assert_eq!(store.stats().expect("stats").records, 1);
-    assert_eq!(store.first().state(&name(5)).expect("read"), mine);
+    assert_eq!(store.first().versions(&name(5)).expect("read"), mine);
     assert_sound(&store, "undone");
 }

@@ -264,7 +264,9 @@ fn write_and_ask(store: &Store) {
                 store.batch(vec![op], Durability::Buffered).expect("batch");
             }
         });
-        while !writing.is_finished() {
+        let mut times = 0;
+        while times == 0 || !writing.is_finished() {
+            times += 1;
             let mut asked = vec![Range::ALL];
             asked.extend(&parts);
             let sketches = store.sketches(FIRST, &asked, 200).expect("sketches");

@@ -55,7 +55,7 @@ proptest! {
             }
             for (name, value) in &batch {
                 let op = value.map_or(Op::delete([*name]), |value| Op::put([*name], [value]));
-                let before = store.first().state(&[*name]).expect("read");
+                let before = store.first().versions(&[*name]).expect("read");
                 let commit = store.first().batch(vec![op], Durability::Buffered).expect("written");
                 if commit > std::mem::replace(&mut last, commit) {
                     model.entry(*name).or_default().extend(before);

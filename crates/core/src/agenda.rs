@@ -1,10 +1,12 @@
 //! What a node has to do and when: which job is due, what was missed, what waits for what, and what came of it.
 //!
-//! Doing it, and keeping it, is the driver's: it asks what is [due](Agenda::due), says what [begins](Agenda::begin) and how that
-//! [ended](Agenda::end), and writes down a job's [`Kept`] after each. Time is an argument; jitter comes from a seed.
+//! Doing it, and keeping it, is the driver's: it asks what a clock that was set back has [put too far ahead](Agenda::set_right) and
+//! what is [due](Agenda::due), says what [begins](Agenda::begin) and how that [ended](Agenda::end), and writes down a job's [`Kept`]
+//! after each. Time is an argument; jitter comes from a seed.
 
 mod kept;
 mod parked;
+mod set_back;
 mod spending;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -109,12 +111,14 @@ pub struct Agenda {
     seed: [u8; 32],
     jobs: BTreeMap<String, Job>,
     at_once: usize,
+    /// The latest moment by which something was planned or noted, as far as it has not been set right since.
+    latest: Millis,
 }
 
 impl Agenda {
     /// No jobs yet; `at_once` may run at the same time. Two nodes with different seeds do not begin their jobs together.
     pub fn new(seed: [u8; 32], at_once: usize) -> Agenda {
-        Agenda { seed, jobs: BTreeMap::new(), at_once: at_once.max(1) }
+        Agenda { seed, jobs: BTreeMap::new(), at_once: at_once.max(1), latest: 0 }
     }
 
     /// Takes up what was remembered of a job before this process began. A run of it that had begun was cut short: it is noted
@@ -132,6 +136,8 @@ impl Agenda {
     /// planned anew; of one that is no longer there the memory stays.
     pub fn configure(&mut self, plans: BTreeMap<String, Plan>, at_once: usize, now: Millis) {
         self.at_once = at_once.max(1);
+        // By which clock was planned what was remembered, or had no plan until now, is not known.
+        self.latest = Millis::MAX;
         self.jobs.values_mut().for_each(|job| job.plan = None);
         for (name, plan) in plans.into_iter().take(JOBS_MAX) {
             let job = self.jobs.entry(name.clone()).or_insert_with(|| Job { plan: None, kept: Kept::default() });
@@ -209,6 +215,7 @@ impl Agenda {
                 return Err(Refusal::Occupied { place: place.clone(), by: by.clone() });
             }
         }
+        self.latest = self.latest.max(now);
         let job = self.jobs.get_mut(name).ok_or(Refusal::Unknown)?;
         Ok(job.begin(by, now))
     }
@@ -220,6 +227,7 @@ impl Agenda {
             return;
         }
         let now = ran.ended;
+        self.latest = self.latest.max(now);
         let slot = job.kept.slot;
         // What is cut short by the end of the node goes on when that begins again.
         let again = ran.verdict == RunVerdict::Interrupted;
@@ -289,6 +297,7 @@ impl Agenda {
     /// [`Refusal::Unknown`].
     pub fn tune(&mut self, name: &str, tuned: Tuned, plan: Plan, now: Millis) -> Result<(), Refusal> {
         let seed = self.seed;
+        self.latest = self.latest.max(now);
         let job = self.configured(name)?;
         job.kept.tuned = tuned;
         job.kept.planned = plan.schedule.at.as_ref().map(At::to_string);

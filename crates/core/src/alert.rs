@@ -208,6 +208,9 @@ impl Alerts {
         }
         for alert in self.alerts.values_mut() {
             alert.ways.retain(|way, _| ways.contains(&way.as_str()));
+            // What was put off by a clock that was set back since is put off no longer than from now.
+            let latest = now.saturating_add(rules.repeat.max(RETRY_MAX_MILLIS));
+            alert.ways.values_mut().for_each(|heard| heard.next = heard.next.min(latest));
             if alert.resolved.is_none() {
                 for way in ways {
                     alert.ways.entry((*way).into()).or_insert_with(|| Heard { next: now, ..Heard::default() });

@@ -8,8 +8,8 @@ use crate::cli::args::{Alerts, AlertsCommand};
 use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
 use crate::cli::units::show_duration;
-use crate::cli::verdicts::now_ms;
 use crate::cli::{CliError, Exit, telling};
+use crate::clock::now_ms;
 
 pub(crate) fn run(args: &Alerts, env: &mut Env) -> Result<Exit, CliError> {
     match args.command {

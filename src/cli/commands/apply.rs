@@ -21,7 +21,8 @@ use crate::cli::output::{Printer, fields};
 use crate::cli::plans::{self, Header, Key, PlanReader, Tally};
 use crate::cli::records::{hex, unhex};
 use crate::cli::units::{parse_duration, show_count, show_duration};
-use crate::cli::{CliError, Exit, verdicts};
+use crate::cli::{CliError, Exit};
+use crate::clock::now_ms;
 use crate::node::Home;
 use crate::store::linked::Linked;
 
@@ -74,7 +75,7 @@ pub(crate) fn run(args: &Apply, env: &mut Env) -> Result<Exit, CliError> {
     let home = env.home()?;
     let brakes = sides::brakes::typed(&args.brakes)?;
     let plan = read(&path, &home)?;
-    let age = Duration::from_millis(verdicts::now_ms().saturating_sub(plan.header.made_at_ms));
+    let age = Duration::from_millis(now_ms().saturating_sub(plan.header.made_at_ms));
     let made = format!(
         "plan {} of {} keys, made {} ago by {} of a = {} and b = {}",
         plan.header.id,
@@ -92,7 +93,10 @@ pub(crate) fn run(args: &Apply, env: &mut Env) -> Result<Exit, CliError> {
         return Err(CliError::refused("plan.old", message));
     }
     if plans::is_applied(&home, &plan.header.id)?.is_some() {
-        return Err(CliError::refused("plan.applied", format!("the {made}, was carried out already")));
+        return Err(CliError::refused(
+            "plan.applied",
+            format!("the {made}, was carried out already; make another with --plan"),
+        ));
     }
     sides::refuse_one_table(&args.sides)?;
     let here;
@@ -170,7 +174,9 @@ fn fits(plan: &Plan, definition: &Definition, args: &Apply) -> Result<(), CliErr
         return Err(CliError::refused("plan.dataset", message));
     }
     if *hash != definition.hash().to_string() {
-        let message = format!("the definition of the dataset {dataset} has changed since the plan was made");
+        let message = format!(
+            "the definition of the dataset {dataset} has changed since the plan was made; make another with --plan"
+        );
         return Err(CliError::refused("plan.dataset", message));
     }
     if !args.sides.collections.is_empty() {

@@ -7,6 +7,7 @@ use crate::cli::args::{Conflicts, ConflictsCommand, InCollection, ResolveBy};
 use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
 use crate::cli::records::{key_fields, typed_value, value_fields};
+use crate::cli::units::show_instant;
 use crate::cli::{CliError, Exit};
 use crate::core::bounds::VERSIONS_MAX;
 use crate::core::members::MEMBERS;
@@ -225,7 +226,8 @@ fn version_line(layout: &Layout, nth: usize, sibling: &Sibling) -> String {
     };
     let version = &sibling.version;
     let forgets = if version.seen.is_full() { "  (may have seen versions that it no longer tells)" } else { "" };
-    format!("{nth}  written at {} ms by {:016x}  {content}{forgets}", version.stamp.millis(), version.actor.0)
+    let at = show_instant(version.stamp.millis());
+    format!("{nth}  written {at} by {:016x}  {content}{forgets}", version.actor.0)
 }
 
 fn version_object(layout: &Layout, nth: usize, sibling: &Sibling) -> Value {

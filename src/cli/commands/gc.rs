@@ -1,7 +1,5 @@
 //! `reknit gc STORE`: drops tombstones that every member has passed, and says what it waits for.
 
-use std::time::Duration;
-
 use reknit_core::Stamp;
 use reknit_core::collect::{Found, Standing};
 use serde_json::{Map, Value, json};
@@ -10,9 +8,9 @@ use super::sides::plural;
 use crate::cli::args::Gc;
 use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
-use crate::cli::units::{parse_duration, show_count, show_duration};
-use crate::cli::verdicts::now_ms;
+use crate::cli::units::{ago, parse_duration, show_count};
 use crate::cli::{CliError, Exit};
+use crate::clock::now_ms;
 use crate::core::query::Raising;
 use crate::store::Store;
 use crate::transport::PeerId;
@@ -88,13 +86,6 @@ impl Tombstones {
         fields(
             json!({ "tombstones": self.all, "collectable": self.collectable, "waiting": self.waiting, "young": young }),
         )
-    }
-}
-
-fn ago(then: u64, now: u64) -> String {
-    match now.checked_sub(then) {
-        Some(millis) => format!("{} ago", show_duration(Duration::from_millis(millis))),
-        None => format!("in {}", show_duration(Duration::from_millis(then - now))),
     }
 }
 

@@ -11,7 +11,8 @@ use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
 use crate::cli::records::{key_fields, value_fields};
 use crate::cli::units::{show_bytes, show_duration};
-use crate::cli::{CliError, Exit, verdicts};
+use crate::cli::{CliError, Exit};
+use crate::clock::now_s;
 
 pub(crate) fn run(args: &History, env: &mut Env) -> Result<Exit, CliError> {
     let store = env.store(&args.store)?;
@@ -19,7 +20,7 @@ pub(crate) fn run(args: &History, env: &mut Env) -> Result<Exit, CliError> {
     let key = layout.encode_key_argument(&args.key)?;
     // Each state with the run that replaced it; the one that is there was replaced by none.
     let mut states: Vec<(State, Option<RunId>)> =
-        collection.state(&key)?.into_iter().map(|state| (state, None)).collect();
+        collection.versions(&key)?.into_iter().map(|state| (state, None)).collect();
     states.extend(collection.history(&key)?.into_iter().rev().map(|earlier| (earlier.state, Some(earlier.run))));
     let written = |run| store.run(run).is_ok_and(|run| run.header.kind == RunKind::Written);
     let mut printer = Printer::new(env);
@@ -35,7 +36,7 @@ pub(crate) fn run(args: &History, env: &mut Env) -> Result<Exit, CliError> {
             let kind = header.as_ref().map(|header| header.kind.name());
             let value = sibling.value().filter(|_| args.values);
             let text = || {
-                let ago = u64::try_from(verdicts::now()).unwrap_or_default().saturating_sub(millis / 1000);
+                let ago = u64::try_from(now_s()).unwrap_or_default().saturating_sub(millis / 1000);
                 let what = if live { show_bytes(bytes) } else { "deleted".into() };
                 let until = match replaced {
                     Some(run) if written(*run) => "replaced by a write here".into(),

@@ -86,7 +86,7 @@ fn of_table(side: &'static str, linked: &Linked, key: &[u8]) -> Result<Inspected
 }
 
 fn of_store(side: &'static str, store: &Store, layout: &Layout, key: &[u8]) -> Result<Inspected, CliError> {
-    let state = store.first().state(key)?;
+    let state = store.first().versions(key)?;
     let bytes = state.as_ref().and_then(|state| state.value().map(<[u8]>::to_vec));
     let row = bytes.as_ref().filter(|_| layout.format() != Format::Kv).and_then(|bytes| row::decode(bytes).ok());
     let columns = row.iter().flat_map(|row| row.columns().map(|(name, value)| (name.to_string(), value.clone())));

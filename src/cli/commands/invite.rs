@@ -8,8 +8,8 @@ use crate::cli::env::Env;
 use crate::cli::output::Printer;
 use crate::cli::shared_tables::SharedTable;
 use crate::cli::units::parse_duration;
-use crate::cli::verdicts::{now, now_ms};
 use crate::cli::{CliError, Exit};
+use crate::clock::{millis, now_ms};
 use crate::core::members::{LEASE_MILLIS, Member};
 use crate::node::{Grants, GrantsError, Invitation, Ticket};
 use crate::transport::{Address, PORT, PeerId};
@@ -29,7 +29,7 @@ pub(crate) fn run(args: &Invite, env: &mut Env) -> Result<Exit, CliError> {
         None => of_store(args, env, (me, &token))?,
     };
     let may = may.within(&ticket.definition.name);
-    let expires = u64::try_from(now()).unwrap_or(0) * 1000 + u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX / 2);
+    let expires = now_ms().saturating_add(millis(lasts));
     home.invite(&Invitation { token_hash: *blake3::hash(&token).as_bytes(), may: may.clone(), expires })?;
     let (address, ticket) = (ticket.address.clone(), ticket.to_string());
     let summary = json!({ "ticket": ticket, "address": address, "may": may.names() });

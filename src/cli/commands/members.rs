@@ -11,9 +11,9 @@ use super::sides::plural;
 use crate::cli::args::{Members, MembersCommand};
 use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
-use crate::cli::units::{parse_duration, show_count, show_duration};
-use crate::cli::verdicts::now_ms;
+use crate::cli::units::{ago, parse_duration, show_count, show_duration};
 use crate::cli::{CliError, Exit};
+use crate::clock::now_ms;
 use crate::node::Home;
 use crate::store::Store;
 use crate::transport::PeerId;
@@ -28,9 +28,9 @@ pub(crate) fn run(args: &Members, env: &mut Env) -> Result<Exit, CliError> {
 
 fn list(store: &Path, env: &mut Env) -> Result<Exit, CliError> {
     let members = seen(&env.store(store)?, &env.home()?)?;
-    let mut printer = Printer::new(env);
+    let (mut printer, now) = (Printer::new(env), now_ms());
     for member in &members {
-        printer.item(|| member.line(), || member.object())?;
+        printer.item(|| member.line(now), || member.object())?;
     }
     let n = members.len() as u64;
     let text =
@@ -63,10 +63,10 @@ pub(crate) fn seen(store: &Store, home: &Home) -> Result<Vec<Seen>, CliError> {
 }
 
 impl Seen {
-    fn line(&self) -> String {
+    fn line(&self, now: Millis) -> String {
         let heard = match self.heard {
             _ if self.me => "this node".into(),
-            Some(time) => format!("heard of at {time} ms"),
+            Some(time) => format!("heard of {}", ago(time, now)),
             None => "never heard of here".into(),
         };
         let lease = show_duration(std::time::Duration::from_millis(self.member.lease));

@@ -19,7 +19,8 @@ use crate::cli::output::Printer;
 use crate::cli::plans::{self, Header, Key, Loses, PlanWriter, Tally};
 use crate::cli::records::hex;
 use crate::cli::units::show_count;
-use crate::cli::{CliError, Exit, verdicts};
+use crate::cli::{CliError, Exit};
+use crate::clock::now_ms;
 use crate::store::Store;
 
 /// Bytes of a value as it is shown; longer ones are left out.
@@ -180,7 +181,7 @@ fn header(args: &Repair, env: &Env, definition: &Definition, made_by: &str) -> R
         format: plans::FORMAT,
         id: plans::new_id()?,
         made_by: made_by.into(),
-        made_at_ms: verdicts::now_ms(),
+        made_at_ms: now_ms(),
         dataset: definition.name.clone(),
         dataset_id: definition.id.to_string(),
         definition: definition.hash().to_string(),

@@ -9,8 +9,8 @@ use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
 use crate::cli::records::{key_fields, typed_value};
 use crate::cli::units::parse_duration;
-use crate::cli::verdicts::now_ms;
 use crate::cli::{CliError, Exit};
+use crate::clock::now_ms;
 use crate::store::{Durability, Op, Store};
 
 pub(crate) fn run(args: &Put, env: &mut Env) -> Result<Exit, CliError> {

@@ -15,8 +15,8 @@ use crate::cli::output::{Printer, fields};
 use crate::cli::progress::Progress;
 use crate::cli::records::key_fields;
 use crate::cli::units::{parse_bytes, parse_duration, show_bytes, show_count, show_duration};
-use crate::cli::verdicts::now_ms;
 use crate::cli::{CliError, Exit};
+use crate::clock::{millis, now_ms};
 use crate::core::members::MEMBERS;
 use crate::store::{Did, JournalLimits, KeepHistory, Store, Undo};
 
@@ -172,7 +172,7 @@ fn limit(
     let age = age.map(parse_duration).transpose()?;
     let limits = JournalLimits {
         bytes: bytes.map(parse_bytes).transpose()?.unwrap_or(was.bytes),
-        age: age.map_or(was.age, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        age: age.map_or(was.age, millis),
     };
     let keep_history = keep_history.map(|text| keeping(text, limits)).transpose()?;
     let mut dropped = if limits == was { store.drop_old_runs()? } else { store.set_journal_limits(limits)? };
@@ -214,7 +214,7 @@ fn keeping(text: &str, limits: JournalLimits) -> Result<Option<KeepHistory>, Cli
     }
     let (lasts, size) = (parse_duration(text), parse_bytes(text));
     match (lasts, size) {
-        (Ok(lasts), _) => Ok(Some(KeepHistory { age: u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX), bytes })),
+        (Ok(lasts), _) => Ok(Some(KeepHistory { age: millis(lasts), bytes })),
         (_, Ok(bytes)) => Ok(Some(KeepHistory { age, bytes })),
         (Err(_), Err(_)) => {
             Err(CliError::new("usage.limit", format!("`{text}` is neither an age nor a size; 30d, 256MiB or off is")))

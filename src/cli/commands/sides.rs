@@ -48,6 +48,7 @@ use crate::cli::interrupt::Interrupt;
 use crate::cli::layouts::Layouts;
 use crate::cli::units::{parse_bytes, parse_duration, show_count};
 use crate::cli::verdicts::{self, Last};
+use crate::clock::{millis, now_ms, now_s};
 use crate::node::{
     Budget, HeldStore, HoldRequest, Home, Node, NodeError, Progress, SessionReport, Windows, between_counted,
     between_witnessed,
@@ -132,7 +133,7 @@ pub(crate) fn run(
         _ => Arc::default(),
     };
     let mut options = Options::new(intent(swapped));
-    options.settle = u64::try_from(settle.as_millis()).unwrap_or(u64::MAX);
+    options.settle = millis(settle);
     options.receipt |= sides.receipt;
     options.brakes = asked.brakes;
     options.picked = asked.picked.map(|picked| picked(swapped));
@@ -169,7 +170,7 @@ pub(crate) fn run(
     };
     let home = env.home()?;
     let mut keys = OpenKeys::new();
-    let mut picture = Picture::new(verdicts::now_ms());
+    let mut picture = Picture::new(now_ms());
     let mut meter = Meter::new(env);
     let mut progress = |progress: Progress| match progress {
         Progress::Found(difference) => {
@@ -244,7 +245,7 @@ pub(crate) fn run(
                     with: b.to_string(),
                     options,
                     collections: sides.collections.clone(),
-                    max_ms: budget.time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+                    max_ms: budget.time.map(millis),
                     max_bytes: budget.bytes,
                 };
                 let held = node.hold(&a, &request, stopped, &mut progress).await;
@@ -449,7 +450,7 @@ fn pair(env: &mut Env, sides: &Sides) -> Result<(Pair, bool), CliError> {
     if let (Target::Here(_), false) = (&a, sides.b.contains("://"))
         && env.path(Path::new(&sides.a)).canonicalize().ok() == env.path(Path::new(&sides.b)).canonicalize().ok()
     {
-        return Err(CliError::refused("session.one-store", "both sides are one store"));
+        return Err(CliError::refused("session.one-store", "both sides are one store; name two"));
     }
     let (opener, other, swapped) = match (a, target(env, &sides.b)?) {
         (Target::Here(a), other) => (a, other, false),
@@ -459,8 +460,10 @@ fn pair(env: &mut Env, sides: &Sides) -> Result<(Pair, bool), CliError> {
     if let Target::There(address) = &other {
         let definition = opener.definition();
         if address.dataset != definition.name && address.dataset != definition.id.to_string() {
-            let message =
-                format!("the address names the dataset {}, the store holds {}", address.dataset, definition.name);
+            let message = format!(
+                "the address names the dataset {}, the store holds {1}; it is to end in /{1}",
+                address.dataset, definition.name
+            );
             return Err(CliError::refused("session.dataset", message));
         }
     }
@@ -539,7 +542,7 @@ fn note(env: &mut Env, sides: &Sides, dataset: String, intent: Intent, report: &
         verdict: report.outcome.verdict.name().into(),
         command: command.into(),
         differences: i64::try_from(report.outcome.counts.differences()).unwrap_or(i64::MAX),
-        at: verdicts::now(),
+        at: now_s(),
     };
     if let Err(error) = env.home().and_then(|home| verdicts::note(&home, last)) {
         let _ = writeln!(env.err, "reknit: the verdict is not remembered for `status`: {error}");

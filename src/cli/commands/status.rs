@@ -22,6 +22,7 @@ use crate::cli::output::{self, Printer, fields};
 use crate::cli::units::{parse_duration, show_count, show_duration};
 use crate::cli::verdicts::{self, Last};
 use crate::cli::{CliError, Exit};
+use crate::clock::{now_ms, now_s};
 use crate::node::{Gossip, Home, Neighbour};
 use crate::store::{Side, Store};
 use crate::transport::PeerId;
@@ -78,10 +79,10 @@ pub(crate) fn look(
 ) -> Result<Look, CliError> {
     let (peer, peers, lasts) = (home.identity()?.peer(), home.peers()?, verdicts::read(home)?);
     let serving = daemon.is_some() || control::is_alive(&home.socket());
-    let (now, live) = (verdicts::now(), daemon.is_some());
+    let (now, live) = (now_s(), daemon.is_some());
     let configured = view.jobs.iter().filter(|(_, job)| job.plan.is_some());
     let seen: Vec<Seen<'_>> =
-        configured.map(|(name, job)| Seen { name, job, config: &view.config, now: verdicts::now_ms(), live }).collect();
+        configured.map(|(name, job)| Seen { name, job, config: &view.config, now: now_ms(), live }).collect();
     let of_jobs = seen.iter().filter_map(|seen| exit_of_job(seen.job));
     let gossip = daemon.and_then(Daemon::gossip);
     let met: Vec<Met<'_>> = gossip.into_iter().flat_map(|gossip| met(gossip, stores)).collect();
@@ -142,7 +143,7 @@ pub(crate) fn look(
     let of_jobs = seen.iter().flat_map(|job| job.wrong());
     let wrong: Vec<String> = view.wrong.iter().cloned().chain(of_jobs).collect();
     lines.extend(wrong.iter().map(|wrong| format!("wrong  {wrong}")));
-    lines.extend(view.alerts.iter().map(|alert| format!("alert  {}", alerts::line(alert, verdicts::now_ms()))));
+    lines.extend(view.alerts.iter().map(|alert| format!("alert  {}", alerts::line(alert, now_ms()))));
     let alerts: Vec<_> = view.alerts.iter().map(alerts::object).collect();
     let jobs: Vec<_> = seen.iter().map(|job| job.object()).collect();
     let summary = json!({
@@ -208,7 +209,7 @@ impl Met<'_> {
 
     fn line(&self) -> String {
         let it = &self.standing;
-        let now = verdicts::now_ms();
+        let now = now_ms();
         let ago = |at: Millis| show_duration(Duration::from_millis(now.saturating_sub(at)));
         let proven = it.equal.map_or("never proven equal".into(), |at| format!("proven equal {} ago", ago(at)));
         let found = match (it.since, it.checked) {

@@ -5,14 +5,14 @@ pub(crate) const TEMPLATE: &str = r#"# The configuration of this home. Nothing n
 # `reknit config check` reads it, and a running daemon takes it up again on SIGHUP.
 
 #[identity]                                 # nothing is served by a home that is
-#peer = "lh4mfee-wnejaad-nb7errh-cad3wso-btwjjgm-5ad4vml-5nz7tzf-x7qk6mo" # another peer (`reknit id`)
+#peer = "atva6iv-fw6wawn-rj7hkma-wyl4jz6-gfj55op-pdz4kpd-lar3sfx-5rajjak" # another peer (`reknit id`)
 
 #[serve]                                    # what `reknit serve` does unless it is told otherwise
 #stores = ["data/cities"]                   # directories; relative paths begin beside this file
 #listen = "0.0.0.0:7473"                    # the UDP address
 #http = "127.0.0.1:7474"                    # health, metrics and jobs by HTTP; for this machine alone,
 #http_token_file = "http.token"             # or for others, who then show this token
-#max_delete = "10%"                         # what peers may delete here,
+#max_delete = "10%"                         # what peers may delete here (unsaid: 10 %, from 10 to 10,000),
 #max_change = "20%"                         # and overwrite,
 #brake_window = "1h"                        # within so much time
 #bandwidth = "50MiB"                        # bytes a second of the sessions with one peer, both ways,

@@ -13,6 +13,7 @@ use reknit_core::schedule::{At, Schedule, Utc, WINDOWS_MAX, Window, Zone};
 use super::section::Section;
 use crate::cli::CliError;
 use crate::cli::units::parse_duration;
+use crate::clock::now_ms;
 
 /// Keys of a job that say when.
 pub(super) const KEYS: [&str; 5] = ["at", "every", "clock", "window", "jitter"];
@@ -57,7 +58,7 @@ impl When {
         };
         let (zone, clock) = section.read("clock", known).unzip();
         let when = When { schedule: Schedule { at: at.or(every), windows, jitter }, zone, clock };
-        if when.schedule.at.is_some() && when.schedule.first(&*when.clock(), crate::cli::verdicts::now_ms()).is_none() {
+        if when.schedule.at.is_some() && when.schedule.first(&*when.clock(), now_ms()).is_none() {
             section.wrong_by("window", "is never due: none of its times lies in its windows");
         }
         when

@@ -13,7 +13,7 @@ use crate::cli::commands::jobs::shown::Seen;
 use crate::cli::config::AlertsTable;
 use crate::cli::telling;
 use crate::cli::units::show_duration;
-use crate::cli::verdicts::now_ms;
+use crate::clock::now_ms;
 use crate::transport::PeerId;
 
 /// What is wrong is looked at so often at least.

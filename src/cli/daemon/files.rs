@@ -2,14 +2,12 @@
 //!
 //! What is in it is the core's.
 
-use std::io::Write;
-
 use reknit_core::agenda::Kept;
 use reknit_core::alert::Alerts;
 use reknit_core::sealed::KeptError;
 
 use crate::cli::CliError;
-use crate::node::Home;
+use crate::node::{Home, whole_file};
 
 /// Bytes of a file; one that is full of everything has a tenth of it.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -91,13 +89,9 @@ pub(super) fn read_alerts(home: &Home) -> Result<Result<Alerts, String>, CliErro
 /// `home.file`: it is as it was.
 pub(super) fn write_alerts(home: &Home, alerts: &Alerts) -> Result<(), CliError> {
     let path = home.alerts();
-    let new = path.with_extension(NEW);
-    let written = std::fs::File::create(&new).and_then(|mut file| {
-        file.write_all(&alerts.to_bytes())?;
-        file.sync_all()
-    });
-    let failed = |cause| CliError::new("home.file", format!("{} cannot be written: {cause}", path.display()));
-    written.and_then(|()| std::fs::rename(&new, &path)).map_err(failed)
+    let failed =
+        |cause: std::io::Error| CliError::new("home.file", format!("{} cannot be written: {cause}", path.display()));
+    whole_file::replace(&path, &path.with_extension(NEW), &alerts.to_bytes()).map_err(failed)
 }
 
 /// Replaces the file of a job; one that is damaged is kept beside it.
@@ -110,15 +104,9 @@ pub(super) fn write(home: &Home, name: &str, kept: &Kept) -> Result<(), CliError
     let failed =
         |cause: std::io::Error| CliError::new("home.file", format!("{} cannot be written: {cause}", path.display()));
     std::fs::create_dir_all(&dir).map_err(failed)?;
-    let written = std::fs::File::create(&new).and_then(|mut file| {
-        file.write_all(&kept.to_bytes())?;
-        file.sync_all()
-    });
-    written.map_err(failed)?;
+    whole_file::write_draft(&new, &kept.to_bytes()).map_err(failed)?;
     if std::fs::read(&path).is_ok_and(|bytes| Kept::from_bytes(&bytes).is_err()) {
         std::fs::rename(&path, dir.join(format!("{name}.{DAMAGED}"))).map_err(failed)?;
     }
-    std::fs::rename(&new, &path).map_err(failed)?;
-    // The name is to last as the bytes do.
-    std::fs::File::open(&dir).and_then(|dir| dir.sync_all()).map_err(failed)
+    whole_file::put_in_place(&new, &path).map_err(failed)
 }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reknit_core::Millis;
 use reknit_core::agenda::{Begun, By, CAUSE_BYTES_MAX, Cause, DayBudget, Named, Ran, RunVerdict, Trial, Tuned};
@@ -19,8 +19,8 @@ use crate::cli::commands::sides::scans::Fresh;
 use crate::cli::config::Config;
 use crate::cli::env::Env;
 use crate::cli::units::{parse_bytes, parse_duration, typed_duration};
-use crate::cli::verdicts::now_ms;
 use crate::cli::{CliError, Exit};
+use crate::clock::{millis, now_ms};
 
 /// How long a run that was told to end may take to do so; then it counts as ended, and its thread is left behind.
 const ENDS_WITHIN: Millis = 20_000;
@@ -34,6 +34,8 @@ pub(super) struct Stopped {
     why: Option<Why>,
     /// When it was told.
     told: Millis,
+    /// The same, or before that when it began, by a clock that nobody sets.
+    since: Instant,
 }
 
 /// Why a run was told to end.
@@ -49,7 +51,7 @@ enum Why {
 impl Stopped {
     /// A run that goes on until it is to have ended.
     pub(super) fn none(begun: Begun, stop: watch::Sender<bool>) -> Stopped {
-        Stopped { begun, stop, why: None, told: 0 }
+        Stopped { begun, stop, why: None, told: 0, since: Instant::now() }
     }
 
     /// When it is to have ended; or, once it was told to, when it is waited for no longer.
@@ -58,14 +60,21 @@ impl Stopped {
     }
 
     pub(super) fn stop_if_late(&mut self, now: Millis) {
-        if self.why.is_none() && now >= self.begun.until {
+        if self.why.is_none() && self.is_over(now) {
             self.tell(Why::Late, now);
         }
     }
 
     /// Whether it was told to end and has not, for so long that it is waited for no longer.
     fn is_stuck(&self, now: Millis) -> bool {
-        self.why.is_some() && now >= self.until()
+        self.why.is_some() && self.is_over(now)
+    }
+
+    /// Whether [`Stopped::until`] has come. A clock that is set back meanwhile gives it no longer.
+    fn is_over(&self, now: Millis) -> bool {
+        let Begun { began, until, .. } = self.begun;
+        let most = if self.why.is_none() { until.saturating_sub(began) } else { ENDS_WITHIN };
+        now >= self.until() || self.since.elapsed() >= Duration::from_millis(most)
     }
 
     pub(super) fn cancel(&mut self, now: Millis) {
@@ -78,7 +87,7 @@ impl Stopped {
 
     fn tell(&mut self, why: Why, now: Millis) {
         if self.why.is_none() {
-            (self.why, self.told) = (Some(why), now);
+            (self.why, self.told, self.since) = (Some(why), now, Instant::now());
         }
         // Where nobody listens it has ended.
         let _ = self.stop.send(true);
@@ -391,6 +400,6 @@ fn budget(command: &mut Command, tuned: &Tuned, left: DayBudget) {
     }
     if let (Some(left), Some(Ok(_)) | None) = (left.time, &time) {
         let most = time.and_then(Result::ok).unwrap_or(Duration::MAX);
-        sides.max_time = Some(typed_duration(u64::try_from(most.as_millis()).unwrap_or(u64::MAX).min(left)));
+        sides.max_time = Some(typed_duration(millis(most).min(left)));
     }
 }

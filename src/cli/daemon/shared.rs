@@ -10,7 +10,7 @@ use reknit_core::Millis;
 
 use super::{Daemon, Events, Totals};
 use crate::cli::commands::sides::scans::Fresh;
-use crate::cli::verdicts::now_ms;
+use crate::clock::now_ms;
 use crate::node::{Counted, Home, Node};
 use crate::store::Store;
 use crate::store::linked::ServedTable;

@@ -14,14 +14,15 @@ use reknit_core::gossip::Standing;
 use super::Daemon;
 use crate::cli::commands::jobs::shown::Seen;
 use crate::cli::units::{show_bytes, show_count};
-use crate::cli::verdicts::now_ms;
 use crate::cli::waiting::Conflicts;
+use crate::clock::now_ms;
 use crate::node::Gossip;
 use crate::store::{Store, Why};
 use crate::transport::PeerId;
 
 /// What trouble is about, as far as it is known here; more may be said by others.
-pub(crate) const ABOUT: [&str; 17] = [
+pub(crate) const ABOUT: [&str; 18] = [
+    "alerts",
     "apart",
     "clock",
     "config",
@@ -222,7 +223,7 @@ fn withheld(gossip: &Gossip, store: &Store) -> Option<Trouble> {
     let (count, keys) = ((count > 0).then(|| show_count(count as u64))?, keys.join(", "));
     let message = format!(
         "gossip of {name} withholds {count} records that would replace or delete too much ({keys}, …); to look: reknit repair \
-         {dir} PEER --preview; to let them: --max-delete, --max-change"
+         {dir} ADDRESS, with --apply and --max-delete or --max-change to let them"
     );
     Some(Trouble::new("withheld", name, message))
 }

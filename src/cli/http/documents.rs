@@ -14,7 +14,7 @@ use crate::cli::commands::sides::history;
 use crate::cli::commands::{members, peers, status};
 use crate::cli::daemon::trouble::Trouble;
 use crate::cli::daemon::{Daemon, View, refused};
-use crate::cli::verdicts::now_ms;
+use crate::clock::now_ms;
 
 /// Runs that are told unless it is said how many.
 const RUNS: usize = 100;

@@ -1,14 +1,15 @@
 //! Plans that were carried out, by their ids, kept in the home.
 
-use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cli::{CliError, verdicts};
-use crate::node::Home;
+use crate::cli::CliError;
+use crate::clock::now_s;
+use crate::node::{Home, whole_file};
 
 const FILE: &str = "plans.toml";
+const LOCK: &str = "plans.lock";
 /// Plans that are remembered; the oldest go first.
 const PLANS_MAX: usize = 10_000;
 
@@ -42,21 +43,43 @@ pub(crate) fn is_applied(home: &Home, id: &str) -> Result<Option<i64>, CliError>
     Ok(read(home)?.plan.into_iter().find(|applied| applied.id == id).map(|applied| applied.at))
 }
 
-/// Remembers that a plan was carried out.
+/// Remembers that a plan was carried out. Several processes, and several threads of one, may at once.
 pub(crate) fn note_applied(home: &Home, id: &str) -> Result<(), CliError> {
+    let path = home.dir().join(FILE);
+    // Whoever wrote at the same time would lose the other's plan, which could then be carried out again.
+    let _held = whole_file::hold(&home.dir().join(LOCK)).map_err(|error| unusable(&path, &error))?;
     let mut file = read(home)?;
-    file.plan.push(Applied { id: id.into(), at: verdicts::now() });
+    file.plan.push(Applied { id: id.into(), at: now_s() });
     let surplus = file.plan.len().saturating_sub(PLANS_MAX);
     file.plan.drain(..surplus);
     let text = toml::to_string(&file).map_err(|error| CliError::new("defect", error.to_string()))?;
-    let (path, new) = (home.dir().join(FILE), home.dir().join(format!("{FILE}.{}", std::process::id())));
-    let written = std::fs::File::create(&new).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    });
-    written.and_then(|()| std::fs::rename(&new, &path)).map_err(|error| unusable(&path, &error))
+    let new = home.dir().join(format!("{FILE}.{}", std::process::id()));
+    whole_file::replace(&path, &new, text.as_bytes()).map_err(|error| unusable(&path, &error))
 }
 
 fn unusable(path: &Path, error: &std::io::Error) -> CliError {
     CliError::new("home.file", format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_many_note_at_once_is_all_applied() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let home = Home::open(dir.path()).expect("a home");
+        std::thread::scope(|scope| {
+            for writer in 0..8 {
+                let home = home.clone();
+                scope.spawn(move || {
+                    (0..5).for_each(|nth| note_applied(&home, &format!("{writer} {nth}")).expect("noted"));
+                });
+            }
+        });
+        for (writer, nth) in (0..8).flat_map(|writer| (0..5).map(move |nth| (writer, nth))) {
+            let applied = is_applied(&home, &format!("{writer} {nth}")).expect("read");
+            assert!(applied.is_some(), "{nth} of {writer} is lost");
+        }
+    }
 }

@@ -15,7 +15,7 @@ use reknit_core::{CollectionId, Millis};
 use tokio::sync::Notify;
 
 use super::{EmbedError, Running, Shared};
-use crate::node::serve::now;
+use crate::clock::now_ms;
 use crate::node::{Budget, NodeError, SessionReport};
 use crate::transport::{Address, Identity};
 
@@ -117,7 +117,7 @@ impl Jobs {
 impl Planned {
     fn plan(&mut self) {
         let plans = self.jobs.iter().map(|(name, job)| (name.clone(), job.plan())).collect();
-        self.agenda.configure(plans, AT_ONCE, now());
+        self.agenda.configure(plans, AT_ONCE, now_ms());
     }
 }
 
@@ -163,7 +163,13 @@ impl Running {
     /// Begins what is due; says how long there is nothing to do at most.
     fn begin_due(&self) -> Duration {
         let mut planned = self.shared.jobs.lock();
-        let at = now();
+        let at = now_ms();
+        for name in planned.agenda.set_right(at) {
+            tracing::warn!(
+                job = name,
+                "it was planned or noted later than it can be, as by a clock that was set back; that counts from now"
+            );
+        }
         // What is due while the node is suspended begins when it is resumed.
         let names = if self.state().live.is_some() { planned.agenda.due(at) } else { Vec::new() };
         for name in names {
@@ -194,7 +200,7 @@ impl Running {
             let known = definition.as_ref().and_then(|of| of.collections.get(usize::from(collection.0)));
             known.map(|collection| collection.name.clone()).unwrap_or_default()
         };
-        let ran = ran(begun, ended, &called, now());
+        let ran = ran(begun, ended, &called, now_ms());
         let interrupted = stopped && ran.failed();
         let verdict = if interrupted { RunVerdict::Interrupted } else { ran.verdict };
         tracing::info!(job = name, run = ran.number, verdict = verdict.name(), "a run has ended");

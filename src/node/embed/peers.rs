@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::builder::{INVITED_AT, drawn, made, nameable};
 use super::{EmbedError, Running, blocking};
-use crate::node::serve::now;
+use crate::clock::now_ms;
 use crate::node::{Budget, Grants, Invitation, Node, NodeBrakes, SessionReport, Ticket};
 use crate::store::{Side, StoreError};
 use crate::transport::{Address, PeerId};
@@ -33,10 +33,10 @@ impl Running {
             let layouts = collections.map(|c| store.collection(&c.name)?.layout()).collect::<Result<_, _>>()?;
             // Whoever invites takes part itself.
             if definition.members().is_some() && !store.members()?.iter().any(|(peer, _)| *peer == me.0) {
-                store.add_member(&me.0, &Member { name: String::new(), since: now(), lease: LEASE_MILLIS })?;
+                store.add_member(&me.0, &Member { name: String::new(), since: now_ms(), lease: LEASE_MILLIS })?;
             }
             let lasts = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX / 2);
-            let expires = now().saturating_add(lasts);
+            let expires = now_ms().saturating_add(lasts);
             let (token_hash, may) = (*blake3::hash(&token).as_bytes(), Grants::from(may).within(&name));
             home.invite(&Invitation { token_hash, may, expires })?;
             let (key, address, token) = (store.dataset_key().clone(), address.to_string(), token.to_vec());
@@ -53,7 +53,7 @@ impl Running {
     /// # Errors
     /// [`EmbedError::Ticket`], [`EmbedError::Tables`], [`EmbedError::Address`], [`EmbedError::DatasetName`],
     /// [`EmbedError::DatasetExists`], [`EmbedError::Suspended`], [`EmbedError::Store`] for a policy that this program does not bring, or [`EmbedError::Node`] if the invitation has ended or its node cannot be reached. Once it is taken up, a store that cannot
-    /// be made is [`EmbedError::Store`], and another invitation is needed.
+    /// be made is [`EmbedError::Store`]; the same node may take it up again until it ends.
     pub async fn join(&self, ticket: &str) -> Result<Address, EmbedError> {
         let ticket: Ticket = ticket.parse()?;
         if ticket.table.is_some() {

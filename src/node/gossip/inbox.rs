@@ -8,10 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::transport::PeerId;
+use crate::transport::limits::{GOSSIP_BYTES_MAX, GOSSIP_WORDS_MAX};
 
-/// What one peer said that waits at most, in words and in bytes: some seconds of what a store takes in.
-const WORDS_MAX: usize = 1024;
-const BYTES_MAX: usize = 4 << 20;
 /// So much of this node's own waits before whoever can wait with more does.
 const OWN_MAX: usize = 64;
 
@@ -83,7 +81,7 @@ impl<T> Post<T> {
             let mut of = self.waiting.of();
             let has = of.entry(peer).or_default();
             // One word is taken however large it is.
-            if has.0 > 0 && (has.0 >= WORDS_MAX || has.1 + bytes > BYTES_MAX) {
+            if has.0 > 0 && (has.0 >= GOSSIP_WORDS_MAX || has.1 + bytes > GOSSIP_BYTES_MAX) {
                 return false;
             }
             *has = (has.0 + 1, has.1 + bytes);
@@ -142,13 +140,13 @@ mod tests {
         let (post, inbox) = inbox();
         let [one, other] = [1, 2].map(|nth| PeerId([nth; 32]));
         let taken = (0..10_000).filter(|n| post.send_of(one, 100, *n)).count();
-        assert_eq!((taken, post.waiting()), (WORDS_MAX, WORDS_MAX));
+        assert_eq!((taken, post.waiting()), (GOSSIP_WORDS_MAX, GOSSIP_WORDS_MAX));
         // Large words are fewer.
-        let taken = (0..10_000).filter(|n| post.send_of(other, BYTES_MAX / 8, *n)).count();
+        let taken = (0..10_000).filter(|n| post.send_of(other, GOSSIP_BYTES_MAX / 8, *n)).count();
         assert_eq!(taken, 8);
         assert!(post.send(1) && !post.is_behind());
         while inbox.recv_timeout(Duration::ZERO).is_ok() {}
-        assert!(post.waiting() == 0 && post.send_of(one, BYTES_MAX + 1, 0) && post.send_of(other, 1, 0));
+        assert!(post.waiting() == 0 && post.send_of(one, GOSSIP_BYTES_MAX + 1, 0) && post.send_of(other, 1, 0));
         assert!(!post.send_of(one, 1, 0), "one is taken however large it is, and no more");
     }
 }

@@ -14,12 +14,11 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::Shared;
 use crate::node::{Node, NodeError};
+use crate::transport::limits::{GOSSIP_QUEUE_MAX, GOSSIP_UNUSED_TIMEOUT};
 use crate::transport::{Address, CloseCode, Connection, Link, PeerId, TransportError};
 
 /// The first byte of a link on which is gossiped; the first word follows.
 pub(crate) const FRAME_GOSSIP: u8 = 72;
-/// Words that wait for a peer.
-const QUEUE: usize = 256;
 /// How long a peer that could not be reached is not tried again.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The same of one that does not take this node in.
@@ -28,8 +27,6 @@ const PATIENCE_REFUSED: Duration = Duration::from_secs(10);
 const ENDS: Duration = Duration::from_millis(10);
 /// How long a peer may take to hear the last words.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// A link on which nothing was said for so long, either way, is let go.
-const UNUSED: Duration = Duration::from_secs(120);
 
 /// What a peer said, and in how many bytes.
 pub(crate) type Heard = (PeerId, Word, usize);
@@ -294,7 +291,7 @@ impl Links {
         let unused = async {
             loop {
                 let since = used.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
-                match UNUSED.checked_sub(since) {
+                match GOSSIP_UNUSED_TIMEOUT.checked_sub(since) {
                     None => break,
                     Some(left) => tokio::time::sleep(left.max(Duration::from_millis(10))).await,
                 }
@@ -340,7 +337,7 @@ impl Links {
 }
 
 fn enter(table: &mut Table, peer: PeerId, first: Vec<u8>) -> Waiting {
-    let (sender, words) = mpsc::channel(QUEUE);
+    let (sender, words) = mpsc::channel(GOSSIP_QUEUE_MAX);
     // An empty queue takes its first word.
     let _ = sender.try_send(first);
     table.number += 1;

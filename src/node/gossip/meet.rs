@@ -8,8 +8,9 @@ use reknit_core::message::{RefuseCode, Rights};
 use reknit_core::session::{Direction, Intent, Options, Outcome, Verdict};
 use tokio::sync::watch;
 
+use super::ticks::ticks;
 use super::{GossipOptions, Shared};
-use crate::node::serve::now;
+use crate::clock::now_ms;
 use crate::node::{Budget, Grants, Node, NodeError, SessionReport};
 use crate::store::Store;
 use crate::transport::{Address, PeerId};
@@ -34,7 +35,7 @@ pub(super) async fn keep(
             () = tokio::time::sleep(options.every) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
-        let next = shared.rosters().get_mut(&id).and_then(|roster| roster.next(now()));
+        let next = shared.rosters().get_mut(&id).and_then(|roster| roster.next(ticks()));
         let Some(peer) = next else { continue };
         let Some(at) = shared.up().get(&peer).copied() else { continue };
         let dataset = store.definition().name.clone();
@@ -54,7 +55,7 @@ pub(super) async fn keep(
             withheld.clear();
         }
         if let Some(roster) = shared.rosters().get_mut(&id) {
-            roster.met(peer, now(), met);
+            roster.met(peer, ticks(), now_ms(), met);
             tell(roster.standing(peer).is_some_and(Standing::is_stalled), peer, &address.dataset);
         }
     }

@@ -20,10 +20,10 @@ use reknit_core::{CollectionId, Definition, Position, Record, Stamp, Version};
 use super::acquainted::{Acquainted, Speaks};
 use super::inbox::{Inbox, Post};
 use super::links::Links;
+use super::ticks::ticks;
 use super::withheld::replaces;
 use super::{Apart, Shared};
 use crate::node::brakes::{NodeBrakes, Window, Windows};
-use crate::node::serve::now;
 use crate::node::{Home, NodeError};
 use crate::store::{Durability, Event, Origin, Side, Store, StoreError};
 use crate::transport::PeerId;
@@ -137,7 +137,7 @@ impl Spread {
             let wait = match self.rumours.is_idle() {
                 false => GATHER.saturating_sub(told.elapsed()),
                 true => match self.rumours.wakes() {
-                    Some(at) => Duration::from_millis(at.saturating_sub(now())).max(GATHER),
+                    Some(at) => Duration::from_millis(at.saturating_sub(ticks())).max(GATHER),
                     None => Duration::from_secs(3600),
                 },
             };
@@ -151,7 +151,7 @@ impl Spread {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            self.rumours.pass(now());
+            self.rumours.pass(ticks());
             for (peer, let_go) in self.acquainted.in_vain() {
                 self.rumours.leave(let_go);
                 self.part(peer, Apart::Life);
@@ -271,7 +271,7 @@ impl Spread {
                 for some in told.chunks(TOGETHER) {
                     let held = self.held(some)?;
                     let heard: Vec<(Rumour, bool)> = some.iter().map(|one| (*one, held.contains(one))).collect();
-                    self.rumours.told(from, &heard, now());
+                    self.rumours.told(from, &heard, ticks());
                 }
             }
             Word::Want(_, wanted) => {

@@ -1,4 +1,5 @@
-//! Who is up: the failure detector (SWIM, by foca) as a value. Bytes go in and come out; time is an argument.
+//! Who is up: the failure detector (SWIM, by foca) as a value. Bytes go in and come out; time is an argument (`tick`), by a clock that
+//! nobody sets: else no timer would be due until a clock that was set back has made up for it.
 //!
 //! What it says is a hint: whom to connect to, and whom not to wait for. Who may do what is the grants' word alone.
 
@@ -16,6 +17,7 @@ use rand::rngs::SmallRng;
 use reknit_core::Millis;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::millis;
 use crate::transport::PeerId;
 
 /// For so long whoever knows nobody waits before it asks again.
@@ -112,27 +114,27 @@ impl Swim {
     }
 
     /// Asks a node to take this one in.
-    pub(crate) fn announce(&mut self, to: Near, now: Millis) -> Vec<Said> {
-        self.drive(now, |foca, outside| foca.announce(to, outside))
+    pub(crate) fn announce(&mut self, to: Near, tick: Millis) -> Vec<Said> {
+        self.drive(tick, |foca, outside| foca.announce(to, outside))
     }
 
     /// Bytes came from another node.
-    pub(crate) fn heard(&mut self, bytes: &[u8], now: Millis) -> Vec<Said> {
-        self.drive(now, |foca, outside| foca.handle_data(bytes, outside))
+    pub(crate) fn heard(&mut self, bytes: &[u8], tick: Millis) -> Vec<Said> {
+        self.drive(tick, |foca, outside| foca.handle_data(bytes, outside))
     }
 
     /// Does what is due.
-    pub(crate) fn tick(&mut self, now: Millis) -> Vec<Said> {
+    pub(crate) fn tick(&mut self, tick: Millis) -> Vec<Said> {
         let mut said = Vec::new();
-        while self.timers.peek().is_some_and(|Reverse(due)| due.0 <= now) {
+        while self.timers.peek().is_some_and(|Reverse(due)| due.0 <= tick) {
             if let Some(Reverse(Due(_, _, timer))) = self.timers.pop() {
-                said.extend(self.drive(now, |foca, outside| foca.handle_timer(timer, outside)));
+                said.extend(self.drive(tick, |foca, outside| foca.handle_timer(timer, outside)));
             }
         }
         said
     }
 
-    /// When [`Swim::tick`] has something to do.
+    /// The tick at which [`Swim::tick`] has something to do.
     pub(crate) fn wakes(&self) -> Option<Millis> {
         self.timers.peek().map(|Reverse(due)| due.0)
     }
@@ -143,8 +145,8 @@ impl Swim {
     }
 
     /// Says goodbye, so that nobody has to suspect this node first.
-    pub(crate) fn leave(&mut self, now: Millis) -> Vec<Said> {
-        self.drive(now, |foca, outside| foca.leave_cluster(outside))
+    pub(crate) fn leave(&mut self, tick: Millis) -> Vec<Said> {
+        self.drive(tick, |foca, outside| foca.leave_cluster(outside))
     }
 
     /// Nodes that are up.
@@ -154,7 +156,7 @@ impl Swim {
 
     fn drive(
         &mut self,
-        now: Millis,
+        tick: Millis,
         call: impl FnOnce(
             &mut Foca<Near, PostcardCodec, SmallRng, NoCustomBroadcast>,
             &mut Outside,
@@ -167,7 +169,7 @@ impl Swim {
         }
         for (timer, after) in outside.timers {
             self.submitted += 1;
-            let due = now + u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+            let due = tick + millis(after);
             self.timers.push(Reverse(Due(due, self.submitted, timer)));
         }
         outside.said

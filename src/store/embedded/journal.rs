@@ -582,14 +582,4 @@ impl super::Collection {
         }
         Ok(found)
     }
-
-    /// The state of a key: all versions that are there.
-    ///
-    /// # Errors
-    /// What the store met while reading.
-    pub fn state(&self, key: &[u8]) -> Result<Option<State>, StoreError> {
-        let inner = &self.store.inner;
-        let snapshot = inner.engine.snapshot()?;
-        super::write::read_state(inner, &*snapshot, self.id, inner.keys.position(self.name(), key), key)
-    }
 }

@@ -23,6 +23,7 @@ use super::tree::{ReadCounts, Tree};
 use super::watch::Watchers;
 use super::write::{Writer, put_head};
 use super::{Group, HEAD, Inner, Store, StoreError};
+use crate::clock::now_ms;
 use crate::store::engine::{self, Batch, Durability, Engine, EngineKind, Memory, Snapshot};
 
 /// The file that makes a directory a store: its format and its engine. Written last.
@@ -88,7 +89,7 @@ impl Default for Options {
             block_cache_bytes: 16 << 20,
             tree_cache_bytes: 48 << 20,
             policies: Policies::default(),
-            clock: Arc::new(wall_clock),
+            clock: Arc::new(now_ms),
             clock_bound: CLOCK_BOUND_MILLIS,
             gives_way: false,
             random: Arc::new(random),
@@ -99,12 +100,6 @@ impl Default for Options {
             fold_at: FOLD_AT,
         }
     }
-}
-
-/// The system's clock; a clock before the epoch counts as the epoch.
-fn wall_clock() -> Millis {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Store {

@@ -470,7 +470,7 @@ impl Linked {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub fn remove_feed(&self) -> Result<(), StoreError> {
+    fn remove_feed(&self) -> Result<(), StoreError> {
         if let Some(state) = self.feed_state()? {
             let feed = self.feed(state.kind)?;
             self.table.run(&feed.remove_sql())?;

@@ -19,6 +19,7 @@ use super::looking::{Ahead, Suspects};
 use super::parked::Parked;
 use super::shape::Fit;
 use super::{Besides, Cautions, Manner, Pace, Scanned, Shape, Table};
+use crate::clock::millis;
 use crate::store::embedded::{Keeping, RENEWED, SortedUpto, Writing, renew};
 use crate::store::{
     Durability, EngineKind, ImportProgress, Imported, Listed, Options, Side, SideInfo, Store, StoreError,
@@ -230,7 +231,7 @@ impl Linked {
             self.index.first().import_exactly(rows, keeping, progress)
         })?;
         self.note_encoding()?;
-        let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let took = millis(began.elapsed());
         if self.is_renewed()? {
             self.index.set_fact(RENEWED, None)?;
         }

@@ -335,21 +335,34 @@ impl Kept {
         self.history.back()
     }
 
+    /// Takes what was noted later than now for noted now; says whether something was.
+    pub(super) fn set_right(&mut self, now: Millis) -> bool {
+        let noted = [&mut self.proven, &mut self.wanted, &mut self.open].into_iter().flatten();
+        let noted = noted.chain(self.keys.values_mut()).chain(self.verified.0.iter_mut().flatten());
+        let mut any = false;
+        for at in noted.filter(|at| **at > now) {
+            (*at, any) = (now, true);
+        }
+        any
+    }
+
     /// Notes how a run ended.
     pub(super) fn note(&mut self, mut ran: Ran) {
+        // The clock may have been set back since.
+        let began = ran.began.min(ran.ended);
         if ran.equal() {
             self.proven = Some(ran.ended);
             self.open = None;
             self.keys.clear();
         } else if ran.verdict == RunVerdict::Differs {
-            self.open.get_or_insert(ran.began);
+            self.open.get_or_insert(began);
             let seen = ran.seen.take().filter(|seen| seen.len() <= OPEN_KEYS_MAX).unwrap_or_default();
-            let first = |key: u64| (key, self.keys.get(&key).copied().unwrap_or(ran.began));
+            let first = |key: u64| (key, self.keys.get(&key).copied().unwrap_or(began));
             self.keys = seen.into_iter().map(first).collect();
         }
         // A part was compared some time within the run.
         let whole = ran.verified == u16::MAX;
-        self.verified.note(std::mem::take(&mut ran.verified), if whole { ran.ended } else { ran.began });
+        self.verified.note(std::mem::take(&mut ran.verified), if whole { ran.ended } else { began });
         (ran.seen, ran.stuck, ran.trial) = (None, None, Trial::default());
         ran.unproven = ran.unproven.at_most(RANGES_KEPT_MAX);
         self.history.push_back(ran);

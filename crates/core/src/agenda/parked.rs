@@ -92,6 +92,19 @@ impl Parking {
         Trial { out, tried }
     }
 
+    /// Has what waits for longer than it would if it had been tried now be tried again now; says whether something did.
+    pub(super) fn set_right(&mut self, now: Millis) -> bool {
+        let mut any = false;
+        for parked in &mut self.all {
+            // What several became one of has waited for who knows which of them.
+            let most = if parked.tries == 0 { TRY_MAX_MILLIS } else { wait(parked.tries) };
+            if parked.next > now.saturating_add(most) {
+                (parked.next, any) = (now, true);
+            }
+        }
+        any
+    }
+
     /// Takes in how a run ended; says whether the next is to begin at once.
     pub(super) fn note(&mut self, ran: &Ran) -> bool {
         let ends =

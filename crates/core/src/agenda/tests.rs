@@ -5,6 +5,8 @@ use crate::schedule::Utc;
 use proptest::prelude::*;
 
 const SECOND: Millis = 1_000;
+const HOUR: Millis = 3_600 * SECOND;
+const DAY: Millis = 24 * HOUR;
 
 fn plan(at: &str, places: &[&str]) -> Plan {
     let at = Some(at.parse().expect("a time"));
@@ -307,6 +309,9 @@ proptest! {
                     running.clear();
                 }
             }
+            // As if the clock had been set back: no schedule has put anything further ahead than it can.
+            jobs.latest = Millis::MAX;
+            prop_assert_eq!(jobs.set_right(now), Vec::<String>::new());
             prop_assert!(!(running.contains_key("a") && running.contains_key("b")), "they share a place");
             for (name, job) in jobs.jobs() {
                 prop_assert_eq!(job.kept.running.is_some(), running.contains_key(&**name));
@@ -365,7 +370,6 @@ fn a_part_of_the_sides_is_as_old_as_the_last_run_that_compared_it_to_its_end() {
 #[test]
 fn a_days_budget_bounds_what_is_begun_by_itself_until_the_clock_shows_another_day() {
     const MINUTE: Millis = 60 * SECOND;
-    const HOUR: Millis = 60 * MINUTE;
     let bounded = |bytes, time| {
         let plan = Plan { a_day: DayBudget { bytes, time }, longest: 12 * HOUR, ..plan("every 1h", &[]) };
         BTreeMap::from([("a".to_string(), plan)])
@@ -441,6 +445,78 @@ fn what_is_parked_is_tried_again_later_and_later_and_holds_up_nothing() {
     let begun = jobs.begin("a", By::Schedule, at).expect("it begins");
     jobs.end("a", ran(begun, RunVerdict::InSync, at + 1));
     assert!(jobs.jobs()["a"].kept.parking.is_empty());
+}
+
+#[test]
+fn a_clock_that_is_set_back_puts_nothing_off_for_longer_than_its_schedule() {
+    use crate::objective::State;
+    let (ahead, now) = (400 * DAY, 399 * DAY);
+    let wanted = Plan { within: Some(2 * HOUR), ..plan("every 1h", &[]) };
+    let plans = [("a", wanted), ("b", plan("12:00", &[])), ("c", plan("every 10s", &[]))];
+    let before = || {
+        let mut jobs = agenda(&plans, 3, ahead);
+        for (name, verdict) in [("a", RunVerdict::InSync), ("c", RunVerdict::Undetermined)] {
+            let begun = jobs.begin(name, By::Schedule, ahead).expect("it begins");
+            jobs.end(name, ran(begun, verdict, ahead + 1));
+        }
+        assert_eq!(jobs.set_right(ahead + 2), Vec::<String>::new(), "by that clock all is as it should be");
+        jobs
+    };
+    for mut jobs in [before(), restarted(&before(), 3, now)] {
+        assert_eq!(jobs.set_right(now), ["a", "b", "c"]);
+        // The retry of what had failed comes too.
+        assert_eq!(jobs.due(now), ["a", "c"]);
+        assert_eq!(jobs.wake(now), Some(now + 12 * HOUR));
+        jobs.latest = Millis::MAX;
+        assert_eq!(jobs.set_right(now + 1), Vec::<String>::new(), "once is enough");
+        // The last proof is of a time that has not come: it counts as one of now.
+        let objective = jobs.jobs()["a"].objective(now + 2 * HOUR + 1).map(|objective| objective.state);
+        assert_eq!(objective, Some(State::Broken));
+        let begun = jobs.begin("a", By::Schedule, now).expect("it begins");
+        jobs.end("a", ran(begun, RunVerdict::InSync, now + 2));
+        assert_eq!(jobs.jobs()["a"].kept.due, Some(now + HOUR));
+    }
+}
+
+#[test]
+fn a_clock_that_ran_ahead_for_one_run_or_is_set_back_within_a_window_puts_off_nothing() {
+    let windows = vec!["22:00-06:00".parse().expect("a window")];
+    let nights = Plan { schedule: Schedule { windows, ..plan("every 1h", &[]).schedule }, ..plan("every 1h", &[]) };
+    let now = 10 * DAY + 23 * HOUR;
+    let mut jobs = agenda(&[("a", nights)], 1, now);
+    assert_eq!((jobs.set_right(now), jobs.due(now)), (vec![], vec!["a".to_string()]));
+    // Nobody looks between the two: the run begins by the clock that is wrong, and ends by the one that is right.
+    let begun = jobs.begin("a", By::Schedule, now + 365 * DAY).expect("it begins");
+    jobs.end("a", ran(begun, RunVerdict::Differs, now + SECOND));
+    assert_eq!(jobs.jobs()["a"].kept.oldest(), Some(now + SECOND), "nothing differs since a time that has not come");
+    assert_eq!(jobs.set_right(now + 2 * SECOND), ["a"]);
+    assert_eq!(jobs.due(now + 2 * SECOND), ["a"]);
+    let begun = jobs.begin("a", By::Schedule, now + 2 * SECOND).expect("it begins");
+    jobs.end("a", ran(begun, RunVerdict::InSync, now + 3 * SECOND));
+    // The night before, also within the window.
+    let back = now + 4 * SECOND - DAY;
+    assert_eq!((jobs.set_right(back), jobs.due(back)), (vec!["a".to_string()], vec!["a".to_string()]));
+}
+
+#[test]
+fn what_was_cut_short_begins_at_once_though_the_clock_was_set_back_meanwhile() {
+    let (ahead, now) = (400 * DAY, 399 * DAY);
+    let mut jobs = agenda(&[("a", plan("12:00", &[]))], 1, ahead);
+    jobs.begin("a", By::Hand, ahead).expect("it begins");
+    let mut jobs = restarted(&jobs, 1, now);
+    assert_eq!(jobs.set_right(now), ["a"]);
+    assert_eq!(jobs.due(now), ["a"]);
+}
+
+#[test]
+fn what_is_parked_is_tried_again_though_the_clock_was_set_back() {
+    let (ahead, now) = (400 * DAY, 398 * DAY);
+    let mut jobs = agenda(&[("a", plan("every 1h", &[]))], 1, ahead);
+    let begun = jobs.begin("a", By::Schedule, ahead).expect("it begins");
+    jobs.end("a", Ran { stuck: Some(place_of("4f*")), ..ran(begun, RunVerdict::Damaged, ahead + 1) });
+    let next = |jobs: &Agenda| jobs.jobs()["a"].kept.parking.all()[0].next;
+    assert_eq!(next(&jobs), ahead + 1);
+    assert_eq!((jobs.set_right(now), next(&jobs)), (vec!["a".to_string()], now));
 }
 
 fn place_of(range: &str) -> Named {

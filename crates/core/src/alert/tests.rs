@@ -170,3 +170,24 @@ fn what_ends_while_it_is_told_is_told_to_have_ended() {
     alerts.heard(&end, true, &RULES, 8);
     assert_eq!(alerts, Alerts::default());
 }
+
+#[test]
+fn a_clock_that_is_set_back_keeps_nobody_from_hearing_it_again() {
+    const DAY: Millis = 24 * 3_600_000;
+    let (mut alerts, ways) = (Alerts::default(), ["a", "b"]);
+    let later = 3 * DAY;
+    alerts.look(later, (&ways, &RULES), vec![trouble(1)]);
+    for event in alerts.due(later) {
+        // One has heard, the other is tried again.
+        alerts.heard(&event, event.way == "a", &RULES, later);
+    }
+    let now = later - DAY;
+    alerts.look(now, (&ways, &RULES), vec![trouble(1)]);
+    assert!(alerts.due(now).is_empty());
+    let due = now + RETRY_MAX_MILLIS;
+    assert!(alerts.wake().is_some_and(|wake| wake <= due), "{:?}", alerts.wake());
+    assert_eq!(alerts.due(due).len(), 2);
+    // What was put off by the right clock stays so.
+    alerts.look(due - 1, (&ways, &RULES), vec![trouble(1)]);
+    assert_eq!(alerts.due(due).len(), 2);
+}

@@ -1,6 +1,8 @@
 //! Which peer is to be met next, and how long one that is down, or that never gets better, is left alone.
 //!
-//! It knows peers by what its caller calls them; who they are, and the session itself, are left to others.
+//! It knows peers by what its caller calls them; who they are, and the session itself, are left to others. What is shown of them is
+//! by the wall clock (`now`). Whose turn it is goes by a clock that nobody sets (`tick`): else whoever was met before a clock is set
+//! back would not be met until that has made up for it.
 
 use std::collections::BTreeMap;
 
@@ -45,7 +47,7 @@ pub struct Standing {
     pub since: Option<Millis>,
     /// When a session with it first ended, however it did.
     pub first: Option<Millis>,
-    /// When it last had its turn: a session with a verdict, or one that was cut off.
+    /// The tick of its last turn: a session with a verdict, or one that was cut off.
     pub turn: Option<Millis>,
     /// Whether it is known to differ since it was last met.
     pub differs: bool,
@@ -55,7 +57,7 @@ pub struct Standing {
     pub fails: u32,
     /// Sessions in a row that left as much as the one before.
     pub stalls: u32,
-    /// Until when it is left alone.
+    /// Until which tick it is left alone.
     pub waits: Millis,
 }
 
@@ -114,8 +116,8 @@ impl<P: Copy + Ord> Roster<P> {
 
     /// Whom to meet now: of those that are up and not left alone, one that is known to differ, or else the one whose turn was
     /// longest ago. Costs one look at each peer.
-    pub fn next(&mut self, now: Millis) -> Option<P> {
-        let free = self.peers.iter().filter(|(_, standing)| standing.up && standing.waits <= now);
+    pub fn next(&mut self, tick: Millis) -> Option<P> {
+        let free = self.peers.iter().filter(|(_, standing)| standing.up && standing.waits <= tick);
         let rank = |standing: &Standing| (!standing.differs, standing.turn);
         let first = free.clone().map(|(_, standing)| rank(standing)).min()?;
         let alike: Vec<P> = free.filter(|(_, standing)| rank(standing) == first).map(|(peer, _)| *peer).collect();
@@ -123,23 +125,23 @@ impl<P: Copy + Ord> Roster<P> {
         alike.get(nth).copied()
     }
 
-    /// When a peer that is up is next to be met, if one is left alone now: the earliest of them.
+    /// The tick at which a peer that is up is next to be met, if one is left alone now: the earliest of them.
     pub fn wakes(&self) -> Option<Millis> {
         self.peers.values().filter(|standing| standing.up).map(|standing| standing.waits).min()
     }
 
-    /// A session with a peer ended. One that nobody named before is not taken up.
-    pub fn met(&mut self, peer: P, now: Millis, met: Met) {
+    /// A session with a peer ended, at this tick and at this time. One that nobody named before is not taken up.
+    pub fn met(&mut self, peer: P, tick: Millis, now: Millis, met: Met) {
         let Some(standing) = self.peers.get_mut(&peer) else { return };
-        standing.waits = now;
+        standing.waits = tick;
         standing.first.get_or_insert(now);
-        let wait = |times: u32, most| now + (WAIT_FIRST << (times - 1).min(20)).min(most);
+        let wait = |times: u32, most| tick + (WAIT_FIRST << (times - 1).min(20)).min(most);
         if met == Met::Failed {
             standing.fails += 1;
             standing.waits = wait(standing.fails, WAIT_FAILED_MAX);
             return;
         }
-        (standing.fails, standing.turn, standing.differs) = (0, Some(now), false);
+        (standing.fails, standing.turn, standing.differs) = (0, Some(tick), false);
         if met == Met::Partial {
             return;
         }

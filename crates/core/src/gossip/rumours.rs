@@ -2,7 +2,8 @@
 //!
 //! A writer gives the record itself to very few peers. Everyone else is told that there is one, in 17 bytes, and asks the first
 //! who told for it: so a record travels about once to each peer, whoever knows it first. Each passes on what is news to it, once.
-//! (Rumour mongering: Demers and others, 1987.) Records are read when they are sent, so that queues hold no contents.
+//! (Rumour mongering: Demers and others, 1987.) Records are read when they are sent, so that queues hold no contents. Answers are
+//! waited for by a clock that nobody sets (`tick`).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -73,7 +74,7 @@ pub struct Counts {
 #[derive(Clone, Debug)]
 struct Asked<P> {
     of: P,
-    since: Millis,
+    tick: Millis,
     /// Others who have it.
     others: Vec<P>,
 }
@@ -132,7 +133,7 @@ impl<P: Copy + Ord> Rumours<P> {
     }
 
     /// A peer says that it has these; with each comes whether this store holds the same.
-    pub fn told(&mut self, from: P, heard: &[(Rumour, bool)], now: Millis) {
+    pub fn told(&mut self, from: P, heard: &[(Rumour, bool)], tick: Millis) {
         for (rumour, _) in heard.iter().filter(|(_, held)| !held) {
             if let Some(asked) = self.asked.get_mut(rumour) {
                 if asked.others.len() < OTHERS && asked.of != from && !asked.others.contains(&from) {
@@ -141,7 +142,7 @@ impl<P: Copy + Ord> Rumours<P> {
             } else if self.known.contains(rumour) {
                 // It was here and is not now: something newer took its place.
             } else if self.asked.len() < self.limits.asked {
-                self.asked.insert(*rumour, Asked { of: from, since: now, others: Vec::new() });
+                self.asked.insert(*rumour, Asked { of: from, tick, others: Vec::new() });
                 self.queue(from, *rumour, |queues| &mut queues.want);
             } else {
                 self.counts.left += 1;
@@ -175,17 +176,18 @@ impl<P: Copy + Ord> Rumours<P> {
     }
 
     /// Asks another peer for what did not come in time.
-    pub fn pass(&mut self, now: Millis) {
+    pub fn pass(&mut self, tick: Millis) {
         let patience = self.limits.patience;
-        let late =
-            |asked: &Asked<P>| now.saturating_sub(asked.since) >= patience || !self.peers.contains_key(&asked.of);
+        // Of what was asked for later than now, by a clock that was set back after all, nobody knows how long ago that was.
+        let waited = |asked: &Asked<P>| tick.checked_sub(asked.tick).is_none_or(|waited| waited >= patience);
+        let late = |asked: &Asked<P>| waited(asked) || !self.peers.contains_key(&asked.of);
         let late: Vec<Rumour> = self.asked.iter().filter(|(_, asked)| late(asked)).map(|(rumour, _)| *rumour).collect();
         let mut again = Vec::new();
         for rumour in late {
             let Some(mut asked) = self.asked.remove(&rumour) else { continue };
             asked.others.retain(|peer| self.peers.contains_key(peer));
             match asked.others.pop() {
-                Some(of) => again.push((rumour, Asked { of, since: now, ..asked })),
+                Some(of) => again.push((rumour, Asked { of, tick, ..asked })),
                 None => self.counts.left += 1,
             }
         }
@@ -219,9 +221,9 @@ impl<P: Copy + Ord> Rumours<P> {
             .all(|queues| [&queues.give, &queues.want, &queues.tell].iter().all(|queue| queue.is_empty()))
     }
 
-    /// When [`Rumours::pass`] has something to do.
+    /// The tick at which [`Rumours::pass`] has something to do.
     pub fn wakes(&self) -> Option<Millis> {
-        self.asked.values().map(|asked| asked.since + self.limits.patience).min()
+        self.asked.values().map(|asked| asked.tick + self.limits.patience).min()
     }
 
     /// What became of them.

@@ -20,6 +20,7 @@ const NAMED: usize = 30;
 /// Milliseconds that a message travels; after so many of them each node has met one peer.
 const STEP: u64 = 50;
 const STEPS_PER_ROUND: u64 = 20;
+const DAY: u64 = 86_400_000;
 
 struct Node {
     /// The newest write of each key.
@@ -133,7 +134,7 @@ impl Cluster {
     fn meet(&mut self, nth: usize) {
         let Some(other) = self.nodes[nth].roster.next(self.now) else { return };
         if self.group[nth] != self.group[other] || self.draw.below(100) < self.loss {
-            return self.nodes[nth].roster.met(other, self.now, Met::Failed);
+            return self.nodes[nth].roster.met(other, self.now, self.now, Met::Failed);
         }
         let newer = |from: usize, than: usize| -> Vec<(u64, u64)> {
             let than = &self.nodes[than].held;
@@ -147,7 +148,7 @@ impl Cluster {
                 self.nodes[to].take(key, entry);
             }
         }
-        self.nodes[nth].roster.met(other, self.now, Met::Equal);
+        self.nodes[nth].roster.met(other, self.now, self.now, Met::Equal);
     }
 
     fn is_equal(&self) -> bool {
@@ -259,14 +260,14 @@ fn whom_is_met_is_known_to_differ_or_was_checked_longest_ago() {
             None,
             "none is met twice before all were"
         );
-        roster.met(peer, now, Met::Equal);
+        roster.met(peer, now, now, Met::Equal);
     }
     let oldest = roster.peers().min_by_key(|(_, standing)| standing.checked).map(|(peer, _)| peer);
     assert_eq!(roster.next(10), oldest);
     let other = ['a', 'b', 'c'].into_iter().find(|peer| Some(*peer) != oldest).expect("there are three");
     roster.differs(other);
     assert_eq!(roster.next(10), Some(other));
-    roster.met(other, 10, Met::Equal);
+    roster.met(other, 10, 10, Met::Equal);
     assert_eq!(roster.next(10), oldest);
     roster.down(oldest.expect("one"));
     assert_ne!(roster.next(10), oldest);
@@ -278,13 +279,13 @@ fn who_is_down_or_never_gets_better_is_left_alone_for_longer_each_time() {
     roster.up('a');
     let waits: Vec<u64> = (0..4)
         .map(|_| {
-            roster.met('a', 0, Met::Failed);
+            roster.met('a', 0, 0, Met::Failed);
             roster.wakes().expect("it is up")
         })
         .collect();
     assert_eq!(waits, [1000, 2000, 4000, 8000]);
     assert_eq!((roster.next(7999), roster.next(8000)), (None, Some('a')));
-    (0..100).for_each(|_| roster.met('a', 0, Met::Failed));
+    (0..100).for_each(|_| roster.met('a', 0, 0, Met::Failed));
     assert_eq!(roster.wakes(), Some(600_000));
     // It is back: it need not wait.
     roster.down('a');
@@ -292,13 +293,13 @@ fn who_is_down_or_never_gets_better_is_left_alone_for_longer_each_time() {
     roster.up('a');
     assert_eq!(roster.next(0), Some('a'));
     // The same differences remain each time, as where records are quarantined.
-    (0..3).for_each(|_| roster.met('a', 0, Met::Differs(7)));
+    (0..3).for_each(|_| roster.met('a', 0, 0, Met::Differs(7)));
     assert!(!roster.standing('a').expect("it is there").is_stalled());
-    roster.met('a', 0, Met::Differs(7));
+    roster.met('a', 0, 0, Met::Differs(7));
     assert!(roster.standing('a').expect("it is there").is_stalled());
     assert_eq!(roster.next(1), None);
     // One that gets better is met as any other.
-    roster.met('a', 0, Met::Differs(6));
+    roster.met('a', 0, 0, Met::Differs(6));
     assert_eq!((roster.standing('a').map(Standing::is_stalled), roster.next(0)), (Some(false), Some('a')));
 }
 
@@ -307,26 +308,59 @@ fn it_is_known_since_when_a_peer_differs_and_that_sessions_with_it_fail() {
     let mut roster = Roster::new(1);
     ['a', 'b'].into_iter().for_each(|peer| roster.up(peer));
     let of = |roster: &Roster<char>| roster.standing('a').expect("it is there").clone();
-    roster.met('a', 10, Met::Failed);
-    roster.met('a', 20, Met::Failed);
+    roster.met('a', 10, 10, Met::Failed);
+    roster.met('a', 20, 20, Met::Failed);
     assert!(!of(&roster).is_failing());
-    roster.met('a', 30, Met::Failed);
+    roster.met('a', 30, 30, Met::Failed);
     assert!(of(&roster).is_failing());
     // What is down is not met, and is told of as that.
     roster.down('a');
     assert!(!of(&roster).is_failing());
     roster.up('a');
-    roster.met('a', 40, Met::Differs(3));
-    roster.met('a', 50, Met::Differs(2));
+    roster.met('a', 40, 40, Met::Differs(3));
+    roster.met('a', 50, 50, Met::Differs(2));
     assert_eq!((of(&roster).since, of(&roster).first, of(&roster).fails), (Some(40), Some(10), 0));
     // One that was cut off does not tell, and lets others have their turn.
-    roster.met('a', 60, Met::Partial);
+    roster.met('a', 60, 60, Met::Partial);
     assert_eq!((of(&roster).since, of(&roster).checked, of(&roster).left), (Some(40), Some(50), 2));
     assert_eq!(roster.next(60), Some('b'));
-    roster.met('b', 70, Met::Equal);
+    roster.met('b', 70, 70, Met::Equal);
     assert_eq!(roster.next(70), Some('a'));
-    roster.met('a', 80, Met::Equal);
+    roster.met('a', 80, 80, Met::Equal);
     assert_eq!((of(&roster).since, of(&roster).equal, of(&roster).left), (None, Some(80), 0));
+}
+
+#[test]
+fn a_clock_that_is_set_back_keeps_nobody_from_being_met_and_is_shown_all_the_same() {
+    let mut roster = Roster::new(1);
+    ['a', 'b', 'c'].into_iter().for_each(|peer| roster.up(peer));
+    roster.met('a', 1_000, DAY + 1_000, Met::Equal);
+    // Between the two the clock was set back by a day.
+    roster.met('b', 2_000, 2_000, Met::Equal);
+    roster.met('c', 2_000, 2_000, Met::Failed);
+    assert_eq!(roster.next(2_000), Some('a'), "its turn was longest ago");
+    roster.met('a', 2_100, 2_100, Met::Equal);
+    roster.met('b', 2_200, 2_200, Met::Equal);
+    assert_eq!((roster.next(2_999), roster.next(3_000)), (Some('a'), Some('c')));
+    let shown = |peer| roster.standing(peer).map(|it| (it.first, it.checked, it.equal));
+    assert_eq!(shown('a'), Some((Some(DAY + 1_000), Some(2_100), Some(2_100))));
+    assert_eq!(shown('c'), Some((Some(2_000), None, None)));
+}
+
+#[test]
+fn what_was_asked_for_before_a_clock_was_set_back_is_asked_for_elsewhere_at_once() {
+    let mut rumours = Rumours::new(Limits::default(), 1);
+    ['a', 'b'].into_iter().for_each(|peer| rumours.up(peer));
+    let one = rumour(1, 1);
+    rumours.told('a', &[(one, false)], DAY);
+    rumours.told('b', &[(one, false)], DAY);
+    assert_eq!(rumours.send(), [('a', Send::Want(vec![one]))]);
+    rumours.pass(7);
+    assert_eq!((rumours.send(), rumours.wakes()), (vec![('b', Send::Want(vec![one]))], Some(507)));
+    rumours.pass(506);
+    assert_eq!(rumours.counts().left, 0, "it has its time");
+    rumours.pass(507);
+    assert_eq!((rumours.counts().left, rumours.wakes()), (1, None));
 }
 
 #[test]

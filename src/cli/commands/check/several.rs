@@ -8,6 +8,7 @@ use std::path::Path;
 
 use reknit_core::agreement::{Agreement, Groups, Has, KEYS_MAX, Place, SIDES_MAX, SPANS_MAX, Span};
 use reknit_core::difference::{Difference, Kind};
+use reknit_core::members::MEMBERS;
 use reknit_core::session::{Intent, Verdict};
 use reknit_core::tree::Summary;
 use reknit_core::{Range, drift};
@@ -326,7 +327,7 @@ impl Told {
 
     fn line(&self, span: &Span, collections: &[String]) -> String {
         let digits = |at: u64| format!("{at:016x}")[..SHOWN_DIGITS].to_string();
-        let collection = match collections.len() {
+        let collection = match collections.iter().filter(|name| *name != MEMBERS).count() {
             0 | 1 => String::new(),
             _ => collections.get(usize::from(span.collection.0)).map_or(String::new(), |name| format!("{name}\t")),
         };

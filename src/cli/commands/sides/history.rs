@@ -14,8 +14,8 @@ use super::{Ran, compared, full};
 use crate::cli::CliError;
 use crate::cli::args::Sides;
 use crate::cli::env::Env;
-use crate::cli::verdicts::now_ms;
-use crate::node::Home;
+use crate::clock::now_ms;
+use crate::node::{Home, whole_file};
 
 /// Pairs that are remembered; that which was looked at longest ago goes first.
 const PAIRS_MAX: usize = 256;
@@ -133,10 +133,7 @@ fn write(dir: &Path, path: &Path, history: &History) -> std::io::Result<Vec<Stri
     std::fs::create_dir_all(dir)?;
     let gone = if path.exists() { Vec::new() } else { make_room(dir)? };
     let new = path.with_extension(format!("{}.{NEW}", std::process::id()));
-    let mut file = std::fs::File::create(&new)?;
-    file.write_all(&history.to_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)?;
+    whole_file::replace(path, &new, &history.to_bytes())?;
     Ok(gone)
 }
 

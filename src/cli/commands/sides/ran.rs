@@ -14,6 +14,7 @@ use crate::cli::layouts::Layouts;
 use crate::cli::metrics::Measured;
 use crate::cli::units::{show_bytes, show_count};
 use crate::cli::{CliError, Exit};
+use crate::clock::millis;
 use crate::node::SessionReport;
 use crate::store::Store;
 use crate::store::linked::{Linked, Shape, Terms};
@@ -205,7 +206,7 @@ impl Ran {
             "round_trips": counts.flights.div_ceil(2),
             "messages": counts.messages,
             "rounds": counts.rounds,
-            "elapsed_ms": u64::try_from(self.report.elapsed.as_millis()).unwrap_or(u64::MAX),
+            "elapsed_ms": millis(self.report.elapsed),
             "run": self.runs().0.or(self.runs().1).map(|run| run.to_string()),
             "runs": pair_of_runs(self.runs()),
             "caught_up": pair_of_runs(self.caught_up()),

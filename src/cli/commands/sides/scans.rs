@@ -13,8 +13,8 @@ use crate::cli::args::PaceFlags;
 use crate::cli::env::Env;
 use crate::cli::progress::Progress;
 use crate::cli::units::{show_bytes, show_count, show_duration};
-use crate::cli::verdicts::now_ms;
 use crate::cli::{CliError, Exit};
+use crate::clock::now_ms;
 use crate::store::linked::{Cost, Followed, Linked, Pace, Scanned, Shape, Table, Waiting};
 use crate::store::{ImportProgress, StoreError};
 

@@ -179,7 +179,7 @@ pub(crate) fn known(env: &Env, typed: &str, of: &dyn Table, shape: &Shape) -> Re
 pub(crate) fn pair(env: &Env, (a, b): (&str, &str), terms: &Terms) -> Result<[Linked; 2], CliError> {
     let (a, b) = (table(env, a)?, table(env, b)?);
     if a.place() == b.place() {
-        return Err(CliError::refused("session.one-store", "both sides are one table"));
+        return Err(CliError::refused("session.one-store", "both sides are one table; name two"));
     }
     let [of_a, of_b] = shapes(terms, &*a, &*b)?;
     let a = indexed(env, a, of_a)?;
@@ -417,7 +417,9 @@ pub(crate) fn indexes(env: &Env, typed: &str) -> Result<Vec<Linked>, CliError> {
     let all = directories(env, &*first)?;
     let all: Vec<Linked> = all.iter().map(|one| reopen(env, typed, one)).collect::<Result<_, CliError>>()?;
     if all.is_empty() {
-        let message = format!("{place} was never compared from this home, so nothing is known of it");
+        let message = format!(
+            "{place} was never compared from this home, so nothing is known of it; compare it, or name the home that did by --home"
+        );
         return Err(CliError::new("database.no-index", message));
     }
     Ok(all)

@@ -45,6 +45,8 @@ pub(super) fn receive(
         (Guard::IfShort(compared), _) if compared == slot.now_digest.map(|digest| digest.short()) => state,
         (Guard::IfShort(_), _) => return Err(Fate::Moved),
     };
+    // Versions that are stored side by side travel together.
+    storable(&slot.key, &next).map_err(Fate::Refused)?;
     let next = if planted(Bug::PolicyJudgedPairwise) { pairwise(store, slot.collection, next) } else { next };
     if slot.now.as_ref() == Some(&next) {
         return Err(Fate::Kept);
@@ -122,13 +124,13 @@ fn storable(key: &[u8], state: &State) -> Result<(), String> {
     if key.len() > KEY_BYTES_MAX {
         return Err(format!("its key has {} bytes, at most {KEY_BYTES_MAX} are allowed", key.len()));
     }
-    for sibling in state.versions() {
-        match &sibling.content {
-            Content::Live(value) if value.len() > VALUE_BYTES_MAX => {
-                return Err(format!("its value has {} bytes, at most {VALUE_BYTES_MAX} are allowed", value.len()));
-            }
-            _ => {}
-        }
+    let bytes = |sibling: &Sibling| if let Content::Live(value) = &sibling.content { value.len() } else { 0 };
+    let all: usize = state.versions().iter().map(bytes).sum();
+    match state.versions().len() {
+        _ if all <= VALUE_BYTES_MAX => Ok(()),
+        1 => Err(format!("its value has {all} bytes, at most {VALUE_BYTES_MAX} are allowed")),
+        n => Err(format!(
+            "its {n} versions have {all} bytes together, at most {VALUE_BYTES_MAX} are allowed: settle which of them is to stay"
+        )),
     }
-    Ok(())
 }

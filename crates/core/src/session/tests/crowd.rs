@@ -114,7 +114,7 @@ impl Crowd {
     fn meet(&mut self, nth: usize) {
         let Some(other) = self.nodes[nth].roster.next(self.now) else { return };
         if self.group[nth] != self.group[other] || self.draw(100) < LOST {
-            return self.nodes[nth].roster.met(other, self.now, Met::Failed);
+            return self.nodes[nth].roster.met(other, self.now, self.now, Met::Failed);
         }
         let [mine, theirs] = [nth, other].map(|side| {
             let away = Model::new(0, Profile::Versioned, 64);
@@ -131,7 +131,7 @@ impl Crowd {
         assert_eq!(opener.verdict, Some(Verdict::InSync), "nobody writes meanwhile");
         self.sessions += 1;
         (self.nodes[nth].model, self.nodes[other].model) = (opener.model, responder.model);
-        self.nodes[nth].roster.met(other, self.now, Met::Equal);
+        self.nodes[nth].roster.met(other, self.now, self.now, Met::Equal);
     }
 
     fn is_equal(&self) -> bool {
