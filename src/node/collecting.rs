@@ -32,8 +32,8 @@ impl Home {
         let standing = collect::standing(receipts, definition, info.actor.0, |met| store.recalls(met), holds)?;
         let life = Life { actor: info.actor.0, nonce: info.nonce };
         let (me, Cut { commit, stamp, undone, .. }) = (self.identity()?.peer().0, cut);
-        let (members, receipts) = (members.as_slice(), standing.as_slice());
-        Ok(collect::find(&Known { me, life, commit, stamp, undone, members, receipts, now, grace }))
+        let (members, receipts, caught_up) = (members.as_slice(), standing.as_slice(), store.caught_up_at());
+        Ok(collect::find(&Known { me, life, commit, stamp, undone, caught_up, members, receipts, now, grace }))
     }
 }
 

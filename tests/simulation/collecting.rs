@@ -111,6 +111,7 @@ impl World {
             commit: cut.commit,
             stamp: cut.stamp,
             undone: cut.undone,
+            caught_up: store.caught_up_at(),
             members: &members,
             receipts: &receipts,
             now,

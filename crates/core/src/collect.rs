@@ -73,6 +73,9 @@ pub struct Known<'a> {
     pub stamp: Stamp,
     /// The commit at which it last put back what a run had changed.
     pub undone: u64,
+    /// The commit at which it last took over a horizon that it had not passed, and so dropped what had been deleted elsewhere:
+    /// whoever has of it only what it held before may hold that still.
+    pub caught_up: u64,
     /// The members of the dataset.
     pub members: &'a [(PeerKey, Member)],
     /// Receipts that are [`standing`].
@@ -166,12 +169,16 @@ pub fn find(known: &Known<'_>) -> Found {
     Found { horizon: Horizon { stamp, passed }, standings: stores.standings }
 }
 
-/// The stores that all must have passed.
-struct Required(BTreeSet<Place>);
+/// The stores that all must have passed, and what all others must have of the collector's to begin with.
+struct Required(BTreeSet<Place>, (Place, u64));
 
 impl Required {
     /// Up to which stamp a store has the writes of all others, and all others have its own.
     fn pass_of(&self, place: Place, knowledge: &BTreeMap<Place, Knowledge>) -> Option<Stamp> {
+        let (here, caught_up) = self.1;
+        if place != here && held(knowledge, place, here).is_none_or(|held| held.commit < caught_up) && caught_up > 0 {
+            return None;
+        }
         let has = |of: Place, by: Place| held(knowledge, by, of).map(|held| held.stamp);
         let others = || self.0.iter().copied().filter(move |other| *other != place);
         let own = has(place, place);
@@ -245,7 +252,7 @@ impl Stores {
         }
         let waited = standings.iter().filter(|standing| !standing.lapsed);
         let required = waited.filter_map(|standing| Some((standing.peer, standing.actor?))).collect();
-        Stores { required: Required(required), standings, met, undone }
+        Stores { required: Required(required, (here, known.caught_up)), standings, met, undone }
     }
 
     /// What each store has of the writes of each, after its last receipt.

@@ -21,6 +21,8 @@ use crate::store::{Base, CaughtUp, Missed};
 
 /// The row of the horizon.
 const HORIZON: &str = "horizon";
+/// The row of the commit at which a horizon was taken over that this store had not passed.
+const CAUGHT_UP: &str = "caught-up-at";
 /// The row of the commit that put back what a run had changed.
 const UNDONE: &str = "undone-at";
 /// Tombstones that go in one commit.
@@ -31,17 +33,22 @@ pub(super) struct Collecting {
     kept: RwLock<Arc<Kept>>,
     /// What was passed before this commit was put back by an undo.
     undone: AtomicU64,
+    /// When a horizon was taken over that had not been passed.
+    caught_up: AtomicU64,
 }
 
 impl Collecting {
     pub(super) fn open(snapshot: &dyn Snapshot) -> Result<Self, StoreError> {
         let kept = snapshot.get(&rows::meta(HORIZON))?.map(|value| rows::read_horizon(&value)).transpose()?;
-        let undone = snapshot.get(&rows::meta(UNDONE))?;
-        let malformed = |_| StoreError::damaged(format!("the row {UNDONE:?} does not decode"));
-        let undone = undone.map(|value| <[u8; 8]>::try_from(value).map_err(malformed)).transpose()?;
+        let commit = |row: &str| -> Result<u64, StoreError> {
+            let malformed = |_| StoreError::damaged(format!("the row {row:?} does not decode"));
+            let value = snapshot.get(&rows::meta(row))?.map(|value| <[u8; 8]>::try_from(value).map_err(malformed));
+            Ok(value.transpose()?.map_or(0, u64::from_be_bytes))
+        };
         Ok(Self {
             kept: RwLock::new(Arc::new(kept.unwrap_or_default())),
-            undone: AtomicU64::new(undone.map_or(0, u64::from_be_bytes)),
+            undone: AtomicU64::new(commit(UNDONE)?),
+            caught_up: AtomicU64::new(commit(CAUGHT_UP)?),
         })
     }
 
@@ -114,6 +121,13 @@ impl Store {
         self.inner.collecting.kept().horizon.clone()
     }
 
+    /// The commit at which this store last took over a horizon that it had not passed, as one does that catches up; 0 if it never
+    /// did. What others had of it before tells nothing of what was collected by then.
+    #[must_use]
+    pub fn caught_up_at(&self) -> u64 {
+        self.inner.collecting.caught_up.load(Ordering::SeqCst)
+    }
+
     /// How many records were deleted, or have expired, up to this stamp. Reads a row of each.
     ///
     /// # Errors
@@ -163,12 +177,18 @@ impl Store {
             let _ = clock.observe(horizon.stamp, now, inner.clock_bound);
             let (mut batch, head) = (Batch::new(), inner.head());
             batch.put(&rows::meta(HORIZON), &rows::horizon_value(&kept));
+            if !passed {
+                batch.put(&rows::meta(CAUGHT_UP), &head.commit.to_be_bytes());
+            }
             put_head(head.commit, &clock, &mut batch);
             if let Err(error) = inner.engine.commit(&mut batch, Durability::Synced) {
                 writer.failed = true;
                 return Err(error.into());
             }
             writer.clock = clock;
+            if !passed {
+                inner.collecting.caught_up.store(head.commit, Ordering::SeqCst);
+            }
             *inner.collecting.kept.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(kept);
             inner.publish(head.commit, clock.last(), head.roots);
         }

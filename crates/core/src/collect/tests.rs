@@ -95,9 +95,20 @@ fn members(n: usize) -> Vec<(PeerKey, Member)> {
 }
 
 fn found(stores: &[Store], receipts: &[Receipt], members: &[(PeerKey, Member)], now: Millis) -> Found {
+    found_after(stores, receipts, members, now, 0)
+}
+
+/// The same by a store that caught up at a commit.
+fn found_after(
+    stores: &[Store],
+    receipts: &[Receipt],
+    members: &[(PeerKey, Member)],
+    now: Millis,
+    caught_up: u64,
+) -> Found {
     let me = &stores[0];
-    let (life, commit, stamp) = (me.life, me.commit(), me.stamp);
-    find(&Known { me: [1; 32], life, commit, stamp, undone: me.undone, members, receipts, now, grace: 0 })
+    let (life, commit, stamp, undone) = (me.life, me.commit(), me.stamp, me.undone);
+    find(&Known { me: [1; 32], life, commit, stamp, undone, caught_up, members, receipts, now, grace: 0 })
 }
 
 proptest! {
@@ -218,6 +229,7 @@ fn the_grace_time_comes_before_all_else() {
         commit: me.commit(),
         stamp: me.stamp,
         undone: 0,
+        caught_up: 0,
         members: &[],
         receipts: &[],
         now: NOW,
@@ -238,4 +250,23 @@ fn a_receipt_of_less_than_all_counts_for_nothing() {
     assert!(!counts(&Receipt { tally: Tally { left: 1, ..Tally::default() }, ..whole.clone() }, &of));
     assert!(!counts(&Receipt { definition: Default::default(), ..whole.clone() }, &of));
     assert!(!counts(&Receipt { dataset: DatasetId([8; 16]), ..whole }, &of));
+}
+
+/// What it dropped since, another may hold still, and would bring it back.
+#[test]
+fn whoever_caught_up_vouches_for_nobody_by_receipts_of_before() {
+    let (mut stores, members) = ([Store::new(1), Store::new(2)], members(2));
+    stores[0].write(Stamp::at(NOW - 50));
+    stores[1].write(Stamp::at(NOW - 40));
+    let before = session(&mut stores, 0, 1, None);
+    let stamp = |stores: &[Store], receipts: &[Receipt], caught_up| {
+        found_after(stores, receipts, &members, NOW, caught_up).horizon.stamp
+    };
+    assert!(stamp(&stores, std::slice::from_ref(&before), 0) > Stamp(0));
+    // As one does that drops what had been deleted elsewhere.
+    stores[0].write(Stamp::at(NOW - 30));
+    let caught_up = stores[0].commit();
+    assert_eq!(stamp(&stores, std::slice::from_ref(&before), caught_up), Stamp(0));
+    let after = session(&mut stores, 0, 1, None);
+    assert!(stamp(&stores, &[before, after], caught_up) >= Stamp::at(NOW - 40));
 }
