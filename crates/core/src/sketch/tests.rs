@@ -62,10 +62,13 @@ proptest! {
         let other = sketch(cells, (base..a).chain(b..c));
         ours.subtract(&other);
         let peeled = ours.peel();
-        prop_assert!(peeled.is_complete());
         let set = |elements: &[Element]| elements.iter().map(|e| e.0).collect::<BTreeSet<_>>();
-        prop_assert_eq!(set(&peeled.mine), (a..b).map(scramble).collect::<BTreeSet<_>>());
-        prop_assert_eq!(set(&peeled.theirs), (b..c).map(scramble).collect::<BTreeSet<_>>());
+        let (alone_here, alone_there) = ((a..b).map(scramble).collect(), (b..c).map(scramble).collect());
+        // So many cells nearly always suffice; where they do not, what came off is right all the same.
+        prop_assert!(set(&peeled.mine).is_subset(&alone_here) && set(&peeled.theirs).is_subset(&alone_there));
+        if peeled.is_complete() {
+            prop_assert_eq!((set(&peeled.mine), set(&peeled.theirs)), (alone_here, alone_there));
+        }
     }
 
     #[test]
@@ -227,6 +230,16 @@ fn what_is_left_of_further_counts_tells_of_many_differences_too() {
             .collect();
         let off = (estimates.iter().map(|e| (e - 1.0).powi(2)).sum::<f64>() / 40.0).sqrt();
         assert!(off < 0.18, "off by {off} at {differences}: {estimates:?}");
+    }
+}
+
+#[test]
+fn three_cells_an_element_and_some_nearly_always_suffice() {
+    for differences in [1, 29, 100] {
+        let cells = 24 + 3 * differences as usize;
+        let peels = |seed: &u64| sketch(cells, seed << 20..(seed << 20) + differences).peel().is_complete();
+        let complete = (0..2_000).filter(peels).count();
+        assert!(complete >= 1_990, "{complete} of 2,000 at {differences}");
     }
 }
 
