@@ -47,7 +47,7 @@ pub use driver::{Budget, Progress, SessionReport};
 pub use gossip::{Apart, Gossip, GossipOptions, Neighbour, Waiting};
 pub use grants::{Grants, GrantsError};
 pub use held::{HeldFailure, HeldStore, HoldRequest};
-pub use home::{Authority, Home, HomeError, Invitation, KnownPeer};
+pub use home::{Authority, Home, HomeError, Invitation, KnownPeer, Welcome};
 pub use lanes::Traffic;
 pub use members::{follow_keys, member_of};
 pub use receipts::RECEIPTS_MAX;

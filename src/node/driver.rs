@@ -36,10 +36,9 @@ const FRAMES_MAX: usize = 2;
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 /// How long an opener whose link is gone waits for what its store is writing, so that it is counted.
 const LANDING_MAX: Duration = Duration::from_secs(5);
-/// How long a side that has nothing more to say waits for a link on which nothing moves.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// The same of one that was told to end.
-const PATIENCE_STOPPED: Duration = Duration::from_secs(2);
+/// How long a side that was told to end waits for a link on which nothing moves. Another waits as long as for a peer that says
+/// nothing: a whole frame may take that long where lines are slow or held to a rate.
+const PATIENCE_STOPPED: Duration = Duration::from_secs(10);
 
 /// What can wake a session.
 pub(super) enum Event {
@@ -190,7 +189,7 @@ pub(super) async fn open(
         lost => lost.map(|(error, _)| Arc::new(error)),
     };
     if lost.is_none() {
-        driver.end_lanes(if driver.stopped { PATIENCE_STOPPED } else { PATIENCE }).await;
+        driver.end_lanes(if driver.stopped { PATIENCE_STOPPED } else { SILENCE_MAX }).await;
     }
     let (traffic, elapsed) = (driver.traffic(), begun.elapsed());
     let (runs, caught_up, strays) = ((None, None), (None, None), (0, 0));
@@ -231,7 +230,7 @@ pub(super) async fn answer(
         let _ = tokio::time::timeout(CLOSE_MAX, driver.end_lanes(CLOSE_MAX)).await;
     }
     ran?;
-    driver.end_lanes(PATIENCE).await;
+    driver.end_lanes(SILENCE_MAX).await;
     let (verdict, receipt) = match &driver.machine {
         Machine::Responder(responder) => {
             (responder.verdict().unwrap_or_default().to_string(), responder.receipt().cloned())
@@ -382,8 +381,12 @@ impl Driver {
                     self.tell_failure(&failure);
                     return Err(failure.into());
                 }
-                Event::Ended if matches!(self.machine, Machine::Responder(_)) && self.applying == 0 => return Ok(None),
-                Event::Ended => self.lose(NodeError::Cut)?,
+                Event::Ended => match self.held_bye() {
+                    // The last word came behind what there was no room for.
+                    Some(bye) => self.handle(Input::Message(bye))?,
+                    None if matches!(self.machine, Machine::Responder(_)) && self.applying == 0 => return Ok(None),
+                    None => self.lose(NodeError::Cut)?,
+                },
                 Event::Broken(error) | Event::Stream(StreamError::Transport(error)) => {
                     self.lose(NodeError::Transport(error))?;
                 }
@@ -494,6 +497,11 @@ impl Driver {
         self.lanes.queued(frame.len());
         // A closed queue means that the lane is gone, which its own event tells.
         let _ = self.control.send(frame);
+    }
+
+    fn held_bye(&mut self) -> Option<Message> {
+        let bye = self.held.iter().position(|message| matches!(message, Message::Bye(_)))?;
+        self.held.remove(bye)
     }
 
     /// Whether a question is the next part of a list of which enough waits for the link: one request may list a whole store.

@@ -10,7 +10,6 @@ mod links;
 mod meet;
 mod spread;
 mod swim;
-mod ticks;
 mod withheld;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -30,12 +29,11 @@ pub(crate) use links::FRAME_GOSSIP;
 use links::{Heard, Links};
 use spread::{Input, Spread};
 use swim::{Near, Said, Swim};
-use ticks::ticks;
 use withheld::Withheld;
 
 use super::rotation::own_lines;
 use super::{Home, Node, NodeBrakes, NodeError};
-use crate::clock::now_ms;
+use crate::clock::{now_ms, ticks};
 use crate::store::Store;
 use crate::transport::{Address, Connection, Link, PeerId};
 
@@ -358,20 +356,22 @@ impl Gossip {
         mut stop: watch::Receiver<bool>,
         stopped: Arc<AtomicBool>,
     ) {
-        let (mut announced, mut announces, mut lookups) = (ticks(), true, JoinSet::new());
+        let (mut announced, mut announces) = (ticks(), true);
+        let (mut lookups, mut looks_up) = (JoinSet::new(), false);
         let circle = self.shared.circle();
         for seed in seeds.keys().filter(|seed| !circle.has(**seed)) {
             tracing::warn!(peer = %seed, "this seed has no right on what is gossiped about, and is told nothing; `reknit peers add` gives it one");
         }
         loop {
             if announces || swim.asks_again(announced).is_some_and(|due| ticks() >= due) {
-                (announced, announces) = (ticks(), false);
+                (announced, announces, looks_up) = (ticks(), false, true);
                 self.announce(&mut swim);
-                // Names are looked up beside all else, however long that takes.
-                if lookups.is_empty() {
-                    for seed in seeds.values().cloned() {
-                        lookups.spawn(async move { (seed.peer, resolved(&seed).await) });
-                    }
+            }
+            // Names are looked up beside all else, however long that takes.
+            if looks_up && lookups.is_empty() {
+                looks_up = false;
+                for seed in seeds.values().cloned() {
+                    lookups.spawn(async move { (seed.peer, resolved(&seed).await) });
                 }
             }
             let wakes = swim.wakes().into_iter().chain(swim.asks_again(announced)).min();

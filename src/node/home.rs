@@ -92,6 +92,15 @@ pub struct KnownPeer {
     pub name: Option<String>,
 }
 
+/// What a peer is told that shows an invitation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// What it may by it.
+    pub may: Grants,
+    /// Whether it had taken it up before.
+    pub again: bool,
+}
+
 /// An invitation that was not taken up yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invitation {
@@ -441,27 +450,31 @@ impl Home {
     ///
     /// # Errors
     /// As for [`Home::add_peer`].
-    pub fn take_up(&self, token: &[u8], peer: PeerId, now: Millis) -> Result<Option<Grants>, HomeError> {
+    pub fn take_up(&self, token: &[u8], peer: PeerId, now: Millis) -> Result<Option<Welcome>, HomeError> {
         let hash = hex(blake3::hash(token).as_bytes());
         let open = |entry: &InvitationEntry| entry.token_hash == hash && entry.expires_ms as u64 > now;
         let known = self.read()?;
         match known.invitation.iter().find(|entry| open(entry)) {
             // A token of nobody's costs no writing, nor does one that is shown again.
             None => return Ok(None),
-            Some(entry) if entry.taker.is_some() => return self.told_again(&known, entry, (peer, now)),
+            Some(entry) if entry.taker.is_some() => {
+                let may = self.told_again(&known, entry, (peer, now))?;
+                return Ok(may.map(|may| Welcome { may, again: true }));
+            }
             Some(_) => {}
         }
         // Looked at again where nobody else can take it up.
         self.change(|file| {
             let Some(at) = file.invitation.iter().position(open) else { return Ok(None) };
             if file.invitation[at].taker.is_some() {
-                return self.told_again(file, &file.invitation[at], (peer, now));
+                let may = self.told_again(file, &file.invitation[at], (peer, now))?;
+                return Ok(may.map(|may| Welcome { may, again: true }));
             }
             let may = self.rights_named(&file.invitation[at].may)?;
             self.grant_in(file, peer, &may)?;
             file.invitation[at].taker = Some(peer.to_string());
             file.invitation.retain(|entry| entry.expires_ms as u64 > now);
-            Ok(Some(may))
+            Ok(Some(Welcome { may, again: false }))
         })
     }
 
@@ -576,7 +589,8 @@ mod tests {
         home.invite(&Invitation { token_hash, may: Rights::READ.into(), expires: 100 }).expect("invited");
         assert_eq!(home.take_up(b"other", bob, 50).expect("read"), None);
         assert_eq!(home.take_up(b"token", bob, 150).expect("read"), None, "too late");
-        assert_eq!(home.take_up(b"token", bob, 50).expect("read"), Some(Rights::READ.into()));
+        let first = Welcome { may: Rights::READ.into(), again: false };
+        assert_eq!(home.take_up(b"token", bob, 50).expect("read"), Some(first));
         assert_eq!(home.take_up(b"token", PeerId([3; 32]), 50).expect("read"), None, "used up");
         assert_eq!(home.grants(bob).expect("read"), Some(Rights::READ.into()));
         assert!(home.remove_peer(alice).expect("removed") && !home.remove_peer(alice).expect("removed"));
@@ -596,10 +610,12 @@ mod tests {
         let hash = hex(blake3::hash(b"token").as_bytes());
         let invited = format!("token_hash = \"{hash}\"\nmay = [\"read\", \"write\"]\nexpires_ms = 100\n");
         fs::write(home.peers_file(), format!("[[invitation]]\n{invited}")).expect("written");
-        let shows = |peer, now| home.take_up(b"token", peer, now).expect("read");
+        let welcome = |peer, now| home.take_up(b"token", peer, now).expect("read");
+        let shows = |peer, now| welcome(peer, now).map(|welcome| welcome.may);
         let (both, read): (Grants, Grants) = (Rights::READ.and(Rights::WRITE).into(), Rights::READ.into());
         assert!(home.awaits_anyone(50).expect("read"));
-        assert_eq!([bob, bob, carol].map(|peer| shows(peer, 50)), [Some(both.clone()), Some(both), None]);
+        let told = |again| Some(Welcome { may: both.clone(), again });
+        assert_eq!([bob, bob, carol].map(|peer| welcome(peer, 50)), [told(false), told(true), None]);
         assert!(!home.awaits_anyone(50).expect("read"));
         assert_eq!((shows(bob, 150), home.grants(carol).expect("read")), (None, None));
         // What was taken away since stays so.

@@ -82,14 +82,15 @@ impl Waiting {
     }
 
     fn has_room(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) < BACKLOG_BYTES_MAX && self.streams.load(Ordering::Relaxed) < STREAMS_MAX
+        self.bytes.load(Ordering::SeqCst) < BACKLOG_BYTES_MAX && self.streams.load(Ordering::SeqCst) < STREAMS_MAX
     }
 
     fn left(&self, bytes: u64, streams: u64) {
-        let was_full = !self.has_room();
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.streams.fetch_sub(streams, Ordering::Relaxed);
-        if was_full && self.has_room() {
+        // Whoever takes the last that was too much tells of it, whatever was added meanwhile.
+        let eases = |before: u64, less: u64, most: u64| before >= most && before - less < most;
+        let of_bytes = eases(self.bytes.fetch_sub(bytes, Ordering::SeqCst), bytes, BACKLOG_BYTES_MAX);
+        let of_streams = eases(self.streams.fetch_sub(streams, Ordering::SeqCst), streams, STREAMS_MAX);
+        if of_bytes || of_streams {
             self.eased.notify_one();
         }
     }
@@ -117,12 +118,12 @@ impl Lanes {
 
     /// Notes bytes that were given to the control lane.
     pub(super) fn queued(&self, bytes: usize) {
-        self.waiting.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.waiting.bytes.fetch_add(bytes as u64, Ordering::SeqCst);
     }
 
     /// Notes a stream that was given to the records lane.
     pub(super) fn waits_for_stream(&self) {
-        self.waiting.streams.fetch_add(1, Ordering::Relaxed);
+        self.waiting.streams.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Whether little enough waits for the link that more may be made ready for it.

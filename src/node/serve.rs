@@ -21,7 +21,8 @@ use super::receipts::Signer;
 use super::rights::{InForce, still_allows};
 use super::visits::{Asked, Peer, visit};
 use super::{
-    Budget, Grants, HoldRequest, Home, HomeError, NodeError, Over, Progress, SessionReport, Ticket, Whom, answer_with,
+    Budget, Grants, HoldRequest, Home, HomeError, NodeError, Over, Progress, SessionReport, Ticket, Welcome, Whom,
+    answer_with,
 };
 use crate::clock::{millis, now_ms};
 use crate::store::{Side, for_session};
@@ -566,11 +567,12 @@ impl Serving {
 
     async fn join(self, connection: Connection, mut link: Link, peer: PeerId, token: &[u8]) {
         match self.node.home.take_up(token, peer, now_ms()) {
-            Ok(Some(grants)) => {
-                let names = grants.names().join(",");
+            Ok(Some(Welcome { may, again })) => {
+                let names = may.names().join(",");
                 tracing::info!(%peer, may = names, "joined by invitation");
-                if let Some(joined) = &self.node.joined {
-                    joined(peer, &grants);
+                // Whoever shows it again is what it was made then, or what it was made since.
+                if let Some(joined) = self.node.joined.as_ref().filter(|_| !again) {
+                    joined(peer, &may);
                 }
                 let _ = link.control.writer.write(&[&[FRAME_WELCOME], names.as_bytes()].concat()).await;
                 let _ = link.control.writer.finish().await;

@@ -38,7 +38,11 @@ pub(crate) fn put_in_place(draft: &Path, path: &Path) -> io::Result<()> {
     fs::rename(draft, path)?;
     // The name is to last as the bytes do.
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-    File::open(dir.unwrap_or(Path::new(".")))?.sync_all()
+    match File::open(dir.unwrap_or(Path::new(".")))?.sync_all() {
+        // There are file systems that know no such thing; the change is made.
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        done => done,
+    }
 }
 
 /// Holds a file for one of those that read, change and write what it stands for, until it is dropped. They may be several

@@ -111,14 +111,16 @@ pub struct Agenda {
     seed: [u8; 32],
     jobs: BTreeMap<String, Job>,
     at_once: usize,
-    /// The latest moment by which something was planned or noted, as far as it has not been set right since.
+    /// The latest moment by which something was planned or noted since this process began, as far as that was not set right.
     latest: Millis,
+    /// By which clock was planned and noted what was remembered is not known yet.
+    remembers: bool,
 }
 
 impl Agenda {
     /// No jobs yet; `at_once` may run at the same time. Two nodes with different seeds do not begin their jobs together.
     pub fn new(seed: [u8; 32], at_once: usize) -> Agenda {
-        Agenda { seed, jobs: BTreeMap::new(), at_once: at_once.max(1), latest: 0 }
+        Agenda { seed, jobs: BTreeMap::new(), at_once: at_once.max(1), latest: 0, remembers: false }
     }
 
     /// Takes up what was remembered of a job before this process began. A run of it that had begun was cut short: it is noted
@@ -136,8 +138,7 @@ impl Agenda {
     /// planned anew; of one that is no longer there the memory stays.
     pub fn configure(&mut self, plans: BTreeMap<String, Plan>, at_once: usize, now: Millis) {
         self.at_once = at_once.max(1);
-        // By which clock was planned what was remembered, or had no plan until now, is not known.
-        self.latest = Millis::MAX;
+        self.remembers |= self.jobs.values().any(|job| job.plan.is_none() && job.kept.slot.is_some());
         self.jobs.values_mut().for_each(|job| job.plan = None);
         for (name, plan) in plans.into_iter().take(JOBS_MAX) {
             let job = self.jobs.entry(name.clone()).or_insert_with(|| Job { plan: None, kept: Kept::default() });

@@ -8,12 +8,11 @@ use reknit_core::message::{RefuseCode, Rights};
 use reknit_core::session::{Direction, Intent, Options, Outcome, Verdict};
 use tokio::sync::watch;
 
-use super::ticks::ticks;
 use super::{GossipOptions, Shared};
-use crate::clock::now_ms;
+use crate::clock::{now_ms, ticks};
 use crate::node::{Budget, Grants, Node, NodeError, SessionReport};
 use crate::store::Store;
-use crate::transport::{Address, PeerId};
+use crate::transport::{Address, PeerId, TransportError};
 
 /// How long a session that was told to end may take to say how it stands; then it is let go.
 const ENDS: Duration = Duration::from_secs(5);
@@ -95,6 +94,8 @@ async fn meet(
     };
     match session {
         Ok(report) => met(&report),
+        // As many sessions as it allows are no fault of its.
+        Err(NodeError::Transport(TransportError::Busy)) => Err(None),
         Err(error) => Err(Some(error.to_string())),
     }
 }

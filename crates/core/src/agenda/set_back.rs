@@ -6,15 +6,21 @@
 use super::{Agenda, Job, back_off, jitter};
 use crate::stamp::Millis;
 
+/// Clocks are set back by less now and then, which puts nothing off for long: a job must not run twice for it.
+const STEP_MILLIS: Millis = 60_000;
+
 impl Agenda {
     /// Has what lies further ahead than it can count from now: a run that its schedule could not put so late, a trial of what is
     /// parked, a proof and a difference that were noted later than now. Says of which jobs; a driver asks before what is
-    /// [due](Agenda::due).
-    pub fn set_right(&mut self, now: Millis) -> Vec<String> {
-        // What lies that far ahead was planned later than now.
-        if std::mem::replace(&mut self.latest, now) <= now {
+    /// [due](Agenda::due). What was remembered is looked at once the clock has `settled`: one that has just begun may itself be
+    /// behind, and be put on soon.
+    pub fn set_right(&mut self, now: Millis, settled: bool) -> Vec<String> {
+        let stepped = self.latest > now.saturating_add(STEP_MILLIS);
+        if !(stepped || settled && self.remembers) {
             return Vec::new();
         }
+        self.latest = now;
+        self.remembers &= !settled;
         let seed = self.seed;
         let all = self.jobs.iter_mut();
         all.filter_map(|(name, job)| job.set_right(&seed, name, now).then(|| name.clone())).collect()

@@ -311,7 +311,7 @@ proptest! {
             }
             // As if the clock had been set back: no schedule has put anything further ahead than it can.
             jobs.latest = Millis::MAX;
-            prop_assert_eq!(jobs.set_right(now), Vec::<String>::new());
+            prop_assert_eq!(jobs.set_right(now, true), Vec::<String>::new());
             prop_assert!(!(running.contains_key("a") && running.contains_key("b")), "they share a place");
             for (name, job) in jobs.jobs() {
                 prop_assert_eq!(job.kept.running.is_some(), running.contains_key(&**name));
@@ -459,16 +459,18 @@ fn a_clock_that_is_set_back_puts_nothing_off_for_longer_than_its_schedule() {
             let begun = jobs.begin(name, By::Schedule, ahead).expect("it begins");
             jobs.end(name, ran(begun, verdict, ahead + 1));
         }
-        assert_eq!(jobs.set_right(ahead + 2), Vec::<String>::new(), "by that clock all is as it should be");
+        assert_eq!(jobs.set_right(ahead + 2, true), Vec::<String>::new(), "by that clock all is as it should be");
         jobs
     };
-    for mut jobs in [before(), restarted(&before(), 3, now)] {
-        assert_eq!(jobs.set_right(now), ["a", "b", "c"]);
+    for (mut jobs, settled) in [(before(), false), (restarted(&before(), 3, now), true)] {
+        // A clock that has just begun may be behind itself.
+        assert_eq!(jobs.set_right(now, false).is_empty(), settled);
+        assert!(!settled || jobs.set_right(now, true) == ["a", "b", "c"]);
         // The retry of what had failed comes too.
         assert_eq!(jobs.due(now), ["a", "c"]);
         assert_eq!(jobs.wake(now), Some(now + 12 * HOUR));
         jobs.latest = Millis::MAX;
-        assert_eq!(jobs.set_right(now + 1), Vec::<String>::new(), "once is enough");
+        assert_eq!(jobs.set_right(now + 1, true), Vec::<String>::new(), "once is enough");
         // The last proof is of a time that has not come: it counts as one of now.
         let objective = jobs.jobs()["a"].objective(now + 2 * HOUR + 1).map(|objective| objective.state);
         assert_eq!(objective, Some(State::Broken));
@@ -484,18 +486,18 @@ fn a_clock_that_ran_ahead_for_one_run_or_is_set_back_within_a_window_puts_off_no
     let nights = Plan { schedule: Schedule { windows, ..plan("every 1h", &[]).schedule }, ..plan("every 1h", &[]) };
     let now = 10 * DAY + 23 * HOUR;
     let mut jobs = agenda(&[("a", nights)], 1, now);
-    assert_eq!((jobs.set_right(now), jobs.due(now)), (vec![], vec!["a".to_string()]));
+    assert_eq!((jobs.set_right(now, true), jobs.due(now)), (vec![], vec!["a".to_string()]));
     // Nobody looks between the two: the run begins by the clock that is wrong, and ends by the one that is right.
     let begun = jobs.begin("a", By::Schedule, now + 365 * DAY).expect("it begins");
     jobs.end("a", ran(begun, RunVerdict::Differs, now + SECOND));
     assert_eq!(jobs.jobs()["a"].kept.oldest(), Some(now + SECOND), "nothing differs since a time that has not come");
-    assert_eq!(jobs.set_right(now + 2 * SECOND), ["a"]);
+    assert_eq!(jobs.set_right(now + 2 * SECOND, false), ["a"]);
     assert_eq!(jobs.due(now + 2 * SECOND), ["a"]);
     let begun = jobs.begin("a", By::Schedule, now + 2 * SECOND).expect("it begins");
     jobs.end("a", ran(begun, RunVerdict::InSync, now + 3 * SECOND));
     // The night before, also within the window.
     let back = now + 4 * SECOND - DAY;
-    assert_eq!((jobs.set_right(back), jobs.due(back)), (vec!["a".to_string()], vec!["a".to_string()]));
+    assert_eq!((jobs.set_right(back, false), jobs.due(back)), (vec!["a".to_string()], vec!["a".to_string()]));
 }
 
 #[test]
@@ -504,7 +506,7 @@ fn what_was_cut_short_begins_at_once_though_the_clock_was_set_back_meanwhile() {
     let mut jobs = agenda(&[("a", plan("12:00", &[]))], 1, ahead);
     jobs.begin("a", By::Hand, ahead).expect("it begins");
     let mut jobs = restarted(&jobs, 1, now);
-    assert_eq!(jobs.set_right(now), ["a"]);
+    assert_eq!(jobs.set_right(now, true), ["a"]);
     assert_eq!(jobs.due(now), ["a"]);
 }
 
@@ -516,9 +518,19 @@ fn what_is_parked_is_tried_again_though_the_clock_was_set_back() {
     jobs.end("a", Ran { stuck: Some(place_of("4f*")), ..ran(begun, RunVerdict::Damaged, ahead + 1) });
     let next = |jobs: &Agenda| jobs.jobs()["a"].kept.parking.all()[0].next;
     assert_eq!(next(&jobs), ahead + 1);
-    assert_eq!((jobs.set_right(now), next(&jobs)), (vec!["a".to_string()], now));
+    assert_eq!((jobs.set_right(now, false), next(&jobs)), (vec!["a".to_string()], now));
 }
 
 fn place_of(range: &str) -> Named {
     vec![("default".into(), range.parse().expect("a range"))]
+}
+
+#[test]
+fn a_step_back_of_a_moment_runs_nothing_twice() {
+    let mut jobs = agenda(&[("a", plan("every 1h", &[]))], 1, DAY);
+    let begun = jobs.begin("a", By::Schedule, DAY).expect("it begins");
+    jobs.end("a", ran(begun, RunVerdict::InSync, DAY + 300));
+    let now = DAY - 20 * SECOND;
+    assert_eq!((jobs.set_right(now, false), jobs.due(now)), (Vec::new(), Vec::<String>::new()));
+    assert_eq!(jobs.jobs()["a"].kept.proven, Some(DAY + 300));
 }

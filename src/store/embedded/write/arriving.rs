@@ -45,12 +45,11 @@ pub(super) fn receive(
         (Guard::IfShort(compared), _) if compared == slot.now_digest.map(|digest| digest.short()) => state,
         (Guard::IfShort(_), _) => return Err(Fate::Moved),
     };
-    // Versions that are stored side by side travel together.
-    storable(&slot.key, &next).map_err(Fate::Refused)?;
     let next = if planted(Bug::PolicyJudgedPairwise) { pairwise(store, slot.collection, next) } else { next };
     if slot.now.as_ref() == Some(&next) {
         return Err(Fate::Kept);
     }
+    joinable(slot, &next).map_err(Fate::Refused)?;
     let followed = match early {
         Some(expires) => Err(format!("by the clock here it expires in {} ms, by the peer's it has", expires - now)),
         None => clock.observe(newest, now, store.clock_bound).map_err(|too_far| too_far.to_string()),
@@ -119,13 +118,26 @@ pub(super) fn own_version(
     Version::after(clock.next(now).max(beyond), store.lives.actor(), replaced())
 }
 
+/// Whether what joining makes of a key is within the bounds of a store, or no further beyond than what is there. Versions that
+/// are stored side by side travel together.
+pub(super) fn joinable(slot: &Slot, next: &State) -> Result<(), String> {
+    match &slot.now {
+        Some(mine) if live_bytes(next) <= live_bytes(mine) => Ok(()),
+        _ => storable(&slot.key, next),
+    }
+}
+
+fn live_bytes(state: &State) -> usize {
+    let bytes = |sibling: &Sibling| if let Content::Live(value) = &sibling.content { value.len() } else { 0 };
+    state.versions().iter().map(bytes).sum()
+}
+
 /// Whether a record is within the bounds of a store, or why not.
 fn storable(key: &[u8], state: &State) -> Result<(), String> {
     if key.len() > KEY_BYTES_MAX {
         return Err(format!("its key has {} bytes, at most {KEY_BYTES_MAX} are allowed", key.len()));
     }
-    let bytes = |sibling: &Sibling| if let Content::Live(value) = &sibling.content { value.len() } else { 0 };
-    let all: usize = state.versions().iter().map(bytes).sum();
+    let all = live_bytes(state);
     match state.versions().len() {
         _ if all <= VALUE_BYTES_MAX => Ok(()),
         1 => Err(format!("its value has {all} bytes, at most {VALUE_BYTES_MAX} are allowed")),

@@ -3,7 +3,7 @@
 use reknit_core::brakes::Losses;
 use reknit_core::{Clock, Millis, State};
 
-use super::arriving::anew;
+use super::arriving::{anew, joinable};
 use super::{Fate, Slot};
 use crate::store::embedded::Inner;
 use crate::store::embedded::quarantine::{Leaving, Release, Why};
@@ -33,6 +33,7 @@ pub(super) fn leave(
         leaving.stage(store, batch);
         return Err(Fate::Kept);
     };
+    joinable(slot, &next).map_err(Fate::Refused)?;
     let mut losses = Losses::default();
     losses.add(store.lost(slot.collection, slot.now.as_ref(), Some(&next)));
     if room.is_some_and(|room| !losses.within(&room.without(*lost))) {
