@@ -23,9 +23,12 @@ pub(crate) fn ticks() -> u64 {
     millis(BEGAN.elapsed())
 }
 
-/// How long after a process has begun its wall clock is believed: until then it may be behind, and be put on.
+/// Whether the wall clock is believed: that of a process that has just begun may be behind, and be put on soon.
 #[cfg(feature = "node")]
-pub(crate) const SETTLES_MILLIS: u64 = 600_000;
+pub(crate) fn is_settled() -> bool {
+    const SETTLES_MILLIS: u64 = 600_000;
+    ticks() >= SETTLES_MILLIS
+}
 
 /// A duration in whole milliseconds, as many as there may be.
 pub(crate) fn millis(duration: Duration) -> u64 {

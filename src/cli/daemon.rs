@@ -31,7 +31,7 @@ use super::commands::sides::tables;
 use super::config::Config;
 use super::http::Face;
 use super::{CliError, Exit};
-use crate::clock::{SETTLES_MILLIS, millis, now_ms, ticks};
+use crate::clock::{is_settled, millis, now_ms};
 use crate::node::{Gossip, Home, Node, Windows};
 use crate::store::Store;
 use crate::store::linked::ServedTable;
@@ -229,7 +229,7 @@ impl Daemon {
             let now = now_ms();
             state.running.values_mut().for_each(|run| run.stop_if_late(now));
             self.leave_behind(&mut state, now);
-            for name in state.agenda.set_right(now, ticks() >= SETTLES_MILLIS) {
+            for name in state.agenda.set_right(now, is_settled()) {
                 tracing::warn!(
                     job = name,
                     "it was planned or noted later than it can be, as by a clock that was set back; that counts from now"

@@ -261,7 +261,7 @@ struct Driver {
     /// Questions to the store that are open.
     asking: usize,
     /// The next part of a list, while what was listed before waits for the link.
-    parked: Option<Query>,
+    next_part: Option<Query>,
     /// How the link was lost, and when, if it was.
     lost: Option<(NodeError, Instant)>,
     applying: usize,
@@ -307,7 +307,7 @@ impl Driver {
             stop,
             stopped: false,
             asking: 0,
-            parked: None,
+            next_part: None,
             lost: None,
             applying: 0,
             chunks: answer::Chunks::default(),
@@ -323,7 +323,7 @@ impl Driver {
             while let Some(output) = self.machine.poll() {
                 match output {
                     Output::Send(message) => self.send(&message),
-                    Output::Ask(query) if self.is_to_wait(&query) => self.parked = Some(query),
+                    Output::Ask(query) if self.is_to_wait(&query) => self.next_part = Some(query),
                     Output::Ask(query) => self.ask(query),
                     Output::Stream { transfer, selections, given, guards } => {
                         self.lanes.need_records();
@@ -345,7 +345,7 @@ impl Driver {
                 Machine::Responder(_) => {}
             }
             if self.lanes.has_room()
-                && let Some(query) = self.parked.take()
+                && let Some(query) = self.next_part.take()
             {
                 self.ask(query);
             }

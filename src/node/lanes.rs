@@ -16,6 +16,7 @@ use super::driver::{Event, Failure, StreamError};
 use super::packing;
 use crate::store::answer::Frames;
 use crate::store::{Side, StoreError};
+use crate::transport::limits::{BACKLOG_BYTES_MAX, STREAMS_WAITING_MAX};
 use crate::transport::{FrameReader, FrameWriter, LaneCounts, Link, RateLimit, TransportError};
 
 /// Records to be streamed.
@@ -62,11 +63,6 @@ impl Traffic {
     }
 }
 
-/// Bytes of messages that may wait for the link before a responder does more of what it is asked.
-const BACKLOG_BYTES_MAX: u64 = 4 << 20;
-/// Streams that may wait for the link before it takes up more requests: an opener has a few at once.
-const STREAMS_MAX: u64 = 64;
-
 /// What was given to the lanes and has not left.
 #[derive(Default)]
 pub(super) struct Waiting {
@@ -82,14 +78,15 @@ impl Waiting {
     }
 
     fn has_room(&self) -> bool {
-        self.bytes.load(Ordering::SeqCst) < BACKLOG_BYTES_MAX && self.streams.load(Ordering::SeqCst) < STREAMS_MAX
+        self.bytes.load(Ordering::SeqCst) < BACKLOG_BYTES_MAX
+            && self.streams.load(Ordering::SeqCst) < STREAMS_WAITING_MAX
     }
 
     fn left(&self, bytes: u64, streams: u64) {
         // Whoever takes the last that was too much tells of it, whatever was added meanwhile.
         let eases = |before: u64, less: u64, most: u64| before >= most && before - less < most;
         let of_bytes = eases(self.bytes.fetch_sub(bytes, Ordering::SeqCst), bytes, BACKLOG_BYTES_MAX);
-        let of_streams = eases(self.streams.fetch_sub(streams, Ordering::SeqCst), streams, STREAMS_MAX);
+        let of_streams = eases(self.streams.fetch_sub(streams, Ordering::SeqCst), streams, STREAMS_WAITING_MAX);
         if of_bytes || of_streams {
             self.eased.notify_one();
         }

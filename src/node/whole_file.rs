@@ -1,4 +1,4 @@
-//! A file of a home, replaced whole: there is what was there or what is new, whenever a machine stops.
+//! A file of a home, replaced whole by one writer at a time: there is what was there or what is new, whenever a machine stops.
 //!
 //! What is in it, and who may write it, is the concern of whoever keeps it.
 

@@ -54,6 +54,10 @@ pub const LINKS_WAITING_MAX: usize = 2;
 pub const SESSIONS_MAX: usize = 64;
 /// Those of one peer: half of all, so that it leaves room for others.
 pub const SESSIONS_OF_PEER_MAX: usize = SESSIONS_MAX / 2;
+/// Bytes of messages that may wait for a link before a responder does more of what it is asked.
+pub const BACKLOG_BYTES_MAX: u64 = 4 << 20;
+/// Streams that may wait for a link before it does: an opener wants a few at once.
+pub const STREAMS_WAITING_MAX: u64 = 64;
 /// Bytes of a frame on the control lane.
 pub const CONTROL_FRAME_BYTES_MAX: usize = FRAME_BYTES_MAX;
 /// Bytes of a frame of records, packed.

@@ -36,6 +36,10 @@ pub const ROUNDS_MAX: u32 = 3;
 pub const CELLS_MAX: usize = 32 * 1024;
 /// Cells of all ranges that a session holds at once: those that a level of 4,096 ranges keeps.
 pub const CELLS_HELD_MAX: usize = 1024 * 1024;
+/// Transfers of an opener that have not ended: it has some two a collection at once.
+pub const OPEN_TRANSFERS_MAX: usize = 1024;
+/// Bytes of items that an answer about single places may come to, beside one of the longest keys for each.
+pub const GATHERED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Records that the responder looks at for one offer of whole ranges; openers offer a thousand or so at once.
 pub const OFFERED_ITEMS_MAX: u64 = 64 * 1024;
 /// Datasets that one peer gossips about.

@@ -152,35 +152,40 @@ pub fn find(known: &Known<'_>) -> Found {
     let knowledge = stores.knowledge(known, here);
     stores.standings.iter_mut().for_each(|standing| standing.passed = stores.required.pass(standing, &knowledge));
     let required = &stores.required;
-    let all = || required.0.iter().map(|place| required.pass_of(*place, &knowledge));
+    let all = || required.all.iter().map(|place| required.pass_of(*place, &knowledge));
     let unheard = stores.standings.iter().any(|standing| standing.actor.is_none() && !standing.lapsed);
     let common = if unheard { None } else { all().min().flatten() };
     let early = planted(Bug::TombstoneCollectedEarly);
     let stamp = if early { latest } else { common.unwrap_or_default().min(latest) };
-    let passed = required.0.iter().filter_map(|place| {
+    let passed = required.all.iter().filter_map(|place| {
         let met = stores.met.get(place)?;
-        let others = required.0.iter().filter(|other| *other != place);
+        let others = required.all.iter().filter(|other| *other != place);
         let everywhere = others.map(|other| held(&knowledge, *other, *place).map_or(0, |held| held.commit)).min();
         let undone = stores.undone.get(place).copied().unwrap_or_default();
         Some(Passed { actor: place.1, met: *met, everywhere: everywhere.unwrap_or(met.commit), undone })
     });
     let passed = passed.take(PASSED_MAX).collect();
-    let stamp = if required.0.len() > PASSED_MAX { Stamp::default() } else { stamp };
+    let stamp = if required.all.len() > PASSED_MAX { Stamp::default() } else { stamp };
     Found { horizon: Horizon { stamp, passed }, standings: stores.standings }
 }
 
-/// The stores that all must have passed, and what all others must have of the collector's to begin with.
-struct Required(BTreeSet<Place>, (Place, u64));
+/// The stores that all must have passed.
+struct Required {
+    all: BTreeSet<Place>,
+    /// The collector, and the commit of it that all others must have to begin with.
+    here: Place,
+    caught_up: u64,
+}
 
 impl Required {
     /// Up to which stamp a store has the writes of all others, and all others have its own.
     fn pass_of(&self, place: Place, knowledge: &BTreeMap<Place, Knowledge>) -> Option<Stamp> {
-        let (here, caught_up) = self.1;
-        if place != here && held(knowledge, place, here).is_none_or(|held| held.commit < caught_up) && caught_up > 0 {
+        let of_here = held(knowledge, place, self.here).map_or(0, |held| held.commit);
+        if place != self.here && of_here < self.caught_up {
             return None;
         }
         let has = |of: Place, by: Place| held(knowledge, by, of).map(|held| held.stamp);
-        let others = || self.0.iter().copied().filter(move |other| *other != place);
+        let others = || self.all.iter().copied().filter(move |other| *other != place);
         let own = has(place, place);
         let both = others().map(|other| has(other, place).and_then(|stamp| Some(stamp.min(has(place, other)?))));
         both.chain([own]).min().flatten()
@@ -188,7 +193,7 @@ impl Required {
 
     fn pass(&self, standing: &Standing, knowledge: &BTreeMap<Place, Knowledge>) -> Option<Stamp> {
         let place = (standing.peer, standing.actor?);
-        if self.0.contains(&place) { self.pass_of(place, knowledge) } else { None }
+        if self.all.contains(&place) { self.pass_of(place, knowledge) } else { None }
     }
 }
 
@@ -252,7 +257,7 @@ impl Stores {
         }
         let waited = standings.iter().filter(|standing| !standing.lapsed);
         let required = waited.filter_map(|standing| Some((standing.peer, standing.actor?))).collect();
-        Stores { required: Required(required, (here, known.caught_up)), standings, met, undone }
+        Stores { required: Required { all: required, here, caught_up: known.caught_up }, standings, met, undone }
     }
 
     /// What each store has of the writes of each, after its last receipt.

@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Join, env: &mut Env) -> Result<Exit, CliError> {
     }
     let home = env.home()?;
     let granted = take_up(&home, &ticket, &address)?;
-    // From here on the invitation is this node's: what is left is local, and the same command may go on.
+    // From here on the invitation is this node's: what is left is local.
     let store = Store::create(&dir, ticket.definition.clone(), ticket.key.clone(), &env.store_options())?;
     for (collection, layout) in ticket.definition.collections.iter().zip(&ticket.layouts) {
         store.collection(&collection.name)?.set_layout(layout.clone())?;
@@ -93,7 +93,7 @@ fn table(
     }
     let home = env.home()?;
     let granted = take_up(&home, ticket, address)?;
-    // From here on the invitation is this node's: what is left is local, and the same command may go on.
+    // From here on the invitation is this node's: what is left is local.
     SharedTable::keep(env, &*table, dataset, shape)?;
     home.grant(address.peer, may)?;
     let (granted, name, typed) = (granted.names().join(", "), &ticket.definition.name, tables::typed_again(typed));

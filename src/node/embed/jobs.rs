@@ -15,7 +15,7 @@ use reknit_core::{CollectionId, Millis};
 use tokio::sync::Notify;
 
 use super::{EmbedError, Running, Shared};
-use crate::clock::{SETTLES_MILLIS, now_ms, ticks};
+use crate::clock::{is_settled, now_ms};
 use crate::node::{Budget, NodeError, SessionReport};
 use crate::transport::{Address, Identity};
 
@@ -164,7 +164,7 @@ impl Running {
     fn begin_due(&self) -> Duration {
         let mut planned = self.shared.jobs.lock();
         let at = now_ms();
-        for name in planned.agenda.set_right(at, ticks() >= SETTLES_MILLIS) {
+        for name in planned.agenda.set_right(at, is_settled()) {
             tracing::warn!(
                 job = name,
                 "it was planned or noted later than it can be, as by a clock that was set back; that counts from now"

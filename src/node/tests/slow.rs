@@ -75,6 +75,12 @@ async fn opened(store: Store) -> (Link, JoinHandle<Result<String, NodeError>>, S
 
 const USERS: CollectionId = CollectionId(0);
 
+/// A wish for all records.
+fn want(nth: u16) -> Vec<u8> {
+    let ranges = Blob(pack_ranges(&[Range::ALL]));
+    Message::Want(Want { transfer: Transfer(nth, USERS), ranges, ..Want::default() }).encode()
+}
+
 #[test]
 fn a_list_is_read_no_further_than_its_reader_follows_and_goes_on_when_it_does() {
     paused(async {
@@ -113,9 +119,7 @@ fn streams_that_nobody_reads_are_not_wanted_without_end() {
         let mut wanted = 0_u16;
         let wants = async {
             loop {
-                let ranges = Blob(pack_ranges(&[Range::ALL]));
-                let want = Want { transfer: Transfer(wanted, USERS), ranges, ..Want::default() };
-                near.control.writer.write(&Message::Want(want).encode()).await.expect("written");
+                near.control.writer.write(&want(wanted)).await.expect("written");
                 wanted += 1;
             }
         };
@@ -131,9 +135,7 @@ fn whoever_leaves_without_reading_what_it_wanted_is_not_waited_for_long() {
     paused(async {
         let (store, _) = watched(1_000);
         let (mut near, answering, _stop) = opened(store).await;
-        let ranges = Blob(pack_ranges(&[Range::ALL]));
-        let want = Want { transfer: Transfer(1, USERS), ranges, ..Want::default() };
-        near.control.writer.write(&Message::Want(want).encode()).await.expect("written");
+        near.control.writer.write(&want(1)).await.expect("written");
         let bye = Bye { verdict: "partial".into(), closing: None };
         near.control.writer.write(&Message::Bye(bye).encode()).await.expect("written");
         let ended = tokio::time::timeout(3 * crate::transport::limits::SILENCE_MAX, answering).await;

@@ -178,9 +178,8 @@ impl<P: Copy + Ord> Rumours<P> {
     /// Asks another peer for what did not come in time.
     pub fn pass(&mut self, tick: Millis) {
         let patience = self.limits.patience;
-        // Of what was asked for later than now, by a clock that was set back after all, nobody knows how long ago that was.
-        let waited = |asked: &Asked<P>| tick.checked_sub(asked.tick).is_none_or(|waited| waited >= patience);
-        let late = |asked: &Asked<P>| waited(asked) || !self.peers.contains_key(&asked.of);
+        let late =
+            |asked: &Asked<P>| tick.saturating_sub(asked.tick) >= patience || !self.peers.contains_key(&asked.of);
         let late: Vec<Rumour> = self.asked.iter().filter(|(_, asked)| late(asked)).map(|(rumour, _)| *rumour).collect();
         let mut again = Vec::new();
         for rumour in late {

@@ -348,22 +348,6 @@ fn a_clock_that_is_set_back_keeps_nobody_from_being_met_and_is_shown_all_the_sam
 }
 
 #[test]
-fn what_was_asked_for_before_a_clock_was_set_back_is_asked_for_elsewhere_at_once() {
-    let mut rumours = Rumours::new(Limits::default(), 1);
-    ['a', 'b'].into_iter().for_each(|peer| rumours.up(peer));
-    let one = rumour(1, 1);
-    rumours.told('a', &[(one, false)], DAY);
-    rumours.told('b', &[(one, false)], DAY);
-    assert_eq!(rumours.send(), [('a', Send::Want(vec![one]))]);
-    rumours.pass(7);
-    assert_eq!((rumours.send(), rumours.wakes()), (vec![('b', Send::Want(vec![one]))], Some(507)));
-    rumours.pass(506);
-    assert_eq!(rumours.counts().left, 0, "it has its time");
-    rumours.pass(507);
-    assert_eq!((rumours.counts().left, rumours.wakes()), (1, None));
-}
-
-#[test]
 fn what_does_not_come_is_asked_for_elsewhere_and_then_left() {
     let mut rumours = Rumours::new(Limits::default(), 1);
     ['a', 'b'].into_iter().for_each(|peer| rumours.up(peer));

@@ -1,13 +1,10 @@
 //! What an opener has asked the responder, and how much of an answer it takes.
 
 use super::cells::Seen;
-use crate::bounds::{KEY_BYTES_MAX, LEVELS_MAX};
+use crate::bounds::{GATHERED_BYTES_MAX, KEY_BYTES_MAX, LEVELS_MAX};
 use crate::dataset::CollectionId;
 use crate::range::Range;
 use crate::wire::WireItem;
-
-/// Bytes of items that an answer about single places may come to, beside one of the longest keys for each.
-const GATHERED_BYTES_MAX: usize = 64 << 20;
 
 /// A request that waits for its answer.
 pub(super) struct Request {

@@ -5,6 +5,7 @@
 use super::responder::Responder;
 use super::transfers::of_versions;
 use super::{Guards, Output, SessionError};
+use crate::bounds::OPEN_TRANSFERS_MAX;
 use crate::canonical::Blob;
 use crate::message::{Rights, Transfer, Want, Written};
 use crate::query::{Applied, Selection};
@@ -12,8 +13,6 @@ use crate::range::Position;
 use crate::sketch::unpack_elements;
 use crate::wire;
 
-/// Transfers of an opener that have not ended: it has a few dozen at once.
-const TRANSFERS_MAX: usize = 1024;
 /// Refused records whose key and reason are told to the opener.
 const SAMPLES_MAX: usize = 16;
 /// Bytes of a sample's key and reason that are told.
@@ -50,7 +49,7 @@ impl Responder {
 
     /// Records of a transfer have come, or its end.
     pub(super) fn begin_transfer(&mut self, transfer: Transfer) -> Result<(), SessionError> {
-        if self.transfers.len() >= TRANSFERS_MAX && !self.transfers.contains_key(&transfer) {
+        if self.transfers.len() >= OPEN_TRANSFERS_MAX && !self.transfers.contains_key(&transfer) {
             return Err(SessionError::Unexpected("more transfers at once than an opener has"));
         }
         self.transfer(transfer);

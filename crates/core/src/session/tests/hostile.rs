@@ -2,6 +2,7 @@
 
 use super::model::Model;
 use crate::CollectionId;
+use crate::bounds::{LEVELS_MAX, OPEN_TRANSFERS_MAX};
 use crate::canonical::Blob;
 use crate::dataset::Profile;
 use crate::life::Sighting;
@@ -120,7 +121,7 @@ fn records_begin_and_end_only_with_the_right_to_write_and_not_without_end() {
     let mut writer = Opened::new(Intent::Repair(Direction::Both), Rights::ALL);
     let begun = (0..u16::MAX)
         .find(|nth| writer.hand(Input::Records { transfer: transfer(*nth), records: Vec::new() }).is_err());
-    assert_eq!(begun, Some(1024));
+    assert_eq!(begun, Some(OPEN_TRANSFERS_MAX as u16));
 }
 
 /// A responder that tells of one range again and again does not fill the memory of whoever asked.
@@ -149,5 +150,5 @@ fn an_answer_that_does_not_end_is_given_up() {
         opener.handle(Input::Message(Message::Compared(told)), 0)
     };
     let ended = (0..1 << 20).find(|_| again().is_err());
-    assert_eq!(ended, Some(256 * asked.len()));
+    assert_eq!(ended, Some(asked.len() << (4 * LEVELS_MAX)));
 }
