@@ -1,4 +1,5 @@
-//! The home of a node: its identity, the peers that it knows and what they may, open invitations.
+//! The home of a node: its identity, the peers that it knows and what they may. How invitations are taken up is said in
+//! [`super::invitations`].
 //!
 //! Files that people may read and edit; every change is written whole and renamed into place.
 
@@ -8,11 +9,12 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use reknit_core::DatasetId;
 use reknit_core::receipt::Receipt;
 use reknit_core::succession::Lines;
-use reknit_core::{DatasetId, Millis};
 use serde::{Deserialize, Serialize};
 
+use super::invitations::InvitationEntry;
 use super::{Declared, Grants, GrantsError, whole_file};
 use crate::clock::now_ms;
 use crate::transport::{Identity, IdentityError, PeerId};
@@ -92,26 +94,6 @@ pub struct KnownPeer {
     pub name: Option<String>,
 }
 
-/// What a peer is told that shows an invitation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Welcome {
-    /// What it may by it.
-    pub may: Grants,
-    /// Whether it had taken it up before.
-    pub again: bool,
-}
-
-/// An invitation that was not taken up yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Invitation {
-    /// The hash of its token.
-    pub token_hash: [u8; 32],
-    /// What whoever takes it up may do here.
-    pub may: Grants,
-    /// When it ends.
-    pub expires: Millis,
-}
-
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
@@ -120,7 +102,7 @@ pub(super) struct File {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) succession: Vec<SuccessionEntry>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    invitation: Vec<InvitationEntry>,
+    pub(super) invitation: Vec<InvitationEntry>,
 }
 
 /// Which key follows another.
@@ -139,17 +121,6 @@ struct PeerEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     may: Vec<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct InvitationEntry {
-    token_hash: String,
-    may: Vec<String>,
-    expires_ms: i64,
-    /// Who has taken it up.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    taker: Option<String>,
 }
 
 /// Decides what a peer may that is not in the file of peers; none: it is not admitted.
@@ -420,85 +391,7 @@ impl Home {
         })
     }
 
-    /// Keeps an invitation until it is taken up or ends.
-    ///
-    /// # Errors
-    /// As for [`Home::add_peer`].
-    pub fn invite(&self, invitation: &Invitation) -> Result<(), HomeError> {
-        self.change(|file| {
-            file.invitation.push(InvitationEntry {
-                token_hash: hex(&invitation.token_hash),
-                may: invitation.may.names(),
-                expires_ms: invitation.expires as i64,
-                taker: None,
-            });
-            Ok(())
-        })
-    }
-
-    /// Whether an invitation is open at `now` that nobody has taken up.
-    ///
-    /// # Errors
-    /// As for [`Home::peers`].
-    pub fn awaits_anyone(&self, now: Millis) -> Result<bool, HomeError> {
-        let awaits = |entry: &InvitationEntry| entry.taker.is_none() && entry.expires_ms as u64 > now;
-        Ok(self.read()?.invitation.iter().any(awaits))
-    }
-
-    /// Lets a peer take up the invitation of this token: it is added, and the invitation is nobody else's. Until it ends the same
-    /// peer is told the same when it shows it again, for the answer may have been lost.
-    ///
-    /// # Errors
-    /// As for [`Home::add_peer`].
-    pub fn take_up(&self, token: &[u8], peer: PeerId, now: Millis) -> Result<Option<Welcome>, HomeError> {
-        let hash = hex(blake3::hash(token).as_bytes());
-        let open = |entry: &InvitationEntry| entry.token_hash == hash && entry.expires_ms as u64 > now;
-        let known = self.read()?;
-        match known.invitation.iter().find(|entry| open(entry)) {
-            // A token of nobody's costs no writing, nor does one that is shown again.
-            None => return Ok(None),
-            Some(entry) if entry.taker.is_some() => {
-                let may = self.told_again(&known, entry, (peer, now))?;
-                return Ok(may.map(|may| Welcome { may, again: true }));
-            }
-            Some(_) => {}
-        }
-        // Looked at again where nobody else can take it up.
-        self.change(|file| {
-            let Some(at) = file.invitation.iter().position(open) else { return Ok(None) };
-            if file.invitation[at].taker.is_some() {
-                let may = self.told_again(file, &file.invitation[at], (peer, now))?;
-                return Ok(may.map(|may| Welcome { may, again: true }));
-            }
-            let may = self.rights_named(&file.invitation[at].may)?;
-            self.grant_in(file, peer, &may)?;
-            file.invitation[at].taker = Some(peer.to_string());
-            file.invitation.retain(|entry| entry.expires_ms as u64 > now);
-            Ok(Some(Welcome { may, again: false }))
-        })
-    }
-
-    /// What is told a peer that shows an invitation which was taken up: nothing, unless it is the one that did. It gets nothing by
-    /// that, so what was taken away from it since stays so.
-    fn told_again(
-        &self,
-        file: &File,
-        entry: &InvitationEntry,
-        (peer, now): (PeerId, Millis),
-    ) -> Result<Option<Grants>, HomeError> {
-        let lines = self.lines_of(file)?;
-        let taker: Option<PeerId> = entry.taker.as_deref().and_then(|taker| taker.parse().ok());
-        // It may come by another of its keys.
-        let same = taker.is_some_and(|taker| lines.line(peer.0).contains(&taker.0));
-        if !same || lines.ended(&peer.0, now) {
-            return Ok(None);
-        }
-        let invited = self.rights_named(&entry.may)?;
-        let may = self.granted(file, &lines, peer)?.map(|granted| granted.both(&invited));
-        Ok(may.filter(|may| !may.is_empty()))
-    }
-
-    fn grant_in(&self, file: &mut File, peer: PeerId, more: &Grants) -> Result<(), HomeError> {
+    pub(super) fn grant_in(&self, file: &mut File, peer: PeerId, more: &Grants) -> Result<(), HomeError> {
         match file.peer.iter_mut().find(|entry| entry.id.parse() == Ok(peer)) {
             Some(entry) => entry.may = self.rights_named(&entry.may)?.and(more).names(),
             None => file.peer.push(PeerEntry { id: peer.to_string(), name: None, may: more.names() }),
@@ -511,7 +404,7 @@ impl Home {
         Ok(KnownPeer { peer, may: self.rights_named(&entry.may)?, name: entry.name.clone() })
     }
 
-    fn rights_named(&self, names: &[String]) -> Result<Grants, HomeError> {
+    pub(super) fn rights_named(&self, names: &[String]) -> Result<Grants, HomeError> {
         names.join(",").parse().map_err(|error: GrantsError| self.malformed(error.to_string()))
     }
 
@@ -572,6 +465,7 @@ pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::{Invitation, Welcome};
     use reknit_core::message::Rights;
 
     #[test]
@@ -599,44 +493,5 @@ mod tests {
         drop(held);
         fs::write(dir.path().join(PEERS), "[[peer]]\nid = \"abc\"\nmay = []\n").expect("written");
         assert!(matches!(home.peers(), Err(HomeError::Malformed { .. })));
-    }
-
-    #[test]
-    fn whoever_took_up_an_invitation_is_told_so_again_and_gets_nothing_by_it() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let home = Home::open(dir.path()).expect("opened");
-        let [bob, carol, dora] = [1, 2, 3].map(|byte| PeerId([byte; 32]));
-        // As releases before wrote it.
-        let hash = hex(blake3::hash(b"token").as_bytes());
-        let invited = format!("token_hash = \"{hash}\"\nmay = [\"read\", \"write\"]\nexpires_ms = 100\n");
-        fs::write(home.peers_file(), format!("[[invitation]]\n{invited}")).expect("written");
-        let welcome = |peer, now| home.take_up(b"token", peer, now).expect("read");
-        let shows = |peer, now| welcome(peer, now).map(|welcome| welcome.may);
-        let (both, read): (Grants, Grants) = (Rights::READ.and(Rights::WRITE).into(), Rights::READ.into());
-        assert!(home.awaits_anyone(50).expect("read"));
-        let told = |again| Some(Welcome { may: both.clone(), again });
-        assert_eq!([bob, bob, carol].map(|peer| welcome(peer, 50)), [told(false), told(true), None]);
-        assert!(!home.awaits_anyone(50).expect("read"));
-        assert_eq!((shows(bob, 150), home.grants(carol).expect("read")), (None, None));
-        // What was taken away since stays so.
-        home.add_peer(&KnownPeer { peer: bob, may: read.clone(), name: None }).expect("changed");
-        assert_eq!(shows(bob, 50), Some(read.clone()));
-        assert_eq!(home.grants(bob).expect("read"), Some(read.clone()));
-        // It is the same by a newer key, and no more by the old one once that is over.
-        let next = SuccessionEntry { old: bob.to_string(), new: dora.to_string(), until_ms: 60 };
-        home.change(|file| {
-            file.succession.push(next);
-            Ok(())
-        })
-        .expect("written");
-        assert_eq!(
-            [(bob, 50), (dora, 50), (bob, 70), (dora, 70)].map(|(peer, now)| shows(peer, now).is_some()),
-            [true, true, false, true]
-        );
-        assert!(home.remove_peer(dora).expect("removed"));
-        assert_eq!(
-            [bob, dora].map(|peer| (shows(peer, 50), home.grants(peer).expect("read"))),
-            [(None, None), (None, None)]
-        );
     }
 }
