@@ -52,6 +52,7 @@ mod prefer;
 mod previews;
 mod quarantine;
 mod rates;
+mod reads;
 mod receipts;
 mod records;
 mod references;

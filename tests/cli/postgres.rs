@@ -2,6 +2,7 @@
 
 use crate::harness::Place;
 use crate::server::Server;
+use crate::slots::catalog;
 
 const TYPES: &str = "
     CREATE TYPE mood AS ENUM ('sad', 'fine');
@@ -280,4 +281,23 @@ fn a_repair_that_is_killed_leaves_whole_batches_that_can_be_undone() {
         .run_args(&["repair", &a, &b, "--to", "b", "--no-probe", "--max-change", "100%", "--apply"])
         .ok()
         .says(&["1,200 to b"]);
+}
+
+#[test]
+fn a_server_without_plpgsql_lacks_triggers_and_nothing_else() {
+    let (server, place) = (Server::with_slots(), Place::new());
+    server.sql("DROP EXTENSION plpgsql");
+    for table in ["a", "b"] {
+        server.sql(&format!("CREATE TABLE {table} (id int PRIMARY KEY, v text); INSERT INTO {table} VALUES (1, 'v')"));
+    }
+    server.sql("INSERT INTO a VALUES (2, 'w')");
+    let (a, b) = (server.table("reknit", "a"), server.table("reknit", "b"));
+    let before = catalog(&mut server.client());
+    let refused = place.run_args(&["index", "build", &a, "--feed", "triggers", "--apply"]).fails("database");
+    refused.says(&["plpgsql"]);
+    assert_eq!(catalog(&mut server.client()), before, "nothing of it is left");
+    place.run_args(&["index", "build", &a, "--feed", "slot", "--apply"]).ok();
+    place.run_args(&["explain", &a, &b]).ok();
+    place.run_args(&["repair", &a, &b, "--to", "b", "--apply"]).ok().says(&["1 to b"]);
+    place.run_args(&["check", &a, &b]).ok();
 }

@@ -344,3 +344,35 @@ fn what_several_read_stays_as_they_saw_it() {
     gate.execute("SELECT pg_advisory_unlock(7)", &[]).expect("open");
     Ran::of(reading.wait_with_output().expect("its end")).ok().says(&["4,200 rows indexed"]);
 }
+
+/// A part whose schema this user may not use can be read by the table's name alone, and one whose detaching was begun is none any more
+/// for whoever begins to read.
+#[test]
+fn parts_that_cannot_be_read_by_their_names_are_read_by_that_of_the_table() {
+    let (server, place) = (Server::start(), Place::new());
+    server.sql(
+        "CREATE ROLE reader LOGIN; CREATE SCHEMA hidden;
+         CREATE TABLE a (id int, part int, v text, PRIMARY KEY (id, part)) PARTITION BY LIST (part);
+         CREATE TABLE hidden.a0 PARTITION OF a FOR VALUES IN (0); CREATE TABLE a1 PARTITION OF a FOR VALUES IN (1);
+         ALTER TABLE hidden.a0 ALTER v SET STORAGE PLAIN; ALTER TABLE a1 ALTER v SET STORAGE PLAIN;
+         INSERT INTO a SELECT i, i % 2, repeat('x', 3000) FROM generate_series(1, 6000) AS i;
+         GRANT SELECT ON a, hidden.a0, a1 TO reader",
+    );
+    let build = |user: &str| place.run_args(&["index", "build", &server.table(user, "a"), "--readers", "3"]).ok();
+    build("reader").says(&["6,000 rows indexed"]);
+    let (mut holder, mut other) = (server.client(), server.client());
+    let mut holds = holder.transaction().expect("a transaction");
+    holds.execute("SELECT FROM a LIMIT 1", &[]).expect("read");
+    std::thread::scope(|scope| {
+        let detaching = scope.spawn(|| {
+            let cut = server.client().batch_execute("ALTER TABLE a DETACH PARTITION a1 CONCURRENTLY");
+            assert_eq!(cut.expect_err("it waits for whoever has read").code(), Some(&SqlState::QUERY_CANCELED));
+        });
+        let waits = "FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%DETACH%'";
+        until(|| other.query_one(&format!("SELECT count(*) {waits}"), &[]).expect("a row").get::<_, i64>(0) == 1);
+        other.batch_execute(&format!("SELECT pg_cancel_backend(pid) {waits}")).expect("cut");
+        detaching.join().expect("its end");
+    });
+    drop(holds);
+    build("reknit").says(&["3,000 rows indexed"]);
+}
