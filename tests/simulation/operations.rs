@@ -298,7 +298,7 @@ impl World {
         match how {
             _ if died => {}
             Undo::Here => self.undone_exactly(peer, run, (&before, &commits)),
-            Undo::Everywhere => self.undone_for_all(peer, run, &before),
+            Undo::Everywhere => self.undone_for_all(peer, run, (&before, &commits)),
         }
     }
 
@@ -377,12 +377,22 @@ impl World {
     }
 
     /// Walks backwards likewise: what readers saw of each key stands there now, under one version.
-    fn undone_for_all(&mut self, peer: usize, run: reknit::core::journal::RunId, before: &crate::oracle::Held) {
+    fn undone_for_all(
+        &mut self,
+        peer: usize,
+        run: reknit::core::journal::RunId,
+        (before, commits): (&crate::oracle::Held, &BTreeMap<KeyId, u64>),
+    ) {
         let Some(steps) = self.peers[peer].runs.get(&run).cloned() else { return };
         let watermark = self.store(peer).cut().watermark;
         let (mut walked, mut skipped) = (BTreeMap::new(), BTreeMap::new());
-        for Step { key, old, new, .. } in steps.into_iter().rev() {
+        let mut put_back = BTreeSet::new();
+        for Step { key, old, new, commit } in steps.into_iter().rev() {
             let now = walked.get(&key).map_or_else(|| before.states.get(&key), Option::as_ref);
+            // As above: what another undo has put back may go, and may stay.
+            if before.states.get(&key) == new.as_ref() && new.is_some() && commits.get(&key) != Some(&commit) {
+                put_back.insert(key);
+            }
             // A change that led to one that is skipped is skipped with it, whatever brought its outcome back since.
             let led_there = new.is_some() && skipped.get(&key) == Some(&new);
             let of = if now == new.as_ref() && !led_there { &mut walked } else { &mut skipped };
@@ -393,7 +403,8 @@ impl World {
             let old = old.map(|old| old.expired(watermark).map_or(old, std::rc::Rc::new));
             let (shown, _) = old.as_ref().map_or((Content::Tombstone, None), |old| self.shown_of(key, old));
             let after = self.peers[peer].held.states.get(&key);
-            let right = after.is_some_and(|after| matches!(after.versions(), [one] if one.content == shown));
+            let right = after.is_some_and(|after| matches!(after.versions(), [one] if one.content == shown))
+                || put_back.contains(&key) && after == before.states.get(&key);
             assert!(right, "an undo of run {run} for all at peer {peer} left key {key} as {after:?}; it was {old:?}");
         }
     }
