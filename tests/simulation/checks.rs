@@ -98,7 +98,10 @@ impl World {
                             let lineage = &self.peers[end.peer].lineage;
                             self.oracle.misses(*key, now.map(|now| &**now), sibling, lineage)
                         };
-                        let missing = misses(near) && misses(far) && !self.let_go_meanwhile(had.peer, *key, sibling);
+                        let missing = misses(near)
+                            && misses(far)
+                            && !self.let_go_meanwhile(had.peer, *key, sibling)
+                            && !self.crowded_out_meanwhile(half, *key, sibling);
                         assert!(
                             !missing,
                             "I2: session {} {:?} without bringing {sibling:?} of key {key} to peer {}, which has {now:?}",
@@ -118,6 +121,12 @@ impl World {
         let Some(id) = self.oracle.find(key, sibling) else { return false };
         let held = |peer: &Peer| self.oracle.is_held(&peer.held, id);
         self.oracle.dropped.contains(&id) && !held(&self.peers[peer]) && self.peers.iter().any(held)
+    }
+
+    /// Whether a side had no room for a version since the session began, but has now that what was there is settled.
+    fn crowded_out_meanwhile(&self, half: &Half, key: KeyId, sibling: &Sibling) -> bool {
+        let ended = self.oracle.find(key, sibling).and_then(|id| self.peers[half.peer].crowded_out.get(&id));
+        ended.is_some_and(|commit| *commit > half.commit)
     }
 
     /// A diff of two sides that stood still names each key that differs, and no other.

@@ -39,6 +39,12 @@ impl Oracle {
         state.is_some_and(|state| !self.holds(state, id) && self.is_beyond(state, id))
     }
 
+    /// Writes that a key had no room for before a change, being full of newer ones: bringing them had changed nothing.
+    pub(crate) fn crowded_out<'o>(&'o self, step: &'o Step) -> impl Iterator<Item = WriteId> + 'o {
+        let all = self.of_key[step.key as usize].iter().copied();
+        all.filter(|id| step.old.as_ref().is_some_and(|old| self.is_beyond(old, *id) && !self.holds(old, *id)))
+    }
+
     /// Whether a peer holds a write itself.
     pub(crate) fn is_there(&self, held: &Held, id: WriteId) -> bool {
         let key = self.writes[id as usize].key;
