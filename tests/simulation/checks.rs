@@ -101,7 +101,7 @@ impl World {
                         let missing = misses(near)
                             && misses(far)
                             && !self.let_go_meanwhile(had.peer, *key, sibling)
-                            && !self.crowded_out_meanwhile(half, *key, sibling);
+                            && !self.gave_up_meanwhile(half, *key, sibling);
                         assert!(
                             !missing,
                             "I2: session {} {:?} without bringing {sibling:?} of key {key} to peer {}, which has {now:?}",
@@ -123,9 +123,9 @@ impl World {
         self.oracle.dropped.contains(&id) && !held(&self.peers[peer]) && self.peers.iter().any(held)
     }
 
-    /// Whether a side had no room for a version since the session began, but has now that what was there is settled.
-    fn crowded_out_meanwhile(&self, half: &Half, key: KeyId, sibling: &Sibling) -> bool {
-        let ended = self.oracle.find(key, sibling).and_then(|id| self.peers[half.peer].crowded_out.get(&id));
+    /// Whether a side let go of a version since the session began, or had no room for it then, but has now.
+    fn gave_up_meanwhile(&self, half: &Half, key: KeyId, sibling: &Sibling) -> bool {
+        let ended = self.oracle.find(key, sibling).and_then(|id| self.peers[half.peer].gave_up.get(&id));
         ended.is_some_and(|commit| *commit > half.commit)
     }
 

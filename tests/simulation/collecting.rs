@@ -161,6 +161,8 @@ impl World {
         };
         for id in std::mem::take(&mut self.oracle.removed) {
             self.oracle.dropped.insert(id);
+            let at = &mut self.peers[peer];
+            at.gave_up.insert(id, at.commit);
             // A crash may have taken that it went, or the other has what came in its place.
             let held = |peer: usize| self.oracle.is_held(&self.peers[peer].held, id);
             let (here, there) = (held(peer), held(other));

@@ -309,7 +309,11 @@ impl Oracle {
             if derived && last {
                 self.sees(*id, &mut seen, &mut passed);
             } else if derived && told
-                || own && (other.derived || self.dropped.contains(id) || self.is_explained(*id, who.lineage))
+                || own
+                    && (other.derived
+                        || self.dropped.contains(id)
+                        || self.has_moved_on(*id)
+                        || self.is_explained(*id, who.lineage))
             {
                 passed.insert(*id);
                 passed.extend(other.seen.union(&other.passed));

@@ -42,8 +42,9 @@ pub(crate) struct Peer {
     pub(crate) unsynced: Vec<WriteId>,
     /// What sessions and undos wrote anew since then, each with its commit.
     pub(crate) derived: Vec<(u64, WriteId)>,
-    /// Writes that a key had no room for while it was full of newer ones, each with the commit that ended that.
-    pub(crate) crowded_out: BTreeMap<WriteId, u64>,
+    /// Writes that a key had no room for while it was full of newer ones, or that went while it was caught up with others, each with
+    /// the commit of that.
+    pub(crate) gave_up: BTreeMap<WriteId, u64>,
     /// How often its disk was replaced.
     pub(crate) epoch: u64,
     /// Times that states came back which had been replaced.
@@ -142,7 +143,7 @@ impl World {
                 commit: 0,
                 unsynced: Vec::new(),
                 derived: Vec::new(),
-                crowded_out: BTreeMap::new(),
+                gave_up: BTreeMap::new(),
                 epoch: 0,
                 upheavals: 0,
                 runs: Default::default(),
@@ -338,7 +339,7 @@ impl World {
             at.derived.extend(fresh.iter().filter_map(|id| Some((self.oracle.written(*id, &steps)?, *id))));
         }
         for step in &steps {
-            at.crowded_out.extend(self.oracle.crowded_out(step).map(|id| (id, commit)));
+            at.gave_up.extend(self.oracle.crowded_out(step).map(|id| (id, commit)));
             match &step.new {
                 Some(_) => at.commits.insert(step.key, step.commit),
                 None => at.commits.remove(&step.key),
