@@ -239,7 +239,8 @@ impl World {
 
     /// A session that is part of catching up has ended.
     pub(crate) fn goes_on_catching_up(&mut self, session: &Session, mut of: CatchingUp) {
-        let Some(outcome) = &session.outcome else { return };
+        // Whoever died knows nothing any more of what was compared.
+        let Some(outcome) = session.outcome.as_ref().filter(|_| !session.halves[0].killed) else { return };
         session.found.iter().for_each(|difference| of.steps.found(difference));
         match of.steps.ended(outcome, Losses::default()) {
             Next::Session => self.part_of(session.halves[0].peer, session.halves[1].peer, of),
