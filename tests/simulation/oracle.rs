@@ -301,7 +301,8 @@ impl Oracle {
         }
         for id in &self.of_key[key as usize] {
             let other = &self.writes[*id as usize];
-            let own = other.names.iter().any(|name| name.1 == version.actor);
+            // Of another life under its name what was stamped later is none of its own.
+            let own = other.names.iter().any(|name| name.1 == version.actor && name.0 <= version.stamp);
             let told = other.names.iter().any(|(stamp, actor)| version.seen.seen(*actor) >= Some(*stamp));
             let last = other.names.iter().any(|(stamp, actor)| version.seen.seen(*actor) == Some(*stamp));
             // What a session writes says itself what it replaces elsewhere; and a writer has seen its own. What an earlier one of
