@@ -250,6 +250,8 @@ impl World {
         at.disk.replace(rows);
         at.lineage = lineage;
         at.history.begin();
+        // Before it is opened: what was being collected is finished then, with writes of its own.
+        self.oracle.replaced(peer);
     }
 
     fn replaced(&mut self, peer: usize) {
@@ -258,7 +260,6 @@ impl World {
         at.upheavals += 1;
         at.epoch += 1;
         at.runs.clear();
-        self.oracle.replaced(peer);
         self.forgive();
     }
 

@@ -293,7 +293,11 @@ impl Oracle {
             version.stamp.millis() - who.latest
         );
         let last = self.acked.get(&(who.peer, version.actor));
-        assert!(last.is_none_or(|last| *last < version.stamp), "I10: peer {}'s clock ran backwards", who.peer);
+        assert!(
+            last.is_none_or(|last| *last < version.stamp),
+            "I10: peer {}'s clock ran backwards: {sibling:?} of key {key} for {old:?} ({cause:?}), after {last:?}",
+            who.peer
+        );
         let derived = cause != Cause::Local;
         let (mut seen, mut passed) = (BTreeSet::new(), BTreeSet::new());
         for id in old.into_iter().flat_map(State::versions).map(|had| self.id(key, had)) {
