@@ -45,8 +45,9 @@ pub mod linked;
 pub(crate) use embedded::Acquaintance;
 pub use embedded::{
     ChangedAfter, ChangedRecord, Collection, Conflict, Cursor, Did, Earlier, Event, GivesWay, ImportError,
-    ImportProgress, Imported, JournalLimits, KeepHistory, Lagged, Op, Options, Origin, Quarantined, Reads, Release,
-    Released, Report, Resolution, Resolved, Scan, ScanPositions, Skipped, Stats, Store, Undo, Undone, Watcher, Why,
+    ImportProgress, Imported, JournalLimits, KeepHistory, Lagged, LookOut, Op, Options, Origin, Quarantined, Reads,
+    Release, Released, Report, Resolution, Resolved, Scan, ScanPositions, Skipped, Stats, Store, Undo, Undone, Watcher,
+    Why,
 };
 pub use engine::{Durability, EngineError, EngineKind};
 pub use error::{Left, StoreError};
@@ -150,6 +151,13 @@ pub trait Side: Send + Sync {
     /// What the store met.
     fn horizon(&self) -> Result<Horizon, StoreError> {
         Ok(Horizon::default())
+    }
+
+    /// Begins to look out for what sessions bring, while this side catches up with another: [`raise`](Self::raise) leaves it behind
+    /// as long as that is held and something has come that is as old as what the horizon collects, since that may have been
+    /// deleted there.
+    fn look_out(&self) -> LookOut {
+        LookOut::default()
     }
 
     /// Collects up to a peer's horizon, if this side has passed it, or has caught up with one that has. What is written here

@@ -23,6 +23,8 @@ use crate::store::{Base, CaughtUp, Side, StoreError};
 const BATCH: usize = 1_000;
 const NOT_COMPARED: &str = "this store was away while tombstones were collected, and could not be compared with the peer \
                             to catch up; the same command goes on";
+const CAME_MEANWHILE: &str = "this store was away while tombstones were collected, and while it caught up others brought records \
+                              that may have been deleted then; the same command goes on";
 
 /// What became of it.
 pub(super) enum Caught {
@@ -78,7 +80,11 @@ async fn caught_up(
     let window = &asked.windows[0];
     let lost = || window.as_ref().map(|window| window.lost(Instant::now())).unwrap_or_default();
     let mut steps = CatchingUp::begin(Options { settle, brakes, ..Options::new(Intent::Check) });
+    let mut looks_out = None;
     let (missed, with) = loop {
+        if steps.looks() {
+            looks_out = Some(run.side().look_out());
+        }
         let asked = Asked { options: steps.session(), ..asked.clone() };
         let mut found = |progress: Progress| {
             if let Progress::Found(difference) = progress {
@@ -116,6 +122,7 @@ async fn caught_up(
         Ok((side.raise(&horizon, true)?, all))
     };
     let done = tokio::task::spawn_blocking(work).await;
+    drop(looks_out);
     let (raising, done) = done.unwrap_or_else(|panic| Err(StoreError::Panicked(panic.to_string())))?;
     let CaughtUp { removed, kept, strays } = done;
     *set_apart += strays;
@@ -123,6 +130,9 @@ async fn caught_up(
         window.note(Losses { deleted: removed, changed: 0 }, Instant::now());
     }
     tracing::info!(removed, kept, strays, "caught up with what was collected meanwhile");
+    if raising == Raising::Behind {
+        outcome.reason = CAME_MEANWHILE.into();
+    }
     Ok(if raising == Raising::Raised { Caught::Up } else { Caught::NotYet })
 }
 

@@ -16,6 +16,7 @@ mod import;
 mod journal;
 mod lives;
 mod lookahead;
+mod lookouts;
 mod members;
 mod open;
 mod planted;
@@ -61,6 +62,7 @@ pub use journal::{Did, Earlier, JournalLimits, KeepHistory, Skipped, Undo, Undon
 pub(crate) use journal::{PutsBack, Writing};
 #[cfg(feature = "node")]
 pub(crate) use lives::Acquaintance;
+pub use lookouts::LookOut;
 pub use open::Options;
 pub(crate) use open::random;
 pub use quarantine::{Quarantined, Release, Released, Why};
@@ -123,6 +125,7 @@ struct Inner {
     journal: journal::Journal,
     quarantine: quarantine::Quarantine,
     collecting: collecting::Collecting,
+    lookouts: lookouts::LookOuts,
     expiring: expiring::Expiring,
     bases: bases::Bases,
 }

@@ -13,6 +13,7 @@ use reknit::core::query::{Answer, Incoming, Query};
 use reknit::core::receipt::Receipt;
 use reknit::core::session::{Grant, Input, Opener, Options, Outcome, Output, Responder};
 use reknit::core::wire::RecordFrame;
+use reknit::store::LookOut;
 use reknit::store::answer::{Chunks, Frames, answer};
 use reknit::store::engine::conformance::Draw;
 use reknit::store::{Side, StoreError};
@@ -88,6 +89,7 @@ pub(crate) struct CatchingUp {
     pub(crate) horizon: Horizon,
     /// How far it is.
     pub(crate) steps: Steps,
+    pub(crate) looks_out: Option<LookOut>,
 }
 
 pub(crate) struct Session {

@@ -241,6 +241,23 @@ fn catch_up(held: &Held, bases: &[Base]) -> CaughtUp {
 }
 
 #[test]
+fn what_others_bring_while_a_store_catches_up_leaves_it_behind() {
+    let (held, _) = away();
+    let horizon = Horizon { stamp: held.store.cut().stamp, passed: Vec::new() };
+    let raise = || Side::raise(&held.store, &horizon, true).expect("raised");
+    let looks_out = held.store.look_out();
+    assert_eq!(held.bring("old", horizon.stamp, 77, Some(b"value")), (1, 0));
+    assert_eq!((raise(), held.store.horizon()), (Raising::Behind, Horizon::default()), "it may have been deleted");
+    drop(looks_out);
+    // What was there before it looked was looked at, and what is newer no horizon collects.
+    let looks_out = held.store.look_out();
+    held.put("mine");
+    assert_eq!(held.bring("new", Stamp(horizon.stamp.0 + 1), 77, Some(b"value")), (1, 0));
+    assert_eq!(raise(), Raising::Raised);
+    drop(looks_out);
+}
+
+#[test]
 fn a_store_that_was_away_drops_what_it_held_at_its_last_receipt_and_keeps_what_it_wrote_since() {
     let (held, base) = away();
     let stamp = held.store.cut().stamp;

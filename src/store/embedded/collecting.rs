@@ -12,6 +12,7 @@ use reknit_core::{CollectionId, Profile, Sibling, Stamp, State};
 
 use super::commit::submit;
 use super::journal::Writing;
+use super::lookouts::LookOut;
 use super::rows::{self, Kept};
 use super::verify::fingerprint;
 use super::write::{Fate, Write, put_head};
@@ -128,6 +129,11 @@ impl Store {
         self.inner.collecting.caught_up.load(Ordering::SeqCst)
     }
 
+    /// Begins to look out for what sessions bring ([`LookOut`]).
+    pub fn look_out(&self) -> LookOut {
+        self.inner.lookouts.begin()
+    }
+
     /// How many records were deleted, or have expired, up to this stamp. Reads a row of each.
     ///
     /// # Errors
@@ -144,7 +150,8 @@ impl Store {
     }
 
     /// Collects all tombstones up to a horizon, if this store has passed it or `caught_up` says that it has caught up with one
-    /// that has. One that has no records has.
+    /// that has. One that has no records has. Whoever caught up stays behind where a [`LookOut`] that is held has seen something
+    /// come that is as old as what the horizon collects.
     ///
     /// # Errors
     /// What the engine met; what was not finished is finished when the store is opened again.
@@ -170,6 +177,9 @@ impl Store {
             let mut writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
             if horizon.stamp <= inner.collecting.stamp() {
                 return Ok(Raising::Raised);
+            }
+            if caught_up && !passed && inner.lookouts.came_up_to(horizon.stamp) {
+                return Ok(Raising::Behind);
             }
             let kept = Kept { horizon: horizon.clone(), all: !passed };
             let mut clock = writer.clock;

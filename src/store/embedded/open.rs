@@ -249,6 +249,7 @@ impl Store {
             journal,
             quarantine,
             collecting,
+            lookouts: Default::default(),
             expiring,
             bases,
         };

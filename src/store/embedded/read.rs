@@ -28,7 +28,7 @@ use super::walk::Walk;
 use super::write::{Done, Fate, Write, digested, read_state};
 use super::{Collection, Inner, Store, StoreError};
 use crate::store::engine::{Durability, Rows, Snapshot};
-use crate::store::{Listed, Side, SideInfo};
+use crate::store::{Listed, LookOut, Side, SideInfo};
 
 impl Collection {
     /// The value of `key`; none if it is absent, deleted or expired.
@@ -140,6 +140,10 @@ impl Side for Store {
 
     fn horizon(&self) -> Result<Horizon, StoreError> {
         Ok(Store::horizon(self))
+    }
+
+    fn look_out(&self) -> LookOut {
+        Store::look_out(self)
     }
 
     fn raise(&self, horizon: &Horizon, caught_up: bool) -> Result<Raising, StoreError> {

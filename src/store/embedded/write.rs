@@ -101,6 +101,9 @@ pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durabi
     let now = (store.clock)();
     let mut batch = Batch::new();
     let mut writes: Vec<Write> = callers.into_iter().flatten().collect();
+    if let Some(oldest) = writes.iter().filter_map(Write::brings).min() {
+        store.lookouts.comes(oldest);
+    }
     quarantine::look_up(store, &*snapshot, now, &mut writes)?;
     let mut plan = Plan::read(store, &mut writer, &*snapshot, writes)?;
     let mut clock = writer.clock;

@@ -66,6 +66,13 @@ impl CatchingUp {
         Options { intent, brakes, catching_up, receipt: false, ..self.base.clone() }
     }
 
+    /// Whether the session that is held now is the one that looks at what differs: what comes to the side from then on was not
+    /// looked at.
+    #[must_use]
+    pub fn looks(&self) -> bool {
+        self.phase == Phase::Looking
+    }
+
     /// A difference that the session which is held now has found.
     pub fn found(&mut self, difference: &Difference) {
         if self.phase != Phase::Looking {

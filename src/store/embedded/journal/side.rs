@@ -16,7 +16,7 @@ use reknit_core::{Actor, CollectionId, Millis, Position, Range, Stamp, Summary};
 use super::Writing;
 use crate::store::embedded::Store;
 use crate::store::embedded::quarantine::Release;
-use crate::store::{Base, CaughtUp, Durability, Listed, Missed, Side, SideInfo, StoreError};
+use crate::store::{Base, CaughtUp, Durability, Listed, LookOut, Missed, Side, SideInfo, StoreError};
 
 /// A store that is written under a run.
 pub(in crate::store::embedded) struct InRun {
@@ -74,6 +74,10 @@ impl Side for InRun {
 
     fn horizon(&self) -> Result<Horizon, StoreError> {
         Side::horizon(&self.store)
+    }
+
+    fn look_out(&self) -> LookOut {
+        Side::look_out(&self.store)
     }
 
     fn raise(&self, horizon: &Horizon, caught_up: bool) -> Result<Raising, StoreError> {

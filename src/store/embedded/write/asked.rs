@@ -89,6 +89,12 @@ impl Write {
         matches!(self, Self::Incoming { .. } | Self::Overwrite { run: Some(_), .. })
     }
 
+    /// The oldest stamp of what a session brings.
+    pub(super) fn brings(&self) -> Option<Stamp> {
+        let Self::Incoming { incoming, .. } = self else { return None };
+        incoming.record.state.versions().iter().map(|sibling| sibling.version.stamp).min()
+    }
+
     /// The key, moved out.
     pub(super) fn take_key(&mut self) -> Vec<u8> {
         match self {
