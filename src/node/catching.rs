@@ -119,10 +119,12 @@ async fn caught_up(
             let CaughtUp { removed, kept, strays } = side.catch_up(some, &bases, horizon.stamp)?;
             all = CaughtUp { removed: all.removed + removed, kept: all.kept + kept, strays: all.strays + strays };
         }
-        Ok((side.raise(&horizon, true)?, all))
+        let raising = side.raise(&horizon, true)?;
+        // Not before: nobody may be there any more who waits for this.
+        drop(looks_out);
+        Ok((raising, all))
     };
     let done = tokio::task::spawn_blocking(work).await;
-    drop(looks_out);
     let (raising, done) = done.unwrap_or_else(|panic| Err(StoreError::Panicked(panic.to_string())))?;
     let CaughtUp { removed, kept, strays } = done;
     *set_apart += strays;

@@ -89,6 +89,7 @@ pub(crate) struct CatchingUp {
     pub(crate) horizon: Horizon,
     /// How far it is.
     pub(crate) steps: Steps,
+    /// Held from before it looks at what differs.
     pub(crate) looks_out: Option<LookOut>,
 }
 

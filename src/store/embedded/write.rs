@@ -101,9 +101,7 @@ pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durabi
     let now = (store.clock)();
     let mut batch = Batch::new();
     let mut writes: Vec<Write> = callers.into_iter().flatten().collect();
-    if let Some(oldest) = writes.iter().filter_map(Write::brings).min() {
-        store.lookouts.comes(oldest);
-    }
+    let brought = writes.iter().filter_map(Write::brings).min();
     quarantine::look_up(store, &*snapshot, now, &mut writes)?;
     let mut plan = Plan::read(store, &mut writer, &*snapshot, writes)?;
     let mut clock = writer.clock;
@@ -185,6 +183,8 @@ pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durabi
         drop(held);
         store.watchers.push(commit, events);
     }
+    // Once it can be read: who looks out since then sees it in what it compares.
+    brought.into_iter().for_each(|oldest| store.lookouts.comes(oldest));
     let mut fates = fates.into_iter();
     let done = |size| {
         let mut losses = Losses::default();
