@@ -12,6 +12,10 @@ use reknit::core::{DatasetId, DatasetKey, Definition};
 use reknit::node::{Budget, between};
 use reknit::store::{Durability, Op, Options, Store};
 
+/// The one of the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How long the clients are watched alone.
 const ALONE: Duration = Duration::from_secs(20);
 /// They are so many threads: one alone would be bound by the disk's syncs.

@@ -15,6 +15,10 @@ use reknit::core::{Actor, CollectionId, DatasetId, DatasetKey, Definition, Milli
 use reknit::node::{Budget, between};
 use reknit::store::{Durability, EngineKind, KeepHistory, Listed, Op, Options, Side, SideInfo, Store, StoreError};
 
+/// The one of the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const VALUE_BYTES: usize = 100;
 const DIFFERENCES: u64 = 10_000;
 /// Ordinary writes of a batch, and of a turn.

@@ -17,6 +17,10 @@ use reknit::transport::{Address, Connection};
 use relay::{Relay, Shape};
 use tokio::runtime::Runtime;
 
+/// The one of the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const VALUE_BYTES: usize = 100;
 const ROUND_TRIPS_MS: [u64; 4] = [0, 10, 60, 150];
 /// 10 Mbit/s each way.

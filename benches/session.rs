@@ -13,6 +13,10 @@ use reknit::node::{Budget, Home, KnownPeer, Node, NodeOptions, Served, SessionRe
 use reknit::store::{Durability, EngineKind, Op, Options, Store};
 use reknit::transport::Address;
 
+/// The one of the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const VALUE_BYTES: usize = 100;
 
 fn main() {

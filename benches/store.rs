@@ -17,6 +17,10 @@ use reknit::core::{
 use reknit::store::engine::{Batch, Engine, Snapshot};
 use reknit::store::{Durability, EngineError, EngineKind, Op, Options, Side as _, Store};
 
+/// The one of the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const BATCH: usize = 10_000;
 const VALUE_BYTES: usize = 100;
 /// Elements whose cells are worked out at once, as by the store.

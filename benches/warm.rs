@@ -11,6 +11,10 @@ use reknit::core::session::{Direction, Grant, Input, Intent, Opener, Options as 
 use reknit::core::{DatasetId, DatasetKey, Definition};
 use reknit::store::{Durability, EngineKind, Op, Options, Side, Store, answer};
 
+/// The one of the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const REPAIR: Intent = Intent::Repair(Direction::Both);
 /// Each is done until all of it took so long, since the system counts in steps of milliseconds; the mean counts.
 const IN_ALL: Duration = Duration::from_secs(1);

@@ -14,6 +14,10 @@ use reknit::node::{Budget, Home, KnownPeer, Node, NodeOptions, Served, SessionRe
 use reknit::store::{Options, Store};
 use reknit::transport::Address;
 
+/// The one of the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Records that both sides have at the beginning.
 const SHARED: u64 = 200_000;
 
