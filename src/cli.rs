@@ -16,6 +16,7 @@ mod layouts;
 mod login;
 mod metrics;
 mod new_file;
+mod objectives;
 mod output;
 mod plans;
 mod progress;

@@ -6,6 +6,7 @@ mod alerts;
 mod error;
 mod gossip;
 mod job;
+mod objective;
 mod peer;
 mod section;
 mod serve;

@@ -158,7 +158,8 @@ fn nodes_with_new_keys_gossip_on_with_those_who_knew_the_old_ones() {
 fn a_peer_that_comes_differs_is_mended_and_goes_is_heard_of_and_measured() {
     let place = homes();
     at(&place, "two", "put two.store milk bottles").ok();
-    place.file("one/config.toml", "[gossip]\nevery = '100ms'\ndo = 'check'\n");
+    let table = "[gossip]\nevery = '100ms'\ndo = 'check'\n";
+    place.file("one/config.toml", format!("{table}proven_equal_within = '300ms'\n"));
     let first = Daemon::start_with(&place, "one", &["one.store"], &["--http", "127.0.0.1:0"]);
     let web = Web::at(first.http());
     let mut heard = Heard::since(&web);
@@ -182,11 +183,27 @@ fn a_peer_that_comes_differs_is_mended_and_goes_is_heard_of_and_measured() {
     // It never was proven, and has waited for that since a session first ended.
     assert!(!has(&all, "reknit_peer_proven_timestamp_seconds"));
     assert!(is(&all, "reknit_peer_unproven_since_timestamp_seconds") <= since);
+    let objective = || {
+        let looked = at(&place, "one", "status --format jsonl");
+        schema::holds(&looked.objects());
+        looked.summary()["gossip_pairs"][0]["objective"].clone()
+    };
+    until(|| objective()["state"] == "broken");
+    assert_eq!((&objective()["proven"], &objective()["within_ms"]), (&false.into(), &300.into()));
+    let broken = format!("gossip of notes with {}: it is not proven equal within 300ms and never was", &peer[..7]);
+    at(&place, "one", "status").says(&[&format!("wrong  {broken}")]);
+    until(|| at(&place, "one", "alerts list").out.contains(&broken));
+    assert_eq!(sample(&scraped(&web), "reknit_trouble", &["about=objective"]), 1.0);
     at(&place, "one", &format!("repair one.store {} --apply", second.address())).ok();
     until(|| {
         all = scraped(&web);
         has(&all, "reknit_peer_proven_timestamp_seconds")
     });
+    until(|| objective()["proven"] == true && objective()["state"] != "broken");
+    // It is taken up, and given up, while the daemon runs.
+    place.file("one/config.toml", table);
+    first.signal("-HUP");
+    until(|| objective().is_null());
     assert!(!has(&all, "reknit_peer_oldest_difference_timestamp_seconds"));
     assert_eq!(is(&all, "reknit_peer_differences"), 0.0);
     let proven = is(&all, "reknit_peer_proven_timestamp_seconds");

@@ -171,7 +171,7 @@ fn begin_gossip(
     (table, serves, window): (GossipTable, &BrakeFlags, Duration),
     stop: watch::Receiver<bool>,
 ) -> Result<Gossip, CliError> {
-    let GossipTable { seeds, every, repair, advertise, max_delete, max_change, brake_window } = table;
+    let GossipTable { seeds, every, repair, advertise, max_delete, max_change, brake_window, within: _ } = table;
     let flags = BrakeFlags {
         max_delete: max_delete.or_else(|| serves.max_delete.clone()),
         max_change: max_change.or_else(|| serves.max_change.clone()),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use reknit_core::Millis;
 use reknit_core::agenda::{Job, RunVerdict};
 use reknit_core::gossip::{Counts, Standing};
+use reknit_core::objective::Objective;
 use serde_json::{Map, Value, json};
 
 use super::alerts;
@@ -18,6 +19,7 @@ use crate::cli::args::{Cli, Status};
 use crate::cli::control;
 use crate::cli::daemon::{Daemon, View};
 use crate::cli::env::Env;
+use crate::cli::objectives;
 use crate::cli::output::{self, Printer, fields};
 use crate::cli::units::{parse_duration, show_count, show_duration};
 use crate::cli::verdicts::{self, Last};
@@ -85,7 +87,7 @@ pub(crate) fn look(
         configured.map(|(name, job)| Seen { name, job, config: &view.config, now: now_ms(), live }).collect();
     let of_jobs = seen.iter().filter_map(|seen| exit_of_job(seen.job));
     let gossip = daemon.and_then(Daemon::gossip);
-    let met: Vec<Met<'_>> = gossip.into_iter().flat_map(|gossip| met(gossip, stores)).collect();
+    let met: Vec<Met<'_>> = daemon.into_iter().flat_map(|daemon| met(daemon, stores)).collect();
     let of_gossip = met.iter().filter_map(Met::exit);
     let exit =
         lasts.iter().map(exit_of).chain(of_jobs).chain(of_gossip).max_by_key(|exit| rank(*exit)).unwrap_or(Exit::Done);
@@ -177,18 +179,24 @@ struct Met<'a> {
     dataset: &'a str,
     peer: PeerId,
     standing: Standing,
+    /// Within how long both are to be proven equal, and how that stands.
+    objective: Option<Objective>,
     /// Whether it is known how much differs, not about how much.
     exact: bool,
 }
 
-fn met<'a>(gossip: &Gossip, stores: &'a BTreeMap<PathBuf, Store>) -> Vec<Met<'a>> {
+fn met<'a>(daemon: &Daemon, stores: &'a BTreeMap<PathBuf, Store>) -> Vec<Met<'a>> {
+    let Some(gossip) = daemon.gossip() else { return Vec::new() };
     let of = |store: &'a Store| {
         let standings = gossip.standings(store.definition().id).into_iter();
         standings.map(move |(peer, standing)| (store.definition().name.as_str(), peer, standing))
     };
     let exact = gossip.repairs();
-    let all = stores.values().flat_map(of);
-    all.map(|(dataset, peer, standing)| Met { dataset, peer, standing, exact }).collect()
+    let met = |(dataset, peer, standing)| {
+        let objective = daemon.objective(&standing);
+        Met { dataset, peer, standing, objective, exact }
+    };
+    stores.values().flat_map(of).map(met).collect()
 }
 
 impl Met<'_> {
@@ -230,6 +238,7 @@ impl Met<'_> {
         json!({
             "dataset": self.dataset, "peer": self.peer.to_string(), "up": it.up, "verdict": self.verdict(),
             "checked_ms": it.checked, "equal_ms": it.equal, "differs_since_ms": it.since, "left": it.left, "failed": it.fails,
+            "objective": self.objective.as_ref().map(objectives::object),
         })
     }
 }

@@ -5,9 +5,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use reknit_core::Millis;
+
+use super::objective::{self, WITHIN};
 use super::section::Section;
 use super::serve::socket;
 use crate::cli::units::{parse_duration, parse_limit};
+use crate::clock::millis;
 use crate::transport::Address;
 
 /// How often a peer is met, unless it is said.
@@ -32,12 +36,14 @@ pub(crate) struct GossipTable {
     pub(crate) max_change: Option<String>,
     /// How far back that is counted.
     pub(crate) brake_window: Option<String>,
+    /// The objective of each store with each of its peers: within how long they are to be proven equal.
+    pub(crate) within: Option<Millis>,
 }
 
 impl GossipTable {
     /// Reads the table; `named` knows the address that a name stands for.
     pub(super) fn read(section: &Section<'_>, named: impl Fn(&str) -> Result<String, String>) -> GossipTable {
-        section.only(&["seeds", "every", "do", "advertise", "max_delete", "max_change", "brake_window"]);
+        section.only(&["seeds", "every", "do", "advertise", "max_delete", "max_change", "brake_window", WITHIN]);
         let seed = |text: &str| {
             let address = if text.starts_with('@') { named(text)? } else { text.into() };
             address.parse().map_err(|error| format!("`{text}` is no address: {error}"))
@@ -58,10 +64,11 @@ impl GossipTable {
             max_delete: section.typed("max_delete", parse_limit),
             max_change: section.typed("max_change", parse_limit),
             brake_window: section.typed("brake_window", parse_duration),
+            within: objective::within(section, Some(millis(every))),
         }
     }
 
-    /// The keys that another table says otherwise; a running daemon takes up none of them.
+    /// The keys that another table says otherwise and a running daemon does not take up: all but the objective.
     pub(super) fn fixed(&self, other: &GossipTable) -> Vec<&'static str> {
         let differ = [
             ("seeds", self.seeds != other.seeds),

@@ -10,6 +10,7 @@ use reknit_core::schedule::At;
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::objective::{self, WITHIN};
 use super::section::{Section, meant};
 use super::when::{self, When};
 use crate::cli::CliError;
@@ -21,8 +22,6 @@ use crate::cli::units::{parse_bytes, parse_duration};
 const OWN: [&str; 7] = ["a", "b", "do", "dataset", WITHIN, BYTES_A_DAY, TIME_A_DAY];
 /// Those of a job that looks at one store.
 const OWN_OF_ONE: [&str; 3] = ["store", "do", TIME_A_DAY];
-/// The objective of a job: within how long its sides are to be proven equal.
-const WITHIN: &str = "proven_equal_within";
 /// What its runs of a day may cost.
 const BYTES_A_DAY: &str = "max_bytes_per_day";
 const TIME_A_DAY: &str = "max_time_per_day";
@@ -99,16 +98,10 @@ impl Job {
         };
         let sides = if command == VERIFY { &["store"][..] } else { &["a", "b"][..] };
         let sides: Vec<Option<String>> = sides.iter().map(|name| side(name)).collect();
-        let (within, when) = (section.read(WITHIN, parse_duration), When::read(section));
-        let within = within.map(|within| u64::try_from(within.as_millis()).unwrap_or(Millis::MAX));
-        if let (Some(within), Some(At::Every(every))) = (within, &when.schedule.at)
-            && within < *every
-        {
-            let words = "is to be proven equal more often, by `proven_equal_within`, than it is looked at, by `every`";
-            section.wrong_by(WITHIN, words);
-        } else if within == Some(0) {
-            section.wrong_text(WITHIN, "nothing is proven equal within no time; \"15m\" is some");
-        }
+        let when = When::read(section);
+        let every =
+            when.schedule.at.as_ref().and_then(|at| if let At::Every(every) = at { Some(*every) } else { None });
+        let within = objective::within(section, every);
         let a_day =
             DayBudget { bytes: section.read(BYTES_A_DAY, bytes_a_day), time: section.read(TIME_A_DAY, time_a_day) };
         let places = sides.iter().cloned().collect::<Option<Vec<String>>>();

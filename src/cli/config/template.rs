@@ -24,6 +24,7 @@ pub(crate) const TEMPLATE: &str = r#"# The configuration of this home. Nothing n
 # seeds = ["quic://PEER@host:7473/cities"]  # any peer that is up
 #every = "10s"                              # one peer is met so often
 #do = "check"                               # or "repair"
+#proven_equal_within = "1h"                 # with each peer; `status` says when that is broken, and [alerts]
 #advertise = "203.0.113.5:7473"             # where peers reach this node, if it cannot tell
 #max_delete = "10%"                         # what all peers together may delete by what they push, within
 #max_change = "20%"                         # brake_window; as in [serve], if it is not said

@@ -136,6 +136,12 @@ fn what_is_wrong_is_told_with_its_line_and_what_was_meant() {
         ("[peer.x]\nreads = 5\nid = 'abc'", 3, "`id` in [peer.x]: it is no peer: a peer has 56 letters and digits"),
         ("[gossip]\nseed = ['x']", 2, "unknown key `seed` in [gossip]; did you mean `seeds`?"),
         (
+            "[gossip]\nevery = '1m'\nproven_equal_within = '50s'",
+            3,
+            "[gossip] is to be proven equal more often, by `proven_equal_within`, than it is looked at, by `every`",
+        ),
+        ("[gossip]\nproven_equal_within = 'soon'", 2, "`proven_equal_within` in [gossip]: `soon` is no duration"),
+        (
             "[gossip]\nevery = '1m'\nseeds = ['quic://x']",
             3,
             "`seeds` in [gossip]: `quic://x` is no address: an address names its peer",

@@ -91,7 +91,7 @@ impl Daemon {
     /// All that is wrong with something else than what jobs find.
     fn others(&self) -> Vec<Trouble> {
         // Peers are told of with since when, below.
-        let noted = self.noted().into_iter().filter(|it| it.about != OWN && it.about != "peer");
+        let noted = self.noted().into_iter().filter(|it| ![OWN, "objective", "peer"].contains(&it.about.as_str()));
         let trouble = |super::trouble::Trouble { subject: about, message, .. }| Trouble {
             kind: Kind::Wrong,
             about,
@@ -104,19 +104,23 @@ impl Daemon {
             for (peer, standing) in gossip.standings(definition.id) {
                 if standing.is_stalled() && !standing.is_failing() {
                     let message = trouble::stalled(gossip, definition, peer, &standing);
-                    all.push(of_peer(definition, peer, standing.equal, message));
+                    all.push(of_peer(Kind::Peer, definition, peer, standing.equal, message));
                 }
             }
             for (peer, fails, why) in gossip.failing(definition.id) {
-                all.push(of_peer(definition, peer, None, trouble::failing(definition, peer, fails, &why)));
+                let message = trouble::failing(definition, peer, fails, &why);
+                all.push(of_peer(Kind::Peer, definition, peer, None, message));
+            }
+            for (peer, since, message) in self.unproven(gossip, definition) {
+                all.push(of_peer(Kind::Objective, definition, peer, since, message));
             }
         }
         all
     }
 }
 
-fn of_peer(definition: &Definition, peer: PeerId, since: Option<Millis>, message: String) -> Trouble {
-    Trouble { kind: Kind::Peer, about: format!("{}@{}", definition.name, peer.short()), since, message }
+fn of_peer(kind: Kind, definition: &Definition, peer: PeerId, since: Option<Millis>, message: String) -> Trouble {
+    Trouble { kind, about: format!("{}@{}", definition.name, peer.short()), since, message }
 }
 
 impl State {

@@ -7,12 +7,14 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use reknit_core::Definition;
 use reknit_core::agenda::Job;
 use reknit_core::gossip::Standing;
+use reknit_core::objective::Objective;
+use reknit_core::{Definition, Millis};
 
 use super::Daemon;
 use crate::cli::commands::jobs::shown::Seen;
+use crate::cli::objectives;
 use crate::cli::units::{show_bytes, show_count};
 use crate::cli::waiting::Conflicts;
 use crate::clock::now_ms;
@@ -21,7 +23,7 @@ use crate::store::{Store, Why};
 use crate::transport::PeerId;
 
 /// What trouble is about, as far as it is known here; more may be said by others.
-pub(crate) const ABOUT: [&str; 18] = [
+pub(crate) const ABOUT: [&str; 19] = [
     "alerts",
     "apart",
     "clock",
@@ -32,6 +34,7 @@ pub(crate) const ABOUT: [&str; 18] = [
     "journal",
     "late",
     "memory",
+    "objective",
     "paused",
     "peer",
     "quarantine",
@@ -151,6 +154,24 @@ impl Daemon {
         all
     }
 
+    /// How long is left until a peer by gossip is to be proven equal again, or since when it should have been; nothing where no
+    /// objective is configured. One that no session was tried with counts from when this process began.
+    pub(crate) fn objective(&self, standing: &Standing) -> Option<Objective> {
+        let within = self.lock().config.serve.gossip.as_ref()?.within?;
+        Some(Objective::at(within, standing.first.unwrap_or(self.began), standing.equal, now_ms()))
+    }
+
+    /// The peers of a store whose objective is broken, each with since when, and in words.
+    pub(super) fn unproven(&self, gossip: &Gossip, definition: &Definition) -> Vec<(PeerId, Option<Millis>, String)> {
+        let broken = |(peer, standing): (PeerId, Standing)| {
+            let objective = self.objective(&standing)?;
+            let message = objectives::broken(&objective, now_ms())?;
+            let message = format!("gossip of {} with {}: {message}", definition.name, peer.short());
+            Some((peer, objective.broken_since(), message))
+        };
+        gossip.standings(definition.id).into_iter().filter_map(broken).collect()
+    }
+
     /// With whom nothing is gossiped, and why.
     fn apart(&self, gossip: &Gossip) -> Vec<Trouble> {
         let name = |id| self.stores.values().map(Store::definition).find(|of| of.id == id).map(|of| of.name.clone());
@@ -192,6 +213,9 @@ impl Daemon {
             for (peer, fails, why) in gossip.failing(definition.id) {
                 all.push(of_peer(peer, definition, failing(definition, peer, fails, &why)));
             }
+            all.extend(self.unproven(gossip, definition).into_iter().map(|(peer, _, message)| {
+                Trouble::new("objective", format!("{} of {}", peer.short(), definition.name), message)
+            }));
             all.extend(withheld(gossip, store));
         }
         all.extend(self.apart(gossip));

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::cli::commands::sides::{plural, unproven, unproven_object};
 use crate::cli::config::{Config, Does};
+use crate::cli::objectives;
 use crate::cli::units::{show_bytes, show_count, show_duration, show_time, typed_duration};
 
 /// A job as it is seen at a moment.
@@ -56,11 +57,8 @@ impl Seen<'_> {
         }
         all.extend(self.parked_words());
         all.extend(self.job.unmet().map(|unmet| format!("{}: a run takes {}", self.name, self.unmet(unmet))));
-        if let Some((objective, since)) = self.objective().and_then(|of| Some((of, of.broken_since()?))) {
-            let (within, ago) = (typed_duration(objective.within), self.ago(since));
-            let never = if objective.proven { "" } else { " and never was" };
-            all.push(format!("{}: it is not proven equal within {within}{never}, for {ago}", self.name));
-        }
+        let broken = self.objective().and_then(|objective| objectives::broken(&objective, self.now));
+        all.extend(broken.map(|broken| format!("{}: {broken}", self.name)));
         if let Some(begun) = kept.running.filter(|begun| begun.until < self.now) {
             let late = self.ago(begun.until);
             all.push(format!("{}: run {} was to have ended {late} ago, and was told to", self.name, begun.number));
@@ -137,12 +135,7 @@ impl Seen<'_> {
         let schedule = self.job.plan.as_ref().map(|plan| &plan.schedule);
         let (command, sides) = self.does().unzip();
         let sides = sides.unwrap_or_default();
-        let objective = self.objective().map(|objective| {
-            json!({
-                "within_ms": objective.within, "state": objective.state.name(), "from_ms": objective.from,
-                "proven": objective.proven, "breaks_ms": objective.breaks(), "broken_ms": objective.broken_since(),
-            })
-        });
+        let objective = self.objective().as_ref().map(objectives::object);
         let running = kept.running.map(|begun| {
             json!({
                 "run": begun.number, "began_ms": begun.began, "until_ms": begun.until, "cause": begun.cause.name(),
