@@ -18,7 +18,3 @@ mod shape;
 mod tally;
 mod tree;
 mod world;
-
-/// The one of the binary: thousands of clusters are made and let go.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
