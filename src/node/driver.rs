@@ -7,12 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reknit_core::canonical::Blob;
-use reknit_core::difference::{Difference, Side as Seen};
-use reknit_core::journal::RunId;
+use reknit_core::difference::Side as Seen;
 use reknit_core::message::{Message, RefuseCode};
 use reknit_core::query::{Answer, Applied, Incoming, Query};
 use reknit_core::receipt::Receipt;
-use reknit_core::session::{Counts, Input, Opener, Outcome, Output, Responder, SessionError, Stuck, Verdict};
+use reknit_core::session::{Input, Opener, Outcome, Output, Responder, SessionError, Stuck, Verdict};
 use reknit_core::wire::RecordFrame;
 use reknit_core::{Definition, Keys};
 use tokio::sync::{Semaphore, mpsc};
@@ -21,6 +20,7 @@ use tokio::task::{JoinError, JoinSet};
 use super::NodeError;
 use super::brakes::{self, Guarded};
 use super::lanes::{self, Job, Traffic};
+use super::report::{Budget, Progress, SessionReport};
 use crate::clock::millis;
 use crate::store::{Side, SideInfo, StoreError, answer};
 use crate::transport::limits::SILENCE_MAX;
@@ -34,7 +34,7 @@ const MESSAGES_MAX: usize = 32;
 const FRAMES_MAX: usize = 2;
 /// How long an opener waits for the peer to have heard its last word.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
-/// How long an opener whose link is gone waits for what its store is writing, so that it is counted.
+/// How long a session that is over, or whose link is gone, waits for what its store is writing, so that it is counted.
 const LANDING_MAX: Duration = Duration::from_secs(5);
 /// How long a side that was told to end waits for a link on which nothing moves. Another waits as long as for a peer that says
 /// nothing: a whole frame may take that long where lines are slow or held to a rate.
@@ -102,44 +102,6 @@ pub(super) enum StreamError {
     Transport(TransportError),
 }
 
-/// What a session tells while it runs.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Progress {
-    /// A difference was found.
-    Found(Box<Difference>),
-    /// What was counted so far, and the share of positions proven, in millionths.
-    Counted(Box<Counts>, u32),
-}
-
-/// Bounds on one session beside those of the link.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Budget {
-    /// It gives its verdict after this long.
-    pub time: Option<Duration>,
-    /// It gives its verdict after so many bytes both ways.
-    pub bytes: Option<u64>,
-}
-
-/// What a session did, seen from one side.
-#[derive(Clone, Debug)]
-pub struct SessionReport {
-    /// How it ended.
-    pub outcome: Outcome,
-    /// What it cost.
-    pub traffic: Traffic,
-    /// How long it took.
-    pub elapsed: Duration,
-    /// The runs of the opener's side and, where this process holds both, of the other, if they changed anything.
-    pub runs: (Option<RunId>, Option<RunId>),
-    /// The same of the runs by which a side that had been away caught up before it.
-    pub caught_up: (Option<RunId>, Option<RunId>),
-    /// How many records were set apart as strays then.
-    pub strays: (u64, u64),
-    /// How the link was lost before the end, if it was: the outcome says what was known by then.
-    pub lost: Option<Arc<NodeError>>,
-}
-
 enum Machine {
     Opener(Box<Opener>),
     Responder(Box<Responder>),
@@ -181,15 +143,16 @@ pub(super) async fn open(
 ) -> Result<SessionReport, NodeError> {
     let begun = Instant::now();
     let mut driver = Driver::new(Machine::Opener(Box::new(opener)), (side, guarded), link, budget, stop);
-    let outcome = driver.run(progress).await?;
-    let outcome = outcome.ok_or(NodeError::Session(SessionError::Driver("an opener ended without an outcome")))?;
+    let outcome = driver.run(progress).await;
+    driver.let_land().await;
+    let outcome = outcome?.ok_or(NodeError::Session(SessionError::Driver("an opener ended without an outcome")))?;
     let lost = match driver.lost.take() {
         // Nothing is known, so that why it was lost says more.
         Some((error, _)) if outcome.verdict == Verdict::Undetermined => return Err(error),
         lost => lost.map(|(error, _)| Arc::new(error)),
     };
     if lost.is_none() {
-        driver.end_lanes(if driver.stopped { PATIENCE_STOPPED } else { SILENCE_MAX }).await;
+        driver.end_lanes(if driver.stopped.is_some() { PATIENCE_STOPPED } else { SILENCE_MAX }).await;
     }
     let (traffic, elapsed) = (driver.traffic(), begun.elapsed());
     let (runs, caught_up, strays) = ((None, None), (None, None), (0, 0));
@@ -225,6 +188,7 @@ pub(super) async fn answer(
     let mut driver = Driver::new(machine, (side, guarded), link, Budget::default(), stop);
     driver.held.extend(first);
     let ran = driver.run(&mut |_| {}).await;
+    driver.let_land().await;
     if ran.is_err() {
         // Why is said to the peer, if it still hears.
         let _ = tokio::time::timeout(CLOSE_MAX, driver.end_lanes(CLOSE_MAX)).await;
@@ -257,9 +221,12 @@ struct Driver {
     budget: Budget,
     begun: Instant,
     stop: tokio::sync::watch::Receiver<bool>,
-    stopped: bool,
+    /// When it was told to end.
+    stopped: Option<Instant>,
     /// Questions to the store that are open.
     asking: usize,
+    /// Whether one of them writes.
+    writing: bool,
     /// The next part of a list, while what was listed before waits for the link.
     next_part: Option<Query>,
     /// How the link was lost, and when, if it was.
@@ -305,7 +272,8 @@ impl Driver {
             budget,
             begun: Instant::now(),
             stop,
-            stopped: false,
+            stopped: None,
+            writing: false,
             asking: 0,
             next_part: None,
             lost: None,
@@ -357,7 +325,7 @@ impl Driver {
                 continue;
             }
             if self.asking == 0 && self.lost.is_some() || self.landing() == Some(Duration::ZERO) {
-                self.handle(Input::Lost)?;
+                self.handle(if self.lost.is_some() { Input::Lost } else { Input::Stop })?;
                 continue;
             }
             let event = self.next_event().await;
@@ -367,9 +335,7 @@ impl Driver {
                 Event::Released(released) => self.released(&released),
                 Event::Answer(Ok(answer)) => {
                     self.asking -= 1;
-                    if let (Answer::Applied(applied), Some(window)) = (&answer, &self.guarded.1) {
-                        window.note(applied.losses, Instant::now());
-                    }
+                    self.note_written(&answer);
                     // New versions of a mirror are applied too, without a frame that brought them.
                     if matches!(answer, Answer::Applied(_)) && self.applying > 0 {
                         self.applying -= 1;
@@ -377,10 +343,11 @@ impl Driver {
                     }
                     self.handle(Input::Answer(answer))?;
                 }
-                Event::Answer(Err(failure)) | Event::Stream(StreamError::Store(failure)) => {
-                    self.tell_failure(&failure);
-                    return Err(failure.into());
+                Event::Answer(Err(failure)) => {
+                    self.writing = false;
+                    return self.fail(failure);
                 }
+                Event::Stream(StreamError::Store(failure)) => return self.fail(failure),
                 Event::Ended => match self.held_bye() {
                     // The last word came behind what there was no room for.
                     Some(bye) => self.handle(Input::Message(bye))?,
@@ -395,7 +362,7 @@ impl Driver {
                 Event::Room => {}
                 Event::Time => self.handle(Input::Time)?,
                 Event::Stop => {
-                    self.stopped = true;
+                    self.stopped = Some(Instant::now());
                     self.handle(Input::Stop)?;
                 }
             }
@@ -403,7 +370,7 @@ impl Driver {
     }
 
     async fn next_event(&mut self) -> Event {
-        if !self.stopped && self.budget.bytes.is_some_and(|bytes| self.traffic().total() >= bytes) {
+        if self.stopped.is_none() && self.budget.bytes.is_some_and(|bytes| self.traffic().total() >= bytes) {
             return Event::Stop;
         }
         let wake = match &self.machine {
@@ -411,10 +378,11 @@ impl Driver {
             Machine::Responder(_) => None,
         };
         let wake = wake.map(|at| at.saturating_sub(self.begun.elapsed()));
-        let limit = self.budget.time.filter(|_| !self.stopped).map(|time| time.saturating_sub(self.begun.elapsed()));
+        let limit =
+            self.budget.time.filter(|_| self.stopped.is_none()).map(|time| time.saturating_sub(self.begun.elapsed()));
         // Whoever waits for its own time, or its own store, does not wait for the peer.
         let silence = (wake.is_none() && self.asking == 0).then_some(SILENCE_MAX);
-        let stopped = self.stopped;
+        let stopped = self.stopped.is_some();
         let (wake, limit, waiting) = (sleep(self.landing().or(wake)), sleep(limit), self.lanes.waiting());
         tokio::pin!(wake, limit);
         loop {
@@ -448,9 +416,30 @@ impl Driver {
         Ok(())
     }
 
-    /// How much longer what the store is doing is waited for, once the link is gone.
+    /// How much longer what the store is doing is waited for, once the link is gone or it was told to end.
     fn landing(&self) -> Option<Duration> {
-        self.lost.as_ref().map(|(_, at)| LANDING_MAX.saturating_sub(at.elapsed()))
+        let at = self.lost.as_ref().map(|(_, at)| *at).or(self.stopped)?;
+        Some(LANDING_MAX.saturating_sub(at.elapsed()))
+    }
+
+    /// Waits, where it is over, for what the store is writing all the same: what it loses by that counts.
+    async fn let_land(&mut self) {
+        let until = tokio::time::Instant::now() + self.landing().unwrap_or(LANDING_MAX);
+        while self.writing {
+            match tokio::time::timeout_at(until, self.events.recv()).await {
+                Ok(Some(Event::Answer(Ok(answer)))) => self.note_written(&answer),
+                Ok(Some(Event::Answer(Err(_))) | None) | Err(_) => return,
+                Ok(Some(_)) => {}
+            }
+        }
+    }
+
+    fn note_written(&mut self, answer: &Answer) {
+        let Answer::Applied(applied) = answer else { return };
+        self.writing = false;
+        if let Some(window) = &self.guarded.1 {
+            window.note(applied.losses, Instant::now());
+        }
     }
 
     fn handle(&mut self, input: Input) -> Result<(), NodeError> {
@@ -514,6 +503,7 @@ impl Driver {
         while self.tasks.try_join_next().is_some() {}
         let (side, sender, rate_limit) = (self.side.clone(), self.sender.clone(), self.rate_limit.clone());
         self.asking += 1;
+        self.writing |= matches!(query, Query::Apply(..) | Query::Overwrite(..));
         let stuck = Stuck::asking(&query, &self.definition, &self.keys);
         // Records are to move.
         let begins = matches!(query, Query::Introduce | Query::Meet(..));
@@ -546,13 +536,14 @@ impl Driver {
         }
     }
 
-    fn tell_failure(&mut self, failure: &Failure) {
+    fn fail(&mut self, failure: Failure) -> Result<Option<Outcome>, NodeError> {
         if matches!(self.machine, Machine::Responder(_)) {
             let code = reknit_core::message::RefuseCode::Store;
             let definition = Blob(failure.stuck.as_ref().map(Stuck::pack).unwrap_or_default());
             let refuse = reknit_core::message::Refuse { code, detail: failure.error.to_string(), definition };
             self.send(&Message::Refuse(refuse));
         }
+        Err(failure.into())
     }
 
     fn traffic(&self) -> Traffic {

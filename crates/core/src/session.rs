@@ -177,7 +177,8 @@ pub enum Input {
     End { transfer: Transfer, records: u64, moved: u64 },
     /// Nothing but the time.
     Time,
-    /// Give the verdict now with what is known: a budget is used up or someone interrupts.
+    /// Give the verdict with what is known: a budget is used up or someone interrupts. What the store is writing is waited for,
+    /// so that it is counted; said once more, it is not.
     Stop,
     /// Give it since nothing can be said to the peer any more, nor heard of it: the link is gone.
     Lost,

@@ -42,6 +42,8 @@ const QUERIES_MAX: usize = 64;
 /// Differences that are kept to be looked at again once they had time to settle.
 pub(super) const FOUND_MAX: usize = 65_536;
 
+const STOPPED: &str = "stopped before the end";
+
 /// The opener's state machine.
 pub struct Opener {
     pub(super) keys: Arc<Keys>,
@@ -93,6 +95,8 @@ pub struct Opener {
     pub(super) guarded: Guarded,
     pub(super) pending: Pending,
     pub(super) signing: Signing,
+    /// Whether it was told to end, and waits for what its store writes.
+    ends: bool,
 }
 
 /// What an answer of the store is for.
@@ -179,6 +183,7 @@ impl Opener {
             guarded: Guarded::default(),
             pending: Pending::default(),
             signing: Signing::default(),
+            ends: false,
         };
         // Whoever is to be written, or read from, remembers whom it met.
         let moves = matches!(opener.options.intent, Intent::Repair(_));
@@ -196,6 +201,9 @@ impl Opener {
         if matches!(self.phase, Phase::Over) {
             return Ok(());
         }
+        if self.ends {
+            return self.end_once_written(input);
+        }
         match input {
             Input::Message(message) => {
                 self.note_message(false);
@@ -210,10 +218,29 @@ impl Opener {
             Input::Records { transfer, records } => self.on_records(transfer, records)?,
             Input::End { transfer, records, moved } => self.on_end(transfer, records, moved)?,
             Input::Time => {}
-            Input::Stop => self.stop("stopped before the end"),
+            Input::Stop if matches!(self.asked, Some((Purpose::Apply(_), _))) => {
+                self.ends = true;
+                return Ok(());
+            }
+            Input::Stop => self.stop(STOPPED),
             Input::Lost => self.stop("the link was lost before the end"),
         }
         self.advance();
+        Ok(())
+    }
+
+    /// Counts what the store had begun to write, then ends; at once if it is told once more.
+    fn end_once_written(&mut self, input: Input) -> Result<(), SessionError> {
+        match input {
+            Input::Answer(answer) => {
+                let (purpose, _) = self.asked.take().ok_or(SessionError::Driver("an answer without a question"))?;
+                self.on_answer(purpose, answer)?;
+            }
+            Input::Stop | Input::Lost => {}
+            // Nothing follows from it any more.
+            Input::Message(_) | Input::Records { .. } | Input::End { .. } | Input::Time => return Ok(()),
+        }
+        self.stop(STOPPED);
         Ok(())
     }
 

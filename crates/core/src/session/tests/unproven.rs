@@ -95,3 +95,19 @@ fn what_was_acted_on_by_sketches_alone_is_unproven_until_the_roots_agree() {
     }
     assert!(cuts > 0, "none of them was in the middle");
 }
+
+#[test]
+fn what_the_store_was_writing_when_a_session_was_told_to_end_is_counted() {
+    let mut a = Model::new(1, Profile::Versioned, 64);
+    (0..3000).for_each(|n| a.write(&key(n), Some(vec![1])));
+    let mut b = Model::new(2, Profile::Versioned, 64);
+    b.copy_from(&a);
+    (0..500).for_each(|n| b.write(&key(n), Some(vec![2])));
+    let before = brute(&a, &b).len();
+    let world = World { stops: true, ..World::quiet() };
+    let outcome = run(&mut a, &mut b, Options::new(Intent::Repair(Direction::Both)), world).outcome;
+    assert_eq!((outcome.verdict, outcome.reason.as_str()), (Verdict::Partial, "stopped before the end"));
+    let written = before - brute(&a, &b).len();
+    assert!((1..500).contains(&written), "{written}");
+    assert_eq!(outcome.counts.to_mine.applied, written as u64);
+}

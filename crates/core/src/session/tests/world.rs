@@ -8,7 +8,7 @@ use crate::brakes::Losses;
 use crate::canonical::Blob;
 use crate::difference::{Difference, Side};
 use crate::message::{Message, Refuse, RefuseCode, Rights};
-use crate::query::{Guard, Incoming};
+use crate::query::{Guard, Incoming, Query};
 use crate::receipt::{PeerKey, Signature, Witness};
 
 /// What happens around a session.
@@ -31,6 +31,8 @@ pub(super) struct World {
     pub(super) forges: bool,
     /// After how many messages and batches of records that the opener was handed the link is lost.
     pub(super) cut: Option<usize>,
+    /// The opener is told to end while its store writes for the first time.
+    pub(super) stops: bool,
 }
 
 impl World {
@@ -46,6 +48,7 @@ impl World {
             signs: (false, false),
             forges: false,
             cut: None,
+            stops: false,
         }
     }
 
@@ -213,6 +216,11 @@ pub(super) fn run(a: &mut Model, b: &mut Model, options: Options, mut world: Wor
                     }
                 }
                 Output::Ask(query) => {
+                    if world.stops && matches!(query, Query::Apply(..)) {
+                        world.stops = false;
+                        opener.handle(Input::Stop, now).expect("it ends");
+                        assert!(opener.poll().is_none(), "not before it is known what was written");
+                    }
                     stuck_here = stuck_here.or(a.stuck(&query));
                     let input = if stuck_here.is_some() { Input::Lost } else { Input::Answer(a.answer(query)) };
                     opener.handle(input, now).expect("in order");
