@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use reknit_core::agenda::Kept;
 use reknit_core::message::Rights;
+use reknit_core::objective::Objective;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
@@ -117,6 +118,26 @@ impl Running {
     /// See [`embed::Running::run_job`].
     pub fn run_job(&self, name: &str) -> bool {
         self.inner.run_job(name)
+    }
+
+    /// See [`embed::Running::pause_job`].
+    pub fn pause_job(&self, name: &str) -> bool {
+        self.inner.pause_job(name)
+    }
+
+    /// See [`embed::Running::resume_job`].
+    pub fn resume_job(&self, name: &str) -> bool {
+        self.inner.resume_job(name)
+    }
+
+    /// See [`embed::Running::cancel_job`].
+    pub fn cancel_job(&self, name: &str) -> bool {
+        self.inner.cancel_job(name)
+    }
+
+    /// See [`embed::Running::objective`].
+    pub fn objective(&self, name: &str) -> Option<Objective> {
+        self.inner.objective(name)
     }
 
     /// See [`embed::Running::jobs`].

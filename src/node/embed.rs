@@ -50,7 +50,7 @@ use super::{
     Gossip, GossipOptions, Home, Neighbour, Node, NodeBrakes, NodeError, NodeOptions, Served, Windows, member_of,
 };
 use crate::store::{Options, Side, Store, StoreError};
-use crate::transport::{Address, Identity, Network, PeerId, TransportError};
+use crate::transport::{Address, Identity, Network, PeerId, RateLimits, TransportError};
 
 /// The note of a store that says who was last up, each in a line.
 const NEAR: &str = "near";
@@ -81,6 +81,7 @@ struct Shared {
     advertise: Option<SocketAddr>,
     gossip: Option<GossipOptions>,
     brakes: NodeBrakes,
+    rate_limits: Arc<RateLimits>,
     /// They outlast the network, which ends and begins again.
     windows: Arc<Windows>,
     options: Options,
@@ -219,6 +220,7 @@ impl Running {
         };
         let node = self.bind(bound.unwrap_or(self.shared.listen)).await?;
         let node = node.with_brakes(self.shared.brakes).with_windows(self.shared.windows.clone());
+        let node = node.with_rate_limits(self.shared.rate_limits.clone());
         let node = node.when_joined(member_of(stores.iter()));
         let at = node.local_addr()?;
         let (stop, stopped) = watch::channel(false);

@@ -3,19 +3,18 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use reknit::core::agenda::RunVerdict;
 use reknit::core::message::Rights;
 use reknit::core::session::Verdict;
-use reknit::node::embed::{Change, EmbedError, Job, Keychain, Running, Watch};
+use reknit::node::embed::{Change, EmbedError, Keychain, Running, Watch};
 use reknit::node::{GossipOptions, Node, NodeError};
 use reknit::store::{Cursor, Durability, Op, Origin, StoreError};
-use reknit::transport::{Address, Identity, TransportError};
+use reknit::transport::{Identity, TransportError};
 use serde::{Deserialize, Serialize};
 
 use super::edges::freed;
 use super::support::*;
 
-const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Item {
@@ -28,18 +27,18 @@ fn item(title: &str) -> Item {
 }
 
 /// A node with the dataset `todo`, which does nothing that it is not asked for.
-async fn alone() -> Running {
+pub(super) async fn alone() -> Running {
     Node::builder().dataset("todo", ["items", "notes"]).without_gossip().start().await.expect("started")
 }
 
-async fn joined(to: &Running) -> (Running, reknit::transport::Address) {
+pub(super) async fn joined(to: &Running) -> (Running, reknit::transport::Address) {
     let node = Node::builder().without_gossip().start().await.expect("started");
     let ticket = to.invite("todo", Rights::ALL, HOUR).await.expect("a ticket");
     let at = node.join(&ticket).await.expect("joined");
     (node, at)
 }
 
-async fn until(mut holds: impl FnMut() -> bool) {
+pub(super) async fn until(mut holds: impl FnMut() -> bool) {
     let waited = async {
         while !holds() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -459,83 +458,4 @@ fn a_program_without_a_runtime_has_the_same() {
     assert_eq!(desk.get("todo", b"milk").expect("read"), None);
     phone.shutdown().expect("ended");
     desk.shutdown().expect("ended");
-}
-
-#[test]
-fn sessions_and_jobs_of_a_program_keep_to_the_brakes_of_its_node() {
-    run(async {
-        let desk = alone().await;
-        for nth in 0..100u8 {
-            desk.put("todo/items", &[nth], b"a value").await.expect("put");
-        }
-        let (phone, at) = joined(&desk).await;
-        // Filling is never braked.
-        assert_eq!(phone.sync_at(&at).await.expect("a session").outcome.verdict, Verdict::InSync);
-        let delete = async |from: u8, to: u8| {
-            for nth in from..to {
-                assert!(desk.delete("todo/items", &[nth]).await.expect("deleted"));
-            }
-        };
-        let kept = async || phone.list("todo/items", b"", 200).await.expect("listed").len();
-        delete(0, 8).await;
-        assert_eq!(phone.sync_at(&at).await.expect("a session").outcome.verdict, Verdict::InSync);
-        assert_eq!(kept().await, 92);
-        delete(8, 16).await;
-        let outcome = phone.sync_at(&at).await.expect("a session").outcome;
-        let braked = outcome.braked.expect("told");
-        assert_eq!((outcome.verdict, braked.losses.deleted, braked.before.deleted), (Verdict::Refused, 16, 8));
-        // A job is no way around it, nor is a pause.
-        phone.job("mend", Job::repair(at.clone())).expect("taken up");
-        phone.suspend().await.expect("suspended");
-        phone.resume().await.expect("resumed");
-        assert!(phone.run_job("mend"));
-        until(|| !phone.jobs()["mend"].history.is_empty()).await;
-        let last = phone.jobs()["mend"].last().expect("a run").clone();
-        assert_eq!((last.verdict, last.error.is_some()), (RunVerdict::Refused, true), "{last:?}");
-        assert_eq!(kept().await, 92);
-        for node in [desk, phone] {
-            node.shutdown().await.expect("ended");
-        }
-    });
-}
-
-#[test]
-fn jobs_open_sessions_when_they_are_due_and_tell_what_came_of_them() {
-    run(async {
-        let desk = alone().await;
-        let (phone, at) = joined(&desk).await;
-        assert!(matches!(
-            phone.job("other", Job::repair(Address { dataset: "other".into(), ..at.clone() })),
-            Err(EmbedError::NoDataset { .. })
-        ));
-        desk.put("todo/items", b"milk", b"two").await.expect("put");
-        phone.job("mend", Job::repair(at.clone()).every(Duration::from_secs(1))).expect("taken up");
-        phone.job("look", Job::check(at.clone())).expect("taken up");
-        let runs = |name: &str| phone.jobs()[name].history.iter().map(|ran| ran.verdict).collect::<Vec<_>>();
-        until(|| runs("mend").len() > 1).await;
-        assert_eq!(phone.get("todo/items", b"milk").await.expect("read"), Some(b"two".to_vec()));
-        assert!(runs("mend").iter().all(|verdict| *verdict == RunVerdict::InSync), "{:?}", phone.jobs());
-        assert_eq!(phone.jobs()["mend"].history[0].written, [1, 0]);
-        // One without a schedule begins when somebody asks for it.
-        assert_eq!((runs("look").len(), phone.jobs()["look"].due), (0, None));
-        assert!(phone.run_job("look") && !phone.run_job("nothing"));
-        until(|| runs("look") == [RunVerdict::InSync]).await;
-        // A peer that is gone is met again later and later.
-        assert!(phone.drop_job("mend") && !phone.drop_job("mend"));
-        desk.shutdown().await.expect("ended");
-        phone.job("again", Job::repair(at).every(Duration::from_secs(1))).expect("taken up");
-        until(|| phone.jobs()["again"].failures > 0).await;
-        let again = phone.jobs()["again"].clone();
-        let last = again.last().expect("a run");
-        assert_eq!(last.verdict, RunVerdict::Undetermined, "{last:?}");
-        assert!(last.error.is_some() && again.due > Some(last.ended), "{again:?}");
-        // None begins while it is suspended, and what was cut short goes on afterwards.
-        phone.suspend().await.expect("suspended");
-        let begun = phone.jobs()["again"].runs;
-        assert!(phone.run_job("again") || phone.jobs()["again"].running.is_some());
-        assert_eq!(phone.jobs()["again"].runs, begun);
-        phone.resume().await.expect("resumed");
-        until(|| phone.jobs()["again"].runs > begun).await;
-        phone.shutdown().await.expect("ended");
-    });
 }

@@ -4,6 +4,7 @@ mod bare;
 mod edges;
 mod embed;
 mod gossip;
+mod jobs;
 mod links;
 mod lives;
 mod networks;

@@ -14,7 +14,7 @@ use super::jobs::{Jobs, keep_time};
 use super::{EmbedError, Job, Kept, NEAR, Running, Shared, State, blocking};
 use crate::node::{Authority, GossipOptions, Grants, Home, NodeBrakes};
 use crate::store::{Options, Side, Store};
-use crate::transport::{Address, Identity, Network, PeerId, Quic};
+use crate::transport::{Address, Identity, Network, PeerId, Quic, RateLimits};
 
 /// The folder of a home that holds the stores of an embedded node, by the names of their datasets.
 const STORES: &str = "stores";
@@ -50,6 +50,7 @@ pub struct Builder {
     advertise: Option<SocketAddr>,
     gossip: Option<GossipOptions>,
     brakes: NodeBrakes,
+    rate_limits: Arc<RateLimits>,
     options: Options,
     datasets: Vec<Definition>,
     stores: Vec<Store>,
@@ -70,6 +71,7 @@ impl Builder {
             advertise: None,
             gossip: Some(GossipOptions::default()),
             brakes: NodeBrakes::default(),
+            rate_limits: Arc::default(),
             options: Options { gives_way: true, ..Options::default() },
             datasets: Vec::new(),
             stores: Vec::new(),
@@ -130,6 +132,12 @@ impl Builder {
     /// [`Running::sync_now`]. Gossip has brakes of its own ([`GossipOptions::brakes`]).
     pub fn brakes(self, brakes: NodeBrakes) -> Builder {
         Builder { brakes, ..self }
+    }
+
+    /// Holds sessions to these rates, whoever opens them. Without it they go as fast as they can. A program that keeps the
+    /// handle changes them while the node runs ([`RateLimits::set`]).
+    pub fn rate_limits(self, rate_limits: Arc<RateLimits>) -> Builder {
+        Builder { rate_limits, ..self }
     }
 
     /// How stores are opened: engine, caches, and the policies that the program brings; otherwise as usual, and sessions give
@@ -255,6 +263,7 @@ impl Builder {
             advertise: self.advertise,
             gossip: self.gossip,
             brakes: self.brakes,
+            rate_limits: self.rate_limits,
             windows: Arc::default(),
             options: self.options,
             sides,

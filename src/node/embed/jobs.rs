@@ -9,13 +9,14 @@ use std::time::Duration;
 use reknit_core::agenda::{
     Agenda, Begun, By, CAUSE_BYTES_MAX, Cause, DayBudget, Kept, Named, Plan, Ran, Refusal, RunVerdict, Trial, Unproven,
 };
+use reknit_core::objective::Objective;
 use reknit_core::schedule::{At, EVERY_MAX_MILLIS, EVERY_MIN_MILLIS, Schedule, Utc, Zone};
 use reknit_core::session::{Direction, Intent, Options, Parked, Stuck, Verdict};
 use reknit_core::{CollectionId, Millis};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::{EmbedError, Running, Shared};
-use crate::clock::{is_settled, now_ms};
+use crate::clock::{is_settled, millis, now_ms};
 use crate::node::{Budget, NodeError, SessionReport};
 use crate::transport::{Address, Identity};
 
@@ -36,6 +37,9 @@ pub struct Job {
     schedule: Schedule,
     zone: Arc<dyn Zone>,
     longest: Duration,
+    bytes: Option<u64>,
+    a_day: DayBudget,
+    within: Option<Duration>,
 }
 
 impl Job {
@@ -50,7 +54,8 @@ impl Job {
     }
 
     fn new(with: Address, intent: Intent) -> Job {
-        Job { with, intent, schedule: Schedule::by_hand(), zone: Arc::new(Utc), longest: LONGEST }
+        let (schedule, zone) = (Schedule::by_hand(), Arc::new(Utc));
+        Job { with, intent, schedule, zone, longest: LONGEST, bytes: None, a_day: DayBudget::default(), within: None }
     }
 
     /// Is due now and again after so long, from a second to 30 days; what is beyond is taken for those.
@@ -73,16 +78,42 @@ impl Job {
         Job { longest, ..self }
     }
 
+    /// Ends with what it knows after about so many bytes both ways.
+    #[must_use]
+    pub fn bytes(self, bytes: u64) -> Job {
+        Job { bytes: Some(bytes), ..self }
+    }
+
+    /// What its runs of a day may cost together, a day of the job's clock: what is used up ends a run, and none begins by itself
+    /// until the next day.
+    #[must_use]
+    pub fn a_day(self, a_day: DayBudget) -> Job {
+        Job { a_day, ..self }
+    }
+
+    /// The objective: both sides are to be proven equal within so long ([`Running::objective`]).
+    #[must_use]
+    pub fn within(self, within: Duration) -> Job {
+        Job { within: Some(within), ..self }
+    }
+
     fn plan(&self) -> Plan {
         Plan {
             schedule: self.schedule.clone(),
             zone: self.zone.clone(),
             // Sessions of one store run side by side.
             places: Default::default(),
-            longest: u64::try_from(self.longest.as_millis()).unwrap_or(u64::MAX),
-            within: None,
-            a_day: DayBudget::default(),
+            longest: millis(self.longest),
+            within: self.within.map(millis),
+            a_day: self.a_day,
         }
+    }
+
+    /// What a run may take where so much is left of the day.
+    fn budget(&self, left: DayBudget) -> Budget {
+        let less = |own: Option<u64>, left: Option<u64>| own.into_iter().chain(left).min();
+        let time = less(Some(millis(self.longest)), left.time);
+        Budget { time: time.map(Duration::from_millis), bytes: less(self.bytes, left.bytes) }
     }
 }
 
@@ -96,11 +127,14 @@ pub(super) struct Jobs {
 struct Planned {
     agenda: Agenda,
     jobs: BTreeMap<String, Job>,
+    /// What ends the runs that are under way.
+    running: BTreeMap<String, watch::Sender<bool>>,
 }
 
 impl Jobs {
     pub(super) fn new(identity: &Identity, jobs: BTreeMap<String, Job>) -> Jobs {
-        let mut planned = Planned { agenda: Agenda::new(identity.derive(SEED), AT_ONCE), jobs };
+        let mut planned =
+            Planned { agenda: Agenda::new(identity.derive(SEED), AT_ONCE), jobs, running: BTreeMap::new() };
         planned.plan();
         Jobs { state: Mutex::new(planned), woken: Arc::default() }
     }
@@ -153,6 +187,31 @@ impl Running {
         asked.is_ok()
     }
 
+    /// Lets a job begin no more by itself until [`Running::resume_job`]; a run of it goes on to its end, and
+    /// [`Running::run_job`] begins one all the same. Says whether there is one that was not paused.
+    pub fn pause_job(&self, name: &str) -> bool {
+        self.shared.jobs.lock().agenda.pause(name, now_ms()).unwrap_or(false)
+    }
+
+    /// Lets a job that was paused begin again when it is due. Says whether there is one that was.
+    pub fn resume_job(&self, name: &str) -> bool {
+        let was = self.shared.jobs.lock().agenda.resume(name).unwrap_or(false);
+        self.shared.jobs.wake();
+        was
+    }
+
+    /// Tells the run of a job that is under way to end with what it knows; what it applied stays. Says whether one is.
+    pub fn cancel_job(&self, name: &str) -> bool {
+        let planned = self.shared.jobs.lock();
+        planned.running.get(name).map(|stop| stop.send_replace(true)).is_some()
+    }
+
+    /// How the objective of a job stands ([`Job::within`]); nothing if it has none. It counts from the last run that proved both
+    /// sides equal, before that from when this node first knew of the job.
+    pub fn objective(&self, name: &str) -> Option<Objective> {
+        self.shared.jobs.lock().agenda.jobs().get(name)?.objective(now_ms())
+    }
+
     /// What is remembered of each job: when it is due, how its last runs ended, what is parked. It lasts as long as the node.
     pub fn jobs(&self) -> BTreeMap<String, Kept> {
         let planned = self.shared.jobs.lock();
@@ -177,14 +236,23 @@ impl Running {
             let begun: Result<Begun, Refusal> = planned.agenda.begin(&name, By::Schedule, at);
             let Ok(begun) = begun else { continue };
             let asked = begun.cause == Cause::Asked;
-            let trial = planned.agenda.jobs()[&name].kept.parking.trial(asked, at);
-            tokio::spawn(self.clone().run(name, job, begun, trial));
+            let known = &planned.agenda.jobs()[&name];
+            let (trial, budget) = (known.kept.parking.trial(asked, at), job.budget(known.left(at)));
+            let stop = watch::Sender::new(false);
+            planned.running.insert(name.clone(), stop.clone());
+            tokio::spawn(self.clone().run(name, job, (begun, trial), (budget, stop)));
         }
         let wake = planned.agenda.wake(at).map_or(LOOK_MAX, |wake| Duration::from_millis(wake.saturating_sub(at)));
         wake.min(LOOK_MAX)
     }
 
-    async fn run(self, name: String, job: Job, begun: Begun, trial: Trial) {
+    async fn run(
+        self,
+        name: String,
+        job: Job,
+        (begun, trial): (Begun, Trial),
+        (budget, stop): (Budget, watch::Sender<bool>),
+    ) {
         let side = self.side(&job.with.dataset);
         let definition = side.as_ref().map(|side| side.describe().definition).ok();
         let id = |name: &String| definition.as_ref().and_then(|definition| definition.collection(name));
@@ -192,19 +260,25 @@ impl Running {
         let mut options = Options::new(job.intent);
         let parked = Parked::new(ids(&trial.out), ids(&trial.tried));
         options.parked = (parked != Parked::default()).then(|| Arc::new(parked));
-        let budget = Budget { time: Some(job.longest), bytes: None };
-        let ended = self.session_at(&job.with, options, budget).await;
-        // Told to end by the node, not by what it met.
+        let ended = self.session_at(&job.with, options, budget, &stop).await;
+        // Told to end by the node or by somebody, not by what it met.
         let stopped = self.alive().is_err() || self.state().live.is_none();
+        let told = *stop.borrow();
         let called = |collection: CollectionId| {
             let known = definition.as_ref().and_then(|of| of.collections.get(usize::from(collection.0)));
             known.map(|collection| collection.name.clone()).unwrap_or_default()
         };
         let ran = ran(begun, ended, &called, now_ms());
-        let interrupted = stopped && ran.failed();
-        let verdict = if interrupted { RunVerdict::Interrupted } else { ran.verdict };
+        let verdict = match ran.failed() {
+            true if stopped => RunVerdict::Interrupted,
+            true if told => RunVerdict::Cancelled,
+            _ => ran.verdict,
+        };
         tracing::info!(job = name, run = ran.number, verdict = verdict.name(), "a run has ended");
-        self.shared.jobs.lock().agenda.end(&name, Ran { verdict, trial, ..ran });
+        let mut planned = self.shared.jobs.lock();
+        planned.running.remove(&name);
+        planned.agenda.end(&name, Ran { verdict, trial, ..ran });
+        drop(planned);
         self.shared.jobs.wake();
     }
 }

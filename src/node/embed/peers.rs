@@ -7,6 +7,7 @@ use reknit_core::members::{LEASE_MILLIS, Member};
 use reknit_core::message::Rights;
 use reknit_core::session::{Direction, Intent, Options};
 use std::sync::{Arc, PoisonError};
+use tokio::sync::watch;
 
 use super::builder::{INVITED_AT, drawn, made, nameable};
 use super::{EmbedError, Running, blocking};
@@ -132,23 +133,36 @@ impl Running {
     /// # Errors
     /// [`EmbedError::NoDataset`], [`EmbedError::Suspended`], or [`EmbedError::Node`] for a session without an outcome.
     pub async fn sync_at(&self, address: &Address) -> Result<SessionReport, EmbedError> {
-        self.session_at(address, Options::new(Intent::Repair(Direction::Both)), Budget::default()).await
+        let (options, stop) = (Options::new(Intent::Repair(Direction::Both)), watch::Sender::new(false));
+        self.session_at(address, options, Budget::default(), &stop).await
     }
 
-    /// A session of whatever kind, with the brakes of the node.
+    /// A session of whatever kind, with the brakes of the node, until `stop` or the node is told to end.
     pub(super) async fn session_at(
         &self,
         address: &Address,
         options: Options,
         budget: Budget,
+        stop: &watch::Sender<bool>,
     ) -> Result<SessionReport, EmbedError> {
         let side = self.side(&address.dataset)?;
         let _turn = self.shared.turn.read().await;
         let node = self.live()?;
         let NodeBrakes { brakes, window } = self.shared.brakes;
         let options = (Options { brakes: Some(brakes), ..options }, window);
-        let stop = self.state().live.as_ref().map(|live| live.stop.subscribe()).ok_or(EmbedError::Suspended)?;
-        Ok(node.session_counted(address, side, options, budget, stop, &mut |_| {}).await?)
+        let mut of_node = self.state().live.as_ref().map(|live| live.stop.subscribe()).ok_or(EmbedError::Suspended)?;
+        let (until, told) = (stop.subscribe(), stop.clone());
+        let told_by_the_node = async move {
+            // A node that is gone ends its sessions too.
+            let _ = of_node.wait_for(|stop| *stop).await;
+            told.send_replace(true);
+            std::future::pending().await
+        };
+        let mut ignored = |_| {};
+        tokio::select! {
+            report = node.session_counted(address, side, options, budget, until, &mut ignored) => Ok(report?),
+            never = told_by_the_node => never,
+        }
     }
 
     /// What a peer may on this node: added to what it may already.
