@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::daemon::Daemon;
 use crate::harness::{Place, Ran};
+use crate::web::Web;
 
 /// A place as each release left it, with the release's name.
 fn places() -> Vec<(String, Place)> {
@@ -108,5 +109,30 @@ fn what_homes_of_earlier_releases_keep_of_tables_is_read() {
         let table = rusqlite::Connection::open(place.path("tables/right.db")).expect("a database");
         table.execute_batch("UPDATE rows SET name = 'another' WHERE id = 7").expect("a row");
         at("diff sqlite:left.db/rows sqlite:right.db/rows --settle 0ms", "home").exits(1).says(&["* 7\t"]);
+    }
+}
+
+#[test]
+fn what_homes_of_earlier_releases_keep_of_drift_and_alerts_is_read() {
+    for (release, place) in places() {
+        let at = |line: &str| {
+            let mut command = place.command(&line.split(' ').collect::<Vec<_>>());
+            command.current_dir(place.path("watched")).env("REKNIT_HOME", place.path("watched/home"));
+            Ran::of(command.output().expect("the binary"))
+        };
+        at("drift first.drift second.drift").exits(1).says(&[
+            "new\tkey4\tonly_b",
+            "healed\tkey3\tonly_a",
+            "2 new, 3 healed, 0 still open",
+        ]);
+        at("alerts list").exits(1).says(&["failing/lost"]);
+        // A daemon goes on from there: what it heard of first is told as of then, and what nobody looks at any more is over.
+        let daemon = Daemon::start_with(&place, "watched/home", &[], &["--http", "127.0.0.1:0"]);
+        at("jobs show lost").says(&["undetermined"]);
+        at("alerts list").exits(1).says(&["failing/lost"]);
+        let pairs = Web::at(daemon.http()).get("/api/v1/drift").json();
+        let moments = pairs["pairs"][0]["moments"].as_array().expect("moments").len();
+        assert_eq!((moments, &pairs["pairs"][0]["differ"]), (3, &2.into()), "{release}: {pairs}");
+        assert_eq!(daemon.end().code(), Some(0));
     }
 }
