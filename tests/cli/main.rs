@@ -17,6 +17,7 @@ mod datasets;
 mod ddl;
 mod declared;
 mod documents;
+mod draining;
 mod drift;
 mod explain;
 mod exports;
