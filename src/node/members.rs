@@ -3,6 +3,7 @@
 //! Which records they are is the core's concern; so is who may write them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use reknit_core::difference::Side as Seen;
 use reknit_core::members::{LEASE_MILLIS, Member};
@@ -30,21 +31,28 @@ pub fn member_of<'a>(stores: impl Iterator<Item = &'a Store>) -> Joined {
     })
 }
 
-/// Lets the members of those stores' datasets go by the newest keys of their peers, now and whenever a newer one is known,
-/// until it is stopped. Must be called within a tokio runtime.
+/// Members may come, by a session, after the newer key of one of them was heard of: they are looked at so often.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Lets the members of those stores' datasets go by the newest keys of their peers, now, whenever a newer one is known and once
+/// a second, until it is stopped. Must be called within a tokio runtime.
 pub fn follow_keys<'a>(node: &Node, stores: impl Iterator<Item = &'a Store>, mut stop: watch::Receiver<bool>) {
     let stores: Vec<Store> = stores.filter(|store| store.definition().members().is_some()).cloned().collect();
     let (home, own, mut changes) = (node.home().clone(), own_lines(node.identity()), node.rights().changes());
     tokio::spawn(async move {
+        let mut failed = None;
         loop {
             let (stores, home, own) = (stores.clone(), home.clone(), own.clone());
             let moving = move || stores.iter().try_for_each(|store| moved(store, &home, &own));
             let done = tokio::task::spawn_blocking(moving);
-            if let Ok(Err(error)) = done.await {
-                tracing::error!(%error, "members could not be told by their newer keys");
+            let error = done.await.ok().and_then(Result::err).map(|error| error.to_string());
+            if let Some(error) = error.as_ref().filter(|_| error != failed) {
+                tracing::error!(error, "members could not be told by their newer keys");
             }
+            failed = error;
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(LOOK) => {}
                 _ = stop.wait_for(|stop| *stop) => return,
             }
         }

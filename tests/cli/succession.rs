@@ -164,6 +164,21 @@ fn a_stolen_key_names_no_other_and_members_go_by_the_new_one() {
 }
 
 #[test]
+fn members_that_come_after_a_newer_key_was_heard_of_go_by_it_too() {
+    let place = place();
+    let near = Daemon::start(&place, "near", &["b"]);
+    let old = id(&place, "home");
+    place.run("id rotate").ok();
+    let new = id(&place, "home");
+    place.run(&format!("check a {}", near.address())).exits(1);
+    until(|| peers(&place, "near").contains(&new));
+    // As a repair brings them, which was under way when the key was heard of.
+    at(&place, "near", &format!("members add b {old} --name bern --lease 30d")).ok();
+    until(|| at(&place, "near", "members list b").ok().out.contains(&new));
+    at(&place, "near", "members list b").ok().says(&["bern"]);
+}
+
+#[test]
 fn a_key_is_not_replaced_under_a_daemon_and_nonsense_is_not_believed() {
     let place = place();
     place.run("id statement").exits(1).says(&["id.no-statement"]);
