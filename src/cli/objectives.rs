@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use super::units::{show_duration, typed_duration};
 
-/// What is wrong, if it is broken.
-pub(crate) fn broken(objective: &Objective, now: Millis) -> Option<String> {
+/// What is wrong, if it is broken; of sides that were not proven equal at all, as far as is remembered, `never` is said too.
+pub(crate) fn broken(objective: &Objective, never: &str, now: Millis) -> Option<String> {
     let since = objective.broken_since()?;
     let within = typed_duration(objective.within);
     let ago = show_duration(Duration::from_millis(now.saturating_sub(since)));
-    let never = if objective.proven { "" } else { " and never was" };
+    let never = if objective.proven { "" } else { never };
     Some(format!("it is not proven equal within {within}{never}, for {ago}"))
 }
 

@@ -35,7 +35,7 @@ const FRAMES_MAX: usize = 2;
 /// How long an opener waits for the peer to have heard its last word.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 /// How long a session that is over, or whose link is gone, waits for what its store is writing, so that it is counted.
-const LANDING_MAX: Duration = Duration::from_secs(5);
+const LANDING_MAX: Duration = Duration::from_secs(3);
 /// How long a side that was told to end waits for a link on which nothing moves. Another waits as long as for a peer that says
 /// nothing: a whole frame may take that long where lines are slow or held to a rate.
 const PATIENCE_STOPPED: Duration = Duration::from_secs(10);

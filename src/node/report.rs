@@ -23,7 +23,7 @@ pub enum Progress {
 /// Bounds on one session beside those of the link.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Budget {
-    /// It gives its verdict after this long.
+    /// It gives its verdict after this long; what the store is writing then is waited for, three seconds at most.
     pub time: Option<Duration>,
     /// It gives its verdict after so many bytes both ways.
     pub bytes: Option<u64>,

@@ -125,11 +125,16 @@ fn what_homes_of_earlier_releases_keep_of_drift_and_alerts_is_read() {
             "healed\tkey3\tonly_a",
             "2 new, 3 healed, 0 still open",
         ]);
-        at("alerts list").exits(1).says(&["failing/lost"]);
-        // A daemon goes on from there: what it heard of first is told as of then, and what nobody looks at any more is over.
+        let since = || {
+            let listed = at("alerts list --format jsonl").exits(1).objects();
+            let lost = listed.iter().find(|object| object["alert"] == "failing/lost").expect("it fires");
+            lost["since_ms"].as_u64().expect("a time")
+        };
+        let then = since();
+        // A daemon goes on from there: what fired then has fired since.
         let daemon = Daemon::start_with(&place, "watched/home", &[], &["--http", "127.0.0.1:0"]);
         at("jobs show lost").says(&["undetermined"]);
-        at("alerts list").exits(1).says(&["failing/lost"]);
+        assert_eq!(since(), then, "{release}");
         let pairs = Web::at(daemon.http()).get("/api/v1/drift").json();
         let moments = pairs["pairs"][0]["moments"].as_array().expect("moments").len();
         assert_eq!((moments, &pairs["pairs"][0]["differ"]), (3, &2.into()), "{release}: {pairs}");

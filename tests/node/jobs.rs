@@ -109,7 +109,7 @@ fn jobs_are_paused_cancelled_and_bounded_and_their_objectives_are_told() {
         let desk = alone().await;
         fill(&desk, 0..RECORDS).await;
         // So slowly that nobody waits for the end.
-        let slow = Rates { bytes: BYTES_MIN.try_into().ok(), ..Rates::default() };
+        let slow = Rates { bytes: (2 * BYTES_MIN).try_into().ok(), ..Rates::default() };
         let rates = Arc::new(RateLimits::new(slow, Default::default()));
         let phone = Node::builder().without_gossip().rate_limits(rates.clone()).start().await.expect("started");
         let ticket = desk.invite("todo", Rights::ALL, HOUR).await.expect("a ticket");
@@ -126,34 +126,45 @@ fn jobs_are_paused_cancelled_and_bounded_and_their_objectives_are_told() {
         until(|| ended(1)).await;
         let last = || phone.jobs()["mend"].last().cloned().expect("a run");
         assert_eq!(last().verdict, RunVerdict::Cancelled, "{:?}", last());
+        // What a pause of the node cuts short goes on afterwards.
+        assert!(phone.run_job("mend"));
+        until(|| phone.jobs()["mend"].running.is_some()).await;
+        phone.suspend().await.expect("suspended");
+        until(|| ended(2)).await;
+        assert_eq!(last().verdict, RunVerdict::Interrupted, "{:?}", last());
+        phone.resume().await.expect("resumed");
+        until(|| phone.jobs()["mend"].running.is_some()).await;
+        assert!(phone.cancel_job("mend"));
+        until(|| ended(3)).await;
         // What is told while the node runs holds for the sessions that begin then.
         rates.set(Rates::default(), Default::default());
+        let kept = async || phone.list("todo/items", b"", 1000).await.expect("listed").len() as u64;
+        let before = kept().await;
         phone.job("mend", mend().bytes(40_000)).expect("taken up");
         assert!(phone.run_job("mend"));
-        until(|| ended(2)).await;
+        until(|| ended(4)).await;
         assert_eq!(last().verdict, RunVerdict::Partial, "{:?}", last());
         assert!(last().bytes >= 40_000, "{:?}", last());
         // What its store was writing by then is counted.
-        let kept = phone.list("todo/items", b"", 1000).await.expect("listed").len() as u64;
-        assert_eq!(last().written, [kept, 0], "{:?}", last());
+        assert_eq!(last().written, [kept().await - before, 0], "{:?}", last());
         // So it ends where a day's budget does.
         fill(&desk, RECORDS..2 * RECORDS).await;
         let a_day = DayBudget { bytes: Some(40_000), time: None };
         phone.job("mend", mend().a_day(a_day)).expect("taken up");
         assert!(phone.run_job("mend"));
-        until(|| ended(3)).await;
+        until(|| ended(5)).await;
         assert_eq!(last().verdict, RunVerdict::Partial, "{:?}", last());
         phone.job("mend", mend()).expect("taken up");
         assert!(phone.pause_job("mend") && !phone.pause_job("mend") && !phone.pause_job("nothing"));
         assert!(phone.jobs()["mend"].paused.is_some());
         // One that is paused runs when somebody asks.
         assert!(phone.run_job("mend"));
-        until(|| ended(4)).await;
+        until(|| ended(6)).await;
         assert_eq!(last().verdict, RunVerdict::InSync, "{:?}", last());
         assert!(phone.objective("mend").expect("one").proven);
         assert!(phone.resume_job("mend") && !phone.resume_job("mend"));
         phone.job("mend", mend().every(Duration::from_secs(1))).expect("taken up");
-        until(|| phone.jobs()["mend"].history.len() > 4).await;
+        until(|| phone.jobs()["mend"].history.len() > 6).await;
         for node in [desk, phone] {
             node.shutdown().await.expect("ended");
         }

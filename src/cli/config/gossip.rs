@@ -48,7 +48,9 @@ impl GossipTable {
             let address = if text.starts_with('@') { named(text)? } else { text.into() };
             address.parse().map_err(|error| format!("`{text}` is no address: {error}"))
         };
-        let every = section.read("every", parse_duration).unwrap_or(EVERY);
+        let said = section.read("every", parse_duration);
+        let understood = said.is_some() || !section.has("every");
+        let every = said.unwrap_or(EVERY);
         if every < EVERY_MIN {
             section.wrong_text("every", "a peer is met so often; at least 100ms lie between two sessions");
         }
@@ -64,7 +66,7 @@ impl GossipTable {
             max_delete: section.typed("max_delete", parse_limit),
             max_change: section.typed("max_change", parse_limit),
             brake_window: section.typed("brake_window", parse_duration),
-            within: objective::within(section, Some(millis(every))),
+            within: objective::within(section, understood.then(|| millis(every))),
         }
     }
 

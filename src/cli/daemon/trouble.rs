@@ -154,18 +154,19 @@ impl Daemon {
         all
     }
 
-    /// How long is left until a peer by gossip is to be proven equal again, or since when it should have been; nothing where no
-    /// objective is configured. One that no session was tried with counts from when this process began.
+    /// The objective of a store with a peer by gossip; nothing where none is configured, or no session with that peer had a
+    /// verdict yet: it may be new, or not have that dataset, and one that always fails is trouble of its own.
     pub(crate) fn objective(&self, standing: &Standing) -> Option<Objective> {
         let within = self.lock().config.serve.gossip.as_ref()?.within?;
-        Some(Objective::at(within, standing.first.unwrap_or(self.began), standing.equal, now_ms()))
+        let known = standing.checked.and(standing.first)?;
+        Some(Objective::at(within, known, standing.equal, now_ms()))
     }
 
     /// The peers of a store whose objective is broken, each with since when, and in words.
     pub(super) fn unproven(&self, gossip: &Gossip, definition: &Definition) -> Vec<(PeerId, Option<Millis>, String)> {
         let broken = |(peer, standing): (PeerId, Standing)| {
             let objective = self.objective(&standing)?;
-            let message = objectives::broken(&objective, now_ms())?;
+            let message = objectives::broken(&objective, " and never was since the daemon began", now_ms())?;
             let message = format!("gossip of {} with {}: {message}", definition.name, peer.short());
             Some((peer, objective.broken_since(), message))
         };

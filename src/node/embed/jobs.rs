@@ -84,8 +84,8 @@ impl Job {
         Job { bytes: Some(bytes), ..self }
     }
 
-    /// What its runs of a day may cost together, a day of the job's clock: what is used up ends a run, and none begins by itself
-    /// until the next day.
+    /// What its runs of a day may cost together, a day of the job's clock: what is used up ends a run, and none begins until
+    /// the next day, also where [`Running::run_job`] asks for one.
     #[must_use]
     pub fn a_day(self, a_day: DayBudget) -> Job {
         Job { a_day, ..self }
@@ -127,7 +127,7 @@ pub(super) struct Jobs {
 struct Planned {
     agenda: Agenda,
     jobs: BTreeMap<String, Job>,
-    /// What ends the runs that are under way.
+    /// By what the runs that are under way are cancelled.
     running: BTreeMap<String, watch::Sender<bool>>,
 }
 
@@ -203,7 +203,7 @@ impl Running {
     /// Tells the run of a job that is under way to end with what it knows; what it applied stays. Says whether one is.
     pub fn cancel_job(&self, name: &str) -> bool {
         let planned = self.shared.jobs.lock();
-        planned.running.get(name).map(|stop| stop.send_replace(true)).is_some()
+        planned.running.get(name).map(|cancel| cancel.send_replace(true)).is_some()
     }
 
     /// How the objective of a job stands ([`Job::within`]); nothing if it has none. It counts from the last run that proved both
@@ -238,9 +238,9 @@ impl Running {
             let asked = begun.cause == Cause::Asked;
             let known = &planned.agenda.jobs()[&name];
             let (trial, budget) = (known.kept.parking.trial(asked, at), job.budget(known.left(at)));
-            let stop = watch::Sender::new(false);
-            planned.running.insert(name.clone(), stop.clone());
-            tokio::spawn(self.clone().run(name, job, (begun, trial), (budget, stop)));
+            let cancel = watch::Sender::new(false);
+            planned.running.insert(name.clone(), cancel.clone());
+            tokio::spawn(self.clone().run(name, job, (begun, trial), (budget, cancel)));
         }
         let wake = planned.agenda.wake(at).map_or(LOOK_MAX, |wake| Duration::from_millis(wake.saturating_sub(at)));
         wake.min(LOOK_MAX)
@@ -251,7 +251,7 @@ impl Running {
         name: String,
         job: Job,
         (begun, trial): (Begun, Trial),
-        (budget, stop): (Budget, watch::Sender<bool>),
+        (budget, cancel): (Budget, watch::Sender<bool>),
     ) {
         let side = self.side(&job.with.dataset);
         let definition = side.as_ref().map(|side| side.describe().definition).ok();
@@ -260,10 +260,11 @@ impl Running {
         let mut options = Options::new(job.intent);
         let parked = Parked::new(ids(&trial.out), ids(&trial.tried));
         options.parked = (parked != Parked::default()).then(|| Arc::new(parked));
-        let ended = self.session_at(&job.with, options, budget, &stop).await;
+        let of_node = self.state().live.as_ref().map(|live| live.stop.subscribe());
+        let ended = self.session_at(&job.with, options, budget, cancel.subscribe()).await;
         // Told to end by the node or by somebody, not by what it met.
-        let stopped = self.alive().is_err() || self.state().live.is_none();
-        let told = *stop.borrow();
+        let stopped = self.alive().is_err() || of_node.is_none_or(|stop| *stop.borrow());
+        let cancelled = *cancel.borrow();
         let called = |collection: CollectionId| {
             let known = definition.as_ref().and_then(|of| of.collections.get(usize::from(collection.0)));
             known.map(|collection| collection.name.clone()).unwrap_or_default()
@@ -271,7 +272,7 @@ impl Running {
         let ran = ran(begun, ended, &called, now_ms());
         let verdict = match ran.failed() {
             true if stopped => RunVerdict::Interrupted,
-            true if told => RunVerdict::Cancelled,
+            true if cancelled => RunVerdict::Cancelled,
             _ => ran.verdict,
         };
         tracing::info!(job = name, run = ran.number, verdict = verdict.name(), "a run has ended");

@@ -133,17 +133,17 @@ impl Running {
     /// # Errors
     /// [`EmbedError::NoDataset`], [`EmbedError::Suspended`], or [`EmbedError::Node`] for a session without an outcome.
     pub async fn sync_at(&self, address: &Address) -> Result<SessionReport, EmbedError> {
-        let (options, stop) = (Options::new(Intent::Repair(Direction::Both)), watch::Sender::new(false));
-        self.session_at(address, options, Budget::default(), &stop).await
+        let (options, never) = (Options::new(Intent::Repair(Direction::Both)), watch::Sender::new(false));
+        self.session_at(address, options, Budget::default(), never.subscribe()).await
     }
 
-    /// A session of whatever kind, with the brakes of the node, until `stop` or the node is told to end.
+    /// A session of whatever kind, with the brakes of the node, until it or the node is told to end.
     pub(super) async fn session_at(
         &self,
         address: &Address,
         options: Options,
         budget: Budget,
-        stop: &watch::Sender<bool>,
+        mut cancelled: watch::Receiver<bool>,
     ) -> Result<SessionReport, EmbedError> {
         let side = self.side(&address.dataset)?;
         let _turn = self.shared.turn.read().await;
@@ -151,17 +151,21 @@ impl Running {
         let NodeBrakes { brakes, window } = self.shared.brakes;
         let options = (Options { brakes: Some(brakes), ..options }, window);
         let mut of_node = self.state().live.as_ref().map(|live| live.stop.subscribe()).ok_or(EmbedError::Suspended)?;
-        let (until, told) = (stop.subscribe(), stop.clone());
-        let told_by_the_node = async move {
-            // A node that is gone ends its sessions too.
-            let _ = of_node.wait_for(|stop| *stop).await;
-            told.send_replace(true);
+        let stop = watch::Sender::new(false);
+        let until = stop.subscribe();
+        let told = async move {
+            // Whoever is gone without a word ends it too.
+            tokio::select! {
+                _ = of_node.wait_for(|stop| *stop) => {}
+                _ = cancelled.wait_for(|cancelled| *cancelled) => {}
+            }
+            stop.send_replace(true);
             std::future::pending().await
         };
         let mut ignored = |_| {};
         tokio::select! {
             report = node.session_counted(address, side, options, budget, until, &mut ignored) => Ok(report?),
-            never = told_by_the_node => never,
+            never = told => never,
         }
     }
 

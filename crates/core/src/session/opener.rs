@@ -237,7 +237,8 @@ impl Opener {
                 self.on_answer(purpose, answer)?;
             }
             Input::Stop | Input::Lost => {}
-            // Nothing follows from it any more.
+            // What was written there counts; nothing follows from anything else any more.
+            Input::Message(Message::Written(written)) => return self.on_written(written),
             Input::Message(_) | Input::Records { .. } | Input::End { .. } | Input::Time => return Ok(()),
         }
         self.stop(STOPPED);

@@ -57,7 +57,7 @@ impl Seen<'_> {
         }
         all.extend(self.parked_words());
         all.extend(self.job.unmet().map(|unmet| format!("{}: a run takes {}", self.name, self.unmet(unmet))));
-        let broken = self.objective().and_then(|objective| objectives::broken(&objective, self.now));
+        let broken = self.objective().and_then(|objective| objectives::broken(&objective, " and never was", self.now));
         all.extend(broken.map(|broken| format!("{}: {broken}", self.name)));
         if let Some(begun) = kept.running.filter(|begun| begun.until < self.now) {
             let late = self.ago(begun.until);
