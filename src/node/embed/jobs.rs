@@ -220,7 +220,7 @@ impl Running {
     }
 
     /// Begins what is due; says how long there is nothing to do at most.
-    fn begin_due(&self) -> Duration {
+    pub(super) fn begin_due(&self) -> Duration {
         let mut planned = self.shared.jobs.lock();
         let at = now_ms();
         for name in planned.agenda.set_right(at, is_settled()) {
@@ -229,8 +229,9 @@ impl Running {
                 "it was planned or noted later than it can be, as by a clock that was set back; that counts from now"
             );
         }
-        // What is due while the node is suspended begins when it is resumed.
-        let names = if self.state().live.is_some() { planned.agenda.due(at) } else { Vec::new() };
+        // What is due while the node is suspended, or about to be, begins when it is resumed.
+        let up = self.state().live.as_ref().is_some_and(|live| !*live.stop.borrow());
+        let names = if up { planned.agenda.due(at) } else { Vec::new() };
         for name in names {
             let Some(job) = planned.jobs.get(&name).cloned() else { continue };
             let begun: Result<Begun, Refusal> = planned.agenda.begin(&name, By::Schedule, at);

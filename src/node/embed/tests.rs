@@ -1,12 +1,16 @@
-//! What a running node keeps without being asked.
+//! What a running node does without being asked.
 
 use super::*;
 use crate::core::message::Rights;
 
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime").block_on(test);
+}
+
 #[test]
 fn who_is_up_is_noted_while_a_node_runs_and_not_only_at_its_end() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.expect("a runtime").block_on(async {
+    run(async {
         let dir = tempfile::tempdir().expect("a directory");
         let build = || Node::builder().authorize(|_, _| Rights::ALL);
         let a = build().home(dir.path()).dataset("todo", ["items"]).start().await.expect("started");
@@ -26,5 +30,39 @@ fn who_is_up_is_noted_while_a_node_runs_and_not_only_at_its_end() {
         for node in [a, b] {
             node.shutdown().await.expect("ended");
         }
+    });
+}
+
+#[test]
+fn no_job_begins_while_a_node_is_about_to_be_suspended() {
+    run(async {
+        let node = Node::builder().dataset("todo", ["items"]).without_gossip().start().await.expect("started");
+        let at = node.local_addr().expect("bound");
+        let (host, port) = (at.ip().to_string(), at.port());
+        // Whoever answers there, the run of it ends somehow.
+        let with = Address { peer: node.peer(), host, port, dataset: "todo".into() };
+        node.job("mend", Job::repair(with)).expect("taken up");
+        let runs = || node.jobs()["mend"].runs;
+        // A session that takes its time: the node has told it to end, and waits.
+        let session = node.shared.turn.read().await;
+        let suspending = tokio::spawn({
+            let node = node.clone();
+            async move { node.suspend().await }
+        });
+        while !node.state().live.as_ref().is_some_and(|live| *live.stop.borrow()) {
+            tokio::task::yield_now().await;
+        }
+        assert!(node.run_job("mend"));
+        node.begin_due();
+        assert_eq!(runs(), 0);
+        drop(session);
+        suspending.await.expect("no panic").expect("suspended");
+        node.begin_due();
+        assert_eq!(runs(), 0);
+        node.resume().await.expect("resumed");
+        while runs() == 0 {
+            tokio::task::yield_now().await;
+        }
+        node.shutdown().await.expect("ended");
     });
 }
