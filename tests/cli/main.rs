@@ -52,6 +52,7 @@ mod precedence;
 mod prefer;
 mod previews;
 mod quarantine;
+mod queued;
 mod rates;
 mod reads;
 mod receipts;
