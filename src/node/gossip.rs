@@ -8,6 +8,7 @@ mod circle;
 mod inbox;
 mod links;
 mod meet;
+mod recalled;
 mod spread;
 mod swim;
 mod withheld;
@@ -223,6 +224,7 @@ impl Gossip {
         let (heard, hears) = mpsc::channel(HEARD);
         let links = Links::new(node.clone(), at.port(), shared.clone(), heard);
         let (mut inputs, stopped) = (BTreeMap::new(), Arc::new(AtomicBool::new(false)));
+        let lines = node.home().lines()?;
         for (nth, store) in (0u64..).zip(stores) {
             let (sender, receiver) = inbox();
             let id = store.definition().id;
@@ -236,12 +238,13 @@ impl Gossip {
             let (follower, to, seen) = (store.clone(), sender.clone(), (shared.clone(), stopped.clone()));
             std::thread::spawn(move || spread::follow(&follower, &to, (&seen.0, &seen.1)));
             inputs.insert(id, sender);
-            shared.rosters().insert(id, Roster::new(options.seed ^ nth));
+            let mut roster = Roster::new(options.seed ^ nth);
+            recalled::recall(store, &mut roster, |peer| PeerId(lines.newest(peer.0)));
+            shared.rosters().insert(id, roster);
             tokio::spawn(meet::keep(node.clone(), store.clone(), shared.clone(), options.clone(), stop.clone()));
         }
         let me = Near { peer: node.peer().0, at, life: now_ms() };
         // A seed is known by its newest key.
-        let lines = node.home().lines()?;
         let newest = |seed: &Address| Address { peer: PeerId(lines.newest(seed.peer.0)), ..seed.clone() };
         let all: Vec<Address> = options.seeds.iter().map(newest).collect();
         let own = own_lines(node.identity()).line(node.peer().0);
@@ -250,6 +253,8 @@ impl Gossip {
         let (datasets, inputs, seeds) = (Arc::new(datasets), Arc::new(inputs), Arc::new(seeds));
         let (home, window, repair) = (node.guards().0, options.brakes.window, options.repair);
         let gossip = Gossip { home, me: node.peer(), datasets, links, shared, inputs, seeds, window, repair };
+        // Of those who were met, some may have no rights any more.
+        gossip.enrol();
         let swim = Swim::new(me, options.seed);
         let seeds = all.into_iter().map(|seed| (seed.peer, seed)).collect();
         tokio::spawn(gossip.clone().keep(swim, (hears, changes), seeds, stop, stopped));

@@ -191,7 +191,7 @@ fn a_peer_that_comes_differs_is_mended_and_goes_is_heard_of_and_measured() {
     until(|| objective()["state"] == "broken");
     assert_eq!((&objective()["proven"], &objective()["within_ms"]), (&false.into(), &300.into()));
     let broken =
-        format!("gossip of notes with {}: it is not proven equal within 300ms and never was since", &peer[..7]);
+        format!("gossip of notes with {}: it is not proven equal within 300ms and never was, for", &peer[..7]);
     at(&place, "one", "status").says(&[&format!("wrong  {broken}")]);
     until(|| at(&place, "one", "alerts list").out.contains(&broken));
     assert_eq!(sample(&scraped(&web), "reknit_trouble", &["about=objective"]), 1.0);
@@ -217,4 +217,52 @@ fn a_peer_that_comes_differs_is_mended_and_goes_is_heard_of_and_measured() {
     at(&place, "one", "status").says(&[&format!("gossip of notes with {}", &peer[..7]), ", down"]);
     at(&place, "one", &format!("peers remove {peer}")).ok();
     until(|| !has(&scraped(&web), "reknit_peer_up"));
+}
+
+#[test]
+fn what_was_known_of_peers_outlives_the_daemon() {
+    let place = homes();
+    at(&place, "two", "put two.store milk bottles").ok();
+    place.file("one/config.toml", "[gossip]\nevery = '100ms'\ndo = 'check'\nproven_equal_within = '1h'\n");
+    let begin = || Daemon::start(&place, "one", &["one.store"]);
+    let pairs = || {
+        let looked = at(&place, "one", "status --format jsonl");
+        schema::holds(&looked.objects());
+        looked.summary()["gossip_pairs"].as_array().expect("it gossips").clone()
+    };
+    let pair = || pairs().first().cloned().unwrap_or_default();
+    let mut first = begin();
+    let second = start(&place, "two", Some(first.address()));
+    until(|| pair()["verdict"] == "differs");
+    // What a session has found is kept before the next one begins.
+    let known = pair();
+    until(|| pair()["checked_ms"].as_u64() > known["checked_ms"].as_u64());
+    assert!(second.end().success());
+    first.kill();
+    let first = begin();
+    let recalled = pair();
+    assert_eq!((&recalled["up"], &recalled["verdict"]), (&false.into(), &"differs".into()), "{recalled}");
+    for of in ["differs_since_ms", "left", "peer", "equal_ms"] {
+        assert_eq!(recalled[of], known[of], "{of}");
+    }
+    let second = start(&place, "two", Some(first.address()));
+    at(&place, "one", &format!("repair one.store {} --apply", second.address())).ok();
+    until(|| pair()["verdict"] == "in_sync");
+    assert!(second.end().success());
+    until(|| pair()["up"] == false);
+    let known = pair();
+    assert!(first.end().success());
+    let first = begin();
+    let recalled = pair();
+    assert_eq!((&recalled["verdict"], &recalled["equal_ms"]), (&"in_sync".into(), &known["equal_ms"]), "{recalled}");
+    assert_eq!(recalled["objective"], known["objective"]);
+    assert_eq!((&recalled["objective"]["state"], &recalled["objective"]["proven"]), (&"met".into(), &true.into()));
+    at(&place, "one", "status").says(&["proven equal ", " ago, down"]);
+    // Whoever was removed is not known at the next beginning.
+    at(&place, "one", &format!("peers remove {}", id(&place, "two"))).ok();
+    until(|| pairs().is_empty());
+    assert!(first.end().success());
+    let first = begin();
+    assert_eq!(pairs(), [] as [serde_json::Value; 0]);
+    assert!(first.end().success());
 }

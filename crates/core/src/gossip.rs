@@ -4,6 +4,7 @@
 //! healed by sessions.
 
 mod draw;
+mod memory;
 mod roster;
 mod rumours;
 mod speakers;
@@ -11,6 +12,7 @@ mod speakers;
 mod tests;
 mod word;
 
+pub use memory::{Acquaintance, Acquaintances};
 pub use roster::{Met, Roster, Standing};
 pub use rumours::{Counts, Limits, Rumour, Rumours, Send};
 pub use speakers::Speakers;

@@ -166,7 +166,7 @@ impl Daemon {
     pub(super) fn unproven(&self, gossip: &Gossip, definition: &Definition) -> Vec<(PeerId, Option<Millis>, String)> {
         let broken = |(peer, standing): (PeerId, Standing)| {
             let objective = self.objective(&standing)?;
-            let message = objectives::broken(&objective, " and never was since the daemon began", now_ms())?;
+            let message = objectives::broken(&objective, " and never was", now_ms())?;
             let message = format!("gossip of {} with {}: {message}", definition.name, peer.short());
             Some((peer, objective.broken_since(), message))
         };

@@ -8,6 +8,7 @@ use reknit_core::message::{RefuseCode, Rights};
 use reknit_core::session::{Direction, Intent, Options, Outcome, Verdict};
 use tokio::sync::watch;
 
+use super::recalled::Kept;
 use super::{GossipOptions, Shared};
 use crate::clock::{now_ms, ticks};
 use crate::node::{Budget, Grants, Node, NodeError, SessionReport};
@@ -28,11 +29,14 @@ pub(super) async fn keep(
     options: GossipOptions,
     mut stop: watch::Receiver<bool>,
 ) {
-    let id = store.definition().id;
+    let (id, mut kept) = (store.definition().id, Kept::of(&store, &shared));
     loop {
-        tokio::select! {
-            () = tokio::time::sleep(options.every) => {}
-            _ = stop.wait_for(|stop| *stop) => return,
+        let ends = tokio::select! {
+            () = tokio::time::sleep(options.every) => false,
+            _ = stop.wait_for(|stop| *stop) => true,
+        };
+        if ends {
+            return kept.update(&store, &shared, true).await;
         }
         let next = shared.rosters().get_mut(&id).and_then(|roster| roster.next(ticks()));
         let Some(peer) = next else { continue };
@@ -57,6 +61,7 @@ pub(super) async fn keep(
             roster.met(peer, ticks(), now_ms(), met);
             tell(roster.standing(peer).is_some_and(Standing::is_stalled), peer, &address.dataset);
         }
+        kept.update(&store, &shared, false).await;
     }
 }
 

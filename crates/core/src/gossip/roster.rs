@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::Acquaintance;
 use super::draw::Draw;
 use crate::stamp::Millis;
 
@@ -84,6 +85,11 @@ impl<P: Copy + Ord> Roster<P> {
     /// One without peers; the seed decides between those that are alike.
     pub fn new(seed: u64) -> Roster<P> {
         Roster { peers: BTreeMap::new(), draw: Draw::new(seed) }
+    }
+
+    /// What was kept of a peer that nobody named since; it is not up yet. Of one that was named all is known already.
+    pub fn recall(&mut self, peer: P, kept: Acquaintance, now: Millis) {
+        self.peers.entry(peer).or_insert_with(|| kept.standing(now));
     }
 
     /// A peer is up. One that was down is not left alone for that any longer.

@@ -8,6 +8,7 @@ use super::draw::Draw;
 use super::*;
 use crate::dataset::CollectionId;
 use crate::range::Position;
+use crate::sealed::KeptError;
 
 const NODES: usize = 100;
 /// Bytes of a record on the wire.
@@ -409,3 +410,64 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_kept_of_peers_is_known_at_the_next_beginning() {
+    let mut roster = Roster::new(1);
+    ['a', 'b', 'c', 'd'].into_iter().for_each(|peer| roster.up(peer));
+    roster.met('a', 10, 1_000, Met::Equal);
+    roster.met('b', 20, 2_000, Met::Equal);
+    roster.met('b', 30, 3_000, Met::Differs(7));
+    roster.met('c', 40, 4_000, Met::Failed);
+    let kept = |peer| Acquaintance::of(roster.standing(peer).expect("it is there"));
+    // With whom no session has ended, of that one there is nothing to keep.
+    assert_eq!(kept('d'), None);
+    let all: Vec<(char, Acquaintance)> = ['a', 'b', 'c'].map(|peer| (peer, kept(peer).expect("kept"))).into();
+    let keys = all.iter().map(|(peer, kept)| ([*peer as u8; 32], *kept));
+    let bytes = Acquaintances(keys.collect()).to_bytes();
+    let read = Acquaintances::from_bytes(&bytes).expect("its own");
+    assert_eq!(read.0.into_values().collect::<Vec<_>>(), all.iter().map(|(_, kept)| *kept).collect::<Vec<_>>());
+
+    let mut later = Roster::new(1);
+    all.iter().for_each(|(peer, kept)| later.recall(*peer, *kept, 2_500));
+    let of = |roster: &Roster<char>, peer| roster.standing(peer).expect("it is there").clone();
+    assert_eq!((of(&later, 'a').equal, of(&later, 'a').since, of(&later, 'a').up), (Some(1_000), None, false));
+    // The clock is behind what was kept: nothing is of the future.
+    let differs = Standing {
+        first: Some(2_000),
+        checked: Some(2_500),
+        equal: Some(2_000),
+        since: Some(2_500),
+        differs: true,
+        left: 7,
+        ..Standing::default()
+    };
+    assert_eq!(of(&later, 'b'), differs);
+    assert_eq!((of(&later, 'c').first, of(&later, 'c').checked, of(&later, 'c').fails), (Some(2_500), None, 0));
+    // None of them is met before it is up, and then who differs first.
+    assert_eq!(later.next(u64::MAX), None);
+    ['a', 'b', 'c'].into_iter().for_each(|peer| later.up(peer));
+    assert_eq!(later.next(0), Some('b'));
+    later.met('b', 50, 5_000, Met::Equal);
+    // Whoever is known already is known better.
+    later.recall('b', all[1].1, 6_000);
+    assert_eq!((of(&later, 'b').since, of(&later, 'b').first), (None, Some(2_000)));
+}
+
+#[test]
+fn what_was_kept_of_peers_is_read_by_later_releases_and_nothing_else_is() {
+    let kept = Acquaintance { first: 1, checked: Some(500), equal: None, since: Some(70_000), left: 3 };
+    let bytes = Acquaintances([([7; 32], kept)].into()).to_bytes();
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, GOLDEN);
+    assert_eq!(Acquaintances::from_bytes(&Acquaintances::default().to_bytes()), Ok(Acquaintances::default()));
+    for at in 0..bytes.len() {
+        assert_eq!(Acquaintances::from_bytes(&bytes[..at]), Err(KeptError::Damaged));
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 1;
+        assert_eq!(Acquaintances::from_bytes(&flipped), Err(KeptError::Damaged));
+    }
+}
+
+/// One peer that differs.
+const GOLDEN: &str = "72656b6e69744d0181c420070707070707070707070707070707070707070707070707070707070707070785a5666972737401a7636865636b6564cd01f4a5657175616cc0a573696e6365ce00011170a46c656674031e69b954f38aa89c070893f7acd4d192fbbf84c83ed52978db5d8e876df4318b";
