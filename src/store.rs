@@ -45,9 +45,9 @@ pub mod linked;
 pub(crate) use embedded::Acquaintance;
 pub use embedded::{
     ChangedAfter, ChangedRecord, Collection, Conflict, Cursor, Did, Earlier, Event, GivesWay, ImportError,
-    ImportProgress, Imported, JournalLimits, KeepHistory, Lagged, LookOut, Op, Options, Origin, Quarantined, Reads,
-    Release, Released, Report, Resolution, Resolved, Scan, ScanPositions, Skipped, Stats, Store, Undo, Undone, Watcher,
-    Why,
+    ImportProgress, Imported, JournalLimits, KeepHistory, Lagged, LookOut, Op, Options, Origin, Part, Quarantined,
+    Reads, Release, Released, Report, Resolution, Resolved, Scan, ScanPositions, Skipped, Stats, Store, Undo, Undone,
+    Watcher, Why,
 };
 pub use engine::{Durability, EngineError, EngineKind};
 pub use error::{Left, StoreError};

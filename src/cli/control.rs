@@ -203,6 +203,7 @@ fn answer(
                 failed: None,
                 followed: Some(Vec::new()),
                 trial: Trial::default(),
+                pass: None,
                 stuck: None,
                 daemon: Some(daemon.clone()),
             };
@@ -213,7 +214,7 @@ fn answer(
                 Ok(begun) => {
                     let within = job.zip(begun.as_ref()).map(|(job, begun)| span(job, begun).entered());
                     if let Some((job, begun)) = job.zip(begun.as_ref()) {
-                        env.trial = daemon.trial(job, begun);
+                        (env.trial, env.pass) = (daemon.trial(job, begun), Some(daemon.pass(job, begun)));
                     }
                     let ran = catch_unwind(AssertUnwindSafe(|| super::run(&request.cli, &mut env, Ok(()))));
                     drop(within);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use reknit_core::agenda::{Named, Trial};
+use reknit_core::agenda::{Named, Pass, Trial};
 use reknit_core::members::MEMBERS;
 
 use super::CliError;
@@ -71,6 +71,9 @@ pub(crate) struct Env {
     pub(crate) followed: Option<Vec<Fresh>>,
     /// What sessions are to leave out, and to try, of what is parked of a job.
     pub(crate) trial: Trial,
+    /// How far a pass through a store has come of which the command makes a part, and how far it came; nothing where it is to
+    /// read all of it.
+    pub(crate) pass: Option<Pass>,
     /// Where a store could not answer, if that ended the command.
     pub(crate) stuck: Option<Named>,
     /// The daemon that runs the command.
@@ -115,6 +118,7 @@ impl Env {
             failed: None,
             followed: Some(Vec::new()),
             trial: Trial::default(),
+            pass: None,
             stuck: None,
             daemon: None,
         }

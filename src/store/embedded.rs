@@ -69,7 +69,7 @@ pub use quarantine::{Quarantined, Release, Released, Why};
 pub(crate) use renew::{RENEWED, renew};
 pub use scan::{Scan, ScanPositions};
 pub use seen::{Conflict, Resolution, Resolved};
-pub use verify::Report;
+pub use verify::{Part, Report};
 pub use watch::{Cursor, Event, Lagged, Origin, Watcher};
 
 /// The row of commit number and clock.

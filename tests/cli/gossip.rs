@@ -190,8 +190,7 @@ fn a_peer_that_comes_differs_is_mended_and_goes_is_heard_of_and_measured() {
     };
     until(|| objective()["state"] == "broken");
     assert_eq!((&objective()["proven"], &objective()["within_ms"]), (&false.into(), &300.into()));
-    let broken =
-        format!("gossip of notes with {}: it is not proven equal within 300ms and never was, for", &peer[..7]);
+    let broken = format!("gossip of notes with {}: it is not proven equal within 300ms and never was, for", &peer[..7]);
     at(&place, "one", "status").says(&[&format!("wrong  {broken}")]);
     until(|| at(&place, "one", "alerts list").out.contains(&broken));
     assert_eq!(sample(&scraped(&web), "reknit_trouble", &["about=objective"]), 1.0);

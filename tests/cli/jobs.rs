@@ -250,6 +250,38 @@ fn a_store_is_read_against_its_tree_and_damage_is_told_as_its_own() {
 }
 
 #[test]
+fn a_store_is_read_in_parts_by_runs_that_go_on_where_the_last_one_ended() {
+    let lines: String = (0..60_000).map(|nth| format!("{nth:05}\tv\n")).collect();
+    let place = Place::with_file("a.kv", &lines, "");
+    // One run reads a third of it, or a little more.
+    let job = "[serve]\nmax_run = '1s'\n[job.scrub]\nstore = '../s'\ndo = 'verify'\nrate = 20000\nevery = '1s'\n";
+    configure(&place, job);
+    let daemon = Daemon::start(&place, "home", &[]);
+    let part = wait(&place, "scrub", |job| job["verdict"] == "partial" && job["running"].is_null());
+    let read = |job: &Value| job["pass"]["records"].as_u64().expect("a pass");
+    assert!((1..60_000).contains(&read(&part)), "{part}");
+    assert_eq!((&part["failures"], &part["pass"]["faults"]), (&0.into(), &0.into()));
+    assert!(part["pass"]["share"].as_f64().is_some_and(|share| share > 0.0 && share < 1.0), "{part}");
+    assert_eq!(daemon.end().code(), Some(0));
+    let show = place.run("jobs show scrub").ok().says(&["partial", "read so far: ", " records, in a pass that began "]);
+    assert!(!show.out.contains("wrong"), "{}", show.out);
+    let daemon = Daemon::start(&place, "home", &[]);
+    let on = wait(&place, "scrub", |job| job["verdict"] == "sound" || job["runs"].as_u64() > part["runs"].as_u64());
+    assert!(on["pass"].is_null() || read(&on) >= read(&part), "{on} after {part}");
+    let sound = wait(&place, "scrub", |job| job["verdict"] == "sound");
+    assert_eq!((&sound["pass"], &sound["wrong"]), (&Value::Null, &Value::Array(Vec::new())));
+    assert!(sound["runs"].as_u64() > Some(1), "{sound}");
+    assert_eq!(daemon.end().code(), Some(0));
+    // What one run finds is wrong as long as the pass goes on.
+    stores::remove(&place, stores::entry(&stores::rows(&place)));
+    let _daemon = Daemon::start(&place, "home", &[]);
+    let hurt = wait(&place, "scrub", |job| job["verdict"] == "damaged" && job["running"].is_null());
+    let runs = hurt["runs"].as_u64();
+    let later = wait(&place, "scrub", |job| job["runs"].as_u64() > runs && job["running"].is_null());
+    assert_eq!(later["verdict"], "damaged", "{later}");
+}
+
+#[test]
 fn jobs_on_a_store_that_the_daemon_holds_run_side_by_side() {
     let place = Place::with_file("a.kv", "k\tv\n", "");
     ["t", "u"].iter().for_each(|store| drop(place.run(&format!("init {store} --like s")).ok()));

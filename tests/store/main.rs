@@ -12,6 +12,7 @@ mod imports;
 mod journal;
 mod limits;
 mod lives;
+mod passes;
 mod pushed;
 mod quarantine;
 mod reads;

@@ -6,6 +6,7 @@
 
 mod kept;
 mod parked;
+mod pass;
 mod set_back;
 mod spending;
 
@@ -13,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use self::parked::{Named, PARKED_MAX, Parked, Parking, Trial};
+pub use self::pass::Pass;
 pub use self::spending::{DayBudget, Spent};
 use crate::objective::Objective;
 use crate::schedule::{At, Schedule, Zone};
@@ -316,9 +318,10 @@ impl Job {
     /// What its runs cannot keep of its schedule, by how long they took of late.
     pub fn unmet(&self) -> Option<Unmet> {
         let plan = self.plan.as_ref()?;
-        let room = plan.schedule.room()?;
+        // What goes on where it ended needs no room for all of it.
+        let room = plan.schedule.room().filter(|_| self.kept.pass.is_none())?;
         let took = |ran: &Ran| ran.ended - ran.began.min(ran.ended);
-        let whole = self.kept.history.iter().rev().filter(|ran| !ran.failed());
+        let whole = self.kept.history.iter().rev().filter(|ran| !ran.failed() && !ran.goes_on);
         let mut all: Vec<Millis> = whole.take(MEASURED_RUNS).map(took).collect();
         all.sort_unstable();
         let median = all.get(all.len() / 2).copied().unwrap_or(0);

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use reknit_core::agenda::{
-    Agenda, Begun, By, Cause, DayBudget, Kept, Parking, Ran, RunVerdict, Tuned, Unproven, Verified,
+    Agenda, Begun, By, Cause, DayBudget, Kept, Parking, Pass, Ran, RunVerdict, Tuned, Unproven, Verified,
 };
 use reknit_core::canonical::Blob;
 use reknit_core::collect::{Horizon, Passed};
@@ -535,6 +535,7 @@ fn jobs() {
         wanted: None,
         proven: Some(1_600_000_000_000),
         verified: Verified::default(),
+        pass: None,
         open: Some(1_650_000_000_000),
         keys: [(0x0102_0304_0506_0708, 1_650_000_000_000)].into(),
         history: [ran].into(),
@@ -549,14 +550,19 @@ fn jobs() {
     verified.note(0x8001, 1_700_000_000_000);
     let partial = Kept { history: [partial].into(), verified, ..Kept::default() };
     let parked = parked();
+    let part = Ran { verdict: RunVerdict::Partial, goes_on: true, ..all.history[0].clone() };
+    let mut pass = Pass::begin("/var/lib/cities".into(), 2, 1_700_000_000_000);
+    pass.note("4*".parse().expect("a range"), 62_500, 1);
+    let pass = Kept { history: [part].into(), pass: Some(pass), ..Kept::default() };
     let lines = [
         ("job(fresh)", fresh.to_bytes()),
         ("job(all)", all.to_bytes()),
         ("job(listed)", listed.to_bytes()),
         ("job(partial)", partial.to_bytes()),
         ("job(parked)", parked.to_bytes()),
+        ("job(pass)", pass.to_bytes()),
     ];
-    for (kept, (_, bytes)) in [fresh, all, listed, partial, parked].iter().zip(&lines) {
+    for (kept, (_, bytes)) in [fresh, all, listed, partial, parked, pass].iter().zip(&lines) {
         assert_eq!(Kept::from_bytes(bytes).as_ref(), Ok(kept));
         for cut in 0..bytes.len() {
             assert_eq!(Kept::from_bytes(&bytes[..cut]), Err(KeptError::Damaged));

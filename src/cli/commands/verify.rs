@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use reknit_core::agenda::Pass;
 use serde_json::json;
 
 use crate::cli::args::Verify;
@@ -10,9 +11,14 @@ use crate::cli::output::{Printer, fields};
 use crate::cli::progress::Progress;
 use crate::cli::units::show_count;
 use crate::cli::{CliError, Exit};
+use crate::clock::now_ms;
+use crate::store::{Report, Store, StoreError};
 
 /// How often whoever waits is asked whether that is to end.
 const ASK_EVERY: Duration = Duration::from_millis(100);
+
+/// Records that are read at once in a pass, by a snapshot of their own.
+const PART_RECORDS: u64 = 16_384;
 
 /// Keeps a reader at its rate.
 struct Pace {
@@ -34,10 +40,51 @@ impl Pace {
 
 pub(crate) fn run(args: &Verify, env: &mut Env) -> Result<Exit, CliError> {
     let store = env.store(&args.store)?;
+    match env.pass.take() {
+        Some(pass) => run_part(&store, pass, args.rate, env),
+        None => run_whole(&store, args.rate, env),
+    }
+}
+
+/// Goes on with a pass until all is read, or whoever waits wants it to end: then the next run goes on there.
+fn run_part(store: &Store, pass: Pass, rate: Option<u64>, env: &mut Env) -> Result<Exit, CliError> {
+    let (left, began) = (env.left.clone(), Instant::now());
+    let mut pace = Pace { rate, began };
+    let collections = u16::try_from(store.definition().collections.len()).unwrap_or(u16::MAX);
+    let mut pass = pass.through(&store.dir().display().to_string(), collections, now_ms());
+    let (mut report, mut read, mut failed) = (Report::default(), 0, None);
+    while let Some((collection, from)) = pass.next() {
+        let found = match store.verify_part(collection, from, PART_RECORDS, &mut || !*left.borrow()) {
+            Ok(found) => found,
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        };
+        let records = found.report.records + found.report.tombstones;
+        pass.note(found.range, records, found.report.wrong_count);
+        report.add(found.report);
+        read += records;
+        if !pace.wait(read, || *left.borrow()) {
+            failed = Some(StoreError::Stopped);
+            break;
+        }
+    }
+    let over = pass.next().is_none();
+    // What an earlier run found is wrong as long as the pass goes on.
+    let faults = pass.faults;
+    env.pass = Some(pass);
+    match failed {
+        Some(error) if !over && (faults == 0 || !matches!(error, StoreError::Stopped)) => Err(error.into()),
+        _ => tell(store, &report, faults, env),
+    }
+}
+
+fn run_whole(store: &Store, rate: Option<u64>, env: &mut Env) -> Result<Exit, CliError> {
     let stats = store.stats()?;
     let report = {
         let left = env.left.clone();
-        let mut pace = Pace { rate: args.rate, began: Instant::now() };
+        let mut pace = Pace { rate, began: Instant::now() };
         let mut progress = Progress::new(env, "verifying records");
         let mut before = 0;
         let mut seen = 0;
@@ -49,8 +96,13 @@ pub(crate) fn run(args: &Verify, env: &mut Env) -> Result<Exit, CliError> {
             pace.wait(seen, || *left.borrow())
         })?
     };
-    if !report.is_sound() {
-        let message = format!("{} faults; `reknit verify` names them", show_count(report.wrong_count));
+    tell(store, &report, report.wrong_count, env)
+}
+
+/// Says what was found, and that there are so many faults in all.
+fn tell(store: &Store, report: &Report, faults: u64, env: &mut Env) -> Result<Exit, CliError> {
+    if faults > 0 {
+        let message = format!("{} faults; `reknit verify` names them", show_count(faults));
         env.failed = Some(("store.damaged", message));
     }
     let mut printer = Printer::new(env);
@@ -58,26 +110,24 @@ pub(crate) fn run(args: &Verify, env: &mut Env) -> Result<Exit, CliError> {
         printer.item(|| what.clone(), || json!({ "t": "fault", "what": what }))?;
     }
     let (records, tombstones) = (show_count(report.records), show_count(report.tombstones));
-    let (exit, text) = if report.is_sound() {
+    let (exit, text) = if faults == 0 {
         let nodes = show_count(report.nodes);
         (Exit::Done, format!("sound: {records} records, {tombstones} tombstones, {nodes} nodes of trees"))
     } else {
-        let faults = show_count(report.wrong_count);
         let named = report.wrong.len() as u64;
-        let some =
-            if named < report.wrong_count { format!(" (the first {} above)", show_count(named)) } else { "".into() };
-        let advice = "fill a new store from a backup or a peer";
+        let some = if named < faults { format!(" (the first {} above)", show_count(named)) } else { "".into() };
+        let (advice, faults) = ("fill a new store from a backup or a peer", show_count(faults));
         (
             Exit::Differs,
             format!("damaged: {faults} faults{some} in {records} records, {tombstones} tombstones; {advice}"),
         )
     };
     let summary = json!({
-        "sound": report.is_sound(),
+        "sound": faults == 0,
         "records": report.records,
         "tombstones": report.tombstones,
         "nodes": report.nodes,
-        "faults": report.wrong_count,
+        "faults": faults,
         "root": store.root().digest.to_string(),
     });
     printer.end(exit, &text, fields(summary))

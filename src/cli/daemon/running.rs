@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use reknit_core::Millis;
-use reknit_core::agenda::{Begun, By, CAUSE_BYTES_MAX, Cause, DayBudget, Named, Ran, RunVerdict, Trial, Tuned};
+use reknit_core::agenda::{Begun, By, CAUSE_BYTES_MAX, Cause, DayBudget, Named, Pass, Ran, RunVerdict, Trial, Tuned};
 use reknit_core::session::Verdict;
 use tokio::sync::watch;
 
@@ -107,11 +107,11 @@ impl Daemon {
             Some(job) => (job.kept.tuned.clone(), job.left(begun.began)),
             None => Default::default(),
         };
-        let trial = trial(state, &name, &begun);
+        let before = (trial(state, &name, &begun), pass(state, &name, &begun));
         let (daemon, config, job) = (self.clone(), state.config.clone(), name.clone());
         let run = move || {
             let within = span(&job, &begun);
-            let run = || within.in_scope(|| daemon.run(&config, &job, (&tuned, left_today, trial), left));
+            let run = || within.in_scope(|| daemon.run(&config, &job, (&tuned, left_today), before, left));
             let ended = catch_unwind(AssertUnwindSafe(run));
             daemon.end(&job, begun, ended.unwrap_or_else(|_| Ended::defect()));
         };
@@ -125,7 +125,8 @@ impl Daemon {
         &self,
         config: &Arc<Config>,
         name: &str,
-        (tuned, left_today, trial): (&Tuned, DayBudget, Trial),
+        (tuned, left_today): (&Tuned, DayBudget),
+        (trial, pass): (Trial, Pass),
         left: watch::Receiver<bool>,
     ) -> Ended {
         let command = config.command(name);
@@ -142,6 +143,7 @@ impl Daemon {
             rate_limits: Some(self.rate_limits.clone()),
             windows: self.windows.get().cloned(),
             trial,
+            pass: Some(pass),
             ..Env::unheard(&global, std::env::current_dir().unwrap_or_default())
         };
         let (command, settled) = match command {
@@ -157,6 +159,11 @@ impl Daemon {
     /// What a run that has begun leaves out, and what it tries.
     pub(crate) fn trial(&self, name: &str, begun: &Begun) -> Trial {
         trial(&self.lock(), name, begun)
+    }
+
+    /// How far the pass has come that it goes on with.
+    pub(crate) fn pass(&self, name: &str, begun: &Begun) -> Pass {
+        pass(&self.lock(), name, begun)
     }
 
     /// Begins a run for somebody who does it and waits for it; nothing if the daemon knows no such job.
@@ -258,6 +265,11 @@ fn trial(state: &State, name: &str, begun: &Begun) -> Trial {
     state.agenda.jobs().get(name).map(|job| job.kept.parking.trial(asked, begun.began)).unwrap_or_default()
 }
 
+fn pass(state: &State, name: &str, begun: &Begun) -> Pass {
+    let known = state.agenda.jobs().get(name).and_then(|job| job.kept.pass.clone());
+    known.unwrap_or_else(|| Pass::begin(String::new(), 0, begun.began))
+}
+
 /// What is logged within it belongs to this run.
 pub(crate) fn span(job: &str, begun: &Begun) -> tracing::Span {
     tracing::info_span!("run", job, run = begun.number)
@@ -273,13 +285,15 @@ pub(crate) struct Ended {
     /// What it left out and tried of what is parked, and where a store could not answer.
     trial: Trial,
     stuck: Option<Named>,
+    /// How far a pass through a store has come.
+    pass: Option<Pass>,
 }
 
 impl Ended {
     fn failed(id: &'static str, message: impl Into<String>) -> Ended {
         let failed = Some((id, message.into()));
         let exit = Exit::Undetermined;
-        Ended { exit, measured: None, failed, followed: Vec::new(), trial: Trial::default(), stuck: None }
+        Ended { exit, measured: None, failed, followed: Vec::new(), trial: Trial::default(), stuck: None, pass: None }
     }
 
     /// A command that panicked.
@@ -289,12 +303,14 @@ impl Ended {
 
     /// A command that came to its end here.
     pub(crate) fn of(exit: Exit, env: Env) -> Ended {
-        let Env { measured, failed, followed, trial, stuck, .. } = env;
-        Ended { exit, measured, failed, followed: followed.unwrap_or_default(), trial, stuck }
+        let Env { measured, failed, followed, trial, stuck, pass, .. } = env;
+        Ended { exit, measured, failed, followed: followed.unwrap_or_default(), trial, stuck, pass }
     }
 
     fn ran(self, begun: Begun, why: Option<Why>, now: Millis) -> Ran {
-        let Ended { exit, measured, failed, trial, stuck, .. } = self;
+        let Ended { exit, measured, failed, trial, stuck, pass, .. } = self;
+        // What is read in no parts has come nowhere.
+        let pass = pass.filter(|pass| pass.collections > 0);
         let said = measured.as_ref().map(|measured| match measured.verdict {
             Verdict::InSync => RunVerdict::InSync,
             Verdict::Converged => RunVerdict::Converged,
@@ -338,7 +354,9 @@ impl Ended {
             text
         };
         let error = failed.map(|(id, message)| (id.to_string(), cut(message)));
+        let goes_on = pass.as_ref().is_some_and(|pass| pass.next().is_some());
         let error = match late {
+            true if goes_on => None,
             true => {
                 Some(("job.late".into(), "it was to have ended, and was told to: what was known then counts".into()))
             }
@@ -354,7 +372,7 @@ impl Ended {
             ended: now,
             cause: begun.cause,
             verdict,
-            exit: exit.number(),
+            exit: if goes_on && verdict == RunVerdict::Partial { Exit::Undetermined } else { exit }.number(),
             differences: measured.as_ref().and_then(counted),
             records: measured.as_ref().map(|measured| measured.records),
             written: measured.as_ref().map_or([0; 2], |measured| measured.written),
@@ -367,6 +385,8 @@ impl Ended {
             trial,
             stuck,
             seen: measured.and_then(|measured| measured.seen),
+            goes_on,
+            pass,
         }
     }
 }

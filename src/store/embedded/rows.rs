@@ -334,12 +334,10 @@ pub(super) fn family(collection: CollectionId, range: Range) -> (Vec<u8>, Vec<u8
     (node(collection, range.child(0)).to_vec(), after(node(collection, range.child(15)).to_vec()))
 }
 
-/// Bounds of the rows of all nodes of a depth.
-pub(super) fn nodes_at(collection: CollectionId, depth: u8) -> (Vec<u8>, Vec<u8>) {
-    let mut row = head(NODE, collection, 1);
-    row.push(depth);
-    let end = after_all(row.clone());
-    (row, end)
+/// Bounds of the rows of all nodes of a depth in a range, which lies no deeper.
+pub(super) fn nodes_in(collection: CollectionId, range: Range, depth: u8) -> (Vec<u8>, Vec<u8>) {
+    let (first, last) = (Range::of(range.first(), depth), Range::of(range.last(), depth));
+    (node(collection, first).to_vec(), after(node(collection, last).to_vec()))
 }
 
 /// What the row of a node holds: its version leaves room for more than count and digest.

@@ -1,6 +1,8 @@
 //! Recomputing everything a store keeps about its records from the records, and saying in words what is wrong.
 //! It repairs nothing: a damaged store is filled anew from a backup or a peer.
 
+mod part;
+
 use std::cell::Cell;
 use std::iter::Peekable;
 
@@ -18,6 +20,7 @@ use super::write::digested;
 use super::{Inner, Store, StoreError};
 use crate::store::engine::{EngineError, Rows, Snapshot};
 use crate::store::error::shown;
+pub use part::Part;
 
 /// Findings that a report names; more are only counted.
 const NAMED_MAX: usize = 1_000;
@@ -44,6 +47,16 @@ impl Report {
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.wrong_count == 0
+    }
+
+    /// Adds what was found elsewhere.
+    pub(crate) fn add(&mut self, other: Report) {
+        self.records += other.records;
+        self.tombstones += other.tombstones;
+        self.nodes += other.nodes;
+        self.wrong_count += other.wrong_count;
+        self.wrong.extend(other.wrong);
+        self.wrong.truncate(NAMED_MAX);
     }
 
     fn wrong(&mut self, what: String) {
@@ -83,23 +96,18 @@ impl Store {
                 collections.clone().map(|collection| inner.sketches.of(collection)).collect();
             (inner.engine.snapshot()?, inner.head(), sketches)
         };
-        let (dead_rows, expiring_rows) = (Cell::new(0), Cell::new(0));
+        let (mut dead, mut expiring) = (0_u128, 0_u128);
         for (collection, kept) in collections.zip(sketches) {
-            let check = Check {
-                inner,
-                snapshot: &*snapshot,
-                collection,
-                name: inner.name_of(collection),
-                index_rows: Cell::new(0),
-                conflict_rows: Cell::new(0),
-                dead_rows: &dead_rows,
-                expiring_rows: &expiring_rows,
-            };
+            let sums = Sums::default();
+            let name = inner.name_of(collection);
+            let check = Check { inner, snapshot: &*snapshot, collection, name, sums: Some(&sums) };
             let sketches = kept.map(|kept| SketchCheck::new(&*snapshot, collection, head.commit, kept)).transpose()?;
-            check.run(&head, sketches, &mut report, go_on)?;
+            check.run(&sums, &head, sketches, &mut report, go_on)?;
+            dead = dead.wrapping_add(sums.tombstones.get());
+            expiring = expiring.wrapping_add(sums.expiring.get());
         }
-        super::collecting::verify(&*snapshot, dead_rows.get(), &mut |what| report.wrong(what))?;
-        super::expiring::verify(&*snapshot, expiring_rows.get(), &mut |what| report.wrong(what))?;
+        super::collecting::verify(&*snapshot, dead, &mut |what| report.wrong(what))?;
+        super::expiring::verify(&*snapshot, expiring, &mut |what| report.wrong(what))?;
         super::bases::verify(&*snapshot, &mut |what| report.wrong(what))?;
         super::journal::verify(&*snapshot, &mut |what| report.wrong(what))?;
         super::lives::verify(&*snapshot, &mut |what| report.wrong(what))?;
@@ -108,89 +116,134 @@ impl Store {
     }
 }
 
+/// Sums over the rows that the lists of a collection should have.
+#[derive(Default)]
+struct Sums {
+    keys: Cell<u128>,
+    conflicts: Cell<u128>,
+    tombstones: Cell<u128>,
+    expiring: Cell<u128>,
+}
+
+/// A list of keys that a store keeps beside its records.
+#[derive(Clone, Copy)]
+enum List {
+    Keys,
+    Conflicts,
+    Tombstones,
+    Expiring,
+}
+
+impl List {
+    fn name(self) -> &'static str {
+        match self {
+            List::Keys => "the index by key",
+            List::Conflicts => "the list of conflicts",
+            List::Tombstones => "the list of tombstones",
+            List::Expiring => "the list of what expires",
+        }
+    }
+
+    fn sum(self, sums: &Sums) -> &Cell<u128> {
+        match self {
+            List::Keys => &sums.keys,
+            List::Conflicts => &sums.conflicts,
+            List::Tombstones => &sums.tombstones,
+            List::Expiring => &sums.expiring,
+        }
+    }
+}
+
 struct Check<'a> {
     inner: &'a Inner,
     snapshot: &'a dyn Snapshot,
     collection: CollectionId,
     name: &'a str,
-    /// A sum over the rows that the index by key should have.
-    index_rows: Cell<u128>,
-    /// The same of the rows of keys that have several versions.
-    conflict_rows: Cell<u128>,
-    /// The same of the rows of tombstones, of all collections.
-    dead_rows: &'a Cell<u128>,
-    expiring_rows: &'a Cell<u128>,
+    /// Where all records are read what their rows in lists come to; else each of these is looked up.
+    sums: Option<&'a Sums>,
 }
 
 impl Check<'_> {
     fn run(
         &self,
+        sums: &Sums,
         head: &Cut,
         mut sketches: Option<SketchCheck<'_>>,
         report: &mut Report,
         go_on: &mut dyn FnMut(u64) -> bool,
     ) -> Result<(), StoreError> {
-        let mut counts = Counts::default();
-        let mut depths = Vec::new();
-        for depth in 0..=DEPTH_MAX {
-            let (start, end) = rows::nodes_at(self.collection, depth);
-            depths.push(self.snapshot.scan(&start, &end)?.peekable());
-        }
-        let mut nodes = KeptNodes { depths, read: 0 };
-        let root = {
-            let entries = self.entries(head.commit, &mut counts, report, go_on)?;
-            let mut entries = Lookahead::new(entries.inspect(|entry| {
-                if let (Ok(entry), Some(sketches)) = (entry, &mut sketches) {
-                    sketches.see(entry);
-                }
-            }));
-            // Reports go through a list of their own: the entries already write into the other.
-            let mut wrong = Vec::new();
-            let compare = &mut |range, summary| {
-                nodes.compare(range, summary, &mut wrong);
-                Ok(())
-            };
-            let root = entries.build(&self.inner.keys, Range::ALL, compare)?;
-            nodes.compare(Range::ALL, root, &mut wrong);
-            if let Some(error) = entries.failed.take() {
-                return Err(error);
+        let see = &mut |entry: &Entry| {
+            if let Some(sketches) = &mut sketches {
+                sketches.see(entry);
             }
-            drop(entries);
-            wrong.into_iter().for_each(|what| report.wrong(self.in_collection(what)));
-            root
         };
-        let mut wrong = Vec::new();
-        nodes.rest(&mut wrong);
-        wrong.into_iter().for_each(|what| report.wrong(self.in_collection(what)));
-        report.nodes += nodes.read;
+        let (root, counts) = self.tree(Range::ALL, head.commit, see, report, go_on)?;
         if head.roots.get(usize::from(self.collection.0)) != Some(&root) {
             report.wrong(self.in_collection("the root in use is not that of the records".into()));
         }
         let wrong = sketches.map(SketchCheck::finish).transpose()?.unwrap_or_default();
         wrong.into_iter().for_each(|what| report.wrong(self.in_collection(what)));
         self.counts(counts, report)?;
-        self.conflicts(report)?;
-        self.index(counts.live, report)?;
+        self.conflicts(sums.conflicts.get(), report)?;
+        self.index(sums.keys.get(), counts.live, report)
+    }
+
+    /// Compares the records of a range with their entries, and those with the nodes of that range and below; gives what the
+    /// records come to. Each entry is shown to `see`.
+    fn tree(
+        &self,
+        range: Range,
+        newest: u64,
+        see: &mut dyn FnMut(&Entry),
+        report: &mut Report,
+        go_on: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<(Summary, Counts), StoreError> {
+        let mut counts = Counts::default();
+        let mut nodes = KeptNodes::new(self.snapshot, self.collection, range)?;
+        // Reports go through a list of their own: the entries already write into the other.
+        let mut wrong = Vec::new();
+        let summary = {
+            let entries = self.entries(range, newest, &mut counts, report, go_on)?;
+            let mut entries = Lookahead::new(entries.inspect(|entry| {
+                if let Ok(entry) = entry {
+                    see(entry);
+                }
+            }));
+            let compare = &mut |range, summary| {
+                nodes.compare(range, summary, &mut wrong);
+                Ok(())
+            };
+            let summary = entries.build(&self.inner.keys, range, compare)?;
+            nodes.compare(range, summary, &mut wrong);
+            if let Some(error) = entries.failed.take() {
+                return Err(error);
+            }
+            summary
+        };
+        nodes.rest(&mut wrong);
+        wrong.into_iter().for_each(|what| report.wrong(self.in_collection(what)));
+        report.nodes += nodes.read;
         report.records += counts.live;
         report.tombstones += counts.tombstones;
-        Ok(())
+        Ok((summary, counts))
     }
 
     fn in_collection(&self, what: String) -> String {
         if self.inner.definition.collections.len() == 1 { what } else { format!("{what} (collection {:?})", self.name) }
     }
 
-    /// The entries that the records make, in order; compares them with the entry rows as it goes.
+    /// The entries that the records of a range make, in order; compares them with the entry rows as it goes.
     fn entries<'r>(
         &'r self,
+        range: Range,
         newest: u64,
         counts: &'r mut Counts,
         report: &'r mut Report,
         go_on: &'r mut dyn FnMut(u64) -> bool,
     ) -> Result<impl Iterator<Item = Result<Entry, StoreError>> + 'r, StoreError> {
-        let (start, end) = rows::records_of(self.collection, Range::ALL);
+        let (start, end) = rows::records_of(self.collection, range);
         let mut stored = records(self.inner, self.snapshot.scan(&start, &end)?).peekable();
-        let (start, end) = rows::entries_of(self.collection, Range::ALL);
+        let (start, end) = rows::entries_of(self.collection, range);
         let mut kept = self.snapshot.scan(&start, &end)?.peekable();
         let mut ready: std::vec::IntoIter<Entry> = Vec::new().into_iter();
         let (mut seen, mut ended) = (0, false);
@@ -227,7 +280,9 @@ impl Check<'_> {
                         report.wrong(format!("the record of key {} lies at a wrong position", shown(&record.key)));
                     }
                     counts.replace(None, self.inner.is_live(self.collection, &record.state));
-                    self.indexed(&record.key, &record.state);
+                    if let Err(error) = self.in_lists(&record.key, &record.state, report) {
+                        return Some(Err(error));
+                    }
                     let (_, digest) = digested(self.inner, self.collection, &record.key, record.state);
                     digests.extend(digest);
                 }
@@ -237,7 +292,7 @@ impl Check<'_> {
                         return None;
                     }
                     // Whatever entries are left belong to no record.
-                    return self.compare_entries(&mut kept, Position(u64::MAX), &[], report).err().map(Err);
+                    return self.compare_entries(&mut kept, range.last(), &[], report).err().map(Err);
                 };
                 if let Err(error) = self.compare_entries(&mut kept, position, &digests, report) {
                     return Some(Err(error));
@@ -276,23 +331,34 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Notes the row that the index by key should have for a record.
-    fn indexed(&self, key: &[u8], state: &State) {
-        let note = |sum: &Cell<u128>, (row, value): (Vec<u8>, Vec<u8>)| {
-            sum.set(sum.get().wrapping_add(fingerprint(&row, &value)));
+    /// Adds the rows that lists should have for a record to their sums, or looks them up.
+    fn in_lists(&self, key: &[u8], state: &State, report: &mut Report) -> Result<(), StoreError> {
+        let mut each = |list: List, (row, value): (Vec<u8>, Vec<u8>)| -> Result<(), StoreError> {
+            match self.sums {
+                Some(sums) => {
+                    let sum = list.sum(sums);
+                    sum.set(sum.get().wrapping_add(fingerprint(&row, &value)));
+                }
+                None if self.snapshot.get(&row)?.as_ref() != Some(&value) => {
+                    report.wrong(self.in_collection(format!("{} lacks {}", list.name(), shown(key))));
+                }
+                None => {}
+            }
+            Ok(())
         };
         if self.inner.definition.key_index && self.inner.is_live(self.collection, state) {
-            note(&self.index_rows, rows::index(self.collection, key));
+            each(List::Keys, rows::index(self.collection, key))?;
         }
         if is_conflict(state) {
-            note(&self.conflict_rows, rows::conflict(self.collection, key));
+            each(List::Conflicts, rows::conflict(self.collection, key))?;
         }
         if let Some(stamp) = self.inner.dead(self.collection, Some(state)) {
-            note(self.dead_rows, rows::tombstone(self.collection, stamp, key));
+            each(List::Tombstones, rows::tombstone(self.collection, stamp, key))?;
         }
         if let Some(at) = self.inner.expires_first(Some(state)) {
-            note(self.expiring_rows, rows::expiring(self.collection, at, key));
+            each(List::Expiring, rows::expiring(self.collection, at, key))?;
         }
+        Ok(())
     }
 
     fn counts(&self, counts: Counts, report: &mut Report) -> Result<(), StoreError> {
@@ -309,14 +375,14 @@ impl Check<'_> {
     }
 
     /// Compares the list of conflicts with the records that have several versions.
-    fn conflicts(&self, report: &mut Report) -> Result<(), StoreError> {
+    fn conflicts(&self, should: u128, report: &mut Report) -> Result<(), StoreError> {
         let (start, end) = rows::conflicts_of(self.collection);
         let mut sum = 0_u128;
         for row in self.snapshot.scan(&start, &end)? {
             let (row, value) = row?;
             sum = sum.wrapping_add(fingerprint(&row, &value));
         }
-        if sum != self.conflict_rows.get() {
+        if sum != should {
             let what = "the list of conflicts does not name just those keys that have several versions";
             report.wrong(self.in_collection(what.into()));
         }
@@ -325,7 +391,7 @@ impl Check<'_> {
 
     /// Compares the index by key with what the records make of it: two runs over rows in order, for which a sum of
     /// fingerprints tells whether they are the same, in whatever order. Only if they are not are keys looked up one by one.
-    fn index(&self, live: u64, report: &mut Report) -> Result<(), StoreError> {
+    fn index(&self, should: u128, live: u64, report: &mut Report) -> Result<(), StoreError> {
         if !self.inner.definition.key_index {
             return Ok(());
         }
@@ -336,7 +402,7 @@ impl Check<'_> {
             sum = sum.wrapping_add(fingerprint(&row, &value));
             held += 1;
         }
-        if sum == self.index_rows.get() && held == live {
+        if sum == should && held == live {
             return Ok(());
         }
         let (start, end) = rows::records_of(self.collection, Range::ALL);
@@ -365,16 +431,28 @@ pub(super) fn fingerprint(row: &[u8], value: &[u8]) -> u128 {
     u128::from_be_bytes(std::array::from_fn(|i| digest.as_bytes()[i]))
 }
 
-/// The node rows, which are met in order at each depth.
+/// The node rows of a range and below, which are met in order at each depth.
 struct KeptNodes<'a> {
+    /// The depth of the range itself.
+    top: u8,
     depths: Vec<Peekable<Rows<'a>>>,
     read: u64,
 }
 
-impl KeptNodes<'_> {
+impl<'a> KeptNodes<'a> {
+    fn new(snapshot: &'a dyn Snapshot, collection: CollectionId, range: Range) -> Result<Self, StoreError> {
+        let top = range.depth();
+        let mut depths = Vec::new();
+        for depth in top..=DEPTH_MAX {
+            let (start, end) = rows::nodes_in(collection, range, depth);
+            depths.push(snapshot.scan(&start, &end)?.peekable());
+        }
+        Ok(KeptNodes { top, depths, read: 0 })
+    }
+
     /// Compares the row of a node with what it should be; the rows before it at its depth belong nowhere.
     fn compare(&mut self, range: Range, should: Summary, wrong: &mut Vec<String>) {
-        let rows = &mut self.depths[usize::from(range.depth())];
+        let rows = &mut self.depths[usize::from(range.depth() - self.top)];
         let mut found = None;
         while let Some(row) = rows.next_if(|row| before_or_at(row, range)) {
             self.read += 1;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use super::Pass;
 use super::parked::{Named, Parking, Trial};
 use super::spending::Spent;
 use crate::range::Range;
@@ -122,6 +123,12 @@ pub struct Ran {
     /// Keys that differ and were left, by the first bytes of their digest; nothing if they were not listed, or not all.
     #[serde(skip)]
     pub seen: Option<OpenKeys>,
+    /// Whether it made a part of a pass through a store, which goes on with the next run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub goes_on: bool,
+    /// How far that has come.
+    #[serde(skip)]
+    pub pass: Option<Pass>,
 }
 
 /// Ranges in which a run has proven nothing.
@@ -198,6 +205,8 @@ impl Ran {
             trial: Trial::default(),
             stuck: None,
             seen: None,
+            goes_on: false,
+            pass: None,
         }
     }
 
@@ -209,8 +218,8 @@ impl Ran {
     /// Whether it is worth trying again before it is due: nothing, or not all, can be said.
     pub fn failed(&self) -> bool {
         match self.verdict {
-            // What is parked is tried again at its own time, and holds up nothing.
-            RunVerdict::Partial => self.parked == 0,
+            // What is parked is tried again at its own time, and holds up nothing; a pass goes on when it is due.
+            RunVerdict::Partial => self.parked == 0 && !self.goes_on,
             verdict => matches!(verdict, RunVerdict::Undetermined | RunVerdict::Interrupted),
         }
     }
@@ -302,6 +311,9 @@ pub struct Kept {
     /// When each part of them was last compared to its end.
     #[serde(default, skip_serializing_if = "Verified::is_none")]
     pub verified: Verified,
+    /// How far a pass through its store has come that is not over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pass: Option<Pass>,
     /// When they were first seen to differ since.
     pub open: Option<Millis>,
     /// When keys that still differ were first seen to, by the first 8 bytes of their digest; empty where they are not listed.
@@ -339,6 +351,7 @@ impl Kept {
     pub(super) fn set_right(&mut self, now: Millis) -> bool {
         let noted = [&mut self.proven, &mut self.wanted, &mut self.open].into_iter().flatten();
         let noted = noted.chain(self.keys.values_mut()).chain(self.verified.0.iter_mut().flatten());
+        let noted = noted.chain(self.pass.as_mut().map(|pass| &mut pass.began));
         let mut any = false;
         for at in noted.filter(|at| **at > now) {
             (*at, any) = (now, true);
@@ -363,6 +376,9 @@ impl Kept {
         // A part was compared some time within the run.
         let whole = ran.verified == u16::MAX;
         self.verified.note(std::mem::take(&mut ran.verified), if whole { ran.ended } else { began });
+        if let Some(pass) = ran.pass.take() {
+            self.pass = ran.goes_on.then_some(pass);
+        }
         (ran.seen, ran.stuck, ran.trial) = (None, None, Trial::default());
         ran.unproven = ran.unproven.at_most(RANGES_KEPT_MAX);
         self.history.push_back(ran);

@@ -534,3 +534,35 @@ fn a_step_back_of_a_moment_runs_nothing_twice() {
     assert_eq!((jobs.set_right(now, false), jobs.due(now)), (Vec::new(), Vec::<String>::new()));
     assert_eq!(jobs.jobs()["a"].kept.proven, Some(DAY + 300));
 }
+
+#[test]
+fn a_pass_through_a_store_goes_on_with_the_next_run_and_fails_nobody() {
+    let mut jobs = agenda(&[("scrub", plan("every 10s", &[]))], 1, 0);
+    let run = |jobs: &mut Agenda, verdict, pass: Option<Pass>, now| {
+        let begun = jobs.begin("scrub", By::Schedule, now).expect("it begins");
+        let goes_on = pass.as_ref().is_some_and(|pass| pass.next().is_some());
+        jobs.end("scrub", Ran { pass, goes_on, ..ran(begun, verdict, now + 1) });
+    };
+    let kept = |jobs: &Agenda| jobs.jobs()["scrub"].kept.clone();
+    let mut pass = Pass::begin("s".into(), 1, 0);
+    pass.note(crate::range::Range::of(crate::range::Position(0), 1), 5, 0);
+    run(&mut jobs, RunVerdict::Partial, Some(pass.clone()), 0);
+    // It is due when it would be, and nothing is wrong with it.
+    let last = kept(&jobs);
+    assert_eq!((last.pass.as_ref(), last.failures, last.due), (Some(&pass), 0, Some(10 * SECOND)));
+    assert!(!last.last().expect("a run").failed());
+    let mut jobs = restarted(&jobs, 1, 5 * SECOND);
+    assert_eq!(kept(&jobs), last);
+    // One that came to nothing leaves it where it was.
+    run(&mut jobs, RunVerdict::Undetermined, None, 10 * SECOND);
+    assert_eq!((kept(&jobs).pass, kept(&jobs).failures), (Some(pass.clone()), 1));
+    // What takes long does not fail to keep its interval: it goes on.
+    let begun = jobs.begin("scrub", By::Hand, 100 * SECOND).expect("it begins");
+    jobs.end("scrub", Ran { pass: Some(pass.clone()), goes_on: true, ..ran(begun, RunVerdict::Partial, 150 * SECOND) });
+    assert_eq!(jobs.jobs()["scrub"].unmet(), None);
+    while pass.next().is_some() {
+        pass.note(crate::range::Range::of(crate::range::Position(pass.from), 1), 5, 0);
+    }
+    run(&mut jobs, RunVerdict::Sound, Some(pass), 200 * SECOND);
+    assert_eq!((kept(&jobs).pass, kept(&jobs).failures), (None, 0));
+}

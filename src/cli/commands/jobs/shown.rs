@@ -123,9 +123,13 @@ impl Seen<'_> {
             true => String::new(),
             false => format!("\nunproven at its last run: {}", unproven(&ran.unproven)),
         });
+        let pass = kept.pass.as_ref().map_or(String::new(), |pass| {
+            let (began, records) = (self.ago(pass.began), show_count(pass.records));
+            format!("\nread so far: {} %, {records} records, in a pass that began {began} ago", pass.share() / 10_000)
+        });
         let parked: String = self.parked_lines().iter().map(|line| format!("\n{line}")).collect();
         let wrong: String = self.wrong().iter().map(|wrong| format!("\nwrong: {wrong}")).collect();
-        format!("{}{does}{when}{wanted}{tuned}{budget}{runs}{left}{parked}{wrong}", self.line())
+        format!("{}{does}{when}{wanted}{tuned}{budget}{runs}{left}{pass}{parked}{wrong}", self.line())
     }
 
     /// For machines.
@@ -173,6 +177,12 @@ impl Seen<'_> {
             "oldest_ms": kept.oldest(),
             "parked": kept.parking.all().iter().map(parked_object).collect::<Vec<_>>(),
             "unverified_ms": kept.verified.oldest(),
+            "pass": kept.pass.as_ref().map(|pass| {
+                json!({
+                    "began_ms": pass.began, "share": f64::from(pass.share()) / 1e6, "records": pass.records,
+                    "faults": pass.faults,
+                })
+            }),
             "wrong": self.wrong(),
         })
     }
