@@ -18,6 +18,7 @@ mod metrics;
 mod new_file;
 mod objectives;
 mod output;
+mod passing;
 mod plans;
 mod progress;
 mod records;

@@ -214,7 +214,8 @@ fn answer(
                 Ok(begun) => {
                     let within = job.zip(begun.as_ref()).map(|(job, begun)| span(job, begun).entered());
                     if let Some((job, begun)) = job.zip(begun.as_ref()) {
-                        (env.trial, env.pass) = (daemon.trial(job, begun), Some(daemon.pass(job, begun)));
+                        let command = &request.cli.command;
+                        (env.trial, env.pass) = (daemon.trial(job, begun), daemon.passing(command, job, begun));
                     }
                     let ran = catch_unwind(AssertUnwindSafe(|| super::run(&request.cli, &mut env, Ok(()))));
                     drop(within);

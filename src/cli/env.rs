@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use reknit_core::agenda::{Named, Pass, Trial};
+use reknit_core::agenda::{Named, Trial};
 use reknit_core::members::MEMBERS;
 
 use super::CliError;
@@ -22,6 +22,7 @@ use super::daemon::Daemon;
 use super::layouts::of_collection;
 use super::metrics::Measured;
 use super::output::OfTable;
+use super::passing::Passing;
 use crate::format::Layout;
 use crate::node::{Home, Windows};
 use crate::store::{Collection, EngineKind, Options, Store};
@@ -71,9 +72,8 @@ pub(crate) struct Env {
     pub(crate) followed: Option<Vec<Fresh>>,
     /// What sessions are to leave out, and to try, of what is parked of a job.
     pub(crate) trial: Trial,
-    /// How far a pass through a store has come of which the command makes a part, and how far it came; nothing where it is to
-    /// read all of it.
-    pub(crate) pass: Option<Pass>,
+    /// The pass through a store of which the command makes a part; nothing where it is to read all of it.
+    pub(crate) pass: Option<Passing>,
     /// Where a store could not answer, if that ended the command.
     pub(crate) stuck: Option<Named>,
     /// The daemon that runs the command.

@@ -163,6 +163,10 @@ impl Running {
     pub async fn resume(&self) -> Result<(), EmbedError> {
         let _turn = self.shared.turn.write().await;
         self.alive()?;
+        // A pause that nobody waited for to its end is ended here.
+        if self.state().live.as_ref().is_some_and(|live| *live.stop.borrow()) {
+            self.end_network().await;
+        }
         if self.state().live.is_none() {
             self.begin_network().await?;
         }

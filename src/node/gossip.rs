@@ -19,10 +19,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use reknit_core::gossip::{Counts, Roster, Standing, Word};
+use reknit_core::gossip::{Acquaintance, Counts, Roster, Standing, Word};
 use reknit_core::{DatasetId, Definition, Millis};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use circle::Circle;
 use inbox::{Post, inbox};
@@ -44,6 +44,8 @@ const HEARD: usize = 1024;
 const SESSION_MAX: Duration = Duration::from_secs(60);
 /// How long is waited for what a store's thread has counted.
 const COUNTS_WITHIN: Duration = Duration::from_secs(1);
+/// How long is waited at the end for sessions that are told to end, and for what is kept of peers.
+const KEPT_WITHIN: Duration = Duration::from_secs(5);
 /// How far back it is told that this node was displaced, and how often at most.
 const DISPLACED_WITHIN: Duration = Duration::from_secs(60);
 const DISPLACED_MAX: usize = 64;
@@ -128,6 +130,8 @@ pub struct Gossip {
     links: Links,
     shared: Arc<Shared>,
     inputs: Arc<BTreeMap<DatasetId, Post<Input>>>,
+    /// Whoever meets peers, until it has kept what it knows of them.
+    meets: Arc<Mutex<Vec<JoinHandle<()>>>>,
     /// Peers to join by, but for this node.
     seeds: Arc<Vec<Address>>,
     window: Duration,
@@ -224,7 +228,7 @@ impl Gossip {
         let (heard, hears) = mpsc::channel(HEARD);
         let links = Links::new(node.clone(), at.port(), shared.clone(), heard);
         let (mut inputs, stopped) = (BTreeMap::new(), Arc::new(AtomicBool::new(false)));
-        let lines = node.home().lines()?;
+        let (lines, mut meets) = (node.home().lines()?, Vec::new());
         for (nth, store) in (0u64..).zip(stores) {
             let (sender, receiver) = inbox();
             let id = store.definition().id;
@@ -239,9 +243,10 @@ impl Gossip {
             std::thread::spawn(move || spread::follow(&follower, &to, (&seen.0, &seen.1)));
             inputs.insert(id, sender);
             let mut roster = Roster::new(options.seed ^ nth);
-            recalled::recall(store, &mut roster, |peer| PeerId(lines.newest(peer.0)));
+            let kept = recalled::recall(store, &mut roster, |peer| PeerId(lines.newest(peer.0)));
             shared.rosters().insert(id, roster);
-            tokio::spawn(meet::keep(node.clone(), store.clone(), shared.clone(), options.clone(), stop.clone()));
+            let of = (store.clone(), kept);
+            meets.push(tokio::spawn(meet::keep(node.clone(), of, shared.clone(), options.clone(), stop.clone())));
         }
         let me = Near { peer: node.peer().0, at, life: now_ms() };
         // A seed is known by its newest key.
@@ -252,7 +257,8 @@ impl Gossip {
         *shared.missing() = seeds.iter().map(|seed| (seed.peer, Instant::now())).collect();
         let (datasets, inputs, seeds) = (Arc::new(datasets), Arc::new(inputs), Arc::new(seeds));
         let (home, window, repair) = (node.guards().0, options.brakes.window, options.repair);
-        let gossip = Gossip { home, me: node.peer(), datasets, links, shared, inputs, seeds, window, repair };
+        let (me_peer, meets) = (node.peer(), Arc::new(Mutex::new(meets)));
+        let gossip = Gossip { home, me: me_peer, datasets, links, shared, inputs, meets, seeds, window, repair };
         // Of those who were met, some may have no rights any more.
         gossip.enrol();
         let swim = Swim::new(me, options.seed);
@@ -342,9 +348,15 @@ impl Gossip {
         self.links.counts()
     }
 
-    /// Waits until this node has said goodbye, once it was stopped.
+    /// Waits until this node has said goodbye, once it was stopped, and has kept what it knows of its peers.
     pub(super) async fn ended(&self) {
         self.links.ended().await;
+        let meets = std::mem::take(&mut *self.meets.lock().unwrap_or_else(PoisonError::into_inner));
+        let until = tokio::time::Instant::now() + KEPT_WITHIN;
+        for meet in meets {
+            // One that panicked has told.
+            let _ = tokio::time::timeout_at(until, meet).await;
+        }
     }
 
     /// A peer opened a link to gossip on.
@@ -498,7 +510,7 @@ impl Gossip {
     }
 
     /// Keeps in the roster of each dataset who may know of it: others are forgotten, with all that was wrong with them, and so is
-    /// a key that has a successor once nobody goes by it.
+    /// a key that has a successor once nobody goes by it, which is known as that one was.
     fn enrol(&self) {
         let (circle, up) = (self.shared.circle(), self.shared.up().clone());
         let is_of = |peer: PeerId, dataset: DatasetId| {
@@ -508,7 +520,14 @@ impl Gossip {
         for (dataset, roster) in self.shared.rosters().iter_mut() {
             up.keys().filter(|peer| is_of(**peer, *dataset)).for_each(|peer| roster.up(*peer));
             let known: Vec<PeerId> = roster.peers().map(|(peer, _)| peer).collect();
-            known.into_iter().filter(|peer| !is_of(*peer, *dataset)).for_each(|peer| roster.forget(peer));
+            for peer in known.into_iter().filter(|peer| !is_of(*peer, *dataset)) {
+                let kept = roster.standing(peer).and_then(Acquaintance::of);
+                let newest = PeerId(circle.lines().newest(peer.0));
+                if let Some(kept) = kept.filter(|_| newest != peer && is_of(newest, *dataset)) {
+                    roster.recall(newest, kept, now_ms());
+                }
+                roster.forget(peer);
+            }
         }
         self.shared.apart().retain(|(dataset, peer), _| is_of(*peer, *dataset));
         self.shared.failures().retain(|(dataset, peer), _| is_of(*peer, *dataset));

@@ -49,6 +49,15 @@ impl Door {
     }
 }
 
+/// Opens it when it is dropped.
+struct Opens<'d>(&'d Door);
+
+impl Drop for Opens<'_> {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
 /// Nobody minds how it ends.
 fn pass(mut client: TcpStream, socket: &PathBuf, doors: &(Mutex<State>, Condvar)) -> Option<()> {
     {
@@ -86,11 +95,13 @@ fn a_change_that_waits_for_the_first_of_several_readers_holds_up_nobody() {
     let reading = place.command(&["index", "build", &table, "--readers", "3"]).spawn().expect("the binary");
     until(|| door.waiting() == 2);
     std::thread::scope(|scope| {
+        // Whatever fails here, nobody waits at the door.
+        let opens = Opens(&door);
         scope.spawn(|| server.sql("ALTER TABLE a ADD COLUMN w text"));
         let mut looking = server.client();
         let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'";
         until(|| looking.query_one(waits, &[]).expect("a row").get::<_, i64>(0) == 1);
-        door.open();
+        drop(opens);
         Ran::of(reading.wait_with_output().expect("its end")).ok().says(&["6,000 rows indexed"]);
     });
     assert_eq!(door.waiting(), 0);

@@ -260,6 +260,15 @@ impl Agenda {
         };
     }
 
+    /// How far a run that is under way has come in its pass, so that the next goes on there even if this one is never heard of
+    /// again.
+    pub fn note_pass(&mut self, name: &str, number: u64, pass: Pass) {
+        let job = self.jobs.get_mut(name);
+        if let Some(job) = job.filter(|job| job.kept.running.is_some_and(|begun| begun.number == number)) {
+            job.kept.pass = Some(pass);
+        }
+    }
+
     /// Has a job begin as soon as it can, in or out of its windows, paused or not.
     ///
     /// # Errors
@@ -319,7 +328,7 @@ impl Job {
     pub fn unmet(&self) -> Option<Unmet> {
         let plan = self.plan.as_ref()?;
         // What goes on where it ended needs no room for all of it.
-        let room = plan.schedule.room().filter(|_| self.kept.pass.is_none())?;
+        let room = plan.schedule.room().filter(|_| self.kept.passing().is_none())?;
         let took = |ran: &Ran| ran.ended - ran.began.min(ran.ended);
         let whole = self.kept.history.iter().rev().filter(|ran| !ran.failed() && !ran.goes_on);
         let mut all: Vec<Millis> = whole.take(MEASURED_RUNS).map(took).collect();

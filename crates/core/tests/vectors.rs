@@ -536,6 +536,7 @@ fn jobs() {
         proven: Some(1_600_000_000_000),
         verified: Verified::default(),
         pass: None,
+        sound: None,
         open: Some(1_650_000_000_000),
         keys: [(0x0102_0304_0506_0708, 1_650_000_000_000)].into(),
         history: [ran].into(),
@@ -553,7 +554,7 @@ fn jobs() {
     let part = Ran { verdict: RunVerdict::Partial, goes_on: true, ..all.history[0].clone() };
     let mut pass = Pass::begin("/var/lib/cities".into(), 2, 1_700_000_000_000);
     pass.note("4*".parse().expect("a range"), 62_500, 1);
-    let pass = Kept { history: [part].into(), pass: Some(pass), ..Kept::default() };
+    let pass = Kept { history: [part].into(), pass: Some(pass), sound: Some(1_690_000_000_000), ..Kept::default() };
     let lines = [
         ("job(fresh)", fresh.to_bytes()),
         ("job(all)", all.to_bytes()),

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use reknit_core::agenda::Pass;
 use serde_json::json;
 
 use crate::cli::args::Verify;
 use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
+use crate::cli::passing::Passing;
 use crate::cli::progress::Progress;
 use crate::cli::units::show_count;
 use crate::cli::{CliError, Exit};
@@ -16,9 +16,6 @@ use crate::store::{Report, Store, StoreError};
 
 /// How often whoever waits is asked whether that is to end.
 const ASK_EVERY: Duration = Duration::from_millis(100);
-
-/// Records that are read at once in a pass, by a snapshot of their own.
-const PART_RECORDS: u64 = 16_384;
 
 /// Keeps a reader at its rate.
 struct Pace {
@@ -41,28 +38,37 @@ impl Pace {
 pub(crate) fn run(args: &Verify, env: &mut Env) -> Result<Exit, CliError> {
     let store = env.store(&args.store)?;
     match env.pass.take() {
-        Some(pass) => run_part(&store, pass, args.rate, env),
+        Some(mut passing) => {
+            let ran = run_part(&store, &mut passing, args.rate, env);
+            env.pass = Some(passing);
+            ran
+        }
         None => run_whole(&store, args.rate, env),
     }
 }
 
 /// Goes on with a pass until all is read, or whoever waits wants it to end: then the next run goes on there.
-fn run_part(store: &Store, pass: Pass, rate: Option<u64>, env: &mut Env) -> Result<Exit, CliError> {
-    let (left, began) = (env.left.clone(), Instant::now());
-    let mut pace = Pace { rate, began };
+fn run_part(store: &Store, passing: &mut Passing, rate: Option<u64>, env: &mut Env) -> Result<Exit, CliError> {
+    let left = env.left.clone();
+    let mut pace = Pace { rate, began: Instant::now() };
     let collections = u16::try_from(store.definition().collections.len()).unwrap_or(u16::MAX);
-    let mut pass = pass.through(&store.dir().display().to_string(), collections, now_ms());
+    // Another life of a store may be another store.
+    let name = format!("{} {:016x}", store.dir().display(), store.actor().0);
+    passing.through(&name, collections, now_ms());
     let (mut report, mut read, mut failed) = (Report::default(), 0, None);
-    while let Some((collection, from)) = pass.next() {
-        let found = match store.verify_part(collection, from, PART_RECORDS, &mut || !*left.borrow()) {
+    while let Some((collection, from)) = passing.pass().next() {
+        let found = match store.verify_part(collection, from, passing.pass().most, &mut || !*left.borrow()) {
             Ok(found) => found,
             Err(error) => {
+                if matches!(error, StoreError::Stopped) {
+                    passing.gave_up();
+                }
                 failed = Some(error);
                 break;
             }
         };
-        let records = found.report.records + found.report.tombstones;
-        pass.note(found.range, records, found.report.wrong_count);
+        let (records, faults) = (found.report.records + found.report.tombstones, found.report.wrong_count);
+        passing.came(|pass| pass.note(found.range, records, faults));
         report.add(found.report);
         read += records;
         if !pace.wait(read, || *left.borrow()) {
@@ -70,14 +76,16 @@ fn run_part(store: &Store, pass: Pass, rate: Option<u64>, env: &mut Env) -> Resu
             break;
         }
     }
-    let over = pass.next().is_none();
-    // What an earlier run found is wrong as long as the pass goes on.
-    let faults = pass.faults;
-    env.pass = Some(pass);
+    let pass = passing.pass();
     match failed {
-        Some(error) if !over && (faults == 0 || !matches!(error, StoreError::Stopped)) => Err(error.into()),
-        _ => tell(store, &report, faults, env),
+        Some(error) if pass.next().is_some() && pass.wrong() == 0 => return Err(error.into()),
+        Some(error) if !matches!(error, StoreError::Stopped) => {
+            tracing::warn!(store = name, %error, "the pass ends before its end; what is known to be wrong is told");
+        }
+        _ => {}
     }
+    let in_all = format!(" in this run; {} in the pass", show_count(pass.records));
+    tell(store, &report, (pass.wrong(), &in_all), env)
 }
 
 fn run_whole(store: &Store, rate: Option<u64>, env: &mut Env) -> Result<Exit, CliError> {
@@ -96,11 +104,11 @@ fn run_whole(store: &Store, rate: Option<u64>, env: &mut Env) -> Result<Exit, Cl
             pace.wait(seen, || *left.borrow())
         })?
     };
-    tell(store, &report, report.wrong_count, env)
+    tell(store, &report, (report.wrong_count, ""), env)
 }
 
 /// Says what was found, and that there are so many faults in all.
-fn tell(store: &Store, report: &Report, faults: u64, env: &mut Env) -> Result<Exit, CliError> {
+fn tell(store: &Store, report: &Report, (faults, in_all): (u64, &str), env: &mut Env) -> Result<Exit, CliError> {
     if faults > 0 {
         let message = format!("{} faults; `reknit verify` names them", show_count(faults));
         env.failed = Some(("store.damaged", message));
@@ -112,14 +120,14 @@ fn tell(store: &Store, report: &Report, faults: u64, env: &mut Env) -> Result<Ex
     let (records, tombstones) = (show_count(report.records), show_count(report.tombstones));
     let (exit, text) = if faults == 0 {
         let nodes = show_count(report.nodes);
-        (Exit::Done, format!("sound: {records} records, {tombstones} tombstones, {nodes} nodes of trees"))
+        (Exit::Done, format!("sound: {records} records, {tombstones} tombstones, {nodes} nodes of trees{in_all}"))
     } else {
         let named = report.wrong.len() as u64;
         let some = if named < faults { format!(" (the first {} above)", show_count(named)) } else { "".into() };
         let (advice, faults) = ("fill a new store from a backup or a peer", show_count(faults));
         (
             Exit::Differs,
-            format!("damaged: {faults} faults{some} in {records} records, {tombstones} tombstones; {advice}"),
+            format!("damaged: {faults} faults{some} in {records} records, {tombstones} tombstones{in_all}; {advice}"),
         )
     };
     let summary = json!({

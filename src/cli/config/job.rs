@@ -73,12 +73,10 @@ pub(super) fn dataset(section: &Section<'_>) -> Flags {
 impl Job {
     /// Reads a job, if it is clear what it does; `names` are those that there are, of stores and of all, `datasets` what they say.
     pub(super) fn read(section: &Section<'_>, names: (&[&str], &[&str]), datasets: &[(&str, Flags)]) -> Option<Job> {
-        let command = if section.has("do") { section.text("do")? } else { "check" };
-        if !COMMANDS.contains(&command) {
-            let meant = meant(command, COMMANDS.into_iter());
-            section.wrong_text("do", format!("`{command}` is none of {}{meant}", COMMANDS.join(", ")));
+        let Some(command) = command_of(section) else {
+            judge_whatever_it_does(section);
             return None;
-        }
+        };
         let own = if command == VERIFY { &OWN_OF_ONE[..] } else { &OWN[..] };
         let all = Cli::command();
         let all = all.find_subcommand(command).unwrap_or(&all);
@@ -98,12 +96,7 @@ impl Job {
         };
         let sides = if command == VERIFY { &["store"][..] } else { &["a", "b"][..] };
         let sides: Vec<Option<String>> = sides.iter().map(|name| side(name)).collect();
-        let when = When::read(section);
-        let every =
-            when.schedule.at.as_ref().and_then(|at| if let At::Every(every) = at { Some(*every) } else { None });
-        let within = objective::within(section, every);
-        let a_day =
-            DayBudget { bytes: section.read(BYTES_A_DAY, bytes_a_day), time: section.read(TIME_A_DAY, time_a_day) };
+        let (when, within, a_day) = timed(section);
         let places = sides.iter().cloned().collect::<Option<Vec<String>>>();
         // What is wrong with a side does not hide what is wrong with the rest.
         let stand_ins = sides.iter().map(|_| "x:y".to_string()).collect();
@@ -127,6 +120,39 @@ impl Job {
     pub(crate) fn command(&self) -> Result<Command, String> {
         command(&self.typed).map_err(|error| told(&error))
     }
+}
+
+/// What a job does, if that is understood.
+fn command_of<'s>(section: &Section<'s>) -> Option<&'s str> {
+    if !section.has("do") {
+        return Some("check");
+    }
+    let command = section.text("do")?;
+    if !COMMANDS.contains(&command) {
+        let meant = meant(command, COMMANDS.into_iter());
+        section.wrong_text("do", format!("`{command}` is none of {}{meant}", COMMANDS.join(", ")));
+        return None;
+    }
+    Some(command)
+}
+
+/// Notes what is wrong with a job of which it is not understood what it does, as far as it does not depend on that.
+fn judge_whatever_it_does(section: &Section<'_>) {
+    let all = Cli::command();
+    let commands = COMMANDS.into_iter().filter_map(|command| all.find_subcommand(command));
+    let keys: Vec<String> = commands.flat_map(clap::Command::get_arguments).filter_map(key).collect();
+    let own = OWN.into_iter().chain(OWN_OF_ONE).chain(when::KEYS);
+    section.only(&own.chain(keys.iter().map(String::as_str)).collect::<Vec<_>>());
+    timed(section);
+}
+
+/// When a job is due, within how long its sides are to be proven equal, and what its runs of a day may cost.
+fn timed(section: &Section<'_>) -> (When, Option<Millis>, DayBudget) {
+    let when = When::read(section);
+    let every = when.schedule.at.as_ref().and_then(|at| if let At::Every(every) = at { Some(*every) } else { None });
+    let within = objective::within(section, every);
+    let a_day = DayBudget { bytes: section.read(BYTES_A_DAY, bytes_a_day), time: section.read(TIME_A_DAY, time_a_day) };
+    (when, within, a_day)
 }
 
 /// Reads how many bytes the runs of a day may cost.
@@ -227,7 +253,6 @@ fn admitted(typed: &[String]) -> Result<(), Reason> {
 
 /// The flags that a table sets; its other keys are `own`.
 fn flags(section: &Section<'_>, all: &clap::Command, own: &[&str]) -> Flags {
-    let key = |flag: &clap::Arg| Some(flag.get_long()?.replace('-', "_")).filter(|key| !LEFT_OUT.contains(&&**key));
     let keys: Vec<(String, &clap::Arg)> = all.get_arguments().filter_map(|flag| Some((key(flag)?, flag))).collect();
     let known: Vec<&str> = own.iter().copied().chain(keys.iter().map(|(key, _)| &**key)).collect();
     section.only(&known);
@@ -237,6 +262,11 @@ fn flags(section: &Section<'_>, all: &clap::Command, own: &[&str]) -> Flags {
         Some(Flag { key, typed, variable: variable(flag).filter(|_| !writes(flag)) })
     };
     section.values().filter_map(set).collect()
+}
+
+/// The key that a flag has in a table, if it has one.
+fn key(flag: &clap::Arg) -> Option<String> {
+    Some(flag.get_long()?.replace('-', "_")).filter(|key| !LEFT_OUT.contains(&&**key))
 }
 
 /// Whether a flag says what a repair writes, or what it may lose by it.

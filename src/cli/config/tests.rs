@@ -140,6 +140,8 @@ fn what_is_wrong_is_told_with_its_line_and_what_was_meant() {
             3,
             "[gossip] is to be proven equal more often, by `proven_equal_within`, than it is looked at, by `every`",
         ),
+        // Of what is not understood it is not said what it does not fit.
+        ("[gossip]\nevery = 'soon'\nproven_equal_within = '1s'", 2, "`every` in [gossip]: `soon` is no duration"),
         ("[gossip]\nproven_equal_within = 'soon'", 2, "`proven_equal_within` in [gossip]: `soon` is no duration"),
         (
             "[gossip]\nevery = '1m'\nseeds = ['quic://x']",
@@ -168,7 +170,8 @@ fn what_is_wrong_is_told_with_its_line_and_what_was_meant() {
 fn one_reading_finds_all_that_is_wrong_in_the_order_of_the_file() {
     let text = "[serve]\nlisten = '7473'\njobs_at_once = 0\nstoers = 'a'\n[store.pg]\nurl = 5\n[dataset.o]\ncollate = 'x'\n\
                 ignore = 'a'\n[job.j]\na = 'pg'\nb = 'nowhere'\ndataset = 'o'\nat = 'noon'\nwindow = ['Day', 'Night']\n\
-                [job.k]\na = 'pg'\nb = 'pg'\nsettle = 'soon'\nmax_time = 'late'\ndataset = 'o'\n[oops]\n[job.l]\ndo = 'x'\n";
+                [job.k]\na = 'pg'\nb = 'pg'\nsettle = 'soon'\nmax_time = 'late'\ndataset = 'o'\n[oops]\n[job.l]\ndo = 'x'\n\
+                setle = '1s'\nmax_change = 5\nevery = 'often'\nproven_equal_within = 'soon'\n";
     let errors = parse(text).expect_err("errors");
     let told: Vec<String> = errors
         .iter()
@@ -188,10 +191,13 @@ fn one_reading_finds_all_that_is_wrong_in_the_order_of_the_file() {
         "20 [job.k] max_time",
         "22 [oops] ",
         "24 [job.l] do",
+        "25 [job.l] setle",
+        "27 [job.l] every",
+        "28 [job.l] proven_equal_within",
     ];
     assert_eq!(told, all);
     let refused = error::first(&errors).expect_err("refused").message;
-    assert!(refused.ends_with("is one; 12 more errors: reknit config check; nothing was done"), "{refused}");
+    assert!(refused.ends_with("is one; 15 more errors: reknit config check; nothing was done"), "{refused}");
     // What is no TOML is told of line by line, and nothing else, which might be about what was meant.
     let errors = parse("[store.pg]\nurl = 'secret\n[job.j]\nat = = 5\nc = 'pg'\n").expect_err("errors");
     let told: Vec<(usize, &str)> = errors.iter().map(|error| (error.line, error.table.as_str())).collect();

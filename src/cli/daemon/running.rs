@@ -18,6 +18,7 @@ use crate::cli::commands::jobs::shown::ran_object;
 use crate::cli::commands::sides::scans::Fresh;
 use crate::cli::config::Config;
 use crate::cli::env::Env;
+use crate::cli::passing::Passing;
 use crate::cli::units::{parse_bytes, parse_duration, typed_duration};
 use crate::cli::{CliError, Exit};
 use crate::clock::{millis, now_ms};
@@ -107,11 +108,11 @@ impl Daemon {
             Some(job) => (job.kept.tuned.clone(), job.left(begun.began)),
             None => Default::default(),
         };
-        let before = (trial(state, &name, &begun), pass(state, &name, &begun));
+        let trial = trial(state, &name, &begun);
         let (daemon, config, job) = (self.clone(), state.config.clone(), name.clone());
         let run = move || {
             let within = span(&job, &begun);
-            let run = || within.in_scope(|| daemon.run(&config, &job, (&tuned, left_today), before, left));
+            let run = || within.in_scope(|| daemon.run(&config, (&job, begun), (&tuned, left_today, trial), left));
             let ended = catch_unwind(AssertUnwindSafe(run));
             daemon.end(&job, begun, ended.unwrap_or_else(|_| Ended::defect()));
         };
@@ -122,11 +123,10 @@ impl Daemon {
     }
 
     fn run(
-        &self,
+        self: &Arc<Daemon>,
         config: &Arc<Config>,
-        name: &str,
-        (tuned, left_today): (&Tuned, DayBudget),
-        (trial, pass): (Trial, Pass),
+        (name, begun): (&str, Begun),
+        (tuned, left_today, trial): (&Tuned, DayBudget, Trial),
         left: watch::Receiver<bool>,
     ) -> Ended {
         let command = config.command(name);
@@ -143,7 +143,7 @@ impl Daemon {
             rate_limits: Some(self.rate_limits.clone()),
             windows: self.windows.get().cloned(),
             trial,
-            pass: Some(pass),
+            pass: command.as_ref().ok().and_then(|command| self.passing(command, name, &begun)),
             ..Env::unheard(&global, std::env::current_dir().unwrap_or_default())
         };
         let (command, settled) = match command {
@@ -161,9 +161,19 @@ impl Daemon {
         trial(&self.lock(), name, begun)
     }
 
-    /// How far the pass has come that it goes on with.
-    pub(crate) fn pass(&self, name: &str, begun: &Begun) -> Pass {
-        pass(&self.lock(), name, begun)
+    /// The pass that a run goes on with, if it reads a store against its tree. How far it comes is remembered also if the run
+    /// is never heard of again.
+    pub(crate) fn passing(self: &Arc<Daemon>, command: &Command, name: &str, begun: &Begun) -> Option<Passing> {
+        let Command::Verify(_) = command else { return None };
+        let state = self.lock();
+        let known = state.agenda.jobs().get(name).and_then(|job| job.kept.pass.clone());
+        let pass = known.unwrap_or_else(|| Pass::begin(String::new(), 0, begun.began));
+        let (daemon, name, number) = (self.clone(), name.to_string(), begun.number);
+        Some(Passing::new(pass, move |pass| {
+            let mut state = daemon.lock();
+            state.agenda.note_pass(&name, number, pass.clone());
+            daemon.write(&mut state, &name);
+        }))
     }
 
     /// Begins a run for somebody who does it and waits for it; nothing if the daemon knows no such job.
@@ -265,11 +275,6 @@ fn trial(state: &State, name: &str, begun: &Begun) -> Trial {
     state.agenda.jobs().get(name).map(|job| job.kept.parking.trial(asked, begun.began)).unwrap_or_default()
 }
 
-fn pass(state: &State, name: &str, begun: &Begun) -> Pass {
-    let known = state.agenda.jobs().get(name).and_then(|job| job.kept.pass.clone());
-    known.unwrap_or_else(|| Pass::begin(String::new(), 0, begun.began))
-}
-
 /// What is logged within it belongs to this run.
 pub(crate) fn span(job: &str, begun: &Begun) -> tracing::Span {
     tracing::info_span!("run", job, run = begun.number)
@@ -285,7 +290,7 @@ pub(crate) struct Ended {
     /// What it left out and tried of what is parked, and where a store could not answer.
     trial: Trial,
     stuck: Option<Named>,
-    /// How far a pass through a store has come.
+    /// How far a pass through a store has come, if the run came anywhere in one.
     pass: Option<Pass>,
 }
 
@@ -304,13 +309,12 @@ impl Ended {
     /// A command that came to its end here.
     pub(crate) fn of(exit: Exit, env: Env) -> Ended {
         let Env { measured, failed, followed, trial, stuck, pass, .. } = env;
+        let pass = pass.and_then(Passing::end);
         Ended { exit, measured, failed, followed: followed.unwrap_or_default(), trial, stuck, pass }
     }
 
     fn ran(self, begun: Begun, why: Option<Why>, now: Millis) -> Ran {
         let Ended { exit, measured, failed, trial, stuck, pass, .. } = self;
-        // What is read in no parts has come nowhere.
-        let pass = pass.filter(|pass| pass.collections > 0);
         let said = measured.as_ref().map(|measured| match measured.verdict {
             Verdict::InSync => RunVerdict::InSync,
             Verdict::Converged => RunVerdict::Converged,

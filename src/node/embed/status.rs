@@ -36,7 +36,7 @@ pub struct DatasetStatus {
     pub peers: Vec<PeerStatus>,
 }
 
-/// A peer of a dataset, as gossip knows it since the node was started or resumed.
+/// A peer of a dataset, as its store remembers it from gossip.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerStatus {
     /// Who.

@@ -66,3 +66,29 @@ fn no_job_begins_while_a_node_is_about_to_be_suspended() {
         node.shutdown().await.expect("ended");
     });
 }
+
+#[test]
+fn a_pause_that_nobody_waited_for_is_ended_by_the_next_resume() {
+    run(async {
+        let node = Node::builder().dataset("todo", ["items"]).without_gossip().start().await.expect("started");
+        let other = Node::builder().without_gossip().start().await.expect("started");
+        let ticket = node.invite("todo", Rights::ALL, Duration::from_secs(3600)).await.expect("a ticket");
+        let at = other.join(&ticket).await.expect("joined");
+        let session = other.shared.turn.read().await;
+        let suspending = tokio::spawn({
+            let other = other.clone();
+            async move { other.suspend().await }
+        });
+        while !other.state().live.as_ref().is_some_and(|live| *live.stop.borrow()) {
+            tokio::task::yield_now().await;
+        }
+        suspending.abort();
+        assert!(suspending.await.expect_err("given up").is_cancelled());
+        drop(session);
+        other.resume().await.expect("resumed");
+        other.sync_at(&at).await.expect("a session");
+        for node in [node, other] {
+            node.shutdown().await.expect("ended");
+        }
+    });
+}

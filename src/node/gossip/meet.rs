@@ -24,12 +24,12 @@ type Failed = Option<String>;
 /// Meets peers until it is stopped.
 pub(super) async fn keep(
     node: Node,
-    store: Store,
+    (store, mut kept): (Store, Kept),
     shared: Arc<Shared>,
     options: GossipOptions,
     mut stop: watch::Receiver<bool>,
 ) {
-    let (id, mut kept) = (store.definition().id, Kept::of(&store, &shared));
+    let id = store.definition().id;
     loop {
         let ends = tokio::select! {
             () = tokio::time::sleep(options.every) => false,

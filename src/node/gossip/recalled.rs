@@ -16,23 +16,31 @@ const MET: &str = "met by gossip";
 /// How old what is kept may be where nothing but the time has changed.
 const AGE_MAX: Duration = Duration::from_secs(60);
 
-/// Tells a roster whom the store has met before this node began, each by its newest key. What cannot be read counts for
-/// nothing: it is known again after a session with each.
-pub(super) fn recall(store: &Store, roster: &mut Roster<PeerId>, newest: impl Fn(PeerId) -> PeerId) {
-    let kept = match store.fact(MET) {
-        Ok(Some(bytes)) => Acquaintances::from_bytes(&bytes).map_err(|error| error.to_string()),
-        Ok(None) => return,
-        Err(error) => Err(error.to_string()),
-    };
-    match kept {
-        Ok(kept) => {
-            let now = now_ms();
-            kept.0.into_iter().for_each(|(peer, kept)| roster.recall(newest(PeerId(peer)), kept, now));
+/// Tells a roster whom the store has met before this node began, each by its newest key; gives what is kept. What cannot be
+/// read counts for nothing: it is known again after a session with each.
+pub(super) fn recall(store: &Store, roster: &mut Roster<PeerId>, newest: impl Fn(PeerId) -> PeerId) -> Kept {
+    let all = read(store).unwrap_or_else(|error| {
+        let dataset = &store.definition().name;
+        tracing::warn!(dataset, error, "whom gossip has met before is not known any more");
+        Acquaintances::default()
+    });
+    let now = now_ms();
+    let known = all.0.iter().map(|(peer, kept)| (PeerId(*peer), *kept));
+    // What is kept of the newest key goes before what is of earlier ones.
+    let (newer, older): (Vec<_>, Vec<_>) = known.partition(|(peer, _)| newest(*peer) == *peer);
+    newer.into_iter().chain(older).for_each(|(peer, kept)| roster.recall(newest(peer), kept, now));
+    Kept { all, at: Instant::now() }
+}
+
+/// What a store keeps; nothing in another life, which has met nobody.
+fn read(store: &Store) -> Result<Acquaintances, String> {
+    let Some(bytes) = store.fact(MET).map_err(|error| error.to_string())? else { return Ok(Acquaintances::default()) };
+    match bytes.split_first_chunk() {
+        Some((actor, kept)) if u64::from_be_bytes(*actor) == store.actor().0 => {
+            Acquaintances::from_bytes(kept).map_err(|error| error.to_string())
         }
-        Err(error) => {
-            let dataset = &store.definition().name;
-            tracing::warn!(dataset, error, "whom gossip has met before is not known any more");
-        }
+        Some(_) => Ok(Acquaintances::default()),
+        None => Err("it is cut short".into()),
     }
 }
 
@@ -43,11 +51,6 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// What a store keeps at the beginning.
-    pub(super) fn of(store: &Store, shared: &Shared) -> Kept {
-        Kept { all: known(store, shared), at: Instant::now() }
-    }
-
     /// Keeps what is known now, where that is another thing than what is kept: at once where somebody has come to be equal or to
     /// differ, else each minute, and at the end (`last`).
     pub(super) async fn update(&mut self, store: &Store, shared: &Shared, last: bool) {
@@ -55,11 +58,13 @@ impl Kept {
         if all == self.all || !(last || self.at.elapsed() >= AGE_MAX || told(&all) != told(&self.all)) {
             return;
         }
-        let (keeping, bytes) = (store.clone(), all.to_bytes());
+        let (keeping, actor) = (store.clone(), store.actor().0.to_be_bytes());
+        let bytes = [&actor[..], &all.to_bytes()].concat();
         let kept = tokio::task::spawn_blocking(move || keeping.set_fact(MET, Some(bytes))).await;
         if let Err(error) = kept.unwrap_or_else(|panic| Err(StoreError::Panicked(panic.to_string()))) {
             let dataset = &store.definition().name;
             tracing::warn!(dataset, %error, "whom gossip has met is not kept");
+            return;
         }
         (self.all, self.at) = (all, Instant::now());
     }
@@ -90,16 +95,32 @@ mod tests {
         let store =
             Store::in_memory(definition, DatasetKey::from_bytes([9; 32]), &Options::default()).expect("a store");
         let (peer, shared) = (PeerId([3; 32]), Shared::default());
+        let (earlier, another) = (PeerId([2; 32]), PeerId([9; 32]));
+        let newest = |of: PeerId| if of == earlier || of == another { peer } else { of };
         let recalled = || {
             let mut roster = Roster::new(1);
-            recall(&store, &mut roster, |peer| peer);
+            recall(&store, &mut roster, newest);
             roster
         };
         assert_eq!(recalled().peers().count(), 0);
-        store.set_fact(MET, Some(b"anything".into())).expect("noted");
+        let actor = store.actor().0;
+        for damaged in [b"short".to_vec(), [&actor.to_be_bytes()[..], b"anything"].concat()] {
+            store.set_fact(MET, Some(damaged)).expect("noted");
+            assert_eq!(recalled().peers().count(), 0);
+        }
+        let met = |at| Acquaintance { first: at, checked: Some(at), equal: Some(at), since: None, left: 0 };
+        let all = Acquaintances([(earlier.0, met(1)), (peer.0, met(2)), (another.0, met(3))].into()).to_bytes();
+        // In another life it has met nobody.
+        store.set_fact(MET, Some([&(actor ^ 1).to_be_bytes()[..], &all].concat())).expect("noted");
         assert_eq!(recalled().peers().count(), 0);
-        shared.rosters().insert(store.definition().id, recalled());
-        let mut kept = Kept::of(&store, &shared);
+        // Three keys are one peer, which is known by its newest.
+        store.set_fact(MET, Some([&actor.to_be_bytes()[..], &all].concat())).expect("noted");
+        let known: Vec<_> = recalled().peers().map(|(peer, standing)| (peer, standing.equal)).collect();
+        assert_eq!(known, [(peer, Some(2))]);
+        store.set_fact(MET, None).expect("noted");
+        let mut roster = Roster::new(1);
+        let mut kept = recall(&store, &mut roster, newest);
+        shared.rosters().insert(store.definition().id, roster);
         let meet = |tick, met| {
             let mut rosters = shared.rosters();
             let roster = rosters.get_mut(&store.definition().id).expect("it is there");

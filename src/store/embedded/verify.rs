@@ -24,8 +24,9 @@ pub use part::Part;
 
 /// Findings that a report names; more are only counted.
 const NAMED_MAX: usize = 1_000;
-/// Records between two questions whether to go on.
+/// Records between two questions whether to go on, where all are read and where a part is.
 const GO_ON_EVERY: u64 = 10_000;
+const GO_ON_EVERY_IN_PART: u64 = 100;
 
 /// What `verify` found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,8 +50,8 @@ impl Report {
         self.wrong_count == 0
     }
 
-    /// Adds what was found elsewhere.
-    pub(crate) fn add(&mut self, other: Report) {
+    /// Adds what was found in another part.
+    pub fn add(&mut self, other: Report) {
         self.records += other.records;
         self.tombstones += other.tombstones;
         self.nodes += other.nodes;
@@ -247,6 +248,7 @@ impl Check<'_> {
         let mut kept = self.snapshot.scan(&start, &end)?.peekable();
         let mut ready: std::vec::IntoIter<Entry> = Vec::new().into_iter();
         let (mut seen, mut ended) = (0, false);
+        let every = if self.sums.is_some() { GO_ON_EVERY } else { GO_ON_EVERY_IN_PART };
         Ok(std::iter::from_fn(move || {
             loop {
                 if let Some(entry) = ready.next() {
@@ -269,7 +271,7 @@ impl Check<'_> {
                     };
                     position = Some(record.position);
                     seen += 1;
-                    if seen % GO_ON_EVERY == 0 && !go_on(seen) {
+                    if seen % every == 0 && !go_on(seen) {
                         return Some(Err(StoreError::Stopped));
                     }
                     if record.commit > newest {

@@ -311,9 +311,12 @@ pub struct Kept {
     /// When each part of them was last compared to its end.
     #[serde(default, skip_serializing_if = "Verified::is_none")]
     pub verified: Verified,
-    /// How far a pass through its store has come that is not over.
+    /// How far a pass through its store has come, or what it found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pass: Option<Pass>,
+    /// When its store was last found sound, all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sound: Option<Millis>,
     /// When they were first seen to differ since.
     pub open: Option<Millis>,
     /// When keys that still differ were first seen to, by the first 8 bytes of their digest; empty where they are not listed.
@@ -342,6 +345,11 @@ impl Kept {
         self.keys.values().min().copied().or(self.open)
     }
 
+    /// How far a pass has come that goes on with the next run.
+    pub fn passing(&self) -> Option<&Pass> {
+        self.pass.as_ref().filter(|pass| pass.next().is_some())
+    }
+
     /// The last run that has ended.
     pub fn last(&self) -> Option<&Ran> {
         self.history.back()
@@ -351,7 +359,7 @@ impl Kept {
     pub(super) fn set_right(&mut self, now: Millis) -> bool {
         let noted = [&mut self.proven, &mut self.wanted, &mut self.open].into_iter().flatten();
         let noted = noted.chain(self.keys.values_mut()).chain(self.verified.0.iter_mut().flatten());
-        let noted = noted.chain(self.pass.as_mut().map(|pass| &mut pass.began));
+        let noted = noted.chain(self.pass.as_mut().map(|pass| &mut pass.began)).chain(&mut self.sound);
         let mut any = false;
         for at in noted.filter(|at| **at > now) {
             (*at, any) = (now, true);
@@ -376,8 +384,15 @@ impl Kept {
         // A part was compared some time within the run.
         let whole = ran.verified == u16::MAX;
         self.verified.note(std::mem::take(&mut ran.verified), if whole { ran.ended } else { began });
-        if let Some(pass) = ran.pass.take() {
-            self.pass = ran.goes_on.then_some(pass);
+        match ran.pass.take() {
+            // Of one that found nothing nothing is left to know.
+            Some(pass) => self.pass = (pass.next().is_some() || pass.faults > 0).then_some(pass),
+            // The job compares two sides now.
+            None if ran.records.is_some() => self.pass = None,
+            None => {}
+        }
+        if ran.verdict == RunVerdict::Sound {
+            self.sound = Some(ran.ended);
         }
         (ran.seen, ran.stuck, ran.trial) = (None, None, Trial::default());
         ran.unproven = ran.unproven.at_most(RANGES_KEPT_MAX);

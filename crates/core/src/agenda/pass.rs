@@ -8,6 +8,10 @@ use crate::dataset::CollectionId;
 use crate::range::{Position, Range};
 use crate::stamp::Millis;
 
+/// Records of a part, at most and at least; one that takes longer than there is time for is halved.
+const MOST: u64 = 16_384;
+const LEAST: u64 = 64;
+
 /// How far a pass has come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pass {
@@ -25,21 +29,32 @@ pub struct Pass {
     pub records: u64,
     /// What was found to be wrong.
     pub faults: u64,
+    /// What the pass before this one found, which holds until this one is over.
+    pub before: u64,
+    /// Records of the next part, at most.
+    pub most: u64,
 }
 
 impl Pass {
     /// One that has read nothing.
     pub fn begin(store: String, collections: u16, began: Millis) -> Pass {
-        Pass { store, collections, began, collection: 0, from: 0, records: 0, faults: 0 }
+        Pass { store, collections, began, collection: 0, from: 0, records: 0, faults: 0, before: 0, most: MOST }
     }
 
-    /// The same if it goes through that store, or else a new one.
+    /// The same if it goes through that store and is not over, or else a new one.
     #[must_use]
     pub fn through(self, store: &str, collections: u16, now: Millis) -> Pass {
-        match self.store == store && self.collections == collections {
-            true => self,
-            false => Pass::begin(store.into(), collections, now),
+        let new = Pass::begin(store.into(), collections, now);
+        match (self.store == store && self.collections == collections, self.next()) {
+            (false, _) => new,
+            (true, None) => Pass { before: self.faults, most: self.most, ..new },
+            (true, Some(_)) => self,
         }
+    }
+
+    /// How much is wrong with the store, as far as it is known: what was found is so until a later pass has come to its end.
+    pub fn wrong(&self) -> u64 {
+        if self.next().is_none() { self.faults } else { self.faults.max(self.before) }
     }
 
     /// Where it goes on: the collection, and the first position that was not read; nothing once all was.
@@ -50,10 +65,17 @@ impl Pass {
     /// A range was read that holds where it went on.
     pub fn note(&mut self, range: Range, records: u64, faults: u64) {
         (self.records, self.faults) = (self.records + records, self.faults + faults);
+        self.most = self.most.saturating_mul(2).clamp(LEAST, MOST);
         match range.last().0.checked_add(1) {
             Some(from) => self.from = from,
             None => (self.collection, self.from) = (self.collection + 1, 0),
         }
+    }
+
+    /// A part was given up before its end. The next is half as large; says whether it can be.
+    pub fn give_up(&mut self) -> bool {
+        let less = (self.most / 2).max(LEAST);
+        std::mem::replace(&mut self.most, less) != less
     }
 
     /// The share of all positions that was read, in millionths.
@@ -84,8 +106,27 @@ mod tests {
         assert_eq!((nexts[0], nexts[15], nexts[16], nexts[24]), ((0, 0), (0, 15 << 60), (1, 0), (1, 8 << 60)));
         assert_eq!((shares[0], shares[8], shares[16], pass.share()), (0, 250_000, 500_000, 1_000_000));
         assert_eq!((pass.records, pass.faults, pass.began), (250, 2, 5));
-        assert_eq!(pass.clone().through("s", 2, 9), pass);
         assert_eq!(pass.clone().through("t", 2, 9), Pass::begin("t".into(), 2, 9));
-        assert_eq!(pass.through("s", 3, 9).began, 9);
+        assert_eq!(pass.clone().through("s", 3, 9).before, 0);
+        // What was found is so until the next has come to its end.
+        let mut next = pass.through("s", 2, 9);
+        assert_eq!((next.began, next.faults, next.before, next.wrong()), (9, 0, 2, 2));
+        while let Some((_, position)) = next.next() {
+            assert_eq!(next.clone().through("s", 2, 10), next);
+            assert_eq!(next.wrong(), 2);
+            next.note(Range::of(position, 1), 10, 0);
+        }
+        assert_eq!(next.wrong(), 0);
+    }
+
+    #[test]
+    fn a_part_that_takes_too_long_is_halved_until_it_is_small_and_grows_again() {
+        let mut pass = Pass::begin("s".into(), 1, 0);
+        let halved = (0..20).take_while(|_| pass.give_up()).count();
+        assert_eq!((halved, pass.most), (8, 64));
+        pass.note(Range::of(Position(0), 1), 1, 0);
+        assert_eq!(pass.most, 128);
+        (1..16).for_each(|digit| pass.note(Range::ALL.child(digit), 1, 0));
+        assert_eq!((pass.most, pass.next()), (16_384, None));
     }
 }

@@ -563,6 +563,24 @@ fn a_pass_through_a_store_goes_on_with_the_next_run_and_fails_nobody() {
     while pass.next().is_some() {
         pass.note(crate::range::Range::of(crate::range::Position(pass.from), 1), 5, 0);
     }
-    run(&mut jobs, RunVerdict::Sound, Some(pass), 200 * SECOND);
+    run(&mut jobs, RunVerdict::Sound, Some(pass.clone()), 200 * SECOND);
     assert_eq!((kept(&jobs).pass, kept(&jobs).failures), (None, 0));
+    // However many runs there are since, it is known when the store was sound.
+    (0..2 * HISTORY_MAX as u64).for_each(|nth| run(&mut jobs, RunVerdict::Undetermined, None, (300 + nth) * SECOND));
+    assert_eq!(kept(&jobs).sound, Some(200 * SECOND + 1));
+    // What is wrong is known beyond the pass that found it; how far a run has come is known before it ends.
+    pass.faults = 3;
+    run(&mut jobs, RunVerdict::Damaged, Some(pass.clone()), 2_000 * SECOND);
+    assert_eq!((kept(&jobs).pass.as_ref(), kept(&jobs).passing()), (Some(&pass), None));
+    let begun = jobs.begin("scrub", By::Hand, 2_100 * SECOND).expect("it begins");
+    let mut next = pass.through("s", 1, 2_100 * SECOND);
+    next.note(crate::range::Range::of(crate::range::Position(0), 1), 5, 0);
+    jobs.note_pass("scrub", begun.number - 1, Pass::begin("t".into(), 1, 0));
+    jobs.note_pass("scrub", begun.number, next.clone());
+    let mut jobs = restarted(&jobs, 1, 2_200 * SECOND);
+    assert_eq!((kept(&jobs).pass, next.wrong()), (Some(next), 3));
+    // Whoever compares two sides makes none.
+    let begun = jobs.begin("scrub", By::Hand, 2_300 * SECOND).expect("it begins");
+    jobs.end("scrub", Ran { records: Some([1, 1]), ..ran(begun, RunVerdict::InSync, 2_301 * SECOND) });
+    assert_eq!(kept(&jobs).pass, None);
 }

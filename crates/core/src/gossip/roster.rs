@@ -87,9 +87,13 @@ impl<P: Copy + Ord> Roster<P> {
         Roster { peers: BTreeMap::new(), draw: Draw::new(seed) }
     }
 
-    /// What was kept of a peer that nobody named since; it is not up yet. Of one that was named all is known already.
+    /// What was kept of a peer; nothing of one with whom a session has ended since, of which more is known.
     pub fn recall(&mut self, peer: P, kept: Acquaintance, now: Millis) {
-        self.peers.entry(peer).or_insert_with(|| kept.standing(now));
+        let standing = self.peers.entry(peer).or_default();
+        if standing.first.is_none() {
+            let Standing { up, fails, waits, turn, .. } = *standing;
+            *standing = Standing { up, fails, waits, turn, ..kept.standing(now) };
+        }
     }
 
     /// A peer is up. One that was down is not left alone for that any longer.

@@ -449,6 +449,10 @@ fn what_is_kept_of_peers_is_known_at_the_next_beginning() {
     ['a', 'b', 'c'].into_iter().for_each(|peer| later.up(peer));
     assert_eq!(later.next(0), Some('b'));
     later.met('b', 50, 5_000, Met::Equal);
+    // One that is up may be known only now, as by an earlier key of it.
+    later.up('e');
+    later.recall('e', all[0].1, 6_000);
+    assert_eq!((of(&later, 'e').equal, of(&later, 'e').up), (Some(1_000), true));
     // Whoever is known already is known better.
     later.recall('b', all[1].1, 6_000);
     assert_eq!((of(&later, 'b').since, of(&later, 'b').first), (None, Some(2_000)));

@@ -123,7 +123,7 @@ impl Seen<'_> {
             true => String::new(),
             false => format!("\nunproven at its last run: {}", unproven(&ran.unproven)),
         });
-        let pass = kept.pass.as_ref().map_or(String::new(), |pass| {
+        let pass = kept.passing().map_or(String::new(), |pass| {
             let (began, records) = (self.ago(pass.began), show_count(pass.records));
             format!("\nread so far: {} %, {records} records, in a pass that began {began} ago", pass.share() / 10_000)
         });
@@ -177,10 +177,10 @@ impl Seen<'_> {
             "oldest_ms": kept.oldest(),
             "parked": kept.parking.all().iter().map(parked_object).collect::<Vec<_>>(),
             "unverified_ms": kept.verified.oldest(),
-            "pass": kept.pass.as_ref().map(|pass| {
+            "pass": kept.passing().map(|pass| {
                 json!({
                     "began_ms": pass.began, "share": f64::from(pass.share()) / 1e6, "records": pass.records,
-                    "faults": pass.faults,
+                    "faults": pass.wrong(),
                 })
             }),
             "wrong": self.wrong(),

@@ -137,9 +137,12 @@ fn since(all: &[Of<'_>], began: Millis, text: &mut Text) {
     each(text, all, unverified, |of| of.kept().verified.oldest().map(seconds));
     let verified =
         ("reknit_verified_timestamp_seconds", "When a store was last read against its tree, whole, and found sound.");
-    each(text, all, verified, |of| ended(of, |ran| ran.verdict == RunVerdict::Sound));
+    each(text, all, verified, |of| {
+        // What an earlier release remembered has it among the runs alone.
+        of.kept().sound.map(seconds).or_else(|| ended(of, |ran| ran.verdict == RunVerdict::Sound))
+    });
     let pass = ("reknit_pass_ratio", "The share of a store that a pass has read which goes on with the next run.");
-    each(text, all, pass, |of| of.kept().pass.as_ref().map(|pass| f64::from(pass.share()) / 1e6));
+    each(text, all, pass, |of| of.kept().passing().map(|pass| f64::from(pass.share()) / 1e6));
 }
 
 /// What comes next.

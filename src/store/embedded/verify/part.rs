@@ -20,13 +20,14 @@ pub struct Part {
 impl Store {
     /// Recomputes digests, entries and nodes of a range from its records, and the nodes above it from those below, up to the root
     /// in use; looks up each record in the lists by key, of conflicts, tombstones and what expires. The range is the widest that
-    /// holds `from` and at most `most` records, or a leaf of the tree. It is given up when `go_on` says so, which is asked every
-    /// ten thousand records.
+    /// holds `from` and at most `most` entries, or a leaf of the tree; where tombstones are no entries (in the content profile)
+    /// there may be any number of them beside these. Nodes above it are compared by the part that begins where they do. It is given up when
+    /// `go_on` says so, which is asked every hundred records. A collection that there is not is empty.
     ///
-    /// What is kept of the whole (sketches, counts, what else lists hold) is for [`Store::verify`].
+    /// What is kept of the whole (sketches, counts, what else lists hold, the journal) is for [`Store::verify`].
     ///
     /// # Errors
-    /// What kept it from reading at all, and [`StoreError::Stopped`]; what is merely wrong is in the report.
+    /// What kept it from reading at all, and [`StoreError::Stopped`]; what is damaged is in the report.
     pub fn verify_part(
         &self,
         collection: CollectionId,
@@ -40,32 +41,48 @@ impl Store {
             let _writer = inner.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             (inner.engine.snapshot()?, inner.head())
         };
+        let mut report = Report::default();
+        let Some(root) = head.roots.get(usize::from(collection.0)).copied() else {
+            return Ok(Part { range: Range::ALL, report });
+        };
         let name = inner.name_of(collection);
         let check = Check { inner, snapshot: &*snapshot, collection, name, sums: None };
-        let mut report = Report::default();
-        let root = head.roots.get(usize::from(collection.0)).copied().unwrap_or(Summary::EMPTY);
         let range = check.descend(root, (from, most), &mut report)?;
-        let (found, _) = check.tree(range, head.commit, &mut |_| {}, &mut report, &mut |_| go_on())?;
-        if range == Range::ALL && found != root {
-            report.wrong(check.in_collection("the root in use is not that of the records".into()));
+        match check.tree(range, head.commit, &mut |_| {}, &mut report, &mut |_| go_on()) {
+            Ok((found, _)) if range == Range::ALL && found != root => {
+                report.wrong(check.in_collection("the root in use is not that of the records".into()));
+            }
+            Ok(_) => {}
+            // What lies behind it can be read all the same.
+            Err(error) if error.is_damage() => report.wrong(error.to_string()),
+            Err(error) => return Err(error),
         }
         Ok(Part { range, report })
     }
 }
 
 impl Check<'_> {
-    /// The widest range of no more than that; each node above it is compared with those below that.
+    /// The widest range of no more than that; each node above it that begins there is compared with those below that.
     fn descend(&self, root: Summary, (from, most): (Position, u64), report: &mut Report) -> Result<Range, StoreError> {
         let (mut range, mut summary) = (Range::ALL, root);
         while summary.count > most && !is_leaf(range, summary.count) {
             let children = self.children(range)?;
-            if self.inner.keys.inner(range, &children) != summary {
+            let begins = range.first() == from;
+            if begins && range == Range::ALL && self.root_row()? != Some(root) {
+                report.wrong(self.in_collection("the root in use is not that of its row".into()));
+            }
+            if begins && self.inner.keys.inner(range, &children) != summary {
                 report.wrong(self.in_collection(format!("the node of range {range} is not that of those below it")));
             }
             summary = children[usize::from(range.digit(from))];
             range = Range::of(from, range.depth() + 1);
         }
         Ok(range)
+    }
+
+    fn root_row(&self) -> Result<Option<Summary>, StoreError> {
+        let row = self.snapshot.get(&rows::node(self.collection, Range::ALL))?;
+        Ok(row.and_then(|value| rows::read_summary(&value).ok()))
     }
 
     fn children(&self, range: Range) -> Result<[Summary; 16], StoreError> {
