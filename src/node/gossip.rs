@@ -45,7 +45,7 @@ const SESSION_MAX: Duration = Duration::from_secs(60);
 /// How long is waited for what a store's thread has counted.
 const COUNTS_WITHIN: Duration = Duration::from_secs(1);
 /// How long is waited at the end for sessions that are told to end, and for what is kept of peers.
-const KEPT_WITHIN: Duration = Duration::from_secs(5);
+const KEPT_WITHIN: Duration = Duration::from_secs(2);
 /// How far back it is told that this node was displaced, and how often at most.
 const DISPLACED_WITHIN: Duration = Duration::from_secs(60);
 const DISPLACED_MAX: usize = 64;

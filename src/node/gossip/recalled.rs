@@ -113,10 +113,10 @@ mod tests {
         // In another life it has met nobody.
         store.set_fact(MET, Some([&(actor ^ 1).to_be_bytes()[..], &all].concat())).expect("noted");
         assert_eq!(recalled().peers().count(), 0);
-        // Three keys are one peer, which is known by its newest.
+        // Three keys are one peer, which is known by its newest, and was equal when one of them was last.
         store.set_fact(MET, Some([&actor.to_be_bytes()[..], &all].concat())).expect("noted");
         let known: Vec<_> = recalled().peers().map(|(peer, standing)| (peer, standing.equal)).collect();
-        assert_eq!(known, [(peer, Some(2))]);
+        assert_eq!(known, [(peer, Some(3))]);
         store.set_fact(MET, None).expect("noted");
         let mut roster = Roster::new(1);
         let mut kept = recall(&store, &mut roster, newest);

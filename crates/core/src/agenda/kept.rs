@@ -388,7 +388,7 @@ impl Kept {
             // Of one that found nothing nothing is left to know.
             Some(pass) => self.pass = (pass.next().is_some() || pass.faults > 0).then_some(pass),
             // The job compares two sides now.
-            None if ran.records.is_some() => self.pass = None,
+            None if ran.records.is_some() => (self.pass, self.sound) = (None, None),
             None => {}
         }
         if ran.verdict == RunVerdict::Sound {

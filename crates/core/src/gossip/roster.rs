@@ -87,12 +87,16 @@ impl<P: Copy + Ord> Roster<P> {
         Roster { peers: BTreeMap::new(), draw: Draw::new(seed) }
     }
 
-    /// What was kept of a peer; nothing of one with whom a session has ended since, of which more is known.
+    /// What was kept of a peer, before what is known of it already: what the last session with a verdict found holds.
     pub fn recall(&mut self, peer: P, kept: Acquaintance, now: Millis) {
-        let standing = self.peers.entry(peer).or_default();
-        if standing.first.is_none() {
-            let Standing { up, fails, waits, turn, .. } = *standing;
-            *standing = Standing { up, fails, waits, turn, ..kept.standing(now) };
+        let (standing, kept) = (self.peers.entry(peer).or_default(), kept.standing(now));
+        standing.first = standing.first.into_iter().chain(kept.first).min();
+        standing.equal = standing.equal.max(kept.equal);
+        if standing.checked.is_none() {
+            (standing.checked, standing.since, standing.left) = (kept.checked, kept.since, kept.left);
+            standing.differs |= kept.differs;
+        } else if standing.since.is_some() {
+            standing.since = standing.since.into_iter().chain(kept.since).min();
         }
     }
 

@@ -453,9 +453,15 @@ fn what_is_kept_of_peers_is_known_at_the_next_beginning() {
     later.up('e');
     later.recall('e', all[0].1, 6_000);
     assert_eq!((of(&later, 'e').equal, of(&later, 'e').up), (Some(1_000), true));
+    // A session that came to nothing tells nothing.
+    later.up('f');
+    later.met('f', 55, 5_500, Met::Failed);
+    later.recall('f', all[1].1, 6_000);
+    assert_eq!((of(&later, 'f').since, of(&later, 'f').first, of(&later, 'f').fails), (Some(3_000), Some(2_000), 1));
     // Whoever is known already is known better.
     later.recall('b', all[1].1, 6_000);
     assert_eq!((of(&later, 'b').since, of(&later, 'b').first), (None, Some(2_000)));
+    assert_eq!(of(&later, 'b').equal, Some(5_000));
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub struct Part {
 impl Store {
     /// Recomputes digests, entries and nodes of a range from its records, and the nodes above it from those below, up to the root
     /// in use; looks up each record in the lists by key, of conflicts, tombstones and what expires. The range is the widest that
-    /// holds `from` and at most `most` entries, or a leaf of the tree; where tombstones are no entries (in the content profile)
+    /// begins at `from` and holds at most `most` entries, or the leaf of the tree that holds it; where tombstones are no entries (in the content profile)
     /// there may be any number of them beside these. Nodes above it are compared by the part that begins where they do. It is given up when
     /// `go_on` says so, which is asked every hundred records. A collection that there is not is empty.
     ///
@@ -62,13 +62,23 @@ impl Store {
 }
 
 impl Check<'_> {
-    /// The widest range of no more than that; each node above it that begins there is compared with those below that.
+    /// The widest range of no more than that which begins there; each node above it that begins there is compared with those below that.
     fn descend(&self, root: Summary, (from, most): (Position, u64), report: &mut Report) -> Result<Range, StoreError> {
         let (mut range, mut summary) = (Range::ALL, root);
-        while summary.count > most && !is_leaf(range, summary.count) {
-            let children = self.children(range)?;
+        // What lies before was read.
+        while (summary.count > most || range.first() < from) && !is_leaf(range, summary.count) {
             let begins = range.first() == from;
-            if begins && range == Range::ALL && self.root_row()? != Some(root) {
+            let looked = self.children(range).and_then(|children| Ok((children, self.root_row()?)));
+            let (children, row) = match looked {
+                Ok(looked) => looked,
+                // Then the whole range is a part: what of it can be read is.
+                Err(error) if error.is_damage() => {
+                    report.wrong(error.to_string());
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
+            if begins && range == Range::ALL && row != Some(root) {
                 report.wrong(self.in_collection("the root in use is not that of its row".into()));
             }
             if begins && self.inner.keys.inner(range, &children) != summary {
