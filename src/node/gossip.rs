@@ -257,8 +257,8 @@ impl Gossip {
         *shared.missing() = seeds.iter().map(|seed| (seed.peer, Instant::now())).collect();
         let (datasets, inputs, seeds) = (Arc::new(datasets), Arc::new(inputs), Arc::new(seeds));
         let (home, window, repair) = (node.guards().0, options.brakes.window, options.repair);
-        let (me_peer, meets) = (node.peer(), Arc::new(Mutex::new(meets)));
-        let gossip = Gossip { home, me: me_peer, datasets, links, shared, inputs, meets, seeds, window, repair };
+        let meets = Arc::new(Mutex::new(meets));
+        let gossip = Gossip { home, me: node.peer(), datasets, links, shared, inputs, meets, seeds, window, repair };
         // Of those who were met, some may have no rights any more.
         gossip.enrol();
         let swim = Swim::new(me, options.seed);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use reknit::core::query::{Guard, Incoming};
 use reknit::core::{CollectionId, Position, Range};
 use reknit::store::contract;
-use reknit::store::engine::{self, Batch, Durability, Engine, EngineError, Memory};
+use reknit::store::engine::{Batch, Durability, Engine, EngineError, Memory};
 use reknit::store::{EngineKind, Op, Options, Side, Store, StoreError};
 
 use crate::support::{self, ENGINES, assert_sound, options};
@@ -98,30 +98,14 @@ fn verify_notices_every_row_that_is_missing_or_changed() {
         }
         let options = options(EngineKind::Fjall);
         assert!(!is_sound(&memory, &options, key, None), "row {key:02x?} removed and not noticed");
-        let flipped = flipped(value, nth);
+        let flipped = support::flipped(value, nth);
         assert!(!is_sound(&memory, &options, key, Some(&flipped)), "row {key:02x?} flipped and not noticed");
     }
 }
 
-fn flipped(value: &[u8], nth: usize) -> Vec<u8> {
-    let mut value = value.to_vec();
-    match value.len() {
-        0 => value.push(1),
-        len => value[nth % len] ^= 1 << (nth % 8),
-    }
-    value
-}
-
 /// Whether nothing is noticed of a row that was changed or removed.
 fn is_sound(memory: &Memory, options: &Options, key: &[u8], value: Option<&[u8]>) -> bool {
-    let hurt = Memory::new();
-    engine::copy_all(memory, &hurt, &mut |_| ()).expect("a copy");
-    let mut batch = Batch::new();
-    match value {
-        Some(value) => batch.put(key, value),
-        None => batch.delete(key),
-    }
-    hurt.commit(&mut batch, Durability::Synced).expect("hurt");
+    let hurt = support::hurt(memory, key, value);
     let report = Store::over(Arc::new(hurt), options).and_then(|store| store.verify(&mut |_| ()));
     report.is_ok_and(|report| report.is_sound())
 }
@@ -197,14 +181,8 @@ fn verify_says_which_sketch_is_wrong_and_a_question_meets_damage_by_name() {
     for depth in 1..=3 {
         let (key, value) = rows.iter().find(|(key, _)| key[3] == depth).expect("cells of this depth");
         let range = Range::of(Position(u64::from_be_bytes(key[4..12].try_into().expect("eight"))), depth);
-        let opened = |value: &[u8]| {
-            let hurt = Memory::new();
-            engine::copy_all(&memory, &hurt, &mut |_| ()).expect("a copy");
-            let mut batch = Batch::new();
-            batch.put(key, value);
-            hurt.commit(&mut batch, Durability::Synced).expect("hurt");
-            Store::over(Arc::new(hurt), &options).expect("open")
-        };
+        let opened =
+            |value: &[u8]| Store::over(Arc::new(support::hurt(&memory, key, Some(value))), &options).expect("open");
         let mut wrong = value.clone();
         *wrong.last_mut().expect("a byte") ^= 1;
         let should = format!("the cells of range {range} are not those of its entries (collection \"default\")");

@@ -7,7 +7,7 @@ use reknit::core::agenda::Pass;
 use reknit::core::query::{Guard, Incoming};
 use reknit::core::{CollectionId, Range};
 use reknit::store::contract;
-use reknit::store::engine::{self, Batch, Durability, Engine, Memory};
+use reknit::store::engine::{Durability, Engine, Memory};
 use reknit::store::{EngineKind, Op, Report, Side, Store, StoreError};
 
 use crate::support::{self, ENGINES, options};
@@ -109,14 +109,7 @@ fn varied() -> Memory {
 
 /// The ranges in which something is wrong where a row has another value, or none; nothing if the store cannot be opened or read.
 fn found(memory: &Memory, key: &[u8], value: Option<&[u8]>) -> Option<BTreeSet<Place>> {
-    let hurt = Memory::new();
-    engine::copy_all(memory, &hurt, &mut |_| ()).expect("a copy");
-    let mut batch = Batch::new();
-    match value {
-        Some(value) => batch.put(key, value),
-        None => batch.delete(key),
-    }
-    hurt.commit(&mut batch, Durability::Synced).expect("hurt");
+    let hurt = support::hurt(memory, key, value);
     let store = Store::over(Arc::new(hurt), &options(EngineKind::Fjall)).ok()?;
     let (ranges, reports) = parts(&store, |_| ()).ok()?;
     Some(ranges.into_iter().zip(reports).filter(|(_, report)| !report.is_sound()).map(|(range, _)| range).collect())
@@ -138,11 +131,7 @@ fn parts_notice_every_row_of_records_and_tree_that_is_missing_or_changed_and_eac
         let removed = found(&memory, key, None);
         if (RECORD..=NODE).contains(&key[0]) {
             assert_ne!(removed, Some(clean.clone()), "row {key:02x?} removed and not noticed");
-            let mut flipped = value.clone();
-            match flipped.len() {
-                0 => flipped.push(1),
-                len => flipped[nth % len] ^= 1 << (nth % 8),
-            }
+            let flipped = support::flipped(value, nth);
             assert_ne!(
                 found(&memory, key, Some(&flipped)),
                 Some(clean.clone()),

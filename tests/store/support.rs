@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use reknit::core::{Collection, DatasetId, DatasetKey, Definition, Profile};
+use reknit::store::engine::{self, Batch, Durability, Engine, Memory};
 use reknit::store::{EngineKind, Options, Store};
 
 pub(crate) const ENGINES: [EngineKind; 2] = [EngineKind::Fjall, EngineKind::Redb];
@@ -44,6 +45,29 @@ pub(crate) fn create(engine: EngineKind, dir: &Path) -> Store {
 
 pub(crate) fn memory(options: &Options) -> Store {
     Store::in_memory(definition(), key(), options).expect("create")
+}
+
+/// The same rows, but for one that has another value, or is gone.
+pub(crate) fn hurt(memory: &Memory, key: &[u8], value: Option<&[u8]>) -> Memory {
+    let hurt = Memory::new();
+    engine::copy_all(memory, &hurt, &mut |_| ()).expect("a copy");
+    let mut batch = Batch::new();
+    match value {
+        Some(value) => batch.put(key, value),
+        None => batch.delete(key),
+    }
+    hurt.commit(&mut batch, Durability::Synced).expect("hurt");
+    hurt
+}
+
+/// A value of which one bit is another; where it is empty there is a byte.
+pub(crate) fn flipped(value: &[u8], nth: usize) -> Vec<u8> {
+    let mut value = value.to_vec();
+    match value.len() {
+        0 => value.push(1),
+        len => value[nth % len] ^= 1 << (nth % 8),
+    }
+    value
 }
 
 pub(crate) fn assert_sound(store: &Store, note: &str) {

@@ -1,4 +1,5 @@
-//! `reknit verify STORE`: recomputes everything from the records; exits 1 if something is damaged.
+//! `reknit verify STORE`: recomputes everything from the records, and as a job a part of that which the next run goes on from; exits
+//! 1 if something is damaged.
 
 use std::time::{Duration, Instant};
 
