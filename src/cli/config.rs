@@ -13,7 +13,7 @@ mod serve;
 mod template;
 mod when;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -189,8 +189,9 @@ impl Config {
         self.serve.gossip = gossip;
     }
 
-    /// What a running daemon that began with this one cannot take up of another, each by its table and key.
-    pub(crate) fn fixed(&self, other: &Config) -> Vec<(String, &'static str)> {
+    /// What a running daemon that began with this one cannot take up of another, each by its table and key. It serves what is
+    /// configured, or these, if it was told.
+    pub(crate) fn fixed(&self, other: &Config, told: Option<&[PathBuf]>) -> Vec<(String, &'static str)> {
         let of = |table: &str, keys: Vec<&'static str>| keys.into_iter().map(|key| (table.to_string(), key)).collect();
         let mut all: Vec<(String, &'static str)> = of("serve", self.serve.fixed(&other.serve));
         all.extend(match (&self.serve.gossip, &other.serve.gossip) {
@@ -199,8 +200,9 @@ impl Config {
             _ => of("gossip", vec![""]),
         });
         // A store that is served by its name stays where it was when it was opened.
-        for name in self.serve.stores.iter().filter_map(|store| store.to_str()?.strip_prefix('@')) {
-            let name = name.split('/').next().unwrap_or_default();
+        let served = told.unwrap_or(&self.serve.stores);
+        let named = served.iter().filter_map(|store| store.to_str()?.strip_prefix('@')?.split('/').next());
+        for name in named.collect::<BTreeSet<_>>() {
             let url = |config: &Config| config.stores.get(name).map(|store| store.url.clone());
             if url(self) != url(other) {
                 all.push((format!("store.{name}"), "url"));
@@ -410,6 +412,14 @@ pub(crate) fn settle(cli: &mut Cli, env: &mut Env) -> Result<(), CliError> {
     }
     if let Command::Apply(args) = &mut cli.command {
         apply::take_sides(args, &env.dir)?;
+    }
+    if let Command::Serve(args) = &mut cli.command {
+        args.named = args
+            .stores
+            .iter()
+            .filter(|store| store.to_str().is_some_and(|store| store.starts_with('@')))
+            .cloned()
+            .collect();
     }
     let (mut said, typed_here) = (false, cli.job.is_none());
     let mut settle = |place: Place<'_>| -> Result<(), CliError> {

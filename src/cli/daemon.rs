@@ -66,8 +66,9 @@ pub(crate) struct Daemon {
     gossip: OnceLock<Gossip>,
     /// Where it answers HTTP.
     http: OnceLock<SocketAddr>,
-    /// Keys of `[serve]` that were said where it was started, which goes before the configuration.
-    overruled: OnceLock<Vec<&'static str>>,
+    /// Keys of `[serve]` that were said where it was started, which goes before the configuration, and the names among the stores,
+    /// if those were.
+    overruled: OnceLock<(Vec<&'static str>, Option<Vec<PathBuf>>)>,
     /// When it was made.
     began: Millis,
     /// What has happened since.
@@ -265,10 +266,10 @@ impl Daemon {
         Ok(begun)
     }
 
-    /// Goes by these keys of `[serve]` as they were said where it was started, whatever is configured.
-    pub(crate) fn goes_by(&self, keys: Vec<&'static str>) {
+    /// Goes by these keys of `[serve]`, and these names of stores, as they were said where it was started, whatever is configured.
+    pub(crate) fn goes_by(&self, keys: Vec<&'static str>, stores: Option<Vec<PathBuf>>) {
         // They are said once.
-        let _ = self.overruled.set(keys);
+        let _ = self.overruled.set((keys, stores));
     }
 
     /// Reads the configuration again, and tells what of it this daemon does not take up.
@@ -283,10 +284,10 @@ impl Daemon {
             let message = format!("{error} [{}]; what was configured before still is", error.id);
             state.wrong.insert("config".into(), message);
         })?;
-        let goes_by = self.overruled.get().map_or(&[][..], Vec::as_slice);
+        let (goes_by, stores) = self.overruled.get().cloned().unwrap_or_default();
         let overruled = |(table, key): &(String, &'static str)| table == "serve" && goes_by.contains(key);
         let (overruled, until_begun): (Vec<_>, Vec<_>) =
-            state.began_with.fixed(&config).into_iter().partition(overruled);
+            state.began_with.fixed(&config, stores.as_deref()).into_iter().partition(overruled);
         let told = config.warnings.iter().cloned().chain(config.overruled()).collect();
         let not_taken = NotTaken { until_begun: named(&until_begun), overruled: named(&overruled), told };
         state.wrong.remove("config");

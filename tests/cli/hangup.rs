@@ -92,3 +92,22 @@ fn what_a_daemon_does_not_take_up_is_named_key_by_key_in_status_and_the_log() {
     signal(&child, "-TERM");
     assert_eq!(child.wait().expect("its end").code(), Some(0));
 }
+
+/// A name that was typed stands for a place that the configuration says, and that daemon stays where it was then.
+#[test]
+fn a_store_that_was_typed_by_its_name_and_has_moved_is_named_too() {
+    let place = Place::with_store();
+    std::fs::create_dir_all(place.path("home")).expect("a home");
+    let configured = |url: &str| place.file("home/config.toml", format!("[store.main]\nurl = '{url}'\n"));
+    configured("../s");
+    let (mut child, _http, _out) = logged(&place, &["@main"], "reknit=info");
+    configured("../elsewhere");
+    signal(&child, "-HUP");
+    let named = keys("store.main", &["url"]);
+    let message = format!("config: {named} is taken up when the daemon begins again; the rest was taken up");
+    until(|| {
+        place.json("status").summary()["wrong"].as_array().is_some_and(|all| all.contains(&message.as_str().into()))
+    });
+    signal(&child, "-TERM");
+    assert_eq!(child.wait().expect("its end").code(), Some(0));
+}

@@ -74,6 +74,10 @@ pub(crate) struct Join {
 pub(crate) struct Serve {
     /// The stores, and tables, which peers compare; none are needed where the configuration has some, or jobs
     pub(crate) stores: Vec<PathBuf>,
+    /// The names among them, for which addresses are put in their places.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub(crate) named: Vec<PathBuf>,
     /// The UDP address [default: 127.0.0.1:7473]
     #[arg(long, env = "REKNIT_LISTEN", value_name = "ADDR")]
     pub(crate) listen: Option<std::net::SocketAddr>,

@@ -94,7 +94,7 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
         let daemon = Daemon::load(home.clone(), env.global.clone(), config, stores.clone(), at)?;
         let windows = Arc::<Windows>::default();
         daemon.counts_in(windows.clone(), window);
-        daemon.goes_by(said(args));
+        daemon.goes_by(said(args), (!args.stores.is_empty()).then(|| args.named.clone()));
         let node = node.map(|node| node.with_rate_limits(daemon.rate_limits.clone()).with_windows(windows));
         let _control = Control::listen(home.socket(), &stores, at, &daemon)?;
         // Whoever reads the address may ask for the end, and for the configuration to be read again.
