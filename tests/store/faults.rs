@@ -196,6 +196,23 @@ fn verify_says_which_sketch_is_wrong_and_a_question_meets_damage_by_name() {
 }
 
 #[test]
+fn writes_are_refused_where_damage_keeps_a_tail_from_being_folded() {
+    let (memory, options) = sketched();
+    let options = Options { fold_at: 40, ..options };
+    let (key, value) = {
+        let snapshot = memory.snapshot().expect("snapshot");
+        let rows = snapshot.scan(&[CELLS], &[CELLS + 1]).expect("scan").map(|row| row.expect("a row"));
+        rows.into_iter().find(|(key, _)| key[3] == 1).expect("cells of a part")
+    };
+    let torn = support::hurt(&memory, &key, Some(&value[..value.len() - 1]));
+    let store = Store::over(Arc::new(torn), &options).expect("open");
+    let refused = (0..1_000_u32).find_map(|nth| store.put(&nth.to_be_bytes(), b"again").err());
+    let error = refused.expect("a tail that cannot be folded does not grow without end");
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+    assert!(error.to_string().contains("reknit verify"), "{error}");
+}
+
+#[test]
 fn verify_says_where_and_what() {
     let memory = Memory::new();
     let made = support::memory(&options(EngineKind::Fjall));

@@ -1,12 +1,14 @@
 //! Sketches are kept with the records: whatever was folded when, cells and tail add up to the entries of each range.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use reknit::core::sketch::{Element, KEPT_DEPTH_MAX, Sketch, cells_kept};
 use reknit::core::{Collection, CollectionId, DatasetKey, Definition, Entry, Position, Range};
 use reknit::store::engine::conformance::Draw;
-use reknit::store::engine::{Engine as _, Memory};
+use reknit::store::engine::{Batch, Engine, EngineError, Memory, Rows, Snapshot};
 use reknit::store::{Durability, EngineKind, Op, Options, Side, Store};
 
 use crate::support::{self, ENGINES, assert_sound, options};
@@ -276,4 +278,88 @@ fn write_and_ask(store: &Store) {
             assert_eq!(sum.count(), 10_000);
         }
     });
+}
+
+/// How long somebody may wait for a write before the test is over.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An engine that calls a client in whenever a fold reads the cells of its part, and reads on once the client's write has been acknowledged.
+#[derive(Default)]
+struct CallsIn {
+    engine: Memory,
+    call: Mutex<Option<mpsc::Sender<mpsc::Sender<()>>>>,
+    called: AtomicU64,
+}
+
+struct View<'e>(Box<dyn Snapshot + 'e>, &'e CallsIn);
+
+impl View<'_> {
+    fn call_in(&self, key: &[u8]) {
+        let of_a_part = key.starts_with(&[7]) && key.get(3) == Some(&1);
+        let Some(call) = self.1.call.lock().expect("sound").clone().filter(|_| of_a_part) else { return };
+        let (written, acknowledged) = mpsc::channel();
+        call.send(written).expect("a client");
+        acknowledged.recv_timeout(PATIENCE).expect("a client waits for a fold");
+        self.1.called.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Snapshot for View<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
+        self.call_in(key);
+        self.0.get(key)
+    }
+
+    fn scan<'a>(&'a self, start: &[u8], end: &[u8]) -> Result<Rows<'a>, EngineError> {
+        self.call_in(start);
+        self.0.scan(start, end)
+    }
+}
+
+impl Engine for CallsIn {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, EngineError> {
+        Ok(Box::new(View(self.engine.snapshot()?, self)))
+    }
+
+    fn commit(&self, batch: &mut Batch, durability: Durability) -> Result<(), EngineError> {
+        self.engine.commit(batch, durability)
+    }
+
+    fn sync(&self) -> Result<(), EngineError> {
+        self.engine.sync()
+    }
+
+    fn disk_bytes(&self) -> Result<u64, EngineError> {
+        self.engine.disk_bytes()
+    }
+}
+
+/// What others write while a part is folded is in its tail afterwards, and is not in its cells twice.
+#[test]
+fn clients_write_while_a_part_is_folded() {
+    for fold_at in [60, 150] {
+        let engine = Arc::new(CallsIn::default());
+        let options = Options { fold_at, ..options(EngineKind::Fjall) };
+        let store =
+            Store::found_over(engine.clone(), support::definition(), support::key(), &options).expect("a store");
+        let (call, calls) = mpsc::channel::<mpsc::Sender<()>>();
+        *engine.call.lock().expect("sound") = Some(call);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for (nth, written) in (0_u32..).zip(calls) {
+                    // New keys, and some that the other writes too.
+                    store.put(format!("client {nth}").as_bytes(), b"value").expect("put");
+                    store.put(&(nth % 700).to_be_bytes(), b"client").expect("put");
+                    written.send(()).expect("a fold that waits");
+                }
+            });
+            for nth in 0..3_000_u32 {
+                store.put(&(nth % 1_100).to_be_bytes(), &nth.to_be_bytes()).expect("put");
+            }
+            *engine.call.lock().expect("sound") = None;
+        });
+        assert!(engine.called.load(Ordering::SeqCst) > 20, "next to nothing was folded");
+        compare(&store, Lengths::Fewer, &mut Draw(3), "at the end");
+        assert_sound(&store, "at the end");
+    }
 }

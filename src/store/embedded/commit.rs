@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use reknit_core::{Actor, Sibling, Stamp, State};
 
+use super::sketches::{Asked, fold_due};
 use super::write::{Done, Write};
 use super::{Inner, StoreError};
 use crate::store::Durability;
@@ -191,8 +192,15 @@ impl Queue {
     }
 }
 
-/// Hands in `writes` and waits until they are committed, and synced if so asked.
+/// Hands in `writes` and waits until they are committed, and synced if so asked; then sees to what is due of the sketches.
 pub(super) fn submit(store: &Inner, writes: Vec<Write>, durability: Durability) -> Result<Done, StoreError> {
+    let done = hand_in(store, writes, durability);
+    fold_due(store, Asked::Any);
+    done
+}
+
+/// Hands in `writes` and waits until they are committed, and synced if so asked.
+pub(super) fn hand_in(store: &Inner, writes: Vec<Write>, durability: Durability) -> Result<Done, StoreError> {
     let session = writes.first().is_some_and(Write::is_of_a_session);
     let caller =
         Arc::new(Caller { thread: std::thread::current(), answer: Mutex::new(None), leads: AtomicBool::new(false) });

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use reknit_core::brakes::Losses;
 use reknit_core::throttle::{PIECE_MIN, Throttle};
 
-use super::commit::submit;
+use super::commit::{hand_in, submit};
+use super::sketches::{Asked, fold_due};
 use super::write::{Done, Write};
 use super::{Inner, Store, StoreError};
 use crate::store::Durability;
@@ -96,12 +97,13 @@ impl Store {
 pub(super) fn submit_first(store: &Inner, writes: Vec<Write>, durability: Durability) -> Result<Done, StoreError> {
     let Some(giving) = &store.giving_way else { return submit(store, writes, durability) };
     let (began, few) = (giving.now(), writes.len() < PIECE_MIN);
-    let done = submit(store, writes, durability)?;
+    let done = hand_in(store, writes, durability)?;
+    let (now, beside) = (giving.now(), giving.beside(began));
     // A client that writes much at once waits for itself.
     if few {
-        let now = giving.now();
-        giving.throttle().waited(now - began, giving.beside(began), now);
+        giving.throttle().waited(now - began, beside, now);
     }
+    fold_due(store, if beside { Asked::Hurried } else { Asked::Any });
     Ok(done)
 }
 
@@ -116,13 +118,14 @@ pub(super) fn submit_pieces(store: &Inner, writes: Vec<Write>, durability: Durab
         let records = giving.throttle().piece(began).min(left.len());
         let after = left.split_off(records);
         giving.session.0.store(began, Ordering::Relaxed);
-        let done = submit(store, left, durability);
+        let done = hand_in(store, left, durability);
         let now = giving.now();
         giving.session.1.store(now.max(began + 1), Ordering::Relaxed);
         let Done { commit, fates, losses } = done?;
         all.fates.extend(fates);
         all = Done { commit, losses: all.losses.and(losses), ..all };
         let rest = giving.throttle().wrote(records, now - began, now);
+        fold_due(store, Asked::Any);
         if rest > 0 {
             std::thread::sleep(Duration::from_micros(rest));
         }

@@ -1,12 +1,14 @@
 //! The sketches that a store keeps of its ranges: cells that were folded into rows, and a tail of what changed since.
-//! A range's sketch is the sum of the two. When a tail is folded is in [`fold`], what rows hold in [`super::rows`].
+//! A range's sketch is the sum of the two. What a commit writes is in [`stage`], how a tail is folded in [`fold`], what rows hold
+//! in [`super::rows`].
 //!
 //! A change would touch some sixty cells, so that writing them with every commit would write kilobytes for one put. A
-//! commit therefore writes the elements that it removed and added, and folds them into cells once they are many. The
+//! commit therefore writes the elements that it removed and added, and they are folded into cells once they are many. The
 //! tails are kept in memory too, for each sixteenth of a collection by itself, and so are the cells of each root.
 
 mod check;
 mod fold;
+mod stage;
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -20,10 +22,13 @@ use super::rows::{self, Moves};
 use super::{Inner, StoreError};
 use crate::store::engine::Snapshot;
 
+use fold::Folding;
+
 pub(super) use check::SketchCheck;
 #[cfg(feature = "embedded-redb")]
 pub(super) use fold::Filled;
-pub(super) use fold::{Staged, stage, take_over};
+pub(super) use fold::{Asked, fold_due};
+pub(super) use stage::{Staged, stage};
 
 /// About how many changes in the tail of one part have it folded. A fold writes up to a megabyte, so it must be worth it;
 /// a tail takes some 25 bytes of memory for each, and each is laid over what a question about its range reads.
@@ -45,6 +50,7 @@ const LAID_AT_ONCE: usize = 4096;
 /// The sketches of all collections, as of the last commit; none where the store keeps no trees.
 pub(super) struct Sketches {
     kept: Mutex<Vec<Kept>>,
+    folding: Folding,
     fold_at: usize,
     root_cells_max: usize,
 }
@@ -160,12 +166,12 @@ impl Sketches {
             let collection = CollectionId(u16::try_from(place).unwrap_or(u16::MAX));
             kept.push(load(snapshot, collection, root_cells_max)?);
         }
-        Ok(Self { kept: Mutex::new(kept), fold_at, root_cells_max })
+        Ok(Self { kept: Mutex::new(kept), folding: Folding::default(), fold_at, root_cells_max })
     }
 
     /// Sketches of a store that keeps no trees.
     pub(super) fn none() -> Self {
-        Self { kept: Mutex::default(), fold_at: 0, root_cells_max: 0 }
+        Self { kept: Mutex::default(), folding: Folding::default(), fold_at: 0, root_cells_max: 0 }
     }
 
     /// What is in memory of a collection; none where the store keeps no trees.
@@ -225,8 +231,8 @@ pub(super) fn answer(
     ranges: &[Range],
     cells: usize,
 ) -> Result<Vec<Sketch>, StoreError> {
-    // A commit that folds holds the lock until both rows and tails are its own. Any other leaves the rows of cells as
-    // they are, or gives the root more cells of the same elements, so that what is read here belongs to these tails.
+    // A fold holds the lock until both rows and tails are its own. A commit of records leaves the rows of cells as they
+    // are, or gives the root more cells of the same elements, so that what is read here belongs to these tails.
     let (snapshot, kept) = {
         let all = store.sketches.lock();
         let Some(kept) = all.get(usize::from(collection.0)) else { return Ok(vec![Sketch::default(); ranges.len()]) };

@@ -16,7 +16,7 @@ use super::journal::{self, Gathered, Writing};
 use super::quarantine;
 use super::rows::{self, Counts, Stored};
 use super::seen::is_conflict;
-use super::sketches::{self, Staged, take_over};
+use super::sketches;
 use super::tree::{Batched, Tree};
 use super::watch::{Event, Origin};
 use super::{Inner, StoreError};
@@ -94,6 +94,7 @@ pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durabi
     let durability = if planted(Bug::AcknowledgedBeforeSync) { Durability::Buffered } else { durability };
     let mut writer = store.writer.lock().unwrap_or_else(PoisonError::into_inner);
     if writer.failed {
+        store.sketches.check_folds()?;
         return Err(EngineError::Poisoned { dir: store.dir.clone() }.into());
     }
     let sizes: Vec<usize> = callers.iter().map(Vec::len).collect();
@@ -115,7 +116,7 @@ pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durabi
     store.bases.stage(head.commit + 1, plan.entries_before(), &mut batch);
     plan.count(store, &mut counts, &mut batch);
     let mut trees: Vec<(CollectionId, Touched, Update)> = Vec::new();
-    let mut staged = Vec::new();
+    let mut staged: Vec<sketches::Staged> = Vec::new();
     if !store.no_tree {
         for (collection, (touched, changes)) in plan.changes() {
             if changes.is_empty() {
@@ -160,8 +161,6 @@ pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durabi
         store.owed.owe(commit, states, (store.lives.actor(), writer.clock.last()));
     }
     drop((plan, snapshot));
-    // Readers of sketches see neither folded rows with an old tail nor the reverse; others wait for no sync.
-    let held = staged.iter().any(Staged::folds).then(|| store.sketches.hold());
     let late = |()| late.as_mut().map_or(Ok(()), |late| store.engine.commit(late, durability));
     if let Err(error) = store.engine.commit(&mut batch, durability).and_then(late) {
         writer.failed = true;
@@ -177,8 +176,8 @@ pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durabi
     writer.counts = counts;
     store.journal.take_over(journalled);
     if changed {
-        let mut held = held.unwrap_or_else(|| store.sketches.hold());
-        take_over(&mut held, staged);
+        let mut held = store.sketches.hold();
+        store.sketches.take_over(&mut held, staged);
         store.publish(commit, clock.last(), roots);
         drop(held);
         store.watchers.push(commit, events);

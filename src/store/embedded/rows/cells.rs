@@ -233,7 +233,7 @@ impl Moves {
     }
 
     /// Those in a range above [`reknit_core::sketch::ELEMENT_DEPTH`].
-    pub(in super::super) fn within(&self, range: Range) -> Moves {
+    fn within(&self, range: Range) -> Moves {
         let cut = |all: &[Element]| {
             let start = all.partition_point(|element| element.0 < range.first().0);
             let end = all.partition_point(|element| element.0 <= range.last().0);

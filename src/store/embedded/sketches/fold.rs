@@ -1,170 +1,180 @@
-//! What a commit does to the sketches: rows of its changes, and, where a part's tail has grown long, a fold into cells.
-//! Nothing in memory changes until the commit is made; questions are answered by the module above.
+//! Folding: the tail of a part that has grown long is laid over the cells that are kept in rows, by a commit of its own.
+//!
+//! It is worked out from a snapshot while others write, and takes the writer's lock only to begin and to be committed: its
+//! megabyte of cells takes as long as a hundred puts, which would all wait. Questions are answered by the module above.
 
-use std::sync::{Arc, MutexGuard};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use reknit_core::sketch::{Element, Falls, KEPT_DEPTH_MAX, Sketch, build, cells_kept};
-use reknit_core::tree::Update;
 use reknit_core::{CollectionId, Entry, Position, Range};
 
-use super::{CHANGES_MAX, FOLD_EARLIER, Kept, cells_to_keep, count, lay, part};
-use crate::store::StoreError;
+use super::{CHANGES_MAX, FOLD_EARLIER, Kept, Sketches, Tail, cells_to_keep, count, lay, part};
 use crate::store::embedded::Inner;
-use crate::store::embedded::rows::{self, Folded, Moves};
+use crate::store::embedded::rows::{self, Folded};
 use crate::store::embedded::tree::Tree;
 use crate::store::engine::Batch;
+use crate::store::{Durability, StoreError};
 
-/// Changes from which it pays to add them up before the lock is taken.
-const WORTH_ADDING_UP: usize = 256;
-
-/// What is to change in memory once a commit is made.
-pub(in super::super) struct Staged {
-    collection: CollectionId,
-    commit: u64,
-    moves: Moves,
-    /// Which parts were folded.
-    folds: [bool; 16],
-    root_cells: usize,
-    /// Whether rows hold the root.
-    folded: bool,
-    root: Root,
+/// A part whose tail has grown long.
+pub(super) struct Due {
+    pub(super) collection: CollectionId,
+    pub(super) digit: u8,
+    /// It is so long that whoever writes is to wait until it is folded.
+    pub(super) late: bool,
 }
 
-/// What becomes of the cells of a root that are in memory.
-enum Root {
-    /// They are other ones.
-    New(Sketch),
-    /// These are added, having been cut to as many.
-    Added(Sketch),
-    /// The changes are laid over so many of them.
-    Laid(usize),
+/// What is to be folded in a store.
+#[derive(Default)]
+pub(super) struct Folding {
+    /// Held by the one who folds.
+    one: Mutex<()>,
+    /// Parts that are due, and whether they are late.
+    due: Mutex<BTreeMap<(CollectionId, u8), bool>>,
+    /// What keeps folds from being made: damage, or that the engine takes no more.
+    failed: Mutex<Option<StoreError>>,
 }
 
-impl Staged {
-    /// Whether a reader must not see the rows of the commit without what is in memory of it.
-    pub(in super::super) fn folds(&self) -> bool {
-        self.folds.contains(&true)
-    }
-}
-
-/// The right to change what readers see.
-pub(in super::super) type Hold<'a> = MutexGuard<'a, Vec<Kept>>;
-
-impl super::Sketches {
-    /// Keeps readers away until what was staged is taken over.
-    pub(in super::super) fn hold(&self) -> Hold<'_> {
-        self.lock()
-    }
-}
-
-/// Takes over what commits have staged.
-pub(in super::super) fn take_over(hold: &mut Hold<'_>, staged: Vec<Staged>) {
-    for staged in staged {
-        let Some(kept) = hold.get_mut(usize::from(staged.collection.0)) else { continue };
-        kept.root_cells = staged.root_cells;
-        kept.folded = staged.folded;
-        match staged.root {
-            Root::New(root) => kept.root = Arc::new(root),
-            Root::Added(added) => {
-                let root = Arc::make_mut(&mut kept.root);
-                root.join(&added);
-            }
-            Root::Laid(cells) => {
-                let root = Arc::make_mut(&mut kept.root);
-                root.truncate(cells);
-                lay(root, &staged.moves.all());
-            }
-        }
-        for (digit, moves) in staged.moves.parts() {
-            let tail = &mut kept.parts[usize::from(digit)];
-            if staged.folds[usize::from(digit)] {
-                *tail = Arc::default();
-            } else {
-                Arc::make_mut(tail).lay(staged.commit, &moves);
-            }
+impl Folding {
+    pub(super) fn owe(&self, due: Vec<Due>) {
+        if !due.is_empty() {
+            self.due().extend(due.into_iter().map(|due| ((due.collection, due.digit), due.late)));
         }
     }
+
+    /// Notes what keeps folds from being made: whoever wrote before has been answered, so that the next is told.
+    fn fail(&self, error: StoreError) {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+
+    fn due(&self) -> MutexGuard<'_, BTreeMap<(CollectionId, u8), bool>> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// Puts the rows that a commit's changes make; `tree` is as it was before, `laid` what becomes of it.
-pub(in super::super) fn stage(
-    store: &Inner,
-    tree: Tree<'_>,
-    laid: &Update,
-    moves: Moves,
-    commit: u64,
-    batch: &mut Batch,
-) -> Result<Staged, StoreError> {
-    let collection = tree.collection;
-    let (kept, crowded) = {
-        let all = store.sketches.lock();
+/// How many changes the tails may hold.
+pub(super) struct Bounds(usize);
+
+impl Bounds {
+    /// How many the tail of a part may: a quarter less to a quarter more, so that parts that grow alike are not all due at once.
+    pub(super) fn of(&self, digit: u8) -> usize {
+        (self.0 - self.0 / 4).saturating_add(self.0 / 32 * usize::from(digit))
+    }
+}
+
+impl Sketches {
+    /// Says what keeps tails from being folded, so that none grows without end.
+    pub(in super::super) fn check_folds(&self) -> Result<(), StoreError> {
+        self.folding.failed.lock().unwrap_or_else(PoisonError::into_inner).clone().map_or(Ok(()), Err)
+    }
+
+    pub(super) fn bounds(&self, all: &[Kept]) -> Bounds {
         let crowded = all.iter().map(Kept::changes).sum::<usize>() > CHANGES_MAX;
-        (all[usize::from(collection.0)].clone(), crowded)
+        Bounds(if crowded { self.fold_at / FOLD_EARLIER } else { self.fold_at })
+    }
+}
+
+/// Who is asked to fold.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum Asked {
+    /// One who may take the time.
+    Any,
+    /// One beside whom somebody else writes who may: only where a part is late.
+    Hurried,
+}
+
+/// Folds the parts that are due, unless somebody else does.
+pub(in super::super) fn fold_due(store: &Inner, asked: Asked) {
+    let folding = &store.sketches.folding;
+    let late = match folding.due() {
+        due if due.is_empty() => return,
+        due => due.values().any(|late| *late),
     };
-    let fold_at = if crowded { store.sketches.fold_at / FOLD_EARLIER } else { store.sketches.fold_at };
-    let mut folds = [false; 16];
-    for (digit, here) in moves.parts() {
-        let (folds, tail) = (&mut folds[usize::from(digit)], &kept.parts[usize::from(digit)]);
-        // A quarter below to a quarter above, so that parts that grow alike are not all folded by one commit.
-        let bound = (fold_at - fold_at / 4).saturating_add(fold_at / 32 * usize::from(digit));
-        *folds = tail.changes + here.len() > bound;
-        if *folds {
-            tail.commits.iter().for_each(|old| batch.delete(&rows::tail(collection, digit, *old)));
-        } else {
-            batch.put(&rows::tail(collection, digit, commit), &rows::tail_value(&here));
+    if asked == Asked::Hurried && !late {
+        return;
+    }
+    let _one = match folding.one.try_lock() {
+        Ok(one) => one,
+        Err(TryLockError::WouldBlock) if !late => return,
+        Err(_) => folding.one.lock().unwrap_or_else(PoisonError::into_inner),
+    };
+    loop {
+        // Its guard is gone before the fold begins.
+        let Some(((collection, digit), _)) = folding.due().pop_first() else { return };
+        // What could not be read otherwise is read again: the part is due at the next change.
+        if let Err(error @ StoreError::Damaged { .. }) = fold(store, collection, digit) {
+            folding.fail(error);
         }
     }
-    let folding = folds.contains(&true);
-    let wanted = cells_to_keep(0, laid.root.count, kept.root_cells);
-    // Rows are cut only when they are written anyway.
-    let root_cells = if kept.folded && !folding { wanted.max(kept.root_cells) } else { wanted };
-    let grows = root_cells > kept.root_cells;
-    let in_memory = root_cells.min(store.sketches.root_cells_max);
-    let mut rows = if folding && !grows { folded_root(tree, &kept, root_cells)? } else { Sketch::default() };
-    for digit in (0..16).filter(|digit| folds[*digit]) {
-        let mut changes: Vec<(Element, i64)> = kept.tail(part(digit)).collect();
-        changes.extend(moves.within(part(digit)).all());
-        changes.sort_unstable();
-        if rows::read_cells(tree.snapshot, collection, part(digit), 1)?.is_none() {
-            build_part(collection, part(digit), &changes, &mut rows, batch)?;
-            continue;
-        }
-        let falls = Falls::new(&changes, rows.cells().len().max(cells_kept(1, u64::MAX)));
-        rows.lay_falls(&falls, 0..changes.len());
-        let mut fold = Fold { tree, laid, moves: &moves, changes: &changes, falls, batch };
-        fold.range(part(digit), 0..changes.len())?;
+}
+
+/// Folds a part, if its tail is still too long.
+fn fold(store: &Inner, collection: CollectionId, digit: u8) -> Result<(), StoreError> {
+    let (place, nth) = (usize::from(collection.0), usize::from(digit));
+    // Under the writer's lock rows, tails and head belong together.
+    let (snapshot, kept, entries) = {
+        let _writer = store.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = store.sketches.lock();
+        let Some(kept) = all.get(place).filter(|kept| kept.parts[nth].changes > store.sketches.bounds(&all).of(digit))
+        else {
+            return Ok(());
+        };
+        (store.engine.snapshot()?, kept.clone(), store.head().roots[place].count)
+    };
+    let (tree, tail, mut batch) = (Tree::of(store, &*snapshot, collection), &kept.parts[nth], Batch::new());
+    tail.commits.iter().for_each(|old| batch.delete(&rows::tail(collection, digit, *old)));
+    let changes: Vec<(Element, i64)> = tail.net.iter().map(|(element, count)| (*element, *count)).collect();
+    let root_cells = cells_to_keep(0, entries, kept.root_cells);
+    let mut root = folded_root(tree, &kept, root_cells)?;
+    if rows::read_cells(tree.snapshot, collection, part(nth), 1)?.is_some() {
+        let falls = Falls::new(&changes, root.cells().len().max(cells_kept(1, u64::MAX)));
+        root.lay_falls(&falls, 0..changes.len());
+        let mut fold = Fold { tree, changes: &changes, falls, batch: &mut batch };
+        fold.range(part(nth), 0..changes.len())?;
+    } else {
+        build_part(collection, part(nth), &changes, &mut root, &mut batch)?;
     }
-    let mut staged =
-        Staged { collection, commit, moves, folds, root_cells, folded: kept.folded, root: Root::Laid(in_memory) };
-    if grows {
-        let mut root = Sketch::new(root_cells);
-        if kept.folded {
-            lay_entries(&mut root, &tree.entries(Range::ALL)?);
-        } else {
-            lay(&mut root, &kept.tail(Range::ALL).collect::<Vec<_>>());
-        }
-        lay(&mut root, &staged.moves.all());
-        if kept.folded || folding {
-            let mut rows = root.clone();
-            for digit in (0..16).filter(|digit| !folds[*digit]) {
-                let tail = kept.tail(part(digit)).chain(staged.moves.within(part(digit)).all());
-                lay(&mut rows, &tail.map(|(element, count)| (element, -count)).collect::<Vec<_>>());
+    let folded = put_root(collection, &mut batch, kept.root_cells, &root)?;
+
+    let mut writer = store.writer.lock().unwrap_or_else(PoisonError::into_inner);
+    // Readers see neither folded rows with an old tail nor the reverse.
+    let mut held = store.sketches.hold();
+    let Some(now) = held.get_mut(place).filter(|now| !writer.failed && now.follows(&kept, nth)) else { return Ok(()) };
+    if let Err(error) = store.engine.commit(&mut batch, Durability::Buffered) {
+        writer.failed = true;
+        store.sketches.folding.fail(error.into());
+        return Ok(());
+    }
+    (now.root_cells, now.folded) = (root_cells, folded);
+    if now.root.cells().len() > root_cells {
+        Arc::make_mut(&mut now.root).truncate(root_cells);
+    }
+    now.parts[nth] = Arc::new(now.parts[nth].since(tail));
+    Ok(())
+}
+
+impl Kept {
+    /// Whether nothing but changes in the tails came after what a fold of a part began with.
+    fn follows(&self, before: &Kept, nth: usize) -> bool {
+        (self.root_cells, self.folded) == (before.root_cells, before.folded)
+            && self.parts[nth].commits.starts_with(&before.parts[nth].commits)
+    }
+}
+
+impl Tail {
+    /// What came after an earlier one.
+    fn since(&self, before: &Tail) -> Tail {
+        let mut net = self.net.clone();
+        for (element, count) in &before.net {
+            let left = net.entry(*element).or_insert(0);
+            *left = left.wrapping_sub(*count);
+            if *left == 0 {
+                net.remove(element);
             }
-            staged.put_root(batch, kept.root_cells, &rows)?;
         }
-        root.truncate(in_memory);
-        staged.root = Root::New(root);
-        return Ok(staged);
+        let commits = self.commits[before.commits.len()..].to_vec();
+        Tail { net, changes: self.changes - before.changes, commits }
     }
-    if folding {
-        staged.put_root(batch, kept.root_cells, &rows)?;
-    }
-    if staged.moves.len() >= WORTH_ADDING_UP {
-        let mut added = Sketch::new(in_memory);
-        lay(&mut added, &staged.moves.all());
-        staged.root = Root::Added(added);
-    }
-    Ok(staged)
 }
 
 /// Writes all cells of a part of which nothing is folded, and lays them over those of the root.
@@ -225,27 +235,27 @@ fn folded_root(tree: Tree<'_>, kept: &Kept, cells: usize) -> Result<Sketch, Stor
     Ok(row.ok_or_else(|| StoreError::damaged("the sketch of the root is missing"))?.sketch)
 }
 
-fn lay_entries(sketch: &mut Sketch, entries: &[Entry]) {
+pub(super) fn lay_entries(sketch: &mut Sketch, entries: &[Entry]) {
     let elements: Vec<(Element, i64)> = entries.iter().map(|entry| (Element::of(entry), 1)).collect();
     lay(sketch, &elements);
 }
 
-impl Staged {
-    /// Writes what is folded of the root, if anything is.
-    fn put_root(&mut self, batch: &mut Batch, before: usize, rows: &Sketch) -> Result<(), StoreError> {
-        let count = count(Range::ALL, rows.count())?;
-        self.folded = count > 0;
-        let kept = if self.folded { rows } else { &Sketch::default() };
-        rows::put_cells(batch, self.collection, Range::ALL, before, count, kept);
-        Ok(())
-    }
+/// Writes what is folded of the root; says whether anything is.
+pub(super) fn put_root(
+    collection: CollectionId,
+    batch: &mut Batch,
+    before: usize,
+    rows: &Sketch,
+) -> Result<bool, StoreError> {
+    let count = count(Range::ALL, rows.count())?;
+    let kept = if count > 0 { rows } else { &Sketch::default() };
+    rows::put_cells(batch, collection, Range::ALL, before, count, kept);
+    Ok(count > 0)
 }
 
 /// A fold of one part.
 struct Fold<'a> {
     tree: Tree<'a>,
-    laid: &'a Update,
-    moves: &'a Moves,
     /// All changes since the last fold, sorted, and where they fall.
     changes: &'a [(Element, i64)],
     falls: Falls,
@@ -260,14 +270,14 @@ impl Fold<'_> {
         let growth: i64 = self.changes[of.clone()].iter().map(|(_, count)| count).sum();
         let after = match &row {
             Some(folded) => count(range, growth.wrapping_add_unsigned(folded.count))?,
-            None => self.entries_after(range)?,
+            // One that has no node has few.
+            None => self.tree.node(range)?.map_or(0, |summary| summary.count),
         };
         let Folded { cells: before, mut sketch, .. } = row.unwrap_or_default();
         let cells = if after == 0 { 0 } else { cells_to_keep(range.depth(), after, before) };
         if cells > before {
             sketch = Sketch::new(cells);
             lay_entries(&mut sketch, &self.tree.entries(range)?);
-            lay(&mut sketch, &self.moves.within(range).all());
         } else {
             sketch.truncate(cells);
             sketch.lay_falls(&self.falls, of.clone());
@@ -288,14 +298,5 @@ impl Fold<'_> {
             start = end;
         }
         Ok(())
-    }
-
-    /// The entries of a range once the commit is made. One that has no node has few.
-    fn entries_after(&self, range: Range) -> Result<u64, StoreError> {
-        let node = match self.laid.nodes.binary_search_by_key(&range, |(range, _)| *range) {
-            Ok(place) => self.laid.nodes[place].1,
-            Err(_) => self.tree.node(range)?,
-        };
-        Ok(node.map_or(0, |summary| summary.count))
     }
 }
