@@ -1,9 +1,10 @@
 //! How far what a session writes gives way to a store's own clients: in pieces, with rests, by what the clients wait.
 //!
 //! A closed loop: clients are measured while they wait alone and while they wait beside a session, and a session's commits
-//! become smaller, then rarer, until the second is no more than [`RATIO_MAX`] times the first. What counts is what somebody
-//! would wait who came at any time, also while nobody else does because all wait (Tene's *coordinated omission*). Writing and
-//! resting is for the store.
+//! become smaller, then rarer, until the second is no more than [`RATIO_MAX`] times the first. They become larger again once those
+//! who waited too long are no more than one of a hundred: what a session wrote may stall the disk much later, so that a calm
+//! second says little. What counts is what somebody would wait who came at any time, also while nobody else does because all
+//! wait (Tene's *coordinated omission*). Writing and resting is for the store.
 
 mod waits;
 
@@ -30,8 +31,11 @@ const ALONE_MIN_MICROS: u64 = 100;
 const REST_MIN_MICROS: u64 = 500;
 /// Of fewer waits nothing is told.
 const JUDGED: usize = 64;
-/// For so long none beside a session may be too long before it becomes faster: as long as a disk may go without a stall.
+/// How often a session that is not too fast is judged.
 const JUDGED_MICROS: u64 = 1_000_000;
+/// So many who waited too long are made up for at most, each by a hundred who did not: one stall of the disk is to hold a
+/// session up for half a minute at most.
+const OWED_MAX: usize = 300;
 /// Somebody would have come so often, in microseconds, where others wait.
 const COMES_EVERY: u64 = 1_000;
 /// Who would have come in one wait, at most.
@@ -43,6 +47,8 @@ pub struct Throttle {
     alone: Waits,
     /// Waits beside a session since it was last judged, and those that were too long.
     beside: (usize, usize),
+    /// How many are still to come so that those who waited too long are one of a hundred.
+    owed: usize,
     /// When that was.
     judged: u64,
     /// When its pace was last changed.
@@ -61,6 +67,7 @@ impl Default for Throttle {
         Throttle {
             alone: Waits::default(),
             beside: (0, 0),
+            owed: 0,
             judged: 0,
             changed: 0,
             counted: 0,
@@ -78,6 +85,7 @@ impl Throttle {
         if !self.active(now) {
             (self.rest, self.piece) = (0, self.fitting().min(PIECE_FIRST));
             self.judge_anew(now);
+            self.owed = 0;
         }
         self.last_client = Some(now);
         let since = now.saturating_sub(micros);
@@ -103,7 +111,7 @@ impl Throttle {
             self.slower();
         } else if all >= JUDGED && now.saturating_sub(self.judged) >= JUDGED_MICROS {
             self.judge_anew(now);
-            if late == 0 {
+            if self.owed == 0 {
                 self.faster();
             }
         }
@@ -158,6 +166,8 @@ impl Throttle {
     }
 
     fn judge_anew(&mut self, now: u64) {
+        let (all, late) = self.beside;
+        self.owed = (self.owed + 100 * late).saturating_sub(all).min(100 * OWED_MAX);
         (self.beside, self.judged) = ((0, 0), now);
     }
 

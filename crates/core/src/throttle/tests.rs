@@ -15,6 +15,8 @@ struct Costs {
     record_nanos: u64,
     /// Each so manieth commit of a client takes ten times as long.
     hiccup: u64,
+    /// After so many records of a session a commit of a client takes so much longer, as what was written is put in order.
+    stall: Option<(u64, u64)>,
 }
 
 /// Runs a client that writes each `every` microseconds from and until a time, with a session beside it or not; gives the waits
@@ -22,7 +24,7 @@ struct Costs {
 fn run(costs: Costs, every: u64, (from, until): (u64, u64), throttle: &mut Throttle, session: bool) -> (Vec<u64>, u64) {
     let (mut now, mut arrives, mut ready, mut written, mut nth, mut passed) = (from, from, from, 0, 0, 0);
     let (mut waits, half) = (Vec::new(), from.midpoint(until));
-    let mut session_until = None;
+    let (mut session_until, mut unordered) = (None, 0);
     while now < until {
         // The next event: a client that waits goes first, save for now and then.
         let turn = session && ready <= now && passed >= PASSED_MAX;
@@ -32,8 +34,10 @@ fn run(costs: Costs, every: u64, (from, until): (u64, u64), throttle: &mut Throt
             passed += u64::from(session && ready <= now);
             nth += 1;
             let slow = if nth % costs.hiccup == 0 { 10 } else { 1 };
-            let ends = now + costs.synced * slow;
-            let beside = session_until.is_some_and(|until| until > arrives);
+            let stall = costs.stall.filter(|(records, _)| unordered >= *records);
+            unordered -= stall.map_or(0, |(records, _)| records);
+            let ends = now + costs.synced * slow + stall.map_or(0, |(_, micros)| micros);
+            let beside = session_until.is_some_and(|until| until + ALONE_AFTER > arrives);
             throttle.waited(ends - arrives, beside, ends);
             if now > half {
                 waits.extend((arrives..ends).step_by(1_000).map(|came| ends - came));
@@ -46,6 +50,7 @@ fn run(costs: Costs, every: u64, (from, until): (u64, u64), throttle: &mut Throt
                 written += records as u64;
             }
             now += took;
+            unordered += records as u64;
             passed = 0;
             session_until = Some(now);
             ready = now + throttle.wrote(records, took, now);
@@ -55,6 +60,8 @@ fn run(costs: Costs, every: u64, (from, until): (u64, u64), throttle: &mut Throt
     (waits, written)
 }
 
+/// For so long after a commit of a session a client is beside it, as in a store.
+const ALONE_AFTER: u64 = 50_000;
 /// Clients that go before a session that waits.
 const PASSED_MAX: u64 = 8;
 
@@ -78,7 +85,7 @@ proptest! {
         // Where about one of a hundred is slow the percentile itself would be chance; whoever would have come meanwhile counts too.
         let slow = (10 * synced).div_ceil(1_000) as f64 / (synced.div_ceil(1_000) * hiccup) as f64;
         prop_assume!(!(0.006..0.016).contains(&slow));
-        let costs = Costs { synced, buffered, record_nanos, hiccup };
+        let costs = Costs { synced, buffered, record_nanos, hiccup, stall: None };
         let mut throttle = Throttle::default();
         let (alone, _) = run(costs, every, (0, 40 * SECOND), &mut throttle, false);
         let (beside, written) = run(costs, every, (40 * SECOND, 100 * SECOND), &mut throttle, true);
@@ -143,6 +150,26 @@ fn one_stall_counts_for_all_who_would_have_come_and_slows_a_session_down_once() 
     // Eight wait for one stall of 40 ms: by themselves they are fewer than one of a hundred, but all others were kept away.
     (0..8).for_each(|_| throttle.waited(40_000, true, 2 * SECOND + 40_000));
     assert_eq!(throttle.gives_way(2 * SECOND + 40_000), Some((before / 2, 0)));
+}
+
+/// What a session writes stalls clients later, when it has long been slow again: a calm second in between says little.
+#[test]
+fn stalls_by_what_was_written_earlier_slow_a_session_down_until_they_are_rare() {
+    for (records, micros) in [(2_000, 25_000), (10_000, 80_000), (500, 10_000)] {
+        let costs = Costs {
+            synced: 500,
+            buffered: 100,
+            record_nanos: 30_000,
+            hiccup: u64::MAX,
+            stall: Some((records, micros)),
+        };
+        let mut throttle = Throttle::default();
+        let (alone, _) = run(costs, 1_000, (0, 20 * SECOND), &mut throttle, false);
+        let (beside, written) = run(costs, 1_000, (20 * SECOND, 220 * SECOND), &mut throttle, true);
+        let late = beside.iter().filter(|wait| **wait > RATIO_MAX * high(&alone)).count();
+        assert!(100 * late <= 3 * beside.len() / 2, "{late} of {}, stalls of {micros} after {records}", beside.len());
+        assert!(written > 100 * 400, "{written}");
+    }
 }
 
 #[test]

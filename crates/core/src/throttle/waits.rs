@@ -1,7 +1,8 @@
 //! How long was waited of late, as a histogram that forgets: what share of waits is shorter than what.
 
-/// Waits after which each of those before counts half: a percentile of fewer would be chance.
-const REMEMBERED: u32 = 4_096;
+/// Waits after which each of those before counts half: half a minute, where one comes each millisecond. A disk stalls for what was
+/// written seconds ago, so that a percentile of fewer would be chance.
+const REMEMBERED: u32 = 32_768;
 /// Steps in which a wait is told from one that is twice as long.
 const STEPS: u64 = 16;
 /// Waits that are longer count as this long, in microseconds: more than an hour.
@@ -92,8 +93,8 @@ mod tests {
     fn what_was_long_ago_is_forgotten() {
         let mut waits = Waits::default();
         assert_eq!((waits.len(), waits.at(99)), (0, 0));
-        (0..10_000).for_each(|_| waits.add(5_000));
-        (0..30_000).for_each(|_| waits.add(10));
+        (0..REMEMBERED).for_each(|_| waits.add(5_000));
+        (0..4 * REMEMBERED).for_each(|_| waits.add(10));
         assert_eq!(waits.at(99), 10);
         assert!(waits.len() < REMEMBERED as usize && waits.len() >= REMEMBERED as usize / 4);
     }
