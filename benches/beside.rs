@@ -16,6 +16,8 @@ use reknit::store::{Durability, Op, Options, Store};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// How often clients are watched alone and beside a repair, in turn: one stall of a disk is not to decide.
+const ROUNDS: u8 = 3;
 /// How long the clients are watched alone.
 const ALONE: Duration = Duration::from_secs(20);
 /// They are so many threads: one alone would be bound by the disk's syncs.
@@ -29,35 +31,42 @@ fn main() {
     println!("{n} records of 16 + 100 bytes, {d} of them repaired, clients that write {rate} a second");
     for gives_way in [false, true] {
         let stores = ["a", "b"].map(|name| store(&dir.path().join(format!("{name}{gives_way}")), gives_way));
-        fill(&stores, n, d);
-        settle();
-        measure(&stores, rate, gives_way);
+        fill(&stores, n);
+        measure(&stores, (n, d), rate, gives_way);
     }
 }
 
-fn measure([a, b]: &[Store; 2], rate: u64, gives_way: bool) {
-    let alone = clients(b, rate, || std::thread::sleep(ALONE));
-    let mut took = Duration::ZERO;
-    let beside = clients(b, rate, || {
-        let began = Instant::now();
-        repair(a, b);
-        took = began.elapsed();
-    });
+fn measure(stores: &[Store; 2], (n, d): (u64, u64), rate: u64, gives_way: bool) {
+    let [a, b] = stores;
+    let (mut alone, mut beside, mut took) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        differ(a, n, d, round);
+        settle();
+        alone.extend(clients(b, (round, rate), || std::thread::sleep(ALONE)));
+        beside.extend(clients(b, (round + ROUNDS, rate), || {
+            let began = Instant::now();
+            repair(a, b);
+            took.push(format!("{:.1}", began.elapsed().as_secs_f64()));
+        }));
+    }
     let word = if gives_way { "gives way" } else { "does not" };
-    let ratio = at(&beside, 99) / at(&alone, 99);
-    println!(
-        "the repair {word}: {:.1} s; clients wait in ms, p50 and p99: alone {:.2} {:.2}, beside {:.2} {:.2} ({ratio:.1} x), {} writes",
-        took.as_secs_f64(),
-        at(&alone, 50),
-        at(&alone, 99),
-        at(&beside, 50),
-        at(&beside, 99),
-        beside.len(),
-    );
+    println!("the repair {word}: {} s", took.join(", "));
+    for (name, waits) in [("alone", &mut alone), ("beside", &mut beside)] {
+        waits.sort_by(f64::total_cmp);
+        let at = |percent| at(waits, percent);
+        println!(
+            "  {name}: {:.2} {:.2} {:.2} ms of {} writes (p50, p99, p99.9)",
+            at(500),
+            at(990),
+            at(999),
+            waits.len()
+        );
+    }
+    println!("  p99 beside to alone: {:.1}", at(&beside, 990) / at(&alone, 990));
 }
 
 /// What each write of the clients waited from when it was due, in milliseconds, while something else goes on.
-fn clients(store: &Store, rate: u64, meanwhile: impl FnOnce()) -> Vec<f64> {
+fn clients(store: &Store, (phase, rate): (u8, u64), meanwhile: impl FnOnce()) -> Vec<f64> {
     let done = AtomicBool::new(false);
     let each = Duration::from_secs(u64::from(CLIENTS)) / u32::try_from(rate).expect("a rate");
     let write = |client: u32| {
@@ -69,7 +78,7 @@ fn clients(store: &Store, rate: u64, meanwhile: impl FnOnce()) -> Vec<f64> {
             }
             let due = began + each * nth;
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            let key = blake3::hash(&[client.to_le_bytes(), nth.to_le_bytes()].concat());
+            let key = blake3::hash(&[&[phase][..], &client.to_le_bytes(), &nth.to_le_bytes()].concat());
             store.put(&[&b"client "[..], &key.as_bytes()[..8]].concat(), &[7; 100]).expect("put");
             waits.push(due.elapsed().as_secs_f64() * 1e3);
         }
@@ -82,9 +91,7 @@ fn clients(store: &Store, rate: u64, meanwhile: impl FnOnce()) -> Vec<f64> {
             let _ended = Ended(&done);
             meanwhile();
         }
-        let mut waits: Vec<f64> = writers.into_iter().flat_map(|writer| writer.join().expect("a client")).collect();
-        waits.sort_by(f64::total_cmp);
-        waits
+        writers.into_iter().flat_map(|writer| writer.join().expect("a client")).collect()
     })
 }
 
@@ -113,8 +120,9 @@ fn settle() {
     }
 }
 
-fn at(waits: &[f64], percent: usize) -> f64 {
-    waits[(waits.len() * percent / 100).min(waits.len() - 1)]
+/// What so many of a thousand waited at most.
+fn at(waits: &[f64], of_a_thousand: usize) -> f64 {
+    waits[(waits.len() * of_a_thousand / 1_000).min(waits.len() - 1)]
 }
 
 fn store(dir: &Path, gives_way: bool) -> Store {
@@ -134,14 +142,21 @@ fn repair(a: &Store, b: &Store) {
     assert!(matches!(verdict, Verdict::InSync | Verdict::Converged), "{verdict:?} {:?}", report.lost);
 }
 
-/// The same records in both stores, save for some that are newer in the first.
-fn fill([a, b]: &[Store; 2], n: u64, d: u64) {
-    let key = |i: u64| blake3::hash(&i.to_le_bytes()).as_bytes()[..16].to_vec();
+/// The same records in both stores.
+fn fill([a, b]: &[Store; 2], n: u64) {
     let row = |i| Ok::<_, std::convert::Infallible>((key(i), vec![b'v'; 100]));
     a.first().import((0..n).map(row), &mut |_| {}).expect("imported");
     repair(a, b);
+}
+
+/// Makes some records newer in one store.
+fn differ(store: &Store, n: u64, d: u64, round: u8) {
     for first in (0..d).step_by(10_000) {
-        let ops = (first..d.min(first + 10_000)).map(|i| Op::put(key(i * (n / d)), vec![b'w'; 100]));
-        a.batch(ops.collect(), Durability::Synced).expect("written");
+        let ops = (first..d.min(first + 10_000)).map(|i| Op::put(key(i * (n / d)), vec![round; 100]));
+        store.batch(ops.collect(), Durability::Synced).expect("written");
     }
+}
+
+fn key(nth: u64) -> Vec<u8> {
+    blake3::hash(&nth.to_le_bytes()).as_bytes()[..16].to_vec()
 }
