@@ -181,7 +181,8 @@ impl Throttle {
 
     fn faster(&mut self) {
         if self.rest > 0 {
-            self.rest = if self.rest > REST_MIN_MICROS { self.rest / 2 } else { 0 };
+            // By less than it is slowed down by, so that it stays near the pace at which few wait too long.
+            self.rest = if self.rest > REST_MIN_MICROS { self.rest - self.rest / 4 } else { 0 };
         } else {
             self.piece = (self.piece + self.piece.div_ceil(4)).min(self.fitting()).max(PIECE_MIN);
         }

@@ -253,4 +253,51 @@ mod tests {
             );
         }
     }
+
+    /// How long a test waits for what another thread does by itself.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn tables_that_were_merged_go_though_their_versions_are_held() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let engine = Fjall::open(dir.path(), 8 << 20).expect("opened");
+        let tables = dir.path().join("keyspaces/1/tables");
+        let mut made = 0;
+        for round in 0..12_u64 {
+            let mut batch = Batch::new();
+            (0..2_000u64).for_each(|nth| batch.put(&(nth * 7_919 % 2_003).to_be_bytes(), &[round as u8; 500]));
+            engine.commit(&mut batch, Durability::Buffered).expect("committed");
+            engine.rows.rotate_memtable_and_wait().expect("written out");
+            made = made.max(std::fs::read_dir(&tables).expect("tables").count());
+        }
+        // The engine lets go of a version when the next memtable is rotated.
+        let began = std::time::Instant::now();
+        while std::fs::read_dir(&tables).expect("tables").count() != engine.rows.table_count() {
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{made} tables were there at once, {} are in use",
+                engine.rows.table_count()
+            );
+            let mut batch = Batch::new();
+            batch.put(b"one more", b"v");
+            engine.commit(&mut batch, Durability::Buffered).expect("committed");
+            engine.upkeep.full();
+            std::thread::yield_now();
+        }
+        assert!(engine.rows.table_count() < 12, "something was merged");
+    }
+
+    #[test]
+    fn a_full_memtable_is_rotated_by_the_thread_of_its_own() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let engine = Fjall::open(dir.path(), 8 << 20).expect("opened");
+        let mut batch = Batch::new();
+        (0..9_000u64).for_each(|nth| batch.put(&nth.to_be_bytes(), &[7; 1_000]));
+        let began = std::time::Instant::now();
+        engine.commit(&mut batch, Durability::Buffered).expect("committed");
+        while engine.rows.table_count() == 0 {
+            assert!(began.elapsed() < PATIENCE, "nothing was written out");
+            std::thread::yield_now();
+        }
+    }
 }

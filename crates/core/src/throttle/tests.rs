@@ -131,7 +131,7 @@ fn a_client_that_is_made_to_wait_slows_a_session_down_in_steps_and_its_ease_lets
     assert_eq!(paces.last(), Some(&Some((PIECE_MIN, REST_MAX_MICROS))));
     // Small writes rest in proportion.
     assert_eq!(throttle.wrote(PIECE_MIN / 2, 100, now), REST_MAX_MICROS / 2);
-    for _ in 0..12 {
+    for _ in 0..40 {
         (0..1_000).for_each(|_| wait_beside(&mut throttle, 1_000, &mut now));
     }
     let (piece, rest) = throttle.gives_way(now).expect("a pace");
