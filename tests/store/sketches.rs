@@ -1,7 +1,7 @@
 //! Sketches are kept with the records: whatever was folded when, cells and tail add up to the entries of each range.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -289,6 +289,8 @@ struct CallsIn {
     engine: Memory,
     call: Mutex<Option<mpsc::Sender<mpsc::Sender<()>>>>,
     called: AtomicU64,
+    /// The cells of the first part cannot be read.
+    torn: AtomicBool,
 }
 
 struct View<'e>(Box<dyn Snapshot + 'e>, &'e CallsIn);
@@ -307,6 +309,9 @@ impl View<'_> {
 impl Snapshot for View<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
         self.call_in(key);
+        if self.1.torn.load(Ordering::SeqCst) && key.starts_with(&[7, 0, 0, 1, 0]) {
+            return Err(EngineError::Corrupt { dir: "rows".into(), what: "a block".into() });
+        }
         self.0.get(key)
     }
 
@@ -362,4 +367,25 @@ fn clients_write_while_a_part_is_folded() {
         compare(&store, Lengths::Fewer, &mut Draw(3), "at the end");
         assert_sound(&store, "at the end");
     }
+}
+
+#[test]
+fn a_part_that_cannot_be_folded_takes_no_more_writes_until_it_can_and_others_go_on() {
+    let engine = Arc::new(CallsIn::default());
+    let options = Options { fold_at: 60, ..options(EngineKind::Fjall) };
+    let store = Store::found_over(engine.clone(), support::definition(), support::key(), &options).expect("a store");
+    let first = |key: &u32| store.keys().position("default", &key.to_be_bytes()).0 >> 60 == 0;
+    let (there, others): (Vec<u32>, Vec<u32>) = (0..3_000).partition(first);
+    engine.torn.store(true, Ordering::SeqCst);
+    let put = |key: &u32| store.put(&key.to_be_bytes(), b"value").map(drop);
+    let written = there.iter().take_while(|key| put(key).is_ok()).count();
+    assert!((40..60).contains(&written), "{written} writes");
+    let refused = put(&there[written]).expect_err("refused");
+    assert!(refused.is_damage(), "{refused}");
+    others.iter().for_each(|key| put(key).expect("another part"));
+    engine.torn.store(false, Ordering::SeqCst);
+    // One is told of what was; then it is tried again.
+    put(&there[written]).expect_err("refused once more");
+    there.iter().for_each(|key| put(key).expect("written"));
+    assert_sound(&store, "at the end");
 }

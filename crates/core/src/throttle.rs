@@ -47,10 +47,10 @@ pub struct Throttle {
     alone: Waits,
     /// Waits beside a session since it was last judged, and those that were too long.
     beside: (usize, usize),
-    /// How many are still to come so that those who waited too long are one of a hundred.
-    owed: usize,
     /// When that was.
     judged: u64,
+    /// How many are still to come so that those who waited too long are one of a hundred.
+    owed: usize,
     /// When its pace was last changed.
     changed: u64,
     /// Whoever would have come until then is counted.
@@ -167,7 +167,9 @@ impl Throttle {
 
     fn judge_anew(&mut self, now: u64) {
         let (all, late) = self.beside;
-        self.owed = (self.owed + 100 * late).saturating_sub(all).min(100 * OWED_MAX);
+        // Where few write, others could have come all the time.
+        let came = (now.saturating_sub(self.judged) / COMES_EVERY) as usize;
+        self.owed = (self.owed + 100 * late).saturating_sub(all.max(came)).min(100 * OWED_MAX);
         (self.beside, self.judged) = ((0, 0), now);
     }
 

@@ -97,14 +97,15 @@ impl Store {
 pub(super) fn submit_first(store: &Inner, writes: Vec<Write>, durability: Durability) -> Result<Done, StoreError> {
     let Some(giving) = &store.giving_way else { return submit(store, writes, durability) };
     let (began, few) = (giving.now(), writes.len() < PIECE_MIN);
-    let done = hand_in(store, writes, durability)?;
+    let done = hand_in(store, writes, durability);
     let (now, beside) = (giving.now(), giving.beside(began));
     // A client that writes much at once waits for itself.
-    if few {
+    if few && done.is_ok() {
         giving.throttle().waited(now - began, beside, now);
     }
+    // Others do not wait for that.
     fold_due(store, if beside { Asked::Hurried } else { Asked::Any });
-    Ok(done)
+    done
 }
 
 /// Hands in what a session wants written, in pieces; the answers are put together. Pieces before one that failed are applied.
@@ -120,12 +121,13 @@ pub(super) fn submit_pieces(store: &Inner, writes: Vec<Write>, durability: Durab
         giving.session.0.store(began, Ordering::Relaxed);
         let done = hand_in(store, left, durability);
         let now = giving.now();
-        giving.session.1.store(now.max(began + 1), Ordering::Relaxed);
+        // Whoever writes meanwhile is beside it too.
+        fold_due(store, Asked::Any);
+        giving.session.1.store(giving.now().max(began + 1), Ordering::Relaxed);
         let Done { commit, fates, losses } = done?;
         all.fates.extend(fates);
         all = Done { commit, losses: all.losses.and(losses), ..all };
         let rest = giving.throttle().wrote(records, now - began, now);
-        fold_due(store, Asked::Any);
         if rest > 0 {
             std::thread::sleep(Duration::from_micros(rest));
         }

@@ -94,8 +94,8 @@ pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durabi
     let durability = if planted(Bug::AcknowledgedBeforeSync) { Durability::Buffered } else { durability };
     let mut writer = store.writer.lock().unwrap_or_else(PoisonError::into_inner);
     if writer.failed {
-        store.sketches.check_folds()?;
-        return Err(EngineError::Poisoned { dir: store.dir.clone() }.into());
+        let poisoned = || EngineError::Poisoned { dir: store.dir.clone() }.into();
+        return Err(store.sketches.refused().unwrap_or_else(poisoned));
     }
     let sizes: Vec<usize> = callers.iter().map(Vec::len).collect();
     let snapshot = store.engine.snapshot()?;

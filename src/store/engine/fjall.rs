@@ -24,7 +24,7 @@ const MEMTABLE_BYTES: u64 = 8 << 20;
 /// What the engine is told of that bound: out of its reach. It counts some sixty bytes more for each row than there are, so
 /// that it would rotate in between, and the smaller tables be merged half as often again.
 const ENGINE_MEMTABLE_BYTES: u64 = 8 * MEMTABLE_BYTES;
-/// How large a table becomes by merging. The engine ends the last one, and syncs it, under the lock that every read and write
+/// How large a table becomes by merging; the levels that they lie in are sized by it. The engine ends the last one, and syncs it, under the lock that every read and write
 /// needs, and a disk that syncs a large one lets others wait: 64 MiB, the engine's own choice, took 40 ms.
 const TABLE_BYTES: u64 = 16 << 20;
 /// Rows in memory that are not written out yet, of all memtables, by the engine's count; beyond it writers wait. A full memtable
@@ -85,7 +85,9 @@ impl Fjall {
 
     fn rotate(&self) -> Result<(), EngineError> {
         self.in_memtable.store(0, Ordering::Relaxed);
-        self.rows.rotate_memtable().map(drop).map_err(|error| sorted(&self.dir, error))
+        self.rows.rotate_memtable().map_err(|error| sorted(&self.dir, error))?;
+        self.upkeep.rotated();
+        Ok(())
     }
 
     /// Opens the files in `dir`, or creates them.
@@ -270,7 +272,7 @@ mod tests {
             engine.rows.rotate_memtable_and_wait().expect("written out");
             made = made.max(std::fs::read_dir(&tables).expect("tables").count());
         }
-        // The engine lets go of a version when the next memtable is rotated.
+        // The engine lets go of a version when the next memtable is rotated, at the latest.
         let began = std::time::Instant::now();
         while std::fs::read_dir(&tables).expect("tables").count() != engine.rows.table_count() {
             assert!(

@@ -172,6 +172,27 @@ fn stalls_by_what_was_written_earlier_slow_a_session_down_until_they_are_rare() 
     }
 }
 
+/// Also where clients write seldom: others could have come all the time.
+#[test]
+fn a_stall_is_made_up_for_within_half_a_minute() {
+    let (mut throttle, mut now) = (Throttle::default(), 0);
+    let mut writes = |throttle: &mut Throttle, seconds: u64, micros: u64, beside: bool| {
+        for _ in 0..seconds * 20 {
+            now += SECOND / 20;
+            throttle.waited(micros, beside, now);
+        }
+        throttle.gives_way(now).expect("a pace")
+    };
+    writes(&mut throttle, 20, 1_000, false);
+    for _ in 0..8 {
+        writes(&mut throttle, 1, 500_000, true);
+    }
+    let (_, slow) = writes(&mut throttle, 1, 1_000, true);
+    assert!(slow > 0);
+    let (_, rest) = writes(&mut throttle, 40, 1_000, true);
+    assert!(rest < slow, "{rest}");
+}
+
 #[test]
 fn a_piece_takes_no_longer_than_half_of_the_clients_wait_alone() {
     let (mut throttle, mut now) = (Throttle::default(), 0);

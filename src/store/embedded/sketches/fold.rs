@@ -1,7 +1,8 @@
 //! Folding: the tail of a part that has grown long is laid over the cells that are kept in rows, by a commit of its own.
 //!
-//! It is worked out from a snapshot while others write, and takes the writer's lock only to begin and to be committed: its
-//! megabyte of cells takes as long as a hundred puts, which would all wait. Questions are answered by the module above.
+//! It is worked out from a snapshot while others write, and takes the writer's lock only to begin and to be committed: its cells
+//! take as long as a hundred puts, which would all wait. One of those who wrote does it for all, once what it wrote is committed.
+//! Questions are answered by the module above.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -31,8 +32,16 @@ pub(super) struct Folding {
     one: Mutex<()>,
     /// Parts that are due, and whether they are late.
     due: Mutex<BTreeMap<(CollectionId, u8), bool>>,
-    /// What keeps folds from being made: damage, or that the engine takes no more.
-    failed: Mutex<Option<StoreError>>,
+    failed: Mutex<Failed>,
+}
+
+/// What kept parts from being folded. Those whose writes made them due had been written already, so that later ones are told.
+#[derive(Default)]
+struct Failed {
+    /// By part, until it is folded.
+    parts: BTreeMap<(CollectionId, u8), StoreError>,
+    /// Why the engine takes nothing more.
+    engine: Option<StoreError>,
 }
 
 impl Folding {
@@ -42,9 +51,19 @@ impl Folding {
         }
     }
 
-    /// Notes what keeps folds from being made: whoever wrote before has been answered, so that the next is told.
-    fn fail(&self, error: StoreError) {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    /// Refuses a write that would make a tail longer than it may be where damage keeps it from being folded; where something else
+    /// did, once the tail is twice as long. The fold is tried again.
+    pub(super) fn check(&self, due: &Due) -> Result<(), StoreError> {
+        let Some(error) = self.failed().parts.get(&(due.collection, due.digit)).cloned() else { return Ok(()) };
+        if !error.is_damage() && !due.late {
+            return Ok(());
+        }
+        self.due().insert((due.collection, due.digit), due.late);
+        Err(error)
+    }
+
+    fn failed(&self) -> MutexGuard<'_, Failed> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn due(&self) -> MutexGuard<'_, BTreeMap<(CollectionId, u8), bool>> {
@@ -63,9 +82,9 @@ impl Bounds {
 }
 
 impl Sketches {
-    /// Says what keeps tails from being folded, so that none grows without end.
-    pub(in super::super) fn check_folds(&self) -> Result<(), StoreError> {
-        self.folding.failed.lock().unwrap_or_else(PoisonError::into_inner).clone().map_or(Ok(()), Err)
+    /// Says why the engine takes nothing more, if a fold has met that.
+    pub(in super::super) fn refused(&self) -> Option<StoreError> {
+        self.folding.failed().engine.clone()
     }
 
     pub(super) fn bounds(&self, all: &[Kept]) -> Bounds {
@@ -83,7 +102,7 @@ pub(in super::super) enum Asked {
     Hurried,
 }
 
-/// Folds the parts that are due, unless somebody else does.
+/// Folds a part that is due, and whatever is late, unless somebody else does.
 pub(in super::super) fn fold_due(store: &Inner, asked: Asked) {
     let folding = &store.sketches.folding;
     let late = match folding.due() {
@@ -95,37 +114,49 @@ pub(in super::super) fn fold_due(store: &Inner, asked: Asked) {
     }
     let _one = match folding.one.try_lock() {
         Ok(one) => one,
-        Err(TryLockError::WouldBlock) if !late => return,
-        Err(_) => folding.one.lock().unwrap_or_else(PoisonError::into_inner),
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) if late => folding.one.lock().unwrap_or_else(PoisonError::into_inner),
+        Err(TryLockError::WouldBlock) => return,
     };
     loop {
         // Its guard is gone before the fold begins.
-        let Some(((collection, digit), _)) = folding.due().pop_first() else { return };
-        // What could not be read otherwise is read again: the part is due at the next change.
-        if let Err(error @ StoreError::Damaged { .. }) = fold(store, collection, digit) {
-            folding.fail(error);
+        let Some((part, _)) = folding.due().pop_first() else { return };
+        let failed = fold(store, part.0, part.1).err();
+        match failed {
+            Some(error) => folding.failed().parts.insert(part, error),
+            None => folding.failed().parts.remove(&part),
+        };
+        if !folding.due().values().any(|late| *late) {
+            return;
         }
     }
+}
+
+/// What a fold begins with.
+struct Before {
+    /// The tail that is folded. It is shared, so that the first commit that adds to it copies it.
+    tail: Arc<Tail>,
+    root_cells: usize,
+    folded: bool,
 }
 
 /// Folds a part, if its tail is still too long.
 fn fold(store: &Inner, collection: CollectionId, digit: u8) -> Result<(), StoreError> {
     let (place, nth) = (usize::from(collection.0), usize::from(digit));
-    // Under the writer's lock rows, tails and head belong together.
-    let (snapshot, kept, entries) = {
-        let _writer = store.writer.lock().unwrap_or_else(PoisonError::into_inner);
+    // Under the writer's lock rows, tails and head belong together, unless a commit failed.
+    let (snapshot, before, entries) = {
+        let writer = store.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let all = store.sketches.lock();
-        let Some(kept) = all.get(place).filter(|kept| kept.parts[nth].changes > store.sketches.bounds(&all).of(digit))
-        else {
-            return Ok(());
-        };
-        (store.engine.snapshot()?, kept.clone(), store.head().roots[place].count)
+        let long = |kept: &&Kept| kept.parts[nth].changes > store.sketches.bounds(&all).of(digit);
+        let Some(kept) = all.get(place).filter(|_| !writer.failed).filter(long) else { return Ok(()) };
+        let before = Before { tail: kept.parts[nth].clone(), root_cells: kept.root_cells, folded: kept.folded };
+        (store.engine.snapshot()?, before, store.head().roots[place].count)
     };
-    let (tree, tail, mut batch) = (Tree::of(store, &*snapshot, collection), &kept.parts[nth], Batch::new());
+    let (tree, tail, mut batch) = (Tree::of(store, &*snapshot, collection), &before.tail, Batch::new());
     tail.commits.iter().for_each(|old| batch.delete(&rows::tail(collection, digit, *old)));
     let changes: Vec<(Element, i64)> = tail.net.iter().map(|(element, count)| (*element, *count)).collect();
-    let root_cells = cells_to_keep(0, entries, kept.root_cells);
-    let mut root = folded_root(tree, &kept, root_cells)?;
+    let root_cells = cells_to_keep(0, entries, before.root_cells);
+    let mut root = folded_root(tree, before.folded, root_cells)?;
     if rows::read_cells(tree.snapshot, collection, part(nth), 1)?.is_some() {
         let falls = Falls::new(&changes, root.cells().len().max(cells_kept(1, u64::MAX)));
         root.lay_falls(&falls, 0..changes.len());
@@ -134,15 +165,18 @@ fn fold(store: &Inner, collection: CollectionId, digit: u8) -> Result<(), StoreE
     } else {
         build_part(collection, part(nth), &changes, &mut root, &mut batch)?;
     }
-    let folded = put_root(collection, &mut batch, kept.root_cells, &root)?;
+    let folded = put_root(collection, &mut batch, before.root_cells, &root)?;
 
     let mut writer = store.writer.lock().unwrap_or_else(PoisonError::into_inner);
     // Readers see neither folded rows with an old tail nor the reverse.
     let mut held = store.sketches.hold();
-    let Some(now) = held.get_mut(place).filter(|now| !writer.failed && now.follows(&kept, nth)) else { return Ok(()) };
+    let wanted = cells_to_keep(0, store.head().roots[place].count, before.root_cells);
+    let follows = |now: &&mut Kept| !writer.failed && wanted <= root_cells && now.follows(&before, nth);
+    // Otherwise it is due again at the next change.
+    let Some(now) = held.get_mut(place).filter(follows) else { return Ok(()) };
     if let Err(error) = store.engine.commit(&mut batch, Durability::Buffered) {
         writer.failed = true;
-        store.sketches.folding.fail(error.into());
+        store.sketches.folding.failed().engine = Some(error.into());
         return Ok(());
     }
     (now.root_cells, now.folded) = (root_cells, folded);
@@ -155,9 +189,9 @@ fn fold(store: &Inner, collection: CollectionId, digit: u8) -> Result<(), StoreE
 
 impl Kept {
     /// Whether nothing but changes in the tails came after what a fold of a part began with.
-    fn follows(&self, before: &Kept, nth: usize) -> bool {
+    fn follows(&self, before: &Before, nth: usize) -> bool {
         (self.root_cells, self.folded) == (before.root_cells, before.folded)
-            && self.parts[nth].commits.starts_with(&before.parts[nth].commits)
+            && self.parts[nth].commits.starts_with(&before.tail.commits)
     }
 }
 
@@ -227,8 +261,8 @@ impl Filled {
 }
 
 /// The first cells of what is folded of the root so far.
-fn folded_root(tree: Tree<'_>, kept: &Kept, cells: usize) -> Result<Sketch, StoreError> {
-    if !kept.folded {
+fn folded_root(tree: Tree<'_>, folded: bool, cells: usize) -> Result<Sketch, StoreError> {
+    if !folded {
         return Ok(Sketch::new(cells));
     }
     let row = rows::read_cells(tree.snapshot, tree.collection, Range::ALL, cells)?;

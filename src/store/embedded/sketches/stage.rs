@@ -93,11 +93,10 @@ pub(in super::super) fn stage(
         batch.put(&rows::tail(collection, digit, commit), &rows::tail_value(&here));
         let changes = kept.parts[usize::from(digit)].changes + here.len();
         if changes > bounds.of(digit) {
-            due.push(Due { collection, digit, late: changes > 2 * bounds.of(digit) });
+            let part = Due { collection, digit, late: changes > 2 * bounds.of(digit) };
+            sketches.folding.check(&part)?;
+            due.push(part);
         }
-    }
-    if !due.is_empty() {
-        sketches.check_folds()?;
     }
     let wanted = cells_to_keep(0, laid.root.count, kept.root_cells);
     // Rows are cut only when they are written anyway.
