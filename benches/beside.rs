@@ -53,7 +53,7 @@ fn measure(stores: &[Store; 2], (n, d): (u64, u64), rate: u64, gives_way: bool) 
     println!("the repair {word}: {} s", took.join(", "));
     for (name, waits) in [("alone", &mut alone), ("beside", &mut beside)] {
         waits.sort_by(f64::total_cmp);
-        let at = |percent| at(waits, percent);
+        let at = |of_a_thousand| at(waits, of_a_thousand);
         println!(
             "  {name}: {:.2} {:.2} {:.2} ms of {} writes (p50, p99, p99.9)",
             at(500),

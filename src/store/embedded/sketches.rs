@@ -28,7 +28,7 @@ pub(super) use check::SketchCheck;
 #[cfg(feature = "embedded-redb")]
 pub(super) use fold::Filled;
 pub(super) use fold::{Asked, fold_due};
-pub(super) use stage::{Staged, stage};
+pub(super) use stage::stage;
 
 /// About how many changes in the tail of one part have it folded. A fold writes up to a megabyte, so it must be worth it;
 /// a tail takes some 25 bytes of memory for each, and each is laid over what a question about its range reads.

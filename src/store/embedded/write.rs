@@ -116,7 +116,7 @@ pub(super) fn commit(store: &Inner, callers: Vec<Vec<Write>>, durability: Durabi
     store.bases.stage(head.commit + 1, plan.entries_before(), &mut batch);
     plan.count(store, &mut counts, &mut batch);
     let mut trees: Vec<(CollectionId, Touched, Update)> = Vec::new();
-    let mut staged: Vec<sketches::Staged> = Vec::new();
+    let mut staged = Vec::new();
     if !store.no_tree {
         for (collection, (touched, changes)) in plan.changes() {
             if changes.is_empty() {

@@ -24,8 +24,9 @@ const MEMTABLE_BYTES: u64 = 8 << 20;
 /// What the engine is told of that bound: out of its reach. It counts some sixty bytes more for each row than there are, so
 /// that it would rotate in between, and the smaller tables be merged half as often again.
 const ENGINE_MEMTABLE_BYTES: u64 = 8 * MEMTABLE_BYTES;
-/// How large a table becomes by merging; the levels that they lie in are sized by it. The engine ends the last one, and syncs it, under the lock that every read and write
-/// needs, and a disk that syncs a large one lets others wait: 64 MiB, the engine's own choice, took 40 ms.
+/// How large a table becomes by merging; the levels that they lie in are sized by it. The engine ends the last one, and syncs it,
+/// under the lock that every read and write needs, and a disk that syncs a large one lets others wait: 64 MiB, the engine's
+/// own choice, took 40 ms.
 const TABLE_BYTES: u64 = 16 << 20;
 /// Rows in memory that are not written out yet, of all memtables, by the engine's count; beyond it writers wait. A full memtable
 /// may come to two thirds of it: the rest is for what comes while that is written out. The engine itself bounds only their
@@ -62,7 +63,7 @@ impl Fjall {
     fn bound_memory(&self, committed: u64) -> Result<(), EngineError> {
         let filled = self.in_memtable.fetch_add(committed, Ordering::Relaxed) + committed;
         if filled >= MEMTABLE_BYTES {
-            self.upkeep.full();
+            self.upkeep.wake();
         }
         let (mut last, mut still) = (u64::MAX, 0);
         loop {
@@ -86,7 +87,7 @@ impl Fjall {
     fn rotate(&self) -> Result<(), EngineError> {
         self.in_memtable.store(0, Ordering::Relaxed);
         self.rows.rotate_memtable().map_err(|error| sorted(&self.dir, error))?;
-        self.upkeep.rotated();
+        self.upkeep.wake();
         Ok(())
     }
 
@@ -283,7 +284,7 @@ mod tests {
             let mut batch = Batch::new();
             batch.put(b"one more", b"v");
             engine.commit(&mut batch, Durability::Buffered).expect("committed");
-            engine.upkeep.full();
+            engine.rotate().expect("rotated");
             std::thread::yield_now();
         }
         assert!(engine.rows.table_count() < 12, "something was merged");

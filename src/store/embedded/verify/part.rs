@@ -20,9 +20,9 @@ pub struct Part {
 impl Store {
     /// Recomputes digests, entries and nodes of a range from its records, and the nodes above it from those below, up to the root
     /// in use; looks up each record in the lists by key, of conflicts, tombstones and what expires. The range is the widest that
-    /// begins at `from` and holds at most `most` entries, or the leaf of the tree that holds it; where tombstones are no entries (in the content profile)
-    /// there may be any number of them beside these. Nodes above it are compared by the part that begins where they do. It is given up when
-    /// `go_on` says so, which is asked every hundred records. A collection that there is not is empty.
+    /// begins at `from` and holds at most `most` entries, or the leaf of the tree that holds it; where tombstones are no entries (in
+    /// the content profile) there may be any number of them beside these. Nodes above it are compared by the part that begins where
+    /// they do. It is given up when `go_on` says so, which is asked every hundred records. A collection that there is not is empty.
     ///
     /// What is kept of the whole (sketches, counts, what else lists hold, the journal) is for [`Store::verify`].
     ///
@@ -62,7 +62,8 @@ impl Store {
 }
 
 impl Check<'_> {
-    /// The widest range of no more than that which begins there; each node above it that begins there is compared with those below that.
+    /// The widest range of no more than that which begins there; each node above it that begins there is compared with those below
+    /// that.
     fn descend(&self, root: Summary, (from, most): (Position, u64), report: &mut Report) -> Result<Range, StoreError> {
         let (mut range, mut summary) = (Range::ALL, root);
         // What lies before was read.
