@@ -52,7 +52,7 @@ pub(crate) fn hand_over(cli: &mut Cli) -> Option<Exit> {
     // Of a table that it serves the daemon knows where others reach it.
     let of_table = |place: &Path| place.to_str().is_some_and(tables::is_table);
     let of_home = match &cli.command {
-        Command::Status(_) | Command::Jobs(_) | Command::Alerts(_) => true,
+        Command::Status(_) | Command::Jobs(_) | Command::Alerts(_) | Command::Peers(_) => true,
         Command::Invite(args) => of_table(&args.store),
         _ => cli.job.is_some(),
     };

@@ -71,6 +71,11 @@ impl Home {
         Some(self.declared.as_ref()?.of(&line)?.may)
     }
 
+    /// All peers that are declared, as they are declared.
+    pub fn all_declared(&self) -> Vec<KnownPeer> {
+        self.declared.as_ref().map(|declared| declared.lock().peers.clone()).unwrap_or_default()
+    }
+
     /// Peers as the file has them, with what follows for each from what is declared; also those that may nothing.
     pub(super) fn with_those_declared(&self, listed: Vec<KnownPeer>, lines: &Lines) -> Vec<KnownPeer> {
         let Some(declared) = &self.declared else { return listed };

@@ -54,9 +54,12 @@ pub(crate) fn run(args: &Peers, env: &mut Env) -> Result<Exit, CliError> {
     }
 }
 
-/// The home, with what is configured of peers. Rights can be taken away though that cannot be read: then it is as if all were
-/// configured of whom they are taken from.
+/// The home, with what is configured of peers; within a daemon as that goes by it. Rights can be taken away though that cannot be
+/// read: then it is as if all were configured of whom they are taken from.
 fn home(env: &Env, from: Option<PeerId>) -> Result<Home, CliError> {
+    if let Some(daemon) = &env.daemon {
+        return Ok(daemon.home().clone());
+    }
     let declared = match env.config() {
         Ok(config) => config.declared(),
         Err(error) => {
@@ -68,11 +71,13 @@ fn home(env: &Env, from: Option<PeerId>) -> Result<Home, CliError> {
 }
 
 fn list(env: &mut Env) -> Result<Exit, CliError> {
-    let configured = env.config()?.declared();
-    let home = env.home()?.with_declared(Declared::new(configured.clone()));
+    let home = match &env.daemon {
+        Some(daemon) => daemon.home().clone(),
+        None => env.home()?.with_declared(Declared::new(env.config()?.declared())),
+    };
     let (mut peers, lines) = (home.peers()?, home.lines()?);
     // Of those that config.toml lets in and the home does not it is told, too.
-    for known in configured {
+    for known in home.all_declared() {
         let peer = PeerId(lines.newest(known.peer.0));
         if !known.may.is_empty() && home.grants(peer)?.is_none() {
             peers.push(KnownPeer { peer, may: Grants::default(), ..known });
