@@ -45,7 +45,7 @@ pub use brakes::NodeBrakes;
 pub use counters::{Counted, CountedSessions};
 pub use declared::Declared;
 use driver::Answered;
-pub use gossip::{Apart, Gossip, GossipOptions, Neighbour, Waiting};
+pub use gossip::{Apart, Gossip, GossipOptions, Neighbour, ParkedRanges, Waiting};
 pub use grants::{Grants, GrantsError};
 pub use held::{HeldFailure, HeldStore, HoldRequest};
 pub use home::{Authority, Home, HomeError, KnownPeer};

@@ -8,6 +8,7 @@ mod circle;
 mod inbox;
 mod links;
 mod meet;
+mod parked;
 mod recalled;
 mod spread;
 mod swim;
@@ -28,6 +29,8 @@ use circle::Circle;
 use inbox::{Post, inbox};
 pub(crate) use links::FRAME_GOSSIP;
 use links::{Heard, Links};
+pub use parked::ParkedRanges;
+use parked::ParkedWith;
 use spread::{Input, Spread};
 use swim::{Near, Said, Swim};
 use withheld::Withheld;
@@ -162,6 +165,7 @@ struct Shared {
     apart: Mutex<BTreeMap<(DatasetId, PeerId), Apart>>,
     /// Why the last session failed.
     failures: Mutex<BTreeMap<(DatasetId, PeerId), String>>,
+    parked: ParkedWith,
     circle: Mutex<Arc<Circle>>,
     withheld: Mutex<BTreeMap<DatasetId, Withheld>>,
 }
@@ -291,6 +295,11 @@ impl Gossip {
         let failures = self.shared.failures();
         let failing = standings.into_iter().filter(|(_, standing)| standing.is_failing());
         failing.filter_map(|(peer, it)| Some((peer, it.fails, failures.get(&(dataset, peer))?.clone()))).collect()
+    }
+
+    /// What sessions about a dataset leave out, with each peer with whom they leave anything out.
+    pub fn parked(&self, dataset: DatasetId) -> BTreeMap<PeerId, ParkedRanges> {
+        self.shared.parked.of(dataset)
     }
 
     /// What became of the rumours of a dataset, and how many wait to be told; none if that is not gossiped about, or its thread
@@ -531,6 +540,7 @@ impl Gossip {
         }
         self.shared.apart().retain(|(dataset, peer), _| is_of(*peer, *dataset));
         self.shared.failures().retain(|(dataset, peer), _| is_of(*peer, *dataset));
+        self.shared.parked.retain(is_of);
     }
 
     /// By which key a seed is known now.

@@ -13,7 +13,7 @@ mod spending;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-pub use self::parked::{Named, PARKED_MAX, Parked, Parking, Trial};
+pub use self::parked::{End, Named, PARKED_MAX, Parked, Parking, Trial};
 pub use self::pass::Pass;
 pub use self::spending::{DayBudget, Spent};
 use crate::objective::Objective;

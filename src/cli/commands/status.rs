@@ -183,18 +183,24 @@ struct Met<'a> {
     objective: Option<Objective>,
     /// Whether it is known how much differs, not about how much.
     exact: bool,
+    /// Ranges that its sessions leave out.
+    parked: usize,
 }
 
 fn met<'a>(daemon: &Daemon, stores: &'a BTreeMap<PathBuf, Store>) -> Vec<Met<'a>> {
     let Some(gossip) = daemon.gossip() else { return Vec::new() };
     let of = |store: &'a Store| {
         let standings = gossip.standings(store.definition().id).into_iter();
-        standings.map(move |(peer, standing)| (store.definition().name.as_str(), peer, standing))
+        let parked = gossip.parked(store.definition().id);
+        standings.map(move |(peer, standing)| {
+            let parked = parked.get(&peer).map_or(0, |parked| parked.ranges);
+            (store.definition().name.as_str(), (peer, standing), parked)
+        })
     };
     let exact = gossip.repairs();
-    let met = |(dataset, peer, standing)| {
+    let met = |(dataset, (peer, standing), parked)| {
         let objective = daemon.objective(&standing);
-        Met { dataset, peer, standing, objective, exact }
+        Met { dataset, peer, standing, objective, exact, parked }
     };
     stores.values().flat_map(of).map(met).collect()
 }
@@ -210,7 +216,7 @@ impl Met<'_> {
     fn exit(&self) -> Option<Exit> {
         match self.verdict().filter(|_| self.standing.up) {
             Some("differs") => Some(Exit::Differs),
-            _ if self.standing.is_failing() => Some(Exit::Undetermined),
+            _ if self.standing.is_failing() || self.parked > 0 => Some(Exit::Undetermined),
             _ => None,
         }
     }
@@ -238,6 +244,7 @@ impl Met<'_> {
         json!({
             "dataset": self.dataset, "peer": self.peer.to_string(), "up": it.up, "verdict": self.verdict(),
             "checked_ms": it.checked, "equal_ms": it.equal, "differs_since_ms": it.since, "left": it.left, "failed": it.fails,
+            "parked": self.parked,
             "objective": self.objective.as_ref().map(objectives::object),
         })
     }

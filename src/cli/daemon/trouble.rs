@@ -15,10 +15,10 @@ use reknit_core::{Definition, Millis};
 use super::Daemon;
 use crate::cli::commands::jobs::shown::Seen;
 use crate::cli::objectives;
-use crate::cli::units::{show_bytes, show_count};
+use crate::cli::units::{show_bytes, show_count, show_duration};
 use crate::cli::waiting::Conflicts;
 use crate::clock::now_ms;
-use crate::node::Gossip;
+use crate::node::{Gossip, ParkedRanges};
 use crate::store::{Store, Why};
 use crate::transport::PeerId;
 
@@ -214,6 +214,9 @@ impl Daemon {
             for (peer, fails, why) in gossip.failing(definition.id) {
                 all.push(of_peer(peer, definition, failing(definition, peer, fails, &why)));
             }
+            for (peer, out) in gossip.parked(definition.id) {
+                all.push(of_peer(peer, definition, parked(definition, peer, &out)));
+            }
             all.extend(self.unproven(gossip, definition).into_iter().map(|(peer, _, message)| {
                 Trouble::new("objective", format!("{} of {}", peer.short(), definition.name), message)
             }));
@@ -238,6 +241,16 @@ pub(super) fn stalled(gossip: &Gossip, definition: &Definition, peer: PeerId, st
 /// What is said of a peer with whom no session comes to a verdict.
 pub(super) fn failing(definition: &Definition, peer: PeerId, fails: u32, why: &str) -> String {
     format!("{fails} sessions of {} with {} in a row have failed, the last: {why}", definition.name, peer.short())
+}
+
+/// What is said of ranges that sessions with a peer leave out.
+fn parked(definition: &Definition, peer: PeerId, ParkedRanges { ranges, since, why }: &ParkedRanges) -> String {
+    let (name, peer) = (&definition.name, peer.short());
+    let plural = if *ranges == 1 { "" } else { "s" };
+    let lasts = show_duration(Duration::from_millis(now_ms().saturating_sub(*since)));
+    format!(
+        "gossip of {name} with {peer}: {ranges} parked range{plural}, for {lasts}, left out so that the rest goes on: {why}"
+    )
 }
 
 /// Pushed records that would replace or delete too much.

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use reknit_core::gossip::{Met, Standing};
 use reknit_core::message::{RefuseCode, Rights};
-use reknit_core::session::{Direction, Intent, Options, Outcome, Verdict};
+use reknit_core::session::{Direction, Intent, Options, Outcome, Parked, Verdict};
 use tokio::sync::watch;
 
+use super::parked::parked;
 use super::recalled::Kept;
 use super::{GossipOptions, Shared};
 use crate::clock::{now_ms, ticks};
@@ -43,7 +44,13 @@ pub(super) async fn keep(
         let Some(at) = shared.up().get(&peer).copied() else { continue };
         let dataset = store.definition().name.clone();
         let address = Address { peer, host: at.ip().to_string(), port: at.port(), dataset };
-        let met = meet(&node, &store, &address, &options, stop.clone()).await;
+        let trial = shared.parked.trial(id, peer, now_ms());
+        let session = meet(&node, &store, &address, &options, parked(&trial, store.definition()), stop.clone()).await;
+        let narrows = match &session {
+            Ok(ended) => shared.parked.learn(store.definition(), peer, (&trial, ended), now_ms()),
+            Err(_) => false,
+        };
+        let met = session.map_err(Some).and_then(judged);
         match &met {
             Err(Some(why)) => {
                 let news = shared.failures().insert((id, peer), why.clone()).is_none_or(|earlier| earlier != *why);
@@ -53,7 +60,8 @@ pub(super) async fn keep(
             }
             _ => drop(shared.failures().remove(&(id, peer))),
         }
-        let met = met.unwrap_or(Met::Failed);
+        // What is stuck is narrowed down by the next ones, at once.
+        let met = met.unwrap_or(if narrows { Met::Partial } else { Met::Failed });
         if let (Met::Equal, Some(withheld)) = (met, shared.withheld().get_mut(&id)) {
             withheld.clear();
         }
@@ -71,13 +79,15 @@ fn tell(stalled: bool, peer: PeerId, dataset: &str) {
     }
 }
 
+/// A session with a peer; or, where none had ended in time, that.
 async fn meet(
     node: &Node,
     store: &Store,
     address: &Address,
     options: &GossipOptions,
+    parked: Option<Arc<Parked>>,
     stop: watch::Receiver<bool>,
-) -> Result<Met, Failed> {
+) -> Result<Result<SessionReport, NodeError>, String> {
     let intent = if options.repair { Intent::Repair(Direction::Both) } else { Intent::Check };
     let side = Arc::new(store.clone());
     let definition = store.definition().clone();
@@ -85,18 +95,19 @@ async fn meet(
     let lost = node.rights().lost(node.rights().changes(), address.peer, known);
     let mut deaf = |_| {};
     // What may not be pushed is not brought by a session either that nobody asked for.
-    let asked = Options { brakes: Some(options.brakes.brakes), ..Options::new(intent) };
+    let asked = Options { brakes: Some(options.brakes.brakes), parked, ..Options::new(intent) };
     let most = options.session_max;
     let budget = Budget { time: Some(most), ..Budget::default() };
     let session = node.session_counted(address, side, (asked, options.brakes.window), budget, stop, &mut deaf);
-    let session = tokio::select! {
-        session = session => session,
-        () = lost => Err(NodeError::TakenAway),
+    tokio::select! {
+        session = session => Ok(session),
+        () = lost => Ok(Err(NodeError::TakenAway)),
         // A store may be stuck, or a peer let in and then not answered: no other peer waits for it.
-        () = tokio::time::sleep(most + ENDS) => {
-            return Err(Some(format!("it had not ended after {} s", (most + ENDS).as_secs())));
-        }
-    };
+        () = tokio::time::sleep(most + ENDS) => Err(format!("it had not ended after {} s", (most + ENDS).as_secs())),
+    }
+}
+
+fn judged(session: Result<SessionReport, NodeError>) -> Result<Met, Failed> {
     match session {
         Ok(report) => met(&report),
         // As many sessions as it allows are no fault of its.
@@ -111,6 +122,8 @@ fn met(report: &SessionReport) -> Result<Met, Failed> {
     match outcome.verdict {
         Verdict::InSync | Verdict::Converged => Ok(Met::Equal),
         Verdict::Differs => Ok(Met::Differs(found(outcome))),
+        // All but what is parked was compared to its end.
+        Verdict::Partial if outcome.left_out > 0 => Ok(Met::Partial),
         Verdict::Partial | Verdict::Undetermined
             if report.lost.is_none() && outcome.counts.to_mine.applied + outcome.counts.to_theirs.applied > 0 =>
         {

@@ -1,4 +1,4 @@
-//! Parked ranges of a job: where a store could not answer, so that a run ended there; the next ones leave them out, so that all
+//! Parked ranges of a job or of a peer: where a store could not answer, so that a run ended there; the next ones leave them out, so that all
 //! the rest goes on, and try them again later, each time after twice as long.
 //!
 //! Leaving them out, and telling where a run got stuck, is the session's.
@@ -45,7 +45,20 @@ pub struct Trial {
     pub tried: Named,
 }
 
-/// All that is parked of a job.
+/// How a session ended, as far as what is parked goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End<'s> {
+    /// Both sides are equal.
+    Equal,
+    /// It came to its end with all that it did not leave out.
+    Whole,
+    /// A store could not answer there; the error's id and what it says.
+    Stuck(&'s Named, (String, String)),
+    /// It was cut off, or there was none.
+    Cut,
+}
+
+/// All that is parked of a job, or of sessions with one peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parking {
     all: Vec<Parked>,
@@ -107,49 +120,63 @@ impl Parking {
 
     /// Takes in how a run ended; says whether the next is to begin at once.
     pub(super) fn note(&mut self, ran: &Ran) -> bool {
-        let ends =
-            ran.equal() || ran.verdict == RunVerdict::Differs || ran.verdict == RunVerdict::Partial && ran.parked > 0;
-        if let Some(stuck) = &ran.stuck {
-            let beside: Named = stuck.iter().filter(|one| !covers(&ran.trial.out, one)).cloned().collect();
-            if beside.is_empty() {
-                self.blocked(stuck, ran);
+        let whole = ran.verdict == RunVerdict::Differs || ran.verdict == RunVerdict::Partial && ran.parked > 0;
+        let end = match &ran.stuck {
+            Some(stuck) => End::Stuck(stuck, ran.error.clone().unwrap_or_default()),
+            None if ran.equal() => End::Equal,
+            None if whole => End::Whole,
+            None => End::Cut,
+        };
+        self.learn(&ran.trial, end, ran.ended)
+    }
+
+    /// Takes in how a session ended, at this time, that left out and tried this; says whether the next is to begin at once.
+    pub fn learn(&mut self, trial: &Trial, end: End<'_>, now: Millis) -> bool {
+        let stuck = matches!(end, End::Stuck(..));
+        match end {
+            End::Stuck(stuck, reason) => {
+                let beside: Named = stuck.iter().filter(|one| !covers(&trial.out, one)).cloned().collect();
+                if beside.is_empty() {
+                    self.blocked(stuck, now);
+                    return false;
+                }
+                self.stuck(beside, trial, reason, now);
+            }
+            End::Equal => {
+                // Roots that agree prove what was left out too.
+                *self = Parking::default();
                 return false;
             }
-            self.stuck(beside, ran);
-        } else if ran.equal() {
-            // Roots that agree prove what was left out too.
-            *self = Parking::default();
-            return false;
-        } else if ends {
-            self.rest = false;
-            let tried = |parked: &Parked| parked.ranges.iter().all(|range| ran.trial.tried.contains(range));
-            self.all.retain(|parked| !tried(parked));
-        } else {
-            self.at_once = 0;
-            return false;
+            End::Whole => {
+                self.rest = false;
+                let tried = |parked: &Parked| parked.ranges.iter().all(|range| trial.tried.contains(range));
+                self.all.retain(|parked| !tried(parked));
+            }
+            End::Cut => {
+                self.at_once = 0;
+                return false;
+            }
         }
-        let narrows = ran.stuck.is_some() || self.all.iter().any(|parked| parked.next <= ran.ended);
+        let narrows = stuck || self.all.iter().any(|parked| parked.next <= now);
         let again = narrows && self.at_once < AT_ONCE_MAX;
         self.at_once = if again { self.at_once + 1 } else { 0 };
         again
     }
 
     /// A run got stuck in what it left out: whatever is shown of so small a store shows that too, so that no run gets past it.
-    fn blocked(&mut self, stuck: &Named, ran: &Ran) {
+    fn blocked(&mut self, stuck: &Named, now: Millis) {
         (self.at_once, self.rest) = (0, false);
         for parked in self.all.iter_mut().filter(|parked| stuck.iter().any(|one| covers(&parked.ranges, one))) {
             parked.tries = parked.tries.saturating_add(1);
-            parked.next = ran.ended.saturating_add(wait(parked.tries));
+            parked.next = now.saturating_add(wait(parked.tries));
         }
     }
 
-    fn stuck(&mut self, stuck: Named, ran: &Ran) {
-        let now = ran.ended;
+    fn stuck(&mut self, stuck: Named, trial: &Trial, reason: (String, String), now: Millis) {
         // What failed together with what was tried is suspected only once that is out of the way.
-        let suspected: Named = stuck.iter().filter(|one| covers(&ran.trial.tried, one)).cloned().collect();
+        let suspected: Named = stuck.iter().filter(|one| covers(&trial.tried, one)).cloned().collect();
         let elsewhere = suspected.is_empty();
         let ranges = if elsewhere { stuck } else { suspected };
-        let reason = ran.error.clone().unwrap_or_default();
         let mut new = Parked { ranges, reason, since: now, tries: 0, next: now };
         let within = |parked: &Parked| new.ranges.iter().all(|one| covers(&parked.ranges, one));
         if elsewhere {

@@ -130,6 +130,8 @@ pub(super) fn gossip(daemon: &Daemon, text: &mut Text) {
     each("reknit_peer_failed_sessions", "Sessions with it in a row without a verdict.", &|one| {
         Some(f64::from(one.standing.fails))
     });
+    let parked = "Ranges that sessions with it leave out, since a store could not answer there.";
+    each("reknit_peer_parked_ranges", parked, &|one| Some(one.parked as f64));
     text.family("reknit_gossip_records_total", Kind::Counter, "Fresh writes: news here, needless, left to sessions.");
     for (dataset, Counts { news, needless, left }, _) in counts(gossip, &all) {
         for (what, n) in [("news", news), ("needless", needless), ("left", left)] {
@@ -180,12 +182,17 @@ struct Known<'a> {
     dataset: &'a str,
     peer: String,
     standing: reknit_core::gossip::Standing,
+    parked: usize,
 }
 
 fn peers<'a>(gossip: &Gossip, all: &[(&'a str, &Store)]) -> Vec<Known<'a>> {
     let of = |(dataset, store): &(&'a str, &Store)| {
-        let (dataset, standings) = (*dataset, gossip.standings(store.definition().id));
-        standings.into_iter().map(move |(peer, standing)| Known { dataset, peer: peer.to_string(), standing })
+        let (dataset, id) = (*dataset, store.definition().id);
+        let parked = gossip.parked(id);
+        gossip.standings(id).into_iter().map(move |(peer, standing)| {
+            let parked = parked.get(&peer).map_or(0, |parked| parked.ranges);
+            Known { dataset, peer: peer.to_string(), standing, parked }
+        })
     };
     all.iter().flat_map(of).collect()
 }
