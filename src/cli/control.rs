@@ -17,7 +17,7 @@ use reknit_core::agenda::Trial;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::args::{Cli, Command};
+use super::args::{Cli, Command, PeersCommand};
 use super::commands::sides::tables;
 use super::daemon::{Daemon, Ended, span};
 use super::env::{Env, home_dir};
@@ -52,7 +52,9 @@ pub(crate) fn hand_over(cli: &mut Cli) -> Option<Exit> {
     // Of a table that it serves the daemon knows where others reach it.
     let of_table = |place: &Path| place.to_str().is_some_and(tables::is_table);
     let of_home = match &cli.command {
-        Command::Status(_) | Command::Jobs(_) | Command::Alerts(_) | Command::Peers(_) => true,
+        Command::Status(_) | Command::Jobs(_) | Command::Alerts(_) => true,
+        // What is let in goes by what the daemon has read; rights are given and taken away whether or not it answers.
+        Command::Peers(args) => matches!(args.command, PeersCommand::List),
         Command::Invite(args) => of_table(&args.store),
         _ => cli.job.is_some(),
     };

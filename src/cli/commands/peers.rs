@@ -54,12 +54,9 @@ pub(crate) fn run(args: &Peers, env: &mut Env) -> Result<Exit, CliError> {
     }
 }
 
-/// The home, with what is configured of peers; within a daemon as that goes by it. Rights can be taken away though that cannot be
-/// read: then it is as if all were configured of whom they are taken from.
+/// The home, with what is configured of peers. Rights can be taken away though that cannot be read: then it is as if all were
+/// configured of whom they are taken from.
 fn home(env: &Env, from: Option<PeerId>) -> Result<Home, CliError> {
-    if let Some(daemon) = &env.daemon {
-        return Ok(daemon.home().clone());
-    }
     let declared = match env.config() {
         Ok(config) => config.declared(),
         Err(error) => {
@@ -71,6 +68,7 @@ fn home(env: &Env, from: Option<PeerId>) -> Result<Home, CliError> {
 }
 
 fn list(env: &mut Env) -> Result<Exit, CliError> {
+    // Within a daemon as that goes by it.
     let home = match &env.daemon {
         Some(daemon) => daemon.home().clone(),
         None => env.home()?.with_declared(Declared::new(env.config()?.declared())),
