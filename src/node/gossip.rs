@@ -297,9 +297,12 @@ impl Gossip {
         failing.filter_map(|(peer, it)| Some((peer, it.fails, failures.get(&(dataset, peer))?.clone()))).collect()
     }
 
-    /// What sessions about a dataset leave out, with each peer with whom they leave anything out.
+    /// What sessions about a dataset leave out, with each peer that is up and with whom they leave anything out.
     pub fn parked(&self, dataset: DatasetId) -> BTreeMap<PeerId, ParkedRanges> {
-        self.shared.parked.of(dataset)
+        let mut parked = self.shared.parked.of(dataset, ticks());
+        let up = self.shared.up();
+        parked.retain(|peer, _| up.contains_key(peer));
+        parked
     }
 
     /// What became of the rumours of a dataset, and how many wait to be told; none if that is not gossiped about, or its thread

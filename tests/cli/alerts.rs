@@ -36,7 +36,7 @@ fn execute(file: &Path, statements: &str) {
 }
 
 /// A program that appends what it gets to `heard` of the place.
-fn listener(place: &Place) -> String {
+pub(crate) fn listener(place: &Place) -> String {
     let heard = place.path("heard");
     let program = place.file("listen", format!("#!/bin/sh\n/bin/cat >> {}\necho \"$1\"\n", heard.display()));
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).expect("a program");
@@ -44,7 +44,7 @@ fn listener(place: &Place) -> String {
 }
 
 /// What it got: id and state of each, in order.
-fn heard(place: &Place) -> Vec<(String, String)> {
+pub(crate) fn heard(place: &Place) -> Vec<(String, String)> {
     let text = std::fs::read_to_string(place.path("heard")).unwrap_or_default();
     let object = |line: &str| serde_json::from_str::<Value>(line).ok();
     text.lines().filter_map(object).map(|event| of(&event)).collect()
@@ -61,7 +61,7 @@ fn of(event: &Value) -> (String, String) {
     (text("alert"), text("state"))
 }
 
-fn pair(id: &str, state: &str) -> (String, String) {
+pub(crate) fn pair(id: &str, state: &str) -> (String, String) {
     (id.into(), state.into())
 }
 

@@ -111,6 +111,12 @@ impl Daemon {
                 let message = trouble::failing(definition, peer, fails, &why);
                 all.push(of_peer(Kind::Peer, definition, peer, None, message));
             }
+            for (peer, out) in gossip.parked(definition.id) {
+                let since = now_ms().saturating_sub(out.lasts.as_millis() as Millis);
+                let message = trouble::parked(definition, peer, &out);
+                let about = format!("{}@{}/parked", definition.name, peer.short());
+                all.push(Trouble { kind: Kind::Peer, about, since: Some(since), message });
+            }
             for (peer, since, message) in self.unproven(gossip, definition) {
                 all.push(of_peer(Kind::Objective, definition, peer, since, message));
             }

@@ -215,7 +215,8 @@ impl Daemon {
                 all.push(of_peer(peer, definition, failing(definition, peer, fails, &why)));
             }
             for (peer, out) in gossip.parked(definition.id) {
-                all.push(of_peer(peer, definition, parked(definition, peer, &out)));
+                let subject = format!("{} of {}, parked", peer.short(), definition.name);
+                all.push(Trouble::new("peer", subject, parked(definition, peer, &out)));
             }
             all.extend(self.unproven(gossip, definition).into_iter().map(|(peer, _, message)| {
                 Trouble::new("objective", format!("{} of {}", peer.short(), definition.name), message)
@@ -244,10 +245,11 @@ pub(super) fn failing(definition: &Definition, peer: PeerId, fails: u32, why: &s
 }
 
 /// What is said of ranges that sessions with a peer leave out.
-fn parked(definition: &Definition, peer: PeerId, ParkedRanges { ranges, since, why }: &ParkedRanges) -> String {
+pub(super) fn parked(definition: &Definition, peer: PeerId, of: &ParkedRanges) -> String {
+    let ParkedRanges { ranges, lasts, why } = of;
     let (name, peer) = (&definition.name, peer.short());
     let plural = if *ranges == 1 { "" } else { "s" };
-    let lasts = show_duration(Duration::from_millis(now_ms().saturating_sub(*since)));
+    let lasts = show_duration(*lasts);
     format!(
         "gossip of {name} with {peer}: {ranges} parked range{plural}, for {lasts}, left out so that the rest goes on: {why}"
     )

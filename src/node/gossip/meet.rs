@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use reknit_core::agenda::Trial;
 use reknit_core::gossip::{Met, Standing};
 use reknit_core::message::{RefuseCode, Rights};
 use reknit_core::session::{Direction, Intent, Options, Outcome, Parked, Verdict};
@@ -44,11 +45,12 @@ pub(super) async fn keep(
         let Some(at) = shared.up().get(&peer).copied() else { continue };
         let dataset = store.definition().name.clone();
         let address = Address { peer, host: at.ip().to_string(), port: at.port(), dataset };
-        let trial = shared.parked.trial(id, peer, now_ms());
+        // A check asks for no records, so that none is in its way.
+        let trial = if options.repair { shared.parked.trial(id, peer, ticks()) } else { Trial::default() };
         let session = meet(&node, &store, &address, &options, parked(&trial, store.definition()), stop.clone()).await;
         let narrows = match &session {
-            Ok(ended) => shared.parked.learn(store.definition(), peer, (&trial, ended), now_ms()),
-            Err(_) => false,
+            Ok(ended) if options.repair => shared.parked.learn(store.definition(), peer, (&trial, ended), ticks()),
+            _ => false,
         };
         let met = session.map_err(Some).and_then(judged);
         match &met {
@@ -60,7 +62,7 @@ pub(super) async fn keep(
             }
             _ => drop(shared.failures().remove(&(id, peer))),
         }
-        // What is stuck is narrowed down by the next ones, at once.
+        // What is stuck is narrowed down by the next ones.
         let met = met.unwrap_or(if narrows { Met::Partial } else { Met::Failed });
         if let (Met::Equal, Some(withheld)) = (met, shared.withheld().get_mut(&id)) {
             withheld.clear();
@@ -119,16 +121,14 @@ fn judged(session: Result<SessionReport, NodeError>) -> Result<Met, Failed> {
 /// What a session with an outcome says of the peer.
 fn met(report: &SessionReport) -> Result<Met, Failed> {
     let outcome = &report.outcome;
+    let moved = outcome.counts.to_mine.applied + outcome.counts.to_theirs.applied;
     match outcome.verdict {
         Verdict::InSync | Verdict::Converged => Ok(Met::Equal),
         Verdict::Differs => Ok(Met::Differs(found(outcome))),
-        // All but what is parked was compared to its end.
+        // All but what is parked was compared to its end; where nothing was written, it is there that both differ.
+        Verdict::Partial if outcome.left_out > 0 && moved == 0 => Ok(Met::LeftOut(outcome.left_out)),
         Verdict::Partial if outcome.left_out > 0 => Ok(Met::Partial),
-        Verdict::Partial | Verdict::Undetermined
-            if report.lost.is_none() && outcome.counts.to_mine.applied + outcome.counts.to_theirs.applied > 0 =>
-        {
-            Ok(Met::Partial)
-        }
+        Verdict::Partial | Verdict::Undetermined if report.lost.is_none() && moved > 0 => Ok(Met::Partial),
         _ => match outcome.refusal.as_ref().map(|refusal| refusal.code) {
             // It may have other datasets in common with this node, or be busy with others for a moment.
             Some(RefuseCode::Dataset | RefuseCode::Busy) => Err(None),

@@ -1,9 +1,11 @@
 //! Ranges in which sessions with a peer got stuck: the next ones leave them out, so that all the rest goes on, and try them later.
 //!
-//! What is parked, and when it is tried again, is the core's. It is kept in memory alone: who begins anew gets stuck again.
+//! What is parked, and when it is tried again, is the core's. It goes by a clock that nobody sets, and is kept in memory alone: who
+//! begins anew gets stuck again.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use reknit_core::agenda::{End, Named, Parking, Trial};
 use reknit_core::session::{Parked, Stuck, Verdict};
@@ -17,8 +19,8 @@ use crate::transport::PeerId;
 pub struct ParkedRanges {
     /// How many they are.
     pub ranges: usize,
-    /// Since when the first of them is.
-    pub since: Millis,
+    /// For how long the first of them has been.
+    pub lasts: Duration,
     /// Why one of them is.
     pub why: String,
 }
@@ -28,9 +30,9 @@ pub struct ParkedRanges {
 pub(super) struct ParkedWith(Mutex<BTreeMap<(DatasetId, PeerId), Parking>>);
 
 impl ParkedWith {
-    /// What a session with a peer leaves out and tries now.
-    pub(super) fn trial(&self, dataset: DatasetId, peer: PeerId, now: Millis) -> Trial {
-        self.lock().get(&(dataset, peer)).map(|parking| parking.trial(false, now)).unwrap_or_default()
+    /// What a session with a peer leaves out and tries at a tick.
+    pub(super) fn trial(&self, dataset: DatasetId, peer: PeerId, tick: Millis) -> Trial {
+        self.lock().get(&(dataset, peer)).map(|parking| parking.trial(false, tick)).unwrap_or_default()
     }
 
     /// Takes in how a session with a peer ended; says whether the next is to narrow down what is stuck.
@@ -39,7 +41,7 @@ impl ParkedWith {
         definition: &Definition,
         peer: PeerId,
         (trial, ended): (&Trial, &Result<SessionReport, NodeError>),
-        now: Millis,
+        tick: Millis,
     ) -> bool {
         let called = |collection: CollectionId| {
             let known = definition.collections.get(usize::from(collection.0));
@@ -64,20 +66,21 @@ impl ParkedWith {
         };
         let mut all = self.lock();
         let parking = all.entry((definition.id, peer)).or_default();
-        let again = parking.learn(trial, end, now);
+        let again = parking.learn(trial, end, tick);
         if parking.is_empty() {
             all.remove(&(definition.id, peer));
         }
         again
     }
 
-    /// What is parked of a dataset, with each peer with whom anything is.
-    pub(super) fn of(&self, dataset: DatasetId) -> BTreeMap<PeerId, ParkedRanges> {
+    /// What is parked of a dataset at a tick, with each peer with whom anything is.
+    pub(super) fn of(&self, dataset: DatasetId, tick: Millis) -> BTreeMap<PeerId, ParkedRanges> {
         let all = self.lock();
         let of = all.iter().filter(|((of, _), _)| *of == dataset);
         of.filter_map(|((_, peer), parking)| {
-            let (ranges, since) = (parking.ranges(), parking.since()?);
-            Some((*peer, ParkedRanges { ranges, since, why: parking.all().first()?.reason.1.clone() }))
+            let lasts = Duration::from_millis(tick.saturating_sub(parking.since()?));
+            let why = parking.all().first()?.reason.1.clone();
+            Some((*peer, ParkedRanges { ranges: parking.ranges(), lasts, why }))
         })
         .collect()
     }
@@ -99,4 +102,43 @@ pub(super) fn parked(trial: &Trial, definition: &Definition) -> Option<Arc<Parke
     };
     let parked = Parked::new(ids(&trial.out), ids(&trial.tried));
     (parked != Parked::default()).then(|| Arc::new(parked))
+}
+
+#[cfg(test)]
+mod tests {
+    use reknit_core::{Position, Range};
+
+    use super::*;
+    use crate::store::StoreError;
+
+    #[test]
+    fn a_range_that_a_store_could_not_answer_for_is_left_out_then_tried_alone_and_let_go() {
+        let (definition, peer) = (Definition::simple(DatasetId([7; 16]), "cities"), PeerId([9; 32]));
+        let (all, other) = (ParkedWith::default(), PeerId([8; 32]));
+        let range = Range::of(Position(5), 16);
+        let learn = |trial: &Trial, tick| {
+            let stuck = Stuck::new(CollectionId(0), vec![range]);
+            let ended = Err(NodeError::Stuck { error: StoreError::damaged("it rots"), stuck });
+            all.learn(&definition, peer, (trial, &ended), tick)
+        };
+        let trial = |tick| all.trial(definition.id, peer, tick);
+        assert!(learn(&Trial::default(), 100), "the rest is next");
+        let first = trial(200);
+        assert_eq!((first.out.len(), first.tried.len()), (1, 0));
+        assert_eq!(parked(&first, &definition), Some(Arc::new(Parked::new(vec![(CollectionId(0), range)], vec![]))));
+        assert_eq!((all.trial(definition.id, other, 200), parked(&Trial::default(), &definition)), Default::default());
+        let known = all.of(definition.id, 1_100);
+        assert_eq!((known.len(), known[&peer].ranges, known[&peer].lasts), (1, 1, Duration::from_secs(1)));
+        assert!(known[&peer].why.contains("it rots"), "{known:?}");
+        // Stuck in what was left out: it is tried again, later.
+        assert!(!learn(&first, 300));
+        assert_eq!((trial(300).tried.len(), trial(60_300).tried.len()), (0, 1));
+        // A session that failed otherwise changes nothing.
+        assert!(!all.learn(&definition, peer, (&trial(60_300), &Err(NodeError::TakenAway)), 60_400));
+        assert_eq!(trial(60_500).tried.len(), 1);
+        all.retain(|one, _| one == peer);
+        assert_eq!(all.of(definition.id, 0).len(), 1);
+        all.retain(|one, _| one == other);
+        assert!(all.of(definition.id, 0).is_empty());
+    }
 }

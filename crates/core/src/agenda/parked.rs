@@ -3,10 +3,14 @@
 //!
 //! Leaving them out, and telling where a run got stuck, is the session's.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Ran, RunVerdict};
+use crate::dataset::CollectionId;
 use crate::range::Range;
+use crate::session::Stuck;
 use crate::stamp::Millis;
 
 /// Entries that are kept of a job; beyond that the two that came last become one.
@@ -203,11 +207,22 @@ impl Parking {
         while self.all.len() > PARKED_MAX {
             let last = self.all.pop();
             if let (Some(last), Some(into)) = (last, self.all.last_mut()) {
-                into.ranges.extend(last.ranges);
+                into.ranges = few(into.ranges.drain(..).chain(last.ranges));
                 (into.tries, into.next, into.reason) = (0, last.next, last.reason);
             }
         }
     }
+}
+
+/// Those ranges, or wider ones that hold them: of each collection as many at most as one session tells of.
+fn few(ranges: impl Iterator<Item = (String, Range)>) -> Named {
+    let mut by_name: BTreeMap<String, Vec<Range>> = BTreeMap::new();
+    ranges.for_each(|(name, range)| by_name.entry(name).or_default().push(range));
+    let named = |(name, ranges): (String, Vec<Range>)| {
+        let of_one = Stuck::new(CollectionId::default(), ranges).ranges;
+        of_one.into_iter().map(move |range| (name.clone(), range))
+    };
+    by_name.into_iter().flat_map(named).collect()
 }
 
 /// Whether a range lies within one of some.
@@ -218,4 +233,27 @@ fn covers(some: &Named, (of, one): &(String, Range)) -> bool {
 /// How long what was tried so often waits.
 fn wait(tries: u32) -> Millis {
     TRY_MILLIS.saturating_mul(1 << tries.saturating_sub(1).min(32)).min(TRY_MAX_MILLIS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Position;
+    use crate::range::DEPTH_MAX;
+    use crate::session::STUCK_MAX;
+
+    #[test]
+    fn what_is_parked_is_bounded_however_often_a_peer_names_other_ranges() {
+        let mut parking = Parking::default();
+        let place = |nth: u64| Range::of(Position(nth.wrapping_mul(0x9e37_79b9_7f4a_7c15)), DEPTH_MAX);
+        for session in 0..200u64 {
+            let stuck: Named = (0..100).map(|nth| ("default".into(), place(session * 100 + nth))).collect();
+            let trial = parking.trial(false, session);
+            parking.learn(&trial, End::Stuck(&stuck, ("peer".into(), "it rots".into())), session);
+            let trial = parking.trial(false, session);
+            assert!(stuck.iter().all(|one| covers(&trial.out, one) || covers(&trial.tried, one)), "{session}");
+        }
+        assert!(parking.all().len() <= PARKED_MAX);
+        assert!(parking.ranges() <= 100 * PARKED_MAX + STUCK_MAX, "{}", parking.ranges());
+    }
 }

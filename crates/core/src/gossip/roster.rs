@@ -29,8 +29,11 @@ pub enum Met {
     Equal,
     /// So many differences are left, about, or at least one.
     Differs(u64),
-    /// It was cut off before its verdict, but moved something: it is no failure, and others have their turn.
+    /// It was cut off before its verdict, but moved something, or told where a store cannot answer: it is no failure, and others have
+    /// their turn.
     Partial,
+    /// Both sides differ in so many ranges that it left out, since a store cannot answer there, and nowhere else.
+    LeftOut(u64),
     /// There was no session, or it has no verdict.
     Failed,
 }
@@ -169,6 +172,11 @@ impl<P: Copy + Ord> Roster<P> {
                 if standing.is_stalled() {
                     standing.waits = wait(standing.stalls, WAIT_STALLED_MAX);
                 }
+            }
+            // A session soon would find the same.
+            Met::LeftOut(ranges) => {
+                (standing.left, standing.stalls) = (ranges.max(1), 0);
+                standing.since.get_or_insert(now);
             }
             _ => (standing.left, standing.stalls, standing.since, standing.equal) = (0, 0, None, Some(now)),
         }

@@ -305,6 +305,26 @@ fn who_is_down_or_never_gets_better_is_left_alone_for_longer_each_time() {
 }
 
 #[test]
+fn who_differs_only_where_a_store_cannot_answer_is_met_in_turn_and_known_to_differ() {
+    let mut roster = Roster::new(1);
+    ['a', 'b'].into_iter().for_each(|peer| roster.up(peer));
+    roster.met('a', 10, 10, Met::Equal);
+    (20..26).for_each(|now| roster.met('a', now, now, Met::Differs(7)));
+    assert!(roster.standing('a').expect("it is there").is_stalled());
+    roster.met('a', 30, 30, Met::LeftOut(2));
+    let standing = roster.standing('a').expect("it is there").clone();
+    assert!(!standing.is_stalled() && !standing.is_failing());
+    assert_eq!((standing.left, standing.since, standing.checked), (2, Some(20), Some(30)));
+    assert_eq!((standing.equal, standing.fails), (Some(10), 0));
+    // It does not go before the other, which was never met.
+    assert_eq!(roster.next(31), Some('b'));
+    roster.met('b', 32, 32, Met::LeftOut(1));
+    assert_eq!((roster.standing('b').expect("it is there").since, roster.next(33)), (Some(32), Some('a')));
+    roster.met('b', 34, 34, Met::Equal);
+    assert_eq!(roster.standing('b').expect("it is there").since, None);
+}
+
+#[test]
 fn it_is_known_since_when_a_peer_differs_and_that_sessions_with_it_fail() {
     let mut roster = Roster::new(1);
     ['a', 'b'].into_iter().for_each(|peer| roster.up(peer));
