@@ -26,7 +26,6 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::args::{Command, Global, Place, STORE, store_in};
-use super::commands::sides::scans::Fresh;
 use super::commands::sides::tables;
 use super::config::Config;
 use super::http::Face;
@@ -95,8 +94,6 @@ struct State {
     running: BTreeMap<String, Stopped>,
     /// Runs that count as ended, by job and number, though their threads have not.
     left_behind: BTreeMap<String, BTreeSet<u64>>,
-    /// Indexes of tables that runs have followed, by their names.
-    indexes: BTreeMap<String, Fresh>,
     /// Jobs are begun when they are due.
     keeping: bool,
     ending: bool,
@@ -154,7 +151,6 @@ impl Daemon {
             shared,
             running: BTreeMap::new(),
             left_behind: BTreeMap::new(),
-            indexes: BTreeMap::new(),
             keeping: false,
             ending: false,
             totals: Totals::default(),

@@ -10,12 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use reknit_core::agenda::{Named, Trial};
+use reknit_core::agenda::{FreshIndex, Named, Trial};
 use reknit_core::members::MEMBERS;
 
 use super::CliError;
 use super::args::{Cli, Engine, Global, InCollection, OutputFormat};
-use super::commands::sides::scans::Fresh;
 use super::commands::sides::tables;
 use super::config::Config;
 use super::daemon::Daemon;
@@ -69,7 +68,7 @@ pub(crate) struct Env {
     /// The error that the command ended with: its id, and what it says.
     pub(crate) failed: Option<(&'static str, String)>,
     /// The indexes that were made to tell what their tables held, where a daemon wants to know.
-    pub(crate) followed: Option<Vec<Fresh>>,
+    pub(crate) followed: Option<Vec<FreshIndex>>,
     /// What sessions are to leave out, and to try, of what is parked of a job.
     pub(crate) trial: Trial,
     /// The pass through a store of which the command makes a part; nothing where it is to read all of it.

@@ -541,4 +541,12 @@ fn how_fresh_the_indexes_of_tables_are_is_told_once_a_run_has_followed_them() {
     let waited = of(&all, "reknit_feed_waiting_changes");
     assert!(waited.len() == 1 && waited[0].0 && waited[0].1 >= 2.0, "{waited:?}");
     assert!(daemon.end().success());
+    // A daemon that begins anew knows it still, as long as the job is there.
+    let daemon = Daemon::start_with(&place, "home", &[], &["--http", "127.0.0.1:0"]);
+    let again = scraped(&Web::with(daemon.http(), &[("X-Reknit", "1")]));
+    assert_eq!((of(&again, fresh), of(&again, "reknit_feed_waiting_changes")), (of(&all, fresh), waited));
+    place.file("home/config.toml", "");
+    daemon.signal("-HUP");
+    until(|| of(&scraped(&Web::with(daemon.http(), &[("X-Reknit", "1")])), fresh).is_empty());
+    assert!(daemon.end().success());
 }

@@ -21,8 +21,8 @@ use crate::schedule::{At, Schedule, Zone};
 use crate::stamp::Millis;
 
 pub use self::kept::{
-    Begun, CAUSE_BYTES_MAX, Cause, HISTORY_MAX, Kept, OPEN_KEYS_MAX, OpenKeys, RANGES_KEPT_MAX, Ran, RunVerdict, Tuned,
-    Unproven, Verified,
+    Begun, CAUSE_BYTES_MAX, Cause, FreshIndex, HISTORY_MAX, INDEXES_MAX, Kept, OPEN_KEYS_MAX, OpenKeys,
+    RANGES_KEPT_MAX, Ran, RunVerdict, Tuned, Unproven, Verified,
 };
 
 /// Jobs of one node.

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use reknit_core::agenda::{
-    Agenda, Begun, By, Cause, DayBudget, Kept, Parking, Pass, Ran, RunVerdict, Tuned, Unproven, Verified,
+    Agenda, Begun, By, Cause, DayBudget, FreshIndex, Kept, Parking, Pass, Ran, RunVerdict, Tuned, Unproven, Verified,
 };
 use reknit_core::canonical::Blob;
 use reknit_core::collect::{Horizon, Passed};
@@ -537,6 +537,7 @@ fn jobs() {
         verified: Verified::default(),
         pass: None,
         sound: None,
+        indexes: Vec::new(),
         open: Some(1_650_000_000_000),
         keys: [(0x0102_0304_0506_0708, 1_650_000_000_000)].into(),
         history: [ran].into(),
@@ -555,6 +556,14 @@ fn jobs() {
     let mut pass = Pass::begin("/var/lib/cities".into(), 2, 1_700_000_000_000);
     pass.note("4*".parse().expect("a range"), 62_500, 1);
     let pass = Kept { history: [part].into(), pass: Some(pass), sound: Some(1_690_000_000_000), ..Kept::default() };
+    let index = FreshIndex {
+        index: "0a1b2c3d-4e5f".into(),
+        table: "postgresql://shop@db/shop/orders".into(),
+        at: 1_700_000_000_000,
+        waited: Some(412),
+        kept_bytes: None,
+    };
+    let indexed = Kept { indexes: vec![index], ..Kept::default() };
     let lines = [
         ("job(fresh)", fresh.to_bytes()),
         ("job(all)", all.to_bytes()),
@@ -562,8 +571,9 @@ fn jobs() {
         ("job(partial)", partial.to_bytes()),
         ("job(parked)", parked.to_bytes()),
         ("job(pass)", pass.to_bytes()),
+        ("job(indexed)", indexed.to_bytes()),
     ];
-    for (kept, (_, bytes)) in [fresh, all, listed, partial, parked, pass].iter().zip(&lines) {
+    for (kept, (_, bytes)) in [fresh, all, listed, partial, parked, pass, indexed].iter().zip(&lines) {
         assert_eq!(Kept::from_bytes(bytes).as_ref(), Ok(kept));
         for cut in 0..bytes.len() {
             assert_eq!(Kept::from_bytes(&bytes[..cut]), Err(KeptError::Damaged));

@@ -8,14 +8,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use reknit_core::Millis;
-use reknit_core::agenda::{Begun, By, CAUSE_BYTES_MAX, Cause, DayBudget, Named, Pass, Ran, RunVerdict, Trial, Tuned};
+use reknit_core::agenda::{
+    Begun, By, CAUSE_BYTES_MAX, Cause, DayBudget, FreshIndex, Named, Pass, Ran, RunVerdict, Trial, Tuned,
+};
 use reknit_core::session::Verdict;
 use tokio::sync::watch;
 
 use super::{Daemon, State, refused};
 use crate::cli::args::{Cli, Command};
 use crate::cli::commands::jobs::shown::ran_object;
-use crate::cli::commands::sides::scans::Fresh;
 use crate::cli::config::Config;
 use crate::cli::env::Env;
 use crate::cli::passing::Passing;
@@ -25,8 +26,6 @@ use crate::clock::{millis, now_ms};
 
 /// How long a run that was told to end may take to do so; then it counts as ended, and its thread is left behind.
 const ENDS_WITHIN: Millis = 20_000;
-/// Indexes of which it is known how fresh they are.
-const INDEXES_MAX: usize = 4096;
 
 /// How a run that has begun is told to end, and why it was.
 pub(super) struct Stopped {
@@ -217,7 +216,7 @@ impl Daemon {
         self.woken.notify_all();
     }
 
-    fn end_in(&self, state: &mut State, name: &str, begun: Begun, mut ended: Ended) {
+    fn end_in(&self, state: &mut State, name: &str, begun: Begun, ended: Ended) {
         if let Some(late) = state.left_behind.get_mut(name)
             && late.remove(&begun.number)
         {
@@ -230,11 +229,6 @@ impl Daemon {
                 false => drop(state.wrong.insert(left_behind(name), told_of(late))),
             }
             return;
-        }
-        for fresh in std::mem::take(&mut ended.followed) {
-            if state.indexes.len() < INDEXES_MAX || state.indexes.contains_key(&fresh.index) {
-                state.indexes.insert(fresh.index.clone(), fresh);
-            }
         }
         let why = state.running.remove(name).and_then(|run| run.why);
         let measured = ended.measured.clone();
@@ -286,7 +280,7 @@ pub(crate) struct Ended {
     pub(crate) measured: Option<crate::cli::metrics::Measured>,
     pub(crate) failed: Option<(&'static str, String)>,
     /// The indexes that it made tell what their tables held.
-    pub(crate) followed: Vec<Fresh>,
+    pub(crate) followed: Vec<FreshIndex>,
     /// What it left out and tried of what is parked, and where a store could not answer.
     trial: Trial,
     stuck: Option<Named>,
@@ -314,7 +308,7 @@ impl Ended {
     }
 
     fn ran(self, begun: Begun, why: Option<Why>, now: Millis) -> Ran {
-        let Ended { exit, measured, failed, trial, stuck, pass, .. } = self;
+        let Ended { exit, measured, failed, followed, trial, stuck, pass } = self;
         let said = measured.as_ref().map(|measured| match measured.verdict {
             Verdict::InSync => RunVerdict::InSync,
             Verdict::Converged => RunVerdict::Converged,
@@ -387,6 +381,7 @@ impl Ended {
             parked: measured.as_ref().map_or(0, |measured| measured.left_out),
             verified: measured.as_ref().map_or(0, |measured| measured.verified),
             trial,
+            indexes: followed,
             stuck,
             seen: measured.and_then(|measured| measured.seen),
             goes_on,

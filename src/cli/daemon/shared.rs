@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use reknit_core::Millis;
+use reknit_core::agenda::FreshIndex;
 
 use super::{Daemon, Events, Totals};
-use crate::cli::commands::sides::scans::Fresh;
 use crate::clock::now_ms;
 use crate::node::{Counted, Home, Node};
 use crate::store::Store;
@@ -75,9 +75,17 @@ impl Daemon {
         self.lock().totals.clone()
     }
 
-    /// How fresh the indexes are that runs have followed since it began.
-    pub(crate) fn indexes(&self) -> Vec<Fresh> {
-        self.lock().indexes.values().cloned().collect()
+    /// How fresh the indexes are that runs of the configured jobs have followed, by their names.
+    pub(crate) fn indexes(&self) -> BTreeMap<String, FreshIndex> {
+        let mut newest: BTreeMap<String, FreshIndex> = BTreeMap::new();
+        for index in
+            self.lock().agenda.jobs().values().filter(|job| job.plan.is_some()).flat_map(|job| &job.kept.indexes)
+        {
+            if newest.get(&index.index).is_none_or(|known| known.at < index.at) {
+                newest.insert(index.index.clone(), index.clone());
+            }
+        }
+        newest
     }
 
     /// Its home.

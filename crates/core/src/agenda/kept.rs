@@ -21,6 +21,8 @@ pub const OPEN_KEYS_MAX: usize = 4_096;
 pub const CAUSE_BYTES_MAX: usize = 512;
 /// Ranges that are kept of where a run has proven nothing, the widest first.
 pub const RANGES_KEPT_MAX: usize = 16;
+/// Indexes of tables that are kept of a job.
+pub const INDEXES_MAX: usize = 1_024;
 /// What every file begins with; the last byte is the version.
 const MAGIC: &[u8; 8] = b"reknitJ\x01";
 
@@ -120,6 +122,9 @@ pub struct Ran {
     /// Where a store could not answer, if that ended it.
     #[serde(skip)]
     pub stuck: Option<Named>,
+    /// The indexes of tables that it followed.
+    #[serde(skip)]
+    pub indexes: Vec<FreshIndex>,
     /// Keys that differ and were left, by the first bytes of their digest; nothing if they were not listed, or not all.
     #[serde(skip)]
     pub seen: Option<OpenKeys>,
@@ -203,6 +208,7 @@ impl Ran {
             parked: 0,
             verified: 0,
             trial: Trial::default(),
+            indexes: Vec::new(),
             stuck: None,
             seen: None,
             goes_on: false,
@@ -274,6 +280,21 @@ pub struct Tuned {
     pub max_bytes_per_day: Option<u64>,
 }
 
+/// An index of a table, when it was last made to tell what that held.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreshIndex {
+    /// Its name.
+    pub index: String,
+    /// The table, without a password.
+    pub table: String,
+    /// When that was.
+    pub at: Millis,
+    /// Changes, about, that waited in its feed just before; nothing if it has none, or that cannot tell.
+    pub waited: Option<u64>,
+    /// Bytes of its log that the database kept for the feed then.
+    pub kept_bytes: Option<u64>,
+}
+
 /// What is remembered of a job.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
@@ -317,6 +338,9 @@ pub struct Kept {
     /// When its store was last found sound, all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sound: Option<Millis>,
+    /// The indexes of tables that its runs have followed, by their names: at most [`INDEXES_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub indexes: Vec<FreshIndex>,
     /// When they were first seen to differ since.
     pub open: Option<Millis>,
     /// When keys that still differ were first seen to, by the first 8 bytes of their digest; empty where they are not listed.
@@ -360,11 +384,24 @@ impl Kept {
         let noted = [&mut self.proven, &mut self.wanted, &mut self.open].into_iter().flatten();
         let noted = noted.chain(self.keys.values_mut()).chain(self.verified.0.iter_mut().flatten());
         let noted = noted.chain(self.pass.as_mut().map(|pass| &mut pass.began)).chain(&mut self.sound);
+        let noted = noted.chain(self.indexes.iter_mut().map(|index| &mut index.at));
         let mut any = false;
         for at in noted.filter(|at| **at > now) {
             (*at, any) = (now, true);
         }
         any
+    }
+
+    /// Notes which indexes a run has followed; one that came to its end has followed all that there are.
+    fn note_indexes(&mut self, followed: Vec<FreshIndex>, all: bool) {
+        if all && !followed.is_empty() {
+            self.indexes.clear();
+        }
+        for index in followed {
+            self.indexes.retain(|known| known.index != index.index);
+            self.indexes.push(index);
+        }
+        self.indexes.drain(..self.indexes.len().saturating_sub(INDEXES_MAX));
     }
 
     /// Notes how a run ended.
@@ -394,6 +431,7 @@ impl Kept {
         if ran.verdict == RunVerdict::Sound {
             self.sound = Some(ran.ended);
         }
+        self.note_indexes(std::mem::take(&mut ran.indexes), ran.equal() || ran.verdict == RunVerdict::Differs);
         (ran.seen, ran.stuck, ran.trial) = (None, None, Trial::default());
         ran.unproven = ran.unproven.at_most(RANGES_KEPT_MAX);
         self.history.push_back(ran);

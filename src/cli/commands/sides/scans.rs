@@ -6,7 +6,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use reknit_core::Millis;
+use reknit_core::agenda::FreshIndex;
 
 use super::tables;
 use crate::cli::args::PaceFlags;
@@ -15,7 +15,7 @@ use crate::cli::progress::Progress;
 use crate::cli::units::{show_bytes, show_count, show_duration};
 use crate::cli::{CliError, Exit};
 use crate::clock::now_ms;
-use crate::store::linked::{Cost, Followed, Linked, Pace, Scanned, Shape, Table, Waiting};
+use crate::store::linked::{Cost, Followed, Linked, Pace, Scanned, Shape, Table};
 use crate::store::{ImportProgress, StoreError};
 
 /// What is read in a second where it is not known from an earlier time, of rows of about so many bytes.
@@ -74,18 +74,8 @@ impl std::fmt::Display for Expected {
     }
 }
 
-/// How fresh the index of a table is.
-#[derive(Clone, Debug)]
-pub(crate) struct Fresh {
-    /// Its name.
-    pub(crate) index: String,
-    /// The table, without a password.
-    pub(crate) table: String,
-    /// When it was last made to tell what the table held.
-    pub(crate) at: Millis,
-    /// What waited in its feed just before, if it has one and that can tell.
-    pub(crate) waited: Waiting,
-}
+/// How fresh the index of a table is, for a daemon that wants to know.
+pub(crate) struct Fresh(FreshIndex);
 
 impl Fresh {
     /// Looks at what waits in the feed, before that is read; nobody else is to be told of it.
@@ -93,13 +83,14 @@ impl Fresh {
         env.followed.as_ref()?;
         let feed = linked.feed_state().ok().flatten().and_then(|state| linked.feed(state.kind).ok());
         // What cannot be told is found out, and said, when it is read.
-        let waited = feed.and_then(|feed| feed.waiting().ok()).unwrap_or_default();
-        Some(Fresh { index: linked.name().to_string(), table: linked.table().place().to_string(), at: 0, waited })
+        let waiting = feed.and_then(|feed| feed.waiting().ok()).unwrap_or_default();
+        let (index, table) = (linked.name().to_string(), linked.table().place().to_string());
+        Some(Fresh(FreshIndex { index, table, at: 0, waited: waiting.changes, kept_bytes: waiting.kept_bytes }))
     }
 
     /// The index tells what the table holds.
     pub(crate) fn note(self, env: &mut Env) {
-        env.followed.iter_mut().for_each(|all| all.push(Fresh { at: now_ms(), ..self.clone() }));
+        env.followed.iter_mut().for_each(|all| all.push(FreshIndex { at: now_ms(), ..self.0.clone() }));
     }
 }
 

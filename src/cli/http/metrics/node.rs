@@ -1,10 +1,10 @@
 //! Metrics of the node: its stores, its sessions with peers, gossip, and what waits.
 
 use reknit_core::DatasetId;
+use reknit_core::agenda::FreshIndex;
 use reknit_core::gossip::Counts;
 
 use super::seconds;
-use crate::cli::commands::sides::scans::Fresh;
 use crate::cli::daemon::Daemon;
 use crate::cli::daemon::trouble::waiting;
 use crate::cli::metrics::{Kind, Text};
@@ -43,12 +43,12 @@ pub(super) fn stores(daemon: &Daemon, text: &mut Text) {
     }
 }
 
-/// The indexes of tables, as runs have followed them since the daemon began.
+/// The indexes of tables, as runs of jobs have followed them.
 pub(super) fn indexes(daemon: &Daemon, text: &mut Text) {
     let all = daemon.indexes();
-    let mut each = |name: &str, help: &str, known: &dyn Fn(&Fresh) -> Option<f64>| {
+    let mut each = |name: &str, help: &str, known: &dyn Fn(&FreshIndex) -> Option<f64>| {
         text.family(name, Kind::Gauge, help);
-        for one in &all {
+        for one in all.values() {
             let labels = [("index", one.index.as_str()), ("table", one.table.as_str())];
             known(one).into_iter().for_each(|value| text.sample(&labels, value));
         }
@@ -56,9 +56,9 @@ pub(super) fn indexes(daemon: &Daemon, text: &mut Text) {
     let fresh = "When a run last made the index of a table tell what that held.";
     each("reknit_index_fresh_timestamp_seconds", fresh, &|one| Some(seconds(one.at)));
     let changes = "Changes, about, that waited in its feed just before.";
-    each("reknit_feed_waiting_changes", changes, &|one| one.waited.changes.map(|n| n as f64));
+    each("reknit_feed_waiting_changes", changes, &|one| one.waited.map(|n| n as f64));
     let kept = "Bytes of its log that the database kept for its feed then.";
-    each("reknit_feed_kept_bytes", kept, &|one| one.waited.kept_bytes.map(|n| n as f64));
+    each("reknit_feed_kept_bytes", kept, &|one| one.kept_bytes.map(|n| n as f64));
 }
 
 /// Sessions with peers.
