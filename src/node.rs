@@ -19,6 +19,7 @@ mod invitations;
 mod lanes;
 mod members;
 mod packing;
+mod parked;
 mod places;
 mod receipts;
 mod report;

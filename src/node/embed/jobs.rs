@@ -7,16 +7,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use reknit_core::agenda::{
-    Agenda, Begun, By, CAUSE_BYTES_MAX, Cause, DayBudget, Kept, Named, Plan, Ran, Refusal, RunVerdict, Trial, Unproven,
+    Agenda, Begun, By, CAUSE_BYTES_MAX, Cause, DayBudget, Kept, Plan, Ran, Refusal, RunVerdict, Trial, Unproven,
 };
 use reknit_core::objective::Objective;
 use reknit_core::schedule::{At, EVERY_MAX_MILLIS, EVERY_MIN_MILLIS, Schedule, Utc, Zone};
-use reknit_core::session::{Direction, Intent, Options, Parked, Stuck, Verdict};
-use reknit_core::{CollectionId, Millis};
+use reknit_core::session::{Direction, Intent, Options, Stuck, Verdict};
+use reknit_core::{Definition, Millis};
 use tokio::sync::{Notify, watch};
 
 use super::{EmbedError, Running, Shared};
 use crate::clock::{is_settled, millis, now_ms};
+use crate::node::parked::{named, parked, stuck_in};
 use crate::node::{Budget, NodeError, SessionReport};
 use crate::transport::{Address, Identity};
 
@@ -256,21 +257,14 @@ impl Running {
     ) {
         let side = self.side(&job.with.dataset);
         let definition = side.as_ref().map(|side| side.describe().definition).ok();
-        let id = |name: &String| definition.as_ref().and_then(|definition| definition.collection(name));
-        let ids = |of: &Named| of.iter().filter_map(|(name, range)| Some((id(name)?, *range))).collect::<Vec<_>>();
-        let mut options = Options::new(job.intent);
-        let parked = Parked::new(ids(&trial.out), ids(&trial.tried));
-        options.parked = (parked != Parked::default()).then(|| Arc::new(parked));
+        let parked = definition.as_ref().and_then(|definition| parked(&trial, definition));
+        let options = Options { parked, ..Options::new(job.intent) };
         let of_node = self.state().live.as_ref().map(|live| live.stop.subscribe());
         let ended = self.session_at(&job.with, options, budget, cancel.subscribe()).await;
         // Told to end by the node or by somebody, not by what it met.
         let stopped = self.alive().is_err() || of_node.is_none_or(|stop| *stop.borrow());
         let cancelled = *cancel.borrow();
-        let called = |collection: CollectionId| {
-            let known = definition.as_ref().and_then(|of| of.collections.get(usize::from(collection.0)));
-            known.map(|collection| collection.name.clone()).unwrap_or_default()
-        };
-        let ran = ran(begun, ended, &called, now_ms());
+        let ran = ran(begun, ended, definition.as_deref(), now_ms());
         let verdict = match ran.failed() {
             true if stopped => RunVerdict::Interrupted,
             true if cancelled => RunVerdict::Cancelled,
@@ -302,14 +296,8 @@ pub(super) async fn keep_time(shared: Weak<Shared>) {
 }
 
 /// What is remembered of a run that ended so.
-fn ran(
-    begun: Begun,
-    ended: Result<SessionReport, EmbedError>,
-    called: &dyn Fn(CollectionId) -> String,
-    now: Millis,
-) -> Ran {
-    let named =
-        |stuck: &Stuck| -> Named { stuck.ranges.iter().map(|range| (called(stuck.collection), *range)).collect() };
+fn ran(begun: Begun, ended: Result<SessionReport, EmbedError>, definition: Option<&Definition>, now: Millis) -> Ran {
+    let stuck_in = |stuck: &Stuck| definition.map(|definition| stuck_in(stuck, definition));
     let cut = |mut message: String| {
         let end = (0..=CAUSE_BYTES_MAX.min(message.len())).rev().find(|end| message.is_char_boundary(*end));
         message.truncate(end.unwrap_or(0));
@@ -320,7 +308,7 @@ fn ran(
         Ok(report) => report,
         Err(error) => {
             let stuck = match &error {
-                EmbedError::Node(NodeError::Stuck { stuck, .. }) => Some(named(stuck)),
+                EmbedError::Node(NodeError::Stuck { stuck, .. }) => stuck_in(stuck),
                 _ => None,
             };
             let verdict = if stuck.is_some() { RunVerdict::Damaged } else { RunVerdict::Undetermined };
@@ -339,7 +327,7 @@ fn ran(
     let lost = report.lost.as_ref().map(|error| error.to_string());
     let refused = outcome.refusal.is_some() || outcome.braked.is_some();
     let refused = refused.then(|| outcome.reason.clone());
-    let ranges = outcome.unproven.ranges.iter().map(|(collection, range)| (called(*collection), *range));
+    let ranges = definition.map(|definition| named(outcome.unproven.ranges.iter().copied(), definition));
     Ran {
         verdict,
         exit,
@@ -348,9 +336,9 @@ fn ran(
         written: [outcome.counts.to_mine.applied, outcome.counts.to_theirs.applied],
         bytes: report.traffic.total(),
         error: lost.or(refused).map(|message| ("session".into(), cut(message))),
-        unproven: Unproven { ranges: ranges.collect(), more: outcome.unproven.more },
+        unproven: Unproven { ranges: ranges.unwrap_or_default(), more: outcome.unproven.more },
         parked: outcome.left_out,
-        stuck: outcome.stuck.as_ref().map(named),
+        stuck: outcome.stuck.as_ref().and_then(stuck_in),
         ..empty
     }
 }

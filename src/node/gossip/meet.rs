@@ -9,10 +9,10 @@ use reknit_core::message::{RefuseCode, Rights};
 use reknit_core::session::{Direction, Intent, Options, Outcome, Parked, Verdict};
 use tokio::sync::watch;
 
-use super::parked::parked;
 use super::recalled::Kept;
 use super::{GossipOptions, Shared};
 use crate::clock::{now_ms, ticks};
+use crate::node::parked::parked;
 use crate::node::{Budget, Grants, Node, NodeError, SessionReport};
 use crate::store::Store;
 use crate::transport::{Address, PeerId, TransportError};

@@ -4,13 +4,14 @@
 //! begins anew gets stuck again.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use reknit_core::agenda::{End, Named, Parking, Trial};
-use reknit_core::session::{Parked, Stuck, Verdict};
-use reknit_core::{CollectionId, DatasetId, Definition, Millis};
+use reknit_core::agenda::{End, Parking, Trial};
+use reknit_core::session::Verdict;
+use reknit_core::{DatasetId, Definition, Millis};
 
+use crate::node::parked::stuck_in;
 use crate::node::{NodeError, SessionReport};
 use crate::transport::PeerId;
 
@@ -43,15 +44,11 @@ impl ParkedWith {
         (trial, ended): (&Trial, &Result<SessionReport, NodeError>),
         tick: Millis,
     ) -> bool {
-        let called = |collection: CollectionId| {
-            let known = definition.collections.get(usize::from(collection.0));
-            known.map(|collection| collection.name.clone()).unwrap_or_default()
-        };
-        let named =
-            |stuck: &Stuck| -> Named { stuck.ranges.iter().map(|range| (called(stuck.collection), *range)).collect() };
         let stuck = match ended {
-            Err(NodeError::Stuck { error, stuck }) => Some((named(stuck), error.to_string())),
-            Ok(report) => report.outcome.stuck.as_ref().map(|stuck| (named(stuck), report.outcome.reason.clone())),
+            Err(NodeError::Stuck { error, stuck }) => Some((stuck_in(stuck, definition), error.to_string())),
+            Ok(report) => {
+                report.outcome.stuck.as_ref().map(|stuck| (stuck_in(stuck, definition), report.outcome.reason.clone()))
+            }
             Err(_) => None,
         };
         let end = match (&stuck, ended) {
@@ -95,20 +92,15 @@ impl ParkedWith {
     }
 }
 
-/// What a session leaves out and tries, for its options; nothing where nothing is parked.
-pub(super) fn parked(trial: &Trial, definition: &Definition) -> Option<Arc<Parked>> {
-    let ids = |of: &Named| -> Vec<_> {
-        of.iter().filter_map(|(name, range)| Some((definition.collection(name)?, *range))).collect()
-    };
-    let parked = Parked::new(ids(&trial.out), ids(&trial.tried));
-    (parked != Parked::default()).then(|| Arc::new(parked))
-}
-
 #[cfg(test)]
 mod tests {
-    use reknit_core::{Position, Range};
+    use std::sync::Arc;
+
+    use reknit_core::session::{Parked, Stuck};
+    use reknit_core::{CollectionId, Position, Range};
 
     use super::*;
+    use crate::node::parked::parked;
     use crate::store::StoreError;
 
     #[test]
