@@ -1,5 +1,5 @@
-//! Parked ranges of a job or of a peer: where a store could not answer, so that a run ended there; the next ones leave them out, so that all
-//! the rest goes on, and try them again later, each time after twice as long.
+//! Parked ranges of a job or of a peer: where a store could not answer, so that a run ended there; the next ones leave them out, so
+//! that all the rest goes on, and try them again later, each time after twice as long.
 //!
 //! Leaving them out, and telling where a run got stuck, is the session's.
 
