@@ -50,8 +50,8 @@ pub(super) enum Event {
     Released(Applied),
     /// The store answered.
     Answer(Result<Answer, Failure>),
-    /// Streaming records failed.
-    Stream(StreamError),
+    /// The store could not read records that were to be streamed.
+    Stream(Failure),
     /// The peer closed its side of the control lane.
     Ended,
     /// The link broke.
@@ -92,14 +92,6 @@ impl From<Failure> for NodeError {
             None => NodeError::Store(error),
         }
     }
-}
-
-/// Why records could not be streamed.
-pub(super) enum StreamError {
-    /// The store could not read them.
-    Store(Failure),
-    /// The link could not carry them.
-    Transport(TransportError),
 }
 
 enum Machine {
@@ -347,16 +339,14 @@ impl Driver {
                     self.writing = false;
                     return self.fail(failure);
                 }
-                Event::Stream(StreamError::Store(failure)) => return self.fail(failure),
+                Event::Stream(failure) => return self.fail(failure),
                 Event::Ended => match self.held_bye() {
                     // The last word came behind what there was no room for.
                     Some(bye) => self.handle(Input::Message(bye))?,
                     None if matches!(self.machine, Machine::Responder(_)) && self.applying == 0 => return Ok(None),
                     None => self.lose(NodeError::Cut)?,
                 },
-                Event::Broken(error) | Event::Stream(StreamError::Transport(error)) => {
-                    self.lose(NodeError::Transport(error))?;
-                }
+                Event::Broken(error) => self.lose(NodeError::Transport(error))?,
                 // M11.
                 Event::Garbled(error) => return Err(NodeError::Session(error)),
                 Event::Room => {}

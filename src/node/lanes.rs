@@ -1,4 +1,7 @@
 //! The lanes of one session as tasks: frames in, frames out, records read from the store as the lane takes them.
+//!
+//! How a link ended is told by the reader of messages alone (M27). Any other lane fails too once the peer is done with it, and
+//! that may be noticed before the peer's last word, which says why, has been read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::driver::{Event, Failure, StreamError};
+use super::driver::{Event, Failure};
 use super::packing;
 use crate::store::answer::Frames;
 use crate::store::{Side, StoreError};
@@ -25,6 +28,14 @@ pub(super) struct Job {
     pub(super) selections: Vec<Selection>,
     pub(super) given: Vec<Record>,
     pub(super) guards: Guards,
+}
+
+/// Why records could not be streamed.
+enum StreamError {
+    /// The store could not read them.
+    Store(Failure),
+    /// The link could not carry them.
+    Transport(TransportError),
 }
 
 /// What a session cost on its lanes, in frames and bytes.
@@ -203,8 +214,8 @@ pub(super) fn spawn(
         let lane = match lane {
             Ok(lane) => lane,
             Err(error) => {
-                let _ = events.send(Event::Broken(explain(error))).await;
-                return;
+                tell(error, &events, &explain).await;
+                return drop_jobs(jobs, &of_lanes).await;
             }
         };
         *shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
@@ -267,12 +278,33 @@ async fn write_messages(
         let written = writer.write(&frame).await;
         waiting.left(frame.len() as u64, 0);
         if let Err(error) = written {
-            let _ = events.send(Event::Broken(explain(error))).await;
+            tell(error, &events, &explain).await;
+            // What nobody takes any more holds up nothing.
+            while let Some(frame) = queue.recv().await {
+                waiting.left(frame.len() as u64, 0);
+            }
             return;
         }
     }
     // The peer may be gone already; all that it needed it has.
     let _ = writer.finish().await;
+}
+
+/// Tells what ended a lane, but that it is gone.
+async fn tell(
+    error: TransportError,
+    events: &mpsc::Sender<Event>,
+    explain: &impl Fn(TransportError) -> TransportError,
+) {
+    if !matches!(error, TransportError::Lost(_)) {
+        let _ = events.send(Event::Broken(explain(error))).await;
+    }
+}
+
+async fn drop_jobs(mut jobs: mpsc::UnboundedReceiver<Job>, waiting: &Waiting) {
+    while jobs.recv().await.is_some() {
+        waiting.left(0, 1);
+    }
 }
 
 async fn read_records(
@@ -294,7 +326,7 @@ async fn read_records(
                 }
             }
             Ok(None) => return,
-            Err(error) => Event::Broken(explain(error)),
+            Err(error) => return tell(error, &events, &explain).await,
         };
         if events.send(event).await.is_err() {
             return;
@@ -313,13 +345,13 @@ async fn write_records(
     while let Some(job) = jobs.recv().await {
         let streamed = stream(&mut writer, job, &side, &rate_limit).await;
         waiting.left(0, 1);
-        if let Err(error) = streamed {
-            let error = match error {
-                StreamError::Transport(error) => StreamError::Transport(explain(error)),
-                other => other,
-            };
-            let _ = events.send(Event::Stream(error)).await;
-            return;
+        match streamed {
+            Ok(()) => {}
+            Err(StreamError::Store(failure)) => return drop(events.send(Event::Stream(failure)).await),
+            Err(StreamError::Transport(error)) => {
+                tell(error, &events, &explain).await;
+                return drop_jobs(jobs, &waiting).await;
+            }
         }
     }
     let _ = writer.finish().await;

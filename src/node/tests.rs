@@ -2,6 +2,7 @@
 
 mod leaving;
 mod path;
+mod refused;
 mod slow;
 
 use std::sync::Mutex;
