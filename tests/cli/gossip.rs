@@ -70,6 +70,31 @@ fn what_is_written_on_one_is_on_all_at_once_and_who_is_gone_is_noticed() {
     }
 }
 
+/// Whoever knew the opening before gives records to that one, which is no more; and a replica that is written by nobody else has
+/// nothing to say from which its peer would learn of the new one.
+#[test]
+fn a_peer_that_begins_again_is_told_what_is_written_though_it_has_nothing_to_say() {
+    let place = homes();
+    let first = start(&place, "one", None);
+    let seed = first.address().to_string();
+    let mut second = start(&place, "two", Some(&seed));
+    let has = |home: &str, key: &str| at(&place, home, &format!("get {home}.store {key}")).exit == Some(0);
+    until(|| up(&place, "one") == 1 && up(&place, "two") == 1);
+    for key in ["milk", "bread", "salt"] {
+        at(&place, "one", &format!("put one.store {key} here")).ok();
+        until(|| has("two", key));
+        second.kill();
+        second = start(&place, "two", Some(&seed));
+        until(|| up(&place, "two") == 1);
+    }
+    at(&place, "one", "put one.store honey here").ok();
+    until(|| has("two", "honey"));
+    at(&place, "two", "status").says(&["0 left to sessions, 0 wait"]);
+    for daemon in [first, second] {
+        assert!(daemon.end().success());
+    }
+}
+
 #[test]
 fn a_peer_that_is_removed_is_let_go_by_the_daemon_and_says_why_itself() {
     let place = homes();

@@ -266,21 +266,15 @@ impl Spread {
     /// Takes up what a peer said who is known.
     fn take(&mut self, from: PeerId, word: Word) -> Result<(), NodeError> {
         match word {
-            Word::Tell(_, told) => {
-                let told = self.among(from, told, Rights::WRITE)?;
-                for some in told.chunks(TOGETHER) {
-                    let held = self.held(some)?;
-                    let heard: Vec<(Rumour, bool)> = some.iter().map(|one| (*one, held.contains(one))).collect();
-                    self.rumours.told(from, &heard, ticks());
-                }
-            }
+            Word::Tell(_, told) => self.told(from, told)?,
             Word::Want(_, wanted) => {
                 let wanted = self.among(from, wanted, Rights::READ)?;
                 self.rumours.wanted(from, &wanted);
             }
-            // Meant for another opening of this store, it may have seen what this one lost.
-            Word::Records(_, to, _, records) if to != self.side.describe().nonce => {
-                self.rumours.leave(records.len() as u64);
+            // Meant for another opening of this store, it may have seen what this one lost. Whoever is asked for it hears which
+            // one this is, though nothing else may be said here for long.
+            Word::Records(_, to, collection, records) if to != self.side.describe().nonce => {
+                self.told(from, self.rumours_of(collection, &records))?;
             }
             Word::Records(speaker, _, collection, records) => {
                 self.given(from, speaker.horizon, collection, records)?;
@@ -288,6 +282,27 @@ impl Spread {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Asks for what a peer has and this store has not.
+    fn told(&mut self, from: PeerId, told: Vec<Rumour>) -> Result<(), NodeError> {
+        let told = self.among(from, told, Rights::WRITE)?;
+        for some in told.chunks(TOGETHER) {
+            let held = self.held(some)?;
+            let heard: Vec<(Rumour, bool)> = some.iter().map(|one| (*one, held.contains(one))).collect();
+            self.rumours.told(from, &heard, ticks());
+        }
+        Ok(())
+    }
+
+    fn rumours_of(&self, collection: CollectionId, records: &[Record]) -> Vec<Rumour> {
+        let info = self.side.describe();
+        let Some(of) = info.definition.collections.get(usize::from(collection.0)) else { return Vec::new() };
+        let rumour = |record: &Record| {
+            let entry = info.keys.entry(info.definition.profile, &of.name, record)?.short();
+            Some(Rumour { collection, position: info.keys.position(&of.name, &record.key), entry })
+        };
+        records.iter().filter_map(rumour).collect()
     }
 
     fn definition(&self) -> Arc<Definition> {
