@@ -15,6 +15,7 @@ mod link;
 pub mod network;
 mod quic;
 mod rates;
+mod reset;
 
 pub use address::{Address, AddressError, PORT};
 pub use connection::{Arriving, Connection, Endpoint, Links};

@@ -20,7 +20,7 @@ use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use tokio::sync::Semaphore;
 
 use super::network::{CloseCode, End, Incoming, Network, Pending, Port, Stream, Wire};
-use super::{Address, Former, Identity, PeerId, TransportError, limits};
+use super::{Address, Former, Identity, PeerId, TransportError, limits, reset};
 
 const ALPN: &[u8] = b"reknit/1";
 /// What stands before an Ed25519 key in its SubjectPublicKeyInfo (RFC 8410).
@@ -35,8 +35,13 @@ pub struct Quic;
 impl Network for Quic {
     fn bind(&self, at: SocketAddr, identity: &Identity, listen: bool) -> Result<Arc<dyn Port>, TransportError> {
         let io = |cause| TransportError::Io { what: format!("UDP address {at} cannot be bound"), cause };
+        let listening = |server| {
+            let socket = std::net::UdpSocket::bind(at)?;
+            let config = reset::config(identity, socket.local_addr()?.port()).map_err(std::io::Error::other)?;
+            quinn::Endpoint::new(config, Some(server), socket, Arc::new(quinn::TokioRuntime))
+        };
         let socket = Socket::made(identity, listen, |server| match server {
-            Some(config) => quinn::Endpoint::server(config, at).map_err(io),
+            Some(config) => listening(config).map_err(io),
             None => quinn::Endpoint::client(at).map_err(io),
         })?;
         Ok(Arc::new(socket))
