@@ -136,8 +136,30 @@ impl Heard {
         line.trim_end().to_string()
     }
 
+    /// The kinds of what happened until the next of this kind.
+    pub(crate) fn until(&mut self, kind: &str) -> Vec<String> {
+        let mut all = Vec::new();
+        loop {
+            let (_, told, _) = self.one();
+            if told == kind {
+                return all;
+            }
+            all.push(told);
+        }
+    }
+
     /// The next event of this kind: its id and what it says.
     pub(crate) fn next(&mut self, kind: &str) -> (String, Value) {
+        loop {
+            let (id, told, data) = self.one();
+            if told == kind {
+                return (id, data);
+            }
+        }
+    }
+
+    /// The next event: its id, its kind, and what it says.
+    fn one(&mut self) -> (String, String, Value) {
         let mut id = String::new();
         loop {
             let line = self.line();
@@ -148,9 +170,7 @@ impl Heard {
             let data = self.line();
             let data: Value = serde_json::from_str(data.strip_prefix("data: ").expect("data")).expect("JSON");
             schema::happens(&told, &data);
-            if told == kind {
-                return (id, data);
-            }
+            return (id, told, data);
         }
     }
 }

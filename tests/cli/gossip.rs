@@ -95,6 +95,32 @@ fn a_peer_that_begins_again_is_told_what_is_written_though_it_has_nothing_to_say
     }
 }
 
+/// It knows nobody, and has no seeds: whoever knew it asks it anew, at once, and not once it was taken for down.
+#[test]
+fn a_peer_that_is_killed_and_begins_again_is_asked_who_it_is() {
+    let place = homes();
+    let mut first = start(&place, "one", None);
+    let socket = first.socket().to_string();
+    let seed = first.address().to_string();
+    let job = "[job.look]\ndo = 'check'\na = '../two.store'\nb = '../three.store'\n";
+    place.file("two/config.toml", format!("[gossip]\nseeds = ['{seed}']\nevery = '1h'\n{job}"));
+    let second = Daemon::start_with(&place, "two", &["two.store"], &["--http", "127.0.0.1:0"]);
+    let web = Web::with(second.http(), &[("X-Reknit", "1")]);
+    let mut heard = Heard::since(&web);
+    until(|| up(&place, "one") == 1 && up(&place, "two") == 1);
+    first.kill();
+    let first = Daemon::start_with(&place, "one", &["one.store"], &["--listen", &socket]);
+    until(|| up(&place, "one") == 1);
+    at(&place, "one", "put one.store milk bottles").ok();
+    until(|| at(&place, "two", "get two.store milk").exit == Some(0));
+    at(&place, "two", "jobs run look").ok();
+    let happened = heard.until("run_began");
+    assert!(!happened.contains(&"peer_down".into()), "{happened:?}");
+    for daemon in [first, second] {
+        assert!(daemon.end().success());
+    }
+}
+
 #[test]
 fn a_peer_that_is_removed_is_let_go_by_the_daemon_and_says_why_itself() {
     let place = homes();

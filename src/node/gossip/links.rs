@@ -55,6 +55,8 @@ enum Ended {
     Refused,
     /// After something was heard.
     Heard,
+    /// By itself, after something was heard: the peer may have begun again.
+    Broken,
 }
 
 #[derive(Default)]
@@ -65,6 +67,8 @@ struct Table {
     tried: HashMap<PeerId, Instant>,
     /// Those who do not take this node in, or not any more.
     refusing: BTreeSet<PeerId>,
+    /// Those to whom a link has broken, until somebody asks.
+    broken: BTreeSet<PeerId>,
     /// Words that found a full queue, either way.
     dropped: u64,
     /// Nothing more is said.
@@ -90,6 +94,8 @@ pub(crate) struct Links {
     heard: mpsc::Sender<Heard>,
     /// How many links there are.
     talking: Arc<watch::Sender<usize>>,
+    /// A link has broken.
+    breaks: Arc<Notify>,
     /// Bytes that were said and heard.
     bytes: Arc<(AtomicU64, AtomicU64)>,
 }
@@ -97,8 +103,8 @@ pub(crate) struct Links {
 impl Links {
     /// None yet; this node takes in connections at that port.
     pub(super) fn new(node: Node, port: u16, shared: Arc<Shared>, heard: mpsc::Sender<Heard>) -> Links {
-        let (talking, bytes) = (Arc::new(watch::Sender::new(0)), Arc::default());
-        Links { node, shared, port, table: Arc::default(), heard, talking, bytes }
+        let (talking, breaks, bytes) = (Arc::new(watch::Sender::new(0)), Arc::default(), Arc::default());
+        Links { node, shared, port, table: Arc::default(), heard, talking, breaks, bytes }
     }
 
     /// The word that a link begins with: the datasets that the peer may know of.
@@ -111,6 +117,17 @@ impl Links {
         if let Some(queue) = self.table().queues.remove(&peer) {
             queue.cut.notify_one();
         }
+    }
+
+    /// Says what waits for a peer on the link to it, and all else on another.
+    pub(crate) fn let_go(&self, peer: PeerId) {
+        self.table().queues.remove(&peer);
+    }
+
+    /// Waits until links have broken; to whom.
+    pub(crate) async fn broke(&self) -> BTreeSet<PeerId> {
+        self.breaks.notified().await;
+        std::mem::take(&mut self.table().broken)
     }
 
     /// Peers that do not take this node in, or not any more.
@@ -317,6 +334,7 @@ impl Links {
                 Ended::Refused
             }
             Some(TransportError::NotAdmitted { .. }) => Ended::Refused,
+            Some(TransportError::Lost(_)) if any.load(Ordering::Relaxed) => Ended::Broken,
             _ if any.load(Ordering::Relaxed) => Ended::Heard,
             _ => Ended::Unheard,
         }
@@ -325,11 +343,15 @@ impl Links {
     fn left(&self, peer: PeerId, number: u64, ended: Ended) {
         let mut table = self.table();
         match ended {
-            Ended::Heard => drop(table.tried.remove(&peer)),
+            Ended::Heard | Ended::Broken => drop(table.tried.remove(&peer)),
             Ended::Unheard | Ended::Refused => drop(table.tried.insert(peer, Instant::now())),
         }
         match ended {
             Ended::Refused => drop(table.refusing.insert(peer)),
+            Ended::Broken => {
+                table.broken.insert(peer);
+                self.breaks.notify_one();
+            }
             Ended::Heard | Ended::Unheard => {}
         }
         table.close(peer, number);

@@ -21,6 +21,9 @@ use super::{DISPLACED_MAX, Gossip};
 use crate::clock::{now_ms, ticks};
 use crate::transport::{Address, PeerId};
 
+/// How often seeds are asked while one of them is not up.
+const SEEKS_EVERY: Millis = 10_000;
+
 impl Gossip {
     /// Hears all that is said, and keeps the failure detector's time.
     pub(super) async fn keep(
@@ -31,7 +34,7 @@ impl Gossip {
         mut stop: watch::Receiver<bool>,
         stopped: Arc<AtomicBool>,
     ) {
-        let (mut announced, mut announces) = (ticks(), true);
+        let (mut announced, mut announces, mut sought) = (ticks(), true, ticks());
         let (mut lookups, mut looks_up) = (JoinSet::new(), false);
         let circle = self.shared.circle();
         for seed in seeds.keys().filter(|seed| !circle.has(**seed)) {
@@ -42,9 +45,11 @@ impl Gossip {
                 (announced, announces, looks_up) = (ticks(), false, true);
                 self.announce(&mut swim);
             }
+            // In two halves of a net that were apart each knows somebody.
+            looks_up |= ticks() >= sought + SEEKS_EVERY && !self.shared.missing().is_empty();
             // Names are looked up beside all else, however long that takes.
             if looks_up && lookups.is_empty() {
-                looks_up = false;
+                (looks_up, sought) = (false, ticks());
                 for seed in seeds.values().cloned() {
                     lookups.spawn(async move { (seed.peer, resolved(&seed).await) });
                 }
@@ -68,6 +73,16 @@ impl Gossip {
                     if let Ok((seed, Some(at))) = looked_up {
                         let near = Near { peer: self.newest(seed).0, at, life: 0 };
                         self.said(swim.announce(near, ticks()));
+                    }
+                }
+                // One that was killed and begins again knows nobody: asked who it is, it is up anew at once.
+                broke = self.links.broke() => {
+                    let at: Vec<(PeerId, SocketAddr)> = {
+                        let up = self.shared.up();
+                        broke.iter().filter_map(|peer| Some((*peer, *up.get(peer)?))).collect()
+                    };
+                    for (peer, at) in at {
+                        self.said(swim.announce(Near { peer: peer.0, at, life: 0 }, ticks()));
                     }
                 }
                 // Of those who may be known only now it hears from others.
@@ -137,7 +152,11 @@ impl Gossip {
                     }
                 }
                 Said::Up(near) => self.up(&near),
-                Said::Down(near) => self.down(near.peer()),
+                Said::Down(near) => {
+                    // Whatever was said to it there for a while went nowhere.
+                    self.links.let_go(near.peer());
+                    self.down(near.peer());
+                }
             }
         }
     }
