@@ -94,7 +94,14 @@ impl CatchingUp {
         if let Some(braked) = &outcome.braked {
             return Next::NotYet(Some(braked.clone()));
         }
-        if !matches!(outcome.verdict, Verdict::InSync | Verdict::Converged | Verdict::Differs) || !self.still {
+        let told = match self.phase {
+            Phase::Taking | Phase::Looking => {
+                matches!(outcome.verdict, Verdict::InSync | Verdict::Converged | Verdict::Differs)
+            }
+            // Who it is it says before anything is compared: one that is written all the time would never be equal meanwhile.
+            Phase::Asking => outcome.verdict != Verdict::Refused,
+        };
+        if !told || !self.still {
             return Next::NotYet(None);
         }
         match self.phase {
