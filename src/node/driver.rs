@@ -36,6 +36,8 @@ const FRAMES_MAX: usize = 2;
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 /// How long a session that is over, or whose link is gone, waits for what its store is writing, so that it is counted.
 const LANDING_MAX: Duration = Duration::from_secs(3);
+/// How long the peer's last word is waited for once a lane is gone.
+const LAST_WORD_MAX: Duration = Duration::from_secs(10);
 /// How long a side that was told to end waits for a link on which nothing moves. Another waits as long as for a peer that says
 /// nothing: a whole frame may take that long where lines are slow or held to a rate.
 const PATIENCE_STOPPED: Duration = Duration::from_secs(10);
@@ -56,6 +58,8 @@ pub(super) enum Event {
     Ended,
     /// The link broke.
     Broken(TransportError),
+    /// A lane is gone: the peer takes or gives no more, and may have said why.
+    Gone(TransportError),
     /// Bytes were not understood.
     Garbled(SessionError),
     /// The link has room again.
@@ -223,6 +227,8 @@ struct Driver {
     next_part: Option<Query>,
     /// How the link was lost, and when, if it was.
     lost: Option<(NodeError, Instant)>,
+    /// Why a lane is gone, and since when.
+    gone: Option<(TransportError, Instant)>,
     applying: usize,
     chunks: answer::Chunks,
     held: std::collections::VecDeque<Message>,
@@ -269,6 +275,7 @@ impl Driver {
             asking: 0,
             next_part: None,
             lost: None,
+            gone: None,
             applying: 0,
             chunks: answer::Chunks::default(),
             held: Default::default(),
@@ -304,12 +311,12 @@ impl Driver {
                 }
                 Machine::Responder(_) => {}
             }
-            if self.lanes.has_room()
+            if self.has_room()
                 && let Some(query) = self.next_part.take()
             {
                 self.ask(query);
             }
-            if self.machine.takes_messages(self.lanes.has_room())
+            if self.machine.takes_messages(self.has_room())
                 && let Some(message) = self.held.pop_front()
             {
                 self.messages.add_permits(1);
@@ -347,6 +354,7 @@ impl Driver {
                     None => self.lose(NodeError::Cut)?,
                 },
                 Event::Broken(error) => self.lose(NodeError::Transport(error))?,
+                Event::Gone(error) => drop(self.gone.get_or_insert((error, Instant::now()))),
                 // M11.
                 Event::Garbled(error) => return Err(NodeError::Session(error)),
                 Event::Room => {}
@@ -374,7 +382,8 @@ impl Driver {
         let silence = (wake.is_none() && self.asking == 0).then_some(SILENCE_MAX);
         let stopped = self.stopped.is_some();
         let (wake, limit, waiting) = (sleep(self.landing().or(wake)), sleep(limit), self.lanes.waiting());
-        tokio::pin!(wake, limit);
+        let last_word = sleep(self.gone.as_ref().map(|(_, at)| LAST_WORD_MAX.saturating_sub(at.elapsed())));
+        tokio::pin!(wake, limit, last_word);
         loop {
             let passed = self.traffic().total();
             return tokio::select! {
@@ -383,6 +392,10 @@ impl Driver {
                 () = &mut wake => Event::Time,
                 () = &mut limit => Event::Stop,
                 () = told(&mut self.stop), if !stopped => Event::Stop,
+                () = &mut last_word, if self.gone.is_some() => match self.gone.take() {
+                    Some((error, _)) => Event::Broken(error),
+                    None => continue,
+                },
                 () = sleep(silence) => match self.traffic().total() == passed {
                     true => {
                         let silent = format!("the peer said nothing for {} minutes", SILENCE_MAX.as_secs() / 60);
@@ -393,6 +406,11 @@ impl Driver {
                 },
             };
         }
+    }
+
+    /// Whether more may be made ready for the link: nobody hears it once a lane is gone.
+    fn has_room(&self) -> bool {
+        self.gone.is_none() && self.lanes.has_room()
     }
 
     /// The link is gone. An opener gives its verdict with what it knows; whoever answers has none to give.
@@ -485,7 +503,7 @@ impl Driver {
 
     /// Whether a question is the next part of a list of which enough waits for the link: one request may list a whole store.
     fn is_to_wait(&self, query: &Query) -> bool {
-        matches!((&self.machine, query), (Machine::Responder(_), Query::List(..))) && !self.lanes.has_room()
+        matches!((&self.machine, query), (Machine::Responder(_), Query::List(..))) && !self.has_room()
     }
 
     fn ask(&mut self, query: Query) {

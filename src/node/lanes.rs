@@ -1,7 +1,7 @@
 //! The lanes of one session as tasks: frames in, frames out, records read from the store as the lane takes them.
 //!
-//! How a link ended is told by the reader of messages alone (M27). Any other lane fails too once the peer is done with it, and
-//! that may be noticed before the peer's last word, which says why, has been read.
+//! How a link ended is told by the reader of messages (M27). Any other lane fails too once the peer is done with it, and that may be
+//! noticed before the peer's last word, which says why, has been read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -252,7 +252,13 @@ async fn read_messages(
                     Err(error) => Event::Garbled(error.into()),
                 }
             }
-            Ok(None) => Event::Ended,
+            // Whoever was closed for a reason may have read to a clean end all the same.
+            Ok(None) => match explain(TransportError::Lost(String::new())) {
+                named @ (TransportError::CutOff { .. } | TransportError::NotAdmitted { .. } | TransportError::Busy) => {
+                    Event::Broken(named)
+                }
+                _ => Event::Ended,
+            },
             Err(error) => match explain(error) {
                 TransportError::Closed => Event::Ended,
                 error => Event::Broken(error),
@@ -290,15 +296,17 @@ async fn write_messages(
     let _ = writer.finish().await;
 }
 
-/// Tells what ended a lane, but that it is gone.
+/// Tells what ended a lane: that it is gone says little yet.
 async fn tell(
     error: TransportError,
     events: &mpsc::Sender<Event>,
     explain: &impl Fn(TransportError) -> TransportError,
 ) {
-    if !matches!(error, TransportError::Lost(_)) {
-        let _ = events.send(Event::Broken(explain(error))).await;
-    }
+    let event = match error {
+        TransportError::Lost(_) => Event::Gone(explain(error)),
+        other => Event::Broken(other),
+    };
+    let _ = events.send(event).await;
 }
 
 async fn drop_jobs(mut jobs: mpsc::UnboundedReceiver<Job>, waiting: &Waiting) {

@@ -176,6 +176,11 @@ impl Connection {
         self.inner.0.closed().await;
     }
 
+    /// Whether it broke: neither side has closed it.
+    pub fn is_broken(&self) -> bool {
+        matches!(self.inner.0.end(), Some(End::Broken(_)))
+    }
+
     fn explain(&self, error: TransportError) -> TransportError {
         explainer(self.inner.clone(), self.me)().unwrap_or(error)
     }

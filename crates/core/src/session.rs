@@ -382,7 +382,15 @@ pub struct Outcome {
     pub stuck: Option<Stuck>,
 }
 
+/// Why a check has no verdict where both sides were written all the time.
+pub(crate) const KEEP_MOVING: &str = "the roots differ and keep moving; `diff` can tell more";
+
 impl Outcome {
+    /// Whether it was a check that heard both roots, again and again, and another one each time.
+    pub fn keeps_moving(&self) -> bool {
+        self.verdict == Verdict::Undetermined && self.reason == KEEP_MOVING
+    }
+
     /// Of a session of which nothing is known yet, from a side that stands like this.
     pub(crate) fn begun(cut_mine: Cut) -> Self {
         Self {

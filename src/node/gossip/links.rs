@@ -334,7 +334,7 @@ impl Links {
                 Ended::Refused
             }
             Some(TransportError::NotAdmitted { .. }) => Ended::Refused,
-            Some(TransportError::Lost(_)) if any.load(Ordering::Relaxed) => Ended::Broken,
+            _ if any.load(Ordering::Relaxed) && connection.is_broken() => Ended::Broken,
             _ if any.load(Ordering::Relaxed) => Ended::Heard,
             _ => Ended::Unheard,
         }

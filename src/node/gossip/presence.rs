@@ -21,8 +21,10 @@ use super::{DISPLACED_MAX, Gossip};
 use crate::clock::{now_ms, ticks};
 use crate::transport::{Address, PeerId};
 
-/// How often seeds are asked while one of them is not up.
+/// How often seeds are asked that are not up.
 const SEEKS_EVERY: Millis = 10_000;
+/// How often a peer whose links break again and again is asked for that.
+const ASKS_EVERY: Millis = 1_000;
 
 impl Gossip {
     /// Hears all that is said, and keeps the failure detector's time.
@@ -35,7 +37,7 @@ impl Gossip {
         stopped: Arc<AtomicBool>,
     ) {
         let (mut announced, mut announces, mut sought) = (ticks(), true, ticks());
-        let (mut lookups, mut looks_up) = (JoinSet::new(), false);
+        let (mut lookups, mut looks_up, mut asked) = (JoinSet::new(), false, HashMap::new());
         let circle = self.shared.circle();
         for seed in seeds.keys().filter(|seed| !circle.has(**seed)) {
             tracing::warn!(peer = %seed, "this seed has no right on what is gossiped about, and is told nothing; `reknit peers add` gives it one");
@@ -50,7 +52,8 @@ impl Gossip {
             // Names are looked up beside all else, however long that takes.
             if looks_up && lookups.is_empty() {
                 (looks_up, sought) = (false, ticks());
-                for seed in seeds.values().cloned() {
+                let (missing, alone) = (self.shared.missing().clone(), swim.up().next().is_none());
+                for seed in seeds.values().filter(|seed| alone || missing.contains_key(&seed.peer)).cloned() {
                     lookups.spawn(async move { (seed.peer, resolved(&seed).await) });
                 }
             }
@@ -76,12 +79,12 @@ impl Gossip {
                     }
                 }
                 // One that was killed and begins again knows nobody: asked who it is, it is up anew at once.
-                broke = self.links.broke() => {
-                    let at: Vec<(PeerId, SocketAddr)> = {
-                        let up = self.shared.up();
-                        broke.iter().filter_map(|peer| Some((*peer, *up.get(peer)?))).collect()
-                    };
-                    for (peer, at) in at {
+                mut broke = self.links.broke() => {
+                    broke.retain(|peer| asked.get(peer).is_none_or(|at| ticks() >= at + ASKS_EVERY));
+                    asked.extend(broke.iter().map(|peer| (*peer, ticks())));
+                    let mut up = self.shared.up().clone();
+                    up.retain(|peer, _| broke.contains(peer));
+                    for (peer, at) in up {
                         self.said(swim.announce(Near { peer: peer.0, at, life: 0 }, ticks()));
                     }
                 }

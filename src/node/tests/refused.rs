@@ -50,8 +50,8 @@ impl<R: AsyncRead + Unpin> AsyncRead for Late<R> {
     }
 }
 
-/// A push of `a` to `b`, which may lose nothing; the lane of records fails as soon as they are sent.
-async fn push(a: Store, b: Store) -> (Result<SessionReport, NodeError>, Option<RefuseCode>) {
+/// A push of `a` to `b`, which may lose so much; the lane of records fails as soon as they are sent.
+async fn push(a: Store, b: Store, brakes: Option<Brakes>) -> (Result<SessionReport, NodeError>, Option<RefuseCode>) {
     let failed = Arc::new(AtomicBool::new(false));
     let ends = || tokio::io::duplex(64 << 10);
     let ((control, far_control), (records, far_records)) = (ends(), ends());
@@ -75,9 +75,7 @@ async fn push(a: Store, b: Store) -> (Result<SessionReport, NodeError>, Option<R
     far.records = Box::pin(async { Ok(lane) });
     let (_stop, stop) = tokio::sync::watch::channel(false);
     let grant = Grant::everywhere(Rights::ALL);
-    let brakes = Brakes { change: Limit::records(0), ..Brakes::default() };
-    let guarded = (Some(brakes), None);
-    let answering = answer_with(Arc::new(b), far, grant, None, stop.clone(), Whom::unnamed(), guarded);
+    let answering = answer_with(Arc::new(b), far, grant, None, stop.clone(), Whom::unnamed(), (brakes, None));
     let mut progress = |_| ();
     let opening = open_session(Arc::new(a), near, options(REPAIR, &[]), Budget::default(), stop, &mut progress);
     let (opened, answered) = tokio::join!(opening, answering);
@@ -88,13 +86,28 @@ async fn push(a: Store, b: Store) -> (Result<SessionReport, NodeError>, Option<R
 fn why_a_peer_stopped_reading_is_heard_behind_that_it_did() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
     runtime.expect("a runtime").block_on(async {
-        let (a, b) = (store(3), store(3));
+        let (a, b) = (store(3), store(0));
+        answered(&a, &b, options(REPAIR, &[]), Grant::everywhere(Rights::ALL)).await;
         a.collection("users").expect("there").put(&0u32.to_be_bytes(), b"another").expect("put");
-        let (opened, refused) = push(a, b).await;
+        let nothing = Brakes { change: Limit::records(0), ..Brakes::default() };
+        let (opened, refused) = push(a, b, Some(nothing)).await;
         let report = opened.expect("an outcome");
         let heard = report.outcome.refusal.as_ref().map(|refusal| refusal.code);
         let brakes = Some(RefuseCode::Brakes);
         assert_eq!((report.outcome.verdict, heard, refused), (Verdict::Refused, brakes, brakes));
         assert!(report.lost.is_none(), "{:?}", report.lost);
+    });
+}
+
+#[test]
+fn a_lane_that_is_gone_though_nobody_says_why_is_not_waited_for_long() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    runtime.expect("a runtime").block_on(async {
+        let began = tokio::time::Instant::now();
+        let (opened, refused) = push(store(3), store(0), None).await;
+        let report = opened.expect("what was known");
+        let lost = report.lost.expect("it was lost").to_string();
+        assert!(report.outcome.verdict == Verdict::Partial && lost.contains("stopped by the peer"), "{lost}");
+        assert!(refused.is_none() && began.elapsed() < crate::transport::limits::SILENCE_MAX, "{:?}", began.elapsed());
     });
 }

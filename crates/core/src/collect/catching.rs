@@ -63,7 +63,9 @@ impl CatchingUp {
             Phase::Asking => (Intent::Check, None),
         };
         let catching_up = self.phase == Phase::Taking;
-        Options { intent, brakes, catching_up, receipt: false, ..self.base.clone() }
+        // What is asked is told at once.
+        let settle = if self.phase == Phase::Asking { 0 } else { self.base.settle };
+        Options { intent, brakes, catching_up, settle, receipt: false, ..self.base.clone() }
     }
 
     /// Whether the session that is held now is the one that looks at what differs: what comes to the side from then on was not
@@ -94,13 +96,9 @@ impl CatchingUp {
         if let Some(braked) = &outcome.braked {
             return Next::NotYet(Some(braked.clone()));
         }
-        let told = match self.phase {
-            Phase::Taking | Phase::Looking => {
-                matches!(outcome.verdict, Verdict::InSync | Verdict::Converged | Verdict::Differs)
-            }
-            // Who it is it says before anything is compared: one that is written all the time would never be equal meanwhile.
-            Phase::Asking => outcome.verdict != Verdict::Refused,
-        };
+        // Whether both are equal by now is not what is asked; one that is written all the time would never tell.
+        let asked = self.phase == Phase::Asking && outcome.keeps_moving();
+        let told = matches!(outcome.verdict, Verdict::InSync | Verdict::Converged | Verdict::Differs) || asked;
         if !told || !self.still {
             return Next::NotYet(None);
         }

@@ -6,7 +6,7 @@ use super::descent::Step;
 use super::opener::{Opener, Purpose};
 use super::recheck::Pass;
 use super::scope::hint;
-use super::{Estimate, Intent, Output, SessionError, Verdict};
+use super::{Estimate, Intent, KEEP_MOVING, Output, SessionError, Verdict};
 use crate::bounds::ROUNDS_MAX;
 use crate::canonical::Blob;
 use crate::dataset::CollectionId;
@@ -276,7 +276,7 @@ impl Opener {
             return self.finish(Verdict::Differs, String::new());
         }
         if self.counts.rounds >= ROUNDS_MAX {
-            return self.finish(Verdict::Undetermined, "the roots differ and keep moving; `diff` can tell more".into());
+            return self.finish(Verdict::Undetermined, KEEP_MOVING.into());
         }
         self.outcome.cut_theirs = theirs.commit;
         self.cut = Some(after);
