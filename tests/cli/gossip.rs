@@ -94,6 +94,27 @@ fn a_peer_that_begins_again_is_told_what_is_written_though_it_has_nothing_to_say
     }
 }
 
+#[test]
+fn a_replica_that_its_peer_may_only_write_asks_for_what_is_written() {
+    let place = homes();
+    let (one, two) = (id(&place, "one"), id(&place, "two"));
+    at(&place, "one", &format!("peers add {two} --may read")).ok();
+    at(&place, "two", &format!("peers add {one} --may write")).ok();
+    let first = start(&place, "one", None);
+    let second = start(&place, "two", Some(first.address()));
+    until(|| up(&place, "one") == 1 && up(&place, "two") == 1);
+    let has = |home: &str, key: &str| at(&place, home, &format!("get {home}.store {key}")).exit == Some(0);
+    at(&place, "two", "put two.store salt here").ok();
+    for key in ["milk", "bread"] {
+        at(&place, "one", &format!("put one.store {key} here")).ok();
+        until(|| has("two", key));
+    }
+    assert!(!has("one", "salt"), "it may not write there, nor read here");
+    for daemon in [first, second] {
+        assert!(daemon.end().success());
+    }
+}
+
 /// It knows nobody, and has no seeds: whoever knew it asks it anew, at once, and not once it was taken for down.
 #[test]
 fn a_peer_that_is_killed_and_begins_again_is_asked_who_it_is() {

@@ -248,11 +248,13 @@ impl Spread {
         self.take(from, word)
     }
 
-    /// Who may read is told what is written.
+    /// Who may read is told what is written, and who may write asked for it.
     fn told_or_not(&mut self, peer: PeerId) -> Result<(), NodeError> {
-        match self.may(peer)?.anywhere().allow(Rights::READ) {
-            true => self.rumours.up(peer),
-            false => self.rumours.down(peer),
+        let may = self.may(peer)?.anywhere();
+        match (may.allow(Rights::READ), may.allow(Rights::WRITE)) {
+            (true, _) => self.rumours.up(peer),
+            (false, true) => self.rumours.up_unread(peer),
+            (false, false) => self.rumours.down(peer),
         }
         Ok(())
     }

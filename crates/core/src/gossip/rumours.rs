@@ -82,6 +82,8 @@ struct Asked<P> {
 /// What waits to be sent to a peer.
 #[derive(Clone, Debug, Default)]
 struct Queues {
+    /// Whether the peer may read what is here.
+    reads: bool,
     tell: VecDeque<Rumour>,
     want: VecDeque<Rumour>,
     give: VecDeque<Rumour>,
@@ -114,7 +116,13 @@ impl<P: Copy + Ord> Rumours<P> {
 
     /// A peer that is up and may read what is written here.
     pub fn up(&mut self, peer: P) {
-        self.peers.entry(peer).or_default();
+        self.peers.entry(peer).or_default().reads = true;
+    }
+
+    /// A peer that is up and may only write here: it is asked for what it has, and neither told nor given anything.
+    pub fn up_unread(&mut self, peer: P) {
+        let want = self.peers.remove(&peer).map(|queues| queues.want).unwrap_or_default();
+        self.peers.insert(peer, Queues { want, ..Queues::default() });
     }
 
     /// A peer that is not told anything any longer; who was waited for is asked elsewhere at the next [`Rumours::pass`].
@@ -152,7 +160,9 @@ impl<P: Copy + Ord> Rumours<P> {
 
     /// A peer wants these.
     pub fn wanted(&mut self, from: P, rumours: &[Rumour]) {
-        rumours.iter().for_each(|rumour| self.queue(from, *rumour, |queues| &mut queues.give));
+        if self.peers.get(&from).is_some_and(|queues| queues.reads) {
+            rumours.iter().for_each(|rumour| self.queue(from, *rumour, |queues| &mut queues.give));
+        }
     }
 
     /// A peer gave a record; whether it changed anything here. Whatever else was asked for there has come with it, or is older.
@@ -238,7 +248,8 @@ impl<P: Copy + Ord> Rumours<P> {
 
     /// Whom to tell: all of a few, or as many as make it likely that everyone hears: some more than the logarithm.
     fn choose(&mut self, but: Option<P>) -> Vec<P> {
-        let peers: Vec<P> = self.peers.keys().copied().filter(|peer| Some(*peer) != but).collect();
+        let read = self.peers.iter().filter(|(peer, queues)| queues.reads && Some(**peer) != but);
+        let peers: Vec<P> = read.map(|(peer, _)| *peer).collect();
         let count = if peers.len() <= 8 { peers.len() } else { peers.len().ilog2() as usize + 3 };
         self.draw.some(peers, count)
     }

@@ -388,6 +388,25 @@ fn what_does_not_come_is_asked_for_elsewhere_and_then_left() {
 }
 
 #[test]
+fn whoever_may_only_write_is_asked_and_told_nothing() {
+    let mut rumours = Rumours::new(Limits::default(), 1);
+    rumours.up('a');
+    rumours.up_unread('b');
+    rumours.wrote(rumour(1, 1));
+    rumours.wanted('b', &[rumour(1, 1)]);
+    rumours.told('b', &[(rumour(2, 2), false)], 0);
+    assert_eq!(rumours.send(), [('a', Send::Give(vec![rumour(1, 1)])), ('b', Send::Want(vec![rumour(2, 2)]))]);
+    // What waits for one that may not read any more is not sent, but for what it is asked.
+    rumours.wrote(rumour(3, 3));
+    rumours.told('a', &[(rumour(4, 4), false)], 0);
+    rumours.up_unread('a');
+    assert_eq!(rumours.send(), [('a', Send::Want(vec![rumour(4, 4)]))]);
+    rumours.up('a');
+    rumours.wrote(rumour(5, 5));
+    assert_eq!(rumours.send(), [('a', Send::Give(vec![rumour(5, 5)]))]);
+}
+
+#[test]
 fn what_is_known_is_neither_asked_for_nor_passed_on_twice() {
     let mut rumours = Rumours::new(Limits::default(), 1);
     ['a', 'b', 'c'].into_iter().for_each(|peer| rumours.up(peer));
