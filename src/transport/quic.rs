@@ -37,7 +37,7 @@ impl Network for Quic {
         let io = |cause| TransportError::Io { what: format!("UDP address {at} cannot be bound"), cause };
         let listening = |server| {
             let socket = std::net::UdpSocket::bind(at)?;
-            let config = reset::config(identity, socket.local_addr()?.port()).map_err(std::io::Error::other)?;
+            let config = reset::config(identity, socket.local_addr()?.port())?;
             quinn::Endpoint::new(config, Some(server), socket, Arc::new(quinn::TokioRuntime))
         };
         let socket = Socket::made(identity, listen, |server| match server {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use quinn::{ConnectionId, ConnectionIdGenerator, EndpointConfig};
 use ring::hmac;
+use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::Identity;
 
@@ -18,12 +19,12 @@ const ID_BYTES: usize = 8;
 ///
 /// # Errors
 /// The system has no randomness to give.
-pub(super) fn config(identity: &Identity, port: u16) -> Result<EndpointConfig, ring::error::Unspecified> {
+pub(super) fn config(identity: &Identity, port: u16) -> std::io::Result<EndpointConfig> {
     let secret = identity.derive("reknit 2026 v1 stateless reset");
     let key = blake3::keyed_hash(&secret, &port.to_be_bytes());
     let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes())));
     let mut secret = [0; 32];
-    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut secret)?;
+    SystemRandom::new().fill(&mut secret).map_err(|_| std::io::Error::other("the system gives no randomness"))?;
     // quinn's own are told from those of another process, and what came for one of these would get no answer.
     config.cid_generator(move || Box::new(Ids { secret, next: 0 }));
     Ok(config)
