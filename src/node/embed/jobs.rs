@@ -255,8 +255,7 @@ impl Running {
         (begun, trial): (Begun, Trial),
         (budget, cancel): (Budget, watch::Sender<bool>),
     ) {
-        let side = self.side(&job.with.dataset);
-        let definition = side.as_ref().map(|side| side.describe().definition).ok();
+        let definition = self.side(&job.with.dataset).map(|side| side.describe().definition).ok();
         let parked = definition.as_ref().and_then(|definition| parked(&trial, definition));
         let options = Options { parked, ..Options::new(job.intent) };
         let of_node = self.state().live.as_ref().map(|live| live.stop.subscribe());

@@ -145,8 +145,9 @@ impl Running {
         budget: Budget,
         mut cancelled: watch::Receiver<bool>,
     ) -> Result<SessionReport, EmbedError> {
-        let side = self.side(&address.dataset)?;
+        // Whoever ends the node has the turn and waits for all stores: nothing is held while this waits for it.
         let _turn = self.shared.turn.read().await;
+        let side = self.side(&address.dataset)?;
         let node = self.live()?;
         let NodeBrakes { brakes, window } = self.shared.brakes;
         let options = (Options { brakes: Some(brakes), ..options }, window);

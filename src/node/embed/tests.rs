@@ -92,3 +92,36 @@ fn a_pause_that_nobody_waited_for_is_ended_by_the_next_resume() {
         }
     });
 }
+
+#[test]
+fn whoever_waits_for_a_node_that_ends_does_not_hold_it_up() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let node = Node::builder().dataset("todo", ["items"]).without_gossip().start().await.expect("started");
+        let (peer, port) = (node.peer(), node.local_addr().expect("bound").port());
+        let with = Address { peer, host: "127.0.0.1".into(), port, dataset: "todo".into() };
+        let session = node.shared.turn.read().await;
+        node.job("mend", Job::repair(with.clone())).expect("taken up");
+        assert!(node.run_job("mend"));
+        // On one thread, what is begun first waits first.
+        let ending = tokio::spawn({
+            let node = node.clone();
+            async move { node.shutdown().await }
+        });
+        node.begin_due();
+        assert_eq!(node.jobs()["mend"].runs, 1);
+        let waiting = tokio::spawn({
+            let node = node.clone();
+            async move { node.sync_at(&with).await.map(drop) }
+        });
+        while !node.state().live.as_ref().is_some_and(|live| *live.stop.borrow()) {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        drop(session);
+        ending.await.expect("no panic").expect("ended");
+        assert!(matches!(waiting.await.expect("no panic"), Err(EmbedError::Ended)));
+    });
+}
