@@ -253,33 +253,44 @@ fn a_store_is_read_against_its_tree_and_damage_is_told_as_its_own() {
 fn a_store_is_read_in_parts_by_runs_that_go_on_where_the_last_one_ended() {
     let lines: String = (0..20_000).map(|nth| format!("{nth:05}\tv\n")).collect();
     let place = Place::with_file("a.kv", &lines, "");
-    // One run reads a fifth of it, or a little more.
-    let job = "[serve]\nmax_run = '1s'\n[job.scrub]\nstore = '../s'\ndo = 'verify'\nrate = 4000\nevery = '1s'\n";
+    // One run reads a fifth of it, or a little more; each but the first begins when it is asked for.
+    let job = "[serve]\nmax_run = '1s'\n[job.scrub]\nstore = '../s'\ndo = 'verify'\nrate = 4000\nevery = '1h'\n";
     configure(&place, job);
     let daemon = Daemon::start(&place, "home", &[]);
     let read = |job: &Value| job["pass"]["records"].as_u64().unwrap_or(0);
-    let partial = |job: &Value| job["verdict"] == "partial" && job["running"].is_null();
-    wait(&place, "scrub", |job| partial(job) && read(job) > 0);
-    place.run("jobs pause scrub").ok();
-    let part = wait(&place, "scrub", partial);
-    assert_eq!((&part["failures"], &part["pass"]["faults"]), (&0.into(), &0.into()));
+    let ran = |job: &Value, runs: u64| job["runs"].as_u64() > Some(runs) && job["running"].is_null();
+    let next = |job: &Value| {
+        place.run("jobs run scrub").ok();
+        wait(&place, "scrub", |later| ran(later, job["runs"].as_u64().expect("a number")))
+    };
+    // One that is held up reads nothing in its second.
+    let until = |from: Value, so: &dyn Fn(&Value) -> bool| {
+        std::iter::successors(Some(from), |job| Some(next(job))).find(|job| so(job)).expect("it ends")
+    };
+    let part = until(wait(&place, "scrub", |job| ran(job, 0)), &|job| read(job) > 0);
+    assert_eq!(
+        (&part["verdict"], &part["failures"], &part["pass"]["faults"]),
+        (&"partial".into(), &0.into(), &0.into())
+    );
     assert!(part["pass"]["share"].as_f64().is_some_and(|share| share > 0.0 && share < 1.0), "{part}");
     assert_eq!(daemon.end().code(), Some(0));
     let show = place.run("jobs show scrub").ok().says(&["partial", "read so far: ", " records, in a pass that began "]);
     assert!(!show.out.contains("wrong"), "{}", show.out);
     let daemon = Daemon::start(&place, "home", &[]);
-    place.run("jobs resume scrub").ok();
-    let on = wait(&place, "scrub", |job| job["runs"].as_u64() > part["runs"].as_u64());
-    assert!(on["pass"].is_null() || read(&on) >= read(&part), "{on} after {part}");
-    let sound = wait(&place, "scrub", |job| job["verdict"] == "sound");
-    assert!(sound["pass"].is_null() && sound["runs"].as_u64() > Some(1), "{sound}");
+    let on = next(&part);
+    assert_eq!(on["pass"]["began_ms"], part["pass"]["began_ms"], "{on} after {part}");
+    assert!(read(&on) > read(&part), "{on} after {part}");
+    let end = |job: Value| std::iter::successors(Some(job), |job| Some(next(job))).find(|job| job["pass"].is_null());
+    let sound = end(on).expect("it ends");
+    assert_eq!((&sound["verdict"], sound["pass"].is_null()), (&"sound".into(), true), "{sound}");
     assert_eq!(daemon.end().code(), Some(0));
     // What a pass finds at its end is wrong until the next has come to its own.
     let rows = stores::rows(&place);
     stores::remove(&place, rows.iter().rfind(|row| row.starts_with(&[2])).expect("an entry"));
     let daemon = Daemon::start(&place, "home", &[]);
-    wait(&place, "scrub", |job| job["verdict"] == "damaged" && job["pass"].is_null());
-    let later = wait(&place, "scrub", |job| !job["pass"].is_null() && job["running"].is_null());
+    let damaged = until(next(&sound), &|job| job["pass"].is_null());
+    assert_eq!((&damaged["verdict"], damaged["pass"].is_null()), (&"damaged".into(), true), "{damaged}");
+    let later = next(&damaged);
     assert_eq!((&later["verdict"], later["pass"]["faults"].as_u64() > Some(0)), (&"damaged".into(), true), "{later}");
     place.run("status").exits(1).says(&["scrub: its last run ended damaged"]);
     assert_eq!(daemon.end().code(), Some(0));
@@ -288,7 +299,7 @@ fn a_store_is_read_in_parts_by_runs_that_go_on_where_the_last_one_ended() {
     place.run("init s").ok();
     place.run("put s k v").ok();
     let _daemon = Daemon::start(&place, "home", &[]);
-    wait(&place, "scrub", |job| job["verdict"] == "sound");
+    assert_eq!(next(&later)["verdict"], "sound");
 }
 
 #[test]
