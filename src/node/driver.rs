@@ -3,6 +3,10 @@
 //! One loop, one [`Event`] enum: everything that can wake a session is visible in one match. What
 //! is said, and what follows, is decided in the core.
 
+mod ending;
+mod event;
+mod machine;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +21,9 @@ use reknit_core::{Definition, Keys};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
 
+use self::ending::CLOSE_MAX;
+pub(super) use self::event::{Event, Failure};
+use self::machine::Machine;
 use super::NodeError;
 use super::brakes::{self, Guarded};
 use super::lanes::{self, Job, Traffic};
@@ -32,101 +39,11 @@ const EVENTS_MAX: usize = 32;
 const MESSAGES_MAX: usize = 32;
 /// Record frames that may be under way between a lane and the store.
 const FRAMES_MAX: usize = 2;
-/// How long an opener waits for the peer to have heard its last word.
-const CLOSE_MAX: Duration = Duration::from_secs(2);
-/// How long a session that is over, or whose link is gone, waits for what its store is writing, so that it is counted.
-const LANDING_MAX: Duration = Duration::from_secs(3);
 /// How long the peer's last word is waited for once a lane is gone.
 const LAST_WORD_MAX: Duration = Duration::from_secs(10);
 /// How long a side that was told to end waits for a link on which nothing moves. Another waits as long as for a peer that says
 /// nothing: a whole frame may take that long where lines are slow or held to a rate.
 const PATIENCE_STOPPED: Duration = Duration::from_secs(10);
-
-/// What can wake a session.
-pub(super) enum Event {
-    /// A message came.
-    Message(Message),
-    /// Records came.
-    Records(RecordFrame),
-    /// Records left quarantine before the session begins.
-    Released(Applied),
-    /// The store answered.
-    Answer(Result<Answer, Failure>),
-    /// The store could not read records that were to be streamed.
-    Stream(Failure),
-    /// The peer closed its side of the control lane.
-    Ended,
-    /// The link broke.
-    Broken(TransportError),
-    /// A lane is gone: the peer takes or gives no more, and may have said why.
-    Gone(TransportError),
-    /// Bytes were not understood.
-    Garbled(SessionError),
-    /// The link has room again.
-    Room,
-    /// It is time.
-    Time,
-    /// A budget is used up, or someone interrupts.
-    Stop,
-}
-
-/// Why a store did not answer, and where, if it can for other records.
-pub(super) struct Failure {
-    error: StoreError,
-    stuck: Option<Stuck>,
-}
-
-impl Failure {
-    pub(super) fn of(error: StoreError, stuck: impl FnOnce() -> Option<Stuck>) -> Failure {
-        let stuck = if error.is_damage() { stuck().filter(|stuck| !stuck.ranges.is_empty()) } else { None };
-        Failure { error, stuck }
-    }
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Failure {
-        Failure { error, stuck: None }
-    }
-}
-
-impl From<Failure> for NodeError {
-    fn from(Failure { error, stuck }: Failure) -> NodeError {
-        match stuck {
-            Some(stuck) => NodeError::Stuck { error, stuck },
-            None => NodeError::Store(error),
-        }
-    }
-}
-
-enum Machine {
-    Opener(Box<Opener>),
-    Responder(Box<Responder>),
-}
-
-impl Machine {
-    fn handle(&mut self, input: Input, now: u64) -> Result<(), SessionError> {
-        match self {
-            Machine::Opener(opener) => opener.handle(input, now),
-            Machine::Responder(responder) => responder.handle(input),
-        }
-    }
-
-    fn poll(&mut self) -> Option<Output> {
-        match self {
-            Machine::Opener(opener) => opener.poll(),
-            Machine::Responder(responder) => responder.poll(),
-        }
-    }
-
-    /// Whether it takes a message, where the link has room or not for what follows. Only one of two may wait for the link, else
-    /// each would wait for the other; an opener waits for its own store alone.
-    fn takes_messages(&self, has_room: bool) -> bool {
-        match self {
-            Machine::Opener(opener) => opener.has_room(),
-            Machine::Responder(responder) => responder.has_room() && has_room,
-        }
-    }
-}
 
 /// Runs an opener to its outcome. Dropping the future ends the session; what was applied stays valid.
 pub(super) async fn open(
@@ -413,35 +330,6 @@ impl Driver {
         self.gone.is_none() && self.lanes.has_room()
     }
 
-    /// The link is gone. An opener gives its verdict with what it knows; whoever answers has none to give.
-    fn lose(&mut self, error: NodeError) -> Result<(), NodeError> {
-        use TransportError::{Closed, Lost};
-        let breaks = matches!(error, NodeError::Cut | NodeError::Transport(Lost(_) | Closed));
-        if !breaks || matches!(self.machine, Machine::Responder(_)) {
-            return Err(error);
-        }
-        self.lost.get_or_insert((error, Instant::now()));
-        Ok(())
-    }
-
-    /// How much longer what the store is doing is waited for, once the link is gone or it was told to end.
-    fn landing(&self) -> Option<Duration> {
-        let at = self.lost.as_ref().map(|(_, at)| *at).or(self.stopped)?;
-        Some(LANDING_MAX.saturating_sub(at.elapsed()))
-    }
-
-    /// Waits, where it is over, for what the store is writing all the same: what it loses by that counts.
-    async fn let_land(&mut self) {
-        let until = tokio::time::Instant::now() + self.landing().unwrap_or(LANDING_MAX);
-        while self.writing {
-            match tokio::time::timeout_at(until, self.events.recv()).await {
-                Ok(Some(Event::Answer(Ok(answer)))) => self.note_written(&answer),
-                Ok(Some(Event::Answer(Err(_))) | None) | Err(_) => return,
-                Ok(Some(_)) => {}
-            }
-        }
-    }
-
     fn note_written(&mut self, answer: &Answer) {
         let Answer::Applied(applied) = answer else { return };
         self.writing = false;
@@ -556,32 +444,6 @@ impl Driver {
 
     fn traffic(&self) -> Traffic {
         self.lanes.traffic()
-    }
-
-    /// Gives the link what is still to be said, then ends the lanes; or gives up once nothing has moved for so long.
-    async fn end_lanes(&mut self, patience: Duration) {
-        let (nobody, _) = mpsc::unbounded_channel();
-        self.control = nobody;
-        let (nobody, _) = mpsc::unbounded_channel();
-        self.jobs = nobody;
-        loop {
-            let passed = self.traffic().total();
-            let finished = tokio::time::timeout(patience, self.lanes.finished()).await;
-            if finished.is_ok() || self.traffic().total() == passed {
-                return;
-            }
-        }
-    }
-
-    /// Keeps the link until the peer has ended its side: what was said last has arrived by then. A check has said nothing
-    /// since it was answered.
-    async fn hear_the_end(mut self) {
-        let last_word = matches!(&self.machine, Machine::Opener(opener) if opener.said_bye());
-        let heard =
-            async { while !matches!(self.events.recv().await, None | Some(Event::Ended | Event::Broken(_))) {} };
-        if last_word {
-            let _ = tokio::time::timeout(CLOSE_MAX, heard).await;
-        }
     }
 }
 
