@@ -11,6 +11,7 @@ mod meet;
 mod parked;
 mod presence;
 mod recalled;
+mod seeking;
 mod spread;
 mod swim;
 mod withheld;

@@ -15,14 +15,13 @@ use tokio::task::JoinSet;
 
 use super::circle::Circle;
 use super::links::Heard;
+use super::seeking::Seeking;
 use super::spread::Input;
 use super::swim::{self, Near, Said, Swim};
 use super::{DISPLACED_MAX, Gossip};
 use crate::clock::{now_ms, ticks};
 use crate::transport::{Address, PeerId};
 
-/// How often seeds are asked that are not up.
-const SEEKS_EVERY: Millis = 10_000;
 /// How often a peer whose links break again and again is asked for that.
 const ASKS_EVERY: Millis = 1_000;
 
@@ -36,24 +35,22 @@ impl Gossip {
         mut stop: watch::Receiver<bool>,
         stopped: Arc<AtomicBool>,
     ) {
-        let (mut announced, mut announces, mut sought) = (ticks(), true, ticks());
-        let (mut lookups, mut looks_up, mut asked) = (JoinSet::new(), false, HashMap::new());
+        let (mut announced, mut announces) = (ticks(), true);
+        let (mut lookups, mut seeking, mut asked) = (JoinSet::new(), Seeking::new(seeds, ticks()), HashMap::new());
         let circle = self.shared.circle();
-        for seed in seeds.keys().filter(|seed| !circle.has(**seed)) {
+        for seed in seeking.peers().filter(|seed| !circle.has(*seed)) {
             tracing::warn!(peer = %seed, "this seed has no right on what is gossiped about, and is told nothing; `reknit peers add` gives it one");
         }
         loop {
             if announces || swim.asks_again(announced).is_some_and(|due| ticks() >= due) {
-                (announced, announces, looks_up) = (ticks(), false, true);
+                (announced, announces) = (ticks(), false);
+                seeking.hasten();
                 self.announce(&mut swim);
             }
-            // In two halves of a net that were apart each knows somebody.
-            looks_up |= ticks() >= sought + SEEKS_EVERY && !self.shared.missing().is_empty();
             // Names are looked up beside all else, however long that takes.
-            if looks_up && lookups.is_empty() {
-                (looks_up, sought) = (false, ticks());
+            if lookups.is_empty() {
                 let (missing, alone) = (self.shared.missing().clone(), swim.up().next().is_none());
-                for seed in seeds.values().filter(|seed| alone || missing.contains_key(&seed.peer)).cloned() {
+                for seed in seeking.asks(alone, |seed| missing.contains_key(&seed), ticks()) {
                     lookups.spawn(async move { (seed.peer, resolved(&seed).await) });
                 }
             }

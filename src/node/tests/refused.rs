@@ -9,8 +9,8 @@ use reknit_core::message::RefuseCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::*;
-use crate::transport::Lane;
 use crate::transport::limits::{CONTROL_FRAME_BYTES_MAX, RECORD_LANE_FRAME_BYTES_MAX};
+use crate::transport::{Lane, TransportError};
 
 /// A lane that takes bytes on, and fails for whoever wrote them.
 struct Stopped<W> {
@@ -109,5 +109,19 @@ fn a_lane_that_is_gone_though_nobody_says_why_is_not_waited_for_long() {
         let lost = report.lost.expect("it was lost").to_string();
         assert!(report.outcome.verdict == Verdict::Partial && lost.contains("stopped by the peer"), "{lost}");
         assert!(refused.is_none() && began.elapsed() < crate::transport::limits::SILENCE_MAX, "{:?}", began.elapsed());
+    });
+}
+
+#[test]
+fn a_peer_that_said_why_it_closed_is_believed_though_its_last_lane_ends_well() {
+    run(async {
+        let (mut near, far) = Link::pair();
+        near.closed = Arc::new(|| Some(TransportError::Busy));
+        drop(far);
+        let (_stop, stop) = tokio::sync::watch::channel(false);
+        let (side, mut progress) = (Arc::new(store(3)), |_| ());
+        let opened = open_session(side, near, options(REPAIR, &[]), Budget::default(), stop, &mut progress);
+        let ended = opened.await.expect_err("nothing is known");
+        assert!(matches!(ended, NodeError::Transport(TransportError::Busy)), "{ended}");
     });
 }

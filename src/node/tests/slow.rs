@@ -12,6 +12,8 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::store::SideInfo;
+use crate::transport::TransportError;
+use crate::transport::limits::{CONTROL_FRAME_BYTES_MAX, SILENCE_MAX};
 
 /// Rows in memory, and how often they were looked at.
 struct Watched {
@@ -57,6 +59,14 @@ fn paused(test: impl Future<Output = ()>) {
 
 /// A session that a bare peer has opened, and its answer to that.
 async fn opened(store: Store) -> (Link, JoinHandle<Result<String, NodeError>>, Stop) {
+    opened_over(Link::pair(), store).await
+}
+
+/// The same, over a link whose ends are these.
+async fn opened_over(
+    (mut near, far): (Link, Link),
+    store: Store,
+) -> (Link, JoinHandle<Result<String, NodeError>>, Stop) {
     let SideInfo { definition, keys, .. } = store.describe();
     let life = Life { actor: 99, nonce: 99 };
     let mut opener = Opener::new(definition, keys, life, Options::new(REPAIR), 0);
@@ -64,7 +74,6 @@ async fn opened(store: Store) -> (Link, JoinHandle<Result<String, NodeError>>, S
     let empty = self::store(0);
     opener.handle(Input::Answer(Answer::Cut(Side::cut(&empty).expect("a cut"))), 0).expect("in order");
     let Some(Output::Send(open)) = opener.poll() else { panic!("it opens") };
-    let (mut near, far) = Link::pair();
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let answering = tokio::spawn(answer_session(Arc::new(store), far, Grant::everywhere(Rights::ALL), None, stopped));
     near.control.writer.write(&open.encode()).await.expect("written");
@@ -81,6 +90,27 @@ fn want(nth: u16) -> Vec<u8> {
     Message::Want(Want { transfer: Transfer(nth, USERS), ranges, ..Want::default() }).encode()
 }
 
+/// A wish to hear of all keys.
+fn list(id: u32) -> Vec<u8> {
+    let ranges = Blob(pack_ranges(&[Range::ALL]));
+    Message::List(List { id, collection: USERS, ranges, positions: Vec::new() }).encode()
+}
+
+/// Hears of all keys that it asked for; which of its questions were answered, in order.
+async fn listed(near: &mut Link, questions: usize) -> Vec<u32> {
+    let mut ended = Vec::new();
+    while ended.len() < questions {
+        let frame = near.control.reader.read().await.expect("it goes on").expect("an answer");
+        if let Ok(Message::Compared(told)) = Message::decode(&frame)
+            && told.last
+            && told.id > 0
+        {
+            ended.push(told.id);
+        }
+    }
+    ended
+}
+
 #[test]
 fn a_list_is_read_no_further_than_its_reader_follows_and_goes_on_when_it_does() {
     paused(async {
@@ -88,26 +118,48 @@ fn a_list_is_read_no_further_than_its_reader_follows_and_goes_on_when_it_does() 
         let (mut near, answering, _stop) = opened(store).await;
         let before = engine.looks.load(Ordering::SeqCst);
         for id in [1, 2] {
-            let list = List { id, collection: USERS, ranges: Blob(pack_ranges(&[Range::ALL])), positions: Vec::new() };
-            near.control.writer.write(&Message::List(list).encode()).await.expect("written");
+            near.control.writer.write(&list(id)).await.expect("written");
         }
         // Until all stands still.
         tokio::time::sleep(Duration::from_secs(1)).await;
         let stalled = engine.looks.load(Ordering::SeqCst) - before;
-        let mut ended = Vec::new();
-        while ended.len() < 2 {
-            let frame = near.control.reader.read().await.expect("it goes on").expect("an answer");
-            if let Ok(Message::Compared(told)) = Message::decode(&frame)
-                && told.last
-                && told.id > 0
-            {
-                ended.push(told.id);
-            }
-        }
+        let ended = listed(&mut near, 2).await;
         let all = engine.looks.load(Ordering::SeqCst) - before;
         assert_eq!(ended, [1, 2]);
         assert!(stalled > 0 && stalled * 4 < all, "{stalled} of {all} looks while nothing was read");
         answering.abort();
+    });
+}
+
+#[test]
+fn nothing_more_is_read_for_whoever_takes_no_more() {
+    paused(async {
+        let (store, engine) = watched(20_000);
+        let looks = || engine.looks.load(Ordering::SeqCst);
+        let (mut near, answering, _stop) = opened(store.clone()).await;
+        let before = looks();
+        near.control.writer.write(&list(1)).await.expect("written");
+        assert_eq!(listed(&mut near, 1).await, [1]);
+        let all = looks() - before;
+        answering.abort();
+
+        // Each direction can go alone.
+        let (mut near, mut far) = Link::pair();
+        let direction = || {
+            let (writes, reads) = tokio::io::duplex(64 << 10);
+            (FrameWriter::new(writes, CONTROL_FRAME_BYTES_MAX), FrameReader::new(reads, CONTROL_FRAME_BYTES_MAX))
+        };
+        (near.control.writer, far.control.reader) = direction();
+        (far.control.writer, near.control.reader) = direction();
+        let (mut near, answering, _stop) = opened_over((near, far), store).await;
+        let (before, began) = (looks(), tokio::time::Instant::now());
+        near.control.reader = FrameReader::new(tokio::io::empty(), CONTROL_FRAME_BYTES_MAX);
+        near.control.writer.write(&list(1)).await.expect("written");
+        let ended = answering.await.expect("no panic");
+        assert!(matches!(&ended, Err(NodeError::Transport(TransportError::Lost(_)))), "{ended:?}");
+        let read = looks() - before;
+        assert!(read * 4 < all, "{read} of {all} looks though nobody hears");
+        assert!(began.elapsed() < SILENCE_MAX, "{:?}", began.elapsed());
     });
 }
 
@@ -138,7 +190,7 @@ fn whoever_leaves_without_reading_what_it_wanted_is_not_waited_for_long() {
         near.control.writer.write(&want(1)).await.expect("written");
         let bye = Bye { verdict: "partial".into(), closing: None };
         near.control.writer.write(&Message::Bye(bye).encode()).await.expect("written");
-        let ended = tokio::time::timeout(3 * crate::transport::limits::SILENCE_MAX, answering).await;
+        let ended = tokio::time::timeout(3 * SILENCE_MAX, answering).await;
         assert_eq!(ended.expect("it does not wait for ever").expect("no panic").expect("answered"), "partial");
     });
 }
