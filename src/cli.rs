@@ -94,6 +94,7 @@ pub(crate) fn run(cli: &Cli, env: &mut Env, settled: Result<(), CliError>) -> Ex
     let Err(error) = measure(cli, env, exit, began.elapsed()) else { return exit };
     // Where nobody listens any more there is nobody to tell.
     let _ = writeln!(env.err, "reknit: {error} [{}]", error.id);
+    env.failed.get_or_insert((error.id, error.message.clone()));
     // How the command itself ended says more.
     if exit == Exit::Done { error.exit } else { exit }
 }

@@ -2,7 +2,9 @@
 
 use rusqlite::Connection;
 
+use crate::daemon::Daemon;
 use crate::harness::Place;
+use crate::jobs::wait;
 use crate::server::Server;
 
 /// Databases with a parent and a child of it, one that has drifted, one that is called otherwise, one without a key, and one that
@@ -102,4 +104,49 @@ fn what_is_no_pair_of_databases_is_told() {
     place.run("check sqlite:a.db/t sqlite:b.db/u --map a.t=b.u").fails("usage.databases");
     place.run("check sqlite:a.db sqlite:b.db --map t=u").fails("usage.databases");
     place.run("check sqlite:a.db sqlite:b.db --map a.t=b.u").ok().says(&["t: in sync", "1 table: 1 in sync"]);
+}
+
+#[test]
+fn a_job_over_databases_of_which_not_all_can_be_judged_proves_nothing() {
+    let place = Place::new();
+    let [a, b] = ["a.db", "b.db"].map(|file| Connection::open(place.path(file)).expect("a database"));
+    for side in [&a, &b] {
+        let made = "CREATE TABLE t (id INTEGER PRIMARY KEY); CREATE TABLE u (id INTEGER PRIMARY KEY)";
+        side.execute_batch(made).expect("statements");
+    }
+    std::fs::create_dir_all(place.path("home")).expect("a home");
+    let job = "[job.all]\na = 'sqlite:../a.db/*'\nb = 'sqlite:../b.db/*'\ndo = 'diff'\nsettle = '0ms'\nmetrics_file = 'all.prom'\n";
+    place.file("home/config.toml", job);
+    let _daemon = Daemon::start(&place, "home", &[]);
+    let mut runs = 0;
+    let mut next = || {
+        // It began by itself the first time.
+        let _ = place.run("jobs run all");
+        let ran = wait(&place, "all", |job| job["runs"].as_u64() > Some(runs) && job["running"].is_null());
+        runs = ran["runs"].as_u64().expect("a number");
+        ran
+    };
+    let equal = next();
+    assert_eq!(equal["verdict"], "in_sync", "{equal}");
+    b.execute_batch("DROP TABLE u").expect("statements");
+    let alone = next();
+    assert_eq!((&alone["verdict"], &alone["proven_ms"]), (&"partial".into(), &equal["proven_ms"]), "{alone}");
+    place.run("status").says(&["all: its last run ended partial", "only in a: u; --map or --ignore-table"]);
+    assert!(place.read("home/all.prom").contains("verdict=\"in_sync\"} 0"));
+    // One that nobody can judge beside one that differs.
+    b.execute_batch("CREATE TABLE u (other TEXT); INSERT INTO t VALUES (1)").expect("statements");
+    let unlike = next();
+    assert_eq!((&unlike["verdict"], &unlike["proven_ms"]), (&"partial".into(), &equal["proven_ms"]), "{unlike}");
+    place.run("status").says(&["all: 2 runs in a row ended", "u: "]);
+    b.execute_batch("DROP TABLE t; CREATE TABLE t (other TEXT)").expect("statements");
+    let neither = next();
+    assert_eq!(neither["verdict"], "undetermined", "{neither}");
+    place.run("status").says(&["t: ", "1 other table could not be judged either"]);
+    for made in [
+        "DROP TABLE t; CREATE TABLE t (id INTEGER PRIMARY KEY)",
+        "DROP TABLE u; CREATE TABLE u (id INTEGER PRIMARY KEY)",
+    ] {
+        b.execute_batch(made).expect("statements");
+    }
+    assert_eq!(next()["verdict"], "in_sync");
 }

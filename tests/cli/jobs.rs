@@ -264,10 +264,10 @@ fn a_store_is_read_in_parts_by_runs_that_go_on_where_the_last_one_ended() {
         wait(&place, "scrub", |later| ran(later, job["runs"].as_u64().expect("a number")))
     };
     // One that is held up reads nothing in its second.
-    let until = |from: Value, so: &dyn Fn(&Value) -> bool| {
+    let go_on = |from: Value, so: &dyn Fn(&Value) -> bool| {
         std::iter::successors(Some(from), |job| Some(next(job))).find(|job| so(job)).expect("it ends")
     };
-    let part = until(wait(&place, "scrub", |job| ran(job, 0)), &|job| read(job) > 0);
+    let part = go_on(wait(&place, "scrub", |job| ran(job, 0)), &|job| read(job) > 0);
     assert_eq!(
         (&part["verdict"], &part["failures"], &part["pass"]["faults"]),
         (&"partial".into(), &0.into(), &0.into())
@@ -288,7 +288,7 @@ fn a_store_is_read_in_parts_by_runs_that_go_on_where_the_last_one_ended() {
     let rows = stores::rows(&place);
     stores::remove(&place, rows.iter().rfind(|row| row.starts_with(&[2])).expect("an entry"));
     let daemon = Daemon::start(&place, "home", &[]);
-    let damaged = until(next(&sound), &|job| job["pass"].is_null());
+    let damaged = go_on(next(&sound), &|job| job["pass"].is_null());
     assert_eq!((&damaged["verdict"], damaged["pass"].is_null()), (&"damaged".into(), true), "{damaged}");
     let later = next(&damaged);
     assert_eq!((&later["verdict"], later["pass"]["faults"].as_u64() > Some(0)), (&"damaged".into(), true), "{later}");

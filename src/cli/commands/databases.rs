@@ -58,6 +58,8 @@ struct Todo {
 struct Through {
     exits: BTreeMap<String, Exit>,
     measured: BTreeMap<String, Measured>,
+    /// Why tables could not be gone through to their end: an id, and what it says.
+    failed: BTreeMap<String, (&'static str, String)>,
     items: Vec<serde_json::Value>,
 }
 
@@ -142,10 +144,16 @@ impl Through {
         for _ in 0..PASSES_MAX {
             let (mut refused, mut wrote) = (Vec::new(), 0);
             for todo in todo {
-                env.measured = None;
+                (env.measured, env.failed) = (None, None);
                 env.table = Some(output::OfTable::new(todo.name.clone()));
-                let exit = run(todo.sides.clone(), todo.among.clone(), env)
-                    .unwrap_or_else(|error| output::print_table_error(env, &error));
+                let exit = run(todo.sides.clone(), todo.among.clone(), env).unwrap_or_else(|error| {
+                    env.failed = Some((error.id, error.message.clone()));
+                    output::print_table_error(env, &error)
+                });
+                match env.failed.take() {
+                    Some(failed) => drop(self.failed.insert(todo.name.clone(), failed)),
+                    None => drop(self.failed.remove(&todo.name)),
+                }
                 self.items.extend(env.table.take().map(|of| of.items).unwrap_or_default());
                 self.exits.insert(todo.name.clone(), exit);
                 if let Some(of_it) = env.measured.take() {
@@ -178,7 +186,7 @@ impl Through {
 }
 
 fn end(env: &mut Env, through: Through, alone: &[Vec<String>; 2], script: Option<SharedSql>) -> Result<Exit, CliError> {
-    let Through { exits, measured, items } = through;
+    let Through { exits, measured, failed, items } = through;
     let measured = measured.into_values().reduce(Measured::and);
     let ended = |exit: Exit| exits.values().filter(|of| **of == exit).count() as u64;
     let kinds = [
@@ -233,14 +241,33 @@ fn end(env: &mut Env, through: Through, alone: &[Vec<String>; 2], script: Option
         Exit::Differs => Verdict::Differs,
         Exit::Refused => Verdict::Refused,
         // Of some it is not known.
-        Exit::CannotJudge => Verdict::Partial,
-        _ => Verdict::Undetermined,
+        Exit::CannotJudge | Exit::Interrupted | Exit::Terminated => Verdict::Partial,
+        Exit::Undetermined => Verdict::Undetermined,
     };
     let scope: Vec<&String> = exits.keys().collect();
-    env.measured = measured;
+    // That some are equal says nothing of the databases.
+    let judged = matches!(exit, Exit::Done | Exit::Differs);
+    env.measured = measured.map(|measured| if judged { measured } else { Measured { verdict, ..measured } });
+    env.failed = why(&failed, alone);
     let mut summary = fields(json!({ "verdict": verdict.name(), "scope": scope, "tables": counts, "wrote": wrote }));
     summary.extend(sql.map(|sql| ("sql".into(), sql)));
     Printer::with(env, items).end(exit, &text, summary)
+}
+
+/// Why of two databases nothing, or not all, can be said: the first table that could not be judged, and those that have no other.
+fn why(failed: &BTreeMap<String, (&'static str, String)>, alone: &[Vec<String>; 2]) -> Option<(&'static str, String)> {
+    let mut told = Vec::new();
+    if let Some((name, (_, message))) = failed.first_key_value() {
+        told.push(format!("{name}: {message}"));
+        let more = failed.len() - 1;
+        told.extend((more > 0).then(|| {
+            format!("{} other table{} could not be judged either", show_count(more as u64), plural(more as u64))
+        }));
+    }
+    let sides = ["a", "b"].iter().zip(alone).filter(|(_, names)| !names.is_empty());
+    told.extend(sides.map(|(side, names)| format!("only in {side}: {}; --map or --ignore-table", names.join(", "))));
+    let id = failed.first_key_value().map_or("database.alone", |(_, (id, _))| id);
+    (!told.is_empty()).then(|| (id, told.join("; ")))
 }
 
 /// The two databases with their tables, if that is what was typed.

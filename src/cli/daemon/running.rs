@@ -324,9 +324,13 @@ impl Ended {
         let damaged = failed.as_ref().is_some_and(|(id, _)| *id == "store.damaged");
         let (verdict, late) = match (exit, why) {
             _ if damaged => (RunVerdict::Damaged, false),
-            (_, Some(Why::Late)) if stopped => (said.unwrap_or(RunVerdict::Partial), true),
+            (_, Some(Why::Late)) if stopped => (said.unwrap_or(RunVerdict::Undetermined), true),
             (Exit::Terminated, _) | (_, Some(Why::Ending)) if stopped => (RunVerdict::Interrupted, false),
             _ if stopped => (RunVerdict::Cancelled, false),
+            // Whoever began it by hand and heard what it found has gone.
+            (_, None) if failed.as_ref().is_some_and(|(id, _)| *id == "output.closed") => {
+                (RunVerdict::Cancelled, false)
+            }
             // It was told to end, and could not say more than what was in its way.
             (Exit::CannotJudge | Exit::Undetermined, Some(Why::Cancelled)) if failed.is_some() => {
                 (RunVerdict::Cancelled, false)
@@ -340,9 +344,12 @@ impl Ended {
             (Exit::Refused, _) => (RunVerdict::Refused, false),
             // Only a store that was read against its tree ends so without a session.
             (Exit::Done, _) if said.is_none() => (RunVerdict::Sound, false),
-            // Its link was lost, and some of it is known.
-            (Exit::Undetermined, _) if said == Some(RunVerdict::Partial) => (RunVerdict::Partial, false),
-            (Exit::CannotJudge | Exit::Undetermined, _) if failed.is_some() => (RunVerdict::Undetermined, false),
+            // Its link was lost or some tables could not be judged, and some of it is known.
+            (Exit::CannotJudge | Exit::Undetermined, _) if said == Some(RunVerdict::Partial) => {
+                (RunVerdict::Partial, false)
+            }
+            (Exit::CannotJudge, _) => (RunVerdict::Undetermined, false),
+            (Exit::Undetermined, _) if failed.is_some() => (RunVerdict::Undetermined, false),
             (Exit::Differs, _) if equal => (RunVerdict::Differs, false),
             _ => (said.unwrap_or(RunVerdict::Undetermined), false),
         };
@@ -370,7 +377,8 @@ impl Ended {
             ended: now,
             cause: begun.cause,
             verdict,
-            exit: if goes_on && verdict == RunVerdict::Partial { Exit::Undetermined } else { exit }.number(),
+            // How it was told to end is no verdict.
+            exit: if stopped || goes_on && verdict == RunVerdict::Partial { Exit::Undetermined } else { exit }.number(),
             differences: measured.as_ref().and_then(counted),
             records: measured.as_ref().map(|measured| measured.records),
             written: measured.as_ref().map_or([0; 2], |measured| measured.written),
