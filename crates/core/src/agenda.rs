@@ -144,15 +144,9 @@ impl Agenda {
         self.jobs.values_mut().for_each(|job| job.plan = None);
         for (name, plan) in plans.into_iter().take(JOBS_MAX) {
             let job = self.jobs.entry(name.clone()).or_insert_with(|| Job { plan: None, kept: Kept::default() });
-            let written = plan.schedule.at.as_ref().map(At::to_string);
             // It counts from when it was first wanted, whatever it becomes.
             job.kept.wanted = plan.within.and(job.kept.wanted.or(Some(now)));
-            let same = job.kept.planned == written && job.kept.slot.is_some() == written.is_some();
-            job.plan = Some(plan);
-            if !same {
-                job.kept.planned = written;
-                job.plan_first(&self.seed, &name, now);
-            }
+            job.plan_as(plan, &self.seed, &name, now);
         }
     }
 
@@ -303,7 +297,8 @@ impl Agenda {
         Ok(self.configured(name)?.kept.paused.take().is_some())
     }
 
-    /// Keeps what was tuned of a job, with the plan that follows from it and from the configuration.
+    /// Keeps what was tuned of a job, with the plan that follows from it and from the configuration. It is due as it was unless its
+    /// schedule is another now.
     ///
     /// # Errors
     /// [`Refusal::Unknown`].
@@ -312,9 +307,7 @@ impl Agenda {
         self.latest = self.latest.max(now);
         let job = self.configured(name)?;
         job.kept.tuned = tuned;
-        job.kept.planned = plan.schedule.at.as_ref().map(At::to_string);
-        job.plan = Some(plan);
-        job.plan_first(&seed, name, now);
+        job.plan_as(plan, &seed, name, now);
         Ok(())
     }
 
@@ -380,9 +373,25 @@ impl Job {
         None
     }
 
+    /// Goes by a plan from now on; what it changes of the schedule is planned anew.
+    fn plan_as(&mut self, plan: Plan, seed: &[u8; 32], name: &str, now: Millis) {
+        let written = plan.schedule.at.as_ref().map(At::to_string);
+        let same = self.kept.planned == written && self.kept.slot.is_some() == written.is_some();
+        self.plan = Some(plan);
+        if !same {
+            self.kept.planned = written;
+            self.plan_first(seed, name, now);
+        }
+    }
+
     fn plan_first(&mut self, seed: &[u8; 32], name: &str, now: Millis) {
         let Some(plan) = &self.plan else { return };
         self.kept.slot = plan.schedule.first(&*plan.zone, now);
+        // One that ran is not due once more only because its interval is another.
+        if let (Some(At::Every(every)), 0, Some(last)) = (&plan.schedule.at, self.kept.failures, self.kept.last()) {
+            let next = last.began.min(now).saturating_add(*every);
+            self.kept.slot = self.kept.slot.map(|slot| slot.max(next));
+        }
         let later = jitter(seed, name, self.kept.runs, &plan.schedule);
         self.kept.due = self.kept.slot.map(|slot| slot.saturating_add(later));
     }

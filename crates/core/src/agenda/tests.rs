@@ -1,5 +1,7 @@
 //! What is due, once however often it was missed, never twice at once, and the same after a restart.
 
+mod tuned;
+
 use super::*;
 use crate::schedule::Utc;
 use proptest::prelude::*;
@@ -130,23 +132,6 @@ fn a_paused_job_waits_and_runs_once_when_it_is_resumed() {
     assert_eq!(jobs.due(900 * SECOND), Vec::<String>::new());
     assert_eq!((jobs.resume("a"), jobs.resume("a")), (Ok(true), Ok(false)));
     assert_eq!(jobs.due(900 * SECOND), ["a"]);
-}
-
-#[test]
-fn what_is_tuned_or_configured_otherwise_is_planned_anew_and_the_rest_is_not() {
-    let mut jobs = agenda(&[("a", plan("every 1h", &[]))], 1, 0);
-    let begun = jobs.begin("a", By::Schedule, 0).expect("it begins");
-    jobs.end("a", ran(begun, RunVerdict::InSync, 1));
-    let plans = |at| [("a".to_string(), plan(at, &[]))].into();
-    jobs.configure(plans("every 1h"), 1, 600);
-    assert_eq!(jobs.wake(600), Some(3_600 * SECOND));
-    jobs.configure(plans("every 2h"), 1, 600);
-    assert_eq!(jobs.due(600), ["a"]);
-    let tuned = Tuned { at: Some("03:00".into()), ..Tuned::default() };
-    jobs.tune("a", tuned.clone(), plan("03:00", &[]), 600).expect("known");
-    assert_eq!(jobs.wake(600), Some(3 * 3_600 * SECOND));
-    let jobs = restarted(&jobs, 1, 700);
-    assert_eq!((&jobs.jobs()["a"].kept.tuned, jobs.wake(700)), (&tuned, Some(3 * 3_600 * SECOND)));
 }
 
 #[test]
