@@ -178,7 +178,7 @@ async fn open_in(
     progress: &mut (dyn FnMut(Progress) + Send),
     signer: Option<Arc<Signer>>,
 ) -> Result<SessionReport, NodeError> {
-    let Asked { options, budget, stop, windows: [window, theirs], brakes, released } = asked;
+    let Asked { options, budget, stop, windows: [window, theirs], brakes, released, .. } = asked;
     let side = run.side();
     let info = side.describe();
     let signer = signer.filter(|_| options.receipt);

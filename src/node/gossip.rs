@@ -4,6 +4,7 @@
 //! and the clock. Who may read and write what is the grants' word, looked up each second.
 
 mod acquainted;
+mod allowed;
 mod circle;
 mod inbox;
 mod links;

@@ -76,12 +76,23 @@ fn moved(store: &Store, home: &Home, own: &Lines) -> Result<(), NodeError> {
     Ok(())
 }
 
-/// The session that follows, if one does: it writes the sides that the repair might write.
-pub(super) fn session_after(side: &Arc<dyn Side>, intent: Intent, outcome: &Outcome) -> Option<Options> {
-    let repaired =
-        matches!(intent, Intent::Repair(_)) && matches!(outcome.verdict, Verdict::InSync | Verdict::Converged);
-    let members = side.describe().definition.members().filter(|_| repaired && outcome.members_differ)?;
-    Some(Options { scope: vec![members], receipt: false, ..Options::new(intent) })
+/// The session that follows, if one does: it writes the sides that the repair might write, as far as members may be written there.
+pub(super) fn session_after(
+    side: &Arc<dyn Side>,
+    (intent, may): (Intent, Option<Direction>),
+    outcome: &Outcome,
+) -> Option<Options> {
+    let Intent::Repair(direction) = intent else { return None };
+    let writes = |seen: Seen| direction.writes(seen) && may.is_some_and(|may| may.writes(seen));
+    let direction = match (writes(Seen::Mine), writes(Seen::Theirs)) {
+        (true, true) => Direction::Both,
+        (true, false) => Direction::To(Seen::Mine),
+        (false, true) => Direction::To(Seen::Theirs),
+        (false, false) => return None,
+    };
+    let equal = matches!(outcome.verdict, Verdict::InSync | Verdict::Converged);
+    let members = side.describe().definition.members().filter(|_| equal && outcome.members_differ)?;
+    Some(Options { scope: vec![members], receipt: false, ..Options::new(Intent::Repair(direction)) })
 }
 
 /// The same for whoever may only read them there; none if that was not why it was refused.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reknit_core::brakes::{Brakes, Limit};
 use reknit_core::query::Applied;
-use reknit_core::session::{Intent, Options};
+use reknit_core::session::{Direction, Intent, Options};
 use tokio::sync::watch;
 
 use super::brakes::{Window, Windows};
@@ -30,13 +30,15 @@ pub(super) struct Asked {
     pub(super) brakes: Option<Brakes>,
     /// What left it in that other store.
     pub(super) released: Applied,
+    /// Where members may be written by a session that follows.
+    pub(super) members: Option<Direction>,
 }
 
 impl Asked {
     /// What counts for this session alone.
     pub(super) fn once(options: Options, budget: Budget, stop: watch::Receiver<bool>) -> Asked {
         let (brakes, released) = (options.brakes, Applied::default());
-        Asked { options, budget, stop, windows: [None, None], brakes, released }
+        Asked { options, budget, stop, windows: [None, None], brakes, released, members: Some(Direction::Both) }
     }
 
     /// The same of a session that follows, as which nothing more leaves quarantine that somebody would lose something by.
@@ -112,6 +114,20 @@ impl Node {
         self.visit(address, side, Asked { windows, ..Asked::once(options, budget, stop) }, progress).await
     }
 
+    /// The same of one that this node holds by itself: members are written there alone, whatever else is repaired.
+    pub(super) async fn session_by_itself(
+        &self,
+        address: &Address,
+        side: Arc<dyn Side>,
+        (options, within): (Options, Duration),
+        members: Option<Direction>,
+        budget: Budget,
+        stop: watch::Receiver<bool>,
+    ) -> Result<SessionReport, NodeError> {
+        let windows = [Some(self.window(within, &*side, address.peer)), None];
+        self.visit(address, side, Asked { windows, members, ..Asked::once(options, budget, stop) }, &mut |_| {}).await
+    }
+
     /// Where is counted what a side loses to a peer: to all keys of it together.
     pub(super) fn window(&self, within: Duration, side: &dyn Side, peer: PeerId) -> Window {
         let newest = PeerId(self.home().lines().unwrap_or_default().newest(peer.0));
@@ -155,7 +171,7 @@ pub(super) async fn visit(
 
 /// The session about members that follows, if one does. The one before stands without it.
 async fn about_members(side: &Arc<dyn Side>, peer: &Peer<'_>, intent: Intent, asked: &Asked, report: &SessionReport) {
-    let mut next = members::session_after(side, intent, &report.outcome);
+    let mut next = members::session_after(side, (intent, asked.members), &report.outcome);
     while let Some(options) = next.take() {
         let about = Asked { options: options.clone(), ..asked.clone() };
         let ran = peer.session(side.clone(), about, &mut |_| {}).await;

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 use super::support::*;
 
+mod allowed;
 mod braked;
 mod troubled;
 

@@ -123,6 +123,10 @@ pub struct Options {
     /// missed that and catches up.
     #[serde(skip)]
     pub catching_up: bool,
+    /// Whether tombstones are not collected here because the peer has collected further: it may not write all that there is here
+    /// (M20). Not told to a node that holds the session.
+    #[serde(skip)]
+    pub keeps_horizon: bool,
     /// The keys that a repair is about; none named: all that differ. Not told to a node that holds the session.
     #[serde(skip)]
     pub picked: Option<std::sync::Arc<Picked>>,
@@ -155,6 +159,7 @@ impl Options {
             receipt,
             prefer: None,
             catching_up: false,
+            keeps_horizon: false,
             base: None,
             tolerated: None,
             parked: None,

@@ -6,9 +6,10 @@ use std::time::Duration;
 use reknit_core::agenda::Trial;
 use reknit_core::gossip::{Met, Standing};
 use reknit_core::message::{RefuseCode, Rights};
-use reknit_core::session::{Direction, Intent, Options, Outcome, Parked, Verdict};
+use reknit_core::session::{Options, Outcome, Parked, Verdict};
 use tokio::sync::watch;
 
+use super::allowed::{self, Turn};
 use super::recalled::Kept;
 use super::{GossipOptions, Shared};
 use crate::clock::{now_ms, ticks};
@@ -47,12 +48,19 @@ pub(super) async fn keep(
         let address = Address { peer, host: at.ip().to_string(), port: at.port(), dataset };
         // A check asks for no records, so that none is in its way.
         let trial = if options.repair { shared.parked.trial(id, peer, ticks()) } else { Trial::default() };
-        let session = meet(&node, &store, &address, &options, parked(&trial, store.definition()), stop.clone()).await;
-        let narrows = match &session {
-            Ok(ended) if options.repair => shared.parked.learn(store.definition(), peer, (&trial, ended), ticks()),
-            _ => false,
-        };
-        let met = session.map_err(Some).and_then(judged);
+        let (mut met, mut narrows) = (None, false);
+        for turn in turns(&node, &store, peer, options.repair) {
+            let parked = parked(&trial, store.definition());
+            let session = meet(&node, &store, &address, &options, (turn, parked), stop.clone()).await;
+            narrows |= match &session {
+                Ok(ended) if options.repair => shared.parked.learn(store.definition(), peer, (&trial, ended), ticks()),
+                _ => false,
+            };
+            let one = session.map_err(Some).and_then(judged);
+            met = Some(met.map_or(one.clone(), |before| together(before, one)));
+        }
+        // Whoever may not compare here is told nothing of what there is.
+        let met = met.unwrap_or(Err(None));
         match &met {
             Err(Some(why)) => {
                 let news = shared.failures().insert((id, peer), why.clone()).is_none_or(|earlier| earlier != *why);
@@ -81,32 +89,75 @@ fn tell(stalled: bool, peer: PeerId, dataset: &str) {
     }
 }
 
-/// A session with a peer; or, where none had ended in time, that.
+/// The sessions that may be held with a peer. What cannot be read gives no right.
+fn turns(node: &Node, store: &Store, peer: PeerId, repairs: bool) -> Vec<Turn> {
+    let grants = node.home().grants(peer).ok().flatten().unwrap_or_default();
+    allowed::turns(store.definition(), &grants.on(store.definition()), repairs)
+}
+
+/// A session with a peer; or, where none had ended in time, that. Where the peer does not grant all that it takes, it is held with
+/// less.
 async fn meet(
     node: &Node,
     store: &Store,
     address: &Address,
     options: &GossipOptions,
-    parked: Option<Arc<Parked>>,
+    (mut turn, parked): (Turn, Option<Arc<Parked>>),
     stop: watch::Receiver<bool>,
 ) -> Result<Result<SessionReport, NodeError>, String> {
-    let intent = if options.repair { Intent::Repair(Direction::Both) } else { Intent::Check };
+    loop {
+        let session = hold(node, store, address, options, (&turn, parked.clone()), stop.clone()).await?;
+        let refused = |report: &SessionReport| {
+            report.outcome.refusal.as_ref().is_some_and(|refusal| refusal.code == RefuseCode::Rights)
+        };
+        match allowed::less(turn.intent).filter(|_| session.as_ref().is_ok_and(refused)) {
+            Some(less) => turn.intent = less,
+            None => return Ok(session),
+        }
+    }
+}
+
+async fn hold(
+    node: &Node,
+    store: &Store,
+    address: &Address,
+    options: &GossipOptions,
+    (turn, parked): (&Turn, Option<Arc<Parked>>),
+    stop: watch::Receiver<bool>,
+) -> Result<Result<SessionReport, NodeError>, String> {
     let side = Arc::new(store.clone());
     let definition = store.definition().clone();
-    let known = |grants: &Grants| grants.on(&definition).anywhere() != Rights::default();
-    let lost = node.rights().lost(node.rights().changes(), address.peer, known);
-    let mut deaf = |_| {};
+    let changes = node.rights().changes();
+    let began = node.home().grants(address.peer).ok().flatten().unwrap_or_default().on(&definition);
+    let members = allowed::members(&began);
+    let keeps_horizon = !began.rights.allow(Rights::WRITE);
+    let still = |grants: &Grants| allowed::still(&definition, turn, &began, &grants.on(&definition));
+    let lost = node.rights().lost(changes, address.peer, still);
     // What may not be pushed is not brought by a session either that nobody asked for.
-    let asked = Options { brakes: Some(options.brakes.brakes), parked, ..Options::new(intent) };
+    let brakes = Some(options.brakes.brakes);
+    let asked = Options { brakes, parked, scope: turn.scope.clone(), keeps_horizon, ..Options::new(turn.intent) };
     let most = options.session_max;
     let budget = Budget { time: Some(most), ..Budget::default() };
-    let session = node.session_counted(address, side, (asked, options.brakes.window), budget, stop, &mut deaf);
+    let asked = (asked, options.brakes.window);
+    let session = node.session_by_itself(address, side, asked, members, budget, stop);
     tokio::select! {
         session = session => Ok(session),
         () = lost => Ok(Err(NodeError::TakenAway)),
         // A store may be stuck, or a peer let in and then not answered: no other peer waits for it.
         () = tokio::time::sleep(most + ENDS) => Err(format!("it had not ended after {} s", (most + ENDS).as_secs())),
     }
+}
+
+/// What two sessions about parts of a dataset say together of the peer.
+fn together(one: Result<Met, Failed>, other: Result<Met, Failed>) -> Result<Met, Failed> {
+    Ok(match (one?, other?) {
+        (Met::Equal, met) | (met, Met::Equal) => met,
+        (Met::Differs(one), Met::Differs(other)) => Met::Differs(one + other),
+        (Met::LeftOut(one), Met::LeftOut(other)) => Met::LeftOut(one + other),
+        (Met::Differs(one), Met::LeftOut(_)) | (Met::LeftOut(_), Met::Differs(one)) => Met::Differs(one),
+        (Met::Failed, _) | (_, Met::Failed) => Met::Failed,
+        (Met::Partial, _) | (_, Met::Partial) => Met::Partial,
+    })
 }
 
 fn judged(session: Result<SessionReport, NodeError>) -> Result<Met, Failed> {

@@ -62,7 +62,9 @@ impl Opener {
         }
         let theirs = bounded(theirs)?;
         match mine < theirs.stamp {
-            true if direction.writes(Side::Mine) => self.ask(Query::Raise(theirs.clone()), Purpose::Raise(theirs)),
+            true if direction.writes(Side::Mine) && !self.options.keeps_horizon => {
+                self.ask(Query::Raise(theirs.clone()), Purpose::Raise(theirs));
+            }
             false if direction.writes(Side::Theirs) => self.ask(Query::Horizon, Purpose::TellHorizon),
             true => self.finish(Verdict::Undetermined, LOWER_HERE.into()),
             false => self.finish(Verdict::Undetermined, LOWER_THERE.into()),
