@@ -25,6 +25,8 @@ use super::{Address, Former, Identity, PeerId, TransportError, limits, reset};
 const ALPN: &[u8] = b"reknit/1";
 /// What stands before an Ed25519 key in its SubjectPublicKeyInfo (RFC 8410).
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+/// How long a socket that is closed waits for what its peers may still say.
+const DRAIN_MAX: Duration = Duration::from_secs(3);
 /// How often it is looked whether a close has left.
 const LEAVE_STEP: Duration = Duration::from_millis(1);
 
@@ -186,7 +188,8 @@ impl Port for Socket {
     fn shutdown(&self, code: CloseCode) -> Pending<'_, ()> {
         Box::pin(async move {
             self.inner.close(VarInt::from_u32(code as u32), b"");
-            self.inner.wait_idle().await;
+            // What was closed drains for three times as long as the peer may take to answer: minutes, after one was suspended.
+            let _ = tokio::time::timeout(DRAIN_MAX, self.inner.wait_idle()).await;
         })
     }
 
