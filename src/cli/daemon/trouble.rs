@@ -47,7 +47,7 @@ pub(crate) const ABOUT: [&str; 19] = [
 /// How long a seed may not be up before that is trouble: who joins needs a moment.
 const SEED_WITHIN: Duration = Duration::from_secs(3);
 /// How often within a minute a node is displaced that is not alone with its identity. One that was out of reach is once.
-const DISPLACED_LEAST: usize = 3;
+const DISPLACED_LEAST: usize = 5;
 /// How long what somebody else did is trouble.
 const MISTAKES_FOR: Duration = Duration::from_secs(15 * 60);
 /// Bytes that are told of a name that is not known.

@@ -22,6 +22,8 @@ use super::{DISPLACED_MAX, Gossip};
 use crate::clock::{now_ms, ticks};
 use crate::transport::{Address, PeerId};
 
+/// Being displaced again sooner than this counts once.
+const DISPLACED_APART: Duration = Duration::from_secs(1);
 /// How often a peer whose links break again and again is asked for that.
 const ASKS_EVERY: Millis = 1_000;
 
@@ -146,7 +148,10 @@ impl Gossip {
                 Said::Displaced => {
                     tracing::debug!("taken for down, or for another life; back as a new one");
                     let mut displaced = self.shared.displaced();
-                    displaced.push_back(Instant::now());
+                    // Whoever catches up with a life that it had is displaced some times at once.
+                    if displaced.back().is_none_or(|at| at.elapsed() >= DISPLACED_APART) {
+                        displaced.push_back(Instant::now());
+                    }
                     while displaced.len() > DISPLACED_MAX {
                         displaced.pop_front();
                     }

@@ -23,6 +23,11 @@ use crate::transport::PeerId;
 /// For so long whoever knows nobody waits before it asks again.
 const ASKS_AGAIN: Millis = 1_000;
 
+/// Whoever is displaced again so soon after is behind a life that it had, which it catches up with in ever longer steps.
+const IN_A_ROW: Millis = 1_000;
+/// A step is no longer than this power of two, in lives.
+const STEP_BITS_MAX: u32 = 40;
+
 /// A node as the failure detector knows it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Near {
@@ -103,6 +108,8 @@ pub(crate) struct Swim {
     foca: Foca<Near, PostcardCodec, SmallRng, NoCustomBroadcast>,
     timers: BinaryHeap<Reverse<Due>>,
     submitted: u64,
+    /// When it was last displaced, and how often in a row before that.
+    displaced: Option<(Millis, u32)>,
 }
 
 impl Swim {
@@ -110,7 +117,7 @@ impl Swim {
     pub(crate) fn new(me: Near, seed: u64) -> Swim {
         let config = foca::Config::new_lan(NonZeroU32::new(100).unwrap_or(NonZeroU32::MIN));
         let foca = Foca::new(me, config, SmallRng::seed_from_u64(seed), PostcardCodec);
-        Swim { foca, timers: BinaryHeap::new(), submitted: 0 }
+        Swim { foca, timers: BinaryHeap::new(), submitted: 0, displaced: None }
     }
 
     /// Asks a node to take this one in.
@@ -167,12 +174,35 @@ impl Swim {
         if let Err(error) = call(&mut self.foca, &mut outside) {
             tracing::debug!(%error, "what was said of who is up is of no use");
         }
+        if outside.said.contains(&Said::Displaced) {
+            self.catch_up(tick, &mut outside);
+        }
         for (timer, after) in outside.timers {
             self.submitted += 1;
             let due = tick + millis(after);
             self.timers.push(Reverse(Due(due, self.submitted, timer)));
         }
         outside.said
+    }
+}
+
+impl Swim {
+    /// Takes a life beyond that which displaced this one. How far that is ahead is told by nobody: a clock may have been put on when
+    /// it began, or another node runs with this identity.
+    fn catch_up(&mut self, tick: Millis, outside: &mut Outside) {
+        let row = match self.displaced {
+            Some((at, row)) if tick < at + IN_A_ROW => row + 1,
+            _ => 0,
+        };
+        self.displaced = Some((tick, row));
+        if row > 0 {
+            let me = self.foca.identity();
+            let life = me.life.saturating_add(1 << row.min(STEP_BITS_MAX));
+            let next = Near { life, ..me.clone() };
+            if let Err(error) = self.foca.change_identity(next, outside) {
+                tracing::debug!(%error, "no other life could be taken");
+            }
+        }
     }
 }
 
@@ -225,6 +255,7 @@ mod tests {
         silent: BTreeSet<u8>,
         circles: Vec<BTreeSet<u8>>,
         now: Millis,
+        displaced: usize,
     }
 
     fn near(nth: u8) -> Near {
@@ -238,7 +269,7 @@ mod tests {
                 match said {
                     Said::Up(near) => drop(self.nodes[usize::from(by)].1.insert(near.peer[0])),
                     Said::Down(near) => drop(self.nodes[usize::from(by)].1.remove(&near.peer[0])),
-                    Said::Displaced => {}
+                    Said::Displaced => self.displaced += 1,
                     Said::Send(to, bytes) => {
                         let to = to.peer[0];
                         let share =
@@ -275,7 +306,7 @@ mod tests {
     fn who_joins_by_one_address_is_known_to_all_and_who_is_silent_or_leaves_is_down() {
         let nodes = (0..10).map(|nth| (Swim::new(near(nth), u64::from(nth)), BTreeSet::new())).collect();
         let circles = vec![(0..10).collect()];
-        let mut world = World { nodes, silent: BTreeSet::new(), circles, now: 0 };
+        let mut world = World { nodes, silent: BTreeSet::new(), circles, now: 0, displaced: 0 };
         for nth in 1..10 {
             let said = world.nodes[usize::from(nth)].0.announce(near(0), world.now);
             world.carry(nth, said);
@@ -314,7 +345,7 @@ mod tests {
     fn each_hears_of_those_alone_with_whom_it_shares_something() {
         let nodes = (0..9).map(|nth| (Swim::new(near(nth), u64::from(nth)), BTreeSet::new())).collect();
         let circles: Vec<BTreeSet<u8>> = vec![(0..5).collect(), [0, 5, 6, 7, 8].into()];
-        let mut world = World { nodes, silent: BTreeSet::new(), circles: circles.clone(), now: 0 };
+        let mut world = World { nodes, silent: BTreeSet::new(), circles: circles.clone(), now: 0, displaced: 0 };
         for nth in 1..9 {
             let said = world.nodes[usize::from(nth)].0.announce(near(0), world.now);
             world.carry(nth, said);
@@ -366,6 +397,32 @@ mod tests {
             }
         }
         assert!(displaced[0] >= 3 && displaced[2] == 0, "{displaced:?}");
+    }
+
+    #[test]
+    fn whoever_begins_again_with_a_clock_far_behind_is_up_within_few_lives() {
+        for behind in [1, 60_000, 3_600_000, 1_800_000_000_000] {
+            let life = 1_800_000_000_001;
+            let of = |nth: u8, life: u64| Swim::new(Near { life, ..near(nth) }, u64::from(nth));
+            let nodes = vec![(of(0, 1), BTreeSet::new()), (of(1, life), BTreeSet::new()), (of(2, 1), BTreeSet::new())];
+            let mut world =
+                World { nodes, silent: BTreeSet::new(), circles: vec![(0..3).collect()], now: 0, displaced: 0 };
+            for nth in 1..3 {
+                let said = world.nodes[usize::from(nth)].0.announce(near(0), world.now);
+                world.carry(nth, said);
+            }
+            world.pass(20_000);
+            // It is killed, and begins again before anybody has noticed.
+            world.nodes[1] = (of(1, life - behind), BTreeSet::new());
+            let said = world.nodes[1].0.announce(near(0), world.now);
+            world.carry(1, said);
+            world.pass(5_000);
+            assert_eq!(world.nodes[1].0.up().count(), 2, "{behind} ms behind");
+            for nth in [0, 2] {
+                assert!(world.nodes[nth].1.contains(&1) && world.nodes[nth].0.up().count() == 2, "{behind} ms behind");
+            }
+            assert!(world.displaced <= 100, "{} times, {behind} ms behind", world.displaced);
+        }
     }
 
     #[test]
