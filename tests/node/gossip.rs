@@ -306,6 +306,30 @@ fn a_store_that_was_rolled_back_is_not_gossiped_with_until_a_session_has_sorted_
 }
 
 #[test]
+fn what_kept_stores_apart_is_past_once_a_session_found_both_equal_though_nothing_is_said() {
+    run(async {
+        let mut all = gossiping(peers(2, Rights::ALL), Duration::from_secs(3));
+        until("they know each other", || all.iter().all(|one| one.up() == 1)).await;
+        all[1].store.put(b"k", b"first").expect("written");
+        until("it is told", || equal(&all)).await;
+        let before = image(&all[1].store);
+        all[1].store.put(b"k", b"lost there").expect("written");
+        until("it is told", || equal(&all)).await;
+        let Gossiping { mut peer, stop, serving, .. } = all.pop().expect("two");
+        stop.send(true).expect("it listens");
+        serving.await.expect("no panic");
+        peer.node = bind(&peer.home, true);
+        let seed = all[0].peer.address();
+        all.push(Gossiping::start(peer, before, vec![seed], Duration::from_secs(3)));
+        all[1].store.put(b"since", b"1").expect("written");
+        until("it is said why", || all[0].apart() == [Apart::Life] || equal(&all)).await;
+        until("a session has sorted it out", || equal(&all)).await;
+        until("nothing is in the way", || all.iter().all(|one| one.apart().is_empty())).await;
+        Gossiping::end_all(all).await;
+    });
+}
+
+#[test]
 fn stores_with_another_horizon_are_left_to_sessions() {
     run(async {
         let all = gossiping(peers(2, Rights::ALL), NEVER);

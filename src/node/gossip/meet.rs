@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::allowed::{self, Turn};
 use super::recalled::Kept;
+use super::withheld::Withheld;
 use super::{GossipOptions, Shared};
 use crate::clock::{now_ms, ticks};
 use crate::node::parked::parked;
@@ -40,6 +41,10 @@ pub(super) async fn keep(
         };
         if ends {
             return kept.update(&store, &shared, true).await;
+        }
+        for peer in shared.rosters().get_mut(&id).map(|roster| roster.set_right(now_ms())).unwrap_or_default() {
+            let dataset = &store.definition().name;
+            tracing::warn!(peer = %peer.short(), dataset, "it was noted later than it can be, as by a clock that was set back; that counts from now");
         }
         let next = shared.rosters().get_mut(&id).and_then(|roster| roster.next(ticks()));
         let Some(peer) = next else { continue };
@@ -72,8 +77,12 @@ pub(super) async fn keep(
         }
         // What is stuck is narrowed down by the next ones.
         let met = met.unwrap_or(if narrows { Met::Partial } else { Met::Failed });
-        if let (Met::Equal, Some(withheld)) = (met, shared.withheld().get_mut(&id)) {
-            withheld.clear();
+        if met == Met::Equal {
+            shared.withheld().get_mut(&id).into_iter().for_each(Withheld::clear);
+            // Both sides knew one another as they met. What still keeps them apart is said again with the next word.
+            if options.repair {
+                shared.apart().remove(&(id, peer));
+            }
         }
         if let Some(roster) = shared.rosters().get_mut(&id) {
             roster.met(peer, ticks(), now_ms(), met);

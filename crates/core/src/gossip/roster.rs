@@ -103,6 +103,18 @@ impl<P: Copy + Ord> Roster<P> {
         }
     }
 
+    /// What is remembered as later than it can be, as by a clock that was set back since, is as of now. Gives the peers of whom
+    /// something was.
+    pub fn set_right(&mut self, now: Millis) -> Vec<P> {
+        let mut late = Vec::new();
+        for (peer, standing) in &mut self.peers {
+            let times = [&mut standing.checked, &mut standing.equal, &mut standing.since, &mut standing.first];
+            let ahead = times.into_iter().flatten().filter(|at| **at > now).map(|at| *at = now).count();
+            late.extend((ahead > 0).then_some(*peer));
+        }
+        late
+    }
+
     /// A peer is up. One that was down is not left alone for that any longer.
     pub fn up(&mut self, peer: P) {
         let standing = self.peers.entry(peer).or_default();

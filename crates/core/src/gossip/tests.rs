@@ -520,3 +520,17 @@ fn what_was_kept_of_peers_is_read_by_later_releases_and_nothing_else_is() {
 
 /// One peer that differs.
 const GOLDEN: &str = "72656b6e69744d0181c420070707070707070707070707070707070707070707070707070707070707070785a5666972737401a7636865636b6564cd01f4a5657175616cc0a573696e6365ce00011170a46c656674031e69b954f38aa89c070893f7acd4d192fbbf84c83ed52978db5d8e876df4318b";
+
+#[test]
+fn what_a_clock_that_was_ahead_has_noted_counts_from_when_it_was_set_back() {
+    let mut roster = Roster::new(1);
+    [1, 2].into_iter().for_each(|peer| roster.up(peer));
+    roster.met(1, 0, 5_000, Met::Equal);
+    roster.met(2, 0, 1_000, Met::Differs(3));
+    assert_eq!(roster.set_right(6_000), Vec::<i32>::new());
+    assert_eq!(roster.set_right(2_000), [1]);
+    let of = |roster: &Roster<i32>, peer| roster.standing(peer).map(|of| (of.checked, of.equal, of.since, of.first));
+    assert_eq!(of(&roster, 1), Some((Some(2_000), Some(2_000), None, Some(2_000))));
+    assert_eq!(of(&roster, 2), Some((Some(1_000), None, Some(1_000), Some(1_000))));
+    assert_eq!(roster.set_right(2_000), Vec::<i32>::new(), "it is told once");
+}
