@@ -292,6 +292,7 @@ async fn with_store(
     let answered = answering.await;
     let verdict = report.as_ref().map_or("undetermined", |report| report.outcome.verdict.name());
     let ended = theirs.end(verdict).await;
+    let written = if let Ok(Ok(answered)) = &answered { answered.written } else { 0 };
     let mut report = match (report, answered) {
         // The other store's own failure says more than what a peer is told of it; where that is, whoever asked knows.
         (report, Ok(Err(NodeError::Stuck { error, stuck }))) => {
@@ -306,6 +307,8 @@ async fn with_store(
         }
         (report, _) => report?,
     };
+    // The opener hears of whole transfers; one that was cut short has written all the same.
+    report.outcome.counts.to_theirs.wrote(written);
     report.runs.1 = ended?;
     Ok(report)
 }

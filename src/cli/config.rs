@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use toml::de::DeTable;
 
@@ -334,6 +335,11 @@ impl Config {
             typed.strip_prefix(&bare(&store.url)).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         self.stores.values().filter(of).max_by_key(|store| store.url.len())?.password.as_ref()
+    }
+
+    /// Has passwords asked for anew that were told so long ago.
+    pub(crate) fn forget_passwords(&self, after: Duration) {
+        self.stores.values().filter_map(|store| store.password.as_ref()).for_each(|password| password.forget(after));
     }
 
     /// The command that a job is, with addresses in the places of names.

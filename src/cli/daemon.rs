@@ -455,7 +455,7 @@ impl State {
     fn places(&self, mut command: Command) -> BTreeSet<String> {
         // A store beside a table is held as any store is.
         let full = |place: &str| match tables::is_table(place) && !place.starts_with(STORE) {
-            true => tables::shown(place),
+            true => tables::held(place),
             false => {
                 let dir = store_in(place);
                 std::fs::canonicalize(&dir).map_or_else(|_| place.into(), |path| path.display().to_string())

@@ -58,7 +58,8 @@ pub(super) async fn open(
     let mut driver = Driver::new(Machine::Opener(Box::new(opener)), (side, guarded), link, budget, stop);
     let outcome = driver.run(progress).await;
     driver.let_land().await;
-    let outcome = outcome?.ok_or(NodeError::Session(SessionError::Driver("an opener ended without an outcome")))?;
+    let mut outcome = outcome?.ok_or(NodeError::Session(SessionError::Driver("an opener ended without an outcome")))?;
+    outcome.counts.to_mine.wrote(driver.written);
     let lost = match driver.lost.take() {
         // Nothing is known, so that why it was lost says more.
         Some((error, _)) if outcome.verdict == Verdict::Undetermined => return Err(error),
@@ -87,6 +88,8 @@ pub(super) struct Answered {
     pub(super) traffic: Traffic,
     /// Why the opener was refused, if it was.
     pub(super) refused: Option<RefuseCode>,
+    /// Records that changed the side.
+    pub(super) written: u64,
 }
 
 /// Answers an opener until it ends the session.
@@ -114,7 +117,8 @@ pub(super) async fn answer(
         }
         Machine::Opener(_) => (String::new(), None),
     };
-    Ok(Answered { verdict, receipt, traffic: driver.traffic(), refused: driver.refused })
+    let (traffic, refused, written) = (driver.traffic(), driver.refused, driver.written);
+    Ok(Answered { verdict, receipt, traffic, refused, written })
 }
 
 struct Driver {
@@ -147,6 +151,8 @@ struct Driver {
     /// Why a lane is gone, and since when.
     gone: Option<(TransportError, Instant)>,
     applying: usize,
+    /// Records that changed the store, heard of by the machine or not.
+    written: u64,
     chunks: answer::Chunks,
     held: std::collections::VecDeque<Message>,
     /// What this side may lose by what leaves quarantine, and what it has lost to the other, where that is counted.
@@ -194,6 +200,7 @@ impl Driver {
             lost: None,
             gone: None,
             applying: 0,
+            written: 0,
             chunks: answer::Chunks::default(),
             held: Default::default(),
             guarded,
@@ -333,6 +340,7 @@ impl Driver {
     fn note_written(&mut self, answer: &Answer) {
         let Answer::Applied(applied) = answer else { return };
         self.writing = false;
+        self.written += applied.applied;
         if let Some(window) = &self.guarded.1 {
             window.note(applied.losses, Instant::now());
         }

@@ -4,6 +4,7 @@ mod leaving;
 mod path;
 mod refused;
 mod slow;
+mod stopped;
 
 use std::sync::Mutex;
 use std::time::Duration;

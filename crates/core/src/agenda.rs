@@ -178,7 +178,7 @@ impl Agenda {
         waiting.sort();
         waiting.retain(|(_, name)| {
             let places = &self.jobs[name].places();
-            let begins = free > 0 && places.iter().all(|place| !taken.contains(place));
+            let begins = free > 0 && places.iter().all(|place| taken.iter().all(|other| !overlap(place, other)));
             if begins {
                 free -= 1;
                 taken.extend(places.iter().cloned());
@@ -208,7 +208,7 @@ impl Agenda {
         }
         let places = job.places().clone();
         for (by, other) in self.jobs.iter().filter(|(_, other)| other.kept.running.is_some()) {
-            if let Some(place) = other.places().intersection(&places).next() {
+            if let Some(place) = other.places().iter().find(|place| places.iter().any(|one| overlap(one, place))) {
                 return Err(Refusal::Occupied { place: place.clone(), by: by.clone() });
             }
         }
@@ -431,6 +431,12 @@ impl Job {
         kept.running = Some(begun);
         begun
     }
+}
+
+/// Whether two places are one, or one of them is in the other, as a table is in a database.
+fn overlap(one: &str, other: &str) -> bool {
+    let is_in = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
+    one == other || is_in(one, other) || is_in(other, one)
 }
 
 /// How long what failed so often in a row waits.

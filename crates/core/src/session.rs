@@ -264,6 +264,13 @@ pub struct Moves {
 }
 
 impl Moves {
+    /// At least so many have changed the side: more than is counted, where a session was cut short.
+    pub fn wrote(&mut self, written: u64) {
+        let more = written.saturating_sub(self.applied);
+        self.applied += more;
+        self.offered += more;
+    }
+
     /// Both together.
     #[must_use]
     pub fn and(self, other: Moves) -> Moves {

@@ -27,6 +27,9 @@ use crate::clock::{millis, now_ms};
 /// How long a run that was told to end may take to do so; then it counts as ended, and its thread is left behind.
 const ENDS_WITHIN: Millis = 20_000;
 
+/// How long passwords hold for runs that begin: they may expire.
+const PASSWORDS_FOR: Duration = Duration::from_secs(60);
+
 /// How a run that has begun is told to end, and why it was.
 pub(super) struct Stopped {
     begun: Begun,
@@ -128,6 +131,7 @@ impl Daemon {
         (tuned, left_today, trial): (&Tuned, DayBudget, Trial),
         left: watch::Receiver<bool>,
     ) -> Ended {
+        config.forget_passwords(PASSWORDS_FOR);
         let command = config.command(name);
         let known = command.as_ref().map_or("run", Command::name);
         // Nobody reads what it prints; what goes wrong is remembered.

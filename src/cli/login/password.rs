@@ -1,13 +1,12 @@
 //! The password of a store in the configuration: from a file, from the environment, or told by a command.
 //!
-//! It is asked for once, when it is first needed. What a command says is never printed, not even where it fails.
+//! It is asked for once, when it is first needed, and again by a daemon that runs for long. What a command says is never printed, not even where it fails.
 
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::cli::CliError;
@@ -36,13 +35,14 @@ pub(crate) enum Source {
 #[derive(Debug)]
 pub(crate) struct Password {
     source: Source,
-    known: OnceLock<Secret>,
+    /// What was told, and when.
+    known: Mutex<Option<(Secret, Instant)>>,
 }
 
 impl Password {
     /// One that is there.
     pub(crate) fn of(source: Source) -> Password {
-        Password { source, known: OnceLock::new() }
+        Password { source, known: Mutex::default() }
     }
 
     /// Where it is, for people.
@@ -55,13 +55,21 @@ impl Password {
         }
     }
 
+    /// Has one asked for anew that was told so long ago: it may be another by now.
+    pub(crate) fn forget(&self, after: Duration) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.take_if(|(_, told)| told.elapsed() >= after);
+    }
+
     /// The password.
     ///
     /// # Errors
     /// `database.password`: it is not there.
     pub(crate) fn get(&self, env: &Env) -> Result<Secret, CliError> {
-        if let Some(known) = self.known.get() {
-            return Ok(known.clone());
+        // Of several who need it at once one asks.
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((secret, _)) = &*known {
+            return Ok(secret.clone());
         }
         let told = match &self.source {
             Source::File(path) => read(path, env),
@@ -77,7 +85,7 @@ impl Password {
             CliError::new("database.password", message)
         };
         let secret = Secret::new(told.map_err(wrong)?);
-        Ok(self.known.get_or_init(|| secret).clone())
+        Ok(known.insert((secret, Instant::now())).0.clone())
     }
 }
 
@@ -133,6 +141,24 @@ fn bounded(from: impl Read) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::args::Cli;
+
+    #[test]
+    fn a_password_is_asked_for_once_until_it_is_forgotten() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("secret");
+        let cli = <Cli as clap::Parser>::try_parse_from(["reknit", "status"]).expect("understood");
+        let env = Env::unheard(&cli.global, dir.path().into());
+        let password = Password::of(Source::File(file.clone()));
+        let told = || password.get(&env).map(|secret| secret == Secret::new("one".to_string()));
+        std::fs::write(&file, "one\n").expect("written");
+        assert!(told().expect("told"));
+        std::fs::write(&file, "two\n").expect("written");
+        password.forget(Duration::from_secs(3600));
+        assert!(told().expect("known"));
+        password.forget(Duration::ZERO);
+        assert!(!told().expect("told anew"));
+    }
 
     #[test]
     fn a_command_tells_or_fails_and_has_no_more_time_than_it_has() {

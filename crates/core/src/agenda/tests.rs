@@ -119,6 +119,22 @@ fn one_place_is_worked_on_by_one_job_and_one_job_runs_once() {
 }
 
 #[test]
+fn no_two_jobs_work_on_a_database_and_on_a_table_in_it() {
+    let plans = [
+        ("all", plan("every 1m", &["db:x"])),
+        ("one", plan("every 1m", &["db:x/t"])),
+        ("two", plan("every 1m", &["db:xy/t"])),
+    ];
+    let mut jobs = agenda(&plans, 4, 0);
+    assert_eq!(jobs.due(0), ["all", "two"]);
+    let begun = jobs.begin("one", By::Schedule, 0).expect("it begins");
+    assert!(matches!(jobs.begin("all", By::Hand, 0), Err(Refusal::Occupied { place, .. }) if place == "db:x/t"));
+    jobs.end("one", ran(begun, RunVerdict::InSync, 1));
+    jobs.begin("all", By::Hand, 2).expect("it begins");
+    assert!(matches!(jobs.begin("one", By::Hand, 2), Err(Refusal::Occupied { place, .. }) if place == "db:x"));
+}
+
+#[test]
 fn a_paused_job_waits_and_runs_once_when_it_is_resumed() {
     let mut jobs = agenda(&[("a", plan("every 1m", &[]))], 1, 0);
     assert_eq!((jobs.pause("a", 0), jobs.pause("a", 9)), (Ok(true), Ok(false)));

@@ -81,6 +81,21 @@ pub(crate) fn shown(typed: &str) -> String {
     if is_postgres(typed) { redacted(typed) } else { typed.to_string() }
 }
 
+/// What nobody else may work on while a table is worked on: of PostgreSQL without options, and of several tables their database. In
+/// a schema that is searched a table goes by its name alone.
+pub(crate) fn held(typed: &str) -> String {
+    let shown = shown(typed);
+    if !is_postgres(typed) {
+        return shown.strip_suffix("/*").unwrap_or(&shown).into();
+    }
+    let bare = shown.split_once('?').map_or(&*shown, |(bare, _)| bare);
+    match bare.rsplit_once('/') {
+        Some((database, table)) if table == "*" || table.ends_with(".*") => database.into(),
+        Some((database, table)) => format!("{database}/{}", table.strip_prefix("public.").unwrap_or(table)),
+        None => bare.into(),
+    }
+}
+
 /// A side as a shell takes it, without a password.
 pub(crate) fn typed_again(typed: &str) -> String {
     let shown = shown(typed);
