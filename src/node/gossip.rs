@@ -335,6 +335,11 @@ impl Gossip {
         self.seeds.iter().filter(is).cloned().collect()
     }
 
+    /// Whether another key than a seed's answers at its address: it may have a new one that this node has not heard of.
+    pub fn found_another(&self, seed: &Address) -> bool {
+        self.links.found_another(PeerId(self.shared.circle().lines().newest(seed.peer.0)))
+    }
+
     /// How often within the last minute this node was taken for down, or for another life of its identity, and came back. A
     /// node that was out of reach for a while is displaced once; of two nodes with one identity the older is again and again.
     pub fn displaced(&self) -> usize {

@@ -36,7 +36,7 @@ mod watch;
 mod write;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 
 use reknit_core::bounds::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use reknit_core::members::MEMBERS;
@@ -128,6 +128,18 @@ struct Inner {
     lookouts: lookouts::LookOuts,
     expiring: expiring::Expiring,
     bases: bases::Bases,
+}
+
+impl Store {
+    /// Whether a write failed, so that none is taken until the store is opened again. While one is under way that is not known: no.
+    #[must_use]
+    pub fn refuses_writes(&self) -> bool {
+        match self.inner.writer.try_lock() {
+            Ok(writer) => writer.failed,
+            Err(TryLockError::Poisoned(writer)) => writer.into_inner().failed,
+            Err(TryLockError::WouldBlock) => false,
+        }
+    }
 }
 
 impl Inner {

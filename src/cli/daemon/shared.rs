@@ -108,6 +108,7 @@ impl Daemon {
         let state = self.lock();
         let jobs = (!state.keeping).then_some("jobs are not begun yet when they are due");
         let peers = (!self.stores.is_empty() && self.node.get().is_none()).then_some("peers are not answered yet");
-        [jobs, peers, state.ending.then_some("runs are ending")].into_iter().flatten().collect()
+        let writes = self.stores.values().any(Store::refuses_writes).then_some("a store takes no writes any more");
+        [jobs, peers, writes, state.ending.then_some("runs are ending")].into_iter().flatten().collect()
     }
 }

@@ -23,7 +23,7 @@ use crate::store::{Store, Why};
 use crate::transport::PeerId;
 
 /// What trouble is about, as far as it is known here; more may be said by others.
-pub(crate) const ABOUT: [&str; 19] = [
+pub(crate) const ABOUT: [&str; 20] = [
     "alerts",
     "apart",
     "clock",
@@ -40,6 +40,7 @@ pub(crate) const ABOUT: [&str; 19] = [
     "quarantine",
     "refused",
     "seed",
+    "store",
     "token",
     "unknown_job",
     "withheld",
@@ -196,7 +197,13 @@ impl Daemon {
         let Some(gossip) = self.gossip() else { return Vec::new() };
         let mut all = Vec::new();
         for seed in gossip.missing(SEED_WITHIN) {
-            let message = format!("the seed {seed} is not up: nobody answers there, or it does not know this node");
+            let message = match gossip.found_another(&seed) {
+                true => format!(
+                    "the seed {seed} is not up: whoever answers there has another key; if it has a new one that was not heard of \
+                     here, correct `seeds`, and reknit peers add it; else find out who holds the address"
+                ),
+                false => format!("the seed {seed} is not up: nobody answers there, or it does not know this node"),
+            };
             all.push(Trouble::new("seed", &seed, message));
         }
         if gossip.displaced() >= DISPLACED_LEAST {
@@ -305,6 +312,13 @@ fn of_store(store: &Store) -> Vec<Trouble> {
     if let Some(run) = store.paused() {
         let message = format!("repairs of {name} are paused since run {}, an undo: reknit resume STORE", run.0);
         all.push(Trouble::new("paused", name, message));
+    }
+    if store.refuses_writes() {
+        let message = format!(
+            "a write to {name} failed, and nothing is written there any more until it is opened again: once the cause is gone, \
+             begin this daemon anew"
+        );
+        all.push(Trouble::new("store", name, message));
     }
     let set_apart = store.quarantined_count();
     if set_apart > 0 {

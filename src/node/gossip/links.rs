@@ -53,6 +53,8 @@ enum Ended {
     Unheard,
     /// The peer does not take this node in.
     Refused,
+    /// Another key is where the peer was to be.
+    Impostor,
     /// After something was heard.
     Heard,
     /// By itself, after something was heard: the peer may have begun again.
@@ -67,6 +69,8 @@ struct Table {
     tried: HashMap<PeerId, Instant>,
     /// Those who do not take this node in, or not any more.
     refusing: BTreeSet<PeerId>,
+    /// Those at whose address another key was last.
+    impostors: BTreeSet<PeerId>,
     /// Those to whom a link has broken, until somebody asks.
     broken: BTreeSet<PeerId>,
     /// Words that found a full queue, either way.
@@ -133,6 +137,11 @@ impl Links {
     /// Peers that do not take this node in, or not any more.
     pub(crate) fn refusing(&self) -> Vec<PeerId> {
         self.table().refusing.iter().copied().collect()
+    }
+
+    /// Whether another key was where a peer was to be when it was last sought.
+    pub(crate) fn found_another(&self, peer: PeerId) -> bool {
+        self.table().impostors.contains(&peer)
     }
 
     /// Says what waits, and nothing more.
@@ -248,7 +257,10 @@ impl Links {
             Err(error) => {
                 tracing::debug!(peer = %to.short(), %at, %error, "no link to gossip on");
                 self.hand_on(to, waiting);
-                Ended::Unheard
+                match error {
+                    NodeError::Transport(TransportError::Impostor { .. }) => Ended::Impostor,
+                    _ => Ended::Unheard,
+                }
             }
         };
         self.left(to, number, ended);
@@ -344,9 +356,11 @@ impl Links {
         let mut table = self.table();
         match ended {
             Ended::Heard | Ended::Broken => drop(table.tried.remove(&peer)),
-            Ended::Unheard | Ended::Refused => drop(table.tried.insert(peer, Instant::now())),
+            Ended::Unheard | Ended::Refused | Ended::Impostor => drop(table.tried.insert(peer, Instant::now())),
         }
+        table.impostors.remove(&peer);
         match ended {
+            Ended::Impostor => drop(table.impostors.insert(peer)),
             Ended::Refused => drop(table.refusing.insert(peer)),
             Ended::Broken => {
                 table.broken.insert(peer);

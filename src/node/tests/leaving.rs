@@ -142,8 +142,9 @@ fn what_left_quarantine_before_a_store_failed_is_counted() {
         let (a, b, next) = due(500).await;
         let window = window(&a, &b);
         *next.lock().expect("whole") = Next::Fails(1);
-        let failed = guarded(a, b.clone(), (None, Some(window.clone()))).await;
+        let failed = guarded(a.clone(), b.clone(), (None, Some(window.clone()))).await;
         assert!(matches!(failed, Err(NodeError::Store(_))), "{failed:?}");
+        assert!(b.refuses_writes() && !a.refuses_writes());
         let left = u64::from(LIVE) - live(&b);
         assert!((1..500).contains(&left), "{left}");
         assert_eq!(window.lost(Instant::now()), Losses { deleted: left, changed: 0 });

@@ -207,3 +207,25 @@ fn a_peer_with_another_definition_of_the_dataset_is_told_of_after_a_few_sessions
         Gossiping::end_all(vec![one, other]).await;
     });
 }
+
+#[test]
+fn another_key_at_the_address_of_a_seed_is_told_from_nobody_there() {
+    run(async {
+        let mut peers = peers(3, Rights::ALL);
+        let (absent, other) = (peers.pop().expect("three"), peers.pop().expect("two"));
+        let seeds = [address(&absent.node), Address { peer: absent.node.peer(), ..address(&other.node) }];
+        let other = start(other, store(), Arc::new(store()), options(Vec::new(), NEVER));
+        absent.node.shutdown().await;
+        for (seed, another) in seeds.into_iter().zip([false, true]) {
+            let one = peer(true);
+            one.admit(seed.peer, Rights::ALL);
+            let one = start(one, store(), Arc::new(store()), options(vec![seed.clone()], NEVER));
+            if another {
+                until("it is noticed", || one.gossip.found_another(&seed)).await;
+            }
+            assert_eq!((one.gossip.missing(Duration::ZERO), one.gossip.found_another(&seed)), (vec![seed], another));
+            one.end().await;
+        }
+        other.end().await;
+    });
+}
