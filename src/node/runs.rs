@@ -41,14 +41,14 @@ impl SideRun {
         // It is refused as an opener would be: who runs both knows what the session is for.
         let mut run = SideRun::opener(Arc::clone(&side), options, peer.clone())?;
         if run.run.is_some() {
-            run.run = side.in_run(header(options, &side, peer, false))?;
+            run.run = begun(&side, header(options, &side, peer, false))?;
         }
         Ok(run)
     }
 
     /// A run that is no session's.
     pub(super) fn begin(side: Arc<dyn Side>, header: RunHeader) -> Result<SideRun, NodeError> {
-        Ok(SideRun { run: side.in_run(header)?, plain: side })
+        Ok(SideRun { run: begun(&side, header)?, plain: side })
     }
 
     /// The side as the session writes it.
@@ -74,6 +74,11 @@ impl SideRun {
         let ended = tokio::task::spawn_blocking(move || run.end_run(&verdict)).await;
         Ok(ended.unwrap_or_else(|panic| Err(StoreError::Panicked(panic.to_string())))?)
     }
+}
+
+/// A side in a run; of two sides it is told which refuses.
+fn begun(side: &Arc<dyn Side>, header: RunHeader) -> Result<Option<Arc<dyn Side>>, StoreError> {
+    Arc::clone(side).in_run(header).map_err(|error| error.of_place(&side.describe().place))
 }
 
 /// The policies of the collections that a session is about, all if none are named; none where there are no versions.

@@ -199,11 +199,14 @@ pub enum StoreError {
     },
     /// Repairs are paused after an undo, since they would bring back what was undone.
     #[error(
-        "repairs of this store are paused since run {run} undid a run, which a repair would bring back; `reknit resume STORE` lets them go on"
+        "repairs of {} are paused since run {run} undid a run, which a repair would bring back; `reknit resume {}` lets them go on",
+        place.as_deref().unwrap_or("this store"), place.as_deref().unwrap_or("STORE")
     )]
     Paused {
         /// The undo.
         run: u64,
+        /// The store, where whoever met that knew.
+        place: Option<String>,
     },
     /// The journal holds as much as it may, so that nothing more could be undone.
     #[error(
@@ -247,6 +250,15 @@ impl fmt::Display for Left {
 }
 
 impl StoreError {
+    /// The same, told of this store.
+    #[must_use]
+    pub(crate) fn of_place(self, of: &str) -> StoreError {
+        match self {
+            StoreError::Paused { run, place: None } => StoreError::Paused { run, place: Some(of.into()) },
+            other => other,
+        }
+    }
+
     /// A failure of a file beside the engine's own.
     #[must_use]
     pub fn file(path: &Path, source: io::Error) -> Self {

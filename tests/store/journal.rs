@@ -266,7 +266,7 @@ fn what_cannot_be_undone_is_refused_by_name() {
     assert!(matches!(again(RunId(7)), Err(StoreError::NoRun { run: 7 })));
     undo(&a, run);
     assert!(matches!(again(run), Err(StoreError::Undone { run: 1, by }) if by == [2]));
-    assert!(matches!(a.in_run(header()), Err(StoreError::Paused { run: 2 })));
+    assert!(matches!(a.in_run(header()), Err(StoreError::Paused { run: 2, .. })));
     let answering = a.in_run(RunHeader { opener: false, ..header() }).expect("a run").expect("a journal");
     assert!(answering.cut().is_ok());
     let offered = answering.read(FIRST, &Selection::Range(Range::ALL), None, 9);

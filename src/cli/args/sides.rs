@@ -24,7 +24,7 @@ pub(crate) struct Sides {
     /// How long a difference must stand still before it counts
     #[arg(long, env = "REKNIT_SETTLE", value_name = "TIME", default_value = "500ms")]
     pub(crate) settle: String,
-    /// End after this long with what is known then
+    /// End after this long with what is known then; tables are read before that begins
     #[arg(long, env = "REKNIT_MAX_TIME", value_name = "TIME")]
     pub(crate) max_time: Option<String>,
     /// End after about so many bytes with what is known then

@@ -233,7 +233,7 @@ impl Journal {
     pub(super) fn admits(&self) -> Result<(), StoreError> {
         let known = self.known();
         if let Some(run) = known.paused {
-            return Err(StoreError::Paused { run: run.0 });
+            return Err(StoreError::Paused { run: run.0, place: None });
         }
         known.room()
     }
@@ -241,7 +241,7 @@ impl Journal {
     /// The same for a run that may have written before.
     fn admits_more(&self, writing: &Writing) -> Result<(), StoreError> {
         if let Some(run) = self.known().paused {
-            return Err(StoreError::Paused { run: run.0 });
+            return Err(StoreError::Paused { run: run.0, place: None });
         }
         self.has_room(writing)
     }

@@ -415,7 +415,7 @@ impl Side for Linked {
     ) -> Result<Page, StoreError> {
         // What was undone here is not offered while repairs are paused.
         if let (Some(_), Some(run)) = (&self.run, self.index.paused()) {
-            return Err(StoreError::Paused { run: run.0 });
+            return Err(StoreError::Paused { run: run.0, place: None });
         }
         self.filled(self.index.read(collection, what, after, max_bytes / ROW_BYTES_PER_BYTE)?)
     }

@@ -128,7 +128,7 @@ impl Side for InRun {
     ) -> Result<Page, StoreError> {
         // Only a repair moves records: what was undone here is not offered while repairs are paused.
         if let Some(run) = self.store.paused() {
-            return Err(StoreError::Paused { run: run.0 });
+            return Err(StoreError::Paused { run: run.0, place: None });
         }
         self.store.read(collection, what, after, max_bytes)
     }

@@ -27,6 +27,10 @@ const READ_ONLY: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY";
 const NOTICES: &str =
     "SELECT set_config(name, '10s', false) FROM pg_settings WHERE name = 'client_connection_check_interval'";
 
+/// Whoever locks a table for longer is not waited for, unless it was said how long to wait.
+const LOCKS: &str =
+    "SELECT set_config(name, '60s', false) FROM pg_settings WHERE name = 'lock_timeout' AND setting = '0'";
+
 static UNGREETED: AtomicUsize = AtomicUsize::new(0);
 
 /// How a server is connected to.
@@ -88,6 +92,7 @@ impl Connector {
         client.batch_execute(READ_ONLY).map_err(|error| told(&error))?;
         // A server that cannot is as good without.
         let _ = client.batch_execute(NOTICES);
+        client.batch_execute(LOCKS).map_err(|error| told(&error))?;
         Ok(client)
     }
 
