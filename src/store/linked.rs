@@ -139,6 +139,11 @@ pub trait Table: Send + Sync {
     /// Where it is, for people: without secrets.
     fn place(&self) -> &str;
 
+    /// The same place as others may have typed it.
+    fn also_typed(&self) -> Option<String> {
+        None
+    }
+
     /// What it is made of, as it was when it was opened.
     fn columns(&self) -> &Columns;
 

@@ -150,3 +150,27 @@ fn a_job_over_databases_of_which_not_all_can_be_judged_proves_nothing() {
     }
     assert_eq!(next()["verdict"], "in_sync");
 }
+
+#[test]
+fn a_table_has_one_index_however_its_schema_is_typed() {
+    let place = Place::new();
+    let server = Server::start();
+    server.sql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'x')");
+    let b = Connection::open(place.path("b.db")).expect("a database");
+    b.execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT); INSERT INTO t VALUES (1, 'y')").expect("rows");
+    for (nth, [first, then]) in [["t", "public.t"], ["public.t", "t"]].into_iter().enumerate() {
+        let home = format!("--home home{nth}");
+        let run = |words: &str| place.run(&format!("{home} {words}"));
+        let [first, then] = [first, then].map(|table| server.table("reknit", table));
+        b.execute("UPDATE t SET v = ?1", [format!("of b {nth}")]).expect("written");
+        run(&format!("repair {first} sqlite:b.db/t --to a --apply --no-probe --max-change 100%")).ok();
+        run(&format!("runs undo {first} 1")).ok();
+        // By whatever name: repairs are paused there, and the runs are known.
+        run(&format!("repair {then} sqlite:b.db/t --to a --apply --no-probe --max-change 100%"))
+            .exits(4)
+            .says(&["[journal.paused]"]);
+        run(&format!("runs list {then}")).ok().says(&["undo"]);
+        run(&format!("resume {then}")).ok();
+        run(&format!("repair {first} sqlite:b.db/t --to a --apply --no-probe --max-change 100%")).ok();
+    }
+}

@@ -210,7 +210,11 @@ fn a_repair_writes_what_differs_and_is_undone() {
     let after = column(&place, "b.db", ALL);
     assert_eq!(after.len(), 5);
     assert_eq!([&after[0], &after[3]], ["1 Ada 1815-12-10 1.5", "7 Lise M. 1878-11-07 9.0"]);
-    place.run("repair sqlite:a.db sqlite:b.db --to b --apply").exits(4).says(&["repairs of ", "b.db", "[journal.paused]"]);
+    place.run("repair sqlite:a.db sqlite:b.db --to b --apply").exits(4).says(&[
+        "repairs of ",
+        "b.db",
+        "[journal.paused]",
+    ]);
     place.run("resume sqlite:b.db").ok().says(&["repairs go on"]);
     place.run("repair sqlite:a.db sqlite:b.db --to a --delete --apply").ok();
     assert_eq!(column(&place, "a.db", ALL), after);

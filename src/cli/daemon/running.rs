@@ -326,9 +326,11 @@ impl Ended {
         let equal = matches!(said, Some(RunVerdict::InSync | RunVerdict::Converged));
         // Damage of a store here is never a difference between two.
         let damaged = failed.as_ref().is_some_and(|(id, _)| *id == "store.damaged");
+        // Of a pass through a store there is a part; else nothing was found out.
+        let known = if pass.is_some() { RunVerdict::Partial } else { RunVerdict::Undetermined };
         let (verdict, late) = match (exit, why) {
             _ if damaged => (RunVerdict::Damaged, false),
-            (_, Some(Why::Late)) if stopped => (said.unwrap_or(RunVerdict::Undetermined), true),
+            (_, Some(Why::Late)) if stopped => (said.unwrap_or(known), true),
             (Exit::Terminated, _) | (_, Some(Why::Ending)) if stopped => (RunVerdict::Interrupted, false),
             _ if stopped => (RunVerdict::Cancelled, false),
             // Whoever began it by hand and heard what it found has gone.

@@ -50,6 +50,8 @@ pub struct Postgres {
     place: String,
     /// The same as it can be typed.
     typed: String,
+    /// The same as others may have typed it.
+    also_typed: Option<String>,
     columns: Columns,
     oid: u32,
     /// What the driver knows of each column's type, and how SQL spells it, in the table's order.
@@ -107,8 +109,22 @@ impl Postgres {
         let columns = Columns { columns: names.into_iter().zip(&types).map(column).collect(), key };
         let types = types.into_iter().zip(spelled).collect();
         let idle = Mutex::new(Some(client));
+        let also_typed = also_typed(&address, &table);
         let PostgresAddress { place, typed, .. } = address;
-        Ok(Postgres { connector, table, place, typed, columns, oid, types, sequences, references, along, idle })
+        Ok(Postgres {
+            connector,
+            table,
+            place,
+            also_typed,
+            typed,
+            columns,
+            oid,
+            types,
+            sequences,
+            references,
+            along,
+            idle,
+        })
     }
 
     /// The statements that let the user of an address do something with its table, as far as they are lacking; also for one who
@@ -217,6 +233,16 @@ impl Postgres {
     }
 }
 
+/// Without its schema where that was typed and is searched by default, else with it.
+fn also_typed(address: &PostgresAddress, (schema, name): &(String, String)) -> Option<String> {
+    let simple = |name: &str| name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    let base = address.place.strip_suffix(&address.table).filter(|_| simple(schema) && simple(name))?;
+    match address.table.contains('.') {
+        true => (schema == "public").then(|| format!("{base}{name}")),
+        false => Some(format!("{base}{schema}.{name}")),
+    }
+}
+
 impl Drop for Postgres {
     fn drop(&mut self) {
         // The driver takes leave of the server by itself, which must not be done where asynchronous tasks run.
@@ -230,6 +256,10 @@ impl Drop for Postgres {
 impl Table for Postgres {
     fn place(&self) -> &str {
         &self.place
+    }
+
+    fn also_typed(&self) -> Option<String> {
+        self.also_typed.clone()
     }
 
     fn columns(&self) -> &Columns {

@@ -300,10 +300,12 @@ pub(crate) fn shapes(terms: &Terms, a: &dyn Table, b: &dyn Table) -> Result<[Sha
 /// The directories of the indexes that a table has in the home, with the names of those.
 pub(crate) fn directories(env: &Env, table: &dyn Table) -> Result<Vec<(String, PathBuf)>, CliError> {
     let home = env.home()?;
-    let (dir, begins) = (home.dir().join(INDEX), place_name(&home.identity()?, table.place()));
+    let (dir, secret) = (home.dir().join(INDEX), home.identity()?);
+    let places = [Some(table.place().to_string()), table.also_typed()].into_iter().flatten();
+    let begins: Vec<String> = places.map(|place| place_name(&secret, &place)).collect();
     let named = |entry: std::io::Result<std::fs::DirEntry>| entry.ok()?.file_name().into_string().ok();
     let mut names: Vec<String> = std::fs::read_dir(&dir).into_iter().flatten().filter_map(named).collect();
-    names.retain(|name| name.starts_with(&begins));
+    names.retain(|name| begins.iter().any(|begin| name.starts_with(begin)));
     names.sort();
     Ok(names.into_iter().map(|name| (Linked::name_in(&dir.join(&name)), dir.join(name))).collect())
 }
@@ -552,8 +554,11 @@ fn place_of(env: &Env, table: &dyn Table, shape: &Shape) -> Result<(PathBuf, Def
     id.copy_from_slice(&hash(&secret, DATASET, &bytes)[..16]);
     let definition =
         Definition { profile: Profile::Content, key_index: false, ..Definition::simple(DatasetId(id), "table") };
-    let dir = index_dir(&home, &named_for(&secret, table.place(), (DATASET, &shape.to_own_bytes())));
-    Ok((dir, definition, dataset_key(&secret, &bytes)))
+    let dir = |place: &str| index_dir(&home, &named_for(&secret, place, (DATASET, &shape.to_own_bytes())));
+    // One table has one index, with one journal and one pause, however it was typed.
+    let own = dir(table.place());
+    let other = table.also_typed().map(|place| dir(&place)).filter(|other| !own.is_dir() && other.is_dir());
+    Ok((other.unwrap_or(own), definition, dataset_key(&secret, &bytes)))
 }
 
 /// The name of the index that a table has for a purpose, of something.
