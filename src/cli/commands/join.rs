@@ -1,6 +1,7 @@
 //! `reknit join DIR|TABLE TICKET`: makes a store from a ticket, or lets a table take part in its dataset, and makes the two nodes
 //! known to each other.
 
+use reknit_core::message::Rights;
 use serde_json::{Map, json};
 
 use super::invite;
@@ -44,12 +45,15 @@ pub(crate) fn run(args: &Join, env: &mut Env) -> Result<Exit, CliError> {
         store.collection(&collection.name)?.set_layout(layout.clone())?;
     }
     home.grant(address.peer, &may)?;
-    let granted = granted.names().join(", ");
-    let text = format!(
-        "joined {}: this node may {granted} there\nfill it with: reknit repair {} {address} --apply",
-        ticket.definition.name,
-        args.dir.display()
-    );
+    let (may, names) = (granted.on(&ticket.definition).anywhere(), granted.names().join(", "));
+    let (name, dir) = (&ticket.definition.name, args.dir.display());
+    let next = match (may.allow(Rights::READ), may.allow(Rights::WRITE)) {
+        (true, true) => format!("fill it with: reknit repair {dir} {address} --apply"),
+        (true, false) => format!("fill it with: reknit repair {dir} {address} --to a --apply"),
+        (false, true) => format!("give what it holds with: reknit repair {dir} {address} --to b --apply"),
+        (false, false) => format!("compare it with: reknit check {dir} {address}"),
+    };
+    let text = format!("joined {name}: this node may {names} there\n{next}");
     let summary = json!({ "dataset": ticket.definition.name, "address": address.to_string() });
     Printer::new(env).end(Exit::Done, &text, summary.as_object().cloned().unwrap_or_else(Map::new))
 }
