@@ -44,6 +44,8 @@ use self::trouble::{Mistakes, Trouble};
 
 /// The agenda is looked at so often at least: a clock may be put on.
 const LOOK_MAX: Duration = Duration::from_secs(60);
+/// How soon what could not be written in the home is tried again: a disk may have room again.
+const WRITES_AGAIN: Duration = Duration::from_secs(5);
 /// How long the end of the daemon waits for runs that were told to end.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
 /// Ends the name of the trouble that a job names what is not there.
@@ -94,6 +96,8 @@ struct State {
     running: BTreeMap<String, Stopped>,
     /// Runs that count as ended, by job and number, though their threads have not.
     left_behind: BTreeMap<String, BTreeSet<u64>>,
+    /// Jobs of which the home does not remember what is known here.
+    unwritten: BTreeSet<String>,
     /// Jobs are begun when they are due.
     keeping: bool,
     ending: bool,
@@ -151,6 +155,7 @@ impl Daemon {
             shared,
             running: BTreeMap::new(),
             left_behind: BTreeMap::new(),
+            unwritten: BTreeSet::new(),
             keeping: false,
             ending: false,
             totals: Totals::default(),
@@ -226,6 +231,8 @@ impl Daemon {
             let now = now_ms();
             state.running.values_mut().for_each(|run| run.stop_if_late(now));
             self.leave_behind(&mut state, now);
+            let unwritten = state.unwritten.clone();
+            unwritten.iter().for_each(|name| self.write(&mut state, name));
             for name in state.agenda.set_right(now, is_settled()) {
                 tracing::warn!(
                     job = name,
@@ -243,6 +250,7 @@ impl Daemon {
             }
             let ends = state.running.values().map(Stopped::until).filter(|until| *until > now).min();
             let wake = state.agenda.wake(now).into_iter().chain(ends).min();
+            let look_max = if state.unwritten.is_empty() { look_max } else { look_max.min(WRITES_AGAIN) };
             let wait = wake.map_or(look_max, |wake| Duration::from_millis(wake - now).min(look_max));
             state = match self.woken.wait_timeout(state, wait) {
                 Ok((state, _)) => state,
@@ -399,10 +407,15 @@ impl Daemon {
         match files::write(&self.home, name, &job.kept) {
             Ok(()) => {
                 state.wrong.remove(&about);
+                state.unwritten.remove(name);
             }
             Err(error) => {
-                tracing::error!(job = name, error = error.message, "it is not remembered");
-                state.wrong.insert(about, format!("what it does is not remembered: {error}"));
+                let told = format!("what it does is not remembered: {error}");
+                let before = state.wrong.insert(about, told.clone());
+                if before.as_ref() != Some(&told) {
+                    tracing::error!(job = name, error = error.message, "it is not remembered");
+                }
+                state.unwritten.insert(name.into());
             }
         }
     }

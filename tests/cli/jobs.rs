@@ -320,6 +320,24 @@ fn how_far_a_pass_came_is_remembered_while_it_goes_on() {
 }
 
 #[test]
+fn what_could_not_be_remembered_is_once_it_can_though_the_job_does_not_run_again() {
+    let place = with_tables("[job.look]\na = 'a'\nb = 'b'\ndo = 'diff'\nevery = '1h'\nsettle = '0ms'\n");
+    let mut daemon = Daemon::start(&place, "home", &[]);
+    let once = wait(&place, "look", |job| job["runs"] == 1 && job["running"].is_null());
+    // Where the next draft is to be is something else.
+    std::fs::create_dir(place.path("home/jobs/look.new")).expect("made");
+    place.run("jobs run look").ok();
+    wait(&place, "look", |job| job["runs"] == 2 && job["running"].is_null());
+    let lacks = || place.run("status").out.contains("what it does is not remembered");
+    assert!(lacks());
+    std::fs::remove_dir(place.path("home/jobs/look.new")).expect("removed");
+    until(|| !lacks());
+    daemon.kill();
+    let kept = shown(&place, "look").0;
+    assert_eq!((&kept["runs"], kept["last_ms"] != once["last_ms"]), (&2.into(), true), "{kept}");
+}
+
+#[test]
 fn jobs_on_a_store_that_the_daemon_holds_run_side_by_side() {
     let place = Place::with_file("a.kv", "k\tv\n", "");
     ["t", "u"].iter().for_each(|store| drop(place.run(&format!("init {store} --like s")).ok()));

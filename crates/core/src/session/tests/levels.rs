@@ -125,3 +125,13 @@ fn equal_roots_do_not_hide_another_horizon() {
     assert!(repaired(&mut a, &mut b, BOTH).raised);
     assert_eq!(a.horizon, b.horizon);
 }
+
+#[test]
+fn an_opener_that_keeps_its_horizon_is_raised_by_nobody() {
+    let (mut a, mut b) = met();
+    b.collect(horizon(&[&a, &b]));
+    let options = Options { keeps_horizon: true, ..Options::new(BOTH) };
+    let outcome = run(&mut a, &mut b, options, World::quiet()).outcome;
+    assert_eq!((outcome.verdict, outcome.raised, outcome.behind), (Verdict::Undetermined, false, None));
+    assert_eq!((a.records().len(), a.horizon.stamp), (300, Stamp(0)));
+}
