@@ -48,9 +48,12 @@ impl Seen<'_> {
         let bad = |ran: &&Ran| ran.failed() || matches!(ran.verdict, RunVerdict::Refused | RunVerdict::Damaged);
         let failed = kept.last().filter(bad);
         if let Some(ran) = failed {
+            let alike =
+                |n: u32| kept.history.iter().rev().take(n as usize).all(|earlier| earlier.verdict == ran.verdict);
             let times = match kept.failures {
                 0 | 1 => "its last run".to_string(),
-                n => format!("{n} runs in a row"),
+                n if alike(n) => format!("{n} runs in a row"),
+                n => format!("{n} runs in a row came to nothing; the last"),
             };
             let why = ran.error.as_ref().map_or(String::new(), |(id, message)| format!(": {message} [{id}]"));
             all.push(format!("{}: {times} ended {}{why}", self.name, words(ran.verdict)));

@@ -21,6 +21,7 @@ use crate::core::session::{Base, Intent, Verdict};
 use crate::format::Layout;
 use crate::node::{Home, SessionReport};
 use crate::store::StoreError;
+use crate::store::engine::EngineError;
 use crate::store::linked::{
     Column, FileFormat, Linked, Manner, Postgres, Purpose, Shape, Since, Sqlite, Table, TableFile, TableStore, Terms,
     probe, redacted,
@@ -279,7 +280,23 @@ fn outgrown(env: &mut Env, typed: &str, linked: &Linked) {
 
 /// A table with an index that it has, by its directory.
 pub(crate) fn reopen(env: &Env, typed: &str, (_, dir): &(String, PathBuf)) -> Result<Linked, CliError> {
-    Ok(Linked::reopen(dir, table(env, typed)?, &env.store_options())?)
+    let table = table(env, typed)?;
+    let place = table.place().to_string();
+    Linked::reopen(dir, table, &env.store_options()).map_err(|error| in_use(&place, error))
+}
+
+/// Whoever works on a table holds its index: another command of this home, or a job of its daemon.
+fn in_use(place: &str, error: StoreError) -> CliError {
+    match &error {
+        StoreError::Engine(EngineError::Locked { .. }) => {
+            let message = format!(
+                "{place} is worked on by another command of this home, or by a job of its daemon (reknit jobs list); nothing was \
+                 changed; try again when that has ended"
+            );
+            CliError { message, ..CliError::from(error) }
+        }
+        _ => error.into(),
+    }
 }
 
 /// A table with the index that it has for itself, or for being compared with another, as it was left.
@@ -542,7 +559,8 @@ fn hex(bytes: &[u8]) -> String {
 /// A table with its index as it was left. One shape has one dataset in a home, so that an index serves every pair it is in.
 fn indexed(env: &Env, table: Box<dyn Table>, shape: Shape) -> Result<Linked, CliError> {
     let (dir, definition, key) = place_of(env, &*table, &shape)?;
-    Ok(Linked::open(&dir, table, shape, (definition, key), &env.store_options())?)
+    let place = table.place().to_string();
+    Linked::open(&dir, table, shape, (definition, key), &env.store_options()).map_err(|error| in_use(&place, error))
 }
 
 /// Where the index of a table for a shape is, and what it is made with.
