@@ -280,6 +280,7 @@ async fn with_store(
             return ended.0.and(ended.1).and(Err(error));
         }
     };
+    let let_out = released.applied;
     let asked = Asked { released, ..asked };
     let (near, far) = Link::pair();
     // Only the opener is told to stop: it ends the session with what it knows, and the other side with it.
@@ -308,7 +309,7 @@ async fn with_store(
         (report, _) => report?,
     };
     // The opener hears of whole transfers; one that was cut short has written all the same.
-    report.outcome.counts.to_theirs.wrote(written);
+    report.outcome.counts.to_theirs.wrote(written + let_out);
     report.runs.1 = ended?;
     Ok(report)
 }

@@ -402,7 +402,10 @@ impl Daemon {
 
     /// Keeps what is to be remembered of a job.
     fn write(&self, state: &mut State, name: &str) {
-        let Some(job) = state.agenda.jobs().get(name) else { return };
+        let Some(job) = state.agenda.jobs().get(name) else {
+            state.unwritten.remove(name);
+            return;
+        };
         let about = format!("job {name}");
         match files::write(&self.home, name, &job.kept) {
             Ok(()) => {

@@ -434,6 +434,7 @@ impl Driver {
 
     /// It is counted already, in case nobody is there any more to hear of it.
     fn released(&mut self, released: &Applied) {
+        self.written += released.applied;
         match &mut self.machine {
             Machine::Opener(opener) => opener.note_released(Seen::Mine, released),
             Machine::Responder(responder) => responder.note_released(released),

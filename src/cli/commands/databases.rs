@@ -246,8 +246,14 @@ fn end(env: &mut Env, through: Through, alone: &[Vec<String>; 2], script: Option
     };
     let scope: Vec<&String> = exits.keys().collect();
     // That some are equal says nothing of the databases.
-    let judged = matches!(exit, Exit::Done | Exit::Differs);
-    env.measured = measured.map(|measured| if judged { measured } else { Measured { verdict, ..measured } });
+    env.measured = measured.map(|measured| match exit {
+        Exit::Done | Exit::Differs | Exit::Undetermined => measured,
+        Exit::Refused => Measured { verdict, ..measured },
+        Exit::CannotJudge | Exit::Interrupted | Exit::Terminated => {
+            let known = measured.verdict == Verdict::Partial || ended(Exit::Done) + ended(Exit::Differs) > 0;
+            Measured { verdict: if known { Verdict::Partial } else { Verdict::Undetermined }, ..measured }
+        }
+    });
     env.failed = why(&failed, alone);
     let mut summary = fields(json!({ "verdict": verdict.name(), "scope": scope, "tables": counts, "wrote": wrote }));
     summary.extend(sql.map(|sql| ("sql".into(), sql)));

@@ -35,8 +35,8 @@ pub(crate) enum Source {
 #[derive(Debug)]
 pub(crate) struct Password {
     source: Source,
-    /// What was told, and when.
-    known: Mutex<Option<(Secret, Instant)>>,
+    /// What was told, when, and whether it is to be asked for anew.
+    known: Mutex<Option<(Secret, Instant, bool)>>,
 }
 
 impl Password {
@@ -57,8 +57,12 @@ impl Password {
 
     /// Has one asked for anew that was told so long ago: it may be another by now.
     pub(crate) fn forget(&self, after: Duration) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.take_if(|(_, told)| told.elapsed() >= after);
+        // One that is being asked for need not be.
+        if let Ok(mut known) = self.known.try_lock()
+            && let Some((_, told, stale)) = &mut *known
+        {
+            *stale |= told.elapsed() >= after;
+        }
     }
 
     /// The password.
@@ -68,7 +72,7 @@ impl Password {
     pub(crate) fn get(&self, env: &Env) -> Result<Secret, CliError> {
         // Of several who need it at once one asks.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((secret, _)) = &*known {
+        if let Some((secret, _, false)) = &*known {
             return Ok(secret.clone());
         }
         let told = match &self.source {
@@ -84,8 +88,16 @@ impl Password {
             let message = format!("the password is to come from {}, but {cause}; nothing was done", self.place());
             CliError::new("database.password", message)
         };
-        let secret = Secret::new(told.map_err(wrong)?);
-        Ok(known.insert((secret, Instant::now())).0.clone())
+        let secret = match (told, &*known) {
+            (Ok(told), _) => Secret::new(told),
+            // The one before may hold on.
+            (Err(cause), Some((secret, ..))) => {
+                env.warn(&wrong(cause).message);
+                return Ok(secret.clone());
+            }
+            (Err(cause), None) => return Err(wrong(cause)),
+        };
+        Ok(known.insert((secret, Instant::now(), false)).0.clone())
     }
 }
 
@@ -158,6 +170,9 @@ mod tests {
         assert!(told().expect("known"));
         password.forget(Duration::ZERO);
         assert!(!told().expect("told anew"));
+        std::fs::remove_file(&file).expect("removed");
+        password.forget(Duration::ZERO);
+        assert!(!told().expect("what was known before may hold on"));
     }
 
     #[test]

@@ -36,11 +36,13 @@ pub(super) fn turns(definition: &Definition, grant: &Grant, repairs: bool) -> Ve
     turns
 }
 
-/// Whether a peer may still what it might with the collections of a session when that began.
+/// Whether a peer may still what it might with the collections of a session when that began, and with members.
 pub(super) fn still(definition: &Definition, turn: &Turn, began: &Grant, now: &Grant) -> bool {
     let all = (0..definition.collections.len()).filter_map(|nth| u16::try_from(nth).ok()).map(CollectionId);
     let about = |collection: &CollectionId| turn.scope.is_empty() || turn.scope.contains(collection);
-    all.filter(about).all(|collection| now.on(collection).allow(began.on(collection)))
+    let of_members =
+        now.rights.allow(began.rights.both(Rights::WRITE)) && now.anywhere().allow(began.anywhere().both(Rights::READ));
+    of_members && all.filter(about).all(|collection| now.on(collection).allow(began.on(collection)))
 }
 
 /// Where members may be written by such a session: to whoever may read anything, and here from whoever may write everything.
@@ -53,12 +55,14 @@ pub(super) fn members(grant: &Grant) -> Option<Direction> {
     }
 }
 
-/// What may be left of an intent where the peer does not grant this node all that it takes.
-pub(super) fn less(intent: Intent) -> Option<Intent> {
+/// What is tried of an intent, one after the other, where the peer does not grant this node all that it takes.
+pub(super) fn less(intent: Intent) -> &'static [Intent] {
+    const TO_MINE: Intent = Intent::Repair(Direction::To(Side::Mine));
+    const TO_THEIRS: Intent = Intent::Repair(Direction::To(Side::Theirs));
     match intent {
-        Intent::Repair(Direction::Both) => Some(Intent::Repair(Direction::To(Side::Mine))),
-        Intent::Repair(Direction::To(_)) => Some(Intent::Check),
-        Intent::Check | Intent::Diff => None,
+        Intent::Repair(Direction::Both) => &[TO_MINE, TO_THEIRS, Intent::Check],
+        Intent::Repair(Direction::To(_)) => &[Intent::Check],
+        Intent::Check | Intent::Diff => &[],
     }
 }
 
@@ -129,11 +133,28 @@ mod tests {
     }
 
     #[test]
-    fn each_intent_comes_to_a_check_by_less_and_less() {
-        for intent in [TO_BOTH, TO_MINE, TO_THEIRS] {
-            let all: Vec<Intent> = std::iter::successors(Some(intent), |intent| less(*intent)).collect();
-            assert_eq!(all.last(), Some(&Intent::Check));
-            assert!(!all[1..].contains(&TO_THEIRS), "what is not asked for by the peer's rights here is not tried");
+    fn each_intent_comes_to_a_check_by_what_both_sides_may_allow() {
+        assert_eq!(less(TO_BOTH), [TO_MINE, TO_THEIRS, Intent::Check]);
+        // What the peer may not here is not tried.
+        assert_eq!((less(TO_MINE), less(TO_THEIRS)), (&[Intent::Check][..], &[Intent::Check][..]));
+        assert_eq!(less(Intent::Check), []);
+    }
+
+    #[test]
+    fn a_session_goes_on_while_the_peer_may_what_it_might() {
+        let some = |everywhere: Rights, there: Rights| Grant {
+            collections: [(CollectionId(1), there)].into(),
+            ..Grant::everywhere(everywhere)
+        };
+        let began = some(READS, BOTH);
+        let orders = Turn { intent: TO_BOTH, scope: vec![CollectionId(1)] };
+        let all = Turn { intent: TO_BOTH, scope: Vec::new() };
+        for (now, goes_on) in [(&began, true), (&some(BOTH, BOTH), true), (&some(READS, READS), false)] {
+            assert_eq!(still(&shop(), &orders, &began, now), goes_on, "{now:?}");
         }
+        assert!(still(&shop(), &orders, &began, &some(Rights::default(), BOTH)), "the others are not what it is about");
+        assert!(!still(&shop(), &all, &began, &some(Rights::default(), BOTH)));
+        // Members were to come from one that may write all.
+        assert!(!still(&shop(), &orders, &some(BOTH, BOTH), &began));
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use reknit_core::agenda::Trial;
 use reknit_core::gossip::{Met, Standing};
 use reknit_core::message::{RefuseCode, Rights};
-use reknit_core::session::{Options, Outcome, Parked, Verdict};
+use reknit_core::session::{Grant, Intent, Options, Outcome, Parked, Verdict};
 use tokio::sync::watch;
 
 use super::allowed::{self, Turn};
@@ -53,12 +53,18 @@ pub(super) async fn keep(
         let address = Address { peer, host: at.ip().to_string(), port: at.port(), dataset };
         // A check asks for no records, so that none is in its way.
         let trial = if options.repair { shared.parked.trial(id, peer, ticks()) } else { Trial::default() };
+        let may = May::of(&node, &store, peer);
+        let turns = allowed::turns(store.definition(), &may.grant, options.repair);
+        let whole = matches!(&turns[..], [turn] if turn.scope.is_empty());
         let (mut met, mut narrows) = (None, false);
-        for turn in turns(&node, &store, peer, options.repair) {
-            let parked = parked(&trial, store.definition());
-            let session = meet(&node, &store, &address, &options, (turn, parked), stop.clone()).await;
+        for turn in turns {
+            // What is parked is known of the dataset as a whole.
+            let parked = parked(&trial, store.definition()).filter(|_| whole);
+            let (held, session) = meet(&node, &store, &address, &options, (turn, parked, &may), stop.clone()).await;
             narrows |= match &session {
-                Ok(ended) if options.repair => shared.parked.learn(store.definition(), peer, (&trial, ended), ticks()),
+                Ok(ended) if whole && matches!(held, Intent::Repair(_)) => {
+                    shared.parked.learn(store.definition(), peer, (&trial, ended), ticks())
+                }
                 _ => false,
             };
             let one = session.map_err(Some).and_then(judged);
@@ -77,7 +83,7 @@ pub(super) async fn keep(
         }
         // What is stuck is narrowed down by the next ones.
         let met = met.unwrap_or(if narrows { Met::Partial } else { Met::Failed });
-        if met == Met::Equal {
+        if met == Met::Equal && whole {
             shared.withheld().get_mut(&id).into_iter().for_each(Withheld::clear);
             // Both sides knew one another as they met. What still keeps them apart is said again with the next word.
             if options.repair {
@@ -98,32 +104,45 @@ fn tell(stalled: bool, peer: PeerId, dataset: &str) {
     }
 }
 
-/// The sessions that may be held with a peer. What cannot be read gives no right.
-fn turns(node: &Node, store: &Store, peer: PeerId, repairs: bool) -> Vec<Turn> {
-    let grants = node.home().grants(peer).ok().flatten().unwrap_or_default();
-    allowed::turns(store.definition(), &grants.on(store.definition()), repairs)
+/// What a peer may here, as of a moment, and how it is noticed that it may no more.
+struct May {
+    grant: Grant,
+    changes: watch::Receiver<u64>,
+}
+
+impl May {
+    /// What cannot be read gives no right.
+    fn of(node: &Node, store: &Store, peer: PeerId) -> May {
+        let changes = node.rights().changes();
+        let grants = node.home().grants(peer).ok().flatten().unwrap_or_default();
+        May { grant: grants.on(store.definition()), changes }
+    }
 }
 
 /// A session with a peer; or, where none had ended in time, that. Where the peer does not grant all that it takes, it is held with
-/// less.
+/// less: with what is told too.
 async fn meet(
     node: &Node,
     store: &Store,
     address: &Address,
     options: &GossipOptions,
-    (mut turn, parked): (Turn, Option<Arc<Parked>>),
+    (turn, parked, may): (Turn, Option<Arc<Parked>>, &May),
     stop: watch::Receiver<bool>,
-) -> Result<Result<SessionReport, NodeError>, String> {
-    loop {
-        let session = hold(node, store, address, options, (&turn, parked.clone()), stop.clone()).await?;
-        let refused = |report: &SessionReport| {
-            report.outcome.refusal.as_ref().is_some_and(|refusal| refusal.code == RefuseCode::Rights)
-        };
-        match allowed::less(turn.intent).filter(|_| session.as_ref().is_ok_and(refused)) {
-            Some(less) => turn.intent = less,
-            None => return Ok(session),
+) -> (Intent, Result<Result<SessionReport, NodeError>, String>) {
+    let refused = |session: &Result<Result<SessionReport, NodeError>, String>| {
+        let Ok(Ok(report)) = session else { return false };
+        report.outcome.refusal.as_ref().is_some_and(|refusal| refusal.code == RefuseCode::Rights)
+    };
+    let mut held = turn.intent;
+    let mut session = hold(node, store, address, options, (&turn, held, parked.clone(), may), stop.clone()).await;
+    for less in allowed::less(turn.intent) {
+        if !refused(&session) {
+            break;
         }
+        held = *less;
+        session = hold(node, store, address, options, (&turn, held, parked.clone(), may), stop.clone()).await;
     }
+    (held, session)
 }
 
 async fn hold(
@@ -131,27 +150,29 @@ async fn hold(
     store: &Store,
     address: &Address,
     options: &GossipOptions,
-    (turn, parked): (&Turn, Option<Arc<Parked>>),
+    (turn, intent, parked, may): (&Turn, Intent, Option<Arc<Parked>>, &May),
     stop: watch::Receiver<bool>,
 ) -> Result<Result<SessionReport, NodeError>, String> {
     let side = Arc::new(store.clone());
     let definition = store.definition().clone();
-    let changes = node.rights().changes();
-    let began = node.home().grants(address.peer).ok().flatten().unwrap_or_default().on(&definition);
-    let members = allowed::members(&began);
-    let keeps_horizon = !began.rights.allow(Rights::WRITE);
-    let still = |grants: &Grants| allowed::still(&definition, turn, &began, &grants.on(&definition));
-    let lost = node.rights().lost(changes, address.peer, still);
+    let began = &may.grant;
+    let members = allowed::members(began);
+    // Catching up is about all collections.
+    let keeps_horizon = !began.rights.allow(Rights::COMPARE.and(Rights::WRITE));
+    let still = |grants: &Grants| allowed::still(&definition, turn, began, &grants.on(&definition));
+    let lost = node.rights().lost(may.changes.clone(), address.peer, still);
     // What may not be pushed is not brought by a session either that nobody asked for.
     let brakes = Some(options.brakes.brakes);
-    let asked = Options { brakes, parked, scope: turn.scope.clone(), keeps_horizon, ..Options::new(turn.intent) };
+    let asked = Options { brakes, parked, scope: turn.scope.clone(), keeps_horizon, ..Options::new(intent) };
     let most = options.session_max;
     let budget = Budget { time: Some(most), ..Budget::default() };
     let asked = (asked, options.brakes.window);
     let session = node.session_by_itself(address, side, asked, members, budget, stop);
     tokio::select! {
-        session = session => Ok(session),
+        // What was taken away before it began is no more.
+        biased;
         () = lost => Ok(Err(NodeError::TakenAway)),
+        session = session => Ok(session),
         // A store may be stuck, or a peer let in and then not answered: no other peer waits for it.
         () = tokio::time::sleep(most + ENDS) => Err(format!("it had not ended after {} s", (most + ENDS).as_secs())),
     }
@@ -159,7 +180,12 @@ async fn hold(
 
 /// What two sessions about parts of a dataset say together of the peer.
 fn together(one: Result<Met, Failed>, other: Result<Met, Failed>) -> Result<Met, Failed> {
-    Ok(match (one?, other?) {
+    let (one, other) = match (one, other) {
+        (Ok(one), Ok(other)) => (one, other),
+        (Err(Some(why)), _) | (_, Err(Some(why))) => return Err(Some(why)),
+        _ => return Err(None),
+    };
+    Ok(match (one, other) {
         (Met::Equal, met) | (met, Met::Equal) => met,
         (Met::Differs(one), Met::Differs(other)) => Met::Differs(one + other),
         (Met::LeftOut(one), Met::LeftOut(other)) => Met::LeftOut(one + other),

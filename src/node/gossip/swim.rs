@@ -26,7 +26,7 @@ const ASKS_AGAIN: Millis = 1_000;
 /// Whoever is displaced again so soon after is behind a life that it had, which it catches up with in ever longer steps.
 const IN_A_ROW: Millis = 1_000;
 /// A step is no longer than this power of two, in lives.
-const STEP_BITS_MAX: u32 = 40;
+const STEP_BITS_MAX: u32 = 36;
 
 /// A node as the failure detector knows it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -52,7 +52,7 @@ impl Identity for Near {
     }
 
     fn renew(&self) -> Option<Near> {
-        Some(Near { life: self.life + 1, ..self.clone() })
+        Some(Near { life: self.life.checked_add(1)?, ..self.clone() })
     }
 
     fn win_addr_conflict(&self, other: &Near) -> bool {
@@ -199,7 +199,10 @@ impl Swim {
             let me = self.foca.identity();
             let life = me.life.saturating_add(1 << row.min(STEP_BITS_MAX));
             let next = Near { life, ..me.clone() };
-            if let Err(error) = self.foca.change_identity(next, outside) {
+            let taken = self.foca.change_identity(next, &mut *outside);
+            // It begins to probe again, as after a life that it takes by itself.
+            let taken = taken.and_then(|()| self.foca.apply_many(std::iter::empty(), true, outside));
+            if let Err(error) = taken {
                 tracing::debug!(%error, "no other life could be taken");
             }
         }

@@ -108,8 +108,9 @@ impl Postgres {
         let column = |(name, of): (String, &Type)| Column { name, kind: kind(of), declared: of.name().into() };
         let columns = Columns { columns: names.into_iter().zip(&types).map(column).collect(), key };
         let types = types.into_iter().zip(spelled).collect();
+        let searched = client.query_one(SEARCHED, &[&table.1, &oid]).map_err(met)?.get(0);
         let idle = Mutex::new(Some(client));
-        let also_typed = also_typed(&address, &table);
+        let also_typed = also_typed(&address, &table, searched);
         let PostgresAddress { place, typed, .. } = address;
         Ok(Postgres {
             connector,
@@ -233,12 +234,12 @@ impl Postgres {
     }
 }
 
-/// Without its schema where that was typed and is searched by default, else with it.
-fn also_typed(address: &PostgresAddress, (schema, name): &(String, String)) -> Option<String> {
+/// Without its schema where that was typed and the name alone would do, else with it.
+fn also_typed(address: &PostgresAddress, (schema, name): &(String, String), searched: bool) -> Option<String> {
     let simple = |name: &str| name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     let base = address.place.strip_suffix(&address.table).filter(|_| simple(schema) && simple(name))?;
     match address.table.contains('.') {
-        true => (schema == "public").then(|| format!("{base}{name}")),
+        true => searched.then(|| format!("{base}{name}")),
         false => Some(format!("{base}{schema}.{name}")),
     }
 }
@@ -387,6 +388,9 @@ impl Table for Postgres {
 /// Tables, partitioned ones too, by name as in SQL.
 const TABLE: &str = "SELECT c.oid, n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                      WHERE c.oid = to_regclass($1) AND c.relkind IN ('r', 'p') AND has_table_privilege(c.oid, 'SELECT')";
+
+/// Whether a table is found by its name alone.
+const SEARCHED: &str = "SELECT coalesce(to_regclass(quote_ident($1::text))::oid = $2::oid, false)";
 
 /// The columns that hold something of their own, how their types are spelled, and the sequences that give them values.
 const COLUMNS: &str = "SELECT attname::text, format_type(atttypid, -1), \

@@ -91,7 +91,7 @@ pub(crate) fn held(typed: &str) -> String {
     }
     let bare = shown.split_once('?').map_or(&*shown, |(bare, _)| bare);
     match bare.rsplit_once('/') {
-        Some((database, table)) if table == "*" || table.ends_with(".*") => database.into(),
+        Some((database, table)) if table.is_empty() || table == "*" || table.ends_with(".*") => database.into(),
         Some((database, table)) => format!("{database}/{}", table.strip_prefix("public.").unwrap_or(table)),
         None => bare.into(),
     }

@@ -23,13 +23,10 @@ const UNGREETED_MAX: usize = 32;
 
 /// What each connection begins with: it writes nothing unless a transaction says so.
 const READ_ONLY: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY";
-/// What is run ends soon after whoever asked for it is gone, where the server can tell: from PostgreSQL 14 on.
-const NOTICES: &str =
-    "SELECT set_config(name, '10s', false) FROM pg_settings WHERE name = 'client_connection_check_interval'";
-
-/// Whoever locks a table for longer is not waited for, unless it was said how long to wait.
-const LOCKS: &str =
-    "SELECT set_config(name, '60s', false) FROM pg_settings WHERE name = 'lock_timeout' AND setting = '0'";
+/// What is run ends soon after whoever asked for it is gone, where the server can tell: from PostgreSQL 14 on. Whoever locks a table is
+/// waited for so long, unless it was said how long to wait.
+const WAITS: &str = "SELECT set_config(name, CASE name WHEN 'lock_timeout' THEN '60s' ELSE '10s' END, false) FROM pg_settings \
+                     WHERE name = 'client_connection_check_interval' OR name = 'lock_timeout' AND setting = '0'";
 
 static UNGREETED: AtomicUsize = AtomicUsize::new(0);
 
@@ -91,8 +88,7 @@ impl Connector {
         let mut client = self.open().map_err(|error| self.told(&error))?;
         client.batch_execute(READ_ONLY).map_err(|error| told(&error))?;
         // A server that cannot is as good without.
-        let _ = client.batch_execute(NOTICES);
-        client.batch_execute(LOCKS).map_err(|error| told(&error))?;
+        let _ = client.batch_execute(WAITS);
         Ok(client)
     }
 
