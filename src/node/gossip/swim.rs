@@ -187,8 +187,8 @@ impl Swim {
 }
 
 impl Swim {
-    /// Takes a life beyond that which displaced this one. How far that is ahead is told by nobody: a clock may have been put on when
-    /// it began, or another node runs with this identity.
+    /// Takes a life beyond that which displaced this one. How far that is ahead is told by nobody: its clock may have been ahead when
+    /// it last began, or another node runs with this identity.
     fn catch_up(&mut self, tick: Millis, outside: &mut Outside) {
         let row = match self.displaced {
             Some((at, row)) if tick < at + IN_A_ROW => row + 1,
