@@ -78,7 +78,10 @@ impl SideRun {
 
 /// A side in a run; of two sides it is told which refuses.
 fn begun(side: &Arc<dyn Side>, header: RunHeader) -> Result<Option<Arc<dyn Side>>, StoreError> {
-    Arc::clone(side).in_run(header).map_err(|error| error.of_place(&side.describe().place))
+    Arc::clone(side).in_run(header).map_err(|error| match error {
+        StoreError::Paused { run, place: None } => StoreError::Paused { run, place: Some(side.describe().place) },
+        other => other,
+    })
 }
 
 /// The policies of the collections that a session is about, all if none are named; none where there are no versions.

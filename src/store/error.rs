@@ -250,15 +250,6 @@ impl fmt::Display for Left {
 }
 
 impl StoreError {
-    /// The same, told of this store.
-    #[must_use]
-    pub(crate) fn of_place(self, of: &str) -> StoreError {
-        match self {
-            StoreError::Paused { run, place: None } => StoreError::Paused { run, place: Some(of.into()) },
-            other => other,
-        }
-    }
-
     /// A failure of a file beside the engine's own.
     #[must_use]
     pub fn file(path: &Path, source: io::Error) -> Self {
