@@ -25,6 +25,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::builder::Resettable;
+use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -287,8 +288,10 @@ impl Cli {
         Cli::parse_by(Cli::command().mut_subcommand("repair", repair), typed)
     }
 
-    fn parse_by(command: clap::Command, typed: &[OsString]) -> Result<Cli, clap::Error> {
-        let matches = command.try_get_matches_from(typed)?;
+    fn parse_by(mut command: clap::Command, typed: &[OsString]) -> Result<Cli, clap::Error> {
+        let matches = command
+            .try_get_matches_from_mut(typed)
+            .map_err(|error| blamed(error, &command, typed, |variable| std::env::var_os(variable).is_some()))?;
         let mut cli = Cli::from_arg_matches(&matches)?;
         let typed = matches.value_source("format") == Some(ValueSource::CommandLine);
         let refused = |message: String| Cli::command().error(clap::error::ErrorKind::InvalidValue, message);
@@ -377,6 +380,37 @@ impl AnyFormat {
     }
 }
 
+/// The same error; of a value that nobody typed it tells the variable that it comes from.
+fn blamed(
+    error: clap::Error,
+    command: &clap::Command,
+    typed: &[OsString],
+    is_set: impl Fn(&str) -> bool,
+) -> clap::Error {
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return error };
+    let long = flag.split([' ', '=', '[']).next().and_then(|flag| flag.strip_prefix("--"));
+    let Some(flag) = long.and_then(|long| flag_of(command, long)) else { return error };
+    let is_typed = typed.iter().filter_map(|word| word.to_str()).take_while(|word| *word != "--").any(|word| {
+        match (word.strip_prefix("--"), word.strip_prefix('-')) {
+            (Some(word), _) => word.split('=').next() == flag.get_long(),
+            (None, Some(letters)) => flag.get_short().is_some_and(|letter| letters.contains(letter)),
+            (None, None) => false,
+        }
+    });
+    let variable = flag.get_env().and_then(|variable| variable.to_str()).filter(|variable| is_set(variable));
+    let Some(variable) = variable.filter(|_| !is_typed) else { return error };
+    let text = error.to_string();
+    let words = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect::<Vec<_>>().join(" ");
+    let words = words.trim_start_matches("error: ");
+    Cli::command().error(error.kind(), format!("{words}; {variable} in the environment says so"))
+}
+
+/// A flag, of a command or of one below it.
+fn flag_of<'c>(command: &'c clap::Command, long: &str) -> Option<&'c Arg> {
+    let own = command.get_arguments().find(|flag| flag.get_long() == Some(long));
+    own.or_else(|| command.get_subcommands().find_map(|below| flag_of(below, long)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -406,5 +440,28 @@ mod tests {
         for (long, env) in &found {
             assert!(found.iter().all(|(other, twin)| twin != env || other == long), "--{long} shares {env}");
         }
+    }
+    #[test]
+    fn a_value_that_nobody_typed_is_told_with_its_variable() {
+        let told = |typed: &[&str], set: &str| {
+            let typed: Vec<OsString> = typed.iter().map(Into::into).collect();
+            let mut command = Cli::command();
+            let error = command.try_get_matches_from_mut(&typed).expect_err("a value that is none");
+            blamed(error, &command, &typed, |variable| variable == set).to_string()
+        };
+        // What is typed stands for what the environment would say: clap tells both alike.
+        let typed = ["reknit", "check", "a", "b", "--readers=abc"];
+        assert!(!told(&typed, "REKNIT_READERS").contains("REKNIT_READERS"));
+        let command = |variable: &str| {
+            let mut command = Cli::command();
+            let error = command.try_get_matches_from_mut(typed).expect_err("a value that is none");
+            blamed(error, &command, &["reknit".into(), "check".into()], |set| set == variable).to_string()
+        };
+        let words =
+            "'abc' for '--readers <N>': invalid digit found in string; REKNIT_READERS in the environment says so";
+        assert!(command("REKNIT_READERS").contains(words), "{}", command("REKNIT_READERS"));
+        assert!(!command("REKNIT_LIMIT").contains("environment"));
+        let short = ["reknit", "status", "-q=7"];
+        assert!(!told(&short, "REKNIT_QUIET").contains("REKNIT_QUIET"));
     }
 }

@@ -189,3 +189,19 @@ fn what_a_job_writes_and_may_lose_it_says_alone() {
     place.vars = vec![("REKNIT_LIMIT", "lots".into())];
     place.run("config check").exits(2).says(&["what REKNIT_LIMIT says goes before it, and is not understood"]);
 }
+
+#[test]
+fn a_variable_that_is_not_understood_is_named_wherever_it_is_heard() {
+    let mut place = Place::with_store();
+    std::fs::create_dir_all(place.path("home")).expect("a home");
+    place.file("home/config.toml", "[job.look]\na = 'x:y'\nb = 'x:z'\nevery = '15m'\n");
+    place.run("config check").ok();
+    place.vars = vec![("REKNIT_READERS", "many".into())];
+    let words = ["invalid value 'many' for '--readers <N>'", "REKNIT_READERS in the environment says so"];
+    place.run("config check").fails("config.malformed").says(&words);
+    let ran = place.run("check s s");
+    ran.exits(2).says(&words);
+    // What is typed goes before it, also where that is wrong.
+    let ran = place.run("check s s --readers=few").exits(2).says(&["'few'"]);
+    assert!(!ran.err.contains("REKNIT_READERS"), "{}", ran.err);
+}
