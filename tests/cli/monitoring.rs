@@ -550,3 +550,16 @@ fn how_fresh_the_indexes_of_tables_are_is_told_once_a_run_has_followed_them() {
     until(|| of(&scraped(&Web::with(daemon.http(), &[("X-Reknit", "1")])), fresh).is_empty());
     assert!(daemon.end().success());
 }
+
+#[test]
+fn what_is_remembered_of_pairs_and_cannot_be_read_hides_nothing_else() {
+    let place = Place::with_store();
+    std::fs::create_dir_all(place.path("home")).expect("a home");
+    place.file("home/verdicts.toml", "[[verdict]\n");
+    let told = place.run("status").exits(2).says(&["node ", "wrong ", "verdicts.toml", "remove it"]);
+    assert!(!told.out.contains("none was compared yet"), "{}", told.out);
+    let summary = place.json("status").exits(2).summary();
+    assert!(summary["wrong"][0].as_str().expect("what is wrong").contains("verdicts.toml"), "{summary}");
+    std::fs::remove_file(place.path("home/verdicts.toml")).expect("removed");
+    place.run("status").ok();
+}

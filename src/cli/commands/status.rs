@@ -79,7 +79,9 @@ pub(crate) fn look(
     daemon: Option<&Daemon>,
     stores: &BTreeMap<PathBuf, Store>,
 ) -> Result<Look, CliError> {
-    let (peer, peers, lasts) = (home.identity()?.peer(), home.peers()?, verdicts::read(home)?);
+    let (peer, peers) = (home.identity()?.peer(), home.peers()?);
+    // What is remembered of pairs is not all that there is to see.
+    let (lasts, unread) = verdicts::read(home).map_or_else(|error| (Vec::new(), Some(error)), |lasts| (lasts, None));
     let serving = daemon.is_some() || control::is_alive(&home.socket());
     let (now, live) = (now_s(), daemon.is_some());
     let configured = view.jobs.iter().filter(|(_, job)| job.plan.is_some());
@@ -89,8 +91,8 @@ pub(crate) fn look(
     let gossip = daemon.and_then(Daemon::gossip);
     let met: Vec<Met<'_>> = daemon.into_iter().flat_map(|daemon| met(daemon, stores)).collect();
     let of_gossip = met.iter().filter_map(Met::exit);
-    let exit =
-        lasts.iter().map(exit_of).chain(of_jobs).chain(of_gossip).max_by_key(|exit| rank(*exit)).unwrap_or(Exit::Done);
+    let of_pairs = lasts.iter().map(exit_of).chain(unread.iter().map(|_| Exit::CannotJudge));
+    let exit = of_pairs.chain(of_jobs).chain(of_gossip).max_by_key(|exit| rank(*exit)).unwrap_or(Exit::Done);
     let mut lines = vec![
         format!("node   {peer}"),
         format!("home   {}{}", home.dir().display(), if serving { ", a daemon is running" } else { "" }),
@@ -129,7 +131,7 @@ pub(crate) fn look(
         let name = known.name.as_deref().map(|name| format!(" ({name})")).unwrap_or_default();
         lines.push(format!("peer   {}{name} may {}", known.peer.short(), known.may.names().join(", ")));
     }
-    if lasts.is_empty() {
+    if lasts.is_empty() && unread.is_none() {
         lines.push("pairs  none was compared yet: reknit check A B".into());
     }
     for last in &lasts {
@@ -143,7 +145,8 @@ pub(crate) fn look(
     }
     lines.extend(seen.iter().map(|job| format!("job    {}", job.line().replace('\t', ": "))));
     let of_jobs = seen.iter().flat_map(|job| job.wrong());
-    let wrong: Vec<String> = view.wrong.iter().cloned().chain(of_jobs).collect();
+    let unread = unread.iter().map(ToString::to_string);
+    let wrong: Vec<String> = view.wrong.iter().cloned().chain(of_jobs).chain(unread).collect();
     lines.extend(wrong.iter().map(|wrong| format!("wrong  {wrong}")));
     lines.extend(view.alerts.iter().map(|alert| format!("alert  {}", alerts::line(alert, now_ms()))));
     let alerts: Vec<_> = view.alerts.iter().map(alerts::object).collect();
