@@ -1,6 +1,7 @@
 //! The password of a store in the configuration: from a file, from the environment, or told by a command.
 //!
-//! It is asked for once, when it is first needed, and again by a daemon that runs for long. What a command says is never printed, not even where it fails.
+//! It is asked for once, when it is first needed, and again by a daemon that runs for long. What a command says is never printed,
+//! not even where it fails.
 
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -35,8 +36,16 @@ pub(crate) enum Source {
 #[derive(Debug)]
 pub(crate) struct Password {
     source: Source,
-    /// What was told, when, and whether it is to be asked for anew.
-    known: Mutex<Option<(Secret, Instant, bool)>>,
+    known: Mutex<Option<Known>>,
+}
+
+/// What was told.
+#[derive(Debug)]
+struct Known {
+    secret: Secret,
+    at: Instant,
+    /// Whether it is to be asked for anew.
+    stale: bool,
 }
 
 impl Password {
@@ -59,9 +68,9 @@ impl Password {
     pub(crate) fn forget(&self, after: Duration) {
         // One that is being asked for need not be.
         if let Ok(mut known) = self.known.try_lock()
-            && let Some((_, told, stale)) = &mut *known
+            && let Some(known) = &mut *known
         {
-            *stale |= told.elapsed() >= after;
+            known.stale |= known.at.elapsed() >= after;
         }
     }
 
@@ -72,8 +81,8 @@ impl Password {
     pub(crate) fn get(&self, env: &Env) -> Result<Secret, CliError> {
         // Of several who need it at once one asks.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((secret, _, false)) = &*known {
-            return Ok(secret.clone());
+        if let Some(known) = known.as_ref().filter(|known| !known.stale) {
+            return Ok(known.secret.clone());
         }
         let told = match &self.source {
             Source::File(path) => read(path, env),
@@ -91,13 +100,13 @@ impl Password {
         let secret = match (told, &*known) {
             (Ok(told), _) => Secret::new(told),
             // The one before may hold on.
-            (Err(cause), Some((secret, ..))) => {
+            (Err(cause), Some(known)) => {
                 env.warn(&wrong(cause).message);
-                return Ok(secret.clone());
+                return Ok(known.secret.clone());
             }
             (Err(cause), None) => return Err(wrong(cause)),
         };
-        Ok(known.insert((secret, Instant::now(), false)).0.clone())
+        Ok(known.insert(Known { secret, at: Instant::now(), stale: false }).secret.clone())
     }
 }
 
