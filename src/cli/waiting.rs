@@ -2,7 +2,6 @@
 //!
 //! What readers see of them meanwhile is the store's concern; how they are settled that of `reknit conflicts`.
 
-use reknit_core::members::MEMBERS;
 use reknit_core::policy::{Judgement, Why};
 
 use crate::store::{Store, StoreError};
@@ -73,8 +72,7 @@ impl Conflicts {
     /// # Errors
     /// As for [`Conflicts::of`].
     pub(crate) fn of_all(store: &Store, most: usize) -> Result<Conflicts, StoreError> {
-        let names = store.definition().collections.iter().map(|collection| &collection.name);
-        Conflicts::of(store, names.filter(|name| *name != MEMBERS), most)
+        Conflicts::of(store, store.definition().data().map(|(_, collection)| &collection.name), most)
     }
 
     fn add(&mut self, collection: &str, key: Vec<u8>, judgement: Judgement) {

@@ -77,9 +77,8 @@ impl InForce {
 
 /// Whether a grant still allows what a session wanted that began under another.
 pub(super) fn still_allows(open: &Open, definition: &Definition, began: &Grant, now: &Grant) -> bool {
-    let all = (0..definition.collections.len()).filter_map(|nth| u16::try_from(nth).ok()).map(CollectionId);
     let scope: Vec<CollectionId> = match open.scope.is_empty() {
-        true => all.filter(|c| Some(*c) != definition.members()).collect(),
+        true => definition.data().map(|(id, _)| id).collect(),
         false => open.scope.clone(),
     };
     scope.iter().all(|c| now.on(*c).allow(began.on(*c).both(open.wants.and(Rights::COMPARE))))

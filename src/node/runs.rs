@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use reknit_core::difference::Side as Seen;
 use reknit_core::journal::{RunHeader, RunId, RunKind};
-use reknit_core::members::MEMBERS;
 use reknit_core::query::Applied;
 use reknit_core::session::{Direction, Intent, Options};
 use reknit_core::{CollectionId, Profile};
@@ -87,8 +86,8 @@ fn begun(side: &Arc<dyn Side>, header: RunHeader) -> Result<Option<Arc<dyn Side>
 /// The policies of the collections that a session is about, all if none are named; none where there are no versions.
 fn policies(side: &Arc<dyn Side>, scope: &[CollectionId]) -> String {
     let definition = side.describe().definition;
-    let within = |id: &u16| scope.is_empty() || scope.contains(&CollectionId(*id));
-    let collections = (0..).zip(&definition.collections).filter(|(id, of)| within(id) && of.name != MEMBERS);
+    let within = |id: CollectionId| scope.is_empty() || scope.contains(&id);
+    let collections = definition.data().filter(|(id, _)| within(*id));
     let mut policies: Vec<&str> = collections.map(|(_, collection)| collection.policy.as_str()).collect();
     policies.sort_unstable();
     policies.dedup();

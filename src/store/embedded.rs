@@ -39,7 +39,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 
 use reknit_core::bounds::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use reknit_core::members::MEMBERS;
 use reknit_core::policy::Policy;
 use reknit_core::query::Cut;
 use reknit_core::tree::Summary;
@@ -348,10 +347,7 @@ impl Store {
     /// The root of the dataset, without its members.
     #[must_use]
     pub fn root(&self) -> Summary {
-        let head = self.inner.head();
-        let names = self.inner.definition.collections.iter().map(|collection| collection.name.as_str());
-        let roots: Vec<(&str, Summary)> = names.zip(head.roots).filter(|(name, _)| *name != MEMBERS).collect();
-        self.inner.keys.root(&roots)
+        self.inner.definition.data_root(&self.inner.keys, &self.inner.head().roots)
     }
 
     /// The store in numbers.
@@ -363,9 +359,7 @@ impl Store {
         let inner = &self.inner;
         let (records, tombstones) = {
             let writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
-            let members = inner.definition.members().map(|members| usize::from(members.0));
-            let counts = writer.counts.iter().enumerate().filter(|(place, _)| Some(*place) != members);
-            let counts = counts.map(|(_, count)| count);
+            let counts = inner.definition.data().map(|(id, _)| writer.counts[usize::from(id.0)]);
             counts.fold((0, 0), |(live, dead), count| (live + count.live, dead + count.tombstones))
         };
         Ok(Stats {

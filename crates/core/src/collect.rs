@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::{CollectionId, Definition};
+use crate::dataset::Definition;
 use crate::life::{Life, Sighting};
 use crate::members::Member;
 use crate::planted::{Bug, planted};
@@ -115,15 +115,13 @@ pub struct Found {
 /// Whether a receipt shows that both sides had all of the dataset that the other held at its cut.
 pub fn counts(receipt: &Receipt, definition: &Definition) -> bool {
     let ended = matches!(receipt.verdict, Verdict::InSync | Verdict::Converged) && receipt.tally.left == 0;
-    let data = (0..definition.collections.len()).filter_map(|place| u16::try_from(place).ok()).map(CollectionId);
-    let mut data = data.filter(|collection| Some(*collection) != definition.members());
     let still = |seat: &Seat| compared_until(receipt, seat) >= seat.undone;
     ended
         && still(&receipt.opener)
         && still(&receipt.responder)
         && receipt.dataset == definition.id
         && receipt.definition == definition.hash()
-        && data.all(|collection| receipt.scope.contains(&collection))
+        && definition.data().all(|(collection, _)| receipt.scope.contains(&collection))
 }
 
 /// The commit of one side up to which the other certainly has what it held: where both were in sync, that of its root,

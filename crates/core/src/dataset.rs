@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounds::{COLLECTIONS_MAX, NAME_BYTES_MAX, POLICY_BYTES_MAX};
 use crate::canonical::{Blob, DecodeError};
-use crate::digest::Digest;
+use crate::digest::{Digest, Keys};
 use crate::members::MEMBERS;
 use crate::record::Keeps;
+use crate::tree::Summary;
 
 const DEFINITION_FORMAT: u8 = 1;
 /// Collections that are named where definitions differ in many.
@@ -90,6 +91,22 @@ impl Definition {
     /// The collection that holds its members, if it has one.
     pub fn members(&self) -> Option<CollectionId> {
         self.collection(MEMBERS)
+    }
+
+    /// The collections that hold data, each with its id: all but that of the members.
+    pub fn data(&self) -> impl Iterator<Item = (CollectionId, &Collection)> {
+        (0..).map(CollectionId).zip(&self.collections).filter(|(_, collection)| collection.name != MEMBERS)
+    }
+
+    /// Whether a collection is there and holds data.
+    pub fn is_data(&self, id: CollectionId) -> bool {
+        self.collections.get(usize::from(id.0)).is_some_and(|collection| collection.name != MEMBERS)
+    }
+
+    /// The root of the data, of the roots of all collections in their order.
+    pub fn data_root(&self, keys: &Keys, roots: &[Summary]) -> Summary {
+        let named = self.data().filter_map(|(id, of)| Some((of.name.as_str(), *roots.get(usize::from(id.0))?)));
+        keys.root(&named.collect::<Vec<_>>())
     }
 
     /// What replicas keep of concurrent versions in a collection, which must be there.
@@ -217,6 +234,7 @@ impl Definition {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::DatasetKey;
 
     #[test]
     fn a_definition_comes_back_and_its_hash_tells_every_field() {
@@ -251,6 +269,18 @@ mod tests {
         for wrong in [first, kept, other, alone, Definition { profile: Profile::Content, ..with }] {
             assert!(matches!(Definition::decode(&wrong.encode()), Err(DecodeError::Malformed(_))), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn data_is_all_but_the_members() {
+        let with = Definition::simple(DatasetId([7; 16]), "cities").with_members();
+        let ids: Vec<CollectionId> = with.data().map(|(id, _)| id).collect();
+        assert_eq!(ids, [CollectionId(0)]);
+        assert_eq!([0, 1, 2].map(|id| with.is_data(CollectionId(id))), [true, false, false]);
+        let keys = Keys::new(&DatasetKey::from_bytes([1; 32]));
+        let roots = |members: u8| [1, members].map(|byte| Summary { digest: Digest([byte; 32]), count: 1 });
+        assert_eq!(with.data_root(&keys, &roots(2)), with.data_root(&keys, &roots(3)));
+        assert_eq!(with.data_root(&keys, &roots(2)), keys.root(&[("default", roots(2)[0])]));
     }
 
     #[test]

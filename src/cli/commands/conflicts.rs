@@ -10,7 +10,6 @@ use crate::cli::records::{key_fields, typed_value, value_fields};
 use crate::cli::units::show_instant;
 use crate::cli::{CliError, Exit};
 use crate::core::bounds::VERSIONS_MAX;
-use crate::core::members::MEMBERS;
 use crate::core::policy::{Judgement, Why};
 use crate::core::{Content, Sibling};
 use crate::format::Layout;
@@ -41,8 +40,7 @@ pub(crate) fn run(args: &Conflicts, env: &mut Env) -> Result<Exit, CliError> {
 }
 
 fn list(store: &Store, only: Option<&str>, limit: u64, env: &mut Env) -> Result<Exit, CliError> {
-    let names = store.definition().collections.iter().map(|collection| collection.name.as_str());
-    let all: Vec<&str> = names.filter(|name| *name != MEMBERS).collect();
+    let all: Vec<&str> = store.definition().data().map(|(_, collection)| collection.name.as_str()).collect();
     let several = all.len() > 1;
     let asked = match only {
         Some(name) => vec![env.collection(store, &InCollection { name: Some(name.into()) })?],

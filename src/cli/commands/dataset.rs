@@ -14,7 +14,6 @@ use crate::cli::output::{Printer, fields};
 use crate::cli::records::{hex, unhex};
 use crate::cli::units::show_count;
 use crate::cli::{CliError, Exit};
-use crate::core::members::MEMBERS;
 use crate::core::{DatasetKey, Definition, Profile};
 use crate::format::{Format, Layout};
 use crate::store::Store;
@@ -69,7 +68,7 @@ fn show(typed: &Path, env: &mut Env) -> Result<Exit, CliError> {
         format!("root       {} ({} entries)", root.digest, show_count(root.count)),
     ];
     let mut collections = Vec::new();
-    for collection in definition.collections.iter().filter(|collection| collection.name != MEMBERS) {
+    for (_, collection) in definition.data() {
         let layout = store.collection(&collection.name)?.layout()?.unwrap_or_default();
         let layout = Layout::from_bytes(&layout)?;
         let rows = match layout.format() {

@@ -17,7 +17,6 @@ use crate::cli::records::key_fields;
 use crate::cli::units::{parse_bytes, parse_duration, show_bytes, show_count, show_duration};
 use crate::cli::{CliError, Exit};
 use crate::clock::{millis, now_ms};
-use crate::core::members::MEMBERS;
 use crate::store::{Did, JournalLimits, KeepHistory, Store, Undo};
 
 pub(crate) fn run(args: &Runs, env: &mut Env) -> Result<Exit, CliError> {
@@ -224,9 +223,9 @@ fn keeping(text: &str, limits: JournalLimits) -> Result<Option<KeepHistory>, Cli
 
 /// Which collection a key is of, where there are several.
 fn place(store: &Store, id: CollectionId) -> String {
-    let all = &store.definition().collections;
-    let several = all.iter().filter(|collection| collection.name != MEMBERS).count() > 1;
-    let named = all.get(usize::from(id.0)).filter(|collection| several || collection.name == MEMBERS);
+    let definition = store.definition();
+    let several = definition.data().count() > 1;
+    let named = definition.collections.get(usize::from(id.0)).filter(|_| several || !definition.is_data(id));
     named.map(|collection| format!(" in {}", collection.name)).unwrap_or_default()
 }
 

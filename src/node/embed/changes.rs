@@ -108,13 +108,12 @@ impl Teller {
     fn catch_up(&mut self, since: Cursor, now: Cursor) -> Result<(), Gone> {
         let mut last: Option<Change> = None;
         let definition = self.store.definition().clone();
-        let members = definition.members().map(|members| usize::from(members.0));
-        for (nth, collection) in definition.collections.iter().enumerate().filter(|(nth, _)| Some(*nth) != members) {
+        for (id, collection) in definition.data() {
             let changed = match self.store.collection(&collection.name) {
                 Ok(of) => of.changed_after(since),
                 Err(error) => return self.fail(error.into()),
             };
-            debug_assert_eq!(definition.collection(&collection.name).map(|id| usize::from(id.0)), Some(nth));
+            debug_assert_eq!(definition.collection(&collection.name), Some(id));
             for record in changed {
                 let record = match record {
                     Ok(record) => record,

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 
 use reknit_core::Millis;
-use reknit_core::members::MEMBERS;
 use reknit_core::tree::Summary;
 
 use super::{EmbedError, Running, blocking};
@@ -80,9 +79,7 @@ impl Running {
             });
             let sides = sides.into_iter().map(|(name, side)| {
                 let (info, roots) = (side.describe(), side.cut()?.roots);
-                let names = info.definition.collections.iter().map(|collection| collection.name.as_str());
-                let roots: Vec<_> = names.zip(roots).filter(|(name, _)| *name != MEMBERS).collect();
-                let root = info.keys.root(&roots);
+                let root = info.definition.data_root(&info.keys, &roots);
                 Ok(DatasetStatus { name, root, stats: None, peers: Vec::new() })
             });
             let mut datasets = datasets.chain(sides).collect::<Result<Vec<_>, EmbedError>>()?;

@@ -17,9 +17,7 @@ pub(super) struct Turn {
 
 /// The sessions that may be held with a peer that may so much here: one, where it may the same with all collections.
 pub(super) fn turns(definition: &Definition, grant: &Grant, repairs: bool) -> Vec<Turn> {
-    let members = definition.members();
-    let all = (0..definition.collections.len()).filter_map(|nth| u16::try_from(nth).ok()).map(CollectionId);
-    let all: Vec<CollectionId> = all.filter(|collection| Some(*collection) != members).collect();
+    let all: Vec<CollectionId> = definition.data().map(|(id, _)| id).collect();
     let mut turns: Vec<Turn> = Vec::new();
     for collection in &all {
         let Some(intent) = intent(grant.on(*collection), repairs) else { continue };

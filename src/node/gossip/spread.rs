@@ -330,12 +330,8 @@ impl Spread {
 
     /// Those of collections on which a peer may that; members are for sessions alone (M22).
     fn among(&self, peer: PeerId, mut rumours: Vec<Rumour>, right: Rights) -> Result<Vec<Rumour>, NodeError> {
-        let (grant, members) = (self.may(peer)?, self.definition().members());
-        let known = self.definition().collections.len();
-        rumours.retain(|rumour| {
-            let of = rumour.collection;
-            usize::from(of.0) < known && Some(of) != members && grant.on(of).allow(right)
-        });
+        let (grant, definition) = (self.may(peer)?, self.definition());
+        rumours.retain(|rumour| definition.is_data(rumour.collection) && grant.on(rumour.collection).allow(right));
         Ok(rumours)
     }
 
@@ -374,8 +370,8 @@ impl Spread {
     }
 
     fn wrote(&mut self, events: &[Event]) -> Result<(), NodeError> {
-        let members = self.definition().members();
-        let events = events.iter().filter(|event| Some(event.collection) != members);
+        let definition = self.definition();
+        let events = events.iter().filter(|event| definition.is_data(event.collection));
         let at = |event: &Event| (event.collection, self.position(event.collection, &event.key));
         let (mut own, mut others) = (Vec::new(), Vec::new());
         for event in events {
@@ -404,10 +400,7 @@ impl Spread {
         collection: CollectionId,
         mut records: Vec<Record>,
     ) -> Result<(), NodeError> {
-        let definition = self.definition();
-        let known =
-            usize::from(collection.0) < definition.collections.len() && Some(collection) != definition.members();
-        if !known || !self.may(from)?.on(collection).allow(Rights::WRITE) {
+        if !self.definition().is_data(collection) || !self.may(from)?.on(collection).allow(Rights::WRITE) {
             tracing::debug!(peer = %from.short(), "it may not write what it gives");
             return Ok(());
         }
@@ -438,7 +431,7 @@ impl Spread {
             for rumour in self.entries(at)? {
                 let fresh = !before.contains(&rumour);
                 // A session may have brought it since it was looked up: whoever follows the store did not tell of it yet.
-                if fresh && let Some(withheld) = self.shared.withheld().get_mut(&definition.id) {
+                if fresh && let Some(withheld) = self.shared.withheld().get_mut(&self.definition().id) {
                     withheld.written((collection, rumour.position));
                 }
                 self.rumours.given(from, rumour, fresh);

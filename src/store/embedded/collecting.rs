@@ -262,8 +262,7 @@ impl Store {
 
     fn holds_nothing(&self) -> bool {
         let roots = self.inner.head().roots;
-        let members = self.inner.definition.members().map(|members| usize::from(members.0));
-        roots.iter().enumerate().all(|(place, root)| Some(place) == members || root.is_empty())
+        self.inner.definition.data().all(|(id, _)| roots[usize::from(id.0)].is_empty())
     }
 
     /// Whether this store remembers an opening, and came as far in it: if not, it was restored, copied or rolled back.

@@ -1,7 +1,7 @@
 //! What receipts show, against stores of which everything is known.
 
 use super::*;
-use crate::dataset::DatasetId;
+use crate::dataset::{CollectionId, DatasetId};
 use crate::members::LEASE_MILLIS;
 use crate::receipt::Tally;
 use proptest::prelude::*;

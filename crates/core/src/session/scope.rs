@@ -1,6 +1,6 @@
 //! Which collections a session is about, what their roots are worth together, and what is allowed on each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dataset::{CollectionId, Definition};
 use crate::digest::Keys;
@@ -15,17 +15,13 @@ pub(super) struct Scope(Vec<CollectionId>);
 impl Scope {
     /// The collections that are named, or all but that of the members if none is; nothing if the dataset has not got one of them.
     pub(super) fn new(definition: &Definition, named: &[CollectionId]) -> Option<Scope> {
-        let all = (0..definition.collections.len()).filter_map(|i| u16::try_from(i).ok()).map(CollectionId);
-        let all: Vec<CollectionId> = all.collect();
-        if named.iter().any(|collection| !all.contains(collection)) {
-            return None;
+        if named.is_empty() {
+            return Some(Scope(definition.data().map(|(id, _)| id).collect()));
         }
-        let members = definition.members();
-        let meant = |collection: &CollectionId| match named {
-            [] => Some(*collection) != members,
-            named => named.contains(collection),
-        };
-        Some(Scope(all.into_iter().filter(meant).collect()))
+        let known = |id: &CollectionId| usize::from(id.0) < definition.collections.len();
+        // In the dataset's order, each once.
+        let scope: BTreeSet<CollectionId> = named.iter().copied().collect();
+        scope.iter().all(known).then(|| Scope(scope.into_iter().collect()))
     }
 
     /// The one collection, if it is one.

@@ -3,7 +3,6 @@
 //! Sessions with peers do not tell it: there it is said what is missing, and `import` takes it from a file.
 
 use reknit_core::difference::Side as Seen;
-use reknit_core::members::MEMBERS;
 use reknit_core::session::Direction;
 use reknit_core::{CollectionId, Definition};
 
@@ -81,7 +80,5 @@ impl Handed {
 
 /// The collections that a session is about; none named: all, but that of the members.
 fn ids(definition: &Definition, scope: &[CollectionId]) -> Vec<CollectionId> {
-    let all = (0..).map(CollectionId).zip(&definition.collections);
-    let meant = all.filter(|(id, of)| of.name != MEMBERS && (scope.is_empty() || scope.contains(id)));
-    meant.map(|(id, _)| id).collect()
+    definition.data().map(|(id, _)| id).filter(|id| scope.is_empty() || scope.contains(id)).collect()
 }
