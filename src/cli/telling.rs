@@ -10,6 +10,7 @@ use std::time::Duration;
 use reknit_core::alert::Event;
 use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Certificate, Client, Url, redirect};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -57,7 +58,9 @@ async fn command(argv: &[String], body: String, timeout: Duration) -> Result<(),
     let [program, arguments @ ..] = argv else { return Err("there is no command".into()) };
     let mut command = tokio::process::Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let mut child = command.spawn().map_err(|error| format!("{program} cannot be run: {error}"))?;
+    // A group of its own: what it began itself ends with it.
+    let mut child = command.process_group(0).spawn().map_err(|error| format!("{program} cannot be run: {error}"))?;
+    let group = Group(child.id());
     let (input, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let done = async {
         let feed = async {
@@ -73,12 +76,31 @@ async fn command(argv: &[String], body: String, timeout: Duration) -> Result<(),
         .await
         .map_err(|_| format!("{program} did not end within {timeout:?}, and was killed"))?;
     let status = status.map_err(|error| format!("{program}: {error}"))?;
+    group.keep();
     for line in said.iter().flat_map(|said| said.lines()) {
         tracing::info!(program, line, "what a command of [alerts] said");
     }
     match status.success() {
         true => Ok(()),
         false => Err(format!("{program} failed ({status})")),
+    }
+}
+
+/// The processes that a command has begun, itself among them; they end with this.
+struct Group(Option<u32>);
+
+impl Group {
+    /// Lets those go on that are left.
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let leader = self.0.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        // Those that have ended cannot be ended.
+        let _ = leader.map(|leader| kill_process_group(leader, Signal::KILL));
     }
 }
 
