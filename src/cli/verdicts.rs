@@ -13,7 +13,7 @@ const PAIRS_MAX: usize = 256;
 /// What was found of a pair.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Last {
-    /// The first side, as it was typed; a directory in full.
+    /// The first side, as it was typed; what is in a file or a directory here in full.
     pub(crate) a: String,
     /// The second side.
     pub(crate) b: String,

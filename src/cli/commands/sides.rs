@@ -241,7 +241,7 @@ pub(crate) fn told_caught_up(sides: &Sides, (a, b): (Option<RunId>, Option<RunId
 /// A side as it was typed; a directory in full.
 pub(crate) fn full(env: &Env, typed: &str) -> String {
     if tables::is_table(typed) {
-        return tables::shown(typed);
+        return tables::in_full(typed, &env.dir);
     }
     match typed.contains("://") {
         true => typed.to_string(),

@@ -1,5 +1,7 @@
 //! Two tables of databases as the sides of a session: their addresses, what they have in common, their indexes in the home.
 
+mod address;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,6 +10,11 @@ use std::time::Duration;
 
 use reknit_core::{CollectionId, DatasetId, DatasetKey, Definition, Profile};
 
+use self::address::{FILES, S3};
+pub(crate) use self::address::{
+    SQLITE, file_of, has_password, held, in_full, is_database, is_file, is_postgres, is_table, shown, table_of,
+    typed_again, with_table,
+};
 use super::scans::{self, Fresh, Needed};
 pub(crate) use crate::cli::args::STORE;
 use crate::cli::args::{PaceFlags, To, WriteFlags};
@@ -23,18 +30,12 @@ use crate::node::{Home, SessionReport};
 use crate::store::StoreError;
 use crate::store::engine::EngineError;
 use crate::store::linked::{
-    Column, FileFormat, Linked, Manner, Postgres, Purpose, Shape, Since, Sqlite, Table, TableFile, TableStore, Terms,
-    probe, redacted,
+    Column, Linked, Manner, Postgres, Purpose, Shape, Since, Sqlite, Table, TableFile, TableStore, Terms, probe,
 };
 use crate::transport::Identity;
 
-pub(crate) const SQLITE: &str = "sqlite:";
-const POSTGRES: [&str; 2] = ["postgres://", "postgresql://"];
-const S3: &str = "s3://";
 /// What stands between the directory of a store and one of its collections.
 const COLLECTION: char = '#';
-const FILES: [(&str, FileFormat); 3] =
-    [("csv:", FileFormat::Csv), ("jsonl:", FileFormat::Jsonl), ("parquet:", FileFormat::Parquet)];
 /// What the identifier of a dataset of tables is derived for, the directory of all indexes, and the secret key.
 const DATASET: &str = "reknit 2026 v1 dataset of tables";
 const INDEX: &str = "index";
@@ -53,16 +54,6 @@ const WAIT_MAX: Duration = Duration::from_secs(3_600);
 /// Keys in which two tables may differ, and yet what was equal is remembered.
 const EXCEPTIONS_MAX: usize = 100_000;
 
-/// Whether a side, as it was typed, is a table: of a database, or a file.
-pub(crate) fn is_table(typed: &str) -> bool {
-    typed.starts_with(SQLITE) || is_postgres(typed) || is_file(typed)
-}
-
-/// Whether a side, as it was typed, is a file, or a store beside a table: what is read and never written.
-pub(crate) fn is_file(typed: &str) -> bool {
-    typed.starts_with(S3) || typed.starts_with(STORE) || FILES.iter().any(|(scheme, _)| typed.starts_with(scheme))
-}
-
 /// The answer of a command that is about records with versions, which a table has not.
 pub(crate) fn no_store(typed: &str) -> CliError {
     let message = format!(
@@ -71,67 +62,6 @@ pub(crate) fn no_store(typed: &str) -> CliError {
         shown(typed)
     );
     CliError::new("store.table", message)
-}
-
-pub(crate) fn is_postgres(typed: &str) -> bool {
-    POSTGRES.iter().any(|scheme| typed.starts_with(scheme))
-}
-
-/// A side as it was typed, without a password.
-pub(crate) fn shown(typed: &str) -> String {
-    if is_postgres(typed) { redacted(typed) } else { typed.to_string() }
-}
-
-/// What nobody else may work on while a table is worked on: of PostgreSQL without options, and of several tables their database. In
-/// a schema that is searched a table goes by its name alone.
-pub(crate) fn held(typed: &str) -> String {
-    let shown = shown(typed);
-    if !is_postgres(typed) {
-        return shown.strip_suffix("/*").unwrap_or(&shown).into();
-    }
-    let bare = shown.split_once('?').map_or(&*shown, |(bare, _)| bare);
-    match bare.rsplit_once('/') {
-        Some((database, table)) if table.is_empty() || table == "*" || table.ends_with(".*") => database.into(),
-        Some((database, table)) => format!("{database}/{}", table.strip_prefix("public.").unwrap_or(table)),
-        None => bare.into(),
-    }
-}
-
-/// A side as a shell takes it, without a password.
-pub(crate) fn typed_again(typed: &str) -> String {
-    let shown = shown(typed);
-    if shown.contains('?') { format!("'{shown}'") } else { shown }
-}
-
-/// Whether an address, as it was typed, says a password.
-pub(crate) fn has_password(typed: &str) -> bool {
-    is_postgres(typed) && redacted(typed) != typed
-}
-
-/// The scheme and the path of an address that is in a file.
-pub(crate) fn file_of(typed: &str) -> Option<(&str, &str)> {
-    let schemes = FILES.iter().map(|(scheme, _)| *scheme).chain([SQLITE, STORE]);
-    schemes.into_iter().find_map(|scheme| typed.strip_prefix(scheme).map(|file| (scheme, file)))
-}
-
-/// The address of a table in the database of this address.
-pub(crate) fn with_table(database: &str, table: &str) -> String {
-    match database.split_once('?').filter(|_| is_postgres(database)) {
-        Some((database, options)) => format!("{database}/{table}?{options}"),
-        None => format!("{database}/{table}"),
-    }
-}
-
-/// Whether an address is that of a database of PostgreSQL, of which it names no table.
-pub(crate) fn is_database(typed: &str) -> bool {
-    is_postgres(typed) && table_of(typed).is_none()
-}
-
-/// The table that an address of PostgreSQL names.
-pub(crate) fn table_of(typed: &str) -> Option<&str> {
-    let bare = typed.split_once('?').map_or(typed, |(bare, _)| bare);
-    let (_, rest) = bare.split_once("://").filter(|_| is_postgres(typed))?;
-    rest.splitn(3, '/').nth(2).filter(|table| !table.is_empty())
 }
 
 /// Opens both tables, and makes their indexes tell what they hold; unless it is to be done without reading one whole.
@@ -147,7 +77,7 @@ pub(crate) fn open(
     if !scan {
         let (a, b) = (table(env, sides.0)?, table(env, sides.1)?);
         let [of_a, of_b] = shapes(terms, &*a, &*b)?;
-        let needed = scans::needed(env, [(sides.0, &of_a, &*a), (sides.1, &of_b, &*b)])?;
+        let needed = scans::needed(env, [(sides.0, &of_a, &*a), (sides.1, &of_b, &*b)], pace)?;
         if !needed.is_empty() {
             return Err(scans::refused(&needed));
         }
@@ -177,7 +107,7 @@ pub(crate) fn bring_up(
         let fresh = Fresh::before(env, linked);
         if linked.follow_feed(&mut |_| {})?.is_none() {
             // Only when it was read its feed told of a gap.
-            return Err(scans::refused(&Needed::of(linked)?.into_iter().collect::<Vec<_>>()));
+            return Err(scans::refused(&Needed::of(linked, pace.pace()?.rate)?.into_iter().collect::<Vec<_>>()));
         }
         fresh.into_iter().for_each(|fresh| fresh.note(env));
     }
