@@ -15,7 +15,7 @@ use crate::cli::progress::Progress;
 use crate::cli::units::{show_bytes, show_count, show_duration};
 use crate::cli::{CliError, Exit};
 use crate::clock::now_ms;
-use crate::store::linked::{Cost, Followed, Linked, Pace, Scanned, Shape, Table};
+use crate::store::linked::{Cost, Followed, Linked, Pace, Rate, Scanned, Shape, Table};
 use crate::store::{ImportProgress, StoreError};
 
 /// What is read in a second where it is not known from an earlier time, of rows of about so many bytes.
@@ -33,7 +33,17 @@ pub(crate) struct Expected {
     bytes: Option<u64>,
     pub(crate) time: Option<Duration>,
     /// How that is known.
-    measured: bool,
+    known: By,
+}
+
+/// What tells how long reading takes.
+enum By {
+    /// What is usual.
+    Usual,
+    /// How long it took last.
+    Last,
+    /// The rate that it is held to.
+    Rate,
 }
 
 impl Expected {
@@ -45,7 +55,22 @@ impl Expected {
             Some(last) => last.time.mul_f64(count as f64 / last.rows as f64),
             None => Duration::from_millis(count.saturating_mul(1_000) / ROWS_A_SECOND),
         });
-        Expected { rows, bytes: cost.bytes, time, measured: last.is_some() }
+        Expected { rows, bytes: cost.bytes, time, known: if last.is_some() { By::Last } else { By::Usual } }
+    }
+
+    /// The same where no more is read in a second.
+    fn held_to(self, rate: Option<Rate>) -> Expected {
+        let least = rate.and_then(|rate| {
+            let (all, most) = match rate {
+                Rate::Rows(most) => (self.rows?, most),
+                Rate::Bytes(most) => (self.bytes?, most),
+            };
+            Some(Duration::from_secs(all / most.max(1)))
+        });
+        match least.filter(|least| self.time.is_none_or(|time| time < *least)) {
+            Some(least) => Expected { time: Some(least), known: By::Rate, ..self },
+            None => self,
+        }
     }
 }
 
@@ -65,9 +90,10 @@ impl std::fmt::Display for Expected {
                     0 => f.write_str(", under a second")?,
                     _ => write!(f, ", about {}", show_duration(time))?,
                 }
-                match self.measured {
-                    true => f.write_str(", as it took last"),
-                    false => write!(f, " at {} rows a second", show_count(ROWS_A_SECOND)),
+                match self.known {
+                    By::Last => f.write_str(", as it took last"),
+                    By::Usual => write!(f, " at {} rows a second", show_count(ROWS_A_SECOND)),
+                    By::Rate => f.write_str(" at --max-rate"),
                 }
             }
         }
@@ -105,16 +131,16 @@ pub(crate) struct Needed {
 
 impl Needed {
     /// A table that has no index yet.
-    pub(crate) fn first(table: &dyn Table, shape: &Shape) -> Result<Needed, CliError> {
-        let expected = Expected::of(&table.cost(shape)?, None);
+    pub(crate) fn first(table: &dyn Table, shape: &Shape, rate: Option<Rate>) -> Result<Needed, CliError> {
+        let expected = Expected::of(&table.cost(shape)?, None).held_to(rate);
         Ok(Needed { place: table.place().into(), why: "it has no index yet".into(), expected, first: true })
     }
 
     /// A table with an index, if following that needs it read whole.
-    pub(crate) fn of(linked: &Linked) -> Result<Option<Needed>, CliError> {
+    pub(crate) fn of(linked: &Linked, rate: Option<Rate>) -> Result<Option<Needed>, CliError> {
         let Some(why) = linked.needs_scan()? else { return Ok(None) };
         let last = linked.last_scan()?;
-        let expected = Expected::of(&linked.table().cost(linked.shape())?, last);
+        let expected = Expected::of(&linked.table().cost(linked.shape())?, last).held_to(rate);
         Ok(Some(Needed { place: linked.table().place().into(), why, expected, first: last.is_none() }))
     }
 
@@ -141,12 +167,16 @@ pub(crate) fn refused(needed: &[Needed]) -> CliError {
 }
 
 /// Of two sides, the tables that would be read whole for a comparison; makes no index.
-pub(crate) fn needed(env: &Env, sides: [(&str, &Shape, &dyn Table); 2]) -> Result<Vec<Needed>, CliError> {
-    let mut needed = Vec::new();
+pub(crate) fn needed(
+    env: &Env,
+    sides: [(&str, &Shape, &dyn Table); 2],
+    pace: &PaceFlags,
+) -> Result<Vec<Needed>, CliError> {
+    let (mut needed, rate) = (Vec::new(), pace.pace()?.rate);
     for (typed, shape, table) in sides {
         match tables::known(env, typed, table, shape)? {
-            None => needed.push(Needed::first(table, shape)?),
-            Some(linked) => needed.extend(Needed::of(&linked)?),
+            None => needed.push(Needed::first(table, shape, rate)?),
+            Some(linked) => needed.extend(Needed::of(&linked, rate)?),
         }
     }
     Ok(needed)
@@ -217,7 +247,8 @@ pub(crate) fn follow(
 ) -> Result<Followed, CliError> {
     let outgrown = linked.outgrown()?.is_some();
     let fresh = Fresh::before(env, linked);
-    let needed = Needed::of(linked)?;
+    let pace = flags.pace()?;
+    let needed = Needed::of(linked, pace.rate)?;
     if let Some(needed) = &needed {
         needed.tell(env);
     }
@@ -227,7 +258,7 @@ pub(crate) fn follow(
     let replica = from.map(|from| tables::table(env, from)).transpose()?;
     let place = linked.table().place();
     let (told, words) = channel();
-    let pace = Pace { pause_file: flags.pause_file.as_ref().map(|file| env.path(file)), ..flags.pace()? };
+    let pace = Pace { pause_file: flags.pause_file.as_ref().map(|file| env.path(file)), ..pace };
     let (stopped, left) = (Arc::new(AtomicBool::new(false)), env.left.clone());
     let pace = Pace { stopped: Some(stopped.clone()), told: Some(Mutex::new(told)), ..pace };
     let linked = linked.clone().paced(pace, replica);
@@ -280,5 +311,21 @@ pub(crate) fn follow(
             Err(CliError { exit: Exit::Refused, ..CliError::new("database.collapse", message) })
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_makes_reading_take_longer_and_never_shorter() {
+        let cost = Cost { sql: String::new(), rows: Some(600_000), bytes: Some(60_000_000) };
+        let told = |rate| Expected::of(&cost, None).held_to(rate).to_string();
+        assert!(told(None).ends_with("about 4 s at 150,000 rows a second"), "{}", told(None));
+        assert_eq!(told(Some(Rate::Rows(1_000_000))), told(None));
+        for rate in [Rate::Rows(10_000), Rate::Bytes(1_000_000)] {
+            assert!(told(Some(rate)).ends_with("about 1 min at --max-rate"), "{}", told(Some(rate)));
+        }
     }
 }

@@ -46,7 +46,9 @@ impl WithPeer {
         let linked = shared.linked(env, typed, table)?;
         if sides.no_scan {
             if linked.follow_feed(&mut |_| {})?.is_none() {
-                return Err(scans::refused(&scans::Needed::of(&linked)?.into_iter().collect::<Vec<_>>()));
+                return Err(scans::refused(
+                    &scans::Needed::of(&linked, sides.pace.pace()?.rate)?.into_iter().collect::<Vec<_>>(),
+                ));
             }
         } else {
             let replica = scans::replicated(env, &sides.pace, &[(typed, &linked)])?;
