@@ -6,6 +6,7 @@
 mod acquainted;
 mod allowed;
 mod circle;
+mod granted;
 mod inbox;
 mod links;
 mod meet;

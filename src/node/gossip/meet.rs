@@ -10,6 +10,7 @@ use reknit_core::session::{Grant, Intent, Options, Outcome, Parked, Verdict};
 use tokio::sync::watch;
 
 use super::allowed::{self, Turn};
+use super::granted::{Granted, Tries};
 use super::recalled::Kept;
 use super::withheld::Withheld;
 use super::{GossipOptions, Shared};
@@ -34,6 +35,7 @@ pub(super) async fn keep(
     mut stop: watch::Receiver<bool>,
 ) {
     let id = store.definition().id;
+    let mut granted = Granted::default();
     loop {
         let ends = tokio::select! {
             () = tokio::time::sleep(options.every) => false,
@@ -60,7 +62,10 @@ pub(super) async fn keep(
         for turn in turns {
             // What is parked is known of the dataset as a whole.
             let parked = parked(&trial, store.definition()).filter(|_| whole);
-            let (held, session) = meet(&node, &store, &address, &options, (turn, parked, &may), stop.clone()).await;
+            let tries = granted.tries(peer, &turn, ticks());
+            let asked = (&turn, tries, parked, &may);
+            let (held, session) = meet(&node, &store, &address, &options, asked, stop.clone()).await;
+            granted.took(peer, &turn, held, ticks());
             narrows |= match &session {
                 Ok(ended) if whole && matches!(held, Intent::Repair(_)) => {
                     shared.parked.learn(store.definition(), peer, (&trial, ended), ticks())
@@ -119,28 +124,28 @@ impl May {
     }
 }
 
-/// A session with a peer; or, where none had ended in time, that. Where the peer does not grant all that it takes, it is held with
-/// less: with what is told too.
+/// A session with a peer; or, where none had ended in time, that. Where the peer does not grant what is tried, the next is: with
+/// which it was held is told too.
 async fn meet(
     node: &Node,
     store: &Store,
     address: &Address,
     options: &GossipOptions,
-    (turn, parked, may): (Turn, Option<Arc<Parked>>, &May),
+    (turn, tries, parked, may): (&Turn, Tries, Option<Arc<Parked>>, &May),
     stop: watch::Receiver<bool>,
 ) -> (Intent, Result<Result<SessionReport, NodeError>, String>) {
     let refused = |session: &Result<Result<SessionReport, NodeError>, String>| {
         let Ok(Ok(report)) = session else { return false };
         report.outcome.refusal.as_ref().is_some_and(|refusal| refusal.code == RefuseCode::Rights)
     };
-    let mut held = turn.intent;
-    let mut session = hold(node, store, address, options, (&turn, held, parked.clone(), may), stop.clone()).await;
-    for less in allowed::less(turn.intent) {
+    let (mut held, less) = tries;
+    let mut session = hold(node, store, address, options, (turn, held, parked.clone(), may), stop.clone()).await;
+    for less in less {
         if !refused(&session) {
             break;
         }
         held = *less;
-        session = hold(node, store, address, options, (&turn, held, parked.clone(), may), stop.clone()).await;
+        session = hold(node, store, address, options, (turn, held, parked.clone(), may), stop.clone()).await;
     }
     (held, session)
 }
