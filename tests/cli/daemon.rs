@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -31,9 +31,29 @@ impl Daemon {
 
     /// The same with these flags alone; `http` tells whether it answers that.
     pub(crate) fn start_as_told(place: &Place, home: &str, stores: &[&str], flags: &[&str], http: bool) -> Daemon {
+        Daemon::of(Daemon::command(place, home, stores, flags), stores, http)
+    }
+
+    /// One that answers HTTP where no file may grow beyond so many of the shell's blocks of 512 or 1,024 bytes: the system then
+    /// refuses as for a disk that is full.
+    pub(crate) fn start_within(place: &Place, home: &str, stores: &[&str], blocks: u32) -> Daemon {
+        let inner = Daemon::command(place, home, stores, &["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &script]).arg(inner.get_program()).args(inner.get_args());
+        command.env_clear().envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.current_dir(place.path("")).stdin(Stdio::null()).stdout(Stdio::piped());
+        Daemon::of(command, stores, true)
+    }
+
+    fn command(place: &Place, home: &str, stores: &[&str], flags: &[&str]) -> Command {
         let words: Vec<&str> = ["serve"].into_iter().chain(stores.iter().copied()).collect();
         let mut command = place.command(&words);
         command.args(flags).env("REKNIT_HOME", place.path(home)).env("RUST_LOG", "off");
+        command
+    }
+
+    fn of(mut command: Command, stores: &[&str], http: bool) -> Daemon {
         let mut child = command.stderr(Stdio::null()).spawn().expect("the binary");
         let mut lines = BufReader::new(child.stdout.take().expect("its stdout")).lines();
         let addresses = stores.iter().map(|_| {
@@ -80,7 +100,7 @@ impl Daemon {
 
     pub(crate) fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
-        assert!(std::process::Command::new("kill").args([signal, &pid]).status().expect("kill").success());
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill").success());
     }
 }
 

@@ -17,6 +17,8 @@ use crate::quarantine::put_tomorrow;
 use crate::web::Web;
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+/// No file of a store that is to be full may grow beyond this.
+const FULL_BLOCKS: u32 = 4_000;
 
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -562,4 +564,29 @@ fn what_is_remembered_of_pairs_and_cannot_be_read_hides_nothing_else() {
     assert!(summary["wrong"][0].as_str().expect("what is wrong").contains("verdicts.toml"), "{summary}");
     std::fs::remove_file(place.path("home/verdicts.toml")).expect("removed");
     place.run("status").ok();
+}
+
+#[test]
+fn a_store_that_takes_no_writes_any_more_is_told_of_until_it_is_opened_again() {
+    let place = Place::with_store();
+    let ready = |daemon: &Daemon| Web::at(daemon.http()).get("/readyz");
+    let daemon = Daemon::start_within(&place, "home", &["s"], FULL_BLOCKS);
+    assert_eq!(ready(&daemon).status, 200);
+    // No engine packs it into less.
+    let value: Vec<u8> =
+        (0..256_u64 << 10).map(|at| b'a' + u8::try_from(at * at % 25_463 % 26).expect("a letter")).collect();
+    let written = (0..1_000).take_while(|n| place.feed(&format!("put s k{n} -"), &value).exit == Some(0)).count();
+    assert!(written < 1_000, "the disk was to be full");
+    // Though there is room again for what is small.
+    place.run("put s small 1").fails("store.failed");
+    let told = ready(&daemon);
+    assert_eq!(told.status, 503);
+    assert!(told.body.contains("nothing is written there any more"), "{}", told.body);
+    place.run("status").says(&["wrong ", "begin this daemon anew"]);
+    place.run("get s k0").ok();
+    daemon.end();
+    let daemon = Daemon::start_with(&place, "home", &["s"], &["--http", "127.0.0.1:0"]);
+    assert_eq!(ready(&daemon).status, 200);
+    place.run("put s small 1").ok();
+    (0..written).for_each(|n| drop(place.run(&format!("get s k{n}")).ok()));
 }
