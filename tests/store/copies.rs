@@ -39,6 +39,19 @@ fn a_store_is_made_once_and_opened_where_it_is() {
         drop(support::create(engine, &dir));
         let twice = Store::create(&dir, support::definition(), support::key(), &options(engine));
         assert!(matches!(twice, Err(StoreError::Exists { .. })));
+        // Of one that was cut off as it was made, nobody was told: it is made anew, unless somebody is about to.
+        let making = dir.join("reknit.making");
+        let held = std::fs::File::create(&making).expect("made");
+        assert!(matches!(Store::open(&dir, &options(engine)), Err(StoreError::NotAStore { .. })));
+        let make = || Store::create(&dir, support::definition(), support::key(), &options(engine));
+        held.lock().expect("nobody has it");
+        assert!(matches!(make(), Err(StoreError::Exists { .. })));
+        drop(held);
+        std::fs::write(dir.join("notes"), "somebody's").expect("written");
+        assert!(matches!(make(), Err(StoreError::Exists { .. })));
+        std::fs::remove_file(dir.join("notes")).expect("removed");
+        make().expect("made anew");
+        assert!(!making.exists() && Store::is_in(&dir));
         // The engine of a store that exists is its own, whatever the options say.
         for kind in ENGINES {
             assert_eq!(Store::open(&dir, &options(kind)).expect("open").definition().name, "test");

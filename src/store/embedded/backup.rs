@@ -16,10 +16,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::Exists`], or what either engine met.
     pub fn backup(&self, dir: &Path, options: &Options, progress: &mut dyn FnMut(u64)) -> Result<(), StoreError> {
-        let to = claim(dir, options)?;
+        let (to, making) = claim(dir, options)?;
         engine::copy_all(&*self.inner.engine, &*to, progress)?;
         drop(to);
-        mark(dir, options.engine)
+        mark(dir, options.engine)?;
+        making.finish()
     }
 
     /// Copies all rows into another engine, for tests that hurt them there.
@@ -40,11 +41,12 @@ impl Store {
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self, StoreError> {
         let from = super::open::open_rows(backup, marked(backup)?, options)?;
-        let to = claim(dir, options)?;
+        let (to, making) = claim(dir, options)?;
         engine::copy_all(&*from, &*to, progress)?;
         revive(&*to, options)?;
         drop((from, to));
         mark(dir, options.engine)?;
+        making.finish()?;
         Self::open(dir, options)
     }
 }

@@ -26,11 +26,14 @@ use super::{Group, HEAD, Inner, Store, StoreError};
 use crate::clock::now_ms;
 use crate::store::engine::{self, Batch, Durability, Engine, EngineKind, Memory, Snapshot};
 
-/// The file that makes a directory a store: its format and its engine. Written last.
+/// The file that makes a directory a store: its format and its engine.
 const MARKER: &str = "reknit.store";
+const DRAFT: &str = "reknit.store.new";
 const MARKER_FORMAT: &str = "reknit store 1";
 /// The engine's own directory.
 const ROWS: &str = "rows";
+/// There while a store is made, and locked by whoever makes it; else it tells that this was cut off, whatever else is there.
+const MAKING: &str = "reknit.making";
 /// What an import sorts, removed when the store is opened.
 pub(super) const TEMPORARY: &str = "tmp";
 
@@ -103,16 +106,40 @@ impl Default for Options {
 }
 
 impl Store {
-    /// Makes a store of `definition` in `dir`, which must not exist or be empty.
+    /// Makes a store of `definition` in `dir`, which must not exist, be empty, or hold what is left of making one that was cut
+    /// off.
     ///
     /// # Errors
     /// [`StoreError::Exists`], [`StoreError::Definition`], or what the system said.
     pub fn create(dir: &Path, definition: Definition, key: DatasetKey, options: &Options) -> Result<Self, StoreError> {
+        Self::create_with(dir, definition, key, options, |_| Ok(()))
+    }
+
+    /// The same with what `prepare` gives it: whoever is cut off before that is done has made no store.
+    ///
+    /// # Errors
+    /// As for [`Store::create`], and what `prepare` met.
+    pub fn create_with(
+        dir: &Path,
+        definition: Definition,
+        key: DatasetKey,
+        options: &Options,
+        prepare: impl FnOnce(&Store) -> Result<(), StoreError>,
+    ) -> Result<Self, StoreError> {
         definition.check().map_err(StoreError::Definition)?;
-        let engine = claim(dir, options)?;
+        let (engine, making) = claim(dir, options)?;
         found(&*engine, &definition, &key, options)?;
         mark(dir, options.engine)?;
-        Self::over_at(dir.to_path_buf(), engine, options)
+        let store = Self::over_at(dir.to_path_buf(), engine, options)?;
+        prepare(&store)?;
+        making.finish()?;
+        Ok(store)
+    }
+
+    /// Whether a store was made in `dir`; of one that was cut off while it was made: no.
+    #[must_use]
+    pub fn is_in(dir: &Path) -> bool {
+        dir.join(MARKER).exists() && !dir.join(MAKING).exists()
     }
 
     /// Opens the store in `dir`.
@@ -270,17 +297,25 @@ pub(super) fn open_rows(dir: &Path, kind: EngineKind, options: &Options) -> Resu
     Ok(engine::open(kind, &rows, options.block_cache_bytes)?)
 }
 
-/// Makes the directory, readable by its owner only since it holds the dataset's secret, and an engine in it.
-pub(super) fn claim(dir: &Path, options: &Options) -> Result<Arc<dyn Engine>, StoreError> {
-    match fs::read_dir(dir) {
-        Ok(mut items) => {
-            if items.next().is_some() {
-                return Err(StoreError::Exists { dir: dir.to_path_buf() });
-            }
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(StoreError::file(dir, error)),
+/// A directory in which a store is being made, by nobody else.
+pub(super) struct Making {
+    path: PathBuf,
+    _held: fs::File,
+}
+
+impl Making {
+    /// It is a store from now on.
+    pub(super) fn finish(self) -> Result<(), StoreError> {
+        let removed = fs::remove_file(&self.path);
+        let dir = self.path.parent().unwrap_or(&self.path);
+        let synced = removed.and_then(|()| fs::File::open(dir)?.sync_all());
+        synced.map_err(|error| StoreError::file(&self.path, error))
     }
+}
+
+/// Makes the directory, readable by its owner only since it holds the dataset's secret, and an engine in it.
+pub(super) fn claim(dir: &Path, options: &Options) -> Result<(Arc<dyn Engine>, Making), StoreError> {
+    let making = making(dir)?;
     let rows = dir.join(ROWS);
     fs::create_dir_all(&rows).map_err(|error| StoreError::file(&rows, error))?;
     #[cfg(unix)]
@@ -289,7 +324,40 @@ pub(super) fn claim(dir: &Path, options: &Options) -> Result<Arc<dyn Engine>, St
         let owner_only = fs::Permissions::from_mode(0o700);
         fs::set_permissions(dir, owner_only).map_err(|error| StoreError::file(dir, error))?;
     }
-    Ok(engine::open(options.engine, &rows, options.block_cache_bytes)?)
+    Ok((engine::open(options.engine, &rows, options.block_cache_bytes)?, making))
+}
+
+/// Begins to make a store in a directory, which is empty then.
+fn making(dir: &Path) -> Result<Making, StoreError> {
+    let exists = || StoreError::Exists { dir: dir.to_path_buf() };
+    let failed = |error| StoreError::file(dir, error);
+    fs::create_dir_all(dir).map_err(failed)?;
+    let names = || -> std::io::Result<Vec<_>> {
+        fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.file_name())).collect()
+    };
+    let left = [MAKING, MARKER, DRAFT, ROWS, TEMPORARY];
+    let cut_off = |names: &[std::ffi::OsString]| {
+        names.iter().any(|name| name == MAKING) && names.iter().all(|name| left.iter().any(|left| name == left))
+    };
+    let before = names().map_err(failed)?;
+    if !before.is_empty() && !cut_off(&before) {
+        return Err(exists());
+    }
+    let path = dir.join(MAKING);
+    let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    file.try_lock().map_err(|_| exists())?;
+    let making = Making { path, _held: file };
+    // Another one may have come to its end since the first look.
+    let names = names().map_err(failed)?;
+    if !cut_off(&names) {
+        return Err(exists());
+    }
+    for name in names.iter().filter(|name| *name != MAKING) {
+        let path = dir.join(name);
+        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.map_err(|error| StoreError::file(&path, error))?;
+    }
+    Ok(making)
 }
 
 /// Writes the facts that a store begins with.
@@ -320,9 +388,9 @@ pub(super) fn put_life(actor: Actor, batch: &mut Batch) {
     batch.put(&rows::meta(LIFE), &actor.0.to_be_bytes());
 }
 
-/// Makes the directory a store: all or nothing, and durable.
+/// Makes the directory a store, once nobody is making it any more: all or nothing, and durable.
 pub(super) fn mark(dir: &Path, kind: EngineKind) -> Result<(), StoreError> {
-    let (path, draft) = (dir.join(MARKER), dir.join("reknit.store.new"));
+    let (path, draft) = (dir.join(MARKER), dir.join(DRAFT));
     let write = || {
         let mut file = fs::File::create(&draft)?;
         writeln!(file, "{MARKER_FORMAT}\nengine {kind}")?;
@@ -336,6 +404,9 @@ pub(super) fn mark(dir: &Path, kind: EngineKind) -> Result<(), StoreError> {
 /// The engine of the store in `dir`.
 pub(super) fn marked(dir: &Path) -> Result<EngineKind, StoreError> {
     let path = dir.join(MARKER);
+    if dir.join(MAKING).exists() {
+        return Err(StoreError::NotAStore { dir: dir.to_path_buf() });
+    }
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
