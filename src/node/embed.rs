@@ -133,6 +133,12 @@ impl Node {
     }
 }
 
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("peer", &self.peer()).field("at", &self.local_addr()).finish_non_exhaustive()
+    }
+}
+
 impl Running {
     /// Who this node is.
     pub fn peer(&self) -> PeerId {

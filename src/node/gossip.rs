@@ -20,7 +20,7 @@ mod withheld;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -156,6 +156,15 @@ pub struct Waiting {
     pub inboxes: BTreeMap<DatasetId, usize>,
 }
 
+/// Tells the threads of gossip that it has ended: also where its task is dropped with the runtime, or panics.
+struct Ends(Arc<AtomicBool>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 type Rosters = BTreeMap<DatasetId, Roster<PeerId>>;
 
 #[derive(Default)]
@@ -271,7 +280,7 @@ impl Gossip {
         gossip.enrol();
         let swim = Swim::new(me, options.seed);
         let seeds = all.into_iter().map(|seed| (seed.peer, seed)).collect();
-        tokio::spawn(gossip.clone().keep(swim, (hears, changes), seeds, stop, stopped));
+        tokio::spawn(gossip.clone().keep(swim, (hears, changes), seeds, stop, Ends(stopped)));
         Ok(gossip)
     }
 
@@ -299,6 +308,11 @@ impl Gossip {
         let failures = self.shared.failures();
         let failing = standings.into_iter().filter(|(_, standing)| standing.is_failing());
         failing.filter_map(|(peer, it)| Some((peer, it.fails, failures.get(&(dataset, peer))?.clone()))).collect()
+    }
+
+    /// Why the last session about a dataset with a peer failed, if it did.
+    pub(crate) fn failure(&self, dataset: DatasetId, peer: PeerId) -> Option<String> {
+        self.shared.failures().get(&(dataset, peer)).cloned()
     }
 
     /// What sessions about a dataset leave out, with each peer that is up and with whom they leave anything out.

@@ -2,7 +2,7 @@
 //!
 //! Written as `[DATASET[/COLLECTION]=]RIGHT`, the same in the file of peers and on the command line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use reknit_core::Definition;
 use reknit_core::message::Rights;
@@ -48,6 +48,14 @@ impl Grants {
             let place = if place.is_empty() { dataset.to_string() } else { place };
             all.and(&Grants(BTreeMap::from([(place, rights)])))
         })
+    }
+
+    /// The same without those on datasets, or everywhere, that `other` says anything of.
+    pub(super) fn beside(mut self, other: &Grants) -> Grants {
+        let dataset = |place: &str| place.split('/').next().unwrap_or_default().to_string();
+        let said: BTreeSet<String> = other.0.keys().map(|place| dataset(place)).collect();
+        self.0.retain(|place, _| !said.contains("") && !said.contains(&dataset(place)));
+        self
     }
 
     /// What they allow on a dataset.
@@ -139,6 +147,20 @@ mod tests {
             proptest::prop_assert_eq!(both.names().join(",").parse::<Grants>().expect("understood"), both.clone());
             // It says nothing twice, so that whoever is cut by nothing keeps what it had.
             proptest::prop_assert_eq!(both.both(&both), both);
+        }
+    }
+
+    #[test]
+    fn what_is_decided_counts_where_nothing_was_granted() {
+        let grants = |text: &str| text.parse::<Grants>().expect("understood");
+        let decided = grants("shop=write,shop/users=read,other=read");
+        for (granted, left) in [
+            ("", "shop=write,shop/users=read,other=read"),
+            ("shop=compare", "other=read"),
+            ("other/notes=compare", "shop=write,shop/users=read"),
+            ("compare", ""),
+        ] {
+            assert_eq!(decided.clone().beside(&grants(granted)), grants(left), "{granted}");
         }
     }
 

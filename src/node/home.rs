@@ -29,7 +29,7 @@ const ALERTS: &str = "alerts";
 const DRIFT: &str = "drift";
 const TABLES: &str = "tables";
 /// Bytes of what people type; a ticket with a definition of many collections is the longest.
-const TYPED_BYTES_MAX: usize = 64 << 10;
+const TYPED_BYTES_MAX: usize = 4 << 20;
 
 /// Why a home cannot be used. Nothing was changed unless it is said.
 #[derive(Debug, thiserror::Error)]
@@ -152,6 +152,14 @@ pub(super) struct Memory {
 impl std::fmt::Debug for Home {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Home").field(&self.dir).finish()
+    }
+}
+
+/// What a peer was granted, and what is decided of datasets on which it was granted nothing.
+pub(super) fn beside(granted: Option<Grants>, decided: Option<Grants>) -> Option<Grants> {
+    match (granted, decided) {
+        (Some(granted), Some(decided)) => Some(decided.beside(&granted).and(&granted)),
+        (granted, decided) => granted.or(decided),
     }
 }
 
@@ -294,12 +302,12 @@ impl Home {
         if lines.ended(&peer.0, now_ms()) {
             return Ok(None);
         }
-        match self.granted(&file, &lines, peer)? {
-            Some(grants) => Ok(Some(grants)),
-            // Who was removed is let in by nobody else.
-            None if self.was_removed(&file, &lines, peer) => Ok(None),
-            None => Ok(self.authority().and_then(|authority| authority(peer))),
+        let granted = self.granted(&file, &lines, peer)?;
+        // Who was removed is let in by nobody else.
+        if granted.is_none() && self.was_removed(&file, &lines, peer) {
+            return Ok(None);
         }
+        Ok(beside(granted, self.authority().and_then(|authority| authority(peer))))
     }
 
     /// All keys that are admitted by the file, each with what it may.

@@ -225,6 +225,40 @@ fn a_watcher_goes_on_from_its_cursor_after_a_restart() {
 }
 
 #[test]
+fn a_watcher_of_one_collection_is_behind_all_of_it_at_the_end_and_members_are_told_to_nobody() {
+    run(async {
+        let dir = tempfile::tempdir().expect("a directory");
+        let definition = reknit::core::Definition {
+            collections: ["items", "notes"]
+                .map(|name| reknit::core::dataset::Collection { name: name.into(), policy: "newest/1".into() })
+                .into(),
+            ..reknit::core::Definition::simple(reknit::core::DatasetId([0; 16]), "todo")
+        };
+        let build = || Node::builder().home(dir.path()).definition(definition.clone().with_members()).without_gossip();
+        let node = build().start().await.expect("started");
+        let mut watch = node.watch("todo", None).expect("followed");
+        node.invite("todo", Rights::ALL, HOUR).await.expect("a ticket");
+        let members = node.store("todo").expect("a store").members().expect("read");
+        assert_eq!(members.len(), 1, "whoever invites takes part");
+        node.put("todo/items", b"a", b"\x01").await.expect("put");
+        node.put("todo/notes", b"b", b"\x02").await.expect("put");
+        assert_eq!(next(&mut watch).await.collection, "items");
+        assert!(node.put("todo/.members", b"junk", b"1").await.is_err());
+        node.shutdown().await.expect("ended");
+        let node = build().start().await.expect("started");
+        let items = node.collection::<u8>("todo/items").expect("there");
+        let mut watch = items.watch(Some(Cursor(0))).expect("followed");
+        let told = watch.next().await.expect("no end").expect("a change");
+        assert_eq!((told.key.as_slice(), told.value), (&b"a"[..], Some(1)));
+        assert!(told.cursor > Cursor(0), "it would be told all of it again");
+        node.put("todo/notes", b"c", b"\x03").await.expect("put");
+        node.put("todo/items", b"d", b"\x04").await.expect("put");
+        assert_eq!(watch.next().await.expect("no end").expect("a change").key, b"d");
+        node.shutdown().await.expect("ended");
+    });
+}
+
+#[test]
 fn nothing_comes_about_while_a_node_is_suspended() {
     run(async {
         let desk = alone().await;

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::jobs::{Jobs, keep_time};
 use super::{EmbedError, Job, Kept, NEAR, Running, Shared, State, blocking};
 use crate::node::{Authority, GossipOptions, Grants, Home, NodeBrakes};
-use crate::store::{Options, Side, Store};
+use crate::store::{Options, Side, Store, StoreError};
 use crate::transport::{Address, Identity, Network, PeerId, Quic, RateLimits};
 
 /// The folder of a home that holds the stores of an embedded node, by the names of their datasets.
@@ -175,8 +175,8 @@ impl Builder {
         self
     }
 
-    /// Decides what a peer may on a dataset that is not among those that were invited or joined. Without it such a peer may
-    /// nothing.
+    /// Decides what a peer may on a dataset on which it was granted nothing, by an invitation, by joining or by
+    /// [`Running::grant`]. Without it such a peer may nothing there; where it panics too.
     ///
     /// It is asked at each session and, with gossip, each second for each peer; it is called on async threads and must not take
     /// long. What it decides is not kept.
@@ -194,8 +194,9 @@ impl Builder {
     /// Opens home and stores, and begins to answer, within the caller's runtime.
     ///
     /// # Errors
-    /// [`EmbedError::Home`] if another node has the home, [`EmbedError::Store`], [`EmbedError::Keychain`],
-    /// [`EmbedError::Node`] if the address cannot be bound.
+    /// [`EmbedError::Home`] if another node has the home, [`EmbedError::Store`] (also for some seconds after a node of this
+    /// program with that home was dropped and not ended), [`EmbedError::DatasetExists`], [`EmbedError::DatasetName`],
+    /// [`EmbedError::Keychain`], [`EmbedError::Identity`], [`EmbedError::Randomness`], [`EmbedError::Node`] if the address cannot be bound.
     pub async fn start(self) -> Result<Running, EmbedError> {
         let runtime = tokio::runtime::Handle::current();
         let shared = blocking(move || self.open(runtime)).await?;
@@ -236,10 +237,8 @@ impl Builder {
             if definition.id == DatasetId([0; 16]) {
                 definition.id = DatasetId(drawn()?);
             }
-            state.add(
-                made(&home, self.home.is_some(), definition, DatasetKey::from_bytes(drawn()?), &self.options)?,
-                true,
-            )?;
+            let (on_disk, key) = (self.home.is_some(), DatasetKey::from_bytes(drawn()?));
+            state.add(made(&home, on_disk, definition, key, &self.options, |_| Ok(()))?, true)?;
         }
         let mut sides: BTreeMap<String, Arc<dyn Side>> = BTreeMap::new();
         for side in self.sides {
@@ -299,22 +298,25 @@ pub(super) fn nameable(name: &str) -> Result<(), EmbedError> {
     }
 }
 
-/// Makes the store of a dataset in a home.
+/// Makes the store of a dataset in a home, with what `prepare` gives it: all of it, or none.
 pub(super) fn made(
     home: &Home,
     on_disk: bool,
     definition: Definition,
     key: DatasetKey,
     options: &Options,
+    prepare: impl FnOnce(&Store) -> Result<(), StoreError>,
 ) -> Result<Store, EmbedError> {
     let name = &definition.name;
     nameable(name)?;
     if !on_disk {
-        return Ok(Store::in_memory(definition, key, options)?);
+        let store = Store::in_memory(definition, key, options)?;
+        prepare(&store)?;
+        return Ok(store);
     }
     let stores = home.dir().join(STORES);
-    std::fs::create_dir_all(&stores).map_err(|error| crate::store::StoreError::file(&stores, error))?;
-    Ok(Store::create(&stores.join(name), definition, key, options)?)
+    std::fs::create_dir_all(&stores).map_err(|error| StoreError::file(&stores, error))?;
+    Ok(Store::create_with(&stores.join(name), definition, key, options, prepare)?)
 }
 
 /// Opens the stores of a home.
@@ -322,11 +324,14 @@ fn found(home: &Home, options: &Options) -> Result<Vec<Store>, EmbedError> {
     let stores = home.dir().join(STORES);
     let entries = match std::fs::read_dir(&stores) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(|error| crate::store::StoreError::file(&stores, error))?,
+        entries => entries.map_err(|error| StoreError::file(&stores, error))?,
     };
     let mut dirs: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
     dirs.sort();
-    dirs.iter().map(|dir| Ok(Store::open(dir, options)?)).collect()
+    // What was cut off while it was made nobody has been told of; it is made anew where it is asked for.
+    let (whole, others): (Vec<_>, Vec<_>) = dirs.into_iter().partition(|dir| Store::is_in(dir));
+    others.iter().for_each(|dir| tracing::warn!(dir = %dir.display(), "no store is there, and it is left alone"));
+    whole.iter().map(|dir| Ok(Store::open(dir, options)?)).collect()
 }
 
 /// Addresses that were noted in a store, each in a line.
@@ -349,7 +354,15 @@ fn kept(keychain: &dyn Keychain) -> Result<Identity, EmbedError> {
 fn authority(decides: Decides, names: Arc<RwLock<Vec<String>>>) -> Authority {
     Arc::new(move |peer| {
         let names = names.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let granted = names.iter().map(|name| Grants::from(decides(peer, name)).within(name));
+        // What cannot decide lets nobody in, and stops nothing else.
+        let decided = |name: &String| {
+            let decided = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| decides(peer, name)));
+            decided.unwrap_or_else(|_| {
+                tracing::error!(peer = %peer.short(), dataset = name, "what decides on rights has panicked: the peer has none");
+                Rights::default()
+            })
+        };
+        let granted = names.iter().map(|name| Grants::from(decided(name)).within(name));
         Some(granted.fold(Grants::default(), |all, here| all.and(&here))).filter(|grants| !grants.is_empty())
     })
 }

@@ -3,16 +3,19 @@
 //! Near the newest commit changes come from the store's ring, each of them and in order. A cursor from further back, or from
 //! before the store was opened, is caught up from the records themselves.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use reknit_core::CollectionId;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::{EmbedError, Running};
 use crate::store::{Cursor, Origin, Store, Watcher};
 
-/// Changes that wait for whoever watches.
+/// Changes, and KiB of their keys and values, that wait for whoever watches; one that is larger waits alone.
 const WAITING: usize = 256;
+const WAITING_KIB: u32 = 16 << 10;
 /// How often it is looked whether anybody still watches.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -33,20 +36,29 @@ pub struct Change {
 
 /// Follows a dataset; ends when it is dropped, or with the node.
 pub struct Watch {
-    changes: mpsc::Receiver<Result<Change, EmbedError>>,
+    changes: mpsc::Receiver<Told>,
 }
+
+/// What is told, and the room that it takes until it is heard.
+type Told = (Result<Change, EmbedError>, OwnedSemaphorePermit);
 
 impl Watch {
     /// The next change; none once the node has ended, or after an error.
     ///
     /// Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Result<Change, EmbedError>> {
-        self.changes.recv().await
+        self.changes.recv().await.map(|(told, _)| told)
+    }
+
+    /// Changes that wait to be heard.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.changes.len()
     }
 
     /// The same, for a thread outside of the runtime.
     pub fn blocking_next(&mut self) -> Option<Result<Change, EmbedError>> {
-        self.changes.blocking_recv()
+        self.changes.blocking_recv().map(|(told, _)| told)
     }
 }
 
@@ -58,16 +70,28 @@ impl Running {
     /// is no longer in memory (it is further back than 65,536 changes, 16 MiB of keys and values, or a commit of more than 4,096
     /// changes that nobody watched; or the store was opened since) each record is told once as it is now, in no order, which
     /// reads all records of the dataset; values that it had in between are not told, and neither are deletions whose tombstones
-    /// were collected. Members are not told. Costs a thread.
+    /// were collected. Members are not told. Costs a thread, and up to 16 MiB of what was not heard yet beside what the store
+    /// itself keeps.
     ///
     /// # Errors
     /// [`EmbedError::NoDataset`], [`EmbedError::Runtime`].
     pub fn watch(&self, dataset: &str, cursor: Option<Cursor>) -> Result<Watch, EmbedError> {
+        self.watch_in(dataset, None, cursor)
+    }
+
+    /// The same of one collection, if one is named.
+    pub(super) fn watch_in(
+        &self,
+        dataset: &str,
+        collection: Option<CollectionId>,
+        cursor: Option<Cursor>,
+    ) -> Result<Watch, EmbedError> {
         let store = self.store(dataset)?;
         let (sender, changes) = mpsc::channel(WAITING);
         let watcher = store.watch(cursor);
-        let teller =
-            Teller { store, sender, ended: self.shared.ended.subscribe(), runtime: self.shared.runtime.clone() };
+        let room = Arc::new(Semaphore::new(WAITING_KIB as usize));
+        let (ended, runtime) = (self.shared.ended.subscribe(), self.shared.runtime.clone());
+        let teller = Teller { store, of: collection, sender, room, ended, runtime };
         let thread = std::thread::Builder::new().name("watch".into()).spawn(move || teller.run(watcher));
         thread.map_err(EmbedError::Runtime)?;
         Ok(Watch { changes })
@@ -79,7 +103,10 @@ struct Gone;
 
 struct Teller {
     store: Store,
-    sender: mpsc::Sender<Result<Change, EmbedError>>,
+    /// The collection that it tells of; none: all that hold data.
+    of: Option<CollectionId>,
+    sender: mpsc::Sender<Told>,
+    room: Arc<Semaphore>,
     ended: watch::Receiver<bool>,
     runtime: Handle,
 }
@@ -89,6 +116,7 @@ impl Teller {
         while !self.sender.is_closed() && !*self.ended.borrow() && self.ended.has_changed().is_ok() {
             let told = match watcher.next(LOOK) {
                 Ok(None) => Ok(()),
+                Ok(Some(event)) if !self.tells_of(event.collection) => Ok(()),
                 Ok(Some(event)) => {
                     let collection = self.store.definition().collections[usize::from(event.collection.0)].name.clone();
                     let (key, value, origin) = (event.key, event.new, Some(event.origin));
@@ -104,16 +132,20 @@ impl Teller {
         }
     }
 
+    fn tells_of(&self, collection: CollectionId) -> bool {
+        self.of.map_or_else(|| self.store.definition().is_data(collection), |of| of == collection)
+    }
+
     /// Tells of the records that have changed since; the last of them has the cursor behind all.
     fn catch_up(&mut self, since: Cursor, now: Cursor) -> Result<(), Gone> {
         let mut last: Option<Change> = None;
         let definition = self.store.definition().clone();
-        for (id, collection) in definition.data() {
+        let of = self.of;
+        for (_, collection) in definition.data().filter(|(id, _)| of.is_none_or(|of| of == *id)) {
             let changed = match self.store.collection(&collection.name) {
                 Ok(of) => of.changed_after(since),
                 Err(error) => return self.fail(error.into()),
             };
-            debug_assert_eq!(definition.collection(&collection.name), Some(id));
             for record in changed {
                 let record = match record {
                     Ok(record) => record,
@@ -136,10 +168,18 @@ impl Teller {
 
     /// Waits for room as long as somebody may make it.
     fn tell(&mut self, change: Result<Change, EmbedError>) -> Result<(), Gone> {
-        let (sender, ended) = (&self.sender, &mut self.ended);
+        let bytes = change.as_ref().map_or(0, |change| change.key.len() + change.value.as_ref().map_or(0, Vec::len));
+        let kib = u32::try_from(bytes >> 10).unwrap_or(WAITING_KIB).clamp(1, WAITING_KIB);
+        let (sender, room, ended) = (&self.sender, self.room.clone(), &mut self.ended);
+        let told = async {
+            let room = room.acquire_many_owned(kib).await.map_err(|_| Gone)?;
+            sender.send((change, room)).await.map_err(|_| Gone)
+        };
         self.runtime.block_on(async {
             tokio::select! {
-                sent = sender.send(change) => sent.map_err(|_| Gone),
+                told = told => told,
+                // Whoever has gone makes no room.
+                () = sender.closed() => Err(Gone),
                 _ = ended.wait_for(|ended| *ended) => Err(Gone),
             }
         })

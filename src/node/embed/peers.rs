@@ -49,7 +49,8 @@ impl Running {
     /// Takes up an invitation: has a store of its dataset from now on, and lets whoever invited compare, read and write it.
     /// Says where that is. The store is empty until the first session; [`Running::sync_at`] holds one at once.
     ///
-    /// Sessions under way end with what they have: the node begins to answer anew, with one dataset more.
+    /// Sessions under way end with what they have: the node begins to answer anew, with one dataset more. Whoever drops the
+    /// future does not stop it: it goes on to its end.
     ///
     /// # Errors
     /// [`EmbedError::Ticket`], [`EmbedError::Tables`], [`EmbedError::Address`], [`EmbedError::DatasetName`],
@@ -57,11 +58,18 @@ impl Running {
     /// be made is [`EmbedError::Store`]; the same node may take it up again until it ends.
     pub async fn join(&self, ticket: &str) -> Result<Address, EmbedError> {
         let ticket: Ticket = ticket.parse()?;
+        let node = self.clone();
+        // Half a join would leave an invitation without a store, or a node without a network.
+        let joined = self.shared.runtime.spawn(async move { node.join_by(ticket).await });
+        joined.await.unwrap_or_else(|panic| Err(StoreError::Panicked(panic.to_string()).into()))
+    }
+
+    async fn join_by(&self, ticket: Ticket) -> Result<Address, EmbedError> {
         if ticket.table.is_some() {
             return Err(EmbedError::Tables { name: ticket.definition.name });
         }
         let address: Address = ticket.address.parse()?;
-        let turn = self.shared.turn.write().await;
+        let _turn = self.shared.turn.write().await;
         let node = self.live()?;
         let name = ticket.definition.name.clone();
         nameable(&name)?;
@@ -82,14 +90,16 @@ impl Running {
         let (home, on_disk, options) = (self.shared.home.clone(), self.shared.on_disk, self.shared.options.clone());
         let (inviter, noted) = (address.peer, address.to_string());
         let store = blocking(move || {
-            let store = made(&home, on_disk, ticket.definition.clone(), ticket.key.clone(), &options)?;
-            for (collection, layout) in ticket.definition.collections.iter().zip(&ticket.layouts) {
-                store.collection(&collection.name)?.set_layout(layout.clone())?;
-            }
-            store.set_fact(INVITED_AT, Some(noted.into_bytes()))?;
             let may = Rights::COMPARE.and(Rights::READ).and(Rights::WRITE);
             home.grant(inviter, &Grants::from(may).within(&ticket.definition.name))?;
-            Ok(store)
+            let Ticket { definition, key, layouts, .. } = ticket;
+            let collections = definition.collections.clone();
+            made(&home, on_disk, definition, key, &options, |store| {
+                for (collection, layout) in collections.iter().zip(layouts) {
+                    store.collection(&collection.name)?.set_layout(layout)?;
+                }
+                store.set_fact(INVITED_AT, Some(noted.into_bytes()))
+            })
         })
         .await?;
         {
@@ -98,9 +108,6 @@ impl Running {
             state.seeds.push(address.clone());
         }
         self.shared.names.write().unwrap_or_else(PoisonError::into_inner).push(name);
-        drop(turn);
-        let _turn = self.stopped().await;
-        self.alive()?;
         self.end_network().await;
         self.begin_network().await?;
         Ok(address)

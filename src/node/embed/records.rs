@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Change, EmbedError, Running, Watch, blocking};
-use crate::store::{Collection, Cursor, Origin, Store};
+use crate::store::{Collection, Cursor, Origin, Store, StoreError};
 
 /// A key and its value.
 pub type Record<T = Vec<u8>> = (Vec<u8>, T);
@@ -96,9 +96,15 @@ impl Running {
     }
 
     pub(super) fn place(&self, place: &str) -> Result<Collection, EmbedError> {
-        match place.split_once('/') {
-            Some((dataset, collection)) => Ok(self.store(dataset)?.collection(collection)?),
-            None => Ok(self.store(place)?.first()),
+        let Some((dataset, name)) = place.split_once('/') else { return Ok(self.store(place)?.first()) };
+        let (store, collection) = (self.store(dataset)?, self.store(dataset)?.collection(name)?);
+        // Members are written by invitations and joining alone.
+        match store.definition().collection(name).is_some_and(|id| store.definition().is_data(id)) {
+            true => Ok(collection),
+            false => {
+                let have: Vec<&str> = store.definition().data().map(|(_, of)| of.name.as_str()).collect();
+                Err(StoreError::NoCollection { name: name.into(), have: have.join(", ") }.into())
+            }
         }
     }
 
@@ -188,9 +194,9 @@ impl<T: Serialize + DeserializeOwned> Typed<T> {
     /// # Errors
     /// As there.
     pub fn watch(&self, cursor: Option<Cursor>) -> Result<TypedWatch<T>, EmbedError> {
-        let collection = self.node.place(&self.place)?.name().to_string();
         let dataset = self.place.split('/').next().unwrap_or_default();
-        Ok(TypedWatch { of: self.clone(), collection, watch: self.node.watch(dataset, cursor)? })
+        let collection = self.node.store(dataset)?.definition().collection(self.node.place(&self.place)?.name());
+        Ok(TypedWatch { of: self.clone(), watch: self.node.watch_in(dataset, collection, cursor)? })
     }
 
     /// Reads a value, such as one that a watcher was told of.
@@ -218,7 +224,6 @@ impl<T: Serialize + DeserializeOwned> Typed<T> {
 /// Follows a collection whose values are of one type; ends as a [`Watch`] does.
 pub struct TypedWatch<T> {
     of: Typed<T>,
-    collection: String,
     watch: Watch,
 }
 
@@ -241,32 +246,17 @@ impl<T: Serialize + DeserializeOwned> TypedWatch<T> {
     ///
     /// Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Result<TypedChange<T>, EmbedError>> {
-        loop {
-            let change = self.watch.next().await?;
-            if let Some(change) = self.told(change) {
-                return Some(change);
-            }
-        }
+        self.watch.next().await.map(|change| self.told(change))
     }
 
     /// The same, for a thread outside of the runtime.
     pub fn blocking_next(&mut self) -> Option<Result<TypedChange<T>, EmbedError>> {
-        loop {
-            let change = self.watch.blocking_next()?;
-            if let Some(change) = self.told(change) {
-                return Some(change);
-            }
-        }
+        self.watch.blocking_next().map(|change| self.told(change))
     }
 
-    /// What there is to tell of a change; none of one in another collection.
-    fn told(&self, change: Result<Change, EmbedError>) -> Option<Result<TypedChange<T>, EmbedError>> {
-        let Change { collection, key, value, origin, cursor } = match change {
-            Ok(change) => change,
-            Err(error) => return Some(Err(error)),
-        };
-        let value =
-            (collection == self.collection).then(|| value.map(|value| self.of.read(&key, &value)).transpose())?;
-        Some(value.map(|value| TypedChange { key, value, origin, cursor }))
+    fn told(&self, change: Result<Change, EmbedError>) -> Result<TypedChange<T>, EmbedError> {
+        let Change { key, value, origin, cursor, .. } = change?;
+        let value = value.map(|value| self.of.read(&key, &value)).transpose()?;
+        Ok(TypedChange { key, value, origin, cursor })
     }
 }

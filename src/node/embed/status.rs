@@ -31,6 +31,9 @@ pub struct DatasetStatus {
     pub root: Summary,
     /// Its store in numbers; none of a store of the program's own.
     pub stats: Option<Stats>,
+    /// Records that gossip would have brought and that are withheld, since too much would have been lost by them
+    /// ([`crate::node::GossipOptions::brakes`]); a session within the program's own brakes settles them.
+    pub withheld: usize,
     /// What gossip knows of each peer.
     pub peers: Vec<PeerStatus>,
 }
@@ -48,6 +51,10 @@ pub struct PeerStatus {
     pub equal: Option<Millis>,
     /// Differences that the last session left.
     pub left: u64,
+    /// Sessions in a row, up to the last, that had no verdict.
+    pub fails: u32,
+    /// Why the last one had none.
+    pub why: Option<String>,
 }
 
 impl Running {
@@ -67,20 +74,25 @@ impl Running {
         blocking(move || {
             let up = gossip.iter().flat_map(|gossip| gossip.neighbours()).map(|near| (near.peer, near.at)).collect();
             let datasets = stores.into_iter().map(|(name, store)| {
-                let known = gossip.iter().flat_map(|gossip| gossip.standings(store.definition().id));
+                let id = store.definition().id;
+                let known = gossip.iter().flat_map(|gossip| gossip.standings(id));
                 let peers = known.map(|(peer, standing)| PeerStatus {
                     peer,
                     up: standing.up,
                     checked: standing.checked,
                     equal: standing.equal,
                     left: standing.left,
+                    fails: standing.fails,
+                    why: gossip.as_ref().and_then(|gossip| gossip.failure(id, peer)),
                 });
-                Ok(DatasetStatus { name, root: store.root(), stats: Some(store.stats()?), peers: peers.collect() })
+                let withheld = gossip.as_ref().map_or(0, |gossip| gossip.withheld(id).0);
+                let (root, stats) = (store.root(), Some(store.stats()?));
+                Ok(DatasetStatus { name, root, stats, withheld, peers: peers.collect() })
             });
             let sides = sides.into_iter().map(|(name, side)| {
                 let (info, roots) = (side.describe(), side.cut()?.roots);
                 let root = info.definition.data_root(&info.keys, &roots);
-                Ok(DatasetStatus { name, root, stats: None, peers: Vec::new() })
+                Ok(DatasetStatus { name, root, stats: None, withheld: 0, peers: Vec::new() })
             });
             let mut datasets = datasets.chain(sides).collect::<Result<Vec<_>, EmbedError>>()?;
             datasets.sort_by(|a, b| a.name.cmp(&b.name));

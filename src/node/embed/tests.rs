@@ -125,3 +125,150 @@ fn whoever_waits_for_a_node_that_ends_does_not_hold_it_up() {
         assert!(matches!(waiting.await.expect("no panic"), Err(EmbedError::Ended)));
     });
 }
+
+#[test]
+fn what_was_cut_off_while_it_was_made_keeps_no_home_from_beginning() {
+    run(async {
+        let dir = tempfile::tempdir().expect("a directory");
+        let stores = dir.path().join("stores");
+        for (name, file) in [("todo", "reknit.making"), ("lost+found", "of the system")] {
+            std::fs::create_dir_all(stores.join(name)).expect("made");
+            std::fs::write(stores.join(name).join(file), "").expect("written");
+        }
+        let start = || Node::builder().home(dir.path()).dataset("todo", ["items"]).start();
+        for _ in 0..2 {
+            let node = start().await.expect("started");
+            node.put("todo", b"milk", b"two").await.expect("put");
+            node.shutdown().await.expect("ended");
+        }
+        assert!(stores.join("lost+found/of the system").exists());
+    });
+}
+
+#[test]
+fn a_node_that_is_dropped_with_its_runtime_lets_go_of_its_stores() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let build = || Node::builder().home(dir.path()).dataset("todo", ["items"]);
+    let first = runtime();
+    let node = first.block_on(build().start()).expect("started");
+    drop(node);
+    drop(first);
+    let second = runtime();
+    second.block_on(async {
+        let until = Instant::now() + Duration::from_secs(120);
+        let node = loop {
+            match build().start().await {
+                Ok(node) => break node,
+                Err(error) if Instant::now() >= until => panic!("it never let go: {error}"),
+                Err(_) => tokio::time::sleep(LOOK).await,
+            }
+        };
+        node.shutdown().await.expect("ended");
+    });
+}
+
+#[test]
+fn what_panics_as_it_decides_lets_nobody_in_and_stops_nothing() {
+    run(async {
+        let panics = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let asked = panics.clone();
+        let decides = move |_, _: &str| match asked.load(std::sync::atomic::Ordering::Relaxed) {
+            true => panic!("as a program may"),
+            false => Rights::ALL,
+        };
+        let node = Node::builder().dataset("todo", ["items"]).authorize(decides).start().await.expect("started");
+        let other = Node::builder().start().await.expect("started");
+        let ticket = node.invite("todo", Rights::ALL, Duration::from_secs(3600)).await.expect("a ticket");
+        // What was granted holds, whatever becomes of the other.
+        other.join(&ticket).await.expect("joined");
+        let third = Node::builder().start().await.expect("started");
+        let grants = || node.shared.home.grants(third.peer()).expect("read");
+        assert_eq!(grants(), None);
+        node.suspend().await.expect("suspended");
+        node.resume().await.expect("resumed");
+        panics.store(false, std::sync::atomic::Ordering::Relaxed);
+        assert!(grants().is_some());
+        for node in [node, other, third] {
+            node.shutdown().await.expect("ended");
+        }
+    });
+}
+
+#[test]
+fn what_is_granted_on_one_dataset_leaves_the_others_to_whoever_decides() {
+    run(async {
+        let decides = |_, dataset: &str| if dataset == "notes" { Rights::ALL } else { Rights::default() };
+        let build = || Node::builder().without_gossip();
+        let desk = build().dataset("todo", ["items"]).dataset("notes", ["pages"]).authorize(decides);
+        let desk = desk.start().await.expect("started");
+        let phone = build().start().await.expect("started");
+        let ticket = desk.invite("todo", Rights::ALL, Duration::from_secs(3600)).await.expect("a ticket");
+        phone.join(&ticket).await.expect("joined");
+        let notes = desk.store("notes").expect("a store").definition().clone();
+        let todo = desk.store("todo").expect("a store").definition().clone();
+        let may = desk.shared.home.grants(phone.peer()).expect("read").expect("granted");
+        assert_eq!((may.on(&notes).rights, may.on(&todo).rights), (Rights::ALL, Rights::ALL));
+        for node in [desk, phone] {
+            node.shutdown().await.expect("ended");
+        }
+    });
+}
+
+#[test]
+fn a_join_that_nobody_waits_for_goes_on_and_several_wait_for_each_other() {
+    run(async {
+        let dir = tempfile::tempdir().expect("a directory");
+        let desk = ["a", "b", "c"]
+            .into_iter()
+            .fold(Node::builder().without_gossip(), |all, name| all.dataset(name, ["items"]));
+        let desk = desk.start().await.expect("started");
+        let phone = Node::builder().without_gossip().home(dir.path()).start().await.expect("started");
+        let mut tickets = Vec::new();
+        for name in ["a", "b", "c"] {
+            tickets.push(desk.invite(name, Rights::ALL, Duration::from_secs(3600)).await.expect("a ticket"));
+        }
+        let (one, two) = (phone.join(&tickets[0]), phone.join(&tickets[1]));
+        let (one, two) = tokio::join!(one, two);
+        let (one, two) = (one.expect("joined"), two.expect("joined"));
+        {
+            let mut third = std::pin::pin!(phone.join(&tickets[2]));
+            std::future::poll_fn(|context| {
+                let _ = third.as_mut().poll(context);
+                std::task::Poll::Ready(())
+            })
+            .await;
+        }
+        while phone.store("c").is_err() {
+            tokio::task::yield_now().await;
+        }
+        for at in [&one, &two, &Address { dataset: "c".into(), ..one.clone() }] {
+            phone.sync_at(at).await.expect("a session");
+        }
+        for node in [desk, phone] {
+            node.shutdown().await.expect("ended");
+        }
+    });
+}
+
+#[test]
+fn whoever_does_not_hear_what_changes_keeps_so_many_bytes_of_it() {
+    run(async {
+        let node = Node::builder().dataset("todo", ["items"]).without_gossip().start().await.expect("started");
+        let mut watch = node.watch("todo", None).expect("followed");
+        let large = vec![b'x'; (1 << 20) - 2];
+        for nth in 0..40 {
+            node.put("todo", &[nth], &large).await.expect("put");
+        }
+        while watch.waiting() < 16 {
+            tokio::task::yield_now().await;
+        }
+        // What the store itself does not keep any more is told from the records, in no order.
+        let mut told = std::collections::BTreeSet::new();
+        while told.len() < 40 {
+            assert!(watch.waiting() <= 16, "{}", watch.waiting());
+            told.extend(watch.next().await.expect("a change").expect("told").key);
+        }
+        node.shutdown().await.expect("ended");
+    });
+}

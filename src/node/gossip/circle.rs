@@ -9,14 +9,15 @@ use reknit_core::message::Rights;
 use reknit_core::succession::Lines;
 use reknit_core::{DatasetId, Definition};
 
+use crate::node::home::beside;
 use crate::node::{Authority, Grants, Home, HomeError, KnownPeer};
 use crate::transport::PeerId;
 
 /// The datasets of each peer, of those that are gossiped about.
 #[derive(Clone, Default)]
 pub(super) struct Circle {
-    /// Of those that are in the file of peers.
-    known: BTreeMap<PeerId, BTreeSet<DatasetId>>,
+    /// Of those that are in the file of peers, with what that grants.
+    known: BTreeMap<PeerId, (BTreeSet<DatasetId>, Grants)>,
     /// Which keys are one peer.
     lines: Lines,
     /// Who decides on others, where somebody does.
@@ -26,7 +27,7 @@ pub(super) struct Circle {
 impl Circle {
     /// By what a home grants now.
     pub(super) fn of(home: &Home, datasets: &[Arc<Definition>]) -> Result<Circle, HomeError> {
-        let of = |known: KnownPeer| (known.peer, granted(&known.may, datasets));
+        let of = |known: KnownPeer| (known.peer, (granted(&known.may, datasets), known.may));
         let known = home.admitted()?.into_iter().map(of).collect();
         let lines = home.lines()?;
         Ok(Circle { known, lines, others: home.authority().map(|authority| (authority, datasets.to_vec())) })
@@ -44,7 +45,7 @@ impl Circle {
 
     /// All that are in the file of peers and have one.
     pub(super) fn peers(&self) -> impl Iterator<Item = PeerId> {
-        self.known.iter().filter(|(_, has)| !has.is_empty()).map(|(peer, _)| *peer)
+        self.known.iter().filter(|(_, (has, _))| !has.is_empty()).map(|(peer, _)| *peer)
     }
 
     /// Whether two peers have a dataset in common.
@@ -58,11 +59,12 @@ impl Circle {
     }
 
     fn of_peer(&self, peer: PeerId) -> Cow<'_, BTreeSet<DatasetId>> {
-        if let Some(has) = self.known.get(&peer) {
-            return Cow::Borrowed(has);
-        }
-        let decided = self.others.as_ref().and_then(|(authority, of)| Some(granted(&authority(peer)?, of)));
-        Cow::Owned(decided.unwrap_or_default())
+        let known = self.known.get(&peer);
+        let Some((authority, of)) = &self.others else {
+            return known.map_or_else(Cow::default, |(has, _)| Cow::Borrowed(has));
+        };
+        let may = beside(known.map(|(_, may)| may.clone()), authority(peer));
+        Cow::Owned(may.map(|may| granted(&may, of)).unwrap_or_default())
     }
 }
 

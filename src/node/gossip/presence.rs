@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,7 +17,7 @@ use super::links::Heard;
 use super::seeking::Seeking;
 use super::spread::Input;
 use super::swim::{self, Near, Said, Swim};
-use super::{DISPLACED_MAX, Gossip};
+use super::{DISPLACED_MAX, Ends, Gossip};
 use crate::clock::{now_ms, ticks};
 use crate::transport::{Address, PeerId};
 
@@ -35,7 +34,7 @@ impl Gossip {
         (mut hears, mut changes): (mpsc::Receiver<Heard>, watch::Receiver<u64>),
         seeds: HashMap<PeerId, Address>,
         mut stop: watch::Receiver<bool>,
-        stopped: Arc<AtomicBool>,
+        _ends: Ends,
     ) {
         let (mut announced, mut announces) = (ticks(), true);
         let (mut lookups, mut seeking, mut asked) = (JoinSet::new(), Seeking::new(seeds, ticks()), HashMap::new());
@@ -95,7 +94,6 @@ impl Gossip {
         let said = swim.leave(ticks());
         self.said(said);
         self.links.end();
-        stopped.store(true, Ordering::Relaxed);
     }
 
     /// Asks a few that are up to take this node in.
