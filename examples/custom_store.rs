@@ -15,8 +15,8 @@ use reknit::core::sketch::Element;
 use reknit::core::stamp::{CLOCK_BOUND_MILLIS, Clock};
 use reknit::core::tree::{Summary, is_leaf};
 use reknit::core::{
-    Actor, CollectionId, Content, DatasetId, DatasetKey, Definition, Digest, Entry, Keys, Position, Range, Record,
-    Sibling, State, Version,
+    Actor, Collection, CollectionId, Content, DatasetId, DatasetKey, Definition, Digest, Entry, Keys, Position, Range,
+    Record, Sibling, State, Version,
 };
 use reknit::node::Node;
 use reknit::store::{Durability, Listed, Options, Side, SideInfo, Store, StoreError};
@@ -402,6 +402,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for policy in [reknit::core::policy::NEWEST, reknit::core::policy::KEEP_BOTH] {
         let mut definition = Definition::simple(DatasetId([1; 16]), "words");
         definition.collections[0].policy = policy.into();
+        // Only then it shows that they are kept apart.
+        definition.collections.push(Collection { name: "more".into(), policy: policy.into() });
         reknit::testing::store_contract(&mut || Arc::new(Shelf::new(definition.clone(), &key, 7)), 1, 12);
         println!("the store keeps the contract under {policy}");
     }

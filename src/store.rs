@@ -12,7 +12,8 @@
 //! - **Reads follow the question.** [`Side::items`] and [`Side::read`] by entries touch those records only; a
 //!   [`Side::view`] touches the nodes it shows, and entries only where it shows or digests a leaf.
 //! - **Guarded writes.** [`Side::apply`] writes a record only as its guard allows, and accounts for each:
-//!   `applied + kept + moved + refused` is the size of the batch. A record from beyond the clock's bound is refused
+//!   `applied + kept + moved + refused` is the size of the batch, however large, and what readers lose by it is counted
+//!   ([`Applied::losses`]): brakes have nothing else to go by. A record from beyond the clock's bound is refused
 //!   with a reason, the clock does not follow it, and a store of our own keeps it in quarantine.
 //! - **Acknowledged means synced**, where the caller asks for [`Durability::Synced`]; otherwise [`Side::sync`]
 //!   makes it so.
@@ -64,7 +65,7 @@ pub struct SideInfo {
     pub keys: Arc<Keys>,
     /// This life of this store.
     pub actor: Actor,
-    /// Drawn each time the store is opened, so that a peer notices when it was.
+    /// Drawn each time the store is opened, so that a peer notices when it was; the same for as long as it is open.
     pub nonce: u64,
     /// Where it lies, for people.
     pub place: String,
@@ -233,7 +234,8 @@ pub trait Side: Send + Sync {
         limit: usize,
     ) -> Result<Listed, StoreError>;
 
-    /// The selected records after a position and key, in that order, until about `max_bytes` (at least one record).
+    /// The selected records after a position and key, in that order, until about `max_bytes` (at least one record). They come
+    /// with their contents, also where they are to travel without: whoever sends them leaves those out.
     ///
     /// # Errors
     /// As for [`Side::items`].
@@ -245,7 +247,8 @@ pub trait Side: Send + Sync {
         max_bytes: usize,
     ) -> Result<Page, StoreError>;
 
-    /// Writes these records as far as their guards allow, in one commit.
+    /// Writes these records as far as their guards allow, in one commit and in their order: a guard sees what was written before
+    /// it. A record may come with several versions, and its key may be empty.
     ///
     /// # Errors
     /// What the store met; nothing of the batch is then written.
@@ -256,7 +259,10 @@ pub trait Side: Send + Sync {
         durability: Durability,
     ) -> Result<Applied, StoreError>;
 
-    /// Writes these under new versions of this store's, as far as what was compared still stands, in one commit.
+    /// Writes these under new versions of this store's, as far as what was compared still stands, in one commit and in their
+    /// order. A version has seen what its key held and [`Overwrite::seen`], with what those had seen, and nothing else; its stamp
+    /// is greater than theirs and the last of [`Cut::stamp`]. What is to have seen a version from beyond the clock's bound is
+    /// refused, as such a record is.
     ///
     /// # Errors
     /// What the store met; nothing of the batch is then written.

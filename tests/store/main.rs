@@ -1,5 +1,6 @@
 //! The embedded store over each of its engines: the contracts, histories against models, and what bad input gets.
 
+mod broken;
 mod collecting;
 mod conflicts;
 mod copies;

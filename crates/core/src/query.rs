@@ -159,7 +159,7 @@ pub struct Applied {
     pub refused: Vec<(Vec<u8>, String)>,
     /// The commit that holds them.
     pub commit: u64,
-    /// Live records that were overwritten or deleted.
+    /// Live records that were overwritten by other content or deleted, as readers of this store see them.
     pub losses: Losses,
 }
 
@@ -179,7 +179,7 @@ pub struct Overwrite {
 /// What a key is to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Replacement {
-    /// What it holds now.
+    /// What it holds now; a tombstone where that is nothing.
     Keep,
     /// Nothing: a tombstone.
     Delete,
