@@ -16,7 +16,7 @@ use crate::record::{Content, Keeps, Sibling};
 use crate::row::{Row, Value};
 use crate::stamp::Millis;
 
-pub use laws::{LawBroken, policy_laws};
+pub use laws::{Judged, LawBroken, judged, policy_laws};
 
 /// The id of the policy that keeps the version of the greatest stamp. It may lose concurrent writes.
 pub const NEWEST: &str = "newest/1";

@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use proptest::prelude::*;
 
 use super::*;
+use crate::bounds::VALUE_BYTES_MAX;
 use crate::record::{Actor, Version};
 use crate::row::{Json, encode};
 use crate::stamp::Stamp;
@@ -208,11 +209,23 @@ enum Bad {
     Beyond,
     /// Always shows a tombstone.
     Forgets,
+    /// Has room for six versions.
+    Six,
+    /// Chooses the sixth of more.
+    Beyond6,
+    /// Goes by the order of a map that is drawn anew each time.
+    Random,
+    /// Takes values for text.
+    Text,
+    /// Makes more than fits.
+    Long,
+    /// Breaks nothing but is called this.
+    Called(&'static str),
 }
 
 impl Policy for Bad {
     fn id(&self) -> &str {
-        "bad/1"
+        if let Bad::Called(id) = self { id } else { "bad/1" }
     }
 
     fn judge(&self, versions: &[Sibling]) -> Judgement {
@@ -222,6 +235,20 @@ impl Policy for Bad {
             }
             Bad::Beyond if versions.len() > 2 => Judgement::Version(versions.len()),
             Bad::Forgets => Judgement::Made(Content::Tombstone, None),
+            Bad::Six => Judgement::Version([0, 0, 0, 0, 0, 0][versions.len() - 1]),
+            Bad::Beyond6 if versions.len() > 6 => Judgement::Version(32),
+            Bad::Random => {
+                let random = std::collections::hash_map::RandomState::new();
+                let hash = |nth: &usize| std::hash::BuildHasher::hash_one(&random, nth);
+                Judgement::Version((0..versions.len()).min_by_key(hash).expect("a version"))
+            }
+            Bad::Text => {
+                let text =
+                    |sibling: &Sibling| sibling.value().map(|value| String::from_utf8(value.clone()).expect("text"));
+                let texts: Vec<_> = versions.iter().map(text).collect();
+                Judgement::Version((0..texts.len()).max_by_key(|nth| &texts[*nth]).expect("a version"))
+            }
+            Bad::Long if versions.len() > 1 => Judgement::Made(Content::Live(vec![0; VALUE_BYTES_MAX + 1]), None),
             _ => Judgement::Version(0),
         }
     }
@@ -234,6 +261,51 @@ fn each_law_is_seen_broken() {
     assert!(matches!(broken(Bad::Remembers(AtomicUsize::new(0))), LawBroken::TwoAnswers(set) if set.len() == 2));
     assert!(matches!(broken(Bad::Beyond), LawBroken::NoSuchVersion(set) if set.len() == 3));
     assert!(matches!(broken(Bad::Forgets), LawBroken::NotItself(set) if set.len() == 1));
+    assert!(matches!(broken(Bad::Beyond6), LawBroken::NoSuchVersion(set) if set.len() == 7));
+    assert!(matches!(broken(Bad::Random), LawBroken::TwoAnswers(set) if set.len() > 1));
+    assert!(matches!(broken(Bad::Long), LawBroken::TooLong(set) if set.len() == 2));
+    for panics in [Bad::Six, Bad::Text] {
+        let asked = std::panic::AssertUnwindSafe(|| policy_laws(&panics, &contents, 1));
+        assert!(std::panic::catch_unwind(asked).is_err(), "{panics:?}");
+    }
+}
+
+#[test]
+fn an_id_is_a_name_with_a_version_that_is_not_taken() {
+    let contents = [live(r#"{"n":1}"#)];
+    let laws = |id| policy_laws(&Bad::Called(id), &contents, 1);
+    for id in ["mine/1", "mine/12 of two words", "my-own/1 a/b", NEWEST] {
+        assert_eq!(laws(id), Ok(()), "{id}");
+    }
+    let long: &'static str = Box::leak(format!("mine/1 {}", "x".repeat(POLICY_BYTES_MAX)).into_boxed_str());
+    for id in ["", "mine", "mine/", "/1", "mine/one", " mine/1", long] {
+        assert_eq!(laws(id), Err(LawBroken::NoId(id.to_string())));
+    }
+    for id in [KEEP_BOTH, ASK, "largest/1 n", MERGE] {
+        assert!(matches!(laws(id), Err(LawBroken::NotAsBuiltIn(_))), "{id}");
+    }
+}
+
+/// What changes between two times is noticed, though it stays the same for as long as it is asked.
+#[test]
+fn what_depends_on_the_time_is_noticed_later() {
+    let contents = [live(r#"{"n":1}"#)];
+    let judged = judged(&Hour(0), &contents, 1).expect("it keeps the laws within the hour");
+    assert_eq!(judged.again(&Hour(0)), Ok(()));
+    assert!(matches!(judged.again(&Hour(1)), Err(LawBroken::TwoAnswers(set)) if set.len() > 1));
+}
+
+#[derive(Debug)]
+struct Hour(usize);
+
+impl Policy for Hour {
+    fn id(&self) -> &str {
+        "hour/1"
+    }
+
+    fn judge(&self, versions: &[Sibling]) -> Judgement {
+        Judgement::Version(self.0 % versions.len())
+    }
 }
 
 #[test]
