@@ -19,7 +19,14 @@ const UNREAD_MAX: u64 = 32 << 20;
 const STILL: Duration = Duration::from_millis(200);
 /// What takes longer will never come.
 const NEVER: Duration = Duration::from_secs(30);
+/// What was told on the way already, and does not come for so long, was lost.
+const LOST: Duration = Duration::from_secs(10);
 const PIECE: usize = 1 << 16;
+/// Streams that come and go on one connection, one after the other: more than a network lets be open at once.
+const STREAMS: usize = 70;
+/// Times that somebody asks what has come and does not wait, and how long apart.
+const LOOKS: usize = 20;
+const LOOKS_EVERY: Duration = Duration::from_millis(5);
 
 /// All checks of a network, on which nodes bind at `at`, such as port 0 of an address of the network. Runs within a tokio
 /// runtime with a clock that goes by itself, for some seconds: it waits for one handshake that nobody answers.
@@ -27,12 +34,15 @@ const PIECE: usize = 1 << 16;
 /// # Panics
 /// Where the network breaks its contract, with what it should have done.
 pub async fn run(network: &dyn Network, at: SocketAddr) {
-    tokio::join!(ports(network, at), async {
+    tokio::join!(ports(network, at), deaf(network, at), async {
         streams(&pair(network, at).await).await;
         apart(&pair(network, at).await).await;
         halves(&pair(network, at).await).await;
         back_pressure(&pair(network, at).await).await;
         dropped(&pair(network, at).await).await;
+        lost(network, at).await;
+        many(&pair(network, at).await).await;
+        several(&pair(network, at).await).await;
         closes(network, at).await;
         shutdowns(network, at).await;
     });
@@ -43,10 +53,17 @@ async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(NEVER, future).await.unwrap_or_else(|_| panic!("{what}: it never came"))
 }
 
+/// The same of what has been on its way, on a connection that works.
+async fn now<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(LOST, future).await.unwrap_or_else(|_| panic!("{what}: it was lost"))
+}
+
 struct Pair {
     near: Arc<dyn Wire>,
     far: Arc<dyn Wire>,
     ports: [Arc<dyn Port>; 2],
+    /// Where the far one listens.
+    to: Address,
 }
 
 fn identity() -> Identity {
@@ -80,8 +97,9 @@ async fn pair(network: &dyn Network, at: SocketAddr) -> Pair {
     let near = near.expect("a peer that is there is reached");
     assert_eq!((near.peer(), far.peer()), (there.peer(), here.peer()), "each side knows who the other is");
     assert_eq!(near.remote_addr(), ports[1].local_addr().expect("it is bound"), "where the peer is");
+    assert_eq!(far.remote_addr(), ports[0].local_addr().expect("it is bound"), "where whoever connected is");
     assert_eq!((near.end(), far.end()), (None, None), "both ends last");
-    Pair { near, far, ports }
+    Pair { near, far, ports, to }
 }
 
 /// A stream as both ends see it.
@@ -248,6 +266,102 @@ async fn dropped(pair: &Pair) {
     soon("what came after a read was dropped", far.reader.read_exact(&mut bytes)).await.expect("read");
     assert_eq!(&bytes, b"here");
     assert!(look(pair.near.closed()).is_none() && look(pair.ports[1].accept()).is_none(), "it lasts, and is alone");
+}
+
+/// What comes while somebody asks for it and does not wait is given to whoever asks next.
+async fn lost(network: &dyn Network, at: SocketAddr) {
+    let (here, there) = (identity(), identity());
+    let (client, server) = (bound(network, at, &here, false), bound(network, at, &there, true));
+    let to = address(&*server, &there);
+    let connecting = async {
+        let connected = soon("a connection", client.connect(&to)).await;
+        connected.expect("whoever connects while nobody waits is let in once somebody does")
+    };
+    let arriving = async {
+        for _ in 0..LOOKS {
+            if let Some(incoming) = look(server.accept()) {
+                let incoming = incoming.expect("a port that is open accepts");
+                return soon("a handshake", incoming).await.expect("nobody gave up");
+            }
+            tokio::time::sleep(LOOKS_EVERY).await;
+        }
+        now("who connected while accepting was dropped", arrival(&*server)).await
+    };
+    let (near, far) = tokio::join!(connecting, arriving);
+
+    for (from, to) in [(&near, &far), (&far, &near)] {
+        let mut opened = soon("a stream", from.open()).await.expect("a connection that lasts has streams");
+        opened.writer.write_all(b"^").await.expect("written");
+        opened.writer.flush().await.expect("written");
+        let mut looks = 0;
+        let mut come = loop {
+            if let Some(stream) = look(to.accept()) {
+                break stream;
+            }
+            looks += 1;
+            if looks == LOOKS {
+                break now("a stream that came while accepting was dropped", to.accept()).await;
+            }
+            tokio::time::sleep(LOOKS_EVERY).await;
+        };
+        let reader = &mut come.as_mut().expect("a connection that lasts has streams").reader;
+        let mut heard = [0];
+        now("its bytes", reader.read_exact(&mut heard)).await.expect("read");
+        assert_eq!(&heard, b"^");
+    }
+}
+
+/// Streams come and go for as long as a connection lasts.
+async fn many(pair: &Pair) {
+    for nth in 0..STREAMS {
+        let (from, to) = if nth % 2 == 0 { (&pair.near, &pair.far) } else { (&pair.far, &pair.near) };
+        let note = format!("stream {} of a connection", nth + 1);
+        let (mut near, mut far) = now(&note, stream(&**from, &**to, b"&")).await;
+        near.writer.shutdown().await.expect("ended");
+        far.writer.shutdown().await.expect("ended");
+        for stream in [&mut far, &mut near] {
+            let mut rest = Vec::new();
+            now(&note, stream.reader.read_to_end(&mut rest)).await.expect("a clean end");
+            assert!(rest.is_empty());
+        }
+    }
+}
+
+/// Two peers may have several connections, each by itself.
+async fn several(pair: &Pair) {
+    let connecting = soon("another connection", pair.ports[0].connect(&pair.to));
+    let (near, far) = tokio::join!(connecting, arrival(&*pair.ports[1]));
+    let near = near.expect("a peer is reached more than once");
+    assert_eq!((near.peer(), far.peer()), (pair.near.peer(), pair.far.peer()), "it is the same peer");
+    let ends = [&near, &far, &pair.near, &pair.far].map(|wire| wire.end());
+    assert_eq!(ends, [None, None, None, None], "one connection of two peers leaves the others alone");
+    now("a stream of one", stream(&*near, &*far, b"one")).await;
+    now("a stream of the other", stream(&*pair.near, &*pair.far, b"other")).await;
+    near.close(CloseCode::Done);
+    soon("the peer hears that one was closed", far.closed()).await;
+    assert_eq!((pair.near.end(), pair.far.end()), (None, None), "the other lasts");
+    now("a stream of what lasts", stream(&*pair.far, &*pair.near, b"still")).await;
+}
+
+/// Nobody is let in at an address that does not listen.
+async fn deaf(network: &dyn Network, at: SocketAddr) {
+    let (here, there) = (identity(), identity());
+    let (client, silent) = (bound(network, at, &here, false), bound(network, at, &there, false));
+    let to = address(&*silent, &there);
+    let let_in = async {
+        while let Some(incoming) = silent.accept().await {
+            assert!(incoming.await.is_none(), "who does not listen lets nobody in");
+        }
+        std::future::pending::<()>().await;
+    };
+    let reached = tokio::select! {
+        reached = soon("nobody listens", client.connect(&to)) => reached.map(|wire| wire.peer()),
+        () = let_in => unreachable!("it asks until the other is done"),
+    };
+    assert!(
+        matches!(reached, Err(TransportError::Unreachable { .. })),
+        "who does not listen is not reached: {reached:?}"
+    );
 }
 
 async fn closes(network: &dyn Network, at: SocketAddr) {

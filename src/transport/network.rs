@@ -28,7 +28,7 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Where nodes bind addresses and reach each other.
 pub trait Network: Send + Sync {
-    /// Binds an address for a node of this identity; port 0 lets the network choose. Others may connect if it is to `listen`; a
+    /// Binds an address for a node of this identity; port 0 lets the network choose. Others may connect if it is to `listen`, and only then; a
     /// network that can lets those in too who ask for [`Identity::former`], and says so ([`Wire::reached_as`]). Called within a
     /// tokio runtime.
     ///
@@ -46,7 +46,8 @@ pub trait Port: Send + Sync {
     /// [`TransportError::Io`].
     fn local_addr(&self) -> Result<SocketAddr, TransportError>;
 
-    /// Connects to a peer, and to nobody else; gives up after [`super::limits::HANDSHAKE_TIMEOUT`].
+    /// Connects to a peer, and to nobody else; gives up after [`super::limits::HANDSHAKE_TIMEOUT`]. Each call makes a connection
+    /// of its own: two peers may have several, whoever made them.
     ///
     /// # Errors
     /// [`TransportError::Unreachable`], [`TransportError::Impostor`], [`TransportError::Version`], [`TransportError::Tls`].
@@ -77,7 +78,7 @@ pub trait Wire: Send + Sync {
         None
     }
 
-    /// Where the other end is.
+    /// Where the other end is: of one that connected, where its port is bound, as this side sees it.
     fn remote_addr(&self) -> SocketAddr;
 
     /// A new stream; waits while the peer allows no more of them.

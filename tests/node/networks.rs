@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use reknit::transport::network::{End, Incoming, Pending, Port, Stream, Wire};
@@ -32,17 +33,31 @@ enum Breaks {
     Bounds,
     /// The peer hears that all is said, whatever the code.
     Code,
+    /// Others may connect whether or not it is to listen.
+    Listens,
+    /// Whoever connected is somewhere else.
+    Where,
+    /// Who comes while accepting is dropped is gone.
+    Arrivals,
+    /// A stream that comes while accepting is dropped is gone.
+    Arriving,
+    /// Every 16th stream is never opened.
+    Sixteenth,
+    /// Whoever connects again loses the connection from before.
+    Again,
 }
 
 struct Broken(Breaks);
 
 impl Network for Broken {
     fn bind(&self, at: SocketAddr, identity: &Identity, listen: bool) -> Result<Arc<dyn Port>, TransportError> {
-        Ok(Arc::new(BrokenPort(self.0, Quic.bind(at, identity, listen)?)))
+        let port = Quic.bind(at, identity, listen || self.0 == Breaks::Listens)?;
+        Ok(Arc::new(BrokenPort(self.0, port, Mutex::default())))
     }
 }
 
-struct BrokenPort(Breaks, Arc<dyn Port>);
+/// With the connection that was made last.
+struct BrokenPort(Breaks, Arc<dyn Port>, Mutex<Option<Arc<dyn Wire>>>);
 
 impl Port for BrokenPort {
     fn local_addr(&self) -> Result<SocketAddr, TransportError> {
@@ -55,7 +70,14 @@ impl Port for BrokenPort {
                 Err(TransportError::Impostor { address, .. }) if self.0 == Breaks::Impostor => {
                     Err(TransportError::Unreachable { address, cause: "nobody".into() })
                 }
-                connected => connected.map(|wire| broken(self.0, wire)),
+                connected => {
+                    let wire = connected?;
+                    let before = self.2.lock().expect("no panic").replace(wire.clone());
+                    if let Some(before) = before.filter(|_| self.0 == Breaks::Again) {
+                        before.close(CloseCode::Done);
+                    }
+                    Ok(broken(self.0, wire, false))
+                }
             }
         })
     }
@@ -63,7 +85,10 @@ impl Port for BrokenPort {
     fn accept(&self) -> Pending<'_, Option<Incoming>> {
         Box::pin(async {
             let (breaks, incoming) = (self.0, self.1.accept().await?);
-            Some(Box::pin(async move { incoming.await.map(|wire| broken(breaks, wire)) }) as Incoming)
+            if breaks == Breaks::Arrivals {
+                tokio::task::yield_now().await;
+            }
+            Some(Box::pin(async move { incoming.await.map(|wire| broken(breaks, wire, true)) }) as Incoming)
         })
     }
 
@@ -76,13 +101,16 @@ impl Port for BrokenPort {
     }
 }
 
-fn broken(breaks: Breaks, wire: Arc<dyn Wire>) -> Arc<dyn Wire> {
-    Arc::new(BrokenWire { breaks, wire })
+fn broken(breaks: Breaks, wire: Arc<dyn Wire>, came: bool) -> Arc<dyn Wire> {
+    Arc::new(BrokenWire { breaks, wire, came, opened: AtomicUsize::new(0) })
 }
 
 struct BrokenWire {
     breaks: Breaks,
     wire: Arc<dyn Wire>,
+    /// Whether the other side connected.
+    came: bool,
+    opened: AtomicUsize,
 }
 
 impl Wire for BrokenWire {
@@ -93,15 +121,31 @@ impl Wire for BrokenWire {
     }
 
     fn remote_addr(&self) -> SocketAddr {
-        self.wire.remote_addr()
+        let mut at = self.wire.remote_addr();
+        if self.came && self.breaks == Breaks::Where {
+            at.set_port(1);
+        }
+        at
     }
 
     fn open(&self) -> Pending<'_, Result<Stream, TransportError>> {
-        Box::pin(async { self.wire.open().await.map(|stream| self.stream(stream)) })
+        Box::pin(async {
+            let nth = 1 + self.opened.fetch_add(1, Ordering::Relaxed);
+            if self.breaks == Breaks::Sixteenth && nth.is_multiple_of(16) {
+                std::future::pending::<()>().await;
+            }
+            self.wire.open().await.map(|stream| self.stream(stream))
+        })
     }
 
     fn accept(&self) -> Pending<'_, Option<Stream>> {
-        Box::pin(async { self.wire.accept().await.map(|stream| self.stream(stream)) })
+        Box::pin(async {
+            let stream = self.wire.accept().await;
+            if self.breaks == Breaks::Arriving {
+                tokio::task::yield_now().await;
+            }
+            stream.map(|stream| self.stream(stream))
+        })
     }
 
     fn close(&self, code: CloseCode) {
@@ -180,13 +224,19 @@ impl AsyncWrite for Takes {
 #[test]
 fn the_suite_notices_every_promise_that_is_broken() {
     run(async {
-        use Breaks::{Bounds, Bytes, Code, Impostor, Peer};
+        use Breaks::*;
         let should = [
             (Impostor, "an impostor is called one"),
             (Peer, "each side knows who the other is"),
             (Bytes, "bytes come in order, each once"),
             (Bounds, "nobody reads, and all was taken"),
             (Code, "with the first code"),
+            (Listens, "who does not listen"),
+            (Where, "where whoever connected is"),
+            (Arrivals, "while"),
+            (Arriving, "a stream that came while accepting was dropped"),
+            (Sixteenth, "of a connection: it was lost"),
+            (Again, "leaves the others alone"),
         ];
         let runs: Vec<_> = should
             .into_iter()
