@@ -58,6 +58,8 @@ const OTHERS_WRITE: u32 = 0o022;
 pub(crate) struct Config {
     /// Where it is, or would be.
     pub(crate) path: PathBuf,
+    /// Whether it is there.
+    exists: bool,
     /// Stores by their names.
     pub(crate) stores: BTreeMap<String, NamedStore>,
     /// Jobs by their names.
@@ -141,7 +143,7 @@ impl Config {
         let errors = Errors::default();
         let source = Source { path, text, errors: &errors, environment };
         let root = source.parse();
-        let mut config = Config { path: path.into(), ..Config::default() };
+        let mut config = Config { path: path.into(), exists: true, ..Config::default() };
         // What is no TOML shifts what would be told of the rest.
         if errors.count() == 0 {
             config.lines = Lines::of(text, root.get_ref());
@@ -188,6 +190,19 @@ impl Config {
             }
         }
         self.serve.gossip = gossip;
+    }
+
+    /// Takes another one in place of this one, by which a daemon goes.
+    ///
+    /// # Errors
+    /// `config.file`: this one was there, and nothing is any more; half a replacement takes no jobs and no alerts away.
+    pub(crate) fn followed_by(&self, next: Config) -> Result<Config, CliError> {
+        if self.exists && !next.exists {
+            let message =
+                format!("{} is not there any more; an empty file takes away what it said", self.path.display());
+            return Err(CliError::new("config.file", message));
+        }
+        Ok(next)
     }
 
     /// What a running daemon that began with this one cannot take up of another, each by its table and key. It serves what is

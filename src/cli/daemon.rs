@@ -284,6 +284,7 @@ impl Daemon {
         let _told = supervisor::Reloading::begin();
         let config = Config::load_to_serve(&self.home);
         let mut state = self.lock();
+        let config = config.and_then(|config| state.config.followed_by(config));
         let config = config.inspect_err(|error| {
             let message = format!("{error} [{}]; what was configured before still is", error.id);
             state.wrong.insert("config".into(), message);

@@ -199,6 +199,11 @@ fn the_configuration_is_read_again_at_a_hangup_and_what_stays_is_named() {
     daemon.signal("-HUP");
     wrong("config.toml:8: unknown key `setle` in [job.one]; did you mean `settle`?");
     place.run("jobs list").ok().says(&["one\t", "[config.malformed]"]);
+    // Half a replacement takes nothing away.
+    std::fs::remove_file(place.path("home/config.toml")).expect("removed");
+    daemon.signal("-HUP");
+    wrong("config.toml is not there any more");
+    place.run("jobs list").ok().says(&["one\t", "[config.file]"]);
     configure(
         &place,
         "[serve]\nmax_change = '1%'\n[job.two]\na = 'a'\nb = 'b'\nsettle = '0ms'\nevery = '1s'\nclock = 'Europe/Berlin'",
