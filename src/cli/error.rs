@@ -63,6 +63,9 @@ impl std::fmt::Display for CliError {
 
 impl From<StoreError> for CliError {
     fn from(error: StoreError) -> Self {
+        if let StoreError::Partly { error, .. } = error {
+            return CliError::from(*error);
+        }
         let id = match &error {
             StoreError::Engine(EngineError::Locked { .. }) => "store.in-use",
             StoreError::Engine(EngineError::Full { .. }) => "store.disk-full",

@@ -258,7 +258,7 @@ impl Driver {
                 Event::Released(released) => self.released(&released),
                 Event::Answer(Ok(answer)) => {
                     self.asking -= 1;
-                    self.note_written(&answer);
+                    self.note_written(Ok(&answer));
                     // New versions of a mirror are applied too, without a frame that brought them.
                     if matches!(answer, Answer::Applied(_)) && self.applying > 0 {
                         self.applying -= 1;
@@ -267,6 +267,7 @@ impl Driver {
                     self.handle(Input::Answer(answer))?;
                 }
                 Event::Answer(Err(failure)) => {
+                    self.note_written(Err(&failure.error));
                     self.writing = false;
                     return self.fail(failure);
                 }
@@ -337,8 +338,13 @@ impl Driver {
         self.gone.is_none() && self.lanes.has_room()
     }
 
-    fn note_written(&mut self, answer: &Answer) {
-        let Answer::Applied(applied) = answer else { return };
+    /// Counts what the store has written, also of a batch that it could not write to its end.
+    fn note_written(&mut self, answer: Result<&Answer, &StoreError>) {
+        let applied = match answer {
+            Ok(Answer::Applied(applied)) => applied,
+            Err(StoreError::Partly { applied, .. }) => applied,
+            Ok(_) | Err(_) => return,
+        };
         self.writing = false;
         self.written += applied.applied;
         if let Some(window) = &self.guarded.1 {

@@ -8,6 +8,8 @@ use std::{fmt, io};
 use reknit_core::DecodeError;
 use reknit_core::policy::UnknownPolicy;
 
+use reknit_core::query::Applied;
+
 use super::engine::EngineError;
 
 /// Why a store could not do what it was asked. It can be cloned: writers that were committed together share one.
@@ -219,6 +221,14 @@ pub enum StoreError {
         limit: u64,
         /// Records that the run had changed before.
         wrote: u64,
+    },
+    /// A batch was written in part before something failed.
+    #[error("{error}")]
+    Partly {
+        /// What became of the records before.
+        applied: Box<Applied>,
+        /// What failed.
+        error: Box<StoreError>,
     },
     /// The system gave no randomness.
     #[error("the system gave no randomness: {0}; nothing was changed")]

@@ -36,8 +36,9 @@ impl Driver {
         let until = tokio::time::Instant::now() + self.landing().unwrap_or(LANDING_MAX);
         while self.writing {
             match tokio::time::timeout_at(until, self.events.recv()).await {
-                Ok(Some(Event::Answer(Ok(answer)))) => self.note_written(&answer),
-                Ok(Some(Event::Answer(Err(_))) | None) | Err(_) => return,
+                Ok(Some(Event::Answer(Ok(answer)))) => self.note_written(Ok(&answer)),
+                Ok(Some(Event::Answer(Err(failure)))) => return self.note_written(Err(&failure.error)),
+                Ok(None) | Err(_) => return,
                 Ok(Some(_)) => {}
             }
         }

@@ -123,8 +123,20 @@ impl Linked {
     }
 
     fn change(&self, wanted: &[Wanted]) -> Result<Applied, StoreError> {
-        let run = self.run.as_ref();
         let mut applied = Applied { commit: self.index.cut().commit, ..Applied::default() };
+        match self.change_each(wanted, &mut applied) {
+            Ok(()) => Ok(applied),
+            // What is written counts, whatever became of the rest.
+            Err(error) if applied.applied > 0 => {
+                Err(StoreError::Partly { applied: Box::new(applied), error: Box::new(error) })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Transaction by transaction, and notes what becomes of each row.
+    fn change_each(&self, wanted: &[Wanted], applied: &mut Applied) -> Result<(), StoreError> {
+        let run = self.run.as_ref();
         let references = self.references()?;
         for some in wanted.chunks(self.manner.batch.max(1)) {
             let (commit, batch) = match self.change_some(some, run) {
@@ -158,7 +170,7 @@ impl Linked {
                 applied.commit = commit;
             }
         }
-        Ok(applied)
+        Ok(())
     }
 
     /// Whether the next transaction is tried after one that others let write nothing.

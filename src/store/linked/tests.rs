@@ -19,7 +19,9 @@ use crate::store::{Durability, EngineKind, Op, Options, Side, Store};
 type Row = Vec<Value>;
 
 /// A table in memory of a number and a text, which takes no text that begins with `!`, and shortens those of over five
-/// letters.
+/// letters. At one text it has gone.
+const GONE: &str = "gone, whoever asks";
+
 struct Listed {
     columns: Columns,
     rows: Arc<Mutex<Vec<Row>>>,
@@ -103,6 +105,9 @@ impl Transaction for Work<'_> {
             value => value.clone(),
         };
         match change {
+            Change::Update(_, [(_, Value::Text(text))]) if *text == GONE => {
+                Err(StoreError::database("listed", "it has gone"))
+            }
             Change::Insert(values) if refused(&values[1]) => Ok(Written::Refused("no".into())),
             Change::Insert(values) if self.rows.iter().any(|row| row[0] == values[0]) => Ok(Written::Moved),
             Change::Insert(values) => {
@@ -332,6 +337,30 @@ fn what_was_compared_is_looked_at_again() {
     let other = self::linked(&dir.path().join("other"), &other).paired(&linked);
     let empty = Side::cut(&other).expect("a cut");
     assert_eq!(empty.roots[0].count, 1, "the index had not been read at all");
+}
+
+#[test]
+fn what_was_written_of_a_batch_counts_though_the_table_went_in_its_middle() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let of = |id: i128, text: &str| vec![Value::Int(id), Value::Text(text.into())];
+    let rows = Arc::new(Mutex::new([2, 4, 6, 8].map(|id| of(id, "a")).to_vec()));
+    let linked = linked(&dir.path().join("index"), &rows).in_manner(Manner { batch: 2, ..Manner::default() });
+    linked.refresh(&mut |_| ()).expect("read");
+    let header =
+        RunHeader { kind: RunKind::Repair, peer: String::new(), opener: true, policy: String::new(), started: 0 };
+    let side = linked.in_run(header).expect("a run").expect("one");
+    let batch = [(2, "b"), (4, "b"), (6, GONE), (8, "b")].map(|(id, text)| {
+        let (key, row) = shape().record(of(id, text)).expect("a record");
+        let held = linked.entry(&key, &shape().record(of(id, "a")).expect("a record").1);
+        let content = Content::Live(row);
+        let sibling = Sibling { version: Version::after(Stamp(1), Actor(1), []), content, expires: None };
+        Incoming { record: Record { key, state: State::single(sibling) }, guard: Guard::IfShort(Some(held)) }
+    });
+    let failed = side.apply(CollectionId(0), batch.to_vec(), Durability::Synced).expect_err("it has gone");
+    let StoreError::Partly { applied, error } = failed else { panic!("{failed}") };
+    assert_eq!((applied.applied, applied.losses.changed), (2, 2));
+    assert!(error.to_string().contains("those before were"), "{error}");
+    assert_eq!(rows.lock().expect("no panic")[1..3], [of(4, "b"), of(6, "a")]);
 }
 
 #[test]
