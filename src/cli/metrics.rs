@@ -45,6 +45,8 @@ pub(crate) struct Measured {
     pub(crate) differences: Vec<(&'static str, u64)>,
     /// How many differ, likely, if they were not.
     pub(crate) estimate: Option<u64>,
+    /// Whether that is no more than likely.
+    pub(crate) estimated: bool,
     /// Records of `a` and of `b`.
     pub(crate) records: [u64; 2],
     /// Records written to `a` and to `b`.
@@ -76,6 +78,7 @@ impl Measured {
         self.add_moved(&other);
         self.records.iter_mut().zip(other.records).for_each(|(sum, n)| *sum += n);
         self.estimate = self.estimate.into_iter().chain(other.estimate).reduce(|one, other| one + other);
+        self.estimated |= other.estimated;
         for (class, n) in other.differences {
             match self.differences.iter_mut().find(|(known, _)| *known == class) {
                 Some(known) => known.1 += n,
@@ -99,6 +102,7 @@ impl Measured {
         Measured {
             differences: self.differences,
             estimate: self.estimate,
+            estimated: self.estimated,
             records: self.records,
             written: self.written,
             bytes: self.bytes,

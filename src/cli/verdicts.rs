@@ -25,6 +25,9 @@ pub(crate) struct Last {
     pub(crate) command: String,
     /// Keys that differed.
     pub(crate) differences: i64,
+    /// Whether that is about how many.
+    #[serde(default)]
+    pub(crate) estimated: bool,
     /// When, in seconds since the Unix epoch.
     pub(crate) at: i64,
 }
@@ -80,6 +83,7 @@ mod tests {
             verdict: "in_sync".into(),
             command: "check".into(),
             differences: 0,
+            estimated: false,
             at: 1,
         };
         std::thread::scope(|scope| {

@@ -471,3 +471,34 @@ fn a_job_is_tuned_to_a_time_of_the_day_and_status_is_watched_until_nobody_reads(
     assert!(child.wait().expect("its end").code().is_some());
     place.run("status --watch soon").exits(2).says(&["soon"]);
 }
+
+#[test]
+fn what_a_check_estimates_is_told_as_an_estimate_and_what_is_equal_as_none() {
+    let place = Place::new();
+    for (file, value) in [("a.db", "x"), ("b.db", "y")] {
+        execute(
+            &place.path(file),
+            &format!(
+                "CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT); INSERT INTO t WITH RECURSIVE n(i) AS \
+                 (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) SELECT i, '{value}' FROM n;"
+            ),
+        );
+    }
+    configure(&place, "[job.look]\na = 'a'\nb = 'b'\nsettle = '0ms'\n[job.same]\na = 'a'\nb = 'sqlite:../c.db'\n");
+    std::fs::copy(place.path("a.db"), place.path("c.db")).expect("a copy");
+    let _daemon = Daemon::start(&place, "home", &[]);
+    place.run("run look").exits(1).says(&[": about ", " keys (between "]);
+    let (look, runs) = shown(&place, "look");
+    assert_eq!((&look["open_estimated"], &runs[0]["estimated"]), (&true.into(), &true.into()), "{look}");
+    assert_eq!(look["open"], runs[0]["differences"]);
+    place.run("jobs list").ok().says(&["differs, about ", " keys differed"]);
+    place.run("jobs show look").ok().says(&["run 1\tdiffers, about "]);
+    place.run("status").exits(1).says(&["look: differs, about ", ": differs, about "]);
+    let status = place.json("status").summary();
+    let pair = &status["pairs"][0];
+    assert_eq!((&pair["differences"], &pair["estimated"]), (&look["open"], &true.into()), "{status}");
+    // A check of sides that are equal knows that nothing differs.
+    place.run("run same").ok();
+    let (_, runs) = shown(&place, "same");
+    assert_eq!((&runs[0]["differences"], &runs[0]["estimated"]), (&0.into(), &false.into()), "{runs:?}");
+}

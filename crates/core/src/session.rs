@@ -340,6 +340,13 @@ pub struct Estimate {
     pub high: u64,
 }
 
+impl Estimate {
+    /// Whether they were counted.
+    pub fn is_exact(&self) -> bool {
+        self.low == self.high
+    }
+}
+
 /// How a session ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {

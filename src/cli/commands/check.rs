@@ -21,7 +21,7 @@ pub(crate) fn run(args: &Check, env: &mut Env) -> Result<Exit, CliError> {
     let outcome = &ran.report.outcome;
     let estimate = match outcome.estimate {
         _ if intent == Intent::Diff => diff::described(&ran),
-        Some(e) if outcome.verdict == Verdict::Differs && e.low == e.high => {
+        Some(e) if outcome.verdict == Verdict::Differs && e.is_exact() => {
             format!(": {} keys", show_count(e.likely))
         }
         Some(e) if outcome.verdict == Verdict::Differs => {

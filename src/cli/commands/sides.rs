@@ -256,13 +256,19 @@ fn note(env: &mut Env, sides: &Sides, dataset: String, intent: Intent, report: &
         Intent::Diff => "diff",
         Intent::Repair(_) => "repair",
     };
+    let outcome = &report.outcome;
+    // A check lists none; of sides that are equal it estimates nothing.
+    let equal = matches!(outcome.verdict, Verdict::InSync | Verdict::Converged);
+    let estimate = outcome.estimate.filter(|_| intent == Intent::Check && !equal);
+    let differences = estimate.map_or(outcome.counts.differences(), |estimate| estimate.likely);
     let last = Last {
         a: full(env, &sides.a),
         b: full(env, &sides.b),
         dataset,
-        verdict: report.outcome.verdict.name().into(),
+        verdict: outcome.verdict.name().into(),
         command: command.into(),
-        differences: i64::try_from(report.outcome.counts.differences()).unwrap_or(i64::MAX),
+        differences: i64::try_from(differences).unwrap_or(i64::MAX),
+        estimated: estimate.is_some_and(|estimate| !estimate.is_exact()),
         at: now_s(),
     };
     if let Err(error) = env.home().and_then(|home| verdicts::note(&home, last)) {

@@ -138,7 +138,10 @@ pub(crate) fn look(
         let ago = show_duration(Duration::from_secs(u64::try_from(now - last.at).unwrap_or(0)));
         let differ = match last.differences {
             0 => String::new(),
-            n => format!(", {} differed", show_count(u64::try_from(n).unwrap_or(0))),
+            n => {
+                let about = if last.estimated { "about " } else { "" };
+                format!(", {about}{} differed", show_count(u64::try_from(n).unwrap_or(0)))
+            }
         };
         let Last { a, b, verdict, command, .. } = last;
         lines.push(format!("pair   {a} and {b}: {verdict}{differ} ({command} {ago} ago)"));

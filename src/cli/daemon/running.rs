@@ -245,6 +245,7 @@ impl Daemon {
             run = ran.number,
             verdict = ran.verdict.name(),
             differences = ran.differences,
+            estimated = ran.estimated,
             error,
             "a run has ended"
         );
@@ -373,10 +374,12 @@ impl Ended {
             }
             false => error,
         };
-        let counted = |measured: &crate::cli::metrics::Measured| match measured.differences.is_empty() {
+        let differences = measured.as_ref().and_then(|measured| match measured.differences.is_empty() {
+            // It estimates nothing of sides that are equal.
+            true if equal => Some(0),
             true => measured.estimate,
             false => Some(measured.differences.iter().map(|(_, n)| n).sum()),
-        };
+        });
         Ran {
             number: begun.number,
             began: begun.began,
@@ -385,7 +388,8 @@ impl Ended {
             verdict,
             // How it was told to end is no verdict.
             exit: if stopped || goes_on && verdict == RunVerdict::Partial { Exit::Undetermined } else { exit }.number(),
-            differences: measured.as_ref().and_then(counted),
+            differences,
+            estimated: !equal && measured.as_ref().is_some_and(|measured| measured.estimated),
             records: measured.as_ref().map(|measured| measured.records),
             written: measured.as_ref().map_or([0; 2], |measured| measured.written),
             bytes: measured.as_ref().map_or(0, |measured| measured.bytes.iter().map(|(_, n)| n).sum()),

@@ -330,6 +330,7 @@ fn ran(begun: Begun, ended: Result<SessionReport, EmbedError>, definition: Optio
     Ran {
         verdict,
         exit,
+        estimated: outcome.estimate.is_some_and(|estimate| !estimate.is_exact()),
         differences: Some(outcome.estimate.map_or(outcome.counts.differences(), |estimate| estimate.likely)),
         records: Some([outcome.root_mine.count, outcome.root_theirs.count]),
         written: [outcome.counts.to_mine.applied, outcome.counts.to_theirs.applied],

@@ -96,6 +96,9 @@ pub struct Ran {
     pub exit: u8,
     /// Keys that differed, if they were counted.
     pub differences: Option<u64>,
+    /// Whether that is about how many, as of a check that lists none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub estimated: bool,
     /// The same by how they differed, where they were listed; classes without any are left out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub classes: BTreeMap<String, u64>,
@@ -199,6 +202,7 @@ impl Ran {
             verdict: RunVerdict::Interrupted,
             exit: 3,
             differences: None,
+            estimated: false,
             classes: BTreeMap::new(),
             records: None,
             written: [0; 2],

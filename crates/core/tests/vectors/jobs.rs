@@ -73,6 +73,8 @@ fn jobs() {
         kept_bytes: None,
     };
     let indexed = Kept { indexes: vec![index], ..Kept::default() };
+    let estimated = Ran { estimated: true, ..all.history[0].clone() };
+    let estimated = Kept { history: [estimated].into(), ..Kept::default() };
     let lines = [
         ("job(fresh)", fresh.to_bytes()),
         ("job(all)", all.to_bytes()),
@@ -81,8 +83,9 @@ fn jobs() {
         ("job(parked)", parked.to_bytes()),
         ("job(pass)", pass.to_bytes()),
         ("job(indexed)", indexed.to_bytes()),
+        ("job(estimated)", estimated.to_bytes()),
     ];
-    for (kept, (_, bytes)) in [fresh, all, listed, partial, parked, pass, indexed].iter().zip(&lines) {
+    for (kept, (_, bytes)) in [fresh, all, listed, partial, parked, pass, indexed, estimated].iter().zip(&lines) {
         assert_eq!(Kept::from_bytes(bytes).as_ref(), Ok(kept));
         for cut in 0..bytes.len() {
             assert_eq!(Kept::from_bytes(&bytes[..cut]), Err(KeptError::Damaged));

@@ -313,6 +313,7 @@ impl Told {
             verdict,
             differences: vec![("majority", majority), ("no_majority", no_majority)],
             estimate: None,
+            estimated: false,
             records: [centre.count, other.count],
             written: [0; 2],
             refused: 0,

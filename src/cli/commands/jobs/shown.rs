@@ -149,6 +149,7 @@ impl Seen<'_> {
             })
         });
         let last = kept.last();
+        let differing = last.filter(|ran| ran.verdict == RunVerdict::Differs);
         json!({
             "t": "job",
             "job": self.name,
@@ -176,7 +177,8 @@ impl Seen<'_> {
             "last_ms": last.map(|ran| ran.ended),
             "proven_ms": kept.proven,
             "objective": objective,
-            "open": last.filter(|ran| ran.verdict == RunVerdict::Differs).and_then(|ran| ran.differences),
+            "open": differing.and_then(|ran| ran.differences),
+            "open_estimated": differing.is_some_and(|ran| ran.estimated),
             "oldest_ms": kept.oldest(),
             "parked": kept.parking.all().iter().map(parked_object).collect::<Vec<_>>(),
             "unverified_ms": kept.verified.oldest(),
@@ -327,6 +329,7 @@ pub(crate) fn ran_object(job: &str, ran: &Ran) -> Value {
         "verdict": ran.verdict.name(),
         "exit": ran.exit,
         "differences": ran.differences,
+        "estimated": ran.estimated,
         "classes": ran.classes,
         "records": records,
         "written": json!({ "a": a, "b": b }),
@@ -360,7 +363,10 @@ fn words(verdict: RunVerdict) -> String {
 
 fn counted(ran: &Ran) -> String {
     match ran.differences {
-        Some(n) if n > 0 => format!(", {} key{} differed", show_count(n), plural(n)),
+        Some(n) if n > 0 => {
+            let about = if ran.estimated { "about " } else { "" };
+            format!(", {about}{} key{} differed", show_count(n), plural(n))
+        }
         _ => String::new(),
     }
 }

@@ -126,6 +126,7 @@ impl Ran {
             verdict: outcome.verdict,
             differences: if check { Vec::new() } else { differences.into() },
             estimate: outcome.estimate.filter(|_| check).map(|estimate| estimate.likely),
+            estimated: check && outcome.estimate.is_some_and(|estimate| !estimate.is_exact()),
             records: if self.swapped { [theirs, mine] } else { [mine, theirs] },
             written: [to_a.applied, to_b.applied],
             refused: to_a.refused + to_b.refused,
