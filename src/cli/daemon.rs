@@ -20,7 +20,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use reknit_core::Millis;
-use reknit_core::agenda::{Agenda, Begun, By, DayBudget, Job, Plan, Refusal, Tuned};
+use reknit_core::agenda::{ALIVE_MILLIS, Agenda, Begun, By, DayBudget, Job, Plan, Refusal, Tuned};
 use reknit_core::alert::{Alert, Alerts};
 use serde_json::json;
 use tokio::sync::watch;
@@ -44,6 +44,8 @@ use self::trouble::{Mistakes, Trouble};
 
 /// The agenda is looked at so often at least: a clock may be put on.
 const LOOK_MAX: Duration = Duration::from_secs(60);
+/// And so often while a run goes on, which is noted.
+const ALIVE: Duration = Duration::from_millis(ALIVE_MILLIS);
 /// How soon what could not be written in the home is tried again: a disk may have room again.
 const WRITES_AGAIN: Duration = Duration::from_secs(5);
 /// How long the end of the daemon waits for runs that were told to end.
@@ -231,6 +233,9 @@ impl Daemon {
             let now = now_ms();
             state.running.values_mut().for_each(|run| run.stop_if_late(now));
             self.leave_behind(&mut state, now);
+            for name in state.agenda.note_alive(now) {
+                self.write(&mut state, &name);
+            }
             let unwritten = state.unwritten.clone();
             unwritten.iter().for_each(|name| self.write(&mut state, name));
             for name in state.agenda.set_right(now, is_settled()) {
@@ -251,6 +256,7 @@ impl Daemon {
             let ends = state.running.values().map(Stopped::until).filter(|until| *until > now).min();
             let wake = state.agenda.wake(now).into_iter().chain(ends).min();
             let look_max = if state.unwritten.is_empty() { look_max } else { look_max.min(WRITES_AGAIN) };
+            let look_max = if state.running.is_empty() { look_max } else { look_max.min(ALIVE) };
             let wait = wake.map_or(look_max, |wake| Duration::from_millis(wake - now).min(look_max));
             state = match self.woken.wait_timeout(state, wait) {
                 Ok((state, _)) => state,

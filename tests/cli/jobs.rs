@@ -134,8 +134,14 @@ fn a_job_is_paused_tuned_and_cancelled_live_and_that_is_remembered() {
     place.run("jobs run slow").ok();
     wait(&place, "slow", |job| job["state"] == "running");
     daemon.kill();
+    // Nobody knows when it ended, also not once a daemon runs again.
+    let no_end = ["interrupted, began ", "its end is not known"];
+    place.run("jobs show slow").ok().says(&no_end);
+    place.run("status").says(&["slow: interrupted (began ", "its end is not known"]);
     let daemon = Daemon::start(&place, "home", &[]);
-    wait(&place, "slow", |job| job["state"] == "running" && job["verdict"] == "interrupted");
+    let slow = wait(&place, "slow", |job| job["state"] == "running" && job["verdict"] == "interrupted");
+    place.run("jobs show slow").ok().says(&no_end);
+    assert_eq!((&slow["last_ms"], &shown(&place, "slow").1[0]["ended_ms"]), (&Value::Null, &Value::Null));
     let look = shown(&place, "look").0;
     assert_eq!((&look["state"], &look["jitter_ms"], &look["runs"]), (&"paused".into(), &5.into(), &runs[0]["run"]));
     place.run("jobs cancel slow").ok();

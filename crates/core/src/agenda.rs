@@ -37,6 +37,8 @@ const RETRY_INTERVALS_MAX: u64 = 8;
 const MEASURED_RUNS: usize = 5;
 /// So much later than its window opens a run may begin that had all of it.
 const WINDOW_SLACK: Millis = 60_000;
+/// How often it is noted of a run that it goes on: so much at most of what it took is not known if the process is killed.
+pub const ALIVE_MILLIS: Millis = 30_000;
 
 /// What runs cannot keep of a schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,11 +127,12 @@ impl Agenda {
         Agenda { seed, jobs: BTreeMap::new(), at_once: at_once.max(1), latest: 0, remembers: false }
     }
 
-    /// Takes up what was remembered of a job before this process began. A run of it that had begun was cut short: it is noted
-    /// in the history, and is due at once.
+    /// Takes up what was remembered of a job before this process began. A run of it that had begun was cut short, nobody knows
+    /// when: it is noted in the history, and is due at once.
     pub fn remember(&mut self, name: String, mut kept: Kept, now: Millis) {
         if let Some(begun) = kept.running.take() {
-            kept.note(Ran::cut(begun, now));
+            let alive = kept.alive.take().unwrap_or(begun.began);
+            kept.note(Ran { end_unknown: true, ..Ran::cut(begun, alive) });
             kept.asked |= begun.cause == Cause::Asked;
             kept.due = kept.due.map(|due| due.min(now));
         }
@@ -230,7 +233,8 @@ impl Agenda {
         let again = ran.verdict == RunVerdict::Interrupted;
         job.kept.asked |= again && ran.cause == Cause::Asked;
         let failed = ran.failed();
-        job.spend(&ran);
+        let counted = job.kept.alive.take().unwrap_or(ran.began);
+        job.spend(ran.began, ran.bytes, ran.ended.saturating_sub(counted));
         let at_once = job.kept.parking.note(&ran);
         job.kept.note(ran);
         job.kept.failures = if failed { job.kept.failures.saturating_add(1) } else { 0 };
@@ -252,6 +256,22 @@ impl Agenda {
             }
             _ => regular,
         };
+    }
+
+    /// Notes of each run that is under way that it goes on, once in [`ALIVE_MILLIS`], and counts what it took by then: a process
+    /// that is killed tells no end. Says of which jobs that is news.
+    pub fn note_alive(&mut self, now: Millis) -> Vec<String> {
+        let mut news = Vec::new();
+        for (name, job) in &mut self.jobs {
+            let Some(begun) = job.kept.running else { continue };
+            let went_on = now.saturating_sub(job.kept.alive.unwrap_or(begun.began));
+            if went_on >= ALIVE_MILLIS {
+                job.spend(begun.began, 0, went_on);
+                job.kept.alive = Some(now);
+                news.push(name.clone());
+            }
+        }
+        news
     }
 
     /// How far a run that is under way has come in its pass, so that the next goes on there even if this one is never heard of
@@ -428,7 +448,7 @@ impl Job {
         kept.asked = false;
         kept.runs += 1;
         let begun = Begun { number: kept.runs, began: now, cause, until };
-        kept.running = Some(begun);
+        (kept.running, kept.alive) = (Some(begun), None);
         begun
     }
 }

@@ -384,6 +384,7 @@ impl Ended {
             number: begun.number,
             began: begun.began,
             ended: now,
+            end_unknown: false,
             cause: begun.cause,
             verdict,
             // How it was told to end is no verdict.

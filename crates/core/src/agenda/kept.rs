@@ -86,8 +86,11 @@ pub struct Ran {
     pub number: u64,
     /// When it began.
     pub began: Millis,
-    /// When it ended.
+    /// When it ended; where that is not known, when it was last known to go on.
     pub ended: Millis,
+    /// Whether its end is not known: the process ended before it could be noted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub end_unknown: bool,
     /// Why it began.
     pub cause: Cause,
     /// How it ended.
@@ -198,6 +201,7 @@ impl Ran {
             number: begun.number,
             began: begun.began,
             ended: now,
+            end_unknown: false,
             cause: begun.cause,
             verdict: RunVerdict::Interrupted,
             exit: 3,
@@ -318,6 +322,9 @@ pub struct Kept {
     pub runs: u64,
     /// The one that has not ended.
     pub running: Option<Begun>,
+    /// When that was last noted to go on; what it took by then counts already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alive: Option<Millis>,
     /// Runs in a row of which nothing, or not all, can be said.
     pub failures: u32,
     /// Slots that passed without a run.

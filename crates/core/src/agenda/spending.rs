@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Job, Ran};
+use super::Job;
 use crate::schedule;
 use crate::stamp::Millis;
 
@@ -59,11 +59,10 @@ impl Job {
         self.kept.due.map(|due| due.max(self.used_up(now).unwrap_or(0)))
     }
 
-    /// Counts what a run has cost, on the day on which it began.
-    pub(super) fn spend(&mut self, ran: &Ran) {
-        let Spent { day, bytes, time } = self.spent(ran.began);
-        let took = ran.ended.saturating_sub(ran.began);
-        let spent = Spent { day, bytes: bytes.saturating_add(ran.bytes), time: time.saturating_add(took) };
+    /// Counts what a run has cost, or some of it, on the day on which it began.
+    pub(super) fn spend(&mut self, began: Millis, cost: u64, took: Millis) {
+        let Spent { day, bytes, time } = self.spent(began);
+        let spent = Spent { day, bytes: bytes.saturating_add(cost), time: time.saturating_add(took) };
         // Where nothing is bounded, nothing is counted.
         let bounded = self.plan.as_ref().is_some_and(|plan| plan.a_day != DayBudget::default());
         self.kept.spent = bounded.then_some(spent);

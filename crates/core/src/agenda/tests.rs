@@ -1,5 +1,6 @@
 //! What is due, once however often it was missed, never twice at once, and the same after a restart.
 
+mod killed;
 mod tuned;
 
 use super::*;

@@ -37,6 +37,7 @@ fn jobs() {
         asked: true,
         runs: 3,
         running: Some(begun),
+        alive: None,
         failures: 2,
         missed: 9,
         spent: None,
@@ -75,6 +76,8 @@ fn jobs() {
     let indexed = Kept { indexes: vec![index], ..Kept::default() };
     let estimated = Ran { estimated: true, ..all.history[0].clone() };
     let estimated = Kept { history: [estimated].into(), ..Kept::default() };
+    let killed = Ran { end_unknown: true, ..Ran::cut(begun, 1_700_000_030_000) };
+    let killed = Kept { alive: Some(1_700_000_060_000), history: [killed].into(), ..Kept::default() };
     let lines = [
         ("job(fresh)", fresh.to_bytes()),
         ("job(all)", all.to_bytes()),
@@ -84,8 +87,10 @@ fn jobs() {
         ("job(pass)", pass.to_bytes()),
         ("job(indexed)", indexed.to_bytes()),
         ("job(estimated)", estimated.to_bytes()),
+        ("job(killed)", killed.to_bytes()),
     ];
-    for (kept, (_, bytes)) in [fresh, all, listed, partial, parked, pass, indexed, estimated].iter().zip(&lines) {
+    for (kept, (_, bytes)) in [fresh, all, listed, partial, parked, pass, indexed, estimated, killed].iter().zip(&lines)
+    {
         assert_eq!(Kept::from_bytes(bytes).as_ref(), Ok(kept));
         for cut in 0..bytes.len() {
             assert_eq!(Kept::from_bytes(&bytes[..cut]), Err(KeptError::Damaged));

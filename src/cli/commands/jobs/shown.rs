@@ -94,6 +94,7 @@ impl Seen<'_> {
         let kept = &self.job.kept;
         let verdict = match kept.last() {
             None => "not run yet".to_string(),
+            Some(ran) if ran.end_unknown => format!("{} ({})", words(ran.verdict), no_end(ran, self.now)),
             Some(ran) => format!("{}{} ({} ago)", words(ran.verdict), counted(ran), self.ago(ran.ended)),
         };
         let open = kept.oldest().map_or(String::new(), |at| format!(", open for {}", self.ago(at)));
@@ -174,7 +175,7 @@ impl Seen<'_> {
             "missed": kept.missed,
             "failures": kept.failures,
             "verdict": last.map(|ran| ran.verdict.name()),
-            "last_ms": last.map(|ran| ran.ended),
+            "last_ms": last.and_then(end),
             "proven_ms": kept.proven,
             "objective": objective,
             "open": differing.and_then(|ran| ran.differences),
@@ -312,7 +313,24 @@ pub(crate) fn ran_line(ran: &Ran, now: Millis) -> String {
     let wrote = if a + b > 0 { format!(", wrote {a} to a and {b} to b") } else { String::new() };
     let why = ran.error.as_ref().map_or(String::new(), |(id, message)| format!(": {message} [{id}]"));
     let (number, verdict, bytes) = (ran.number, words(ran.verdict), show_bytes(ran.bytes));
+    if ran.end_unknown {
+        return format!("run {number}\t{verdict}, {}", no_end(ran, now));
+    }
     format!("run {number}\t{verdict}{}{wrote}, {} ago in {took}, {bytes}{why}", counted(ran), ago(now, ran.ended))
+}
+
+/// What is known of a run whose end was not noted.
+fn no_end(ran: &Ran, now: Millis) -> String {
+    let went_on = match ran.ended.saturating_sub(ran.began) {
+        0 => String::new(),
+        least => format!(", went on for {} at least", show_duration(Duration::from_millis(least))),
+    };
+    format!("began {} ago{went_on}, its end is not known", ago(now, ran.began))
+}
+
+/// When a run ended, if that is known.
+fn end(ran: &Ran) -> Option<Millis> {
+    (!ran.end_unknown).then_some(ran.ended)
 }
 
 /// A run for machines.
@@ -325,7 +343,7 @@ pub(crate) fn ran_object(job: &str, ran: &Ran) -> Value {
         "run": ran.number,
         "cause": ran.cause.name(),
         "began_ms": ran.began,
-        "ended_ms": ran.ended,
+        "ended_ms": end(ran),
         "verdict": ran.verdict.name(),
         "exit": ran.exit,
         "differences": ran.differences,

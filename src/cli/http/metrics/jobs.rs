@@ -84,7 +84,10 @@ fn found(all: &[Of<'_>], text: &mut Text) {
         VERDICTS.map(|verdict| (verdict.name(), f64::from(u8::from(last == Some(verdict))))).into()
     });
     each(text, all, EXIT_CODE, |of| of.kept().last().map(|ran| f64::from(ran.exit)));
-    each(text, all, DURATION, |of| of.kept().last().map(|ran| seconds(ran.ended.saturating_sub(ran.began))));
+    each(text, all, DURATION, |of| {
+        let last = of.kept().last().filter(|ran| !ran.end_unknown);
+        last.map(|ran| seconds(ran.ended.saturating_sub(ran.began)))
+    });
     parts(text, all, DIFFERENCES, "class", |of| {
         let Some(ran) = judged(of.kept()).filter(|ran| ran.equal() || !ran.classes.is_empty()) else {
             return Vec::new();
@@ -113,7 +116,7 @@ fn since(all: &[Of<'_>], began: Millis, text: &mut Text) {
     let ended = |of: &Of<'_>, is: fn(&Ran) -> bool| {
         of.kept().history.iter().rev().find(|ran| is(ran)).map(|ran| seconds(ran.ended))
     };
-    each(text, all, LAST_RUN, |of| of.kept().last().map(|ran| seconds(ran.ended)));
+    each(text, all, LAST_RUN, |of| ended(of, |ran| !ran.end_unknown));
     each(text, all, (LAST_SUCCESS, LAST_SUCCESS_HELP), |of| ended(of, |ran| ran.exit == 0));
     let proven = ("reknit_proven_timestamp_seconds", "When both sides were last proven equal.");
     each(text, all, proven, |of| of.kept().proven.map(seconds));
