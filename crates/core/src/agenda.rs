@@ -21,7 +21,7 @@ use crate::schedule::{At, Schedule, Zone};
 use crate::stamp::Millis;
 
 pub use self::kept::{
-    Begun, CAUSE_BYTES_MAX, Cause, FreshIndex, HISTORY_MAX, INDEXES_MAX, Kept, OPEN_KEYS_MAX, OpenKeys,
+    Begun, CAUSE_BYTES_MAX, Cause, FreshIndex, HISTORY_MAX, INDEXES_MAX, Kept, Limit, OPEN_KEYS_MAX, OpenKeys,
     RANGES_KEPT_MAX, Ran, RunVerdict, Tuned, Unproven, Verified,
 };
 
@@ -426,9 +426,12 @@ impl Job {
             (By::Schedule, false, 0) => Cause::Schedule,
             (By::Schedule, false, _) => Cause::Retry,
         };
-        let mut until = now.saturating_add(self.plan.as_ref().map_or(0, |plan| plan.longest));
-        if by == By::Schedule {
-            until = until.min(now.saturating_add(left.time.unwrap_or(Millis::MAX)));
+        let longest = now.saturating_add(self.plan.as_ref().map_or(0, |plan| plan.longest));
+        let (mut until, mut limit) = (longest, Limit::Longest);
+        if by == By::Schedule
+            && let Some(day) = left.time.map(|left| now.saturating_add(left)).filter(|day| *day < until)
+        {
+            (until, limit) = (day, Limit::Day);
         }
         if let (Some(plan), Some(slot)) = (&self.plan, kept.slot) {
             let (schedule, zone) = (&plan.schedule, &*plan.zone);
@@ -441,13 +444,15 @@ impl Job {
                     kept.slot = Some(now);
                 }
             }
-            if let (Cause::Schedule | Cause::Retry, Some(closes)) = (cause, schedule.closes(zone, now)) {
-                until = until.min(closes.max(now));
+            if let (Cause::Schedule | Cause::Retry, Some(closes)) = (cause, schedule.closes(zone, now))
+                && closes.max(now) < until
+            {
+                (until, limit) = (closes.max(now), Limit::Window);
             }
         }
         kept.asked = false;
         kept.runs += 1;
-        let begun = Begun { number: kept.runs, began: now, cause, until };
+        let begun = Begun { number: kept.runs, began: now, cause, until, limit: Some(limit) };
         (kept.running, kept.alive) = (Some(begun), None);
         begun
     }

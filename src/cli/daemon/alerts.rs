@@ -141,7 +141,11 @@ impl State {
                         "{name}: what differs has for {}",
                         show_duration(Duration::from_millis(now.saturating_sub(since.unwrap_or(now))))
                     ),
-                    _ => seen.wrong().join("; "),
+                    _ => match seen.wrong() {
+                        // So many runs in a row were ended by the budget of their day.
+                        wrong if wrong.is_empty() => seen.ended_badly().unwrap_or_default(),
+                        wrong => wrong.join("; "),
+                    },
                 };
                 all.push(Trouble { kind, about: name.clone(), since, message });
             }

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::{Daemon, State, refused};
 use crate::cli::args::{Cli, Command};
-use crate::cli::commands::jobs::shown::ran_object;
+use crate::cli::commands::jobs::shown::{ran_object, since};
 use crate::cli::config::Config;
 use crate::cli::env::Env;
 use crate::cli::passing::Passing;
@@ -78,6 +78,12 @@ impl Stopped {
         let Begun { began, until, .. } = self.begun;
         let most = if self.why.is_none() { until.saturating_sub(began) } else { ENDS_WITHIN };
         now >= self.until() || self.since.elapsed() >= Duration::from_millis(most)
+    }
+
+    /// For which limit it was told to end, if it was for one, before what else is said of it.
+    fn was_late(&self) -> String {
+        let why = since(self.begun.limit);
+        if self.why == Some(Why::Late) { format!("it was to have ended{why}; ") } else { String::new() }
     }
 
     pub(super) fn cancel(&mut self, now: Millis) {
@@ -195,15 +201,15 @@ impl Daemon {
     /// Runs that were told to end and wait for somebody who does not answer: they count as ended, so that others begin. What they
     /// hold they hold on to, and what they still find is not told.
     pub(super) fn leave_behind(&self, state: &mut State, now: Millis) {
-        let stuck: Vec<(String, Begun)> = state
+        let stuck: Vec<(String, Begun, String)> = state
             .running
             .iter()
             .filter(|(_, run)| run.is_stuck(now))
-            .map(|(name, run)| (name.clone(), run.begun))
+            .map(|(name, run)| (name.clone(), run.begun, run.was_late()))
             .collect();
-        for (name, begun) in stuck {
+        for (name, begun, why) in stuck {
             let message = format!(
-                "it was told to end and had not {} s later: it waits for somebody who does not answer, and was left behind",
+                "{why}it was told to end and had not {} s later: it waits for somebody who does not answer, and was left behind",
                 ENDS_WITHIN / 1_000
             );
             self.end_in(state, &name, begun, Ended::failed("job.late", message));
@@ -370,7 +376,9 @@ impl Ended {
         let error = match late {
             true if goes_on => None,
             true => {
-                Some(("job.late".into(), "it was to have ended, and was told to: what was known then counts".into()))
+                let why = since(begun.limit);
+                let message = format!("it was to have ended{why}, and was told to: what was known then counts");
+                Some(("job.late".into(), message))
             }
             false => error,
         };
@@ -395,6 +403,7 @@ impl Ended {
             written: measured.as_ref().map_or([0; 2], |measured| measured.written),
             bytes: measured.as_ref().map_or(0, |measured| measured.bytes.iter().map(|(_, n)| n).sum()),
             error,
+            limit: begun.limit.filter(|_| late),
             classes: measured.as_ref().map(classes).unwrap_or_default(),
             unproven: measured.as_ref().map(|measured| measured.unproven.clone()).unwrap_or_default(),
             parked: measured.as_ref().map_or(0, |measured| measured.left_out),

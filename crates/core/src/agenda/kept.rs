@@ -51,6 +51,21 @@ pub struct Begun {
     pub cause: Cause,
     /// When it is to have ended.
     pub until: Millis,
+    /// What bounds it so; nothing where an earlier release began it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Limit>,
+}
+
+/// What bounds how long a run may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    /// How long any run may take.
+    Longest,
+    /// What is left of how long all runs of a day may take.
+    Day,
+    /// The window in which it began.
+    Window,
 }
 
 /// How a run ended.
@@ -113,6 +128,9 @@ pub struct Ran {
     pub bytes: u64,
     /// The error's id and what it says, if it failed.
     pub error: Option<(String, String)>,
+    /// What ended it, if it was told to end for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Limit>,
     /// Where it has proven nothing, if it ended before its end.
     #[serde(default, skip_serializing_if = "Unproven::is_empty")]
     pub unproven: Unproven,
@@ -212,6 +230,7 @@ impl Ran {
             written: [0; 2],
             bytes: 0,
             error: None,
+            limit: None,
             unproven: Unproven::default(),
             parked: 0,
             verified: 0,

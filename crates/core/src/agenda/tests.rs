@@ -155,7 +155,7 @@ fn a_paused_job_waits_and_runs_once_when_it_is_resumed() {
 fn the_oldest_difference_is_that_of_the_key_that_was_seen_first() {
     let mut kept = Kept::default();
     let mut see = |keys: Option<&[u64]>, verdict, at: Millis| {
-        let begun = Begun { number: at, began: at, cause: Cause::Schedule, until: at };
+        let begun = Begun { number: at, began: at, cause: Cause::Schedule, until: at, limit: None };
         let seen = keys.map(|keys| keys.iter().copied().collect());
         kept.note(Ran { seen, ..ran(begun, verdict, at) });
         (kept.oldest(), kept.proven)
@@ -222,6 +222,7 @@ fn windows_and_times_that_runs_do_not_fit_in_are_told() {
     let mut jobs = agenda(&[("a", within("every 1h", "22:00-23:00"))], 1, 22 * 60 * MINUTE);
     let begun = jobs.begin("a", By::Schedule, 22 * 60 * MINUTE + 40 * MINUTE).expect("it begins");
     jobs.end("a", ran(begun, RunVerdict::Partial, begun.until));
+    assert_eq!(begun.limit, Some(Limit::Window));
     assert_eq!((begun.until, jobs.jobs()["a"].unmet()), (23 * 60 * MINUTE, None));
 }
 
@@ -355,7 +356,7 @@ fn an_objective_counts_from_the_last_proof_or_from_when_it_was_wanted_and_outliv
 fn a_part_of_the_sides_is_as_old_as_the_last_run_that_compared_it_to_its_end() {
     let mut kept = Kept::default();
     let mut run = |verdict, verified, began: Millis| {
-        let begun = Begun { number: 1, began, cause: Cause::Schedule, until: began + 10 };
+        let begun = Begun { number: 1, began, cause: Cause::Schedule, until: began + 10, limit: None };
         kept.note(Ran { verified, ..ran(begun, verdict, began + 5) });
         kept.verified.oldest()
     };
@@ -385,6 +386,7 @@ fn a_days_budget_bounds_what_is_begun_by_itself_until_the_clock_shows_another_da
     };
     assert_eq!(jobs.due(20 * HOUR), ["a"]);
     let first = spend(&mut jobs, By::Schedule, 20 * HOUR, 400, 30 * MINUTE);
+    assert_eq!(first.limit, Some(Limit::Day));
     assert_eq!(first.until, 20 * HOUR + 90 * MINUTE, "a run is told to end when the time is up");
     let left = jobs.jobs()["a"].left(21 * HOUR);
     assert_eq!(left, DayBudget { bytes: Some(600), time: Some(60 * MINUTE) });
@@ -401,6 +403,7 @@ fn a_days_budget_bounds_what_is_begun_by_itself_until_the_clock_shows_another_da
     jobs.configure(bounded(Some(1000), Some(90 * MINUTE)), 1, 22 * HOUR);
     assert!(jobs.due(22 * HOUR).is_empty());
     let by_hand = spend(&mut jobs, By::Hand, 22 * HOUR, 50, 0);
+    assert_eq!(by_hand.limit, Some(Limit::Longest));
     assert_eq!((by_hand.until, jobs.jobs()["a"].spent(23 * HOUR).bytes), (34 * HOUR, 1150));
     // Who bounds it less lets it begin at once, and the next day is a new one.
     jobs.configure(bounded(Some(2000), Some(90 * MINUTE)), 1, 23 * HOUR);

@@ -1,7 +1,8 @@
 //! Golden vectors of what is remembered of jobs.
 
 use reknit_core::agenda::{
-    Agenda, Begun, By, Cause, DayBudget, FreshIndex, Kept, Parking, Pass, Ran, RunVerdict, Tuned, Unproven, Verified,
+    Agenda, Begun, By, Cause, DayBudget, FreshIndex, Kept, Limit, Parking, Pass, Ran, RunVerdict, Tuned, Unproven,
+    Verified,
 };
 use reknit_core::sealed::KeptError;
 use reknit_core::*;
@@ -11,7 +12,8 @@ use super::compare;
 #[test]
 fn jobs() {
     let fresh = Kept::default();
-    let begun = Begun { number: 3, began: 1_700_000_000_000, cause: Cause::Retry, until: 1_700_000_600_000 };
+    let begun =
+        Begun { number: 3, began: 1_700_000_000_000, cause: Cause::Retry, until: 1_700_000_600_000, limit: None };
     let ran = Ran {
         differences: Some(412),
         records: Some([1_000_000, 999_588]),
@@ -77,6 +79,9 @@ fn jobs() {
     let estimated = Ran { estimated: true, ..all.history[0].clone() };
     let estimated = Kept { history: [estimated].into(), ..Kept::default() };
     let killed = Ran { end_unknown: true, ..Ran::cut(begun, 1_700_000_030_000) };
+    let began = Begun { limit: Some(Limit::Day), ..begun };
+    let ended = Ran { limit: Some(Limit::Window), ..all.history[0].clone() };
+    let limited = Kept { running: Some(began), history: [ended].into(), ..Kept::default() };
     let killed = Kept { alive: Some(1_700_000_060_000), history: [killed].into(), ..Kept::default() };
     let lines = [
         ("job(fresh)", fresh.to_bytes()),
@@ -88,8 +93,10 @@ fn jobs() {
         ("job(indexed)", indexed.to_bytes()),
         ("job(estimated)", estimated.to_bytes()),
         ("job(killed)", killed.to_bytes()),
+        ("job(limited)", limited.to_bytes()),
     ];
-    for (kept, (_, bytes)) in [fresh, all, listed, partial, parked, pass, indexed, estimated, killed].iter().zip(&lines)
+    for (kept, (_, bytes)) in
+        [fresh, all, listed, partial, parked, pass, indexed, estimated, killed, limited].iter().zip(&lines)
     {
         assert_eq!(Kept::from_bytes(bytes).as_ref(), Ok(kept));
         for cut in 0..bytes.len() {

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use reknit_core::Millis;
-use reknit_core::agenda::{DayBudget, Job, Parked, RANGES_KEPT_MAX, Ran, RunVerdict, Unmet, Unproven};
+use reknit_core::agenda::{DayBudget, Job, Limit, Parked, RANGES_KEPT_MAX, Ran, RunVerdict, Unmet, Unproven};
 use reknit_core::objective::{Objective, State};
 use reknit_core::schedule::{At, Window};
 use serde_json::{Value, json};
@@ -45,18 +45,8 @@ impl Seen<'_> {
     pub(crate) fn wrong(&self) -> Vec<String> {
         let kept = &self.job.kept;
         let mut all = Vec::new();
-        let bad = |ran: &&Ran| ran.failed() || matches!(ran.verdict, RunVerdict::Refused | RunVerdict::Damaged);
-        let failed = kept.last().filter(bad);
-        if let Some(ran) = failed {
-            let alike =
-                |n: u32| kept.history.iter().rev().take(n as usize).all(|earlier| earlier.verdict == ran.verdict);
-            let times = match kept.failures {
-                0 | 1 => "its last run".to_string(),
-                n if alike(n) => format!("{n} runs in a row"),
-                n => format!("{n} runs in a row came to nothing; the last"),
-            };
-            let why = ran.error.as_ref().map_or(String::new(), |(id, message)| format!(": {message} [{id}]"));
-            all.push(format!("{}: {times} ended {}{why}", self.name, words(ran.verdict)));
+        if kept.last().is_some_and(|ran| !self.waits_for_tomorrow(ran)) {
+            all.extend(self.ended_badly());
         }
         all.extend(self.parked_words());
         all.extend(self.job.unmet().map(|unmet| format!("{}: a run takes {}", self.name, self.unmet(unmet))));
@@ -64,9 +54,36 @@ impl Seen<'_> {
         all.extend(broken.map(|broken| format!("{}: {broken}", self.name)));
         if let Some(begun) = kept.running.filter(|begun| begun.until < self.now) {
             let late = self.ago(begun.until);
-            all.push(format!("{}: run {} was to have ended {late} ago, and was told to", self.name, begun.number));
+            let why = since(begun.limit);
+            all.push(format!("{}: run {} was to have ended {late} ago{why}, and was told to", self.name, begun.number));
         }
         all
+    }
+
+    /// How its last runs ended, where that is no verdict, or a bad one.
+    pub(crate) fn ended_badly(&self) -> Option<String> {
+        let kept = &self.job.kept;
+        let bad = |ran: &&Ran| ran.failed() || matches!(ran.verdict, RunVerdict::Refused | RunVerdict::Damaged);
+        let ran = kept.last().filter(bad)?;
+        let alike = |n: u32| kept.history.iter().rev().take(n as usize).all(|earlier| earlier.verdict == ran.verdict);
+        let times = match kept.failures {
+            0 | 1 => "its last run".to_string(),
+            n if alike(n) => format!("{n} runs in a row"),
+            n => format!("{n} runs in a row came to nothing; the last"),
+        };
+        let why = ran.error.as_ref().map_or(String::new(), |(id, message)| format!(": {message} [{id}]"));
+        Some(format!("{}: {times} ended {}{why}", self.name, words(ran.verdict)))
+    }
+
+    /// Whether a run ended as its day's budget is meant to end it, and the next one waits for tomorrow's. Sides that never come to
+    /// be proven equal so are told of by their objective.
+    fn waits_for_tomorrow(&self, ran: &Ran) -> bool {
+        let ended_so = match (ran.limit, &ran.error) {
+            (Some(limit), _) => limit == Limit::Day,
+            // The session kept to what was left.
+            (None, error) => ran.verdict == RunVerdict::Partial && error.is_none(),
+        };
+        ended_so && ran.failed() && self.job.used_up(self.now).is_some()
     }
 
     /// How long a run takes, and what of its schedule cannot be kept so.
@@ -301,6 +318,16 @@ impl Seen<'_> {
     }
 }
 
+/// What a run was told to end for, after a comma; nothing where that is not known.
+pub(crate) fn since(limit: Option<Limit>) -> &'static str {
+    match limit {
+        Some(Limit::Longest) => ", since it had gone on for `max_run` of [serve]",
+        Some(Limit::Day) => ", since the `max_time_per_day` of the job was used up",
+        Some(Limit::Window) => ", since the `window` of the job had closed",
+        None => "",
+    }
+}
+
 /// The sides of a job without passwords, or its store.
 pub(crate) fn sides(config: &Config, name: &str) -> Vec<String> {
     config.does(name).map(|(_, sides)| sides).unwrap_or_default()
@@ -429,5 +456,34 @@ mod tests {
         let window = "j: a run takes 45 m, and it has 30 m until its window closes";
         assert_eq!(wrong("every 2h", &["Thu-Sun 03:00-04:00", "Mon-Wed 03:00-03:30"], 45), [window]);
         assert_eq!(wrong("every 2h", &["03:00-04:00"], 45), [""; 0]);
+    }
+
+    #[test]
+    fn an_end_by_its_days_budget_is_not_wrong_while_the_next_run_waits_for_tomorrow() {
+        const DAY: Millis = 1_440 * MINUTE;
+        let schedule = Schedule { at: Some("every 1h".parse().expect("a time")), windows: Vec::new(), jitter: 0 };
+        let a_day = DayBudget { bytes: None, time: Some(10 * MINUTE) };
+        let zone = std::sync::Arc::new(Utc);
+        let plan = Plan { schedule, zone, places: Default::default(), longest: DAY, within: None, a_day };
+        let mut agenda = Agenda::new([7; 32], 1);
+        agenda.configure([("j".to_string(), plan)].into(), 1, 0);
+        let config = Config::default();
+        let wrong = |agenda: &Agenda, now| {
+            Seen { name: "j", job: &agenda.jobs()["j"], config: &config, now, live: true }.wrong()
+        };
+        let late = |agenda: &mut Agenda, now| {
+            let begun = agenda.begin("j", By::Schedule, now).expect("it begins");
+            let error = Some(("job.late".to_string(), "it was to have ended".to_string()));
+            let ran = Ran { verdict: RunVerdict::Partial, limit: begun.limit, error, ..Ran::cut(begun, begun.until) };
+            agenda.end("j", ran);
+            begun.until
+        };
+        let ended = late(&mut agenda, 60 * MINUTE);
+        assert_eq!(ended, 70 * MINUTE);
+        assert_eq!(wrong(&agenda, ended), [""; 0]);
+        // It has come, and no run has ended.
+        assert_eq!(wrong(&agenda, DAY).len(), 1);
+        let ended = late(&mut agenda, DAY);
+        assert_eq!(wrong(&agenda, ended), [""; 0]);
     }
 }
