@@ -316,3 +316,17 @@ fn a_repair_waits_for_a_writer_and_says_so() {
     writer.execute_batch("ROLLBACK").expect("rolled back");
     place.run("repair sqlite:a.db sqlite:b.db --to a --apply").ok();
 }
+
+#[test]
+fn an_address_that_begins_as_none_does_is_told_what_there_is() {
+    let place = Place::new();
+    for other in ["mysql://u@h/db/t", "http://h/t"] {
+        for line in ["check", "diff", "repair --to b"] {
+            for sides in [format!("{other} sqlite:s.db/t"), format!("sqlite:s.db/t {other}"), format!("{other} s")] {
+                let scheme = other.split_once(':').expect("a scheme").0;
+                let words = [&format!("{scheme}:// is no side"), "postgres://", "sqlite:", "nothing was compared"];
+                place.run(&format!("{line} {sides}")).fails("usage.scheme").says(&words);
+            }
+        }
+    }
+}

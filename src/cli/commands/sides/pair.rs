@@ -56,6 +56,7 @@ impl Known {
 impl Pair {
     /// Opens the two sides; says whether the second of them opens the session.
     pub(super) fn of(env: &mut Env, sides: &Sides) -> Result<(Pair, bool), CliError> {
+        known_schemes(sides)?;
         match [&sides.a, &sides.b].map(|side| tables::is_table(side)) {
             [false, false] if sides.no_scan || sides.pace != PaceFlags::default() => {
                 let message = "--no-scan, --max-snapshot, --chunk-time, --readers, --max-rate, --pause-file, --max-active, \
@@ -164,8 +165,14 @@ pub(crate) fn are_tables(sides: &Sides) -> bool {
 
 /// Refuses sides of which only one is a table.
 pub(crate) fn refuse_one_table(sides: &Sides) -> Result<(), CliError> {
+    known_schemes(sides)?;
     let tables = [&sides.a, &sides.b].map(|side| tables::is_table(side));
     if tables[0] == tables[1] { Ok(()) } else { Err(one_table(sides)) }
+}
+
+/// That each side is spelled as one is.
+fn known_schemes(sides: &Sides) -> Result<(), CliError> {
+    [&sides.a, &sides.b].into_iter().try_for_each(|side| tables::known_scheme(side))
 }
 
 /// A table beside what is none: a directory that is there was taken for a store of rows before.
@@ -211,11 +218,6 @@ fn target(env: &Env, typed: &str) -> Result<Target, CliError> {
     if typed.starts_with("quic://") {
         return Ok(Target::There(typed.parse()?));
     }
-    if let Some((scheme, _)) = typed.split_once("://") {
-        let message = format!(
-            "{scheme}:// is no side of this release; a directory, quic://, postgres://, s3://, sqlite:, csv:, jsonl: or parquet: is"
-        );
-        return Err(CliError::new("usage.scheme", message));
-    }
+    tables::known_scheme(typed)?;
     Ok(Target::Here(env.store(Path::new(typed))?))
 }

@@ -3,10 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::cli::CliError;
 use crate::cli::args::STORE;
 use crate::store::linked::{FileFormat, redacted};
 
 pub(crate) const SQLITE: &str = "sqlite:";
+const QUIC: &str = "quic";
 const POSTGRES: [&str; 2] = ["postgres://", "postgresql://"];
 pub(super) const S3: &str = "s3://";
 pub(super) const FILES: [(&str, FileFormat); 3] =
@@ -15,6 +17,23 @@ pub(super) const FILES: [(&str, FileFormat); 3] =
 /// Whether a side, as it was typed, is a table: of a database, or a file.
 pub(crate) fn is_table(typed: &str) -> bool {
     typed.starts_with(SQLITE) || is_postgres(typed) || is_file(typed)
+}
+
+/// Refuses an address that begins as none does.
+///
+/// # Errors
+/// `usage.scheme`.
+pub(crate) fn known_scheme(typed: &str) -> Result<(), CliError> {
+    match typed.split_once("://") {
+        Some((scheme, _)) if !is_table(typed) && scheme != QUIC => {
+            let message = format!(
+                "{scheme}:// is no side of this release, and nothing was compared; a directory, {QUIC}://, postgres://, \
+                 {S3}, {SQLITE}, csv:, jsonl:, parquet: or {STORE} is"
+            );
+            Err(CliError::new("usage.scheme", message))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether a side, as it was typed, is a file, or a store beside a table: what is read and never written.
