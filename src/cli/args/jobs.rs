@@ -2,8 +2,12 @@
 //!
 //! What it means is said in the file of the command.
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use serde::{Deserialize, Serialize};
+
+/// What can be tuned; a command without any of it changes nothing.
+const TUNED: [&str; 8] =
+    ["every", "daily", "jitter", "max_time", "max_bytes", "max_time_per_day", "max_bytes_per_day", "reset"];
 
 #[derive(Debug, Args, Serialize, Deserialize)]
 #[command(
@@ -51,6 +55,7 @@ pub(crate) enum JobsCommand {
 }
 
 #[derive(Debug, Args, Serialize, Deserialize)]
+#[command(group = ArgGroup::new("tuned").required(true).multiple(true).args(TUNED))]
 pub(crate) struct JobsTune {
     /// The job
     pub(crate) job: String,
