@@ -25,7 +25,7 @@ pub(crate) use self::alerts::{AlertsTable, COMMAND};
 pub(crate) use self::error::ConfigError;
 use self::error::{Errors, Lines, malformed};
 pub(crate) use self::gossip::GossipTable;
-pub(crate) use self::job::{Job, bytes_a_day, time_a_day};
+pub(crate) use self::job::{Job, bytes_a_day, max_time, time_a_day};
 pub(crate) use self::peer::{PeerTable, bandwidth};
 use self::section::{Section, Source, meant};
 pub(crate) use self::serve::ServeTable;
@@ -34,7 +34,8 @@ pub(crate) use self::when::jitter;
 use super::CliError;
 use super::args::{Cli, Command, Place};
 use super::commands::apply;
-use super::commands::sides::tables;
+use super::commands::repair;
+use super::commands::sides::{self, tables};
 use super::env::Env;
 use super::login::{Password, Source as From};
 use crate::node::{Home, KnownPeer};
@@ -190,6 +191,19 @@ impl Config {
             }
         }
         self.serve.gossip = gossip;
+        for (name, message) in self.jobs.keys().filter_map(|name| Some((name, self.never(name)?))) {
+            let (table, key) = (format!("job.{name}"), "do");
+            let message = format!("`{key}` in [{table}]: {message}");
+            source.errors.note(malformed(source.path, (self.lines.of_key(&table, key), &table, Some(key)), message));
+        }
+    }
+
+    /// Why each run of a job would be refused, where that follows from what is written alone.
+    fn never(&self, name: &str) -> Option<String> {
+        let Command::Repair(args) = self.command(name).ok()? else { return None };
+        // Whether a directory beside a table is a store of rows is known where it is opened.
+        sides::refuse_one_table(&args.sides).ok()?;
+        Some(repair::admit(&args).err()?.message)
     }
 
     /// Takes another one in place of this one, by which a daemon goes.
@@ -402,7 +416,7 @@ impl NamedStore {
         if !section.has("url") {
             section.wrong("lacks `url`, an address or a directory");
         }
-        let url = section.text("url").map(|url| from(dir, url)).unwrap_or_default();
+        let url = section.typed("url", tables::admit).map(|url| from(dir, &url)).unwrap_or_default();
         let file = section.text(PASSWORD_FILE).map(|file| (PASSWORD_FILE, From::File(dir.join(file))));
         let variable = section.text(PASSWORD_ENV).map(|name| (PASSWORD_ENV, From::Env(name.into())));
         let command = section.text(PASSWORD_COMMAND).map(|command| (PASSWORD_COMMAND, From::Command(command.into())));

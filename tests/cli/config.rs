@@ -270,3 +270,37 @@ fn all_that_is_wrong_is_told_in_one_run_each_with_its_line_what_was_found_and_wh
         .fails("config.malformed")
         .says(&[&format!("{file}:2: "), "4 more errors: reknit config check"]);
 }
+
+#[test]
+fn what_could_never_run_is_no_configuration() {
+    let two = "[store.a]\nurl = 'sqlite:../a.db/t'\n[store.b]\nurl = 'sqlite:../b.db/t'\n";
+    let job = |keys: &str| format!("{two}[job.j]\na = 'a'\nb = 'b'\n{keys}");
+    let cases = [
+        (job("max_rate = 'q'"), 8, "`max_rate` in [job.j]"),
+        (job("max_time = '0s'"), 8, "`max_time` in [job.j]: a session cannot do in no time"),
+        (job("do = 'repair'"), 8, "`do` in [job.j]: rows of tables have no versions"),
+        (format!("{two}[job.j]\na = 'a'\nb = '@a'"), 7, "`b` in [job.j]: `@a` is what `a` is"),
+        (format!("{two}[job.j]\na = 'a'\nb = 'mysql://u@h/db/t'"), 7, "`b` in [job.j]: mysql:// is no side"),
+        ("[store.p]\nurl = 'mysql://u@h/db'".into(), 2, "`url` in [store.p]: mysql:// is no side"),
+        ("[store.p]\nurl = 'postgres://u@h:99999/db'".into(), 2, "`url` in [store.p]: "),
+        ("[store.p]\nurl = 'postgres://u:secret@h:port/db/t'".into(), 2, "`url` in [store.p]: "),
+        ("[store.p]\nurl = 'postgres://u@h/db?sslmode=foo'".into(), 2, "`foo` is no sslmode"),
+        ("[store.p]\nurl = 'quic://nobody'".into(), 2, "`url` in [store.p]: "),
+        ("[serve]\nmax_run = '0s'".into(), 2, "`max_run` in [serve]: a run cannot do in no time"),
+    ];
+    let place = with_tables("");
+    for (config, line, words) in cases {
+        configure(&place, &config);
+        let ran = place.run("config check").fails("config.malformed").says(&[&format!("config.toml:{line}: "), words]);
+        assert!(!ran.err.contains("secret"), "{ran:?}");
+        place.run("serve --listen 127.0.0.1:0").fails("config.malformed").says(&[words]);
+    }
+    let fine = "[store.p]\nurl = 'postgres://u@h:6432/db?sslmode=require'\n[store.q]\nurl = 'postgresql://h'\n\
+                [store.r]\nurl = 'postgres://u@%2Frun%2Fpg/db/s.*'\n[store.s]\nurl = 's3://bucket/a.csv'\n";
+    configure(&place, &format!("{fine}{}", job("do = 'repair'\nto = 'b'")));
+    place.run("config check").ok().says(&["6 stores, 1 jobs"]);
+    // As tuned as it is configured.
+    place.run("jobs tune j --max-time 0s").fails("usage.duration").says(&["a session cannot do in no time"]);
+    place.run("jobs tune j").exits(2).says(&["--max-time", "Usage: "]);
+    place.run("jobs tune j --reset").ok();
+}

@@ -14,9 +14,9 @@ use crate::cli::config::{self, Config};
 use crate::cli::daemon::{Daemon, View};
 use crate::cli::env::Env;
 use crate::cli::output::{Printer, fields};
-use crate::cli::units::{parse_bytes, parse_duration, show_time};
+use crate::cli::units::{parse_bytes, show_time};
 use crate::cli::{CliError, Exit};
-use crate::clock::{millis, now_ms};
+use crate::clock::now_ms;
 
 pub(crate) fn run(args: &Jobs, env: &mut Env) -> Result<Exit, CliError> {
     match &args.command {
@@ -137,8 +137,7 @@ fn tuned(tune: &JobsTune) -> Result<impl FnOnce(Tuned) -> Tuned, CliError> {
     let at = at.map(|at| at.parse::<At>()).transpose();
     let at = at.map_err(|error| CliError::new("usage.at", error.to_string()))?.map(|at| at.to_string());
     let jitter = tune.jitter.as_deref().map(config::jitter).transpose()?;
-    let max_time = tune.max_time.as_deref().map(parse_duration).transpose()?;
-    let max_time = max_time.map(millis);
+    let max_time = tune.max_time.as_deref().map(config::max_time).transpose()?;
     let max_bytes = tune.max_bytes.as_deref().map(parse_bytes).transpose()?;
     let bytes_a_day = tune.max_bytes_per_day.as_deref().map(config::bytes_a_day).transpose()?;
     let time_a_day = tune.max_time_per_day.as_deref().map(config::time_a_day).transpose()?;

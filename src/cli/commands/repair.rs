@@ -21,10 +21,12 @@ use crate::cli::units::show_count;
 use crate::cli::waiting::Conflicts;
 use crate::cli::{CliError, Exit};
 
-pub(crate) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
-    sides::refuse_one_table(&args.sides)?;
-    let tables = sides::are_tables(&args.sides);
-    if tables {
+/// Refuses what is never done of such sides, whatever they hold.
+///
+/// # Errors
+/// `repair.direction`, `repair.tables`, and the others of what was asked for together.
+pub(crate) fn admit(args: &Repair) -> Result<(), CliError> {
+    if sides::are_tables(&args.sides) {
         tables::admit(args)?;
     } else if args.delete
         || args.ignore_extra.is_some()
@@ -41,13 +43,19 @@ pub(crate) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
         let message = "--mirror makes one side exactly the other: name it with --to a or --to b";
         return Err(CliError::refused("repair.mirror-direction", message));
     }
-    let planned = args.plan.as_ref().filter(|_| !tables);
+    let planned = args.plan.as_ref().filter(|_| !sides::are_tables(&args.sides));
     let alone = if args.mirror { Some("--mirror") } else { planned.map(|_| "--plan") };
     let alone = alone.or_else(|| (args.to() != To::Both).then_some("--to"));
     if let (Some(_), Some(other)) = (args.prefer, alone) {
         let message = format!("--prefer writes new versions to both sides, and cannot be had with {other}");
         return Err(CliError::refused("repair.prefer", message));
     }
+    Ok(())
+}
+
+pub(crate) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
+    sides::refuse_one_table(&args.sides)?;
+    admit(args)?;
     if args.plan.is_some() {
         return plan::run(args, env);
     }

@@ -15,7 +15,7 @@ use super::section::{Section, meant};
 use super::when::{self, When};
 use crate::cli::CliError;
 use crate::cli::args::{Cli, Command, Repair, TermFlags};
-use crate::cli::commands::sides;
+use crate::cli::commands::sides::{self, tables};
 use crate::cli::units::{parse_bytes, parse_duration};
 
 /// Keys that are no flags.
@@ -102,6 +102,11 @@ impl Job {
         let stand_ins = sides.iter().map(|_| "x:y".to_string()).collect();
         judge(section, command, &flags, places.as_ref().unwrap_or(&stand_ins));
         let places = places?;
+        if let [a, b] = &places[..]
+            && a == b
+        {
+            section.wrong_text("b", format!("`{b}` is what `a` is; two sides are compared, not one with itself"));
+        }
         let said = |flag: &Flag| flag.variable.as_ref().is_some_and(set);
         let (overruled, flags): (Flags, Flags) = flags.into_iter().partition(said);
         let typed = typed(command, &flags, &places);
@@ -165,8 +170,23 @@ pub(crate) fn bytes_a_day(text: &str) -> Result<u64, CliError> {
 
 /// Reads how long the runs of a day may take together.
 pub(crate) fn time_a_day(text: &str) -> Result<Millis, CliError> {
+    some_time("runs of a day cannot do in no time; \"1h\" is some", text)
+}
+
+/// Reads how long a session may take.
+pub(crate) fn max_time(text: &str) -> Result<Millis, CliError> {
+    some_time("a session cannot do in no time; \"10m\" is some", text)
+}
+
+/// Reads how long any run may take.
+pub(super) fn max_run(text: &str) -> Result<Millis, CliError> {
+    some_time("a run cannot do in no time; \"6h\" is some", text)
+}
+
+/// Reads a time that is some.
+fn some_time(none: &str, text: &str) -> Result<Millis, CliError> {
     match u64::try_from(parse_duration(text)?.as_millis()).unwrap_or(Millis::MAX) {
-        0 => Err(CliError::new("usage.duration", "runs of a day cannot do in no time; \"1h\" is some")),
+        0 => Err(CliError::new("usage.duration", none)),
         millis => Ok(millis),
     }
 }
@@ -244,6 +264,8 @@ fn admitted(typed: &[String]) -> Result<(), Reason> {
     if let Some(asked) = command.sides() {
         sides::limits(asked).map_err(meant)?;
         asked.terms.terms().map_err(meant)?;
+        asked.pace.pace().map_err(meant)?;
+        asked.max_time.as_deref().map(max_time).transpose().map_err(meant)?;
     }
     if let Command::Repair(repair) = &command {
         sides::brakes::typed(&repair.brakes).map_err(meant)?;
@@ -309,6 +331,7 @@ fn place(text: &str, (stores, names): (&[&str], &[&str])) -> Result<String, Stri
         return Ok(format!("@{bare}"));
     }
     if !text.starts_with('@') && text.contains([':', '/']) {
+        tables::admit(text).map_err(|error| error.message)?;
         return Ok(text.to_string());
     }
     if names.contains(&name) {

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::job::max_run;
 use super::section::Section;
 use super::{GossipTable, peer};
 use crate::cli::units::{parse_duration, parse_limit};
@@ -81,7 +82,7 @@ impl ServeTable {
             brake_window: section.typed("brake_window", parse_duration),
             rates: peer::rates(section),
             at_once: section.number("jobs_at_once", 1..=AT_ONCE_MAX).map_or(AT_ONCE, |n| n as usize),
-            longest: section.read("max_run", parse_duration).unwrap_or(LONGEST),
+            longest: section.read("max_run", max_run).map_or(LONGEST, Duration::from_millis),
             gossip: None,
         }
     }

@@ -13,17 +13,18 @@ fn parse(text: &str) -> Result<Config, Vec<ConfigError>> {
 
 #[test]
 fn names_stand_for_addresses_and_relative_paths_begin_beside_the_file() {
-    let config = parse(
+    let peer = format!("quic://{}@host/a", PeerId([7; 32]));
+    let config = parse(&format!(
         "[store.pg]\nurl = 'postgres://me@host/db?sslmode=require'\n[store.lite]\nurl = \"sqlite:b.db\"\n\
-         [store.dir]\nurl = '../a'\n[store.peer]\nurl = 'quic://x@host/a'",
-    )
+         [store.dir]\nurl = '../a'\n[store.peer]\nurl = '{peer}'",
+    ))
     .expect("a configuration");
     for (typed, address) in [
         ("@pg/public.t", "postgres://me@host/db/public.t?sslmode=require"),
         ("@lite", "sqlite:/where/b.db"),
         ("@lite/t", "sqlite:/where/b.db/t"),
         ("@dir", "/where/../a"),
-        ("@peer", "quic://x@host/a"),
+        ("@peer", &*peer),
     ] {
         assert_eq!(config.address(typed).map_err(|error| error.message), Ok(address.into()));
     }
@@ -56,7 +57,7 @@ fn a_job_is_what_would_be_typed() {
 #[test]
 fn what_is_wrong_is_told_with_its_line_and_what_was_meant() {
     let store = "[store.pg]\nurl = 'x:y'\n";
-    let job = |said: &str| format!("{store}[job.j]\na = 'pg'\nb = 'pg'\n{said}");
+    let job = |said: &str| format!("{store}[job.j]\na = 'pg'\nb = 'c:d'\n{said}");
     for (text, line, words) in [
         ("[store.pg]\nurl = 'a'\nurll = 'b'", 3, "unknown key `urll` in [store.pg]; did you mean `url`?"),
         ("[stores.pg]\nurl = 'a'", 1, "unknown table [stores]; did you mean `store`?"),
@@ -170,7 +171,7 @@ fn what_is_wrong_is_told_with_its_line_and_what_was_meant() {
 fn one_reading_finds_all_that_is_wrong_in_the_order_of_the_file() {
     let text = "[serve]\nlisten = '7473'\njobs_at_once = 0\nstoers = 'a'\n[store.pg]\nurl = 5\n[dataset.o]\ncollate = 'x'\n\
                 ignore = 'a'\n[job.j]\na = 'pg'\nb = 'nowhere'\ndataset = 'o'\nat = 'noon'\nwindow = ['Day', 'Night']\n\
-                [job.k]\na = 'pg'\nb = 'pg'\nsettle = 'soon'\nmax_time = 'late'\ndataset = 'o'\n[oops]\n[job.l]\ndo = 'x'\n\
+                [job.k]\na = 'pg'\nb = 'c:d'\nsettle = 'soon'\nmax_time = 'late'\ndataset = 'o'\n[oops]\n[job.l]\ndo = 'x'\n\
                 setle = '1s'\nmax_change = 5\nevery = 'often'\nproven_equal_within = 'soon'\n";
     let errors = parse(text).expect_err("errors");
     let told: Vec<String> = errors

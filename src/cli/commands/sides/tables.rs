@@ -12,8 +12,8 @@ use reknit_core::{CollectionId, DatasetId, DatasetKey, Definition, Profile};
 
 use self::address::{FILES, S3};
 pub(crate) use self::address::{
-    SQLITE, file_of, has_password, held, in_full, is_database, is_file, is_postgres, is_table, known_scheme, shown,
-    table_of, typed_again, with_table,
+    SQLITE, admit, file_of, has_password, held, in_full, is_database, is_file, is_postgres, is_table, known_scheme,
+    shown, table_of, typed_again, with_table,
 };
 use super::scans::{self, Fresh, Needed};
 pub(crate) use crate::cli::args::STORE;

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::CliError;
 use crate::cli::args::STORE;
-use crate::store::linked::{FileFormat, redacted};
+use crate::store::linked::{FileFormat, PostgresAddress, redacted};
+use crate::transport::Address;
 
 pub(crate) const SQLITE: &str = "sqlite:";
 const QUIC: &str = "quic";
@@ -34,6 +35,25 @@ pub(crate) fn known_scheme(typed: &str) -> Result<(), CliError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Refuses an address that nothing can be meant by, as far as that can be said before anything is opened: of a database, a
+/// table in it, or a peer.
+///
+/// # Errors
+/// `usage.scheme`, `usage.address`, `database`.
+pub(crate) fn admit(typed: &str) -> Result<(), CliError> {
+    if is_postgres(typed) {
+        // What an address leaves out here may be said where it is used.
+        let (bare, options) = typed.split_once('?').unwrap_or((typed, ""));
+        let said = bare.trim_end_matches('/').splitn(5, '/').count().saturating_sub(3);
+        let rest = ["/database/table", "/table", ""][said.min(2)];
+        return Ok(PostgresAddress::parse(&format!("{}{rest}?{options}", bare.trim_end_matches('/'))).map(drop)?);
+    }
+    if typed.starts_with(&format!("{QUIC}://")) {
+        return Ok(typed.parse::<Address>().map(drop)?);
+    }
+    known_scheme(typed)
 }
 
 /// Whether a side, as it was typed, is a file, or a store beside a table: what is read and never written.
