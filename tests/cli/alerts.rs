@@ -368,3 +368,18 @@ fn a_webhook_by_https_hears_if_who_vouches_for_it_is_named() {
     configure(&place, "[alerts]\nwebhook = 'http://127.0.0.1:9/'\nwebhook_ca = 'ca.pem'\n");
     place.run("config check").fails("config.malformed").says(&["`webhook_ca`"]);
 }
+
+#[test]
+fn a_job_that_somebody_typed_wrongly_is_told_where_it_is_looked_for_and_alarms_nobody() {
+    let place = with_tables("");
+    let program = listener(&place);
+    let alerts = format!("[alerts]\ncommand = ['{program}', 'said']\n");
+    configure(&place, &format!("[job.look]\na = 'a'\nb = 'b'\n{alerts}"));
+    let daemon = Daemon::start(&place, "home", &[]);
+    place.run("jobs run lokk").fails("config.job").says(&["did you mean `look`?"]);
+    place.run("status").says(&["wrong  a job was asked for of late that there is not"]);
+    configure(&place, "[serve]\nnothing = 1\n");
+    daemon.signal("-HUP");
+    until(|| heard(&place).contains(&pair("wrong/config", "firing")));
+    assert_eq!(heard(&place), [pair("wrong/config", "firing")]);
+}
