@@ -69,13 +69,20 @@ fn wrong(schema: &Value, rule: &Value, value: &Value, at: &str) -> Vec<String> {
     all
 }
 
+/// What the schema says of objects of a kind, if it admits them.
+fn admitted<'s>(schema: &'s Value, kind: &str) -> Option<&'s Value> {
+    let name = format!("#/$defs/{kind}");
+    let named = schema["anyOf"].as_array().expect("kinds").iter().any(|rule| rule["$ref"] == *name);
+    schema["$defs"].get(kind).filter(|_| named)
+}
+
 /// Holds objects against the schema.
 #[track_caller]
 pub(crate) fn holds(objects: &[Value]) {
     let schema = schema();
     for object in objects {
         let kind = object["t"].as_str().expect("a kind");
-        let rule = schema["$defs"].get(kind).unwrap_or_else(|| panic!("no {kind} in the schema"));
+        let rule = admitted(&schema, kind).unwrap_or_else(|| panic!("no {kind} in the schema"));
         let wrong = wrong(&schema, rule, object, kind);
         assert!(wrong.is_empty(), "{wrong:?} in {object}");
     }
@@ -241,7 +248,7 @@ fn every_object_that_is_printed_is_in_the_schema() {
         assert_eq!(last["t"], "summary", "{command}");
         for object in &objects {
             let kind = object["t"].as_str().expect("a kind");
-            let rule = schema["$defs"].get(kind).unwrap_or_else(|| panic!("{command}: no {kind} in the schema"));
+            let rule = admitted(&schema, kind).unwrap_or_else(|| panic!("{command}: no {kind} in the schema"));
             let wrong = wrong(&schema, rule, object, kind);
             assert!(wrong.is_empty(), "{command}: {wrong:?} in {object}");
             kinds.insert(kind.to_string());
@@ -268,8 +275,23 @@ fn every_object_that_is_printed_is_in_the_schema() {
     let known = schema["$defs"]["summary"]["properties"]["command"]["enum"].as_array().expect("the commands");
     let known = known.iter().filter_map(Value::as_str).filter(|name| !["demo", "completions"].contains(name));
     assert_eq!(known.filter(|name| !named.contains(*name)).collect::<Vec<_>>(), Vec::<&str>::new());
+    // A configuration that names something is told too.
+    place.file("home/config.toml", "[store.a]\nurl = '../a'\n[store.b]\nurl = '../b'\n[job.j]\na = 'a'\nb = 'b'\n");
+    let configured = place.json("config check").ok().objects();
+    assert!(configured.iter().filter(|object| object["t"] == "configured").count() == 3, "{configured:?}");
+    holds(&configured);
     let mut bad = place.json("check a b").objects().pop().expect("a summary");
     bad["news"] = Value::from(1);
     bad["wrote"] = Value::from("one");
     assert_eq!(wrong(&schema, &schema["$defs"]["summary"], &bad, "summary").len(), 2, "the check would notice");
+}
+
+#[test]
+fn the_schema_admits_every_kind_of_object_that_it_knows() {
+    let schema = schema();
+    for (name, rule) in schema["$defs"].as_object().expect("definitions") {
+        let is_kind =
+            rule["properties"]["t"]["enum"].as_array().is_some_and(|kinds| kinds.contains(&name.as_str().into()));
+        assert!(!is_kind || admitted(&schema, name).is_some(), "{name} is not among those of `anyOf`");
+    }
 }
