@@ -89,6 +89,10 @@ fn two_saved_files_are_compared_without_the_stores() {
     bytes[middle] ^= 1;
     place.file("bad.drift", &bytes);
     place.run("drift one.drift bad.drift").fails("drift.file").says(&["it is not what was written"]);
+    // The one that is missing is named, not the one that is there.
+    for typed in ["drift one.drift nope.drift", "drift nope.drift one.drift"] {
+        place.run(typed).fails("drift.file").says(&["there is no file ", "nope.drift; two that drift --save wrote"]);
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! What is remembered, and what became of it, is the core's.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reknit_core::drift::{Change, Changes, History, KEY_BYTES_MAX, Picture, Seen};
@@ -25,10 +25,31 @@ pub(crate) fn are_saved(args: &Drift, env: &Env) -> bool {
     is_file(&args.sides.a) && is_file(&args.sides.b)
 }
 
+/// The side of which nothing is there, where the other one is a file in which something may be saved.
+fn missing(args: &Drift, env: &Env) -> Option<PathBuf> {
+    let here = |typed: &String| {
+        let elsewhere = typed.contains("://") || sides::tables::is_table(typed);
+        (!elsewhere).then(|| env.path(Path::new(typed)))
+    };
+    let (a, b) = (here(&args.sides.a)?, here(&args.sides.b)?);
+    match (a.exists(), b.exists()) {
+        (true, false) if a.is_file() => Some(b),
+        (false, true) if b.is_file() => Some(a),
+        _ => None,
+    }
+}
+
 /// Compares the sides, or two files that were saved.
 pub(crate) fn run(args: &Drift, env: &mut Env) -> Result<Exit, CliError> {
     if are_saved(args, env) {
         return offline(args, env);
+    }
+    if let Some(missing) = missing(args, env) {
+        let message = format!(
+            "there is no file {}; two that drift --save wrote are compared, and nothing was",
+            missing.display()
+        );
+        return Err(CliError::new("drift.file", message));
     }
     let since = args.since.as_deref().map(parse_duration).transpose()?;
     let file = args.save.as_ref().map(|file| env.path(file));
