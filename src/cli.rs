@@ -89,6 +89,7 @@ fn tell_cost(began: Instant) {
 /// Runs one command to its exit, errors printed and metrics written; of one that could not be settled the error alone.
 pub(crate) fn run(cli: &Cli, env: &mut Env, settled: Result<(), CliError>) -> Exit {
     let began = Instant::now();
+    env.job.clone_from(&cli.job);
     let done = settled.and_then(|()| dispatch(cli, env));
     let exit = done.unwrap_or_else(|error| output::print_error(env, &error));
     let Err(error) = measure(cli, env, exit, began.elapsed()) else { return exit };

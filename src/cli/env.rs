@@ -53,6 +53,8 @@ pub(crate) struct Env {
     pub(crate) left: tokio::sync::watch::Receiver<bool>,
     /// Where the daemon that runs the command listens.
     pub(crate) listening: Option<std::net::SocketAddr>,
+    /// The job that the command is, if it is one.
+    pub(crate) job: Option<String>,
     /// What is configured, once somebody has asked.
     pub(crate) config: OnceLock<Arc<Config>>,
     /// How fast sessions with peers go, where that is shared with others.
@@ -108,6 +110,7 @@ impl Env {
             beside: Mutex::default(),
             left: tokio::sync::watch::channel(false).1,
             listening: None,
+            job: None,
             config: OnceLock::new(),
             rate_limits: None,
             windows: None,

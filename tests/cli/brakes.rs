@@ -197,3 +197,21 @@ fn a_window_moves_on() {
         place.run(&format!("repair a {} --apply", daemon.address())).ok();
     }
 }
+
+#[test]
+fn a_job_that_a_brake_has_stopped_is_told_its_own_keys_and_no_flags() {
+    let place = drifted(100, 0, 40);
+    place.run("repair a b --apply --max-change 0 --settle 0ms").exits(4).says(&["to let it pass: --max-change 40;"]);
+    place.file(
+        "home/config.toml",
+        "[job.mend]\na = '../a'\nb = '../b'\ndo = 'repair'\nmax_change = 0\nsettle = '0ms'\n",
+    );
+    let keys = "to let it pass: max_change = 40 in [job.mend];";
+    let ran = place.run("run mend").exits(4).says(&[keys]);
+    assert!(!ran.err.contains("--max-change"), "{ran:?}");
+    let daemon = Daemon::start(&place, "home", &[]);
+    place.run("jobs run mend").ok();
+    wait(&place, "mend", |job| job["verdict"] == "refused");
+    place.run("jobs show mend").ok().says(&[keys]);
+    assert!(daemon.end().success());
+}

@@ -67,7 +67,7 @@ pub(super) fn run(args: &Repair, env: &mut Env) -> Result<Exit, CliError> {
         }
         script.write(args, env, &ran, (&mut text, &mut summary))?;
     } else if let Some(much) = would.foreseen.too_much(&limits, exactly(args), &ran) {
-        text.push_str(&format!("\nthe brakes would stop it: {}", much.message(0)));
+        text.push_str(&format!("\nthe brakes would stop it: {}", much.message(env.job.as_deref(), 0)));
         summary.insert("braked".into(), much.object());
     }
     for line in &ran.notes {

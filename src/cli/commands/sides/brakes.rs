@@ -107,16 +107,24 @@ pub(crate) struct TooMuch {
 }
 
 impl TooMuch {
-    /// The flags that would let it pass.
+    /// What would let it pass: flags with their limits.
+    fn lets(&self) -> Vec<(&'static str, u64)> {
+        let deletes = self.losses.deleted > self.allowed.deleted || self.shrunken.is_some();
+        let changes = self.losses.changed > self.allowed.changed;
+        let deletes = deletes.then_some(("max-delete", self.losses.deleted));
+        deletes.into_iter().chain(changes.then_some(("max-change", self.losses.changed))).collect()
+    }
+
     fn flags(&self) -> String {
-        let mut flags = Vec::new();
-        if self.losses.deleted > self.allowed.deleted || self.shrunken.is_some() {
-            flags.push(format!("--max-delete {}", self.losses.deleted));
-        }
-        if self.losses.changed > self.allowed.changed {
-            flags.push(format!("--max-change {}", self.losses.changed));
-        }
+        let flags: Vec<String> = self.lets().iter().map(|(flag, n)| format!("--{flag} {n}")).collect();
         flags.join(" ")
+    }
+
+    /// The same as a job says it, which takes no such flags.
+    fn keys_of(&self, job: &str) -> String {
+        let keys: Vec<String> =
+            self.lets().iter().map(|(flag, n)| format!("{} = {n}", flag.replace('-', "_"))).collect();
+        format!("{} in [job.{job}]", keys.join(" and "))
     }
 
     fn keys(&self) -> Vec<&str> {
@@ -128,8 +136,8 @@ impl TooMuch {
         keys.take(SAMPLES_MAX).map(String::as_str).collect()
     }
 
-    /// What would happen, to which keys, and how to let it.
-    pub(crate) fn message(&self, wrote: u64) -> String {
+    /// What would happen, to which keys, and how to let it: of a job by its keys.
+    pub(crate) fn message(&self, job: Option<&str>, wrote: u64) -> String {
         let mut found = Vec::new();
         let kinds = [
             (self.losses.deleted, self.before.deleted, self.allowed.deleted, "deleted", self.shrunken.is_some()),
@@ -155,7 +163,7 @@ impl TooMuch {
             keys => format!("; for example {}", keys.join(", ")),
         };
         let (records, found, wrote) = (show_count(self.records), found.join(" and "), show_count(wrote));
-        let flags = self.flags();
+        let flags = job.map_or_else(|| self.flags(), |job| self.keys_of(job));
         format!(
             "of the {records} records of {} {found}{named}; {why}to let it pass: {flags}; wrote {wrote} records",
             self.side
@@ -173,7 +181,7 @@ impl TooMuch {
 
     /// Says so, with what else is known of the session.
     pub(crate) fn tell(&self, env: &mut Env, wrote: u64, mut summary: Map<String, Value>) -> Result<Exit, CliError> {
-        let message = self.message(wrote);
+        let message = self.message(env.job.as_deref(), wrote);
         let table = env.table.as_ref().map(|of| format!("{}: ", of.name())).unwrap_or_default();
         writeln!(env.err, "reknit: {table}{message} [repair.braked]")?;
         env.failed = Some(("repair.braked", message.clone()));
