@@ -85,18 +85,20 @@ fn real(path: &Path) -> PathBuf {
     path.canonicalize().ok().or_else(within).unwrap_or_else(|| path.into())
 }
 
-/// What nobody else may work on while a table is worked on: of PostgreSQL without options, and of several tables their database. In
-/// a schema that is searched a table goes by its name alone.
+/// What nobody else may work on while a table is worked on: of PostgreSQL without options and whoever asks, and of several tables
+/// their database. In a schema that is searched a table goes by its name alone; a file by its whole path.
 pub(crate) fn held(typed: &str) -> String {
-    let shown = shown(typed);
     if !is_postgres(typed) {
-        return shown.strip_suffix("/*").unwrap_or(&shown).into();
+        return in_full(typed.strip_suffix("/*").unwrap_or(typed), Path::new(""));
     }
+    let shown = shown(typed);
     let bare = shown.split_once('?').map_or(&*shown, |(bare, _)| bare);
+    let rest = bare.split_once("://").map_or(bare, |(_, rest)| rest);
+    let bare = format!("postgres://{}", rest.rsplit_once('@').map_or(rest, |(_, host)| host));
     match bare.rsplit_once('/') {
         Some((database, table)) if table.is_empty() || table == "*" || table.ends_with(".*") => database.into(),
         Some((database, table)) => format!("{database}/{}", table.strip_prefix("public.").unwrap_or(table)),
-        None => bare.into(),
+        None => bare,
     }
 }
 
@@ -152,6 +154,14 @@ mod tests {
             assert_eq!(in_full(&typed, dir.path()), format!("sqlite:{}/a.db/t", real.display()), "{typed}");
         }
         assert_eq!(in_full("csv:a.db", dir.path()), format!("csv:{}/a.db", real.display()));
+        assert_eq!(
+            held(&format!("sqlite:{}/below/../a.db/*", dir.path().display())),
+            format!("sqlite:{}/a.db", real.display())
+        );
+        let of_one =
+            ["postgres://me@h/d/t", "postgresql://you:secret@h/d/public.t?sslmode=require", "postgres://h/d/t"];
+        assert_eq!(of_one.map(held), ["postgres://h/d/t"; 3]);
+        assert_eq!(held("postgres://me@h/d/*"), "postgres://h/d");
         // What is nowhere is told as it would be looked for.
         assert_eq!(in_full("csv:no/where.csv", Path::new("/x")), "csv:/x/no/where.csv");
         assert_eq!(in_full("postgres://me:secret@h/d/t", Path::new("/x")), "postgres://me@h/d/t");
