@@ -322,10 +322,10 @@ mod tests {
     fn a_rate_makes_reading_take_longer_and_never_shorter() {
         let cost = Cost { sql: String::new(), rows: Some(600_000), bytes: Some(60_000_000) };
         let told = |rate| Expected::of(&cost, None).held_to(rate).to_string();
-        assert!(told(None).ends_with("about 4 s at 150,000 rows a second"), "{}", told(None));
+        assert!(told(None).ends_with("about 4.0 s at 150,000 rows a second"), "{}", told(None));
         assert_eq!(told(Some(Rate::Rows(1_000_000))), told(None));
         for rate in [Rate::Rows(10_000), Rate::Bytes(1_000_000)] {
-            assert!(told(Some(rate)).ends_with("about 1 min at --max-rate"), "{}", told(Some(rate)));
+            assert!(told(Some(rate)).ends_with("about 1 m at --max-rate"), "{}", told(Some(rate)));
         }
     }
 }
