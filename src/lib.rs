@@ -15,7 +15,7 @@
 //! let ticket = desk.invite("todo", Rights::ALL, Duration::from_secs(60)).await?;
 //!
 //! let phone = Node::builder().start().await?;
-//! let at = phone.join(&ticket).await?; // from now on writes are gossiped
+//! let at = phone.join(&ticket).await?; // once both are up, writes are gossiped
 //! phone.sync_at(&at).await?; // what was there before
 //! assert_eq!(phone.get("todo/items", b"milk").await?, Some(b"two bottles".to_vec()));
 //! phone.shutdown().await?;
