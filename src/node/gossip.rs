@@ -39,6 +39,8 @@ use spread::{Input, Spread};
 use swim::{Near, Swim};
 use withheld::Withheld;
 
+pub(super) use allowed::less as lesser;
+
 use super::rotation::own_lines;
 use super::{Home, Node, NodeBrakes, NodeError};
 use crate::clock::{now_ms, ticks};

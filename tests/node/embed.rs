@@ -109,9 +109,9 @@ fn the_program_decides_on_peers_that_nobody_invited() {
         let refused = phone.sync_at(&at).await;
         assert!(matches!(refused, Err(EmbedError::Node(NodeError::Transport(TransportError::NotAdmitted { .. })))));
         assert!(asked.lock().expect("not poisoned").contains(&(phone.peer(), "test".into())));
-        // May it compare, it may not write: a repair of both sides is refused.
+        // May it compare alone, it hears that both differ, and nothing more.
         *allowed.lock().expect("not poisoned") = Rights::COMPARE;
-        assert_eq!(phone.sync_at(&at).await.expect("an outcome").outcome.verdict, Verdict::Refused);
+        assert_eq!(phone.sync_at(&at).await.expect("an outcome").outcome.verdict, Verdict::Differs);
         assert_eq!(phone.get("test", b"a").await.expect("read"), None);
         *allowed.lock().expect("not poisoned") = Rights::ALL;
         assert_eq!(phone.sync_at(&at).await.expect("an outcome").outcome.verdict, Verdict::InSync);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use reknit_core::members::{LEASE_MILLIS, Member};
-use reknit_core::message::Rights;
+use reknit_core::message::{RefuseCode, Rights};
 use reknit_core::session::{Direction, Intent, Options};
 use std::sync::{Arc, PoisonError};
 use tokio::sync::watch;
@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::builder::{INVITED_AT, drawn, made, nameable};
 use super::{EmbedError, Running, blocking};
 use crate::clock::now_ms;
+use crate::node::gossip::lesser;
 use crate::node::{Budget, Grants, Invitation, Node, NodeBrakes, SessionReport, Ticket};
 use crate::store::{Side, StoreError};
 use crate::transport::{Address, PeerId};
@@ -113,9 +114,9 @@ impl Running {
         Ok(address)
     }
 
-    /// Holds a session about a dataset with a peer that is up or has invited this node: both sides are repaired, within the
-    /// brakes of the node ([`super::Builder::brakes`]). What came of it is in the outcome; whatever happens to it, what was
-    /// applied is valid.
+    /// Holds a session about a dataset with a peer that is up or has invited this node: both sides are repaired, as far as the
+    /// peer grants that to this node, within the brakes of the node ([`super::Builder::brakes`]). What came of it is in the
+    /// outcome; whatever happens to it, what was applied is valid.
     ///
     /// # Errors
     /// [`EmbedError::UnknownPeer`], and as for [`Running::sync_at`].
@@ -140,8 +141,18 @@ impl Running {
     /// # Errors
     /// [`EmbedError::NoDataset`], [`EmbedError::Suspended`], or [`EmbedError::Node`] for a session without an outcome.
     pub async fn sync_at(&self, address: &Address) -> Result<SessionReport, EmbedError> {
-        let (options, never) = (Options::new(Intent::Repair(Direction::Both)), watch::Sender::new(false));
-        self.session_at(address, options, Budget::default(), never.subscribe()).await
+        let never = watch::Sender::new(false);
+        let hold = |intent| self.session_at(address, Options::new(intent), Budget::default(), never.subscribe());
+        let all = Intent::Repair(Direction::Both);
+        let mut report = hold(all).await?;
+        for less in lesser(all) {
+            let refusal = report.outcome.refusal.as_ref();
+            if refusal.is_none_or(|refusal| refusal.code != RefuseCode::Rights) {
+                break;
+            }
+            report = hold(*less).await?;
+        }
+        Ok(report)
     }
 
     /// A session of whatever kind, with the brakes of the node, until it or the node is told to end.

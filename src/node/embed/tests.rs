@@ -272,3 +272,22 @@ fn whoever_does_not_hear_what_changes_keeps_so_many_bytes_of_it() {
         node.shutdown().await.expect("ended");
     });
 }
+
+#[test]
+fn whoever_may_only_read_takes_what_there_is() {
+    run(async {
+        let desk = Node::builder().dataset("todo", ["items"]).without_gossip().start().await.expect("started");
+        let phone = Node::builder().without_gossip().start().await.expect("started");
+        desk.put("todo", b"milk", b"two").await.expect("put");
+        let may = Rights::COMPARE.and(Rights::READ);
+        let ticket = desk.invite("todo", may, Duration::from_secs(3600)).await.expect("a ticket");
+        let at = phone.join(&ticket).await.expect("joined");
+        phone.put("todo", b"own", b"1").await.expect("put");
+        phone.sync_at(&at).await.expect("a session");
+        assert_eq!(phone.get("todo", b"milk").await.expect("read"), Some(b"two".to_vec()));
+        assert_eq!(desk.get("todo", b"own").await.expect("read"), None);
+        for node in [desk, phone] {
+            node.shutdown().await.expect("ended");
+        }
+    });
+}

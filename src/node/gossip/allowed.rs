@@ -54,7 +54,7 @@ pub(super) fn members(grant: &Grant) -> Option<Direction> {
 }
 
 /// What is tried of an intent, one after the other, where the peer does not grant this node all that it takes.
-pub(super) fn less(intent: Intent) -> &'static [Intent] {
+pub(in crate::node) fn less(intent: Intent) -> &'static [Intent] {
     const TO_MINE: Intent = Intent::Repair(Direction::To(Side::Mine));
     const TO_THEIRS: Intent = Intent::Repair(Direction::To(Side::Theirs));
     match intent {
