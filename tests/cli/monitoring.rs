@@ -581,7 +581,7 @@ fn a_store_that_takes_no_writes_any_more_is_told_of_until_it_is_opened_again() {
     place.run("put s small 1").fails("store.failed");
     let told = ready(&daemon);
     assert_eq!(told.status, 503);
-    assert!(told.body.contains("nothing is written there any more"), "{}", told.body);
+    assert!(told.body.contains("a store takes no writes any more"), "{}", told.body);
     place.run("status").says(&["wrong ", "begin this daemon anew"]);
     place.run("get s k0").ok();
     daemon.end();
