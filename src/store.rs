@@ -251,7 +251,7 @@ pub trait Side: Send + Sync {
     /// it. A record may come with several versions, and its key may be empty.
     ///
     /// # Errors
-    /// What the store met; nothing of the batch is then written.
+    /// What the store met; nothing of the batch is then written, unless it is [`StoreError::Partly`].
     fn apply(
         &self,
         collection: CollectionId,
@@ -265,7 +265,7 @@ pub trait Side: Send + Sync {
     /// refused, as such a record is.
     ///
     /// # Errors
-    /// What the store met; nothing of the batch is then written.
+    /// What the store met; nothing of the batch is then written, unless it is [`StoreError::Partly`].
     fn overwrite(
         &self,
         collection: CollectionId,

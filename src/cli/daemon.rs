@@ -44,8 +44,8 @@ use self::trouble::{Mistakes, Trouble};
 
 /// The agenda is looked at so often at least: a clock may be put on.
 const LOOK_MAX: Duration = Duration::from_secs(60);
-/// And so often while a run goes on, which is noted.
-const ALIVE: Duration = Duration::from_millis(ALIVE_MILLIS);
+/// And so often while a run goes on, which is noted when it is time.
+const ALIVE: Duration = Duration::from_millis(ALIVE_MILLIS / 6);
 /// How soon what could not be written in the home is tried again: a disk may have room again.
 const WRITES_AGAIN: Duration = Duration::from_secs(5);
 /// How long the end of the daemon waits for runs that were told to end.

@@ -1,8 +1,11 @@
 //! The last verdict of each pair, kept in the home for `status`.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use super::CliError;
+use super::commands::sides::tables;
 use crate::node::{Home, whole_file};
 
 const FILE: &str = "verdicts.toml";
@@ -45,7 +48,11 @@ pub(crate) fn read(home: &Home) -> Result<Vec<Last>, CliError> {
         Ok(text) => {
             let file: Result<File, _> = toml::from_str(&text);
             let malformed = |error| CliError::new("home.malformed", format!("{}: {error}; remove it", path.display()));
-            Ok(file.map_err(malformed)?.verdict)
+            let mut all = file.map_err(malformed)?.verdict;
+            // Earlier releases noted a table by its path as it was typed, under which no check notes it any more.
+            let whole = |side: &str| tables::file_of(side).is_none_or(|(_, file)| Path::new(file).is_absolute());
+            all.retain(|last| whole(&last.a) && whole(&last.b));
+            Ok(all)
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(CliError::new("home.file", format!("{}: {error}", path.display()))),

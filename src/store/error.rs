@@ -288,7 +288,10 @@ impl StoreError {
     /// Whether rows are not what was written: of some records, so that the store can still answer for others.
     #[must_use]
     pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Damaged { .. } | Self::Engine(EngineError::Corrupt { .. }))
+        match self {
+            Self::Partly { error, .. } => error.is_damage(),
+            _ => matches!(self, Self::Damaged { .. } | Self::Engine(EngineError::Corrupt { .. })),
+        }
     }
 
     pub(crate) fn damaged(what: impl Into<String>) -> Self {

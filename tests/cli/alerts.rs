@@ -210,8 +210,8 @@ fn what_is_configured_can_be_tried_out_and_what_is_wrong_with_it_is_told() {
     // What it began itself ends with it.
     let begun = place.path("begun");
     let script = format!("sleep 600 & echo $! > {}; wait", begun.display());
-    configure(&place, &format!("[alerts]\ncommand = ['/bin/sh', '-c', '{script}']\ntimeout = '1s'\n"));
-    place.run("alerts test").exits(2).says(&["did not end within 1s"]);
+    configure(&place, &format!("[alerts]\ncommand = ['/bin/sh', '-c', '{script}']\ntimeout = '5s'\n"));
+    place.run("alerts test").exits(2).says(&["did not end within 5s"]);
     let stat = format!("/proc/{}/stat", place.read("begun").trim());
     until(|| std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z ")));
     for (alerts, words) in [

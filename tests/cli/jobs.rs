@@ -512,7 +512,7 @@ fn what_a_check_estimates_is_told_as_an_estimate_and_what_is_equal_as_none() {
 #[test]
 fn a_run_that_is_told_to_end_says_which_limit_it_came_to() {
     let slow = "a = 'a'\nb = 'b'\ndo = 'diff'\nsettle = '5m'\n";
-    let place = with_tables(&format!("[serve]\nmax_run = '1s'\n[job.long]\n{slow}"));
+    let place = with_tables(&format!("[serve]\nmax_run = '4s'\n[job.long]\n{slow}"));
     let daemon = Daemon::start(&place, "home", &[]);
     place.run("jobs run long").ok();
     wait(&place, "long", |job| job["verdict"] == "partial");
@@ -520,7 +520,7 @@ fn a_run_that_is_told_to_end_says_which_limit_it_came_to() {
     place.run("jobs show long").ok().says(&late);
     place.run("status").exits(3).says(&["wrong  long: its last run ended partial", late[0]]);
     assert!(daemon.end().success());
-    configure(&place, &format!("[job.long]\n{slow}max_time_per_day = '1s'\nevery = '1h'\n"));
+    configure(&place, &format!("[job.long]\n{slow}max_time_per_day = '4s'\nevery = '1h'\n"));
     let _daemon = Daemon::start(&place, "home", &[]);
     wait(&place, "long", |job| job["state"] == "budget_used_up");
     let status = place.run("status").exits(3).says(&["long: partial", "budget used up until"]);

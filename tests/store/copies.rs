@@ -1,6 +1,6 @@
 //! Backups of open stores, and stores made from them.
 
-use reknit::store::{EngineKind, Side, Store, StoreError};
+use reknit::store::{EngineError, EngineKind, Side, Store, StoreError};
 
 use crate::support::{self, ENGINES, assert_sound, options};
 
@@ -41,17 +41,19 @@ fn a_store_is_made_once_and_opened_where_it_is() {
         assert!(matches!(twice, Err(StoreError::Exists { .. })));
         // Of one that was cut off as it was made, nobody was told: it is made anew, unless somebody is about to.
         let making = dir.join("reknit.making");
-        let held = std::fs::File::create(&making).expect("made");
+        std::fs::write(&making, "").expect("written");
+        let held = std::fs::File::open(&dir).expect("opened");
         assert!(matches!(Store::open(&dir, &options(engine)), Err(StoreError::NotAStore { .. })));
         let make = || Store::create(&dir, support::definition(), support::key(), &options(engine));
         held.lock().expect("nobody has it");
-        assert!(matches!(make(), Err(StoreError::Exists { .. })));
+        assert!(matches!(make(), Err(StoreError::Engine(EngineError::Locked { .. }))));
         drop(held);
         std::fs::write(dir.join("notes"), "somebody's").expect("written");
         assert!(matches!(make(), Err(StoreError::Exists { .. })));
         std::fs::remove_file(dir.join("notes")).expect("removed");
         make().expect("made anew");
-        assert!(!making.exists() && Store::is_in(&dir));
+        assert!(!making.exists() && Store::is_in(&dir).expect("looked at"));
+        assert!(matches!(make(), Err(StoreError::Exists { .. })), "one that was made is nobody's to make");
         // The engine of a store that exists is its own, whatever the options say.
         for kind in ENGINES {
             assert_eq!(Store::open(&dir, &options(kind)).expect("open").definition().name, "test");

@@ -37,7 +37,7 @@ const RETRY_INTERVALS_MAX: u64 = 8;
 const MEASURED_RUNS: usize = 5;
 /// So much later than its window opens a run may begin that had all of it.
 const WINDOW_SLACK: Millis = 60_000;
-/// How often it is noted of a run that it goes on: so much at most of what it took is not known if the process is killed.
+/// How often it is noted of a run that it goes on: about so much at most of what it took is not known if the process is killed.
 pub const ALIVE_MILLIS: Millis = 30_000;
 
 /// What runs cannot keep of a schedule.

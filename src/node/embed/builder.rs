@@ -305,7 +305,7 @@ pub(super) fn made(
     definition: Definition,
     key: DatasetKey,
     options: &Options,
-    prepare: impl FnOnce(&Store) -> Result<(), StoreError>,
+    prepare: impl FnOnce(&Store) -> Result<(), EmbedError>,
 ) -> Result<Store, EmbedError> {
     let name = &definition.name;
     nameable(name)?;
@@ -316,7 +316,7 @@ pub(super) fn made(
     }
     let stores = home.dir().join(STORES);
     std::fs::create_dir_all(&stores).map_err(|error| StoreError::file(&stores, error))?;
-    Ok(Store::create_with(&stores.join(name), definition, key, options, prepare)?)
+    Store::create_with(&stores.join(name), definition, key, options, prepare)
 }
 
 /// Opens the stores of a home.
@@ -329,9 +329,14 @@ fn found(home: &Home, options: &Options) -> Result<Vec<Store>, EmbedError> {
     let mut dirs: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
     dirs.sort();
     // What was cut off while it was made nobody has been told of; it is made anew where it is asked for.
-    let (whole, others): (Vec<_>, Vec<_>) = dirs.into_iter().partition(|dir| Store::is_in(dir));
-    others.iter().for_each(|dir| tracing::warn!(dir = %dir.display(), "no store is there, and it is left alone"));
-    whole.iter().map(|dir| Ok(Store::open(dir, options)?)).collect()
+    let mut stores = Vec::new();
+    for dir in dirs {
+        match Store::is_in(&dir)? {
+            true => stores.push(Store::open(&dir, options)?),
+            false => tracing::warn!(dir = %dir.display(), "no store is there, and it is left alone"),
+        }
+    }
+    Ok(stores)
 }
 
 /// Addresses that were noted in a store, each in a line.

@@ -50,8 +50,8 @@ impl Running {
     /// Takes up an invitation: has a store of its dataset from now on, and lets whoever invited compare, read and write it.
     /// Says where that is. The store is empty until the first session; [`Running::sync_at`] holds one at once.
     ///
-    /// Sessions under way end with what they have: the node begins to answer anew, with one dataset more. Whoever drops the
-    /// future does not stop it: it goes on to its end.
+    /// Sessions that this node opened are waited for, those that it answers end with what they have: it begins to answer anew,
+    /// with one dataset more. Whoever drops the future does not stop it: it goes on to its end.
     ///
     /// # Errors
     /// [`EmbedError::Ticket`], [`EmbedError::Tables`], [`EmbedError::Address`], [`EmbedError::DatasetName`],
@@ -91,15 +91,15 @@ impl Running {
         let (home, on_disk, options) = (self.shared.home.clone(), self.shared.on_disk, self.shared.options.clone());
         let (inviter, noted) = (address.peer, address.to_string());
         let store = blocking(move || {
-            let may = Rights::COMPARE.and(Rights::READ).and(Rights::WRITE);
-            home.grant(inviter, &Grants::from(may).within(&ticket.definition.name))?;
             let Ticket { definition, key, layouts, .. } = ticket;
-            let collections = definition.collections.clone();
+            let (name, collections) = (definition.name.clone(), definition.collections.clone());
             made(&home, on_disk, definition, key, &options, |store| {
                 for (collection, layout) in collections.iter().zip(layouts) {
                     store.collection(&collection.name)?.set_layout(layout)?;
                 }
-                store.set_fact(INVITED_AT, Some(noted.into_bytes()))
+                store.set_fact(INVITED_AT, Some(noted.into_bytes()))?;
+                let may = Rights::COMPARE.and(Rights::READ).and(Rights::WRITE);
+                Ok(home.grant(inviter, &Grants::from(may).within(&name))?)
             })
         })
         .await?;

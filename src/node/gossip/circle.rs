@@ -9,6 +9,7 @@ use reknit_core::message::Rights;
 use reknit_core::succession::Lines;
 use reknit_core::{DatasetId, Definition};
 
+use crate::clock::now_ms;
 use crate::node::home::beside;
 use crate::node::{Authority, Grants, Home, HomeError, KnownPeer};
 use crate::transport::PeerId;
@@ -63,6 +64,9 @@ impl Circle {
         let Some((authority, of)) = &self.others else {
             return known.map_or_else(Cow::default, |(has, _)| Cow::Borrowed(has));
         };
+        if self.lines.ended(&peer.0, now_ms()) {
+            return Cow::default();
+        }
         let may = beside(known.map(|(_, may)| may.clone()), authority(peer));
         Cow::Owned(may.map(|may| granted(&may, of)).unwrap_or_default())
     }

@@ -42,11 +42,11 @@ impl Granted {
     pub(super) fn took(&mut self, peer: PeerId, turn: &Turn, held: Intent, now: Millis) {
         self.0.retain(|_, less| now < less.asked + AGAIN);
         let of = (peer, turn.scope.clone());
-        let known = self.0.get(&of).is_some_and(|less| less.wanted == turn.intent && less.held == held);
-        if held == turn.intent {
-            self.0.remove(&of);
-        } else if !known {
-            self.0.insert(of, Less { wanted: turn.intent, held, asked: now });
+        // Where less still is granted than was, all of it is asked for no later.
+        let asked = self.0.get(&of).filter(|less| less.wanted == turn.intent).map_or(now, |less| less.asked);
+        match held == turn.intent {
+            true => drop(self.0.remove(&of)),
+            false => drop(self.0.insert(of, Less { wanted: turn.intent, held, asked })),
         }
     }
 }

@@ -32,7 +32,8 @@ const DRAFT: &str = "reknit.store.new";
 const MARKER_FORMAT: &str = "reknit store 1";
 /// The engine's own directory.
 const ROWS: &str = "rows";
-/// There while a store is made, and locked by whoever makes it; else it tells that this was cut off, whatever else is there.
+/// There while a store is made, by whoever has the lock of its directory; else it tells that this was cut off, whatever else is
+/// there.
 const MAKING: &str = "reknit.making";
 /// What an import sorts, removed when the store is opened.
 pub(super) const TEMPORARY: &str = "tmp";
@@ -112,20 +113,20 @@ impl Store {
     /// # Errors
     /// [`StoreError::Exists`], [`StoreError::Definition`], or what the system said.
     pub fn create(dir: &Path, definition: Definition, key: DatasetKey, options: &Options) -> Result<Self, StoreError> {
-        Self::create_with(dir, definition, key, options, |_| Ok(()))
+        Self::create_with(dir, definition, key, options, |_| Ok::<(), StoreError>(()))
     }
 
     /// The same with what `prepare` gives it: whoever is cut off before that is done has made no store.
     ///
     /// # Errors
     /// As for [`Store::create`], and what `prepare` met.
-    pub fn create_with(
+    pub fn create_with<E: From<StoreError>>(
         dir: &Path,
         definition: Definition,
         key: DatasetKey,
         options: &Options,
-        prepare: impl FnOnce(&Store) -> Result<(), StoreError>,
-    ) -> Result<Self, StoreError> {
+        prepare: impl FnOnce(&Store) -> Result<(), E>,
+    ) -> Result<Self, E> {
         definition.check().map_err(StoreError::Definition)?;
         let (engine, making) = claim(dir, options)?;
         found(&*engine, &definition, &key, options)?;
@@ -136,10 +137,13 @@ impl Store {
         Ok(store)
     }
 
-    /// Whether a store was made in `dir`; of one that was cut off while it was made: no.
-    #[must_use]
-    pub fn is_in(dir: &Path) -> bool {
-        dir.join(MARKER).exists() && !dir.join(MAKING).exists()
+    /// Whether there is a store in `dir`, whole or hurt; of one that was cut off while it was made: no.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn is_in(dir: &Path) -> Result<bool, StoreError> {
+        let there = |name: &str| dir.join(name).try_exists().map_err(|error| StoreError::file(dir, error));
+        Ok(!there(MAKING)? && (there(MARKER)? || there(ROWS)?))
     }
 
     /// Opens the store in `dir`.
@@ -299,17 +303,15 @@ pub(super) fn open_rows(dir: &Path, kind: EngineKind, options: &Options) -> Resu
 
 /// A directory in which a store is being made, by nobody else.
 pub(super) struct Making {
-    path: PathBuf,
-    _held: fs::File,
+    dir: PathBuf,
+    held: fs::File,
 }
 
 impl Making {
     /// It is a store from now on.
     pub(super) fn finish(self) -> Result<(), StoreError> {
-        let removed = fs::remove_file(&self.path);
-        let dir = self.path.parent().unwrap_or(&self.path);
-        let synced = removed.and_then(|()| fs::File::open(dir)?.sync_all());
-        synced.map_err(|error| StoreError::file(&self.path, error))
+        let synced = fs::remove_file(self.dir.join(MAKING)).and_then(|()| self.held.sync_all());
+        synced.map_err(|error| StoreError::file(&self.dir, error))
     }
 }
 
@@ -329,9 +331,14 @@ pub(super) fn claim(dir: &Path, options: &Options) -> Result<(Arc<dyn Engine>, M
 
 /// Begins to make a store in a directory, which is empty then.
 fn making(dir: &Path) -> Result<Making, StoreError> {
-    let exists = || StoreError::Exists { dir: dir.to_path_buf() };
     let failed = |error| StoreError::file(dir, error);
     fs::create_dir_all(dir).map_err(failed)?;
+    // Whoever has it is alone with what is there, until it is a store: the directory itself is removed by nobody.
+    let held = fs::File::open(dir).map_err(failed)?;
+    held.try_lock().map_err(|error| match error {
+        fs::TryLockError::WouldBlock => engine::EngineError::Locked { dir: dir.to_path_buf() }.into(),
+        fs::TryLockError::Error(error) => failed(error),
+    })?;
     let names = || -> std::io::Result<Vec<_>> {
         fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.file_name())).collect()
     };
@@ -339,25 +346,17 @@ fn making(dir: &Path) -> Result<Making, StoreError> {
     let cut_off = |names: &[std::ffi::OsString]| {
         names.iter().any(|name| name == MAKING) && names.iter().all(|name| left.iter().any(|left| name == left))
     };
-    let before = names().map_err(failed)?;
-    if !before.is_empty() && !cut_off(&before) {
-        return Err(exists());
-    }
-    let path = dir.join(MAKING);
-    let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
-    file.try_lock().map_err(|_| exists())?;
-    let making = Making { path, _held: file };
-    // Another one may have come to its end since the first look.
     let names = names().map_err(failed)?;
-    if !cut_off(&names) {
-        return Err(exists());
+    if !names.is_empty() && !cut_off(&names) {
+        return Err(StoreError::Exists { dir: dir.to_path_buf() });
     }
+    fs::write(dir.join(MAKING), "").map_err(failed)?;
     for name in names.iter().filter(|name| *name != MAKING) {
         let path = dir.join(name);
         let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         removed.map_err(|error| StoreError::file(&path, error))?;
     }
-    Ok(making)
+    Ok(Making { dir: dir.to_path_buf(), held })
 }
 
 /// Writes the facts that a store begins with.

@@ -46,6 +46,11 @@ pub(crate) fn admit(typed: &str) -> Result<(), CliError> {
     if is_postgres(typed) {
         // What an address leaves out here may be said where it is used.
         let (bare, options) = typed.split_once('?').unwrap_or((typed, ""));
+        // What follows may be the rest of a password.
+        if options.contains('@') && !options.starts_with("ssl") {
+            let message = format!("{}: a password is written with %3F for a ?; nothing was compared", shown(typed));
+            return Err(CliError::new("usage.address", message));
+        }
         let said = bare.trim_end_matches('/').splitn(5, '/').count().saturating_sub(3);
         let rest = ["/database/table", "/table", ""][said.min(2)];
         return Ok(PostgresAddress::parse(&format!("{}{rest}?{options}", bare.trim_end_matches('/'))).map(drop)?);
@@ -165,5 +170,17 @@ mod tests {
         // What is nowhere is told as it would be looked for.
         assert_eq!(in_full("csv:no/where.csv", Path::new("/x")), "csv:/x/no/where.csv");
         assert_eq!(in_full("postgres://me:secret@h/d/t", Path::new("/x")), "postgres://me@h/d/t");
+    }
+    #[test]
+    fn what_is_wrong_with_an_address_is_told_without_its_password() {
+        for typed in
+            ["postgres://me:12?3secret@h/db", "postgres://me:a@secret@h/db/t", "postgres://me:secret@h:port/db/t"]
+        {
+            let error = admit(typed).expect_err("it is none");
+            assert!(!error.message.contains("secret"), "{}", error.message);
+        }
+        for typed in ["postgres://me:p%40ss@h/db?sslrootcert=/etc/root@x.pem", "postgres://me@h/db/t?sslmode=require"] {
+            admit(typed).expect("an address");
+        }
     }
 }
