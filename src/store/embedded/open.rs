@@ -350,7 +350,8 @@ fn making(dir: &Path) -> Result<Making, StoreError> {
     if !names.is_empty() && !cut_off(&names) {
         return Err(StoreError::Exists { dir: dir.to_path_buf() });
     }
-    fs::write(dir.join(MAKING), "").map_err(failed)?;
+    // It is there before what it tells of, also where the power fails.
+    fs::write(dir.join(MAKING), "").and_then(|()| held.sync_all()).map_err(failed)?;
     for name in names.iter().filter(|name| *name != MAKING) {
         let path = dir.join(name);
         let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
