@@ -218,6 +218,5 @@ fn target(env: &Env, typed: &str) -> Result<Target, CliError> {
     if typed.starts_with("quic://") {
         return Ok(Target::There(typed.parse()?));
     }
-    tables::known_scheme(typed)?;
     Ok(Target::Here(env.store(Path::new(typed))?))
 }

@@ -1,4 +1,5 @@
-//! Two tables of databases as the sides of a session: their addresses, what they have in common, their indexes in the home.
+//! Two tables of databases as the sides of a session: what they have in common, and their indexes in the home. How their addresses
+//! are spelled is [`address`]'s.
 
 mod address;
 
