@@ -103,39 +103,21 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
         let tables_side = tables.iter().map(|(_, table)| Arc::new(table.clone()) as Arc<dyn Side>);
         let sides = stores.values().map(|store| Arc::new(store.clone()) as Arc<dyn Side>).chain(tables_side);
         let served: Vec<Served> = sides.map(|side| Served { side }).collect();
-        for Served { side } in &served {
-            let definition = side.describe().definition;
-            let (Some(node), Some(at)) = (&node, at) else { continue };
-            let (peer, host, port) = (node.peer(), at.ip().to_string(), at.port());
-            let address = Address { peer, host, port, dataset: definition.name.clone() };
-            let told = match env.global.output {
-                OutputFormat::Text => format!("serving {} at {address}", definition.name),
-                _ => json!({ "t": "serving", "dataset": definition.name, "address": address.to_string() }).to_string(),
-            };
-            writeln!(env.out, "{told}")?;
-        }
         daemon.compares(tables);
-        if served.is_empty() && env.text() {
-            writeln!(env.out, "running the jobs of {}", daemon.view().config.path.display())?;
-        }
         if let Some(http) = &http {
             daemon.answers_at(http.at());
             http.shows(&daemon);
-            let url = format!("http://{}/", http.at());
-            match env.text() {
-                true => writeln!(env.out, "answering HTTP at {url}")?,
-                false => writeln!(env.out, "{}", json!({ "t": "http", "url": url }))?,
-            }
         }
-        env.out.flush()?;
         let keeping = daemon.keep_time()?;
+        let begin = |(node, table)| begin_gossip(node, &stores, (table, &flags, window), stopped.clone());
+        let gossip = node.as_ref().zip(gossip).map(begin).transpose()?;
+        gossip.iter().for_each(|gossip| daemon.gossips(gossip.clone()));
+        node.iter().for_each(|node| daemon.serves_by(node.clone()));
+        // Whoever hears where it is finds it ready.
+        announce(env, &daemon, &served, node.as_ref().zip(at), http.as_deref())?;
         supervisor::ready(&format!("stores: {}, jobs: {}", served.len(), daemon.view().jobs.len()));
         match node {
             Some(node) => {
-                let begin = |table| begin_gossip(&node, &stores, (table, &flags, window), stopped.clone());
-                let gossip = gossip.map(begin).transpose()?;
-                gossip.iter().for_each(|gossip| daemon.gossips(gossip.clone()));
-                daemon.serves_by(node.clone());
                 follow_keys(&node, stores.values(), stopped.clone());
                 let ended = node.serve_with(served, gossip, stopped).await;
                 reading_ends.store(true, Ordering::Relaxed);
@@ -149,6 +131,38 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
         // A daemon that was asked to end and did is done.
         Printer::new(env).end(Exit::Done, "", Map::new())
     })
+}
+
+/// Says where the daemon is, a line for each thing that it serves.
+fn announce(
+    env: &mut Env,
+    daemon: &Daemon,
+    served: &[Served],
+    node: Option<(&Node, SocketAddr)>,
+    http: Option<&Face>,
+) -> Result<(), CliError> {
+    for Served { side } in served {
+        let definition = side.describe().definition;
+        let Some((node, at)) = node else { continue };
+        let (peer, host, port) = (node.peer(), at.ip().to_string(), at.port());
+        let address = Address { peer, host, port, dataset: definition.name.clone() };
+        let told = match env.global.output {
+            OutputFormat::Text => format!("serving {} at {address}", definition.name),
+            _ => json!({ "t": "serving", "dataset": definition.name, "address": address.to_string() }).to_string(),
+        };
+        writeln!(env.out, "{told}")?;
+    }
+    if served.is_empty() && env.text() {
+        writeln!(env.out, "running the jobs of {}", daemon.view().config.path.display())?;
+    }
+    if let Some(http) = http {
+        let url = format!("http://{}/", http.at());
+        match env.text() {
+            true => writeln!(env.out, "answering HTTP at {url}")?,
+            false => writeln!(env.out, "{}", json!({ "t": "http", "url": url }))?,
+        }
+    }
+    Ok(env.out.flush()?)
 }
 
 /// The keys of `[serve]` that are typed, or said by the environment.
