@@ -19,6 +19,7 @@ mod new_file;
 mod objectives;
 mod output;
 mod passing;
+mod patience;
 mod plans;
 mod progress;
 mod records;

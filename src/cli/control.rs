@@ -183,6 +183,7 @@ fn answer(
             let (tell, left) = watch::channel(false);
             watch(&connection, &request.cli, tell.clone());
             let mut env = Env {
+                patience: None,
                 job: None,
                 out: stream(OUT),
                 out_is_data: false,

@@ -22,6 +22,7 @@ use super::layouts::of_collection;
 use super::metrics::Measured;
 use super::output::OfTable;
 use super::passing::Passing;
+use super::patience::{self, Patience};
 use crate::format::Layout;
 use crate::node::{Home, Windows};
 use crate::store::{Collection, EngineKind, Options, Store};
@@ -51,6 +52,8 @@ pub(crate) struct Env {
     pub(crate) beside: Mutex<BTreeMap<PathBuf, Store>>,
     /// Whether whoever waits for the command in another process went away.
     pub(crate) left: tokio::sync::watch::Receiver<bool>,
+    /// Where it is told that the command waits for what another process works on; nothing where it does not wait.
+    pub(crate) patience: Option<Patience>,
     /// Where the daemon that runs the command listens.
     pub(crate) listening: Option<std::net::SocketAddr>,
     /// The job that the command is, if it is one.
@@ -109,6 +112,7 @@ impl Env {
             open: BTreeMap::new(),
             beside: Mutex::default(),
             left: tokio::sync::watch::channel(false).1,
+            patience: None,
             listening: None,
             job: None,
             config: OnceLock::new(),
@@ -194,7 +198,7 @@ impl Env {
         if let Some(open) = path.canonicalize().ok().and_then(|path| self.open.get(&path)) {
             return Ok(open.clone());
         }
-        Ok(Store::open(&path, &self.store_options())?)
+        patience::once_free(self, || Ok(Store::open(&path, &self.store_options())?))
     }
 
     /// A store of this machine, which stays open until the command ends.

@@ -526,3 +526,51 @@ fn a_run_that_is_told_to_end_says_which_limit_it_came_to() {
     let status = place.run("status").exits(3).says(&["long: partial", "budget used up until"]);
     assert!(!status.out.contains("wrong  long"), "the next run waits for tomorrow: {status:?}");
 }
+
+#[test]
+fn a_run_waits_for_what_a_command_works_on_and_that_has_a_name() {
+    let place = with_tables(
+        "[job.look]\na = 'a'\nb = 'b'\ndo = 'diff'\nsettle = '0ms'\n[job.read]\ndo = 'verify'\nstore = '../s'\n",
+    );
+    place.run("init s").ok();
+    place.run("init other --like s").ok();
+    place.run("put other k v").ok();
+    let _daemon = Daemon::start(&place, "home", &[]);
+    // Differences are given minutes to settle; who looks for them has both sides for as long.
+    let held = |sides: [&str; 2], look: &str| {
+        let start = || {
+            let mut command = place.command(&["diff", sides[0], sides[1], "--settle", "5m"]);
+            command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+            command.spawn().expect("the binary")
+        };
+        let mut by_hand = start();
+        until(|| {
+            // Whoever looks holds it too, for a moment in which the other may have wanted it.
+            if by_hand.try_wait().expect("asked").is_some() {
+                by_hand = start();
+            }
+            place.run(look).err.contains("[store.in-use]")
+        });
+        by_hand
+    };
+    let (tables, looks) = (["@a/t", "@b/t"], "inspect @a/t 1");
+    for (job, sides, looks, end) in [("look", tables, looks, "differs"), ("read", ["s", "other"], "get s k", "sound")] {
+        let mut by_hand = held(sides, looks);
+        place.run(&format!("jobs run {job}")).ok();
+        until(|| place.run("status").out.contains(&format!("occupied {job}: it waits for up to 1 m: ")));
+        assert_eq!(shown(&place, job).0["state"], "running");
+        by_hand.kill().expect("killed");
+        by_hand.wait().expect("gone");
+        let ended = wait(&place, job, |job| job["verdict"] != Value::Null);
+        assert_eq!((&ended["verdict"], &ended["failures"]), (&end.into(), &0.into()), "{ended}");
+        assert!(!place.run("status").out.contains("occupied"));
+    }
+    // One that is told to end does not go on waiting.
+    let mut by_hand = held(tables, looks);
+    place.run("jobs run look").ok();
+    until(|| place.run("status").out.contains("occupied look"));
+    place.run("jobs cancel look").ok();
+    wait(&place, "look", |job| job["verdict"] == "cancelled");
+    by_hand.kill().expect("killed");
+    by_hand.wait().expect("gone");
+}

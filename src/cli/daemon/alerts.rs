@@ -90,8 +90,9 @@ impl Daemon {
 
     /// All that is wrong with something else than what jobs find.
     fn others(&self) -> Vec<Trouble> {
-        // Peers are told of with since when, below; a name that somebody typed wrongly is nobody's alarm.
-        let elsewhere = [OWN, "objective", "peer", "unknown_job"];
+        // Peers are told of with since when, below; a name that somebody typed wrongly is nobody's alarm, nor is a wait that ends
+        // by itself.
+        let elsewhere = [OWN, "objective", "occupied", "peer", "unknown_job"];
         let noted = self.noted().into_iter().filter(|it| !elsewhere.contains(&it.about.as_str()));
         let trouble = |super::trouble::Trouble { subject: about, message, .. }| Trouble {
             kind: Kind::Wrong,

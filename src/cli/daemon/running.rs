@@ -20,7 +20,8 @@ use crate::cli::commands::jobs::shown::{ran_object, since};
 use crate::cli::config::Config;
 use crate::cli::env::Env;
 use crate::cli::passing::Passing;
-use crate::cli::units::{parse_bytes, parse_duration, typed_duration};
+use crate::cli::patience::{AT_MOST, Patience};
+use crate::cli::units::{parse_bytes, parse_duration, show_duration, typed_duration};
 use crate::cli::{CliError, Exit};
 use crate::clock::{millis, now_ms};
 
@@ -147,6 +148,7 @@ impl Daemon {
             command: known,
             open: self.stores.clone(),
             left,
+            patience: Some(self.patience(name)),
             listening: self.listening,
             config: OnceLock::from(config.clone()),
             rate_limits: Some(self.rate_limits.clone()),
@@ -163,6 +165,18 @@ impl Daemon {
         budget(&mut cli.command, tuned, left_today);
         let exit = crate::cli::run(&cli, &mut env, settled);
         Ended::of(exit, env)
+    }
+
+    /// Notes that a run waits for another process, under a name of its own.
+    fn patience(self: &Arc<Daemon>, name: &str) -> Patience {
+        let (daemon, about) = (self.clone(), occupied(name));
+        Box::new(move |why| match why {
+            Some(why) => {
+                let told = format!("it waits for up to {}: {why}", show_duration(AT_MOST));
+                daemon.lock().wrong.insert(about.clone(), told);
+            }
+            None => drop(daemon.lock().wrong.remove(&about)),
+        })
     }
 
     /// What a run that has begun leaves out, and what it tries.
@@ -241,6 +255,7 @@ impl Daemon {
             return;
         }
         let why = state.running.remove(name).and_then(|run| run.why);
+        state.wrong.remove(&occupied(name));
         let measured = ended.measured.clone();
         let ran = ended.ran(begun, why, now_ms());
         state.totals.add(ran.verdict, measured.as_ref());
@@ -259,6 +274,11 @@ impl Daemon {
         state.agenda.end(name, ran);
         self.write(state, name);
     }
+}
+
+/// The name of the trouble that a run waits for what another process works on.
+fn occupied(name: &str) -> String {
+    format!("occupied {name}")
 }
 
 /// The name of the trouble that runs of a job were left behind.

@@ -23,7 +23,7 @@ use crate::store::{Store, Why};
 use crate::transport::PeerId;
 
 /// What trouble is about, as far as it is known here; more may be said by others.
-pub(crate) const ABOUT: [&str; 20] = [
+pub(crate) const ABOUT: [&str; 21] = [
     "alerts",
     "apart",
     "clock",
@@ -35,6 +35,7 @@ pub(crate) const ABOUT: [&str; 20] = [
     "late",
     "memory",
     "objective",
+    "occupied",
     "paused",
     "peer",
     "quarantine",

@@ -22,6 +22,7 @@ use crate::cli::args::{PaceFlags, To, WriteFlags};
 use crate::cli::commands::explain;
 use crate::cli::env::Env;
 use crate::cli::login;
+use crate::cli::patience;
 use crate::cli::units::parse_duration;
 use crate::cli::{CliError, Exit};
 use crate::core::difference::Difference;
@@ -123,7 +124,12 @@ pub(crate) fn known(env: &Env, typed: &str, of: &dyn Table, shape: &Shape) -> Re
 }
 
 /// Both tables with their indexes as they were left.
-pub(crate) fn pair(env: &Env, (a, b): (&str, &str), terms: &Terms) -> Result<[Linked; 2], CliError> {
+pub(crate) fn pair(env: &Env, sides: (&str, &str), terms: &Terms) -> Result<[Linked; 2], CliError> {
+    // Both at once, or neither: two that have one each would wait for each other.
+    patience::once_free(env, || pair_now(env, sides, terms))
+}
+
+fn pair_now(env: &Env, (a, b): (&str, &str), terms: &Terms) -> Result<[Linked; 2], CliError> {
     let (a, b) = (table(env, a)?, table(env, b)?);
     if a.place() == b.place() {
         return Err(CliError::refused("session.one-store", "both sides are one table; name two"));
