@@ -4,7 +4,7 @@
 //! four for the length, then so many.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{self, LineWriter, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -185,7 +185,7 @@ fn answer(
             let mut env = Env {
                 patience: None,
                 job: None,
-                out: stream(OUT),
+                out: Box::new(lines(&output)),
                 out_is_data: false,
                 err: stream(ERR),
                 input: Box::new(Input { from: input, buffer: Vec::new(), ended: false }),
@@ -265,6 +265,11 @@ fn watch(connection: &UnixStream, cli: &Cli, tell: watch::Sender<bool>) {
     }
 }
 
+/// What is printed, a frame for each line, or some of a long one: it is printed in many small pieces.
+fn lines(to: &Arc<Mutex<UnixStream>>) -> LineWriter<Frames> {
+    LineWriter::new(Frames { kind: OUT, to: to.clone() })
+}
+
 /// A stream that leaves as frames of one kind.
 struct Frames {
     kind: u8,
@@ -328,4 +333,26 @@ fn take_frame(from: &mut impl Read, limit: usize) -> io::Result<(u8, Vec<u8>)> {
 /// Whether a daemon answers at this socket.
 pub(crate) fn is_alive(socket: &Path) -> bool {
     UnixStream::connect(socket).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_one_frame_however_it_is_printed() {
+        let (here, mut there) = UnixStream::pair().expect("a pair");
+        let mut out = lines(&Arc::new(Mutex::new(here)));
+        for nth in 0..3 {
+            write!(out, "run {nth}").expect("written");
+            writeln!(out, ": in sync").expect("written");
+        }
+        write!(out, "and no end").expect("written");
+        drop(out);
+        let mut told = Vec::new();
+        while let Ok((OUT, bytes)) = take_frame(&mut there, FRAME_MAX) {
+            told.push(String::from_utf8(bytes).expect("text"));
+        }
+        assert_eq!(told, ["run 0: in sync\n", "run 1: in sync\n", "run 2: in sync\n", "and no end"]);
+    }
 }
