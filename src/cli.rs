@@ -67,7 +67,7 @@ fn once(cli: &mut Cli) -> Exit {
     let began = Instant::now();
     let mut env = Env::of_process(cli);
     let settled = config::settle(cli, &mut env);
-    if let (Ok(()), Some(exit)) = (&settled, control::hand_over(cli)) {
+    if let Some(exit) = settled.is_ok().then(|| control::hand_over(cli)).flatten() {
         return exit;
     }
     let exit = run(cli, &mut env, settled);
