@@ -436,8 +436,11 @@ impl NamedStore {
 /// Puts the job in the place of its name, and addresses in the places of names.
 ///
 /// # Errors
-/// As for [`Config::load`]; `config.store` and `config.job` where there is none of that name.
+/// `home.none`; as for [`Config::load`]; `config.store` and `config.job` where there is none of that name.
 pub(crate) fn settle(cli: &mut Cli, env: &mut Env) -> Result<(), CliError> {
+    if cli.command.is_of_home() {
+        env.needs_home()?;
+    }
     if let Command::Run(args) = &cli.command {
         let (name, asked) = (args.job.clone(), args.metrics_file.clone());
         let mut command = env.config()?.command(&name)?;

@@ -52,11 +52,10 @@ pub(crate) fn hand_over(cli: &mut Cli) -> Option<Exit> {
     // Of a table that it serves the daemon knows where others reach it.
     let of_table = |place: &Path| place.to_str().is_some_and(tables::is_table);
     let of_home = match &cli.command {
-        Command::Status(_) | Command::Jobs(_) | Command::Alerts(_) => true,
         // What is let in goes by what the daemon has read; rights are given and taken away whether or not it answers.
         Command::Peers(args) => matches!(args.command, PeersCommand::List),
         Command::Invite(args) => of_table(&args.store),
-        _ => cli.job.is_some(),
+        command => command.is_of_home() || cli.job.is_some(),
     };
     let marker = |store: PathBuf| std::fs::read_to_string(store.join(MARKER)).ok();
     // A job runs where it is remembered; else whoever holds a store answers for it.

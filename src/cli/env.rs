@@ -154,6 +154,21 @@ impl Env {
         }
     }
 
+    /// # Errors
+    /// `home.none` if the home is not there: whoever is to look at one makes none.
+    pub(crate) fn needs_home(&self) -> Result<(), CliError> {
+        let dir = home_dir(&self.global)?;
+        if self.daemon.is_some() || dir.is_dir() {
+            return Ok(());
+        }
+        let message = format!(
+            "there is no home at {}: nothing was compared or configured there, and nothing was made; name another with --home or \
+             REKNIT_HOME, or begin one: reknit check A B, or reknit config init",
+            dir.display()
+        );
+        Err(CliError::new("home.none", message))
+    }
+
     /// The configuration of the home; what whoever wrote it should know is told once.
     pub(crate) fn config(&self) -> Result<&Config, CliError> {
         if let Some(config) = self.config.get() {

@@ -107,7 +107,9 @@ no_probe = true
     place.run("run mend").ok().says(&["wrote 0 records to a and 1 to b"]);
     place.run("run look").ok().says(&["in sync"]);
     place.run("run ment").fails("config.job").says(&["did you mean `mend`?"]);
-    Place::new().run("run mend").fails("config.job");
+    let other = Place::new();
+    other.run("config init").ok();
+    other.run("run mend").fails("config.job");
 }
 
 #[test]
@@ -303,4 +305,24 @@ fn what_could_never_run_is_no_configuration() {
     place.run("jobs tune j --max-time 0s").fails("usage.duration").says(&["a session cannot do in no time"]);
     place.run("jobs tune j").exits(2).says(&["--max-time", "Usage: "]);
     place.run("jobs tune j --reset").ok();
+}
+
+#[test]
+fn a_home_that_is_not_there_is_told_and_none_is_made_by_looking() {
+    let place = Place::new();
+    for look in ["status", "jobs list", "jobs show orders", "alerts list", "run orders"] {
+        place.run(look).fails("home.none").says(&["there is no home at ", "/home: ", "--home"]);
+    }
+    assert!(!place.path("home").exists(), "who only looks makes nothing");
+    place.run("config init").ok();
+    place.run("status").ok().says(&["none was compared yet"]);
+}
+
+#[test]
+fn what_names_nothing_is_told_once_and_asked_of_no_daemon() {
+    let place = with_tables("");
+    place.run("init s").ok();
+    let _daemon = Daemon::start(&place, "home", &["s"]);
+    let ran = place.run("diff s @nosuch/t").fails("config.store");
+    assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
 }

@@ -107,6 +107,11 @@ impl Command {
         }
     }
 
+    /// Whether it looks at what a home has, or asks something of it.
+    pub(crate) fn is_of_home(&self) -> bool {
+        matches!(self, Command::Status(_) | Command::Jobs(_) | Command::Alerts(_) | Command::Run(_))
+    }
+
     /// Whether it reads stdin.
     pub(crate) fn reads_input(&self) -> bool {
         match self {
