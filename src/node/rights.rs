@@ -21,21 +21,20 @@ pub const RIGHTS_LOOK: Duration = Duration::from_millis(200);
 #[derive(Clone)]
 pub(super) struct InForce {
     home: Home,
+    /// The file as it was before anybody went by it.
+    known: VersionOfPeers,
     changed: Arc<watch::Sender<u64>>,
 }
 
 impl InForce {
     pub(super) fn new(home: &Home) -> InForce {
-        InForce { home: home.clone(), changed: Arc::new(watch::Sender::new(0)) }
+        InForce { home: home.clone(), known: home.version_of_peers(), changed: Arc::new(watch::Sender::new(0)) }
     }
 
-    /// Looks at the file until it is stopped; what it is now is known.
-    pub(super) fn look(self, stop: watch::Receiver<bool>) -> impl Future<Output = ()> + Send {
-        let known = self.home.version_of_peers();
-        self.look_from(known, stop)
-    }
-
-    async fn look_from(self, mut known: VersionOfPeers, mut stop: watch::Receiver<bool>) {
+    /// Looks at the file until it is stopped. What has changed since this was made is told too: who is to hear of it may have gone
+    /// by the file before.
+    pub(super) async fn look(self, mut stop: watch::Receiver<bool>) {
+        let mut known = self.known;
         // The end of an overlap takes away what a key may, as a change of the file does.
         let mut ends = self.home.next_end();
         loop {
@@ -82,4 +81,21 @@ pub(super) fn still_allows(open: &Open, definition: &Definition, began: &Grant, 
         false => open.scope.clone(),
     };
     scope.iter().all(|c| now.on(*c).allow(began.on(*c).both(open.wants.and(Rights::COMPARE))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::KnownPeer;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_added_before_the_first_look_is_told_of() {
+        let home = Home::in_memory();
+        let rights = InForce::new(&home);
+        let mut changes = rights.changes();
+        home.add_peer(&KnownPeer { peer: PeerId([7; 32]), may: Grants::default(), name: None }).expect("added");
+        let (_stop, stopped) = watch::channel(false);
+        tokio::spawn(rights.look(stopped));
+        changes.changed().await.expect("it is looked at");
+    }
 }
