@@ -25,7 +25,7 @@ const PIECE: usize = 1 << 16;
 /// Streams that come and go on one connection, one after the other: more than a network lets be open at once.
 const STREAMS: usize = 70;
 /// Times that somebody asks what has come and does not wait, and how long apart.
-const LOOKS: usize = 20;
+const LOOKS: usize = 400;
 const LOOKS_EVERY: Duration = Duration::from_millis(5);
 
 /// All checks of a network, on which nodes bind at `at`, such as port 0 of an address of the network. Runs within a tokio

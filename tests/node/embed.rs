@@ -360,8 +360,8 @@ fn three_nodes_gossip_by_tickets_and_the_programs_word() {
             node.join(&a.invite("todo", Rights::ALL, HOUR).await.expect("a ticket")).await.expect("joined");
             watches.push(node.watch("todo", None).expect("watched"));
         }
-        while b.status().await.expect("status").up.len() < 2 || a.status().await.expect("status").up.len() < 2 {
-            tokio::task::yield_now().await;
+        for node in [&a, &b] {
+            sees(node, 2).await;
         }
         b.collection::<Item>("todo").expect("a collection").put("milk", &item("two")).await.expect("put");
         let told = next(&mut watches[1]).await;
@@ -383,7 +383,7 @@ fn three_nodes_gossip_by_tickets_and_the_programs_word() {
 /// Waits until a node sees so many others.
 async fn sees(node: &Running, others: usize) {
     while node.status().await.expect("status").up.len() != others {
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

@@ -295,8 +295,6 @@ fn what_was_not_granted_is_not_done_though_the_session_began() {
             } else {
                 let ranges = Blob(reknit::core::wire::pack_ranges(&[Range::ALL]));
                 let want = Message::Want(Want { transfer, ranges, ..Want::default() });
-                // The lane is to be seen before that which ends the connection.
-                records.writer.write(&[]).await.expect("written");
                 link.control.writer.write(&want.encode()).await.expect("written");
             }
             connection.closed().await;

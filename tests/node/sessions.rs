@@ -12,6 +12,7 @@ use reknit::node::{Budget, Progress, SessionReport};
 use reknit::store::{Durability, Op, Store};
 use tokio::sync::watch;
 
+use super::strangers::opening;
 use super::support::*;
 
 const REPAIR: Intent = Intent::Repair(Direction::Both);
@@ -489,8 +490,10 @@ fn a_node_that_stops_says_so() {
         let client = peer(false);
         server.admit(client.node.peer(), Rights::ALL);
         let connection = client.node.connect(&server.address()).await.expect("connected");
-        let link = connection.open().await.expect("opened");
-        // A whole session on a second link: the node has taken up the first, which says nothing.
+        let mut link = connection.open().await.expect("opened");
+        // The node has taken up the first link, which says no more.
+        link.control.writer.write(&opening(&store()).encode()).await.expect("written");
+        assert!(link.control.reader.read().await.expect("accepted").is_some());
         let second = connection.open().await.expect("opened");
         let (_keep, running) = tokio::sync::watch::channel(false);
         let side: Arc<dyn reknit::store::Side> = Arc::new(store());

@@ -171,7 +171,7 @@ fn a_peer_whose_sessions_never_end_holds_up_no_other() {
         let mut next = || peers.next().expect("one of three");
         let (first, stuck, third) = (store(), store(), store());
         plant(&[&first], 20);
-        let short = GossipOptions { session_max: Duration::from_millis(300), ..options(Vec::new(), OFTEN) };
+        let short = GossipOptions { session_max: Duration::from_secs(2), ..options(Vec::new(), OFTEN) };
         let one = start(next(), first.clone(), Arc::new(first.clone()), short);
         let seed = vec![one.peer.address()];
         let never = start(next(), stuck.clone(), Counted::stuck_after(&stuck, 0), options(seed.clone(), NEVER));
