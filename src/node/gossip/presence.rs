@@ -170,10 +170,11 @@ impl Gossip {
             return;
         }
         tracing::info!(peer = %near.peer().short(), at = %near.at, "up");
+        // Whoever sees that it is up may write at once, and that is told to it.
+        self.to_all(|| Input::Up(near.peer(), near.at));
         self.shared.up().insert(near.peer(), near.at);
         self.shared.missing().retain(|seed, _| self.newest(*seed) != near.peer());
         self.enrol();
-        self.to_all(|| Input::Up(near.peer(), near.at));
     }
 
     fn down(&self, peer: PeerId) {
