@@ -336,10 +336,11 @@ fn a_peer_that_dies_in_the_middle_leaves_an_undetermined_verdict_and_valid_recor
     admit(&place, "there", "compare,read,write");
     let mut daemon = Daemon::start(&place, "there", &["b"]);
     let relay = Relay::start(daemon.socket());
+    // Of more than a megabyte that is to travel.
+    relay.hold_after(300_000);
     let repair = ["repair", "a", &relay.address(daemon.address()), "--apply"].map(str::to_owned);
     let running = place.command(&repair).spawn().expect("the binary");
-    // Of more than a megabyte that is to travel.
-    relay.passed(300_000);
+    relay.holds();
     daemon.kill();
     let ran = Ran::of(running.wait_with_output().expect("its end")).exits(3);
     ran.says(&["[session.lost]", "what was applied is valid"]);

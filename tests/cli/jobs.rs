@@ -172,7 +172,11 @@ fn a_peer_that_is_down_is_named_and_met_again_when_it_is_back() {
     configure(&place, &format!("[job.mend]\n{job}\ndo = 'repair'\nevery = '1s'"));
     let _here = Daemon::start(&place, "home", &["s"]);
     let mend = wait(&place, "mend", |job| job["verdict"] == "in_sync");
+    // Not in the middle of a run, which might be partial.
+    place.run("jobs pause mend").ok();
+    wait(&place, "mend", |job| job["running"].is_null());
     there.kill();
+    place.run("jobs resume mend").ok();
     let proven = mend["proven_ms"].as_u64();
     let down = wait(&place, "mend", |job| job["failures"].as_u64() >= Some(2) && job["running"] == Value::Null);
     assert_eq!((&down["verdict"], down["proven_ms"].as_u64() >= proven), (&"undetermined".into(), true));
@@ -300,7 +304,7 @@ fn a_store_is_read_in_parts_by_runs_that_go_on_where_the_last_one_ended() {
     let daemon = Daemon::start(&place, "home", &[]);
     let damaged = go_on(next(&sound), &|job| job["pass"].is_null());
     assert_eq!((&damaged["verdict"], damaged["pass"].is_null()), (&"damaged".into(), true), "{damaged}");
-    let later = next(&damaged);
+    let later = go_on(next(&damaged), &|job| !job["pass"].is_null());
     assert_eq!((&later["verdict"], later["pass"]["faults"].as_u64() > Some(0)), (&"damaged".into(), true), "{later}");
     place.run("status").exits(1).says(&["scrub: its last run ended damaged"]);
     assert_eq!(daemon.end().code(), Some(0));
@@ -309,12 +313,13 @@ fn a_store_is_read_in_parts_by_runs_that_go_on_where_the_last_one_ended() {
     place.run("init s").ok();
     place.run("put s k v").ok();
     let _daemon = Daemon::start(&place, "home", &[]);
-    assert_eq!(next(&later)["verdict"], "sound");
+    let other = go_on(next(&later), &|job| job["verdict"] != "partial");
+    assert_eq!(other["verdict"], "sound", "{other}");
 }
 
 #[test]
 fn how_far_a_pass_came_is_remembered_while_it_goes_on() {
-    let lines: String = (0..30_000).map(|nth| format!("{nth:05}\tv\n")).collect();
+    let lines: String = (0..60_000).map(|nth| format!("{nth:05}\tv\n")).collect();
     let place = Place::with_file("a.kv", &lines, "");
     configure(&place, "[job.scrub]\nstore = '../s'\ndo = 'verify'\nrate = 4000\nevery = '1h'\n");
     let mut daemon = Daemon::start(&place, "home", &[]);

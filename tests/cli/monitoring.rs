@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -62,11 +62,16 @@ fn what_is_measured_is_so_and_every_metric_is_explained() {
     at(&place, "there", &format!("diff b {} --settle 0ms", daemon.address())).exits(1);
     at(&place, "there", &format!("repair b {} --apply --settle 0ms", daemon.address())).exits(4);
     // Whoever asked may know the verdict before it is counted here.
-    let refused = |all: &Samples| sample(all, "reknit_refusals_total", &["why=rights"]) == 1.0;
+    let once = |all: &Samples, name: &str, of: &str| {
+        all.iter().any(|(key, times)| key.starts_with(name) && key.contains(of) && *times == 1.0)
+    };
+    let counted = |all: &Samples| {
+        once(all, "reknit_refusals_total", "why=rights") && once(all, "reknit_sessions_total", "verdict=differs")
+    };
     let mut all = Samples::new();
     until(|| {
         all = scraped(&web);
-        refused(&all)
+        counted(&all)
     });
     let is = |name: &str, labels: &[&str]| sample(&all, name, labels);
     assert_eq!(is("reknit_differences", &["job=look", "class=only_a"]), 3.0);
@@ -139,7 +144,9 @@ pub(crate) fn logged(place: &Place, words: &[&str], level: &str) -> (Child, Sock
 }
 
 pub(crate) fn log(place: &Place) -> Vec<Value> {
-    place.read("log").lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect()
+    // The last line may be under way.
+    let (text, whole) = (place.read("log"), |line: &&str| line.ends_with('\n'));
+    text.split_inclusive('\n').filter(whole).map(|line| serde_json::from_str(line).expect("an object a line")).collect()
 }
 
 pub(crate) fn signal(child: &Child, signal: &str) {
@@ -150,7 +157,8 @@ pub(crate) fn signal(child: &Child, signal: &str) {
 fn what_is_wrong_has_its_name_in_status_metrics_and_the_log() {
     let place = differing();
     // A home that knows nobody, at an address where nobody answers.
-    let nobody = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
+    let silent = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let nobody = silent.local_addr().expect("bound");
     let stranger = at(&place, "stranger", "id").ok().out;
     let gossip = format!("[gossip]\nevery = '1h'\nseeds = ['quic://{}@{nobody}/notes']\n", stranger.trim());
     let config = place.read("home/config.toml") + &gossip;

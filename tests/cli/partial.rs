@@ -62,9 +62,10 @@ fn a_run_whose_link_breaks_is_partial_with_its_ranges_named_and_the_next_one_goe
         schema::holds(&objects);
         objects
     };
-    place.run("jobs run mend").ok();
     // Of about a quarter of a megabyte that is to travel.
-    relay.passed(100_000);
+    relay.hold_after(100_000);
+    place.run("jobs run mend").ok();
+    relay.holds();
     there.kill();
     until(|| shown(&place)[0]["verdict"] != Value::Null);
     let objects = shown(&place);
@@ -89,10 +90,11 @@ fn a_command_whose_peer_dies_tells_what_it_knew_and_why_it_ended() {
     admit(&place, "there", "compare,read,write");
     let mut there = Daemon::start(&place, "there", &["t"]);
     let relay = Relay::start(there.socket());
+    relay.hold_after(100_000);
     let mut command =
         place.command(&["repair", "s", &relay.address(there.address()), "--apply", "--max-change", "100%"]);
     let running = command.env("REKNIT_FORMAT", "jsonl").spawn().expect("the binary");
-    relay.passed(100_000);
+    relay.holds();
     there.kill();
     let ran = Ran::of(running.wait_with_output().expect("its end")).exits(3);
     let summary = ran.summary();

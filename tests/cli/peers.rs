@@ -70,10 +70,10 @@ fn a_peer_that_is_removed_is_cut_off_in_the_middle_of_its_session_and_hears_what
         admit(&place, "far", "compare,read,write");
         let daemon = Daemon::start(&place, "far", &["b"]);
         let relay = Relay::start(daemon.socket());
+        relay.hold_after(50_000);
         let address = relay.address(daemon.address());
         let repair = place.command(&["repair", "a", &address, "--to", "b", "--apply"]).spawn().expect("the binary");
-        relay.passed(50_000);
-        relay.hold();
+        relay.holds();
         at(&place, "far", &taken).ok();
         let ran = Ran::of(repair.wait_with_output().expect("its end")).exits(3);
         ran.says(&["[peer.cut-off]", "has taken away rights of this node", &format!("reknit peers add {me}")]);

@@ -18,8 +18,8 @@ struct State {
     client: Option<SocketAddr>,
     /// Bytes that it sent.
     sent: u64,
-    /// Nothing of the client's passes.
-    held: bool,
+    /// After so many, nothing of the client's passes.
+    most: u64,
 }
 
 impl Relay {
@@ -27,23 +27,23 @@ impl Relay {
         let bind = || Arc::new(UdpSocket::bind("127.0.0.1:0").expect("a port of the system's choice"));
         let (front, back) = (bind(), bind());
         let at = front.local_addr().expect("its address");
-        let state = Arc::new((Mutex::new(State { to, client: None, sent: 0, held: false }), Condvar::new()));
+        let state = Arc::new((Mutex::new(State { to, client: None, sent: 0, most: u64::MAX }), Condvar::new()));
         let relay = Relay { at, state: state.clone() };
-        let (near, far) = (front.clone(), back.clone());
+        let (near, far, state_of) = (front.clone(), back.clone(), state);
         thread::spawn(move || {
             let mut bytes = [0; 65_536];
             loop {
                 let Ok((n, from)) = near.recv_from(&mut bytes) else { continue };
                 let to = {
-                    let mut state = relay_state(&state.0);
+                    let mut state = relay_state(&state_of.0);
                     state.client = Some(from);
-                    if state.held {
+                    if state.sent >= state.most {
+                        state_of.1.notify_all();
                         continue;
                     }
                     state.sent += n as u64;
                     state.to
                 };
-                state.1.notify_all();
                 // Where nobody listens a datagram is lost, as on any network.
                 let _ = far.send_to(&bytes[..n], to);
             }
@@ -69,21 +69,22 @@ impl Relay {
         format!("{peer}@{}/{dataset}", self.at)
     }
 
-    /// Waits until the client has sent so many bytes.
-    pub(crate) fn passed(&self, bytes: u64) {
+    /// Lets nothing of the client's pass once it has sent so many bytes; what it is told arrives.
+    pub(crate) fn hold_after(&self, bytes: u64) {
+        relay_state(&self.state.0).most = bytes;
+    }
+
+    /// Waits until something is held.
+    pub(crate) fn holds(&self) {
         let state = relay_state(&self.state.0);
-        let waited = self.state.1.wait_timeout_while(state, Duration::from_secs(120), |state| state.sent < bytes);
-        assert!(!waited.expect("no panic there").1.timed_out(), "{bytes} bytes were never sent");
+        let waited = self.state.1.wait_timeout_while(state, Duration::from_secs(120), |state| state.sent < state.most);
+        assert!(!waited.expect("no panic there").1.timed_out(), "so many bytes were never sent");
     }
 
-    /// Lets nothing of the client's pass any more; what it is told arrives.
-    pub(crate) fn hold(&self) {
-        relay_state(&self.state.0).held = true;
-    }
-
-    /// Leads to another daemon from now on.
+    /// Leads to another daemon from now on, and holds nothing.
     pub(crate) fn lead_to(&self, to: SocketAddr) {
-        relay_state(&self.state.0).to = to;
+        let mut state = relay_state(&self.state.0);
+        (state.to, state.most) = (to, u64::MAX);
     }
 }
 

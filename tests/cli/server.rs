@@ -9,6 +9,8 @@ use std::sync::{Mutex, PoisonError};
 
 use postgres::{Client, NoTls};
 
+use crate::daemon::until;
+
 /// The number in the name of a socket that stands alone.
 const SOCKET: u16 = 5432;
 /// How often a free port is looked for.
@@ -113,6 +115,11 @@ impl Server {
         let made = copy.arg("--pgdata").arg(dir.path().join("data")).output().expect("pg_basebackup");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let child = serve(&self.bin, dir.path(), &self.arguments).expect("the replica starts");
+        // It takes connections before it follows anybody.
+        let follows =
+            "SELECT EXISTS (SELECT FROM pg_stat_replication WHERE state = 'streaming' AND replay_lsn IS NOT NULL)";
+        let mut primary = self.client();
+        until(|| primary.query_one(follows, &[]).expect("a row").get(0));
         let (bin, arguments) = (self.bin.clone(), self.arguments.clone());
         Server { dir, child, bin, port: self.port, arguments, password: self.password }
     }

@@ -85,7 +85,7 @@ fn runs(job: &Value) -> u64 {
 #[test]
 fn a_run_whose_database_says_nothing_ends_when_it_is_to_and_the_others_begin() {
     let silent = Silent::start();
-    let place = place(&silent, "max_run = '1s'\n");
+    let place = place(&silent, "max_run = '5s'\n");
     let daemon = Daemon::start(&place, "home", &[]);
     place.run("jobs run stuck").ok();
     until(|| silent.is_asked());

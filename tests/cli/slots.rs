@@ -3,6 +3,7 @@
 
 use postgres::Client;
 
+use crate::daemon::until;
 use crate::feeds::differ;
 use crate::harness::{Place, Ran};
 use crate::server::Server;
@@ -350,27 +351,20 @@ fn a_standby_has_no_slot_of_its_own() {
 
 #[test]
 fn what_is_in_the_log_and_not_yet_seen_comes_again() {
-    let (server, place) = (Server::with_slots(), Place::new());
+    let settings = ["max_slot_wal_keep_size=1GB", "synchronous_standby_names=nobody", "synchronous_commit=local"];
+    let (server, place) = (Server::with_settings(&settings), Place::new());
     let (a, b) = pair(&server, &place);
-    // Whoever commits waits for a standby that never comes: their writes are in the log, and nobody sees them.
-    server.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
-    server.sql("SELECT pg_reload_conf()");
     let mut client = server.client();
-    let mut is = |query: &str| client.query_one(query, &[]).expect("a row").get::<_, bool>(0);
+    let waits = "FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
     std::thread::scope(|scope| {
-        while !is("SELECT current_setting('synchronous_standby_names') = 'nobody'") {
-            std::thread::yield_now();
-        }
-        let writer = scope.spawn(|| server.sql("UPDATE a SET v = 'x' WHERE id = 5"));
-        while !is("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep')") {
-            std::thread::yield_now();
-        }
+        // It waits for a standby that never comes: what it wrote is in the log, and nobody sees it.
+        let writer = scope.spawn(|| server.sql("SET synchronous_commit = on; UPDATE a SET v = 'x' WHERE id = 5"));
+        until(|| client.query_one(&format!("SELECT EXISTS (SELECT {waits})"), &[]).expect("a row").get(0));
         followed(&differ(&place, &a, &b, &[]));
-        server.sql("SET synchronous_commit = local; UPDATE a SET v = 'x' WHERE id = 6");
+        server.sql("UPDATE a SET v = 'x' WHERE id = 6");
         // What came behind it is seen already.
         followed(&differ(&place, &a, &b, &["6"]));
-        server.sql("ALTER SYSTEM RESET synchronous_standby_names");
-        server.sql("SELECT pg_reload_conf()");
+        server.sql(&format!("SELECT pg_cancel_backend(pid) {waits}"));
         writer.join().expect("written");
     });
     followed(&differ(&place, &a, &b, &["5", "6"]));
