@@ -493,3 +493,25 @@ fn a_program_without_a_runtime_has_the_same() {
     phone.shutdown().expect("ended");
     desk.shutdown().expect("ended");
 }
+
+/// Before either has seen that the other is up; no session is held within the hour.
+#[test]
+fn what_is_written_at_once_after_a_join_is_told_too() {
+    run(async {
+        let gossip = GossipOptions { every: HOUR, seed: 7, ..GossipOptions::default() };
+        let build = || Node::builder().gossip(gossip.clone());
+        let desk = build().dataset("todo", ["items"]).start().await.expect("started");
+        let phone = build().start().await.expect("started");
+        let ticket = desk.invite("todo", Rights::ALL, HOUR).await.expect("a ticket");
+        phone.join(&ticket).await.expect("joined");
+        let (mut there, mut here) =
+            (desk.watch("todo", None).expect("watched"), phone.watch("todo", None).expect("watched"));
+        phone.put("todo", b"bread", b"1").await.expect("put");
+        desk.put("todo", b"milk", b"2").await.expect("put");
+        for (watch, key) in [(&mut there, b"bread".as_slice()), (&mut here, b"milk".as_slice())] {
+            while next(watch).await.key != key {}
+        }
+        phone.shutdown().await.expect("ended");
+        desk.shutdown().await.expect("ended");
+    });
+}

@@ -252,7 +252,7 @@ impl Spread {
     fn told_or_not(&mut self, peer: PeerId) -> Result<(), NodeError> {
         let may = self.may(peer)?.anywhere();
         match (may.allow(Rights::READ), may.allow(Rights::WRITE)) {
-            (true, _) => self.rumours.up(peer),
+            (true, _) => self.rumours.up(peer, ticks()),
             (false, true) => self.rumours.up_unread(peer),
             (false, false) => self.rumours.down(peer),
         }
@@ -385,7 +385,7 @@ impl Spread {
             // What a session brought that is older is not told: nobody would take it.
             let fresh = is_newer(item.versions.iter().map(|one| &one.version), horizon);
             match rumour(collection, &item) {
-                Some(rumour) if fresh => self.rumours.wrote(rumour),
+                Some(rumour) if fresh => self.rumours.wrote(rumour, ticks()),
                 _ => self.rumours.leave(1),
             }
         }
@@ -434,7 +434,7 @@ impl Spread {
                 if fresh && let Some(withheld) = self.shared.withheld().get_mut(&self.definition().id) {
                     withheld.written((collection, rumour.position));
                 }
-                self.rumours.given(from, rumour, fresh);
+                self.rumours.given(from, rumour, fresh, ticks());
             }
         }
         Ok(())

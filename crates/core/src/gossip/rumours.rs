@@ -34,6 +34,9 @@ pub struct Limits {
     pub remembered: usize,
     /// How long an answer is waited for before another peer is asked.
     pub patience: Millis,
+    /// Whoever comes up is told what was written within so long, of one message at most: it may have been written before it was
+    /// seen to be up.
+    pub fresh: Millis,
     /// Rumours in one message.
     pub message: usize,
 }
@@ -41,7 +44,7 @@ pub struct Limits {
 impl Default for Limits {
     /// A few MiB a dataset at most.
     fn default() -> Limits {
-        Limits { queue: 4096, asked: 16_384, remembered: 65_536, patience: 500, message: 512 }
+        Limits { queue: 4096, asked: 16_384, remembered: 65_536, patience: 500, fresh: 10_000, message: 512 }
     }
 }
 
@@ -100,9 +103,9 @@ pub struct Rumours<P> {
     limits: Limits,
     draw: Draw,
     peers: BTreeMap<P, Queues>,
-    /// Rumours that were passed on, and in which order.
+    /// Rumours that were passed on, in which order, and when.
     known: BTreeSet<Rumour>,
-    order: VecDeque<Rumour>,
+    order: VecDeque<(Rumour, Millis)>,
     asked: BTreeMap<Rumour, Asked<P>>,
     counts: Counts,
 }
@@ -114,9 +117,20 @@ impl<P: Copy + Ord> Rumours<P> {
         Rumours { limits, draw: Draw::new(seed), peers, known, order, asked, counts: Counts::default() }
     }
 
-    /// A peer that is up and may read what is written here.
-    pub fn up(&mut self, peer: P) {
-        self.peers.entry(peer).or_default().reads = true;
+    /// A peer that is up and may read what is written here. If it was not before, it is told what is fresh.
+    pub fn up(&mut self, peer: P, tick: Millis) {
+        if std::mem::replace(&mut self.peers.entry(peer).or_default().reads, true) {
+            return;
+        }
+        // The others see it too; so many of them tell it as are told of a write.
+        let readers = self.peers.values().filter(|queues| queues.reads).count();
+        if self.draw.below(readers) >= told_of(readers) {
+            return;
+        }
+        let Limits { fresh, message, .. } = self.limits;
+        let news = self.order.iter().rev().take_while(|(_, at)| tick.saturating_sub(*at) <= fresh).take(message);
+        let news: Vec<Rumour> = news.map(|(rumour, _)| *rumour).collect();
+        news.into_iter().rev().for_each(|rumour| self.queue(peer, rumour, |queues| &mut queues.tell));
     }
 
     /// A peer that is up and may only write here: it is asked for what it has, and neither told nor given anything.
@@ -131,8 +145,8 @@ impl<P: Copy + Ord> Rumours<P> {
     }
 
     /// A record was written here.
-    pub fn wrote(&mut self, rumour: Rumour) {
-        if self.remember(rumour) {
+    pub fn wrote(&mut self, rumour: Rumour, tick: Millis) {
+        if self.remember(rumour, tick) {
             let mut chosen = self.choose(None);
             let told = chosen.split_off(GIVEN.min(chosen.len()));
             chosen.into_iter().for_each(|peer| self.queue(peer, rumour, |queues| &mut queues.give));
@@ -166,13 +180,13 @@ impl<P: Copy + Ord> Rumours<P> {
     }
 
     /// A peer gave a record; whether it changed anything here. Whatever else was asked for there has come with it, or is older.
-    pub fn given(&mut self, from: P, rumour: Rumour, news: bool) {
+    pub fn given(&mut self, from: P, rumour: Rumour, news: bool, tick: Millis) {
         let there = Rumour { entry: 0, ..rumour }..=Rumour { entry: u64::MAX, ..rumour };
         let came: Vec<Rumour> = self.asked.range(there).map(|(asked, _)| *asked).collect();
         came.iter().for_each(|asked| drop(self.asked.remove(asked)));
         if !news {
             self.counts.needless += 1;
-        } else if self.remember(rumour) {
+        } else if self.remember(rumour, tick) {
             self.counts.news += 1;
             for peer in self.choose(Some(from)) {
                 self.queue(peer, rumour, |queues| &mut queues.tell);
@@ -246,21 +260,21 @@ impl<P: Copy + Ord> Rumours<P> {
         (self.peers.iter().map(|(peer, queues)| (*peer, of(queues))).collect(), self.asked.len())
     }
 
-    /// Whom to tell: all of a few, or as many as make it likely that everyone hears: some more than the logarithm.
+    /// Whom to tell.
     fn choose(&mut self, but: Option<P>) -> Vec<P> {
         let read = self.peers.iter().filter(|(peer, queues)| queues.reads && Some(**peer) != but);
         let peers: Vec<P> = read.map(|(peer, _)| *peer).collect();
-        let count = if peers.len() <= 8 { peers.len() } else { peers.len().ilog2() as usize + 3 };
+        let count = told_of(peers.len());
         self.draw.some(peers, count)
     }
 
-    fn remember(&mut self, rumour: Rumour) -> bool {
+    fn remember(&mut self, rumour: Rumour, tick: Millis) -> bool {
         if !self.known.insert(rumour) {
             return false;
         }
-        self.order.push_back(rumour);
+        self.order.push_back((rumour, tick));
         if self.order.len() > self.limits.remembered
-            && let Some(oldest) = self.order.pop_front()
+            && let Some((oldest, _)) = self.order.pop_front()
         {
             self.known.remove(&oldest);
         }
@@ -276,4 +290,9 @@ impl<P: Copy + Ord> Rumours<P> {
         }
         queue.push_back(rumour);
     }
+}
+
+/// How many of so many peers are told: all of a few, or as many as make it likely that everyone hears: some more than the logarithm.
+fn told_of(peers: usize) -> usize {
+    if peers <= 8 { peers } else { peers.ilog2() as usize + 3 }
 }

@@ -9,6 +9,7 @@ use super::*;
 use crate::dataset::CollectionId;
 use crate::range::Position;
 use crate::sealed::KeptError;
+use crate::stamp::Millis;
 
 const NODES: usize = 100;
 /// Bytes of a record on the wire.
@@ -60,7 +61,7 @@ impl Cluster {
                 rumours: Rumours::new(Limits::default(), seed ^ nth as u64),
                 roster: Roster::new(seed ^ nth as u64),
             };
-            (0..nodes).filter(|other| *other != nth).for_each(|other| node.up(other));
+            (0..nodes).filter(|other| *other != nth).for_each(|other| node.up(other, 0));
             node
         };
         let (nodes, group) = ((0..nodes).map(node).collect(), vec![0; nodes]);
@@ -73,7 +74,7 @@ impl Cluster {
         for nth in 0..self.nodes.len() {
             for other in (0..self.nodes.len()).filter(|other| *other != nth) {
                 match self.group[nth] == self.group[other] {
-                    true => self.nodes[nth].up(other),
+                    true => self.nodes[nth].up(other, self.now),
                     false => self.nodes[nth].down(other),
                 }
             }
@@ -84,7 +85,7 @@ impl Cluster {
         let (nth, key) = (self.draw.below(self.nodes.len()), self.draw.below(5000) as u64);
         self.written += 1;
         self.nodes[nth].held.insert(key, self.written);
-        self.nodes[nth].rumours.wrote(rumour(key, self.written));
+        self.nodes[nth].rumours.wrote(rumour(key, self.written), self.now);
     }
 
     fn step(&mut self) {
@@ -125,7 +126,7 @@ impl Cluster {
             Carried::Records(records) => {
                 for (key, entry) in records {
                     let news = node.take(key, entry);
-                    node.rumours.given(from, rumour(key, entry), news);
+                    node.rumours.given(from, rumour(key, entry), news, now);
                 }
             }
         }
@@ -177,8 +178,8 @@ impl Carried {
 }
 
 impl Node {
-    fn up(&mut self, other: usize) {
-        self.rumours.up(other);
+    fn up(&mut self, other: usize, now: Millis) {
+        self.rumours.up(other, now);
         self.roster.up(other);
     }
 
@@ -371,7 +372,7 @@ fn a_clock_that_is_set_back_keeps_nobody_from_being_met_and_is_shown_all_the_sam
 #[test]
 fn what_does_not_come_is_asked_for_elsewhere_and_then_left() {
     let mut rumours = Rumours::new(Limits::default(), 1);
-    ['a', 'b'].into_iter().for_each(|peer| rumours.up(peer));
+    ['a', 'b'].into_iter().for_each(|peer| rumours.up(peer, 0));
     let one = rumour(1, 1);
     rumours.told('a', &[(one, false)], 0);
     rumours.told('b', &[(one, false), (rumour(2, 2), true)], 10);
@@ -390,32 +391,59 @@ fn what_does_not_come_is_asked_for_elsewhere_and_then_left() {
 #[test]
 fn whoever_may_only_write_is_asked_and_told_nothing() {
     let mut rumours = Rumours::new(Limits::default(), 1);
-    rumours.up('a');
+    rumours.up('a', 0);
     rumours.up_unread('b');
-    rumours.wrote(rumour(1, 1));
+    rumours.wrote(rumour(1, 1), 0);
     rumours.wanted('b', &[rumour(1, 1)]);
     rumours.told('b', &[(rumour(2, 2), false)], 0);
     assert_eq!(rumours.send(), [('a', Send::Give(vec![rumour(1, 1)])), ('b', Send::Want(vec![rumour(2, 2)]))]);
     // What waits for one that may not read any more is not sent, but for what it is asked.
-    rumours.wrote(rumour(3, 3));
+    rumours.wrote(rumour(3, 3), 0);
     rumours.told('a', &[(rumour(4, 4), false)], 0);
     rumours.up_unread('a');
     assert_eq!(rumours.send(), [('a', Send::Want(vec![rumour(4, 4)]))]);
-    rumours.up('a');
-    rumours.wrote(rumour(5, 5));
-    assert_eq!(rumours.send(), [('a', Send::Give(vec![rumour(5, 5)]))]);
+    rumours.up('a', 1_000);
+    rumours.wrote(rumour(5, 5), 1_000);
+    let fresh = Send::Tell(vec![rumour(1, 1), rumour(3, 3)]);
+    assert_eq!(rumours.send(), [('a', Send::Give(vec![rumour(5, 5)])), ('a', fresh)]);
+}
+
+#[test]
+fn whoever_comes_up_is_told_once_what_was_written_lately() {
+    let limits = Limits { message: 3, ..Limits::default() };
+    let mut rumours = Rumours::new(limits, 1);
+    (0..5).for_each(|key| rumours.wrote(rumour(key, key), key));
+    assert!(rumours.is_idle(), "nobody is there");
+    rumours.up('a', 10_003);
+    rumours.up('a', 10_003);
+    assert_eq!(rumours.send(), [('a', Send::Tell(vec![rumour(3, 3), rumour(4, 4)]))]);
+    rumours.down('a');
+    rumours.up('b', 10);
+    assert_eq!(rumours.send(), [('b', Send::Tell((2..5).map(|key| rumour(key, key)).collect()))], "one message");
+    rumours.up('a', 10_005);
+    assert!(rumours.is_idle(), "sessions bring what is older");
+    // What another wrote is told on: not by all of many.
+    let told = (0..100u64).filter(|seed| {
+        let mut rumours = Rumours::new(limits, *seed);
+        (0..99).for_each(|peer| rumours.up(peer, 0));
+        rumours.given(0, rumour(1, 1), true, 0);
+        drop(rumours.send());
+        rumours.up(99, 1);
+        !rumours.is_idle()
+    });
+    assert!((2..=25).contains(&told.count()), "about nine of a hundred");
 }
 
 #[test]
 fn what_is_known_is_neither_asked_for_nor_passed_on_twice() {
     let mut rumours = Rumours::new(Limits::default(), 1);
-    ['a', 'b', 'c'].into_iter().for_each(|peer| rumours.up(peer));
-    rumours.given('a', rumour(1, 1), true);
+    ['a', 'b', 'c'].into_iter().for_each(|peer| rumours.up(peer, 0));
+    rumours.given('a', rumour(1, 1), true, 0);
     let told = rumours.send();
     assert_eq!(told.len(), 2, "{told:?}");
     assert!(told.iter().all(|(peer, send)| *peer != 'a' && *send == Send::Tell(vec![rumour(1, 1)])));
-    rumours.given('b', rumour(1, 1), false);
-    rumours.given('b', rumour(1, 1), true);
+    rumours.given('b', rumour(1, 1), false, 0);
+    rumours.given('b', rumour(1, 1), true, 0);
     // Something newer took its place here meanwhile.
     rumours.told('b', &[(rumour(1, 1), false)], 0);
     assert!(rumours.is_idle());
@@ -425,18 +453,19 @@ fn what_is_known_is_neither_asked_for_nor_passed_on_twice() {
 proptest! {
     #[test]
     fn whatever_is_heard_what_is_held_is_bounded(
-        heard in proptest::collection::vec((0u8..4, 0u8..5, 0u64..40, any::<bool>()), 0..400),
+        heard in proptest::collection::vec((0u8..4, 0u8..6, 0u64..40, any::<bool>()), 0..400),
     ) {
-        let limits = Limits { queue: 5, asked: 6, remembered: 7, patience: 10, message: 3 };
+        let limits = Limits { queue: 5, asked: 6, remembered: 7, patience: 10, fresh: 5, message: 3 };
         let mut rumours = Rumours::new(limits, 1);
         for (now, (peer, what, key, flag)) in (0u64..).zip(heard) {
             let one = rumour(key, key);
             match what {
-                0 => rumours.up(peer),
+                0 => rumours.up(peer, now),
+                5 => rumours.down(peer),
                 1 => rumours.told(peer, &[(one, flag)], now),
                 2 => rumours.wanted(peer, &[one]),
-                3 => rumours.given(peer, one, flag),
-                _ if flag => rumours.wrote(one),
+                3 => rumours.given(peer, one, flag, now),
+                _ if flag => rumours.wrote(one, now),
                 _ => rumours.pass(now),
             }
             if key == 0 {

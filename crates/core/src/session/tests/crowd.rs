@@ -68,7 +68,7 @@ impl Crowd {
             let node = &mut self.nodes[nth];
             for other in (0..NODES).filter(|other| *other != nth) {
                 if self.group[nth] == self.group[other] {
-                    node.rumours.up(other);
+                    node.rumours.up(other, self.now);
                     node.roster.up(other);
                 } else {
                     node.rumours.down(other);
@@ -85,7 +85,7 @@ impl Crowd {
         let node = &mut self.nodes[nth];
         node.model.write(&key, Some(value));
         let rumour = node.rumour(node.model.keys().position("default", &key)).expect("it is there");
-        node.rumours.wrote(rumour);
+        node.rumours.wrote(rumour, self.now);
     }
 
     fn step(&mut self) {
@@ -178,7 +178,7 @@ impl Node {
                     let before = self.rumour(position);
                     self.model.join(record);
                     let after = self.rumour(position).expect("it was joined");
-                    self.rumours.given(from, after, before != Some(after));
+                    self.rumours.given(from, after, before != Some(after), now);
                 }
             }
             _ => unreachable!("nobody says that here"),
