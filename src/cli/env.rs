@@ -158,7 +158,8 @@ impl Env {
     /// `home.none` if the home is not there: whoever is to look at one makes none.
     pub(crate) fn needs_home(&self) -> Result<(), CliError> {
         let dir = home_dir(&self.global)?;
-        if self.daemon.is_some() || dir.is_dir() {
+        // What else may be wrong with it is told by whoever opens it.
+        if !matches!(std::fs::metadata(&dir), Err(error) if error.kind() == std::io::ErrorKind::NotFound) {
             return Ok(());
         }
         let message = format!(

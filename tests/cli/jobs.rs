@@ -535,11 +535,13 @@ fn a_run_that_is_told_to_end_says_which_limit_it_came_to() {
 #[test]
 fn a_run_waits_for_what_a_command_works_on_and_that_has_a_name() {
     let place = with_tables(
-        "[job.look]\na = 'a'\nb = 'b'\ndo = 'diff'\nsettle = '0ms'\n[job.read]\ndo = 'verify'\nstore = '../s'\n",
+        "[job.look]\na = 'a'\nb = 'b'\ndo = 'diff'\nsettle = '0ms'\n[job.read]\ndo = 'verify'\nstore = '../s'\n[job.pair]\na = '../s'\nb = '../other'\n",
     );
     place.run("init s").ok();
-    place.run("init other --like s").ok();
-    place.run("put other k v").ok();
+    for (store, value) in [("other", "v"), ("third", "w")] {
+        place.run(&format!("init {store} --like s")).ok();
+        place.run(&format!("put {store} k {value}")).ok();
+    }
     let _daemon = Daemon::start(&place, "home", &[]);
     // Differences are given minutes to settle; who looks for them has both sides for as long.
     let held = |sides: [&str; 2], look: &str| {
@@ -562,7 +564,7 @@ fn a_run_waits_for_what_a_command_works_on_and_that_has_a_name() {
     for (job, sides, looks, end) in [("look", tables, looks, "differs"), ("read", ["s", "other"], "get s k", "sound")] {
         let mut by_hand = held(sides, looks);
         place.run(&format!("jobs run {job}")).ok();
-        until(|| place.run("status").out.contains(&format!("occupied {job}: it waits for up to 1 m: ")));
+        until(|| place.run("status").out.contains(&format!("of {job}: it waits for up to 1 m: ")));
         assert_eq!(shown(&place, job).0["state"], "running");
         by_hand.kill().expect("killed");
         by_hand.wait().expect("gone");
@@ -570,10 +572,21 @@ fn a_run_waits_for_what_a_command_works_on_and_that_has_a_name() {
         assert_eq!((&ended["verdict"], &ended["failures"]), (&end.into(), &0.into()), "{ended}");
         assert!(!place.run("status").out.contains("occupied"));
     }
+    // What it could have meanwhile it leaves to others.
+    let mut by_hand = held(["other", "third"], "get other k");
+    place.run("jobs run pair").ok();
+    let waits = || place.run("status").out.contains("of pair: it waits for up to 1 m: ");
+    until(waits);
+    until(|| !place.run("get s k").err.contains("[store.in-use]"));
+    assert!(waits());
+    by_hand.kill().expect("killed");
+    by_hand.wait().expect("gone");
+    let ended = wait(&place, "pair", |job| job["verdict"] != Value::Null);
+    assert_eq!(ended["verdict"], "differs");
     // One that is told to end does not go on waiting.
     let mut by_hand = held(tables, looks);
     place.run("jobs run look").ok();
-    until(|| place.run("status").out.contains("occupied look"));
+    until(|| place.run("status").out.contains("occupied run 2 of look"));
     place.run("jobs cancel look").ok();
     wait(&place, "look", |job| job["verdict"] == "cancelled");
     by_hand.kill().expect("killed");

@@ -108,13 +108,17 @@ pub(crate) fn run(args: &Serve, env: &mut Env) -> Result<Exit, CliError> {
             daemon.answers_at(http.at());
             http.shows(&daemon);
         }
-        let keeping = daemon.keep_time()?;
+        home.peers()?;
         let begin = |(node, table)| begin_gossip(node, &stores, (table, &flags, window), stopped.clone());
         let gossip = node.as_ref().zip(gossip).map(begin).transpose()?;
         gossip.iter().for_each(|gossip| daemon.gossips(gossip.clone()));
         node.iter().for_each(|node| daemon.serves_by(node.clone()));
+        let keeping = daemon.keep_time()?;
         // Whoever hears where it is finds it ready.
-        announce(env, &daemon, &served, node.as_ref().zip(at), http.as_deref())?;
+        if let Err(error) = announce(env, &daemon, &served, node.as_ref().zip(at), http.as_deref()) {
+            drop(tokio::task::spawn_blocking(move || drop(keeping)).await);
+            return Err(error);
+        }
         supervisor::ready(&format!("stores: {}, jobs: {}", served.len(), daemon.view().jobs.len()));
         match node {
             Some(node) => {

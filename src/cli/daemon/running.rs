@@ -148,7 +148,7 @@ impl Daemon {
             command: known,
             open: self.stores.clone(),
             left,
-            patience: Some(self.patience(name)),
+            patience: Some(self.patience(name, &begun)),
             listening: self.listening,
             config: OnceLock::from(config.clone()),
             rate_limits: Some(self.rate_limits.clone()),
@@ -168,9 +168,9 @@ impl Daemon {
     }
 
     /// Notes that a run waits for another process, under a name of its own.
-    fn patience(self: &Arc<Daemon>, name: &str) -> Patience {
-        let (daemon, about) = (self.clone(), occupied(name));
-        Box::new(move |why| match why {
+    fn patience(self: &Arc<Daemon>, name: &str, begun: &Begun) -> Patience {
+        let (daemon, about) = (self.clone(), occupied(name, begun));
+        Patience::new(move |why| match why {
             Some(why) => {
                 let told = format!("it waits for up to {}: {why}", show_duration(AT_MOST));
                 daemon.lock().wrong.insert(about.clone(), told);
@@ -255,7 +255,7 @@ impl Daemon {
             return;
         }
         let why = state.running.remove(name).and_then(|run| run.why);
-        state.wrong.remove(&occupied(name));
+        state.wrong.remove(&occupied(name, &begun));
         let measured = ended.measured.clone();
         let ran = ended.ran(begun, why, now_ms());
         state.totals.add(ran.verdict, measured.as_ref());
@@ -277,8 +277,8 @@ impl Daemon {
 }
 
 /// The name of the trouble that a run waits for what another process works on.
-fn occupied(name: &str) -> String {
-    format!("occupied {name}")
+fn occupied(name: &str, begun: &Begun) -> String {
+    format!("occupied run {} of {name}", begun.number)
 }
 
 /// The name of the trouble that runs of a job were left behind.

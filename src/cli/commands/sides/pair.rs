@@ -11,6 +11,7 @@ use super::with_peer::WithPeer;
 use crate::cli::CliError;
 use crate::cli::args::{PaceFlags, Sides, TermFlags};
 use crate::cli::env::Env;
+use crate::cli::patience;
 use crate::node::HeldStore;
 use crate::store::linked::{Linked, Manner, Shape, Terms};
 use crate::store::{Side, Store};
@@ -80,13 +81,17 @@ impl Pair {
                 return Ok((Pair::Table(Box::new(with)), swapped));
             }
         }
-        let a = target(env, &sides.a)?;
-        if let (Target::Here(_), false) = (&a, sides.b.contains("://"))
-            && env.path(Path::new(&sides.a)).canonicalize().ok() == env.path(Path::new(&sides.b)).canonicalize().ok()
-        {
-            return Err(CliError::refused("session.one-store", "both sides are one store; name two"));
-        }
-        let (opener, other, swapped) = match (a, target(env, &sides.b)?) {
+        let both = || {
+            let a = target(env, &sides.a)?;
+            if let (Target::Here(_), false) = (&a, sides.b.contains("://"))
+                && env.path(Path::new(&sides.a)).canonicalize().ok()
+                    == env.path(Path::new(&sides.b)).canonicalize().ok()
+            {
+                return Err(CliError::refused("session.one-store", "both sides are one store; name two"));
+            }
+            Ok((a, target(env, &sides.b)?))
+        };
+        let (opener, other, swapped) = match patience::once_free(env, both)? {
             (Target::Here(a), other) => (a, other, false),
             (Target::There(a), Target::Here(b)) => (b, Target::There(a), true),
             (Target::There(a), Target::There(b)) => return Ok((Pair::Held(a, b), false)),

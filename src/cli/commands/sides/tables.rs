@@ -125,7 +125,6 @@ pub(crate) fn known(env: &Env, typed: &str, of: &dyn Table, shape: &Shape) -> Re
 
 /// Both tables with their indexes as they were left.
 pub(crate) fn pair(env: &Env, sides: (&str, &str), terms: &Terms) -> Result<[Linked; 2], CliError> {
-    // Both at once, or neither: two that have one each would wait for each other.
     patience::once_free(env, || pair_now(env, sides, terms))
 }
 
