@@ -258,8 +258,9 @@ impl Gossip {
                 (shared.clone(), options.brakes, options.seed ^ nth),
             );
             std::thread::spawn(move || spread.run(&receiver));
-            let (follower, to, seen) = (store.clone(), sender.clone(), (shared.clone(), stopped.clone()));
-            std::thread::spawn(move || spread::follow(&follower, &to, (&seen.0, &seen.1)));
+            // From here on: who starts a node may write before its threads have begun.
+            let (watcher, to, seen) = (store.watch(None), sender.clone(), (shared.clone(), stopped.clone()));
+            std::thread::spawn(move || spread::follow(id, watcher, &to, (&seen.0, &seen.1)));
             inputs.insert(id, sender);
             let mut roster = Roster::new(options.seed ^ nth);
             let kept = recalled::recall(store, &mut roster, |peer| PeerId(lines.newest(peer.0)));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reknit_core::message::{Open, Rights};
 use reknit_core::session::Grant;
-use reknit_core::{CollectionId, Definition};
+use reknit_core::{CollectionId, Definition, Millis};
 use tokio::sync::watch;
 
 use super::home::VersionOfPeers;
@@ -23,20 +23,21 @@ pub(super) struct InForce {
     home: Home,
     /// The file as it was before anybody went by it.
     known: VersionOfPeers,
+    /// When a key in it may no more what it may.
+    ends: Option<Millis>,
     changed: Arc<watch::Sender<u64>>,
 }
 
 impl InForce {
     pub(super) fn new(home: &Home) -> InForce {
-        InForce { home: home.clone(), known: home.version_of_peers(), changed: Arc::new(watch::Sender::new(0)) }
+        InForce { home: home.clone(), known: home.version_of_peers(), ends: home.next_end(), changed: Arc::default() }
     }
 
     /// Looks at the file until it is stopped. What has changed since this was made is told too: who is to hear of it may have gone
     /// by the file before.
     pub(super) async fn look(self, mut stop: watch::Receiver<bool>) {
-        let mut known = self.known;
         // The end of an overlap takes away what a key may, as a change of the file does.
-        let mut ends = self.home.next_end();
+        let (mut known, mut ends) = (self.known, self.ends);
         loop {
             tokio::select! {
                 () = tokio::time::sleep(RIGHTS_LOOK) => {}
@@ -61,7 +62,7 @@ impl InForce {
     }
 
     /// Waits until a peer has lost what it needs here, as `has` judges its grants; for ever if that never happens. What was so
-    /// before the first look is not judged. A file that cannot be read takes nothing away.
+    /// when the node was made is not judged. A file that cannot be read takes nothing away.
     pub(super) async fn lost(&self, mut changes: watch::Receiver<u64>, peer: PeerId, has: impl Fn(&Grants) -> bool) {
         loop {
             if changes.changed().await.is_err() {

@@ -15,7 +15,7 @@ use reknit_core::message::Rights;
 use reknit_core::query::{Guard, Incoming, Item, Selection};
 use reknit_core::range::places;
 use reknit_core::session::Grant;
-use reknit_core::{CollectionId, Definition, Position, Record, Stamp, Version};
+use reknit_core::{CollectionId, DatasetId, Definition, Position, Record, Stamp, Version};
 
 use super::acquainted::{Acquainted, Speaks};
 use super::inbox::{Inbox, Post};
@@ -25,7 +25,7 @@ use super::{Apart, Shared};
 use crate::clock::ticks;
 use crate::node::brakes::{NodeBrakes, Window, Windows};
 use crate::node::{Home, NodeError};
-use crate::store::{Durability, Event, Origin, Side, Store, StoreError};
+use crate::store::{Durability, Event, Origin, Side, Store, StoreError, Watcher};
 use crate::transport::PeerId;
 
 /// How long writes are gathered before they are told.
@@ -74,10 +74,8 @@ pub(super) struct Spread {
     known: RefCell<HashMap<PeerId, (Instant, Known)>>,
 }
 
-/// Tells the thread of a store what is written, until it is stopped.
-pub(super) fn follow(store: &Store, to: &Post<Input>, (shared, stopped): (&Shared, &AtomicBool)) {
-    let id = store.definition().id;
-    let mut watcher = store.watch(None);
+/// Tells the thread of a store what is written there, as a watcher of it sees it, until it is stopped.
+pub(super) fn follow(id: DatasetId, mut watcher: Watcher, to: &Post<Input>, (shared, stopped): (&Shared, &AtomicBool)) {
     while !stopped.load(Ordering::Relaxed) {
         let mut events = Vec::new();
         // Whoever loads so much that it is not followed any more loads for sessions.

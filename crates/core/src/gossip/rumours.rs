@@ -32,10 +32,9 @@ pub struct Limits {
     pub asked: usize,
     /// Rumours that are remembered, so that none is passed on twice.
     pub remembered: usize,
-    /// How long an answer is waited for before another peer is asked.
+    /// How long an answer is waited for before another peer is asked, in milliseconds.
     pub patience: Millis,
-    /// Whoever comes up is told what was written within so long, of one message at most: it may have been written before it was
-    /// seen to be up.
+    /// Whoever comes up is told what was written within so many milliseconds: it may have been written before it was seen to be up.
     pub fresh: Millis,
     /// Rumours in one message.
     pub message: usize,
@@ -87,6 +86,8 @@ struct Asked<P> {
 struct Queues {
     /// Whether the peer may read what is here.
     reads: bool,
+    /// When it was told what was fresh.
+    brought_up: Option<Millis>,
     tell: VecDeque<Rumour>,
     want: VecDeque<Rumour>,
     give: VecDeque<Rumour>,
@@ -94,6 +95,8 @@ struct Queues {
 
 /// Peers that a writer gives the record itself.
 const GIVEN: usize = 2;
+/// Milliseconds in which a peer is told once what is fresh.
+const BROUGHT_UP_APART: Millis = 1_000;
 /// Further peers that are remembered to have a record which was asked for.
 const OTHERS: usize = 4;
 
@@ -117,11 +120,16 @@ impl<P: Copy + Ord> Rumours<P> {
         Rumours { limits, draw: Draw::new(seed), peers, known, order, asked, counts: Counts::default() }
     }
 
-    /// A peer that is up and may read what is written here. If it was not before, it is told what is fresh.
+    /// A peer that came up, perhaps as a new life of one that was, or may read more than it might, and may read what is written
+    /// here. It is told what is fresh ([`Limits::fresh`]): the newest of that, one message at most ([`Limits::message`]), once a
+    /// second at most, and where many are up with the chance with which it would have been told of a write.
     pub fn up(&mut self, peer: P, tick: Millis) {
-        if std::mem::replace(&mut self.peers.entry(peer).or_default().reads, true) {
+        let queues = self.peers.entry(peer).or_default();
+        queues.reads = true;
+        if queues.brought_up.is_some_and(|at| tick.saturating_sub(at) < BROUGHT_UP_APART) {
             return;
         }
+        queues.brought_up = Some(tick);
         // The others see it too; so many of them tell it as are told of a write.
         let readers = self.peers.values().filter(|queues| queues.reads).count();
         if self.draw.below(readers) >= told_of(readers) {

@@ -63,11 +63,15 @@ impl Crowd {
 
     /// Divides the nodes; each notices whom it does not hear.
     fn part(&mut self, groups: usize) {
-        self.group = (0..NODES).map(|_| self.draw(groups)).collect();
+        let group = (0..NODES).map(|_| self.draw(groups)).collect();
+        let before = std::mem::replace(&mut self.group, group);
         for nth in 0..NODES {
             let node = &mut self.nodes[nth];
             for other in (0..NODES).filter(|other| *other != nth) {
                 if self.group[nth] == self.group[other] {
+                    if before.get(nth) == before.get(other) && !before.is_empty() {
+                        continue;
+                    }
                     node.rumours.up(other, self.now);
                     node.roster.up(other);
                 } else {
