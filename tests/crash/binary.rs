@@ -19,7 +19,7 @@ mod collecting;
 use collecting::Collecting;
 
 /// A store that was killed is open again within this time.
-const OPEN_MAX: Duration = Duration::from_secs(60);
+const OPEN_MAX: Duration = Duration::from_secs(5);
 /// Records that both sides hold alike before they drift.
 const RECORDS: usize = 500;
 /// Records in a file that is imported.
