@@ -251,7 +251,7 @@ impl Spread {
         let may = self.may(peer)?.anywhere();
         match (may.allow(Rights::READ), may.allow(Rights::WRITE)) {
             (true, _) => self.rumours.up(peer, ticks()),
-            (false, true) => self.rumours.up_unread(peer),
+            (false, true) => self.rumours.up_unread(peer, ticks()),
             (false, false) => self.rumours.down(peer),
         }
         Ok(())

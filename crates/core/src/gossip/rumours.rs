@@ -77,6 +77,8 @@ pub struct Counts {
 struct Asked<P> {
     of: P,
     tick: Millis,
+    /// It has told before it was seen to be up, and is asked once it is.
+    early: bool,
     /// Others who have it.
     others: Vec<P>,
 }
@@ -124,6 +126,7 @@ impl<P: Copy + Ord> Rumours<P> {
     /// here. It is told what is fresh ([`Limits::fresh`]): the newest of that, one message at most ([`Limits::message`]), once a
     /// second at most, and where many are up with the chance with which it would have been told of a write.
     pub fn up(&mut self, peer: P, tick: Millis) {
+        self.ask_at_last(peer, tick);
         let queues = self.peers.entry(peer).or_default();
         queues.reads = true;
         if queues.brought_up.is_some_and(|at| tick.saturating_sub(at) < BROUGHT_UP_APART) {
@@ -142,14 +145,16 @@ impl<P: Copy + Ord> Rumours<P> {
     }
 
     /// A peer that is up and may only write here: it is asked for what it has, and neither told nor given anything.
-    pub fn up_unread(&mut self, peer: P) {
+    pub fn up_unread(&mut self, peer: P, tick: Millis) {
         let want = self.peers.remove(&peer).map(|queues| queues.want).unwrap_or_default();
         self.peers.insert(peer, Queues { want, ..Queues::default() });
+        self.ask_at_last(peer, tick);
     }
 
     /// A peer that is not told anything any longer; who was waited for is asked elsewhere at the next [`Rumours::pass`].
     pub fn down(&mut self, peer: P) {
         self.peers.remove(&peer);
+        self.asked.values_mut().filter(|asked| asked.of == peer).for_each(|asked| asked.early = false);
     }
 
     /// A record was written here.
@@ -172,7 +177,9 @@ impl<P: Copy + Ord> Rumours<P> {
             } else if self.known.contains(rumour) {
                 // It was here and is not now: something newer took its place.
             } else if self.asked.len() < self.limits.asked {
-                self.asked.insert(*rumour, Asked { of: from, tick, others: Vec::new() });
+                // Two do not see each other at one moment: who is seen first may tell before it is seen here.
+                let early = !self.peers.contains_key(&from);
+                self.asked.insert(*rumour, Asked { of: from, tick, early, others: Vec::new() });
                 self.queue(from, *rumour, |queues| &mut queues.want);
             } else {
                 self.counts.left += 1;
@@ -209,16 +216,18 @@ impl<P: Copy + Ord> Rumours<P> {
 
     /// Asks another peer for what did not come in time.
     pub fn pass(&mut self, tick: Millis) {
-        let patience = self.limits.patience;
-        let late =
-            |asked: &Asked<P>| tick.saturating_sub(asked.tick) >= patience || !self.peers.contains_key(&asked.of);
+        let Limits { patience, fresh, .. } = self.limits;
+        let late = |asked: &Asked<P>| match asked.early {
+            true => tick.saturating_sub(asked.tick) >= fresh,
+            false => tick.saturating_sub(asked.tick) >= patience || !self.peers.contains_key(&asked.of),
+        };
         let late: Vec<Rumour> = self.asked.iter().filter(|(_, asked)| late(asked)).map(|(rumour, _)| *rumour).collect();
         let mut again = Vec::new();
         for rumour in late {
             let Some(mut asked) = self.asked.remove(&rumour) else { continue };
             asked.others.retain(|peer| self.peers.contains_key(peer));
             match asked.others.pop() {
-                Some(of) => again.push((rumour, Asked { of, tick, ..asked })),
+                Some(of) => again.push((rumour, Asked { of, tick, early: false, ..asked })),
                 None => self.counts.left += 1,
             }
         }
@@ -254,7 +263,8 @@ impl<P: Copy + Ord> Rumours<P> {
 
     /// The tick at which [`Rumours::pass`] has something to do.
     pub fn wakes(&self) -> Option<Millis> {
-        self.asked.values().map(|asked| asked.tick + self.limits.patience).min()
+        let Limits { patience, fresh, .. } = self.limits;
+        self.asked.values().map(|asked| asked.tick + if asked.early { fresh } else { patience }).min()
     }
 
     /// What became of them.
@@ -266,6 +276,17 @@ impl<P: Copy + Ord> Rumours<P> {
     pub fn waiting(&self) -> (BTreeMap<P, usize>, usize) {
         let of = |queues: &Queues| queues.give.len() + queues.want.len() + queues.tell.len();
         (self.peers.iter().map(|(peer, queues)| (*peer, of(queues))).collect(), self.asked.len())
+    }
+
+    /// Asks a peer that is up now for what it told before.
+    fn ask_at_last(&mut self, peer: P, tick: Millis) {
+        self.peers.entry(peer).or_default();
+        let mut early = Vec::new();
+        for (rumour, asked) in self.asked.iter_mut().filter(|(_, asked)| asked.early && asked.of == peer) {
+            (asked.early, asked.tick) = (false, tick);
+            early.push(*rumour);
+        }
+        early.into_iter().for_each(|rumour| self.queue(peer, rumour, |queues| &mut queues.want));
     }
 
     /// Whom to tell.

@@ -391,10 +391,29 @@ fn what_does_not_come_is_asked_for_elsewhere_and_then_left() {
 }
 
 #[test]
+fn whoever_tells_before_it_is_seen_to_be_up_is_asked_once_it_is() {
+    let mut rumours = Rumours::new(Limits::default(), 1);
+    rumours.told('a', &[(rumour(1, 1), false)], 0);
+    rumours.told('b', &[(rumour(2, 2), false)], 0);
+    rumours.pass(9_000);
+    assert_eq!((rumours.is_idle(), rumours.wakes(), rumours.counts().left), (true, Some(10_000), 0));
+    rumours.up('a', 9_000);
+    assert_eq!(rumours.send(), [('a', Send::Want(vec![rumour(1, 1)]))]);
+    assert_eq!(rumours.wakes(), Some(9_500));
+    // One that never comes up, or is gone before, is waited for no longer than what is fresh.
+    rumours.pass(10_000);
+    assert_eq!((rumours.counts().left, rumours.wakes()), (2, None));
+    rumours.told('c', &[(rumour(3, 3), false)], 11_000);
+    rumours.down('c');
+    rumours.pass(11_000);
+    assert_eq!(rumours.counts().left, 3);
+}
+
+#[test]
 fn whoever_may_only_write_is_asked_and_told_nothing() {
     let mut rumours = Rumours::new(Limits::default(), 1);
     rumours.up('a', 0);
-    rumours.up_unread('b');
+    rumours.up_unread('b', 0);
     rumours.wrote(rumour(1, 1), 0);
     rumours.wanted('b', &[rumour(1, 1)]);
     rumours.told('b', &[(rumour(2, 2), false)], 0);
@@ -402,7 +421,7 @@ fn whoever_may_only_write_is_asked_and_told_nothing() {
     // What waits for one that may not read any more is not sent, but for what it is asked.
     rumours.wrote(rumour(3, 3), 0);
     rumours.told('a', &[(rumour(4, 4), false)], 0);
-    rumours.up_unread('a');
+    rumours.up_unread('a', 0);
     assert_eq!(rumours.send(), [('a', Send::Want(vec![rumour(4, 4)]))]);
     rumours.up('a', 1_000);
     rumours.wrote(rumour(5, 5), 1_000);
