@@ -206,6 +206,10 @@ impl Env {
 
     /// A store of this machine.
     pub(crate) fn store(&self, typed: &Path) -> Result<Store, CliError> {
+        patience::once_free(self, || self.store_now(typed))
+    }
+
+    fn store_now(&self, typed: &Path) -> Result<Store, CliError> {
         let path = self.path(typed);
         let table = typed.strip_prefix(&self.dir).unwrap_or(typed).to_str().filter(|typed| tables::is_table(typed));
         if let Some(table) = table.filter(|_| !path.exists()) {
@@ -214,7 +218,7 @@ impl Env {
         if let Some(open) = path.canonicalize().ok().and_then(|path| self.open.get(&path)) {
             return Ok(open.clone());
         }
-        patience::once_free(self, || Ok(Store::open(&path, &self.store_options())?))
+        Ok(Store::open(&path, &self.store_options())?)
     }
 
     /// A store of this machine, which stays open until the command ends.
@@ -224,7 +228,8 @@ impl Env {
         if let Some(open) = beside.get(&real) {
             return Ok(open.clone());
         }
-        let store = self.store(path)?;
+        // Whoever waits for it has let go of these meanwhile.
+        let store = self.store_now(path)?;
         beside.insert(real, store.clone());
         Ok(store)
     }

@@ -147,3 +147,14 @@ fn a_job_that_looks_at_a_store_beside_a_table_has_it_for_itself() {
     crate::jobs::wait(&place, "slow", |job| job["state"] == "running");
     place.run("run scrub").exits(4).says(&["[job.occupied]", "the job slow works on"]);
 }
+
+#[test]
+fn a_job_that_is_to_read_nothing_whole_comes_to_its_end_beside_a_store_too() {
+    let place = pair();
+    let job = "[job.quick]\na = '../s'\nb = 'sqlite:../b.db/t'\nno_scan = true";
+    place.secret("home/config.toml", job);
+    let _daemon = Daemon::start(&place, "home", &[]);
+    place.run("jobs run quick").ok();
+    let quick = crate::jobs::wait(&place, "quick", |job| !job["verdict"].is_null());
+    assert_eq!(quick["running"], serde_json::Value::Null, "{quick}");
+}
